@@ -1,0 +1,184 @@
+r"""Denoisers: E[x | x_t], the one canonical prediction that samplers, guidance and likelihoods see.
+
+    denoiser(x_t, t, condition=None) -> denoised            x_t (B, *D), t () or (B,), condition (B, K) or None
+
+The result has the shape, dtype and device of ``x_t``. ``t`` of shape () may be a float64 tensor on the CPU whatever the
+device of ``x_t`` (so the scales are computed in float64 and cost no transfer); ``t`` of shape (B,) lives beside ``x_t``.
+A denoiser has a ``schedule`` and says by ``gaussian_source`` whether its noise was standard normal and independent of
+the data, which ``score`` and every stochastic sampler need.
+
+:class:`Denoiser` makes one from a network. With s the standard deviation of the data and S = alpha^2 s^2 + sigma^2 the
+network is called as ``network(x_t / sqrt(S), t, condition)``, so its input has unit variance, and its raw output is read
+as the stated prediction (see :mod:`pushforward.diffusion.prediction`). For ``edm`` that is
+
+    denoised = (alpha s^2 / S) x_t + (sigma s / sqrt(S)) raw.
+
+Ends. Networks that predict ``eps`` or ``score`` say nothing about x where alpha = 0: they are called no later than where
+log_snr = -14 (alpha = 9e-4 sigma), with the same x_t, also when t is later. All others are called at t itself. No call
+is made at t = 0: a grid that ends there means "return denoised of the last call".
+
+Losses. All are w(t) |denoised - x|^2, where |.|^2 is the mean over the elements of a row. A weight is named by the
+prediction whose plain squared error it is, or is any function ``(schedule, t) -> w``. They are computed in the space of
+the raw output, where nothing is divided by a small scale.
+
+References
+----------
+Tero Karras et al. Elucidating the design space of diffusion-based generative models. 2022. https://arxiv.org/abs/2206.00364
+"""
+
+import abc
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.diffusion import prediction as predictions
+from pushforward.diffusion.prediction import Prediction
+from pushforward.diffusion.schedule import Schedule, widen
+
+__all__ = ["AbstractDenoiser", "Denoiser", "ExactDenoiser", "Law", "Weight"]
+
+Weight = Prediction | Callable[[Schedule, Tensor], Tensor]
+
+_LOWEST_LOG_SNR = -14.0
+
+
+class Law(Protocol):
+    """A law on R^D that knows its own denoiser, as those of :mod:`pushforward.probability` do."""
+
+    @property
+    def dim(self) -> int:
+        """Dimension D."""
+
+    def denoised(self, x_t: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
+        """E[x | x_t] for x_t (B, D)."""
+
+
+class AbstractDenoiser(nn.Module, abc.ABC):
+    """What a sampler needs: a schedule and E[x | x_t].
+
+    Attributes
+    ----------
+    schedule : Schedule
+    gaussian_source : bool
+        True if eps was standard normal and independent of x.
+    calls : int
+        Network calls that one evaluation costs.
+    """
+
+    schedule: Schedule
+    gaussian_source: bool = True
+    calls: int = 1
+
+    @abc.abstractmethod
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return E[x | x_t]."""
+
+
+class Denoiser(AbstractDenoiser):
+    """A network with its schedule, its prediction and its preconditioning.
+
+    Parameters
+    ----------
+    network : nn.Module
+        ``network(x, t, condition)`` with t (B,) returns a tensor like x.
+    schedule : Schedule
+    prediction : Prediction
+        What the raw output of the network is.
+    data_std : float
+        Standard deviation of the (scaled) data, positive.
+    gaussian_source : bool
+        False if the network was trained with another source law or with coupled noise.
+
+    >>> from pushforward.diffusion import Cosine
+    >>> from pushforward.networks import MLPSpec
+    >>> denoiser = Denoiser(MLPSpec(width=16, depth=1).build((2,), condition_dim=0), Cosine(), prediction="v")
+    >>> denoiser(torch.zeros(5, 2), torch.tensor(0.5)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        *,
+        prediction: Prediction = "edm",
+        data_std: float = 1.0,
+        gaussian_source: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0 < data_std < math.inf:
+            raise ValueError(f"data_std must be positive and finite, got {data_std}")
+        predictions.coefficients(prediction, schedule, torch.tensor(0.5), data_std=data_std)
+        self.network = network
+        self.schedule = schedule
+        self.prediction = prediction
+        self.data_std = float(data_std)
+        self.gaussian_source = gaussian_source
+        self._t_max = 1.0
+        if prediction in ("eps", "score"):
+            lowest = torch.tensor(_LOWEST_LOG_SNR, dtype=torch.float64)
+            self._t_max = min(1.0, float(schedule.t_of_log_snr(lowest)))
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return E[x | x_t]."""
+        if self._t_max < 1:
+            t = t.clamp(max=self._t_max)
+        raw = self._raw(x_t, t, condition)
+        return predictions.to_denoised(raw, x_t, t, schedule=self.schedule, prediction=self.prediction, data_std=self.data_std)
+
+    def loss(self, x: Tensor, t: Tensor, eps: Tensor, condition: Tensor | None = None, *, weight: Weight = "edm") -> Tensor:
+        """Return w(t) |denoised - x|^2 of each row at x_t = alpha x + sigma eps, (B,).
+
+        Parameters
+        ----------
+        x, eps : Tensor (B, *D)
+        t : Tensor (B,) in [t_min, 1]
+        weight : Prediction or function (schedule, t) -> w
+        """
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        x_t = widen(alpha, x) * x + widen(sigma, x) * eps
+        p, q = predictions.coefficients(self.prediction, self.schedule, t, data_std=self.data_std)
+        target = widen(p, x) * x + widen(q, x) * eps
+        raw = self._raw(x_t, t, condition).to(x.dtype)  # autocast may have lowered it
+        per_row = (raw - target).square().flatten(1).mean(1)
+        if weight == self.prediction:
+            return per_row
+        wanted = weight(self.schedule, t) if callable(weight) else self._weight(weight, t)
+        return per_row * (wanted / self._weight(self.prediction, t))
+
+    def _raw(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        power = (self.schedule.alpha(t) * self.data_std) ** 2 + self.schedule.sigma(t) ** 2
+        scaled = widen(power.rsqrt().to(x_t.dtype), x_t) * x_t
+        times = t.to(x_t).expand(x_t.shape[0])
+        raw: Tensor = self.network(scaled, times, condition)
+        return raw
+
+    def _weight(self, prediction: Prediction, t: Tensor) -> Tensor:
+        return predictions.weight(prediction, self.schedule, t, data_std=self.data_std)
+
+
+class ExactDenoiser(AbstractDenoiser):
+    """The exact E[x | x_t] of a law with a closed form: the oracle of tests, benchmarks and lessons.
+
+    Parameters
+    ----------
+    law : Law
+        As a rule a ``Gaussian`` or ``GaussianMixture`` of :mod:`pushforward.probability`.
+    schedule : Schedule
+    """
+
+    def __init__(self, law: Law, schedule: Schedule) -> None:
+        super().__init__()
+        self.law = law
+        self.schedule = schedule
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return E[x | x_t]; rows of any shape with D elements. A condition is refused: the law has none."""
+        if condition is not None:
+            raise ValueError("this denoiser is the exact answer for one law and knows no condition; call it without one")
+        flat = x_t.flatten(1)
+        denoised = self.law.denoised(flat, self.schedule.alpha(t), self.schedule.sigma(t))
+        return denoised.reshape(x_t.shape).to(x_t.dtype)

@@ -1,0 +1,75 @@
+r"""Training times: from which law of t a batch is drawn, and how.
+
+A law of t is its quantile function, a map of u in (0, 1) to t. In a batch of B rows u is stratified,
+
+    u_i = (i + U_i) / B,       U_i uniform on [0, 1),
+
+so that every batch covers the whole range and the loss has less variance than with independent times. Times are kept in
+[t_min, 1] of the schedule.
+
+References
+----------
+Patrick Esser et al. Scaling rectified flow transformers. 2024. https://arxiv.org/abs/2403.03206  (logit-normal)
+Diederik Kingma et al. Variational diffusion models. 2021. https://arxiv.org/abs/2107.00630  (stratified times)
+"""
+
+import abc
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["LogitNormalTimes", "TimeLaw", "UniformTimes", "stratified"]
+
+
+def stratified(u: Tensor, rows: Tensor, total: int) -> Tensor:
+    """Move uniform numbers ``u`` (*, B) into the strata of their ``rows`` (B,) among ``total``: (rows + u) / total."""
+    return (rows + u) / total
+
+
+class TimeLaw(abc.ABC):
+    """A law of training times on (0, 1)."""
+
+    @abc.abstractmethod
+    def quantile(self, u: Tensor) -> Tensor:
+        """Return the time below which a share ``u`` of the training times lies."""
+
+
+@dataclass(frozen=True)
+class UniformTimes(TimeLaw):
+    """Every time alike."""
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Return u itself."""
+        return u
+
+
+@dataclass(frozen=True)
+class LogitNormalTimes(TimeLaw):
+    """log(t / (1 - t)) is normal: more weight on the middle of the path, where the task is hardest.
+
+    Parameters
+    ----------
+    mean : float
+        Above 0 moves the weight towards noise.
+    std : float
+        Positive.
+
+    >>> LogitNormalTimes().quantile(torch.tensor(0.5)).item()
+    0.5
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.mean):
+            raise ValueError(f"mean must be finite, got {self.mean}")
+        if not 0 < self.std < math.inf:
+            raise ValueError(f"std must be positive, got {self.std}")
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """sigmoid(mean + std Phi^-1(u))."""
+        tiny = 1e-6  # Phi^-1 is infinite at 0 and, after rounding, at 1
+        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(tiny, 1 - tiny)))
