@@ -14,7 +14,9 @@ def rows(n: int, seed: int = 0, dim: int = 3) -> Tensor:
     return normal((dim,), seed=seed, purpose="rows", rows=n).cumsum(1) * 0.5 + 0.3
 
 
-def small_net(dim: int = 3, width: int = 8, *, dropout: float = 0.0, batch_norm: bool = False, condition: int = 0) -> nn.Sequential:
+def small_net(
+    dim: int = 3, width: int = 8, *, dropout: float = 0.0, batch_norm: bool = False, condition: int = 0
+) -> nn.Sequential:
     """A seeded network on (x, t, condition)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(5, "init"))

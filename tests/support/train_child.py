@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import save_file
 from tiny_task import Tiny, rows, small_net
 from torch import Tensor
@@ -32,7 +33,8 @@ class Child(Tiny):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.slow:
             if step == 5:
-                print("running", flush=True)
+                sys.stdout.write("running\n")
+                sys.stdout.flush()
             time.sleep(0.02)
         return super().forward(batch)
 
@@ -75,9 +77,10 @@ def main() -> None:
     try:
         train(task, x, condition, settings=settings, seed=11, held_out=held_out, folder=arguments.folder, resume=True)
     except Interrupted as stopped:
-        print(f"stopped after {stopped.step} of {stopped.steps}: {stopped}", flush=True)
+        sys.stdout.write(f"stopped after {stopped.step} of {stopped.steps}: {stopped}\n")
         sys.exit(3)
     if int(os.environ.get("RANK", "0")) == 0:
+        (arguments.folder / "processes").write_text(str(PartialState().num_processes))
         save_file(dict(task.state_dict()), arguments.folder / "final.safetensors")
 
 

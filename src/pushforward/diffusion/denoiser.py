@@ -27,6 +27,7 @@ Tero Karras et al. Elucidating the design space of diffusion-based generative mo
 """
 
 import abc
+import functools
 import math
 from collections.abc import Callable
 from typing import Protocol
@@ -126,8 +127,9 @@ class Denoiser(AbstractDenoiser):
         """Return E[x | x_t]."""
         if self._t_max < 1:
             t = t.clamp(max=self._t_max)
-        raw = self._raw(x_t, t, condition)
-        return predictions.to_denoised(raw, x_t, t, schedule=self.schedule, prediction=self.prediction, data_std=self.data_std)
+        c_in, on_x_t, on_raw = self._scales(t)
+        raw = self._call(widen(c_in.to(x_t.dtype), x_t) * x_t, t, condition)
+        return widen(on_x_t.to(x_t.dtype), x_t) * x_t + widen(on_raw.to(x_t.dtype), x_t) * raw
 
     def loss(self, x: Tensor, t: Tensor, eps: Tensor, condition: Tensor | None = None, *, weight: Weight = "edm") -> Tensor:
         """Return w(t) |denoised - x|^2 of each row at x_t = alpha x + sigma eps, (B,).
@@ -142,22 +144,41 @@ class Denoiser(AbstractDenoiser):
         x_t = widen(alpha, x) * x + widen(sigma, x) * eps
         p, q = predictions.coefficients(self.prediction, self.schedule, t, data_std=self.data_std)
         target = widen(p, x) * x + widen(q, x) * eps
-        raw = self._raw(x_t, t, condition).to(x.dtype)  # autocast may have lowered it
+        c_in = _input_scale(self.schedule, t, self.data_std)
+        raw = self._call(widen(c_in, x) * x_t, t, condition).to(x.dtype)  # autocast may have lowered it
         per_row = (raw - target).square().flatten(1).mean(1)
         if weight == self.prediction:
             return per_row
         wanted = weight(self.schedule, t) if callable(weight) else self._weight(weight, t)
         return per_row * (wanted / self._weight(self.prediction, t))
 
-    def _raw(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        power = (self.schedule.alpha(t) * self.data_std) ** 2 + self.schedule.sigma(t) ** 2
-        scaled = widen(power.rsqrt().to(x_t.dtype), x_t) * x_t
-        times = t.to(x_t).expand(x_t.shape[0])
-        raw: Tensor = self.network(scaled, times, condition)
+    def _call(self, scaled: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        raw: Tensor = self.network(scaled, t.to(scaled).expand(len(scaled)), condition)
         return raw
+
+    def _scales(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scales of the network's input, and of x_t and the raw output in ``denoised``."""
+        if t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad:
+            return _scales_at(self.schedule, self.prediction, self.data_std, t.item())
+        return _scales_of(self.schedule, self.prediction, self.data_std, t)
 
     def _weight(self, prediction: Prediction, t: Tensor) -> Tensor:
         return predictions.weight(prediction, self.schedule, t, data_std=self.data_std)
+
+
+def _input_scale(schedule: Schedule, t: Tensor, data_std: float) -> Tensor:
+    return ((schedule.alpha(t) * data_std) ** 2 + schedule.sigma(t) ** 2).rsqrt()
+
+
+def _scales_of(schedule: Schedule, prediction: Prediction, data_std: float, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    on_x_t, on_raw = predictions.denoised_scales(prediction, schedule, t, data_std=data_std)
+    return _input_scale(schedule, t, data_std), on_x_t, on_raw
+
+
+@functools.lru_cache(maxsize=4096)
+def _scales_at(schedule: Schedule, prediction: Prediction, data_std: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same for one time, in float64. A sampler comes back to the same few times for every batch."""
+    return _scales_of(schedule, prediction, data_std, torch.tensor(t, dtype=torch.float64))
 
 
 class ExactDenoiser(AbstractDenoiser):

@@ -49,7 +49,7 @@ from torch import Tensor
 
 from pushforward.diffusion.schedule import Schedule, widen
 
-__all__ = ["Prediction", "coefficients", "convert", "from_denoised", "to_denoised", "weight"]
+__all__ = ["Prediction", "coefficients", "convert", "denoised_scales", "from_denoised", "to_denoised", "weight"]
 
 Prediction = Literal["edm", "denoised", "eps", "v", "velocity", "score"]
 
@@ -73,6 +73,14 @@ def coefficients(prediction: Prediction, schedule: Schedule, t: Tensor, *, data_
     raise ValueError(f"unknown prediction {prediction!r}; choose one of {', '.join(map(repr, get_args(Prediction)))}")
 
 
+def denoised_scales(prediction: Prediction, schedule: Schedule, t: Tensor, *, data_std: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return (a, b) of denoised = a x_t + b value, each with the shape and dtype of ``t``."""
+    p, q = coefficients(prediction, schedule, t, data_std=data_std)
+    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+    determinant = sigma * p - alpha * q
+    return -q / determinant, sigma / determinant
+
+
 def to_denoised(
     value: Tensor, x_t: Tensor, t: Tensor, *, schedule: Schedule, prediction: Prediction, data_std: float = 1.0
 ) -> Tensor:
@@ -83,10 +91,7 @@ def to_denoised(
     >>> to_denoised(eps - x, 0.75 * x + 0.25 * eps, t, schedule=StraightLine(), prediction="velocity")
     tensor([[2.]])
     """
-    p, q = coefficients(prediction, schedule, t, data_std=data_std)
-    alpha, sigma = schedule.alpha(t), schedule.sigma(t)
-    determinant = sigma * p - alpha * q
-    return _combine(-q / determinant, x_t, sigma / determinant, value)
+    return _combine(*denoised_scales(prediction, schedule, t, data_std=data_std), x_t, value)
 
 
 def from_denoised(
@@ -95,7 +100,7 @@ def from_denoised(
     """Turn ``denoised`` into another prediction."""
     p, q = coefficients(prediction, schedule, t, data_std=data_std)
     ratio = q / schedule.sigma(t)
-    return _combine(ratio, x_t, p - ratio * schedule.alpha(t), denoised)
+    return _combine(ratio, p - ratio * schedule.alpha(t), x_t, denoised)
 
 
 def convert(
@@ -119,6 +124,6 @@ def weight(prediction: Prediction, schedule: Schedule, t: Tensor, *, data_std: f
     return (p - q * schedule.alpha(t) / schedule.sigma(t)) ** 2
 
 
-def _combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
+def _combine(a: Tensor, b: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return a x + b y for scales of shape () or (B,), in the dtype of ``x``."""
     return widen(a.to(x.dtype), x) * x + widen(b.to(x.dtype), x) * y

@@ -51,8 +51,6 @@ __all__ = ["OnStep", "Sampler", "Table", "TableBuilder"]
 OnStep = Callable[[int, float, Tensor, Tensor], None]
 """Called after each row of the table as ``on_step(row, time, x, denoised)``; ``x`` belongs to ``time``."""
 
-_Terms = tuple[tuple[int, float], ...]
-
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -85,20 +83,48 @@ class Table:
         return bool((self.C != 0).any())
 
     @functools.cached_property
-    def rows(self) -> list[tuple[Tensor, float, _Terms, _Terms, _Terms]]:
-        """The non-zero terms of each row as (tau, to, A terms, B terms, C terms), each term a (lag, coefficient)."""
-        terms = [[_nonzero(row) for row in matrix.tolist()] for matrix in (self.A, self.B, self.C)]
-        return list(zip(self.tau.unbind(), self.to.tolist(), *terms, strict=True))
+    def rows(self) -> "list[_Row]":
+        """The rows as the loop runs them."""
+        parts = [matrix.tolist() for matrix in (self.A, self.B, self.C)]
+        return [_Row.of(*row) for row in zip(self.tau.unbind(), self.to.tolist(), *parts, strict=True)]
 
     @functools.cached_property
     def memory(self) -> int:
         """Number of calls that must be kept, at least 1."""
-        lags = [lag for row in self.rows for terms in row[2:] for lag, _ in terms]
-        return max(lags, default=0) + 1
+        used = (torch.stack((self.A, self.B, self.C)) != 0).any(0).any(0).nonzero()
+        return int(used.max()) + 1
 
 
-def _nonzero(row: Sequence[float]) -> _Terms:
-    return tuple((lag, value) for lag, value in enumerate(row) if value != 0)
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One row as x' = scale (x_base + sum of coefficient times tensor), so that the scaling is paid once.
+
+    ``terms`` are (0, 1 or 2 for x, D or z; lag; coefficient over ``scale``). Without any x the base is None and the scale 1.
+    """
+
+    tau: Tensor
+    to: float
+    base: int | None
+    scale: Tensor
+    terms: tuple[tuple[int, int, float], ...]
+
+    @classmethod
+    def of(cls, tau: Tensor, to: float, a: list[float], b: list[float], c: list[float]) -> "_Row":
+        terms = [(pool, lag, value) for pool, row in enumerate((a, b, c)) for lag, value in enumerate(row) if value != 0]
+        base, scale = None, 1.0
+        if terms and terms[0][0] == 0:
+            _, base, scale = terms.pop(0)
+        over = tuple((pool, lag, value / scale) for pool, lag, value in terms)
+        return cls(tau, to, base, torch.tensor(scale, dtype=torch.float64), over)
+
+    def combine(self, pools: tuple[Sequence[Tensor], ...]) -> Tensor:
+        """Return the next state from the kept x, D and z, newest first."""
+        (pool, lag, value), *rest = self.terms
+        tensor = pools[pool][lag]
+        x = tensor * value if self.base is None else torch.add(pools[0][self.base], tensor, alpha=value)
+        for pool, lag, value in rest:
+            x.add_(pools[pool][lag], alpha=value)
+        return x if self.base is None else x.mul_(self.scale)
 
 
 class TableBuilder:
@@ -251,19 +277,15 @@ def _run(
     xs: deque[Tensor] = deque([x], table.memory)
     ds: deque[Tensor] = deque(maxlen=table.memory)
     zs: deque[Tensor] = deque(maxlen=table.memory)
-    stochastic = table.stochastic
-    for index, (tau, to, a, b, c) in enumerate(table.rows):
-        ds.appendleft(denoiser(xs[0], tau, condition))
+    pools, stochastic = (xs, ds, zs), table.stochastic
+    for index, row in enumerate(table.rows):
+        ds.appendleft(denoiser(xs[0], row.tau, condition))
         if stochastic:
             zs.appendleft(draw(index))
-        terms = [(v, xs[j]) for j, v in a] + [(v, ds[j]) for j, v in b] + [(v, zs[j]) for j, v in c]
-        value, tensor = terms[0]
-        x = tensor * value
-        for value, tensor in terms[1:]:
-            x = x.add_(tensor, alpha=value)
+        x = row.combine(pools)
         xs.appendleft(x)
         if on_step is not None:
-            on_step(index, to, x, ds[0])
+            on_step(index, row.to, x, ds[0])
     return x
 
 

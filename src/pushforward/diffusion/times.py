@@ -1,6 +1,7 @@
 r"""Training times: from which law of t a batch is drawn, and how.
 
-A law of t is its quantile function, a map of u in (0, 1) to t. In a batch of B rows u is stratified,
+A law of t is a map of u, uniform on (0, 1), to t: its quantile function, or the quantile functions of its parts. In a batch
+of B rows u is stratified,
 
     u_i = (i + U_i) / B,       U_i uniform on [0, 1),
 
@@ -32,15 +33,15 @@ class TimeLaw(abc.ABC):
     """A law of training times on (0, 1)."""
 
     @abc.abstractmethod
-    def quantile(self, u: Tensor) -> Tensor:
-        """Return the time below which a share ``u`` of the training times lies."""
+    def of(self, u: Tensor) -> Tensor:
+        """Map u, uniform on (0, 1), to times that follow the law; smooth in u but for jumps between parts of a mixture."""
 
 
 @dataclass(frozen=True)
 class UniformTimes(TimeLaw):
     """Every time alike."""
 
-    def quantile(self, u: Tensor) -> Tensor:
+    def of(self, u: Tensor) -> Tensor:
         """Return u itself."""
         return u
 
@@ -49,27 +50,36 @@ class UniformTimes(TimeLaw):
 class LogitNormalTimes(TimeLaw):
     """log(t / (1 - t)) is normal: more weight on the middle of the path, where the task is hardest.
 
+    Sampling begins at t = 1, which a logit-normal law hardly ever reaches; a share of uniform times covers the ends.
+
     Parameters
     ----------
     mean : float
         Above 0 moves the weight towards noise.
     std : float
         Positive.
+    uniform_share : float
+        In [0, 1): this share of the times is uniform on (0, 1) instead.
 
-    >>> LogitNormalTimes().quantile(torch.tensor(0.5)).item()
+    >>> LogitNormalTimes().of(torch.tensor(0.5)).item()
     0.5
     """
 
     mean: float = 0.0
     std: float = 1.0
+    uniform_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.mean):
             raise ValueError(f"mean must be finite, got {self.mean}")
         if not 0 < self.std < math.inf:
             raise ValueError(f"std must be positive, got {self.std}")
+        if not 0 <= self.uniform_share < 1:
+            raise ValueError(f"uniform_share must lie in [0, 1), got {self.uniform_share}")
 
-    def quantile(self, u: Tensor) -> Tensor:
-        """sigmoid(mean + std Phi^-1(u))."""
-        tiny = 1e-6  # Phi^-1 is infinite at 0 and, after rounding, at 1
-        return torch.sigmoid(self.mean + self.std * torch.special.ndtri(u.clamp(tiny, 1 - tiny)))
+    def of(self, u: Tensor) -> Tensor:
+        """sigmoid(mean + std Phi^-1(u)), after the lowest ``uniform_share`` of u has been spread over (0, 1)."""
+        tiny, share = 1e-6, self.uniform_share  # Phi^-1 is infinite at 0 and, after rounding, at 1
+        normal = torch.special.ndtri(((u - share) / (1 - share)).clamp(tiny, 1 - tiny))
+        t = torch.sigmoid(self.mean + self.std * normal)
+        return torch.where(u < share, u / share, t) if share else t

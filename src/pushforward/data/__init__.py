@@ -1,0 +1,24 @@
+"""Open anything → arrays and a schema; fitted, invertible transforms with their log-determinant; conditions as numbers."""
+
+from pushforward.data.checks import Values, clean_values
+from pushforward.data.condition import ConditionEncoder, ConditionKind
+from pushforward.data.open import Dataset, open_data
+from pushforward.data.schema import Kind, Schema
+from pushforward.data.split import split_rows
+from pushforward.data.transform import Transform
+from pushforward.data.write import check_target, write_samples
+
+__all__ = [
+    "ConditionEncoder",
+    "ConditionKind",
+    "Dataset",
+    "Kind",
+    "Schema",
+    "Transform",
+    "Values",
+    "check_target",
+    "clean_values",
+    "open_data",
+    "split_rows",
+    "write_samples",
+]

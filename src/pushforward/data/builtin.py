@@ -1,0 +1,95 @@
+"""Small data sets that need no file: handwritten digits and two-dimensional laws.
+
+The points are functions of ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first n rows of a longer draw
+are the draw of n rows. All lie within about [-3, 3].
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward.probability import noise
+
+__all__ = ["BUILTIN", "checkerboard", "digits", "eight_gaussians", "moons", "rings", "swissroll"]
+
+Labelled = tuple[np.ndarray, np.ndarray | None]
+
+_ROWS = 10_000
+
+
+def digits() -> Labelled:
+    """Return scikit-learn's digits, uint8 ``(1797, 8, 8)`` with values 0 to 16, and their labels 0 to 9."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return images.reshape(-1, 8, 8).astype(np.uint8), labels.astype(np.int64)
+
+
+def moons(n: int = _ROWS, *, seed: int = 0, spread: float = 0.08) -> Labelled:
+    """Return two half circles that reach into each other, with Gaussian noise, and which of the two."""
+    u, label = _uniform(n, seed, "moons")
+    upper = label == 0
+    angle = math.pi * u[:, 0]
+    x = torch.where(upper, angle.cos(), 1 - angle.cos())
+    y = torch.where(upper, angle.sin(), 0.5 - angle.sin())
+    points = 1.5 * (torch.stack((x, y), 1) - torch.tensor([0.5, 0.25], dtype=torch.float64))
+    return _labelled(points + spread * _normal(n, seed, "moons"), label)
+
+
+def swissroll(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelled:
+    """Return points along a spiral of one and a half turns, with Gaussian noise; it has no classes."""
+    u, _ = _uniform(n, seed, "swissroll")
+    angle = 1.5 * math.pi * (1 + 2 * u[:, 0])
+    points = angle.unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1) / 5
+    return _labelled(points + spread * _normal(n, seed, "swissroll"), None)
+
+
+def checkerboard(n: int = _ROWS, *, seed: int = 0) -> Labelled:
+    """Return points uniform on the eight dark squares of a 4 by 4 board on [-2, 2]²; it has no classes."""
+    u, _ = _uniform(n, seed, "checkerboard")
+    across, up = 4 * u[:, 0], 2 * u[:, 1]
+    row = up + up.floor() + across.floor() % 2
+    return _labelled(torch.stack((across, row), 1) - 2, None)
+
+
+def rings(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelled:
+    """Return four concentric rings of equal weight, with Gaussian noise, and which of the four, from the inside."""
+    u, label = _uniform(n, seed, "rings", classes=4)
+    angle = 2 * math.pi * u[:, 0]
+    points = 0.65 * (label + 1).unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1)
+    return _labelled(points + spread * _normal(n, seed, "rings"), label)
+
+
+def eight_gaussians(n: int = _ROWS, *, seed: int = 0, spread: float = 0.2) -> Labelled:
+    """Return eight Gaussians of equal weight on a circle of radius 2, and which of the eight, anticlockwise."""
+    _, label = _uniform(n, seed, "eight-gaussians", classes=8)
+    angle = 2 * math.pi * label / 8
+    points = 2 * torch.stack((angle.cos(), angle.sin()), 1)
+    return _labelled(points + spread * _normal(n, seed, "eight-gaussians"), label)
+
+
+BUILTIN: dict[str, Callable[[], Labelled]] = {
+    "digits": digits,
+    "moons": moons,
+    "swissroll": swissroll,
+    "checkerboard": checkerboard,
+    "rings": rings,
+    "eight-gaussians": eight_gaussians,
+}
+
+
+def _uniform(n: int, seed: int, name: str, classes: int = 2) -> tuple[Tensor, Tensor]:
+    """Return u ``(n, 2)`` on [0, 1)² and a class ``(n,)``."""
+    u = noise.uniform((3,), seed=seed, purpose=f"data/{name}/uniform", rows=n, dtype=torch.float64)
+    return u[:, :2], (classes * u[:, 2]).long()
+
+
+def _normal(n: int, seed: int, name: str) -> Tensor:
+    return noise.normal((2,), seed=seed, purpose=f"data/{name}/normal", rows=n, dtype=torch.float64)
+
+
+def _labelled(points: Tensor, label: Tensor | None) -> Labelled:
+    return points.float().numpy(), None if label is None else label.numpy()

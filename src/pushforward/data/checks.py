@@ -1,0 +1,229 @@
+"""Bring whatever the user holds into one of three containers, and refuse what no model can learn from.
+
+The containers are a NumPy array, a CPU tensor and a pandas DataFrame, each with finite real numbers in it. The errors
+say what is wrong, where, and what to write instead; where scikit-learn's own checks expect a wording, that wording is used.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Values", "clean_values", "enumerate_names", "is_frame"]
+
+Values: TypeAlias = "np.ndarray | torch.Tensor | pd.DataFrame"
+
+_RESHAPE = (
+    "Reshape your data either using X.reshape(-1, 1) if it has a single feature "
+    "or X.reshape(1, -1) if it contains a single sample."
+)
+
+
+def is_frame(values: object) -> bool:
+    """Return whether ``values`` is a pandas DataFrame, without importing pandas."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(values, pandas.DataFrame)
+
+
+def enumerate_names(names: Any, limit: int = 6) -> str:
+    """Return names in quotes for a message, cut after ``limit``.
+
+    >>> enumerate_names(["age", "sex", "income"], limit=2)
+    "'age', 'sex' and 1 more"
+    """
+    names = list(names)
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def clean_values(values: Any, *, minimum: int = 1, name: str = "X") -> Values:
+    """Return data as an array, a CPU tensor or a DataFrame of finite real numbers with at least ``minimum`` rows.
+
+    Parameters
+    ----------
+    values : array, tensor, DataFrame, nested lists, or anything with ``__array__``
+        Two or more dimensions; rows first. An object array is read as float64 if all of it are numbers.
+    minimum : int
+        Fewest rows that are allowed.
+    name : str
+        What the data are called in messages.
+
+    Raises
+    ------
+    ValueError, TypeError
+        On text, complex, sparse, masked, ragged or one-dimensional data, on NaN and infinities, and on too few rows.
+    """
+    result: Any
+    if isinstance(values, torch.Tensor):
+        result = _clean_tensor(values, name)
+    elif is_frame(values):
+        result = _clean_frame(values, name)
+    else:
+        result = _clean_array(values, name)
+    _check_shape(tuple(result.shape), minimum, name)
+    _check_finite(result, name)
+    return cast(Values, result)
+
+
+def _clean_tensor(values: torch.Tensor, name: str) -> torch.Tensor:
+    if values.layout != torch.strided:
+        raise TypeError(f"{name} is a sparse tensor; only dense data are supported: pass {name}.to_dense().")
+    if values.is_complex():
+        raise ValueError(f"Complex data not supported: {name} has dtype {values.dtype}; pass real numbers, e.g. {name}.abs().")
+    return values.detach().cpu()
+
+
+def _clean_frame(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
+    columns = list(frame.columns)
+    unnamed = [column for column in columns if not isinstance(column, str | int | np.integer)]
+    if unnamed:
+        raise TypeError(f"{name} has column names that are neither text nor integers, {enumerate_names(unnamed)}; rename them.")
+    if len(set(columns)) < len(columns):
+        repeated = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
+        raise ValueError(f"{name} has more than one column called {enumerate_names(repeated)}; rename them.")
+    changed = {column: frame[column].astype("float64") for column in columns if _holds_number_objects(frame[column])}
+    if changed:
+        frame = frame.copy(deep=False)
+        for column, series in changed.items():
+            frame[column] = series
+    text = [column for column in columns if column not in changed and not _is_real(frame[column].dtype)]
+    if text:
+        numeric = [column for column in columns if column not in text]
+        raise ValueError(_text_message(text, numeric, name))
+    return frame
+
+
+def _text_message(text: list[Any], numeric: list[Any], name: str) -> str:
+    plural = "s" if len(text) > 1 else ""
+    wrong = f"{name}: column{plural} {enumerate_names(text)} hold{'' if plural else 's'} text (or dates) where numbers belong."
+    if not numeric:
+        return f"{wrong} There is no column with numbers, so there is nothing to learn from; encode the text as numbers first."
+    options = " ".join(f"--column {column}" for column in numeric[:8])
+    chosen = "[" + ", ".join(repr(column) for column in numeric[:8]) + "]"
+    return (
+        f"{wrong} Choose the columns with numbers: columns={chosen}, on the command line {options}. "
+        f"A column of labels can be the condition: condition={text[0]!r}."
+    )
+
+
+def _is_real(dtype: Any) -> bool:
+    from pandas.api import types
+
+    return bool(types.is_numeric_dtype(dtype)) and not types.is_complex_dtype(dtype)
+
+
+def _holds_number_objects(series: "pd.Series") -> bool:
+    from numbers import Real
+
+    return series.dtype == object and all(isinstance(value, Real) for value in series)
+
+
+def _clean_array(values: Any, name: str) -> np.ndarray:
+    if type(values).__module__.startswith("scipy.sparse"):
+        raise TypeError(f"Sparse data was passed as {name}, but dense data is required: pass {name}.toarray().")
+    if values is None or isinstance(values, str | bytes | dict | set):
+        raise TypeError(
+            f"{name} must be an array, a tensor, a DataFrame or nested lists of numbers, not {type(values).__name__}."
+        )
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} is a masked array with {int(np.ma.getmaskarray(values).sum())} masked entries; "
+            "drop those rows or fill them in."
+        )
+    one_dimensional = getattr(values, "ndim", None) == 1
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        if "inhomogeneous" not in str(error):
+            raise
+        raise ValueError(f"{name} has rows of different lengths ({error}); every row must have the same shape.") from None
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; pass real numbers, e.g. np.abs({name}).")
+    if array.ndim == 0:
+        raise ValueError(f"{name} is a single value; expected a 2D array with one row per sample. {_RESHAPE}")
+    if one_dimensional or array.ndim == 1:
+        raise ValueError(f"Expected 2D array, got 1D array instead: {name} has shape {array.shape}. {_RESHAPE}")
+    if array.dtype.kind == "O":
+        return _from_objects(array, name)
+    if array.dtype.kind not in "biuf":
+        what = {"U": "text", "S": "text", "T": "text", "M": "dates", "m": "time spans", "V": "records"}.get(
+            array.dtype.kind, "no numbers"
+        )
+        raise ValueError(f"{name} holds {what} (dtype {array.dtype}) where numbers belong; convert it to numbers first.")
+    return array
+
+
+def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} is an object array, and not all of it are numbers: {error}.") from None
+
+
+def _check_shape(shape: tuple[int, ...], minimum: int, name: str) -> None:
+    if len(shape) < 2:
+        raise ValueError(f"Expected 2D array, got {len(shape)}D array instead: {name} has shape {shape}. {_RESHAPE}")
+    if len(shape) == 2 and shape[1] == 0:
+        raise ValueError(f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
+    if 0 in shape[1:]:
+        raise ValueError(
+            f"{name} has rows without a single element (shape={shape}); every axis after the first needs a length."
+        )
+    if shape[0] < minimum:
+        raise ValueError(
+            f"{name} has {shape[0]} sample(s) (shape={shape}) while a minimum of {minimum} is required"
+            + (": a law cannot be learned from fewer rows." if minimum > 1 else ".")
+        )
+
+
+def _check_finite(values: Values, name: str) -> None:
+    bad = _first_bad(values)
+    if bad is None:
+        return
+    nans, infinities, where = bad
+    found = " and ".join(text for count, text in ((nans, f"{nans} NaN"), (infinities, f"{infinities} infinities")) if count)
+    raise ValueError(
+        f"{name} contains {found}, the first at {where} (rows count from 0). Only finite numbers can be learned from: "
+        "drop those rows or fill them in first."
+    )
+
+
+def _first_bad(values: Values) -> tuple[int, int, str] | None:
+    """Count NaN and infinities and say where the first stands, or return None."""
+    if is_frame(values):
+        return _first_bad_in_frame(values)
+    array = values if isinstance(values, np.ndarray) else _numpy(values)
+    if array.dtype.kind != "f":
+        return None
+    finite = np.isfinite(array)
+    if finite.all():
+        return None
+    index = np.unravel_index(int(np.argmin(finite)), finite.shape)
+    nans = int(np.isnan(array).sum())
+    column = f"column {index[1]}" if array.ndim == 2 else f"element {tuple(int(i) for i in index[1:])}"
+    return nans, int(finite.size - finite.sum()) - nans, f"row {index[0]}, {column}"
+
+
+def _first_bad_in_frame(frame: Any) -> tuple[int, int, str] | None:
+    nans = infinities = 0
+    first: tuple[int, str] | None = None
+    for column in frame.columns:
+        # Extension types keep missing numbers as NA, which becomes NaN here.
+        numbers = frame[column].to_numpy(dtype="float64", na_value=np.nan)
+        finite = np.isfinite(numbers)
+        if finite.all():
+            continue
+        missing = int(np.isnan(numbers).sum())
+        nans, infinities = nans + missing, infinities + int((~finite).sum()) - missing
+        row = int(np.argmin(finite))
+        if first is None or row < first[0]:
+            first = (row, f"row {row}, column {column!r}")
+    return None if first is None else (nans, infinities, first[1])
+
+
+def _numpy(values: Any) -> np.ndarray:
+    return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)

@@ -1,0 +1,233 @@
+"""One door for all data: names, files, folders, arrays, tensors and tables become a :class:`Dataset`.
+
+Everything that would spoil a training run later is refused here, by an error that names the place and the way out.
+"""
+
+import difflib
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pushforward.data.builtin import BUILTIN
+from pushforward.data.checks import Values, clean_values, enumerate_names, is_frame
+from pushforward.data.condition import as_condition_array
+from pushforward.data.pictures import read_folder
+from pushforward.data.schema import Kind, Schema
+from pushforward.data.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
+
+__all__ = ["Dataset", "open_data"]
+
+_TABLES = (".npz", ".csv", ".parquet")
+_FILES = (".npy", *_TABLES)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Data ready to learn from.
+
+    Parameters
+    ----------
+    values : array, tensor or DataFrame
+        ``(N, ...)`` in the user's layout, finite, at least two rows.
+    condition : array or None
+        Labels ``(N,)`` or vectors ``(N, K)``, one per row.
+    schema : Schema
+    source : str
+        Where the data came from: a built-in name, a path, or the kind of container.
+    """
+
+    values: Values
+    condition: np.ndarray | None
+    schema: Schema
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to_internal(self) -> torch.Tensor:
+        """Return the values in the library's layout, ``(N, D)`` or ``(N, C, H, W)``, in data units."""
+        return self.schema.to_internal(self.values)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of contents, shapes and dtypes of values and condition, 32 hexadecimal digits."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.values, self.condition):
+            _update(digest, part)
+        return digest.hexdigest()
+
+
+def open_data(source: Any, *, columns: Names = None, condition: Any = None, kind: Kind | None = None) -> Dataset:
+    """Open data of any form.
+
+    Parameters
+    ----------
+    source : str, path, array, tensor, DataFrame or nested lists
+        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a ``.npy``, ``.npz``, ``.csv`` or
+        ``.parquet`` file, a folder of pictures (sub-folders are classes), or the data themselves, rows first. A file or folder
+        of the same name as a built-in is written with a slash: ``./digits``.
+    columns : str, int or list, optional
+        Columns of a table to learn; for ``.npz`` the one array. Default: all, or the column of pictures.
+    condition : optional
+        A column name or a list of them (taken out of the data), or an array, Series or list with one entry per row. None takes
+        what comes with the data: sub-folder names, labels of built-ins, a column ``label`` beside pictures, an array
+        ``condition`` in an .npz. False takes none.
+    kind : {"vectors", "pictures"}, optional
+        Needed only where the shape leaves it open (:mod:`pushforward.data.schema`).
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    FileNotFoundError
+        If the source names neither a built-in nor a file nor a folder.
+    ValueError, TypeError
+        If the data cannot be learned from; the message says why, where and what to do.
+
+    Examples
+    --------
+    >>> data = open_data("digits")
+    >>> data.values.shape, data.values.dtype, data.condition[:4]
+    ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
+    """
+    if isinstance(source, str | Path):
+        values, ready, name = _open_named(source, columns, condition)
+        label, table = name, Path(source).suffix.lower() in _TABLES
+    elif is_frame(source):
+        name, label, table = "DataFrame", "X", True
+        values, ready = part_frame(source, columns, condition, "the DataFrame")
+    else:
+        name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
+        _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
+        values, ready = source, None
+    values = clean_values(values, minimum=2, name=label)
+    matched = _match_condition(condition, ready, table and ready is not None, len(values), label)
+    return Dataset(values, matched, Schema.infer(values, kind), name)
+
+
+def _open_named(source: str | Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None, str]:
+    """Open a built-in or a path; return values, the condition that came with them or was picked from them, and the name."""
+    name = str(source)
+    if isinstance(source, str) and name in BUILTIN:
+        _refuse_columns(columns, f"the built-in {name}")
+        return *BUILTIN[name](), name
+    path = Path(source).expanduser()
+    if path.is_dir():
+        _refuse_columns(columns, "a folder of pictures")
+        return *read_folder(path), name
+    if not path.exists():
+        raise _unknown_source(name)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return *part_frame(read_csv(path), columns, condition, name), name
+    if suffix == ".parquet":
+        return *read_parquet(path, columns, condition), name
+    if suffix == ".npy":
+        _refuse_columns(columns, "a .npy file")
+        return _read_numpy(path), None, name
+    if suffix == ".npz":
+        return *_read_npz(path, columns, condition), name
+    raise ValueError(
+        f"{path} ends in {suffix or 'nothing'}, which is not opened; use one of {', '.join(_FILES)}, or a folder of pictures."
+    )
+
+
+def _unknown_source(name: str) -> FileNotFoundError:
+    path = Path(name).expanduser()
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(name, list(BUILTIN), n=1, cutoff=0.6)
+    if not close:
+        close = [str(path.with_name(entry)) for entry in difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.7)]
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return FileNotFoundError(f"{name!r} is neither a file nor a folder nor a built-in data set ({', '.join(BUILTIN)}).{hint}")
+
+
+def _refuse_columns(columns: Names, what: str) -> None:
+    if columns is not None:
+        raise ValueError(
+            f"columns={columns!r} picks columns of a table or arrays of an .npz file, but the data are {what}; leave it out."
+        )
+
+
+def _read_numpy(path: Path) -> Any:
+    """Return what a .npy or .npz file holds; never unpickles."""
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        if "pickle" in str(error).lower() and path.stat().st_size:
+            raise ValueError(
+                f"{path} holds Python objects (or is no NumPy file), which are not opened; save numbers with np.save."
+            ) from None
+        raise ValueError(f"{path} cannot be read as a NumPy file: {error}.") from None
+
+
+def _read_npz(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None]:
+    loaded = _read_numpy(path)
+    if isinstance(loaded, np.ndarray):
+        return loaded, None
+    with loaded as archive:
+        keys = list(archive.keys())
+        from_keys = condition_names(condition, keys, None, str(path))
+        if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
+            from_keys = ["condition"]
+        chosen = as_names(columns) or [key for key in keys if key not in (from_keys or ())]
+        if len(chosen) != 1:
+            raise ValueError(
+                f"{path} holds the arrays {enumerate_names(keys, 20)}; choose one of them with columns={keys[0]!r}."
+                if keys
+                else f"{path} holds no array."
+            )
+        if chosen[0] not in keys:
+            raise missing_column(chosen[0], keys, str(path))
+        if from_keys is not None and len(from_keys) > 1:
+            raise ValueError(f"condition names {len(from_keys)} arrays of {path}; choose one.")
+        try:
+            return archive[chosen[0]], None if from_keys is None else as_condition_array(archive[from_keys[0]])
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read: {error}.") from None
+
+
+def _match_condition(condition: Any, ready: np.ndarray | None, settled: bool, rows: int, name: str) -> np.ndarray | None:
+    """Return the condition, one entry per row: what was given, or else what came with the data.
+
+    ``settled`` says that ``ready`` was picked by the column names in ``condition``.
+    """
+    if condition is False:
+        return None
+    if isinstance(condition, str) and not settled:
+        raise ValueError(
+            f"condition={condition!r} names a column, but {name} has no columns; give an array with one entry per row."
+        )
+    given = ready if condition is None or settled else as_condition_array(condition)
+    if given is None:
+        return None
+    if given.ndim not in (1, 2) or len(given) != rows:
+        raise ValueError(
+            f"condition has shape {given.shape}, but the data have {rows} rows; give one label or one vector per row."
+        )
+    return given
+
+
+def _update(digest: Any, part: Any) -> None:
+    """Feed shape, dtype and contents of an array, tensor or DataFrame to a hash."""
+    if part is None:
+        digest.update(b"none")
+    elif is_frame(part):
+        for column in part.columns:
+            digest.update(repr((column, str(part[column].dtype))).encode())
+            _update(digest, part[column].to_numpy())
+    elif isinstance(part, torch.Tensor):
+        digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
+        digest.update(part.contiguous().flatten().view(torch.uint8).numpy())
+    elif part.dtype == object:
+        digest.update(repr((part.shape, part.tolist())).encode())
+    else:
+        digest.update(repr((part.shape, str(part.dtype))).encode())
+        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))

@@ -1,0 +1,309 @@
+"""What the user's rows look like, and the way to the library's own layout and back.
+
+Inside the library vectors are ``(N, D)`` and pictures ``(N, C, H, W)``. Outside, arrays are channels last, ``(N, H, W)`` or
+``(N, H, W, C)``, and tensors channels first, ``(N, H, W)`` or ``(N, C, H, W)``. Two dimensions are vectors; integers of three
+dimensions and anything of four are pictures; everything else must say ``kind``. With ``kind="vectors"`` rows of more dimensions
+are flattened, and restored on the way back.
+"""
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward.data.checks import Values, clean_values, is_frame
+
+__all__ = ["Kind", "Schema"]
+
+Kind = Literal["vectors", "pictures"]
+
+# Every value of these is exact in float32; all others travel as float64.
+_EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Layout, dtype and container of the rows a model was trained on.
+
+    Parameters
+    ----------
+    kind : {"vectors", "pictures"}
+    container : {"numpy", "torch", "pandas"}
+        What samples are returned in.
+    row_shape : tuple of int
+        Shape of one row as the user sees it.
+    dtypes : tuple of str
+        One name for arrays and tensors, one per column for a DataFrame.
+    channels : {"first", "last"} or None
+        Where the channels of a picture stand; None for vectors and for pictures without an axis for them.
+    columns : tuple of str or int, or None
+        Column names of a DataFrame.
+
+    Examples
+    --------
+    >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
+    >>> schema.kind, schema.internal_shape
+    ('pictures', (1, 8, 8))
+    >>> schema.to_user(torch.full((5, 1, 8, 8), 3.0)).shape
+    (5, 8, 8)
+    """
+
+    kind: Kind
+    container: Literal["numpy", "torch", "pandas"]
+    row_shape: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    channels: Literal["first", "last"] | None = None
+    columns: tuple[str | int, ...] | None = None
+
+    @classmethod
+    def infer(cls, values: Values, kind: Kind | None = None) -> "Schema":
+        """Return the schema of clean data (see :func:`~pushforward.data.clean_values`); ``kind`` overrides the rule.
+
+        Raises
+        ------
+        ValueError
+            If the kind cannot be known from the shape and dtype, or cannot be what was asked for.
+        """
+        if kind not in (None, "vectors", "pictures"):
+            raise ValueError(f"kind must be 'vectors', 'pictures' or None (decide by shape and dtype), not {kind!r}.")
+        if is_frame(values):
+            return cls._of_frame(values, kind)
+        shape = tuple(int(size) for size in values.shape)
+        torch_like = isinstance(values, Tensor)
+        dtype = str(values.dtype).removeprefix("torch.")
+        kind = kind or _decide_kind(shape, dtype)
+        channels: Literal["first", "last"] | None = None
+        if kind == "pictures":
+            if len(shape) not in (3, 4):
+                layout = "(N, C, H, W)" if torch_like else "(N, H, W, C)"
+                raise ValueError(
+                    f"kind='pictures' needs 3 or 4 dimensions, (N, H, W) or {layout}, but the shape is {shape}; "
+                    "reshape the data, or write kind='vectors'."
+                )
+            if len(shape) == 4:
+                channels = "first" if torch_like else "last"
+                _warn_if_channels_look_wrong(shape, channels)
+        return cls(kind, "torch" if torch_like else "numpy", shape[1:], (dtype,), channels)
+
+    @classmethod
+    def _of_frame(cls, frame: Any, kind: Kind | None) -> "Schema":
+        if kind == "pictures":
+            raise ValueError(
+                "kind='pictures' was asked for, but a DataFrame has no height and width: reshape it first, "
+                "e.g. frame.to_numpy().reshape(-1, 28, 28)."
+            )
+        columns = tuple(int(name) if isinstance(name, int | np.integer) else str(name) for name in frame.columns)
+        return cls("vectors", "pandas", (len(columns),), tuple(str(dtype) for dtype in frame.dtypes), None, columns)
+
+    @property
+    def internal_shape(self) -> tuple[int, ...]:
+        """Shape of one row inside the library: ``(D,)`` or ``(C, H, W)``."""
+        if self.kind == "vectors":
+            return (math.prod(self.row_shape),)
+        if self.channels is None:
+            return (1, *self.row_shape)
+        return self.row_shape if self.channels == "first" else (self.row_shape[2], *self.row_shape[:2])
+
+    @property
+    def internal_dtype(self) -> torch.dtype:
+        """float32 where it holds every value of the user's dtypes exactly, else float64."""
+        return torch.float32 if set(self.dtypes) <= _EXACT_IN_FLOAT32 else torch.float64
+
+    @property
+    def integer(self) -> tuple[bool, ...]:
+        """Whether the values are integers (or booleans): one entry, or one per column of a DataFrame."""
+        return tuple(_is_integer(dtype) for dtype in self.dtypes)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the schema as plain data for :func:`json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> "Schema":
+        """Return the schema that :meth:`to_json` described."""
+        parts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+        return cls(**parts)
+
+    def to_internal(self, values: Any, *, name: str = "the model") -> Tensor:
+        """Return rows in the library's layout, after checking that they fit this schema.
+
+        Parameters
+        ----------
+        values : array, tensor or DataFrame
+            Any container; it need not be the one of the training data, but follows the layout of its own kind.
+        name : str
+            One word: the class of the model, for messages.
+
+        Returns
+        -------
+        Tensor
+            ``(N, D)`` or ``(N, C, H, W)`` of :attr:`internal_dtype`, in data units and in memory of its own.
+
+        Raises
+        ------
+        ValueError
+            If the number or names of columns or the size of the pictures differ from those of the training data.
+        """
+        values = clean_values(values)
+        self._check_names(values)
+        self._check_shape(values, name)
+        rows = _to_tensor(values, self.internal_dtype)
+        if self.kind == "vectors":
+            return rows.reshape(len(rows), -1)
+        if rows.ndim == 3:
+            return rows.unsqueeze(1)
+        return rows if isinstance(values, Tensor) else rows.movedim(-1, 1).contiguous()
+
+    def to_user(self, rows: Tensor) -> Values:
+        """Return rows ``(N, D)`` or ``(N, C, H, W)`` in the layout, dtype and container of the training data.
+
+        Integers are rounded to the nearest and kept within their dtype.
+
+        Raises
+        ------
+        ValueError
+            If an integer is asked for and a value is NaN or infinite.
+        """
+        rows = rows.detach().cpu()
+        if tuple(rows.shape[1:]) != self.internal_shape:
+            raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema describes {self.internal_shape}.")
+        if self.channels == "last":
+            rows = rows.movedim(1, -1)
+        rows = rows.reshape(len(rows), *self.row_shape)
+        if self.container == "torch":
+            return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
+        if self.container == "numpy":
+            return np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(self.dtypes[0])))
+        return self._to_frame(rows.numpy())
+
+    def _to_frame(self, rows: np.ndarray) -> Any:
+        import pandas as pd
+
+        assert self.columns is not None
+        parts = []
+        for index, dtype in enumerate(self.dtypes):
+            column = rows[:, index]
+            if _is_integer(dtype):
+                _refuse_non_finite(column)
+                column = np.rint(column)
+                if "bool" not in dtype.lower():
+                    column = _cast_array(column, np.dtype(dtype.lower().split("[")[0]))
+                else:
+                    column = column > 0
+            parts.append(pd.Series(column).astype(dtype))
+        frame = pd.concat(parts, axis=1) if parts else pd.DataFrame()
+        frame.columns = pd.Index(self.columns)
+        return frame
+
+    def _check_names(self, values: Values) -> None:
+        if self.columns is None or not is_frame(values):
+            return
+        given = list(cast(Any, values).columns)
+        if given == list(self.columns):
+            return
+        lines = ["The feature names should match those that were passed during fit."]
+        unseen = sorted((name for name in given if name not in self.columns), key=str)
+        missing = sorted((name for name in self.columns if name not in given), key=str)
+        if unseen:
+            lines += ["Feature names unseen at fit time:", *_bullets(unseen)]
+        if missing:
+            lines += ["Feature names seen at fit time, yet now missing:", *_bullets(missing)]
+        if not unseen and not missing:
+            lines += ["Feature names must be in the same order as they were in fit."]
+        raise ValueError("\n".join(lines) + "\n")
+
+    def _check_shape(self, values: Values, name: str) -> None:
+        other = Schema.infer(values, self.kind)
+        if other.internal_shape == self.internal_shape:
+            return
+        if self.kind == "vectors":
+            raise ValueError(
+                f"X has {other.internal_shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input."
+            )
+        raise ValueError(
+            f"X holds pictures of {_size(other)}, but {name} was trained on pictures of {_size(self)}; "
+            "resize or convert them first."
+        )
+
+
+def _decide_kind(shape: tuple[int, ...], dtype: str) -> Kind:
+    if len(shape) == 2:
+        return "vectors"
+    if len(shape) == 4 or (len(shape) == 3 and _is_integer(dtype)):
+        return "pictures"
+    options = "kind='pictures' if each row is a grey picture, or " if len(shape) == 3 else ""
+    raise ValueError(
+        f"data of shape {shape} and dtype {dtype} may mean several things: write {options}kind='vectors' to learn each row "
+        "as one flat vector."
+    )
+
+
+def _warn_if_channels_look_wrong(shape: tuple[int, ...], channels: str) -> None:
+    usual = (1, 3, 4)
+    if channels == "last" and shape[1] in usual and min(shape[2:]) > max(usual):
+        warnings.warn(
+            f"An array of shape {shape} is read channels last, as pictures of {shape[1]}×{shape[2]} with {shape[3]} channels; "
+            "if the channels come first, pass X.transpose(0, 2, 3, 1) or a tensor.",
+            stacklevel=4,
+        )
+    if channels == "first" and shape[3] in usual and min(shape[1:3]) > max(usual):
+        warnings.warn(
+            f"A tensor of shape {shape} is read channels first, as pictures of {shape[2]}×{shape[3]} with {shape[1]} channels; "
+            "if the channels come last, pass X.permute(0, 3, 1, 2) or an array.",
+            stacklevel=4,
+        )
+
+
+def _is_integer(dtype: str) -> bool:
+    """Return whether a dtype name of NumPy, torch or pandas stands for integers or booleans."""
+    lowered = dtype.lower()
+    if lowered[:1] in "<>=|" and lowered[:1]:
+        return lowered[1] in "iub"
+    return lowered.startswith(("int", "uint", "bool"))
+
+
+def _to_tensor(values: Values, dtype: torch.dtype) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.to(dtype, copy=True)
+    numpy_dtype = np.float32 if dtype == torch.float32 else np.float64
+    array = cast(Any, values).to_numpy(dtype=numpy_dtype) if is_frame(values) else cast(np.ndarray, values)
+    return torch.from_numpy(np.array(array, dtype=numpy_dtype, order="C"))
+
+
+def _refuse_non_finite(array: np.ndarray) -> None:
+    if not np.isfinite(array).all():
+        count = int((~np.isfinite(array)).sum())
+        raise ValueError(f"{count} values are NaN or infinite, which integers cannot hold; the samples have diverged.")
+
+
+def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    if dtype.kind not in "iub":
+        return array.astype(dtype)
+    _refuse_non_finite(array)
+    if dtype.kind == "b":
+        return np.asarray(np.rint(array) > 0)
+    limits = np.iinfo(dtype)
+    wide = np.rint(array.astype(np.float64))
+    # The largest 64-bit integers are not float64 numbers; the nearest one below is.
+    top = float(limits.max) if limits.bits < 64 else np.nextafter(float(limits.max), 0.0)
+    return np.asarray(np.clip(wide, float(limits.min), top).astype(dtype))
+
+
+def _cast_tensor(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype.is_floating_point:
+        return rows.to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    return torch.from_numpy(np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(name))))
+
+
+def _bullets(names: list[Any]) -> list[str]:
+    return [f"- {name}" for name in names[:5]] + (["- ..."] if len(names) > 5 else [])
+
+
+def _size(schema: Schema) -> str:
+    channels, height, width = schema.internal_shape
+    return f"{height}×{width} with {channels} channel{'s' if channels > 1 else ''}"

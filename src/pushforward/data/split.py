@@ -1,0 +1,37 @@
+"""Set rows aside that training never sees."""
+
+from torch import Tensor
+
+from pushforward.probability import noise
+
+__all__ = ["split_rows"]
+
+
+def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split rows 0 .. n - 1 at random into those for training and those held out.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, at least 1.
+    fraction : float
+        Share to hold out, in [0, 1). Above 0, at least one row is held out if there are two; at least one is always trained on.
+    seed : int
+        The split is a function of ``(n, fraction, seed)``.
+
+    Returns
+    -------
+    train, held_out : Tensor
+        Row numbers, int64, in rising order.
+
+    >>> train, held_out = split_rows(10, 0.2, seed=0)
+    >>> len(train), len(held_out)
+    (8, 2)
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}.")
+    if not 0 <= fraction < 1:
+        raise ValueError(f"fraction must lie in [0, 1), not {fraction}; 0 holds nothing out.")
+    count = min(max(round(n * fraction), 1 if fraction > 0 else 0), n - 1)
+    order = noise.permutation(n, seed=seed, purpose="split")
+    return order[count:].sort().values, order[:count].sort().values

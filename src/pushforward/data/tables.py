@@ -1,0 +1,170 @@
+"""Open tables, and part them into the data and their condition.
+
+CSV files have a header, unless their first line is numbers alone; commas, semicolons and tabs are told apart by that line. In
+Parquet files a column of pictures follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
+"""
+
+import csv
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pushforward.data.checks import enumerate_names
+from pushforward.data.condition import as_condition_array
+from pushforward.data.pictures import decode_pictures
+
+__all__ = ["missing_column", "part_frame", "read_csv", "read_parquet"]
+
+Names = str | int | Sequence[str | int] | None
+
+
+def read_csv(path: Path) -> Any:
+    """Return a CSV file as a DataFrame."""
+    import pandas as pd
+
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        line = file.readline()
+    delimiter = max(",;\t", key=line.count) if any(mark in line for mark in ",;\t") else ","
+    header = next(csv.reader([line], delimiter=delimiter), [])
+    if not header:
+        raise ValueError(f"{path} is empty: its first line must be a header or numbers.")
+    try:
+        return pd.read_csv(
+            path, sep=delimiter, header=None if all(map(_is_number, header)) else 0, encoding="utf-8-sig"
+        ).rename(columns=str)
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{path} is not a regular table: {error}.") from None
+
+
+def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None]:
+    """Return the data of a Parquet file, a DataFrame or decoded pictures, and the condition if it is made of columns.
+
+    Without ``columns`` the one column of pictures is taken, if there is one, and a column ``label`` beside it is its condition.
+    ``condition=False`` wants none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}.") from None
+    pictures = [field.name for field in schema if _may_hold_pictures(field.type)]
+    chosen = as_names(columns)
+    for name in chosen or ():
+        if name not in schema.names:
+            raise missing_column(name, schema.names, str(path))
+    if chosen is None and len(pictures) > 1:
+        raise ValueError(
+            f"{path} has {len(pictures)} columns of bytes, {enumerate_names(pictures)}; "
+            f"choose one with columns={pictures[0]!r}."
+        )
+    if chosen is None and pictures:
+        chosen = pictures
+        if condition is None and "label" in schema.names:
+            condition = "label"
+    if not set(chosen or ()) & set(pictures):
+        wanted = None if chosen is None else [*chosen, *(name for name in condition_names(condition, schema.names, None) or ())]
+        frame = pq.read_table(path, columns=None if wanted is None else list(dict.fromkeys(wanted))).to_pandas()
+        return part_frame(frame, columns, condition, str(path))
+    if len(chosen or ()) > 1:
+        raise ValueError(f"{path}: pictures cannot be joined with other columns; choose one of {enumerate_names(chosen)}.")
+    return _read_pictures(path, str((chosen or [""])[0]), condition, schema.names)
+
+
+def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, np.ndarray | None]:
+    """Return the chosen columns of a DataFrame, and the condition if it is named by columns (it is taken out of the data)."""
+    names = list(frame.columns)
+    from_columns = condition_names(condition, names, len(frame), source)
+    chosen = as_names(columns)
+    for name in chosen or ():
+        if name not in names:
+            raise missing_column(name, names, source)
+    keep = [name for name in (names if chosen is None else chosen) if name not in (from_columns or ())]
+    if not keep:
+        raise ValueError(f"{source}: no column is left as data once {enumerate_names(from_columns or [])} is the condition.")
+    part = frame[keep].reset_index(drop=True)
+    return part, None if from_columns is None else _condition_of(frame, from_columns)
+
+
+def condition_names(condition: Any, names: Sequence[Any], rows: int | None, source: str = "") -> list[Any] | None:
+    """Return the columns that a condition names, or None if it is none or values of its own."""
+    if isinstance(condition, str):
+        if condition not in names:
+            raise missing_column(condition, names, source, "condition")
+        return [condition]
+    if isinstance(condition, list | tuple) and condition and all(isinstance(name, str) for name in condition):
+        if all(name in names for name in condition):
+            return list(condition)
+        # A list of text is labels if there is one per row; otherwise it was meant as names.
+        if rows is not None and len(condition) != rows:
+            raise missing_column(next(name for name in condition if name not in names), names, source, "condition")
+    return None
+
+
+def missing_column(name: Any, names: Sequence[Any], source: str, what: str = "column") -> ValueError:
+    """Return the error for a column that is not there, with the closest one that is."""
+    close = difflib.get_close_matches(str(name), [str(known) for known in names], n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    known = enumerate_names(names, 20)
+    subject = f"{what} {name!r} is not a column of" if what == "condition" else f"there is no column {name!r} in"
+    return ValueError(f"{subject} {source or 'the data'}, which has {known}.{hint}")
+
+
+def as_names(columns: Names) -> list[Any] | None:
+    """Return column names as a list, or None for all."""
+    if columns is None:
+        return None
+    names = [columns] if isinstance(columns, str | int) else list(columns)
+    if not names:
+        raise ValueError("columns is empty; name at least one column, or leave it out for all.")
+    return list(dict.fromkeys(names))
+
+
+def _condition_of(frame: Any, names: list[Any]) -> np.ndarray:
+    from pandas.api import types
+
+    if len(names) == 1:
+        return as_condition_array(frame[names[0]])
+    text = [name for name in names if not types.is_numeric_dtype(frame[name].dtype)]
+    if text:
+        raise ValueError(
+            f"several condition columns make a vector of numbers, but {enumerate_names(text)} hold text; "
+            "give one column of labels, or columns with numbers alone."
+        )
+    return np.asarray(frame[names].to_numpy(dtype=float, na_value=np.nan))
+
+
+def _read_pictures(path: Path, name: str, condition: Any, names: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    import pyarrow.parquet as pq
+
+    from_columns = condition_names(condition, names, None, str(path))
+    table = pq.read_table(path, columns=[name, *(from_columns or ())])
+
+    def encoded() -> Any:
+        for row, cell in enumerate(table.column(name).to_pylist()):
+            content, file = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+            yield f"row {row}", content if content is not None or file is None else path.parent / file
+
+    pictures = decode_pictures(encoded(), f"column {name!r} of {path}")
+    return pictures, None if from_columns is None else _condition_of(table.select(from_columns).to_pandas(), from_columns)
+
+
+def _may_hold_pictures(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        inner = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
+        return "bytes" in inner and (pa.types.is_binary(inner["bytes"]) or pa.types.is_large_binary(inner["bytes"]))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,199 @@
+"""Fitted, invertible maps between data units and what the networks see, with their log-determinant.
+
+Every map is affine, element by element,
+
+    z = (x - shift) / scale,      x = shift + scale z,      log |dz/dx| = - sum log scale,
+
+where the sum runs over the elements that are not constant. Vectors are standardized: shift is the mean and scale the standard
+deviation of each column. Pictures go to [-1, 1]: shift is the middle and scale half the width of each channel's own range.
+
+An integer k stands for the interval [k, k + 1): uniform dequantization x + u, u ~ U[0, 1), makes its law a density whose
+integral over the interval is the probability of k. Statistics are those of x + u (mean + 1/2, variance + 1/12, range
+[min, max + 1)). :meth:`Transform.forward` adds no noise; a training step adds ``dequantization * u`` itself. The inverse rounds
+down, and keeps integers within the range seen in training.
+
+A constant element carries no density. Vectors drop it from z; in pictures, whose shape must stay, it holds a fixed value. The
+inverse writes the constant back exactly.
+
+References
+----------
+Lucas Theis, Aäron van den Oord, Matthias Bethge. A note on the evaluation of generative models. ICLR 2016.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pushforward.data.schema import Kind
+
+__all__ = ["Transform"]
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Standardization of vectors or scaling of pictures, fitted to data; make one with :meth:`fit`.
+
+    Parameters
+    ----------
+    kind : {"vectors", "pictures"}
+    dtype : torch.dtype
+        dtype of the data, in which the inverse answers.
+    shift, scale : Tensor
+        float64, one entry per element of a row: ``(D,)`` or ``(C, H, W)``.
+    low, high : Tensor
+        float64, smallest and largest value seen, per column or per channel; integers never leave this range.
+    integer : Tensor
+        bool, which elements are integers.
+    constant : Tensor
+        bool, which elements never change.
+    value : Tensor
+        float64, the value of the constant elements; elsewhere 0.
+
+    Examples
+    --------
+    >>> transform = Transform.fit(torch.tensor([[0.0, 7.0], [2.0, 7.0]]), integer=False, kind="vectors")
+    >>> transform.forward(torch.tensor([[4.0, 7.0]]))
+    tensor([[3.]])
+    >>> transform.inverse(torch.tensor([[3.0]]))
+    tensor([[4., 7.]])
+    """
+
+    kind: Kind
+    dtype: torch.dtype
+    shift: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+    integer: Tensor
+    constant: Tensor
+    value: Tensor
+
+    @classmethod
+    def fit(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: Kind) -> "Transform":
+        """Fit to rows ``x``, ``(N, D)`` or ``(N, C, H, W)``, in data units.
+
+        Parameters
+        ----------
+        x : Tensor
+            float32 or float64, finite.
+        integer : bool or sequence of bool
+            Whether the values are integers, for all or per column (``(D,)``).
+        kind : {"vectors", "pictures"}
+
+        Raises
+        ------
+        ValueError
+            If every element is constant, or the numbers are too large or too close for float64.
+        """
+        low, high = x.amin(0).double(), x.amax(0).double()
+        constant = low == high
+        if bool(constant.all()):
+            raise ValueError(
+                f"X is constant: every one of the {len(x)} rows is the same, so there is no law to learn. "
+                "Give rows that differ in at least one element."
+            )
+        whole = torch.as_tensor(integer, dtype=torch.bool).expand(x.shape[1]) if kind == "vectors" else torch.as_tensor(integer)
+        whole = whole.expand(x.shape[1:]).clone()
+        value = torch.where(constant, low, 0.0)
+        if kind == "vectors":
+            shift, scale = _standardize(x, low, high, whole)
+        else:
+            low, high = (low.amin((1, 2), keepdim=True), high.amax((1, 2), keepdim=True))
+            top = high + whole.double()
+            shift, scale = (low / 2 + top / 2).expand(x.shape[1:]).clone(), (top / 2 - low / 2).expand(x.shape[1:]).clone()
+        # Where nothing varies any scale will do; 1 keeps z finite.
+        scale = torch.where(constant & (scale == 0), 1.0, scale)
+        if not bool((scale.isfinite() & (scale > torch.finfo(torch.float64).tiny) | constant).all()):
+            raise ValueError("X cannot be scaled: its numbers are too large or too close for float64; change their unit first.")
+        return cls(kind, x.dtype, shift, scale, low, high, whole, constant, value)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a row of z: ``(D - number of constant columns,)`` or ``(C, H, W)``."""
+        return (int((~self.constant).sum()),) if self.kind == "vectors" else tuple(self.shift.shape)
+
+    @property
+    def dequantization(self) -> Tensor:
+        """Width of one integer in units of z, float64, of :attr:`shape`; 0 where values are not integers or constant."""
+        width = torch.where(self.integer & ~self.constant, 1 / self.scale, 0.0)
+        return width[~self.constant] if self.kind == "vectors" else width
+
+    @property
+    def log_det(self) -> float:
+        """Log |dz/dx| of one row in nats, over the elements that are not constant; the same for every row."""
+        return -float(self.scale[~self.constant].log().sum())
+
+    @property
+    def constants(self) -> int:
+        """Number of constant elements of a row, which no density counts."""
+        return int(self.constant.sum())
+
+    def forward(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Return z for rows x in data units, without dequantization noise; ``dtype`` defaults to that of ``x``."""
+        dtype = dtype or x.dtype
+        shift, scale = self.shift.to(x.device), self.scale.to(x.device)
+        if self.kind == "vectors":
+            varies = ~self.constant.to(x.device)
+            return ((x[:, varies].double() - shift[varies]) / scale[varies]).to(dtype)
+        # In float32 the subtraction of a nearby number is exact, so pictures, which are many, are spared the wide copy.
+        z = (x - shift.to(x.dtype)) / scale.to(x.dtype)
+        if self.constants:
+            z = torch.where(self.constant.to(x.device), self._fixed(x.dtype).to(x.device), z)
+        return z.to(dtype)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return rows in data units, of the training data's dtype; integers are rounded down and kept in the seen range."""
+        if self.kind == "vectors":
+            varies = ~self.constant
+            x = self.value.to(z.device).repeat(len(z), 1)
+            x[:, varies.to(z.device)] = self._unscale(z.double(), varies, torch.finfo(z.dtype).eps)
+            return x.to(self.dtype)
+        # Few bits are enough for pictures that came in float32, and there are many of them.
+        wide = z.double() if self.dtype == torch.float64 else z.to(torch.promote_types(z.dtype, torch.float32))
+        x = self._unscale(wide, slice(None), torch.finfo(z.dtype).eps)
+        if self.constants:
+            x = torch.where(self.constant.to(z.device), self.value.to(z.device, x.dtype), x)
+        return x.to(self.dtype)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
+        tensors = {
+            field.name: getattr(self, field.name).contiguous() for field in fields(self) if field.name not in ("kind", "dtype")
+        }
+        return {"kind": self.kind, "dtype": str(self.dtype).removeprefix("torch.")}, tensors
+
+    @classmethod
+    def from_state(cls, facts: dict[str, Any], tensors: dict[str, Tensor]) -> "Transform":
+        """Return the transform that :meth:`state` described."""
+        return cls(kind=facts["kind"], dtype=getattr(torch, facts["dtype"]), **tensors)
+
+    def _fixed(self, dtype: torch.dtype) -> Tensor:
+        """Return z of the constant elements."""
+        return ((self.value - self.shift) / self.scale).to(dtype)
+
+    def _unscale(self, z: Tensor, chosen: Tensor | slice, eps: float) -> Tensor:
+        """Return x for the chosen elements, integers rounded down; ``eps`` is the precision z was stored with."""
+        parts = (self.shift, self.scale, self.low.expand_as(self.shift), self.high.expand_as(self.shift))
+        shift, scale, low, high = (part[chosen].to(z.device, z.dtype) for part in parts)
+        integer = self.integer[chosen].to(z.device)
+        spread = scale * z
+        x = shift + spread
+        if not bool(integer.any()):
+            return x
+        # A value on the lower edge of its interval must not fall below it by rounding.
+        slack = 2 * eps * spread.abs() + 4 * torch.finfo(z.dtype).eps * shift.abs()
+        whole = (x + slack).floor_().clamp_(low, high)
+        return whole if bool(integer.all()) else torch.where(integer, whole, x)
+
+
+def _standardize(x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each column of x + u, guarded against overflow of the squares."""
+    width = high - low
+    unit = torch.where(width > 0, width, 1.0)
+    relative = (x.double() - low) / unit
+    mean, variance = low + unit * relative.mean(0), relative.var(0, correction=0)
+    half, twelfth = torch.where(integer, 0.5, 0.0), torch.where(integer, 1 / 12, 0.0)
+    return mean + half, unit * (variance + twelfth / unit / unit).sqrt()

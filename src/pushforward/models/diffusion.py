@@ -1,0 +1,115 @@
+"""Diffusion: learn to remove Gaussian noise at every level, and sample by removing it step by step."""
+
+from typing import Any, Literal
+
+from pushforward import diffusion
+from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
+from pushforward.models.base import Prepared
+from pushforward.models.denoising import Count, DenoisingModel, Network, Seconds, Share
+from pushforward.training import TrainingSettings
+
+__all__ = ["Diffusion"]
+
+
+class Diffusion(DenoisingModel):
+    r"""Denoising diffusion with any schedule and any prediction.
+
+    The network learns E[x | x_t] for x_t = alpha x + sigma eps with independent Gaussian noise eps, by
+    w(t) |denoised - x|^2. With ``prediction="eps"`` and the default weight this is DDPM's simple loss.
+
+    Parameters
+    ----------
+    schedule : Schedule, optional
+        The noise scales; default ``LinearBeta()``, the variance-preserving SDE.
+    prediction : Prediction
+        What the network's raw output is.
+    times : TimeLaw, optional
+        Law of training times; default ``UniformTimes()``.
+    weight : Weight, optional
+        Space of the squared error; default that of ``prediction`` itself, the network's plain squared error.
+    network : NetworkSpec or nn.Module, optional
+        Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
+    condition_dropout : float
+        Share of training rows without their condition, which guidance needs.
+    sampler : Sampler, optional
+        Used by :meth:`sample`; default ``DPMSolver(order=2)``.
+    train_steps : int, optional
+        Number of training steps; wins over ``training.steps``.
+    training : TrainingSettings, optional
+        Batch size, learning rate and all else; default by the shape of the data.
+    max_time : float, optional
+        Seconds that training may take; sets the number of steps by timing the first ones.
+    held_out : float
+        Share of rows, at most 2,000 of them, that measure the loss and choose the weights to keep.
+    kind : "vectors" or "pictures", optional
+        Needed where the shape of the data leaves it open.
+    device : str, optional
+        Such as "cpu" or "cuda"; default the fastest there is.
+    random_state : int, RandomState or None
+        Seed of weights, data order and noise.
+    verbose : bool
+        Whether to show a progress line.
+
+    Attributes
+    ----------
+    denoiser_ : Denoiser
+        The trained network with its schedule.
+    schedule_, times_, weight_, network_, sampler_, training_
+        The arguments with their defaults filled in.
+    schema_, transform_, condition_encoder_
+        Layout, scaling and conditions of the data.
+    training_result_ : TrainingResult
+    seed_ : int
+
+    References
+    ----------
+    Jonathan Ho, Ajay Jain, Pieter Abbeel. Denoising diffusion probabilistic models. 2020. https://arxiv.org/abs/2006.11239
+    Tero Karras et al. Elucidating the design space of diffusion-based generative models. 2022.
+    https://arxiv.org/abs/2206.00364
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.Diffusion(prediction="eps", train_steps=5, random_state=0).fit("moons")
+    >>> model.sample(4, sampler=pf.DDPM(), steps=10, seed=0).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule | None = None,
+        prediction: Prediction = "edm",
+        times: TimeLaw | None = None,
+        weight: Weight | None = None,
+        network: Network | None = None,
+        condition_dropout: Share = 0.1,
+        sampler: Sampler | None = None,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.schedule = schedule
+        self.prediction = prediction
+        self.times = times
+        self.weight = weight
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.sampler = sampler
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        own = {"schedule": diffusion.LinearBeta(), "times": diffusion.UniformTimes(), "weight": self.prediction}
+        return super()._defaults(prepared) | own

@@ -1,0 +1,43 @@
+"""Are the samples copies? Distances to the nearest training row, of samples and of rows that training never saw.
+
+A model that has learned the law puts its samples about as far from the training rows as fresh rows are. One that returns
+training rows puts them nearer: the ratio of the two median distances falls from about 1 to 0.
+"""
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+__all__ = ["novelty"]
+
+
+def novelty(samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, float]:
+    """Return median Euclidean distances to the nearest training row, in scaled units, and their ratio.
+
+    Parameters
+    ----------
+    samples, train, held_out : Tensor (n, *D)
+        Scaled rows.
+
+    Returns
+    -------
+    dict
+        ``samples``, ``held_out`` and ``ratio`` = samples / held_out.
+
+    >>> train = torch.tensor([[0.0], [1.0], [2.0]])
+    >>> novelty(torch.tensor([[0.25]]), train, torch.tensor([[1.5]]))
+    {'samples': 0.25, 'held_out': 0.5, 'ratio': 0.5}
+    """
+    index = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_flat(train))
+
+    def median(rows: Tensor) -> float:
+        return float(np.median(index.kneighbors(_flat(rows))[0]))
+
+    distances = {"samples": median(samples), "held_out": median(held_out)}
+    ratio = distances["samples"] / distances["held_out"] if distances["held_out"] > 0 else float("inf")
+    return distances | {"ratio": ratio}
+
+
+def _flat(rows: Tensor) -> np.ndarray:
+    return np.asarray(rows.detach().cpu().flatten(1).to(torch.float32))

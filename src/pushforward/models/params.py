@@ -1,0 +1,55 @@
+"""Constructor arguments checked against their annotations: one rule for Python, recipes and the command line.
+
+The annotation of a parameter is its specification: a type, a ``Literal``, a class of the library, narrowed by
+``annotated_types`` (``Annotated[int, Ge(1)]``). Nothing is converted: arguments are stored as they were given.
+"""
+
+import functools
+from typing import Any, get_type_hints
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+__all__ = ["check_params", "hints"]
+
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
+
+
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """Return the annotations of the constructor of ``cls``, with their limits."""
+    found = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    return {name: hint for name, hint in found.items() if name not in ("self", "return")}
+
+
+def check_params(cls: type, params: dict[str, Any]) -> None:
+    """Raise a TypeError or ValueError that names the first parameter whose value its annotation does not allow."""
+    for name, hint in hints(cls).items():
+        if name in params:
+            _check(cls.__name__, name, params[name], hint)
+
+
+def _check(owner: str, name: str, value: Any, hint: Any) -> None:
+    plain = value.item() if isinstance(value, np.generic) else value
+    try:
+        _adapter(hint).validate_python(plain)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        wrong_type = all(problem["type"].endswith("_type") or problem["type"].startswith("is_") for problem in problems)
+        said = "; or ".join(dict.fromkeys(_sentence(problem["msg"]) for problem in problems))
+        shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
+        raise (TypeError if wrong_type else ValueError)(f"{owner}: {name}={shown} is not allowed: {said}.") from None
+
+
+def _sentence(message: str) -> str:
+    message = message[0].lower() + message[1:]
+    return message.replace("input should be", "it should be")
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint, config=None if _owns_config(hint) else _CONFIG)
+
+
+def _owns_config(hint: Any) -> bool:
+    return isinstance(hint, type) and hasattr(hint, "__pydantic_config__")

@@ -1,0 +1,155 @@
+"""Recipes: a model written down as a mapping, from a YAML file, from dotted overrides, or from the defaults for the data.
+
+    model: flow-matching
+    train_steps: 4000
+    network: {width: 96}
+    schedule: Cosine
+    training: {learning_rate: 1.0e-3, batch_size: 256}
+
+The keys are the arguments of the model. Where an argument is an object, a mapping changes single fields of the default for this
+data, and with ``name`` (or the name of a class alone) names another class.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pushforward.data import Dataset
+from pushforward.diffusion import Sampler
+from pushforward.models.base import GenerativeModel
+from pushforward.models.codec import CLASSES, from_plain, near, to_plain
+from pushforward.models.params import check_params, hints
+from pushforward.models.registry import MODELS
+
+__all__ = ["assemble", "merge", "model_class", "named_sampler", "override", "read_recipe", "recipe_of"]
+
+
+def model_class(name: str) -> type[GenerativeModel]:
+    """Return the class that a name such as "flow-matching" or "FlowMatching" means."""
+    for cls in MODELS.values():
+        if _bare(name) == _bare(cls.__name__):
+            return cls
+    known = [_dashed(cls) for cls in MODELS]
+    raise ValueError(f"there is no model {name!r}; use one of {', '.join(known)}{near(name, known)}")
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}")
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path} must hold `argument: value` lines, such as `train_steps: 4000`")
+    return recipe
+
+
+def override(text: str) -> dict[str, Any]:
+    """Return the mapping that a dotted override means.
+
+    >>> override("network.width=128"), override("prediction=v")
+    ({'network': {'width': 128}}, {'prediction': 'v'})
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"an override is written argument=value, such as network.width=128, not {text!r}")
+    try:
+        made: Any = _number(yaml.safe_load(value)) if value.strip() else ""
+    except yaml.YAMLError:
+        made = value
+    for part in reversed(key.strip().split(".")):
+        made = {part: made}
+    return dict(made)
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``changes``, mapping by mapping; another ``name`` replaces a mapping as a whole."""
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, str) and old in CLASSES:
+            old = {"name": old}
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name", old.get("name")) == old.get("name"):
+            merged[key] = merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def assemble(recipe: Mapping[str, Any], dataset: Dataset) -> GenerativeModel:
+    """Return the unfitted model that a recipe describes, for these data.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the model, an argument or a field is unknown (with the nearest known one), or a value is not allowed.
+    """
+    recipe = dict(recipe)
+    cls = model_class(str(recipe.pop("model", "flow-matching")))
+    known = list(hints(cls))
+    for key in recipe:
+        if key not in known:
+            raise ValueError(f"{cls.__name__} has no argument {key!r}; it has {', '.join(known)}{near(key, known)}")
+    whole = {key: value for key, value in recipe.items() if not isinstance(value, Mapping) or "name" in value}
+    model = cls(**{key: from_plain(_number(value), where=key) for key, value in whole.items()})
+    check_params(cls, model.get_params(deep=False))
+    partial = {key: value for key, value in recipe.items() if key not in whole}
+    if partial:
+        defaults = to_plain_map(model._defaults(model._prepare(dataset)))
+        for key, value in partial.items():
+            if key not in defaults:
+                raise ValueError(f"{key} of {cls.__name__} is no object with fields; write {key}=value")
+            model.set_params(**{key: from_plain(_number(merge(defaults[key], value)), where=key)})
+        check_params(cls, model.get_params(deep=False))
+    return model
+
+
+def recipe_of(model: GenerativeModel) -> dict[str, Any]:
+    """Return the recipe of a model whose defaults are filled in, without the arguments that say nothing."""
+    resolved = to_plain_map(model._resolved())
+    return {"model": _dashed(type(model).__name__)} | {key: value for key, value in resolved.items() if value is not None}
+
+
+def to_plain_map(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values as plain data."""
+    return {key: to_plain(value) for key, value in values.items()}
+
+
+def named_sampler(text: str) -> Sampler:
+    """Return the sampler that text such as "ddim", "ddim:eta=0.5" or "DPMSolver:order=3,grid=KarrasGrid" means."""
+    name, _, rest = text.partition(":")
+    samplers = {key: cls for key, cls in CLASSES.items() if issubclass(cls, Sampler)}
+    matches = [key for key in samplers if _bare(key) == _bare(name)]
+    if not matches:
+        raise ValueError(f"there is no sampler {name!r}; use one of {', '.join(samplers)}{near(name, samplers)}")
+    fields: dict[str, Any] = {"name": matches[0]}
+    for part in filter(None, rest.split(",")):
+        fields = merge(fields, override(part))
+    made = from_plain(fields, where="sampler")
+    assert isinstance(made, Sampler)
+    return made
+
+
+def _number(value: Any) -> Any:
+    """Read 1e-3 as a number wherever it stands: YAML 1.1 takes it for text."""
+    if isinstance(value, Mapping):
+        return {key: _number(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_number(item) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).lower()
+
+
+def _dashed(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()

@@ -1,0 +1,258 @@
+"""A training run in a folder that explains itself, and that can be killed at any moment and resumed.
+
+model.json            class, arguments, data, seed, machine; once finished also the result
+weights.safetensors   what sampling needs (once finished)
+checkpoint/           what resuming needs
+metrics.jsonl         one line per log step
+samples/              pictures of samples drawn on the way
+samples.png           the same at the end
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.data import Dataset, open_data
+from pushforward.models.base import GenerativeModel, Prepared
+from pushforward.models.denoising import DenoisingModel
+from pushforward.models.flow_matching import FlowMatching
+from pushforward.models.novelty import novelty
+from pushforward.models.storage import CARD, describe, load, read_card, rebuild, save, write_card
+from pushforward.training import Task
+
+__all__ = ["Plan", "newest_run", "plan", "run_folder", "train"]
+
+_GRID_SEED = 0
+_NOVELTY_ROWS = 500
+
+
+def train(
+    data: Any,
+    model: GenerativeModel | None = None,
+    *,
+    out: str | Path | None = None,
+    condition: Any = None,
+    columns: Any = None,
+    resume: bool = False,
+) -> GenerativeModel:
+    """Train a model in a run folder, with checkpoints and pictures on the way; resume a run that was stopped.
+
+    Parameters
+    ----------
+    data : anything that ``fit`` takes
+    model : estimator, optional
+        Not yet fitted; default ``FlowMatching()``. Not used by ``resume``, which takes everything from the folder.
+    out : path, optional
+        The folder; default ``runs/<name of the data>``. An existing run is never touched: ``-2``, ``-3``, ... is added.
+    condition, columns : optional
+        As for :func:`pushforward.open_data`.
+    resume : bool
+        Go on with the run in ``out`` (by default the newest of its name). Columns that were named when it began need not be
+        named again. A finished run is loaded and returned.
+
+    Returns
+    -------
+    model
+        The fitted model; ``model.run_`` is its folder.
+    """
+    if not resume:
+        dataset = open_data(data, condition=condition, columns=columns, kind=getattr(model, "kind", None))
+        chosen = {"columns": columns, "condition": condition if _named(condition) else None}
+        return plan(dataset, model or FlowMatching()).start(run_folder(out, dataset.source), chosen=chosen)
+    folder = newest_run(out, _source(data))
+    card = read_card(folder)
+    if card["status"] == "finished":
+        finished = load(folder)
+        finished.run_ = folder
+        return finished
+    chosen = card["chosen"]
+    dataset = open_data(
+        data,
+        condition=chosen["condition"] if condition is None else condition,
+        columns=chosen["columns"] if columns is None else columns,
+        kind=card["resolved"]["kind"],
+    )
+    if card["data"]["fingerprint"] != dataset.fingerprint:
+        raise ValueError(
+            f"{folder} was trained on other data than {dataset.source} holds now; "
+            "give the same rows, columns and condition, or start a new run without resume"
+        )
+    _same_threads(card)
+    return plan(dataset, rebuild(card, "resolved", {})).start(folder, resume=True, chosen=chosen)
+
+
+@dataclass(eq=False)
+class Plan:
+    """A model with everything decided, before the first step: ``start`` trains it.
+
+    Attributes
+    ----------
+    model : GenerativeModel
+    task : Task
+    prepared : Prepared
+    """
+
+    model: GenerativeModel
+    task: Task
+    prepared: Prepared
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained numbers."""
+        return sum(parameter.numel() for parameter in self.task.parameters() if parameter.requires_grad)
+
+    def seconds(self) -> float:
+        """Estimate of the training time, measured on a copy for about three seconds."""
+        from pushforward import training
+
+        x, condition, settings = self.prepared.x, self.prepared.condition, self.model.training_
+        step = training.measure_step_seconds(self.task, x, condition, settings=settings, device=self.model.device)
+        overhead = training.measure_overhead_seconds(
+            self.task, x, condition, settings=settings, held_out=self.prepared.held_out, device=self.model.device
+        )
+        return step * settings.steps + overhead
+
+    def start(self, folder: Path, *, resume: bool = False, chosen: Mapping[str, Any] | None = None) -> GenerativeModel:
+        """Train in ``folder`` and return the model; ``chosen`` (columns and condition) is written down for resuming."""
+        picked = {"chosen": {"columns": None, "condition": None} | dict(chosen or {})}
+        model, prepared = self.model, self.prepared
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            write_card(folder, describe(model) | picked | {"status": "training"})
+        model._train(self.task, prepared, folder=folder, resume=resume, on_grid=self._grid_drawer(folder / "samples"))
+        model.run_ = folder
+        self._picture(folder / "samples.png", model.denoiser_)
+        save(model, folder, extra=picked | {"novelty": self._novelty()})
+        return model
+
+    def _grid_drawer(self, folder: Path) -> Callable[[Task, int], None]:
+        def draw(task: Task, step: int) -> None:
+            self._picture(folder / f"step-{step:08d}.png", task.denoiser)
+
+        return draw
+
+    def _picture(self, path: Path, denoiser: Any) -> None:
+        """Draw the same samples every time: a row of each class, or a cloud of points beside the data."""
+        model = self.model
+        assert isinstance(model, DenoisingModel)
+        pictures = model.schema_.kind == "pictures"
+        n = 64 if pictures else 1000
+        condition, labels, columns = None, None, None
+        encoder = model.condition_encoder_
+        if encoder is not None and encoder.kind == "labels" and pictures:
+            classes = list(encoder.classes[:10])
+            columns = 10
+            labels = [label for label in classes for _ in range(columns)]
+            n, condition = len(labels), encoder.encode(labels, len(labels))
+        elif encoder is not None:
+            condition = encoder.draw(n, seed=_GRID_SEED)
+        z = model._draw(denoiser, n, condition, sampler=model.sampler_, seed=_GRID_SEED)
+        values = model.transform_.inverse(z)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if pictures:
+            images = np.asarray(values.permute(0, 2, 3, 1))
+            scale = (float(model.transform_.low.min()), float(model.transform_.high.max()))
+            image = plots.image_grid(
+                images[..., 0] if images.shape[-1] == 1 else images, columns=columns, labels=labels, scale=scale
+            )
+            plots.save(image, path)
+            return
+        known = np.asarray(model.transform_.inverse(self._data_rows()[:2000]))
+        draw = plots.scatter_grid if known.shape[1] == 2 else plots.columns_grid
+        plots.save(draw(np.asarray(values), known, names=model.schema_.columns), path)
+
+    def _novelty(self) -> dict[str, float] | None:
+        """Compare distances to the nearest training row; needs held-out rows."""
+        held_out, model = self.prepared.held_out, self.model
+        if held_out is None:
+            return None
+        assert isinstance(model, DenoisingModel)
+        aside = self._only_data(held_out[0])
+        n = min(len(aside), _NOVELTY_ROWS)
+        encoder = model.condition_encoder_
+        condition = None if encoder is None else encoder.draw(n, seed=_GRID_SEED)
+        samples = model._draw(model.denoiser_, n, condition, sampler=model.sampler_, seed=_GRID_SEED)
+        return novelty(samples, self._data_rows(), aside[:n])
+
+    def _data_rows(self) -> Tensor:
+        return self._only_data(self.prepared.x)
+
+    def _only_data(self, x: Tensor) -> Tensor:
+        """Leave out the source rows that paired training carries along."""
+        return x[:, 0] if getattr(self.model, "coupling", None) == "paired" else x
+
+
+def plan(dataset: Dataset, model: GenerativeModel) -> Plan:
+    """Decide everything: check arguments, split, scale, fill in defaults, fix the number of steps, build the network."""
+    from pushforward.models.params import check_params
+
+    check_params(type(model), model.get_params(deep=False))
+    prepared = model._prepare(dataset)
+    return Plan(model, model._resolve(prepared), prepared)
+
+
+def run_folder(out: str | Path | None, source: str) -> Path:
+    """Return a folder for a new run: ``out`` or ``runs/<name>``, with the next number if there is something in it already."""
+    base = _base(out, source)
+    if not base.exists() or (base.is_dir() and not any(base.iterdir())):
+        return base
+    return base.with_name(f"{base.name}-{max(_numbers(base), default=1) + 1}")
+
+
+def newest_run(out: str | Path | None, source: str) -> Path:
+    """Return the run to resume: ``out`` if it was given, else the highest number of ``runs/<name>``."""
+    base = _base(out, source)
+    if out is not None:
+        return base
+    runs = {number: path for number, path in _numbers(base).items() if (path / CARD).is_file()}
+    if not runs:
+        raise FileNotFoundError(f"there is no run {base} to resume; start one without resume, or name its folder with out")
+    return runs[max(runs)]
+
+
+def _numbers(base: Path) -> dict[int, Path]:
+    """Return the folders ``base``, which has number 1, and ``base-2``, ``base-3``, ... that exist."""
+    found = {}
+    for path in base.parent.iterdir() if base.parent.is_dir() else ():
+        match = re.fullmatch(re.escape(base.name) + r"(?:-([1-9]\d*))?", path.name)
+        if match:
+            found[int(match[1] or 1)] = path
+    return found
+
+
+def _base(out: str | Path | None, source: str) -> Path:
+    if out is not None:
+        return Path(out)
+    path = Path(source)
+    # "." and ".." are no names.
+    return Path("runs") / ((path if path.stem.strip(".") else path.resolve()).stem or "data")
+
+
+def _source(data: Any) -> str:
+    """Return the name that :func:`pushforward.open_data` gives to data, without opening them."""
+    if isinstance(data, str | Path):
+        return str(data)
+    return "DataFrame" if hasattr(data, "columns") else "tensor" if isinstance(data, Tensor) else "array"
+
+
+def _named(condition: Any) -> bool:
+    """Whether a condition is given by names or False, which can be written down, and not by values."""
+    if isinstance(condition, list | tuple):
+        return all(isinstance(name, str) for name in condition)
+    return condition is None or condition is False or isinstance(condition, str)
+
+
+def _same_threads(card: dict[str, Any]) -> None:
+    """Use as many threads as the run began with: sums in another order would end in other bits."""
+    threads = card["machine"]["threads"]
+    if torch.get_num_threads() != threads:
+        warnings.warn(f"this run began with {threads} threads, and goes on with as many", stacklevel=3)
+        torch.set_num_threads(threads)

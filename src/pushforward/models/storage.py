@@ -1,0 +1,175 @@
+"""A model as a folder that explains itself, and back: ``model.json`` and ``weights.safetensors``.
+
+Only JSON and safetensors are read, and only classes of this library are named in them, so a folder from a stranger runs no
+code. Both files are written to a temporary name and renamed, so a folder never holds half of one.
+"""
+
+import dataclasses
+import json
+import platform
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import pushforward
+from pushforward.data import ConditionEncoder, Schema, Transform
+from pushforward.models import codec
+from pushforward.models.base import GenerativeModel
+from pushforward.training import TrainingResult
+
+__all__ = ["CARD", "WEIGHTS", "describe", "load", "read_card", "rebuild", "resume_command", "save", "write_card"]
+
+CARD, WEIGHTS = "model.json", "weights.safetensors"
+_FORMAT = 1
+
+
+def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
+    """Write a fitted model; ``extra`` facts go into its card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    facts, tensors = model._state()
+    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {"transform": model.transform_.state()}
+    if model.condition_encoder_ is not None:
+        parts["condition"] = model.condition_encoder_.state()
+    for prefix, (_, part) in parts.items():
+        tensors |= {f"{prefix}.{name}": value for name, value in part.items()}
+    temporary = folder / f".{WEIGHTS}.new"
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary)
+    temporary.replace(folder / WEIGHTS)
+    card = describe(model) | {
+        "status": "finished",
+        "transform": parts["transform"][0],
+        "condition": parts["condition"][0] if "condition" in parts else None,
+        "state": facts,
+        "result": dataclasses.asdict(model.training_result_),
+    }
+    write_card(folder, card | dict(extra or {}))
+
+
+def describe(model: GenerativeModel) -> dict[str, Any]:
+    """Return what is known of a model before it is trained: class, arguments, data, seed, machine."""
+    return {
+        "format": _FORMAT,
+        "pushforward": pushforward.__version__,
+        "class": type(model).__name__,
+        "params": {name: codec.to_plain(value) for name, value in model.get_params(deep=False).items()},
+        "resolved": {name: codec.to_plain(value) for name, value in model._resolved().items()},
+        "schema": model.schema_.to_json(),
+        "data": model.data_,
+        "seed": model.seed_,
+        "machine": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "platform": platform.platform(),
+        },
+    }
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write ``model.json`` in one piece."""
+    temporary = folder / f".{CARD}.new"
+    temporary.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / CARD)
+
+
+def read_card(folder: str | Path) -> dict[str, Any]:
+    """Return ``model.json`` of a folder, or say why it cannot be read."""
+    path = Path(folder) / CARD
+    if not path.is_file():
+        runs = sorted(str(found.parent) for found in Path(folder).glob(f"*/{CARD}")) if Path(folder).is_dir() else []
+        hint = f"; did you mean {runs[-1]}?" if runs else ""
+        raise FileNotFoundError(f"{folder} is not a run folder: it has no {CARD}{hint}")
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if card.get("format") != _FORMAT:
+        raise ValueError(
+            f"{path} has format {card.get('format')}, and this version of pushforward reads format {_FORMAT}; "
+            f"it was written by pushforward {card.get('pushforward')}"
+        )
+    return dict(card)
+
+
+def resume_command(card: Mapping[str, Any], folder: Path) -> str:
+    """Return the command that goes on with a run that was begun on the command line."""
+    return shlex.join(["pushforward", "train", card["data"]["source"], "--out", str(folder), "--resume"])
+
+
+def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> GenerativeModel:
+    """Load a model that ``save`` or ``pushforward train`` wrote.
+
+    Parameters
+    ----------
+    folder : str or path
+    parts : mapping, optional
+        Objects that did not ship with pushforward, by the name of the argument they were given for, e.g.
+        ``{"network": MyNetwork()}``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the folder holds no finished model, or a part is missing.
+    """
+    folder, parts = Path(folder), parts or {}
+    card = read_card(folder)
+    if card["status"] != "finished":
+        raise ValueError(
+            f"{folder} holds a run that is not finished, so there is no model yet; go on with `{resume_command(card, folder)}`"
+        )
+    model = rebuild(card, "params", parts)
+    tensors = load_file(folder / WEIGHTS)
+    model.schema_ = Schema.from_json(card["schema"])
+    model.transform_ = Transform.from_state(card["transform"], _under(tensors, "transform."))
+    model.condition_encoder_ = None
+    if card["condition"] is not None:
+        model.condition_encoder_ = ConditionEncoder.from_state(card["condition"], _under(tensors, "condition."))
+    resolved = _objects(card["resolved"], parts, only=(*model.fitted, "training"))
+    for name, value in resolved.items():
+        setattr(model, f"{name}_", value)
+    model.seed_, model.data_ = card["seed"], card["data"]
+    model._name_features()
+    result = card["result"]
+    if result["held_out_by_level"] is not None:
+        result["held_out_by_level"] = tuple(result["held_out_by_level"])
+    model._restore(card["state"], tensors, parts)
+    model.training_result_ = TrainingResult(**result)
+    return model
+
+
+def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any]) -> GenerativeModel:
+    """Return the unfitted model of a card, from its ``params`` or its ``resolved`` arguments."""
+    from pushforward.models.registry import MODELS
+
+    if card["class"] not in MODELS:
+        raise ValueError(f"there is no model {card['class']!r} in this version of pushforward; it has {', '.join(MODELS)}")
+    cls = MODELS[card["class"]]
+    return cls(**_objects(card[which], parts))
+
+
+def _objects(plain: Mapping[str, Any], parts: Mapping[str, Any], only: tuple[str, ...] | None = None) -> dict[str, Any]:
+    made = {}
+    for name, value in plain.items():
+        if only is not None and name not in only:
+            continue
+        if name in parts:
+            made[name] = parts[name]
+        elif codec.is_part(value):
+            if value["part"] not in ("ndarray", "Tensor", "DataFrame"):  # arrays are stored with the weights
+                raise ValueError(
+                    f"this model was trained with a {value['part']} of your own as its {name}, which is never imported from a "
+                    f"file; write pushforward.load(folder, parts={{{name!r}: {value['part']}(...)}})"
+                )
+            made[name] = None
+        else:
+            made[name] = codec.from_plain(value, where=name)
+    return made
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

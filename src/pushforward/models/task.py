@@ -1,0 +1,138 @@
+r"""What the denoising families learn: E[x | x_t] by a weighted squared error over data, noise and time.
+
+For row x with noise z and time t, the loss is w(t) |denoised(alpha x + sigma z, t) - x|^2. The random numbers of a row at
+a step are its time (stratified over the batch), its noise, whether its condition is dropped and, for integers, its
+dequantization x + u, u uniform over the width of one integer. All are addressed by (seed, row, step).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from pushforward import diffusion
+from pushforward.diffusion import Denoiser, TimeLaw, Weight
+from pushforward.probability import noise
+from pushforward.training import Batch, Task
+
+__all__ = ["Coupling", "DenoisingTask", "GaussianSource", "Source"]
+
+Coupling = Literal["independent", "optimal-transport", "paired"]
+
+
+class Source(Protocol):
+    """Where sampling starts: rows of noise, scaled as the data are."""
+
+    def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
+        """Return noise (*steps, B, *D) for rows (B,), addressed by (seed, purpose, row, step)."""
+
+
+@dataclass(frozen=True)
+class GaussianSource:
+    """Standard normal noise for rows of ``shape``."""
+
+    shape: tuple[int, ...]
+
+    def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
+        """Return standard normal noise."""
+        step = steps[:, None] if isinstance(steps, Tensor) else steps
+        return noise.normal(self.shape, seed=seed, purpose=purpose, rows=rows, step=step, device=rows.device)
+
+
+class DenoisingTask(Task):
+    """Training of a denoiser.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    source : Source
+    times : TimeLaw
+    weight : Weight
+    coupling : Coupling
+        With "paired" the rows of a batch are (B, 2, *D), data and the source row that belongs to each.
+    condition_dropout : float
+        Share of rows whose condition is replaced by "no condition".
+    dequantization : Tensor (*D)
+        Width of one integer in scaled units, 0 where the data are not integers.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        source: Source,
+        times: TimeLaw,
+        weight: Weight,
+        coupling: Coupling = "independent",
+        condition_dropout: float = 0.0,
+        dequantization: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.source = source
+        self.times = times
+        self.weight = weight
+        self.coupling = coupling
+        self.condition_dropout = condition_dropout
+        width = dequantization if dequantization is not None and bool((dequantization > 0).any()) else None
+        self.width: Tensor | None
+        self.register_buffer("width", None if width is None else width.float(), persistent=False)
+
+    def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return times (S, B), noise (S, B, *D), uniform numbers for dropout (S, B) and, for integers, (S, B, *D)."""
+
+        def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+            step = steps[:, None]
+            return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=step, device=rows.device)
+
+        schedule = self.denoiser.schedule
+        u = diffusion.stratified(uniform("time"), rows, total)
+        drawn = [self.times.of(u).clamp(schedule.t_min, 1.0)]
+        if self.coupling != "paired":
+            drawn.append(self.source.draw(rows, steps, seed, "noise"))
+        drawn.append(uniform("dropout"))
+        if self.width is not None:
+            drawn.append(uniform("dequantization", tuple(self.width.shape)))
+        return tuple(drawn)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss of each row, (B,)."""
+        x, z, t, dropout = self._unpack(batch)
+        condition = batch.condition
+        if self.coupling == "optimal-transport":
+            z = z[_assignment(x, z, condition)]
+        if condition is not None and self.condition_dropout > 0:
+            condition = diffusion.drop(condition, dropout >= self.condition_dropout)
+        return self.denoiser.loss(x, t, z, condition, weight=self.weight)
+
+    def held_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss of each row without dropout, (B,), and its time."""
+        x, z, t, _ = self._unpack(batch)
+        return self.denoiser.loss(x, t, z, batch.condition, weight=self.weight), t
+
+    def _unpack(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return data, noise, times and dropout numbers."""
+        t, *rest = batch.draws
+        x, z = batch.x.unbind(1) if self.coupling == "paired" else (batch.x, rest.pop(0))
+        if self.width is not None:
+            x = torch.addcmul(x, self.width, rest[1])
+        return x, z, t, rest[0]
+
+
+def _assignment(x: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
+    """Order of the noise rows that makes the total squared distance to the data least, within rows of one condition.
+
+    Rows that differ in their condition are never exchanged, so the noise stays independent of the condition.
+    """
+    order = torch.arange(len(x))
+    if condition is None:
+        groups = [order.clone()]
+    else:
+        label = torch.unique(condition, dim=0, return_inverse=True)[1].cpu()
+        groups = [order[label == k] for k in range(int(label.max()) + 1)]
+    cost = torch.cdist(x.flatten(1).float(), z.flatten(1).float()).square().cpu()
+    for rows in groups:
+        order[rows] = rows[torch.as_tensor(linear_sum_assignment(cost[rows][:, rows].numpy())[1])]
+    return order.to(x.device)

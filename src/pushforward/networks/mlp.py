@@ -1,0 +1,73 @@
+"""A residual multilayer perceptron for vectors.
+
+With e = embedding(t, condition) and, for each block, scale and shift linear in e,
+
+    h <- h + V silu(W ((1 + scale) norm(h) + shift)),
+
+norm being layer normalization without parameters of its own.
+
+References
+----------
+Kaiming He et al. Deep residual learning for image recognition. CVPR 2016. https://arxiv.org/abs/1512.03385
+William Peebles, Saining Xie. Scalable diffusion models with transformers. ICCV 2023. https://arxiv.org/abs/2212.09748
+"""
+
+from torch import Tensor, nn
+
+from pushforward.networks.embedding import Embedding
+
+__all__ = ["MLP"]
+
+
+class MLP(nn.Module):
+    """Residual perceptron, ``network(x, t, condition)`` for x of shape (B, D).
+
+    Parameters
+    ----------
+    features : int
+        D, the number of columns.
+    condition_dim : int
+        K, the length of a condition; 0 for a network without one.
+    width : int
+        Length of the hidden state.
+    depth : int
+        Number of residual blocks.
+
+    >>> import torch
+    >>> network = MLP(2, condition_dim=0, width=16, depth=2)
+    >>> network(torch.ones(5, 2), torch.rand(5), None).abs().max()
+    tensor(0., grad_fn=<MaxBackward1>)
+    """
+
+    def __init__(self, features: int, condition_dim: int, *, width: int, depth: int) -> None:
+        super().__init__()
+        self.embedding = Embedding(width, condition_dim)
+        self.modulation = nn.Linear(width, 2 * width * depth)
+        self.first = nn.Linear(features, width)
+        self.blocks = nn.ModuleList(_Block(width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.last = nn.Linear(width, features)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return a tensor (B, D) from x (B, D), t (B,) and condition (B, K) or None."""
+        modulation = self.modulation(self.embedding(t, condition)).chunk(2 * len(self.blocks), dim=-1)
+        hidden = self.first(x)
+        for i, block in enumerate(self.blocks):
+            hidden = block(hidden, modulation[2 * i], modulation[2 * i + 1])
+        output: Tensor = self.last(nn.functional.silu(self.norm(hidden)))
+        return output
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.expand = nn.Linear(width, 2 * width)
+        self.contract = nn.Linear(2 * width, width)
+
+    def forward(self, hidden: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        modulated = self.norm(hidden) * (1 + scale) + shift
+        change: Tensor = self.contract(nn.functional.silu(self.expand(modulated)))
+        return hidden + change

@@ -1,0 +1,120 @@
+"""The numbers that make a network, as frozen objects, and which of them suit which data."""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+from pushforward.networks.mlp import MLP
+from pushforward.networks.unet import UNet
+
+__all__ = ["MLPSpec", "NetworkSpec", "UNetSpec", "default_spec"]
+
+
+@runtime_checkable
+class NetworkSpec(Protocol):
+    """What builds a network for data of a given shape."""
+
+    def build(self, shape: tuple[int, ...], condition_dim: int) -> nn.Module:
+        """Return a new network for rows of ``shape`` and conditions of length ``condition_dim`` (0 for none)."""
+
+
+@dataclass(frozen=True)
+class MLPSpec:
+    """Size of an :class:`MLP`.
+
+    Parameters
+    ----------
+    width : int
+        Length of the hidden state, even, from 2 to 65,536.
+    depth : int
+        Number of residual blocks, from 1 to 1,000.
+
+    >>> MLPSpec(width=16, depth=1).build((2,), condition_dim=0).first
+    Linear(in_features=2, out_features=16, bias=True)
+    """
+
+    width: int = 256
+    depth: int = 3
+
+    def __post_init__(self) -> None:
+        _require("width", self.width, 2, 65_536, even=True)
+        _require("depth", self.depth, 1, 1_000)
+
+    def build(self, shape: tuple[int, ...], condition_dim: int) -> MLP:
+        """Return a new network for vectors of ``shape`` (D,); its weights come from torch's global generator."""
+        _require("condition_dim", condition_dim, 0, 1_000_000)
+        if len(shape) != 1 or shape[0] < 1:
+            raise ValueError(
+                f"shape: MLPSpec builds networks for vectors (D,), got {tuple(shape)}; pictures (C, H, W) take UNetSpec"
+            )
+        return MLP(shape[0], condition_dim, width=self.width, depth=self.depth)
+
+
+@dataclass(frozen=True)
+class UNetSpec:
+    """Size of a :class:`UNet`.
+
+    Parameters
+    ----------
+    width : int
+        Channels at the finest level, even, from 2 to 8,192; they double with each level, up to four times ``width``.
+    depth : int
+        Residual blocks per level on the way down, and again on the way up, from 1 to 100.
+    levels : int
+        Number of resolutions, from 1 to 10; each halves the one before.
+    patch : int
+        Side of the blocks of pixels that become channels, from 1 to 64.
+
+    >>> UNetSpec(width=8).build((3, 28, 28), condition_dim=11).patch
+    2
+    """
+
+    width: int = 64
+    depth: int = 1
+    levels: int = 2
+    patch: int = 2
+
+    def __post_init__(self) -> None:
+        _require("width", self.width, 2, 8_192, even=True)
+        _require("depth", self.depth, 1, 100)
+        _require("levels", self.levels, 1, 10)
+        _require("patch", self.patch, 1, 64)
+
+    def build(self, shape: tuple[int, ...], condition_dim: int) -> UNet:
+        """Return a new network for pictures of ``shape`` (C, H, W); its weights come from torch's global generator."""
+        _require("condition_dim", condition_dim, 0, 1_000_000)
+        if len(shape) != 3 or min(shape) < 1:
+            raise ValueError(
+                f"shape: UNetSpec builds networks for pictures (C, H, W), got {tuple(shape)}; vectors (D,) take MLPSpec"
+            )
+        return UNet(shape[0], condition_dim, width=self.width, depth=self.depth, levels=self.levels, patch=self.patch)
+
+
+def default_spec(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
+    """Return the specification that suits rows of ``shape``: (D,) for vectors, (C, H, W) for pictures.
+
+    Pictures are cut into blocks of 2 x 2 pixels from a side of 16 on, and halved until the longer side is at most 8 cells.
+
+    >>> default_spec((2,)), default_spec((1, 28, 28))
+    (MLPSpec(width=256, depth=3), UNetSpec(width=64, depth=1, levels=2, patch=2))
+    """
+    if len(shape) not in (1, 3) or min(shape) < 1:
+        raise ValueError(f"shape: rows are vectors (D,) or pictures (C, H, W) with sizes of at least 1, got {tuple(shape)}")
+    if len(shape) == 1:
+        return MLPSpec(width=256 if shape[0] <= 64 else 512)
+    short, long = sorted(shape[1:])
+    patch = 2 if short >= 16 else 1
+    halvings = math.ceil(math.log2(max(long / patch / 8, 1)))
+    # A level coarser than the short side would be padding and little else.
+    levels = 1 + min(max(halvings, 1), int(math.log2(max(short / patch, 1))))
+    return UNetSpec(levels=levels, patch=patch)
+
+
+def _require(name: str, value: int, low: int, high: int, *, even: bool = False) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+    if not low <= value <= high or (even and value % 2):
+        kind = "an even int" if even else "an int"
+        raise ValueError(f"{name} must be {kind} from {low} to {high}, got {value}")

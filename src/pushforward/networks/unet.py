@@ -1,0 +1,127 @@
+"""A compact U-Net for pictures of any size and any number of channels.
+
+The picture is cut into blocks of ``patch`` x ``patch`` pixels, which become channels; residual blocks then work at
+``levels`` resolutions, each half of the one before, and the way up adds to every level what the way down left there. With
+e = embedding(t, condition) and, for each residual block, scale and shift linear in e,
+
+    h <- h + conv(silu(conv((1 + scale) norm(h) + shift))).
+
+norm normalizes the channels of one pixel and mixes no pixels: it is the fastest choice for channels that lie next to each
+other in memory, and what stands in the padding cannot change the picture's own statistics. Pictures whose sides are no
+multiple of ``patch * 2**(levels - 1)`` are padded with zeros below and on the right, and the output is cropped.
+
+References
+----------
+Olaf Ronneberger, Philipp Fischer, Thomas Brox. U-Net: convolutional networks for biomedical image segmentation. MICCAI
+2015. https://arxiv.org/abs/1505.04597
+Jonathan Ho, Ajay Jain, Pieter Abbeel. Denoising diffusion probabilistic models. NeurIPS 2020.
+https://arxiv.org/abs/2006.11239
+Emiel Hoogeboom, Jonathan Heek, Tim Salimans. Simple diffusion: end-to-end diffusion for high resolution images. ICML
+2023. https://arxiv.org/abs/2301.11093
+"""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.networks.embedding import Embedding
+
+__all__ = ["UNet"]
+
+_WIDEST = 4
+
+
+class UNet(nn.Module):
+    """U-Net, ``network(x, t, condition)`` for x of shape (B, C, H, W).
+
+    Parameters
+    ----------
+    channels : int
+        C, any number from 1.
+    condition_dim : int
+        K, the length of a condition; 0 for a network without one.
+    width : int
+        Channels at the finest level; they double with each level, up to four times ``width``.
+    depth : int
+        Residual blocks per level on the way down, and again on the way up.
+    levels : int
+        Number of resolutions.
+    patch : int
+        Side of the blocks of pixels that become channels.
+
+    >>> network = UNet(3, condition_dim=0, width=8, depth=1, levels=2, patch=2)
+    >>> network(torch.ones(5, 3, 30, 17), torch.rand(5), None).shape
+    torch.Size([5, 3, 30, 17])
+    """
+
+    def __init__(self, channels: int, condition_dim: int, *, width: int, depth: int, levels: int, patch: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.multiple = patch * 2 ** (levels - 1)
+        widths = [width * min(2**level, _WIDEST) for level in range(levels)]
+        self.embedding = Embedding(4 * width, condition_dim)
+        self.first = nn.Conv2d(channels * patch**2, width, 3, padding=1)
+        self.down = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in widths)
+        self.up = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in reversed(widths))
+        pairs = list(itertools.pairwise(widths))
+        self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in reversed(pairs))
+        self.sizes = [2 * w for w in widths + widths[::-1] for _ in range(depth)]
+        self.modulation = nn.Linear(4 * width, sum(self.sizes))
+        self.norm = _PixelNorm(width)
+        self.last = nn.Conv2d(width, channels * patch**2, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return a tensor (B, C, H, W) from x (B, C, H, W), t (B,) and condition (B, K) or None."""
+        height, width = x.shape[-2:]
+        modulation = iter(self.modulation(self.embedding(t, condition))[..., None, None].split(self.sizes, dim=1))
+        hidden = self.first(self._cut(x))
+        left: list[Tensor] = []
+        for level, blocks in enumerate(self.down):
+            if level:
+                hidden = self.shrink[level - 1](hidden)
+            for block in blocks:  # type: ignore[attr-defined]
+                hidden = block(hidden, next(modulation))
+            left.append(hidden)
+        for level, blocks in enumerate(self.up):
+            if level:
+                hidden = self.grow[level - 1](hidden) + left[-1 - level]
+            for block in blocks:  # type: ignore[attr-defined]
+                hidden = block(hidden, next(modulation))
+        hidden = self.last(nn.functional.silu(self.norm(hidden)))
+        return nn.functional.pixel_shuffle(hidden, self.patch)[..., :height, :width].contiguous()
+
+    def _cut(self, x: Tensor) -> Tensor:
+        """Pad to a multiple of the coarsest cell and turn blocks of pixels into channels, channels last in memory."""
+        bottom, right = -x.shape[-2] % self.multiple, -x.shape[-1] % self.multiple
+        if bottom or right:
+            x = nn.functional.pad(x, (0, right, 0, bottom))
+        return nn.functional.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = _PixelNorm(width, affine=False)
+        self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, hidden: Tensor, modulation: Tensor) -> Tensor:
+        scale, shift = modulation.chunk(2, dim=1)
+        modulated = torch.addcmul(shift, self.norm(hidden), 1 + scale)
+        change: Tensor = self.conv_2(nn.functional.silu(self.conv_1(modulated)))
+        return hidden + change
+
+
+class _PixelNorm(nn.LayerNorm):
+    """Layer normalization over the channels of each pixel."""
+
+    def __init__(self, width: int, *, affine: bool = True) -> None:
+        super().__init__(width, elementwise_affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

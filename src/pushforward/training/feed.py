@@ -1,0 +1,106 @@
+"""The batch of any step, from the step number alone.
+
+Rows come in rounds. A round is an epoch, every row once in a random order; where the data set is smaller than the batch
+it is the least number of epochs that fills a batch, shuffled together. Batch k takes positions k B .. (k + 1) B - 1 of
+the endless sequence of rounds, so batches run on across the ends of rounds and no row is ever left out.
+
+Batches are made in blocks of steps, which pays the many small operations of the random number generator once per block.
+Blocks start at multiples of their length, and their length never shows in the result.
+"""
+
+import torch
+from torch import Tensor
+
+from pushforward.probability.noise import derive, permutation
+from pushforward.training.task import Batch, Task
+
+__all__ = ["Feed"]
+
+MAX_BLOCK_STEPS = 64
+MAX_BLOCK_ELEMENTS = 1 << 20
+
+
+class Feed:
+    """All batches of a run.
+
+    Parameters
+    ----------
+    task : Task
+        Draws the random numbers.
+    x : Tensor
+        All training rows, shape (N, *D), on the device.
+    condition : Tensor or None
+        Their conditions, shape (N, K).
+    batch_size : int
+        Rows of the global batch.
+    share : slice
+        Positions of the global batch that belong to this process.
+    seed : int
+        Seed of the run.
+    attempt : int
+        Part of the address of order and draws; a new attempt sees other batches.
+
+    Attributes
+    ----------
+    block : int
+        Steps per block.
+    """
+
+    def __init__(
+        self, task: Task, x: Tensor, condition: Tensor | None, *, batch_size: int, share: slice, seed: int, attempt: int = 0
+    ) -> None:
+        self._task, self._x, self._condition = task, x, condition
+        self._total, self._share = batch_size, share
+        self._rows = torch.arange(share.start, share.stop, device=x.device)
+        self._copies = -(-batch_size // len(x))
+        self._order_seed = derive(seed, "order", attempt)
+        self._draws_seed = derive(seed, "draws", attempt)
+        self._rounds: dict[int, Tensor] = {}
+        self._first = -1
+        self._batches: list[Batch] = []
+        per_step = max(1, len(self._rows) * x[0].numel())
+        self.block = min(max(MAX_BLOCK_ELEMENTS // per_step, 1), MAX_BLOCK_STEPS)
+
+    def batch(self, step: int) -> Batch:
+        """Return this process's part of the batch of step 0, 1, 2, ..."""
+        offset = step - self._first
+        if self._first < 0 or not 0 <= offset < self.block:
+            self._first = step - step % self.block
+            self._batches = self._make(self._first)
+            offset = step - self._first
+        return self._batches[offset]
+
+    def indices(self, first: int, steps: int) -> Tensor:
+        """Row numbers of the global batches of ``steps`` steps from ``first`` on, shape (steps, batch_size)."""
+        size = len(self._x) * self._copies
+        start, stop = first * self._total, (first + steps) * self._total
+        numbers = range(start // size, (stop - 1) // size + 1)
+        self._rounds = {number: self._rounds[number] if number in self._rounds else self._round(number) for number in numbers}
+        rows = torch.cat([self._rounds[number] for number in numbers])
+        skip = start - numbers.start * size
+        return rows[skip : skip + stop - start].view(steps, self._total)
+
+    def _round(self, number: int) -> Tensor:
+        size = len(self._x) * self._copies
+        order = permutation(size, seed=derive(self._order_seed, number), purpose="order", device=self._x.device)
+        return order if self._copies == 1 else order % len(self._x)
+
+    def _make(self, first: int) -> list[Batch]:
+        index = self.indices(first, self.block)[:, self._share]
+        steps = torch.arange(first, first + self.block, device=index.device)
+        draws = self._task.draw(self._rows, self._total, steps, self._draws_seed)
+        for number, draw in enumerate(draws):
+            if draw.shape[:2] != index.shape:
+                raise ValueError(
+                    f"Tensor {number} of {type(self._task).__name__}.draw has shape {tuple(draw.shape)}; it must start with "
+                    f"(steps, rows) = {tuple(index.shape)}."
+                )
+        x = _gather(self._x, index)
+        conditions = [None] * self.block if self._condition is None else _gather(self._condition, index)
+        steps_of_draws = zip(*(draw.unbind(0) for draw in draws), strict=True) if draws else [()] * self.block
+        return [Batch(*parts) for parts in zip(x, conditions, steps_of_draws, strict=True)]
+
+
+def _gather(values: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+    """Rows of ``values`` for each step of ``index`` (S, B), as S views (B, ...)."""
+    return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:]).unbind(0)

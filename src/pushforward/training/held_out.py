@@ -1,0 +1,84 @@
+"""Loss of the averaged weights on rows that are not trained on, at fixed random numbers.
+
+The draws are the same at every evaluation, so that two evaluations differ only by the weights. Few held-out rows are used
+several times each, with different draws, until there are at least ``LEAST_PAIRS`` pairs of row and draw; of many rows a
+fixed random choice of ``MOST_ROWS`` is used.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pushforward.probability.noise import derive, permutation
+from pushforward.training.task import Batch, Task
+from pushforward.training.world import World
+
+__all__ = ["HeldOut", "HeldOutLoss"]
+
+LEAST_PAIRS = 512
+MOST_ROWS = 1024
+LEVELS = 5
+
+
+@dataclass(frozen=True)
+class HeldOutLoss:
+    """Mean loss over all pairs of row and draw, and over those in each fifth of the level (None where there are none)."""
+
+    mean: float
+    by_level: tuple[float | None, ...] | None
+
+
+class HeldOut:
+    """The held-out rows with their draws.
+
+    Parameters
+    ----------
+    task : Task
+    x : Tensor
+        Held-out rows (N, *D), on the device.
+    condition : Tensor or None
+        Their conditions (N, K).
+    world : World
+        Every process takes its share of the pairs.
+    seed : int
+        Seed of the run.
+    chunk : int
+        Rows per call of the task.
+    """
+
+    def __init__(self, task: Task, x: Tensor, condition: Tensor | None, *, world: World, seed: int, chunk: int) -> None:
+        seed = derive(seed, "held-out")
+        index = permutation(len(x), seed=seed, purpose="rows", device=x.device)[:MOST_ROWS]
+        index = index.repeat(-(-LEAST_PAIRS // len(index)))
+        self.pairs, self._task, self._world = len(index), task, world
+        rows = torch.arange(self.pairs, device=x.device)[world.share(self.pairs)]
+        index = index[rows]
+        draws = task.draw(rows, self.pairs, torch.zeros(1, dtype=torch.int64, device=x.device), seed)
+        self._chunks = [
+            Batch(x[index[part]], None if condition is None else condition[index[part]], tuple(draw[0, part] for draw in draws))
+            for part in (slice(first, first + chunk) for first in range(0, len(rows), chunk))
+        ]
+
+    @torch.no_grad()
+    def loss(self) -> HeldOutLoss:
+        """Return the loss of the task's present weights, in evaluation mode; the same in every process."""
+        # Per bin, and in the last place over all: sum of the losses, number of rows.
+        device = self._world.device
+        sums = torch.zeros(LEVELS + 1, 2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        has_level = False
+        training = self._task.training
+        self._task.eval()
+        for batch in self._chunks:
+            loss, level = self._task.held_out(batch)
+            values = torch.stack((loss.to(sums.dtype), torch.ones_like(loss, dtype=sums.dtype)), dim=1)
+            sums[LEVELS] += values.sum(0)
+            if level is not None:
+                has_level = True
+                sums.index_add_(0, (level * LEVELS).long().clamp(0, LEVELS - 1), values)
+        self._task.train(training)
+        totals = self._world.sum(sums).tolist()
+        mean = totals[LEVELS][0] / totals[LEVELS][1]
+        if not has_level:
+            return HeldOutLoss(mean, None)
+        return HeldOutLoss(mean, tuple(total / count if count else None for total, count in totals[:LEVELS]))

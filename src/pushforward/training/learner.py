@@ -1,0 +1,245 @@
+"""One optimizer step: loss, gradient, clipping, AdamW, moving average, and the guard against numbers that are not finite.
+
+On the CPU reading a scalar is free, so a bad step is an ``if``. On an accelerator it would stop the queue of kernels, so
+there the whole step is masked on the device: AdamW's ``found_inf`` and the average's mask leave everything as it was, and
+the counters are read once per block of steps. Once ``STREAK`` bad steps have come in a row nothing changes any more until
+the loop has dealt with it, so both ways leave the same state behind.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.training.buffers import KeptBuffers
+from pushforward.training.ema import PowerEMA
+from pushforward.training.guard import STREAK, first_bad_place
+from pushforward.training.settings import TrainingSettings
+from pushforward.training.task import Batch, Task
+
+__all__ = ["Learner"]
+
+Tensors = dict[str, Tensor]
+FUSED = frozenset({"cpu", "cuda", "mps", "xpu"})
+
+
+class Learner:
+    """A task with its optimizer and the moving average of its weights.
+
+    Parameters
+    ----------
+    task : Task
+        On the device.
+    forward : nn.Module
+        The task, or what wraps it to average gradients over processes.
+    settings : TrainingSettings
+    weight : float
+        Weight of this process's mean loss: its rows over the mean number of rows per process.
+    device : torch.device
+    masked : bool or None
+        Whether bad steps are masked on the device; None means on accelerators with a fused AdamW.
+
+    Attributes
+    ----------
+    streak, skipped : int
+        Bad steps in a row, and in all; up to date after :meth:`settle`.
+    last_bad : int
+        The latest bad step, -1 if there was none; up to date after :meth:`settle`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        forward: nn.Module,
+        settings: TrainingSettings,
+        *,
+        device: torch.device,
+        weight: float = 1.0,
+        masked: bool | None = None,
+    ) -> None:
+        self.task, self._settings, self._weight, self._device = task, settings, weight, device
+        self._forward: Callable[[Batch], Tensor] = torch.compile(forward, dynamic=False) if settings.compile else forward
+        named = {name: weight for name, weight in task.named_parameters() if weight.requires_grad}
+        if not named:
+            raise ValueError(f"{type(task).__name__} has no parameter that requires a gradient: there is nothing to train.")
+        self._names, self._parameters = list(named), list(named.values())
+        fused = device.type in FUSED and all(weight.is_floating_point() for weight in self._parameters)
+        self._optimizer = torch.optim.AdamW(
+            self._parameters,
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            **({"fused": True} if fused else {"foreach": True}),
+        )
+        self.ema = PowerEMA(self._parameters, settings.ema)
+        self._buffers = KeptBuffers(task)
+        self._apply = (
+            self._apply_masked if (fused and device.type != "cpu" if masked is None else masked) else self._apply_checked
+        )
+        self.streak, self.skipped, self.last_bad = 0, 0, -1
+        self._loss_sum, self._loss_count = 0.0, 0
+        # Streak, skipped, last bad step, sum and number of losses; whole numbers are exact in float32 up to 16 million.
+        self._counters = torch.tensor([0.0, 0.0, -1.0, 0.0, 0.0], device=device)
+        self._unread = False
+
+    def _mean_loss(self, forward: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """Mean training loss of this process's rows, in float32 even where the forward pass is not."""
+        if self._settings.precision == "bfloat16":
+            with torch.autocast(self._device.type, dtype=torch.bfloat16):
+                return forward(batch).float().mean()
+        return forward(batch).mean()
+
+    def step(self, batch: Batch, step: int, rate: float) -> None:
+        """Do step 0, 1, 2, ... at a learning rate."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss = self._mean_loss(self._forward, batch)
+        if self._weight != 1.0:
+            loss = loss * self._weight
+        self._optimizer.param_groups[0]["lr"] = rate
+        self._apply(loss, step)
+
+    def settle(self) -> None:
+        """Read the counters back from the device."""
+        if self._unread:
+            streak, skipped, last, total, count = self._counters.tolist()
+            self.streak, self.skipped, self.last_bad = int(streak), self.skipped + int(skipped), int(last)
+            self._loss_sum, self._loss_count = self._loss_sum + total, self._loss_count + int(count)
+            self._counters[1] = 0.0
+            self._counters[3:] = 0.0
+            self._unread = False
+
+    def take_losses(self) -> tuple[float, int]:
+        """Return sum and number of the losses since the last call; call :meth:`settle` first."""
+        taken = self._loss_sum, self._loss_count
+        self._loss_sum, self._loss_count = 0.0, 0
+        return taken
+
+    def set_counters(self, streak: int, skipped: int) -> None:
+        """Set the guard's counters, and drop the losses that were not yet taken."""
+        self.streak, self.skipped, self.last_bad = streak, skipped, -1
+        self._loss_sum, self._loss_count = 0.0, 0
+        self._counters.zero_()
+        self._counters[0], self._counters[2] = float(streak), -1.0
+        self._unread = False
+
+    def _norm(self) -> Tensor:
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients, foreach=True)
+
+    def _apply_checked(self, loss: Tensor, step: int) -> None:
+        value = loss.item()
+        # A bad loss with a finite gradient must stop every process: NaN travels with the averaged gradient.
+        (loss if math.isfinite(value) else loss * math.nan).backward()  # type: ignore[no-untyped-call]
+        clip = self._settings.gradient_clip
+        norm = self._norm()
+        size = norm.item()
+        if not math.isfinite(size):
+            self._buffers.put_back()
+            self.streak, self.skipped, self.last_bad = self.streak + 1, self.skipped + 1, step
+            return
+        if clip is not None and size > clip:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, clip, norm, foreach=True)
+        self._optimizer.step()
+        self.ema.update(step + 1)
+        self._buffers.keep()
+        self.streak = 0
+        self._loss_sum += value
+        self._loss_count += 1
+
+    def _apply_masked(self, loss: Tensor, step: int) -> None:
+        finite = torch.isfinite(loss.detach())
+        loss.backward(gradient=torch.where(finite, 1.0, math.nan).to(loss.dtype))  # type: ignore[no-untyped-call]
+        norm = self._norm()
+        streak, skipped, last, total, count = self._counters.unbind()
+        tripped = streak >= STREAK
+        bad = ~torch.isfinite(norm)
+        skip = bad | tripped
+        if self._settings.gradient_clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._settings.gradient_clip, norm, foreach=True)
+        self._optimizer.found_inf = found = skip.float()  # type: ignore[attr-defined]
+        self._optimizer.step()
+        self.ema.update_unless(found, step + 1)
+        self._buffers.keep_unless(skip)
+        new = bad & ~tripped
+        streak.copy_(torch.where(tripped, streak, torch.where(bad, streak + 1.0, 0.0)))
+        skipped.add_(new)
+        last.copy_(torch.where(new, float(step), last))
+        total.add_(torch.where(skip, 0.0, loss.detach()))
+        count.add_(~skip)
+        self._unread = True
+
+    def state(self) -> dict[str, Tensors]:
+        """Return all tensors that resuming needs, by file and name; they share memory with the run."""
+        moments: Tensors = {}
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            moments |= {f"{key}.{name}": value for key, value in self._optimizer.state.get(parameter, {}).items()}
+        return {
+            "weights": _weights(self.task),
+            "ema": dict(zip(self._names, self.ema.average, strict=True)),
+            "optimizer": moments,
+        }
+
+    def averaged(self) -> Tensors:
+        """Return copies of the task's weights and buffers with the average in place of what is trained."""
+        average = dict(zip(self._names, self.ema.average, strict=True))
+        return {name: average.get(name, value).clone() for name, value in _weights(self.task).items()}
+
+    def load(self, files: dict[str, Tensors]) -> None:
+        """Go back to a state that :meth:`state` returned."""
+        copy_into(_weights(self.task), files["weights"], "the weights")
+        copy_into(dict(zip(self._names, self.ema.average, strict=True)), files["ema"], "the average")
+        self._optimizer.state.clear()
+        for name, parameter in zip(self._names, self._parameters, strict=True):
+            state: dict[str, Any] = {}
+            for key in ("step", "exp_avg", "exp_avg_sq"):
+                if (value := files["optimizer"].get(f"{key}.{name}")) is not None:
+                    # AdamW wants its moments in the memory layout of the weights, and a fused step count on their device.
+                    like = torch.zeros_like(parameter) if key != "step" else torch.zeros_like(value, device=self._device)
+                    state[key] = like.copy_(value)
+            if state:
+                self._optimizer.state[parameter] = state
+        self._buffers.keep()
+
+    def first_bad_place(self, batch: Batch) -> str | None:
+        """Name where this process's part of a bad step went wrong, without the wrappers that would hide it."""
+        return first_bad_place(self.task, batch, lambda part: self._mean_loss(self.task, part))
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained numbers."""
+        return sum(parameter.numel() for parameter in self._parameters)
+
+    def finish(self, weights: Tensors) -> None:
+        """Put the final weights into the task and let go of the gradients."""
+        copy_into(_weights(self.task), weights, "the best average")
+        for parameter in self._parameters:
+            parameter.grad = None
+
+
+def _weights(task: Task) -> Tensors:
+    named = {name: weight.detach() for name, weight in task.named_parameters()}
+    return named | {name: buffer.detach() for name, buffer in task.named_buffers()}
+
+
+def copy_into(targets: Tensors, values: Tensors, what: str) -> None:
+    """Copy tensors in place, name by name.
+
+    Raises
+    ------
+    ValueError
+        If names or shapes differ.
+    """
+    if targets.keys() != values.keys():
+        odd = sorted(targets.keys() ^ values.keys())[0]
+        raise ValueError(f"{what.capitalize()} of the checkpoint belong to another model: {odd!r} is in only one of the two.")
+    for name, target in targets.items():
+        if target.shape != values[name].shape:
+            raise ValueError(
+                f"{what.capitalize()} of the checkpoint belong to another model: {name!r} has shape "
+                f"{tuple(values[name].shape)} there and {tuple(target.shape)} here."
+            )
+    for name, target in targets.items():
+        target.copy_(values[name])

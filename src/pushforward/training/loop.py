@@ -1,0 +1,123 @@
+"""The one function that trains: checks what it is given, opens the run, and lets it go."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pushforward.training.allocator import keep_freed_memory
+from pushforward.training.generators import ModuleGenerators
+from pushforward.training.interrupt import StopRequest
+from pushforward.training.result import TrainingResult
+from pushforward.training.run import OnGrid, Pair, Run
+from pushforward.training.settings import TrainingSettings
+from pushforward.training.task import Task
+from pushforward.training.world import World
+
+__all__ = ["check_data", "train"]
+
+
+def train(
+    task: Task,
+    x: Tensor,
+    condition: Tensor | None = None,
+    *,
+    settings: TrainingSettings,
+    seed: int,
+    held_out: Pair | None = None,
+    folder: Path | None = None,
+    resume: bool = False,
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    on_grid: OnGrid | None = None,
+) -> TrainingResult:
+    """Train a task, in place, and leave in it the averaged weights with the best held-out loss.
+
+    Without held-out rows the last average is left. The task ends in evaluation mode, on the device it was trained on.
+    torch's global generators are the same after the call as before it. On the CPU, glibc is told to keep freed memory for
+    the rest of the process (see :mod:`pushforward.training.allocator`).
+
+    Parameters
+    ----------
+    task : Task
+        Its present weights are where training starts.
+    x : Tensor
+        Training rows, shape (N, *D), floating point.
+    condition : Tensor or None
+        Their encoded conditions, shape (N, K).
+    settings : TrainingSettings
+    seed : int
+        Seed of data order and draws.
+    held_out : (Tensor, Tensor or None), optional
+        Rows and conditions that are never trained on.
+    folder : Path, optional
+        Gets ``metrics.jsonl`` and ``checkpoint/``. Without it nothing is written and Ctrl-C loses the run.
+    resume : bool
+        Go on from the last checkpoint in ``folder``. Without a checkpoint the run starts over; a finished run returns at
+        once, with ``already_finished`` set.
+    device : torch.device or str, optional
+        None takes accelerate's choice: the GPU of this process if there is one.
+    progress : bool
+        Whether to show a progress line.
+    on_grid : callable, optional
+        Called as ``on_grid(task, step)`` in the main process, four times inside the run, while the averaged weights are in
+        the task.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the arguments do not fit each other, or the checkpoint belongs to another run.
+    FileExistsError
+        If ``folder`` holds checkpoints and ``resume`` is false.
+    Interrupted
+        After Ctrl-C, once the current step is done and a checkpoint is saved.
+    TrainingDiverged
+        If three steps in a row are not finite, in each of three attempts.
+    """
+    check_data(x, condition, held_out)
+    if resume and folder is None:
+        raise ValueError("resume=True needs the folder of the run to go on with: pass folder=...")
+    folder = None if folder is None else Path(folder)
+    world = World(device, settings.tracker, folder)
+    if settings.batch_size < world.size:
+        raise ValueError(
+            f"batch_size={settings.batch_size} is less than one row for each of {world.size} processes: "
+            f"write batch_size={world.size} or more, or launch fewer processes."
+        )
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    if world.device.type == "cpu":
+        keep_freed_memory()
+    with ModuleGenerators(world.device) as generators, StopRequest() as stop:
+        run = Run(
+            task, (x, condition), settings=settings, seed=seed, held_out=held_out, folder=folder, world=world, on_grid=on_grid
+        )
+        return run.go(generators, stop, resume=resume, visible=progress)
+
+
+def check_data(x: Tensor, condition: Tensor | None, held_out: Pair | None) -> None:
+    """Raise a TypeError or ValueError if rows, conditions and held-out rows do not fit each other."""
+    _check_pair("x", x, condition)
+    if held_out is None:
+        return
+    rows, conditions = held_out
+    _check_pair("held_out", rows, conditions)
+    if rows.shape[1:] != x.shape[1:]:
+        raise ValueError(f"Held-out rows have shape {tuple(rows.shape[1:])} each, training rows {tuple(x.shape[1:])}.")
+    if (condition is None) != (conditions is None) or (
+        condition is not None and conditions is not None and condition.shape[1:] != conditions.shape[1:]
+    ):
+        raise ValueError("Training rows and held-out rows must both have conditions of the same width, or both have none.")
+
+
+def _check_pair(name: str, x: Tensor, condition: Tensor | None) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        raise TypeError(f"The rows of {name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}.")
+    if x.ndim < 2 or len(x) == 0:
+        raise ValueError(f"The rows of {name} must have shape (N, *D) with at least one row, got {tuple(x.shape)}.")
+    if condition is not None and (condition.ndim != 2 or len(condition) != len(x)):
+        raise ValueError(f"The conditions of {name} must have shape ({len(x)}, K), got {tuple(condition.shape)}.")

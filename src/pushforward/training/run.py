@@ -1,0 +1,298 @@
+"""One run of the training loop: its parts, their state, and the order in which they work.
+
+Step k = 0, 1, ..., N - 1 takes its batch, its random numbers and its learning rate from (seed, attempt, k) alone, so the
+state of a run is its weights, the optimizer's moments, the averages and the few numbers of :class:`Position`: what a
+checkpoint holds. After the steps that the calendar names the held-out loss of the averaged weights is taken, a line is
+logged, samples are drawn, and a checkpoint is written, in this order.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pushforward.probability.noise import derive
+from pushforward.training.checkpoint import Checkpoint, FolderStore, MemoryStore, Store
+from pushforward.training.feed import Feed
+from pushforward.training.generators import ModuleGenerators
+from pushforward.training.guard import ATTEMPTS, STREAK, TrainingDiverged, warn_of_return
+from pushforward.training.held_out import HeldOut
+from pushforward.training.interrupt import Interrupted, StopRequest
+from pushforward.training.learner import Learner, Tensors
+from pushforward.training.metrics import MetricsFile
+from pushforward.training.progress import Progress
+from pushforward.training.result import TrainingResult
+from pushforward.training.settings import Calendar, TrainingSettings
+from pushforward.training.task import Task
+from pushforward.training.world import World
+
+__all__ = ["OnGrid", "Pair", "Run"]
+
+OnGrid = Callable[[Task, int], None]
+Pair = tuple[Tensor, Tensor | None]
+
+
+@dataclass
+class Position:
+    """Where a run stands: the part of its state that is not tensors.
+
+    ``trained`` and ``training_seconds`` count all steps, also those that the guard undid.
+    """
+
+    step: int = 0
+    attempt: int = 0
+    rate_scale: float = 1.0
+    streak: int = 0
+    skipped: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    seconds: float = 0.0
+    trained: int = 0
+    training_seconds: float = 0.0
+    best_loss: float | None = None
+    best_step: int | None = None
+    best_by_level: tuple[float | None, ...] | None = None
+
+
+class Run:
+    """The parts of one call of :func:`pushforward.training.train`, whose arguments these are."""
+
+    def __init__(
+        self,
+        task: Task,
+        data: Pair,
+        *,
+        settings: TrainingSettings,
+        seed: int,
+        held_out: Pair | None,
+        folder: Path | None,
+        world: World,
+        on_grid: OnGrid | None,
+    ) -> None:
+        self.task = task.to(world.device).train()
+        self.settings, self.seed, self.world, self.folder, self.on_grid = settings, seed, world, folder, on_grid
+        self.calendar = Calendar.of(settings)
+        self.data = _to(data, world.device)
+        self.share = world.share(settings.batch_size)
+        weight = (self.share.stop - self.share.start) * world.size / settings.batch_size
+        self.learner = Learner(task, world.prepare(task), settings, device=world.device, weight=weight)
+        self.feed = self._feed(attempt=0)
+        self.held_out: HeldOut | None = None
+        if held_out is not None:
+            chunk = self.share.stop - self.share.start
+            self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, chunk=chunk)
+        self.at, self.best = Position(), Tensors()
+        self.store: Store = MemoryStore() if folder is None else FolderStore(folder / "checkpoint")
+        self.metrics = MetricsFile(folder / "metrics.jsonl" if folder is not None and world.is_main else None)
+        self.identity = self._identity(held_out)
+        self._clock = time.perf_counter()
+        self._line_at = Position()
+
+    def go(self, generators: ModuleGenerators, stop: StopRequest, *, resume: bool, visible: bool) -> TrainingResult:
+        """Run from the last checkpoint or the beginning to the end."""
+        self._start(resume)
+        if self.at.step >= self.settings.steps:
+            return self._end(already_finished=True)
+        self.world.start_tracking(dataclasses.asdict(self.settings))
+        try:
+            rows = "rows" if self.data[0].ndim == 2 else "images"
+            with Progress(self.settings.steps, self.at.step, visible and self.world.is_main, rows) as line:
+                while self.at.step < self.settings.steps:
+                    self._train_on(generators, stop, line)
+                    if self.learner.streak >= STREAK:
+                        self._go_back(generators)
+                        continue
+                    self._do_what_is_due(line)
+                    if self.world.any(stop.set) and self.at.step < self.settings.steps:
+                        self._save()
+                        raise Interrupted(self.at.step, self.settings.steps, self.folder)
+        finally:
+            self.world.stop_tracking()
+        return self._end()
+
+    def _start(self, resume: bool) -> None:
+        steps = self.world.from_main(self.store.steps() if self.world.is_main else [])
+        if steps and not resume:
+            raise FileExistsError(
+                f"{self.folder} already holds a run, with a checkpoint at step {steps[-1]}. Go on with it by resume=True, or "
+                f"choose another folder."
+            )
+        checkpoint = self.store.latest() if steps else None
+        if checkpoint is None:
+            self.metrics.truncate(0)
+            self._save()
+            return
+        _check_same_run(self.identity, checkpoint.state["run"])
+        self._restore(checkpoint)
+
+    def _train_on(self, generators: ModuleGenerators, stop: StopRequest, line: Progress) -> None:
+        """Do the steps up to the next one after which anything is due, or to the end of the block."""
+        learner, feed, settings, at = self.learner, self.feed, self.settings, self.at
+        last = min(self.calendar.next_stop(at.step), at.step - at.step % feed.block + feed.block)
+        alone = self.world.size == 1
+        generators.start(derive(self.seed, "modules", at.attempt, self.world.rank))
+        started, first = time.perf_counter(), at.step
+        for step in range(first, last):
+            batch = feed.batch(step)
+            generators.seed(step)
+            learner.step(batch, step, settings.rate(step) * at.rate_scale)
+            at.step = step + 1
+            line.tick(at.step)
+            # Several processes have to stop after the same step: they agree at the end of the block.
+            if learner.streak >= STREAK or (stop.set and alone):
+                break
+        learner.settle()
+        at.trained += at.step - first
+        at.training_seconds += time.perf_counter() - started
+
+    def _do_what_is_due(self, line: Progress) -> None:
+        step, calendar = self.at.step, self.calendar
+        total, count = self.world.sum_numbers(*self.learner.take_losses())
+        self.at.loss_sum, self.at.loss_count = self.at.loss_sum + total, self.at.loss_count + round(count)
+        evaluated = self._evaluate() if self.held_out is not None and calendar.evaluates(step) else {}
+        if evaluated or calendar.logs(step):
+            self._log(evaluated, line)
+        if self.on_grid is not None and calendar.draws_grid(step):
+            self._grid(self.on_grid)
+        if calendar.saves(step):
+            self._save()
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Take the held-out loss of the averaged weights, and keep them if they are the best so far."""
+        assert self.held_out is not None
+        self.learner.ema.exchange()
+        found = self.held_out.loss()
+        self.learner.ema.exchange()
+        if not math.isfinite(found.mean):
+            return {"held_out_loss": None, "held_out_by_level": None}
+        if self.at.best_loss is None or found.mean < self.at.best_loss:
+            self.at.best_loss, self.at.best_step, self.at.best_by_level = found.mean, self.at.step, found.by_level
+            self.best = self.learner.averaged()
+        return {"held_out_loss": found.mean, "held_out_by_level": found.by_level}
+
+    def _log(self, evaluated: dict[str, Any], line: Progress) -> None:
+        at, before = self.at, self._line_at
+        rows = (at.trained - before.trained) * self.settings.batch_size
+        values = {
+            "loss": at.loss_sum / at.loss_count if at.loss_count else None,
+            "learning_rate": self.settings.rate(at.step - 1) * at.rate_scale,
+            "rows_per_second": round(rows / max(at.training_seconds - before.training_seconds, 1e-9), 1),
+            "seconds": round(self._seconds(), 3),
+            "attempt": at.attempt,
+        } | evaluated
+        at.loss_sum, at.loss_count = 0.0, 0
+        self._line_at = dataclasses.replace(at)
+        self.metrics.append({"step": at.step, **values})
+        plain = {key: value for key, value in values.items() if isinstance(value, int | float)}
+        self.world.track(plain, at.step)
+        line.note(**{key: plain[key] for key in ("loss", "held_out_loss", "rows_per_second") if key in plain})
+
+    def _grid(self, on_grid: OnGrid) -> None:
+        if self.world.is_main:
+            self.learner.ema.exchange()
+            self.task.eval()
+            try:
+                on_grid(self.task, self.at.step)
+            finally:
+                self.task.train()
+                self.learner.ema.exchange()
+
+    def _save(self) -> None:
+        at = self.at
+        at.streak, at.skipped = self.learner.streak, self.learner.skipped
+        self._seconds()
+        if self.world.is_main or self.folder is None:
+            self.metrics.flush()
+            files = self.learner.state() | {"best": self.best}
+            self.store.save(Checkpoint(at.step, files, dataclasses.asdict(at) | {"run": self.identity}))
+        self.world.wait()
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        at = Position(**{key: value for key, value in checkpoint.state.items() if key != "run"})
+        at.best_by_level = None if at.best_by_level is None else tuple(at.best_by_level)
+        self.at, self._line_at, self._clock = at, dataclasses.replace(at), time.perf_counter()
+        self.learner.load(checkpoint.files)
+        self.learner.set_counters(at.streak, at.skipped)
+        self.best = {name: value.to(self.world.device, copy=True) for name, value in checkpoint.files["best"].items()}
+        self.metrics.truncate(at.step)
+        self.feed = self._feed(at.attempt)
+
+    def _go_back(self, generators: ModuleGenerators) -> None:
+        """Return to the last checkpoint with half the learning rate and other batches, or give up."""
+        failed, skipped, self.at.seconds = self.at, self.learner.skipped, self._seconds()
+        attempt, scale = failed.attempt + 1, failed.rate_scale / 2
+        if attempt == ATTEMPTS:
+            bad = self.learner.last_bad
+            generators.seed(bad)
+            places = self.world.gather(self.learner.first_bad_place(self.feed.batch(bad)))
+            raise TrainingDiverged(failed.step, next((place for place in places if place), None))
+        checkpoint = self.store.latest()
+        if checkpoint is None:
+            raise RuntimeError(f"No sound checkpoint is left in {self.folder} to return to from step {failed.step}.")
+        self._restore(checkpoint)
+        self.at.attempt, self.at.rate_scale, self.at.seconds = attempt, scale, failed.seconds
+        self.at.trained, self.at.training_seconds = failed.trained, failed.training_seconds
+        self._line_at = dataclasses.replace(self.at)
+        self.learner.set_counters(0, skipped)
+        self.feed = self._feed(attempt)
+        if self.world.is_main:
+            warn_of_return(failed.step, self.at.step, scale)
+
+    def _end(self, already_finished: bool = False) -> TrainingResult:
+        at = self.at
+        self.learner.finish(self.best or self.learner.averaged())
+        self.task.eval()
+        return TrainingResult(
+            steps=self.settings.steps,
+            seconds=at.seconds if already_finished else self._seconds(),
+            held_out_loss=at.best_loss,
+            held_out_step=at.best_step,
+            held_out_by_level=at.best_by_level,
+            rows_per_second=at.trained * self.settings.batch_size / max(at.training_seconds, 1e-9),
+            parameters=self.learner.parameters,
+            attempts=at.attempt + 1,
+            skipped=at.skipped,
+            already_finished=already_finished,
+        )
+
+    def _seconds(self) -> float:
+        """Bring the elapsed time up to date and return it."""
+        now = time.perf_counter()
+        self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
+        return self.at.seconds
+
+    def _feed(self, attempt: int) -> Feed:
+        size, seed = self.settings.batch_size, self.seed
+        return Feed(self.task, *self.data, batch_size=size, share=self.share, seed=seed, attempt=attempt)
+
+    def _identity(self, held_out: Pair | None) -> dict[str, Any]:
+        """Return what must be the same for a checkpoint to be this run's."""
+        settings = dataclasses.asdict(self.settings)
+        del settings["tracker"]
+        shapes = {
+            "rows": list(self.data[0].shape),
+            "conditions": None if self.data[1] is None else list(self.data[1].shape),
+            "held_out_rows": None if held_out is None else list(held_out[0].shape),
+        }
+        identity: dict[str, Any] = json.loads(json.dumps(settings | {"seed": self.seed} | shapes))
+        return identity
+
+
+def _to(data: Pair, device: torch.device) -> Pair:
+    return data[0].to(device), None if data[1] is None else data[1].to(device)
+
+
+def _check_same_run(here: dict[str, Any], there: dict[str, Any]) -> None:
+    changed = [f"{key}={there.get(key)!r} (now {here.get(key)!r})" for key in here if here.get(key) != there.get(key)]
+    if changed:
+        raise ValueError(
+            f"The checkpoint belongs to a run with {', '.join(changed)}. A run can only be resumed as it was started: pass "
+            f"the same settings, seed and data, or start anew in another folder."
+        )

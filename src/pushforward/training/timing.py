@@ -1,0 +1,150 @@
+"""How long a run will take, measured on a copy before it starts, and how many steps fit into a given time.
+
+The number of steps must be known from the beginning, because the learning rate falls to zero at the last one. A caller
+with a time budget measures once, asks :func:`steps_for`, and writes the number down.
+"""
+
+import copy
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pushforward.training.allocator import keep_freed_memory
+from pushforward.training.checkpoint import Checkpoint, FolderStore
+from pushforward.training.feed import Feed
+from pushforward.training.generators import ModuleGenerators
+from pushforward.training.held_out import HeldOut
+from pushforward.training.learner import Learner
+from pushforward.training.settings import Calendar, TrainingSettings
+from pushforward.training.task import Task
+from pushforward.training.world import World
+
+__all__ = ["measure_overhead_seconds", "measure_step_seconds", "steps_for"]
+
+WARM_UP_STEPS = 3
+LEAST_STEPS = 5
+
+
+def measure_step_seconds(
+    task: Task,
+    x: Tensor,
+    condition: Tensor | None = None,
+    *,
+    settings: TrainingSettings,
+    device: torch.device | str | None = None,
+    seconds: float = 3.0,
+) -> float:
+    """Return the seconds of one training step, its share of the batches' preparation included.
+
+    Steps are done on a copy of the task, first some that are not counted, then for ``seconds`` but no fewer than five and
+    no more than one block. Outliers of a busy machine count as the rest of the run would see them: the result is the mean.
+    Communication between several processes is not in it.
+    """
+    world, learner, feed = _copied(task, x, condition, settings, device)
+    if world.device.type == "cpu":
+        keep_freed_memory()
+    with ModuleGenerators(world.device):
+        for step in range(WARM_UP_STEPS):
+            learner.step(feed.batch(step), step, settings.learning_rate)
+        _synchronize(world.device)
+        started = time.perf_counter()
+        batches = [feed.batch(step) for step in range(feed.block, 2 * feed.block)]
+        _synchronize(world.device)
+        preparation = (time.perf_counter() - started) / feed.block
+        times: list[float] = []
+        while len(times) < LEAST_STEPS or (sum(times) < seconds and len(times) < feed.block):
+            started = time.perf_counter()
+            learner.step(batches[len(times) % feed.block], feed.block + len(times), settings.learning_rate)
+            _synchronize(world.device)
+            times.append(time.perf_counter() - started)
+    return statistics.fmean(times) + preparation
+
+
+def measure_overhead_seconds(
+    task: Task,
+    x: Tensor,
+    condition: Tensor | None = None,
+    *,
+    settings: TrainingSettings,
+    held_out: tuple[Tensor, Tensor | None] | None = None,
+    device: torch.device | str | None = None,
+) -> float:
+    """Return the seconds that all held-out evaluations and checkpoints of a run will take; sample grids are not in it.
+
+    One evaluation and one checkpoint are timed, on a copy of the task.
+    """
+    world, learner, feed = _copied(task, x, condition, settings, device)
+    with ModuleGenerators(world.device):
+        learner.step(feed.batch(0), 0, settings.learning_rate)
+        evaluation = 0.0
+        if held_out is not None:
+            rows, conditions = held_out[0].to(world.device), None if held_out[1] is None else held_out[1].to(world.device)
+            evaluation = _timed(HeldOut(learner.task, rows, conditions, world=world, seed=0, chunk=settings.batch_size).loss)
+        with tempfile.TemporaryDirectory() as folder:
+            store = FolderStore(Path(folder))
+            files = learner.state() | {"best": learner.averaged()}
+            checkpoint = _timed(lambda: store.save(Checkpoint(0, files, {})))
+    calendar = Calendar.of(settings)
+    return evaluation * min(calendar.evaluations, settings.steps) + checkpoint * (calendar.checkpoints() + 1)
+
+
+def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 0.0, margin: float = 0.03) -> int:
+    """Return how many steps fit into a time.
+
+    Parameters
+    ----------
+    seconds : float
+        Time for the whole run.
+    step_seconds : float
+        Of one step, from :func:`measure_step_seconds`.
+    overhead_seconds : float
+        Of everything that does not grow with the number of steps: evaluations and checkpoints, of which a run has a fixed
+        number (:func:`measure_overhead_seconds`), and sample grids.
+    margin : float
+        Part of the time that is kept back, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If not even one step fits.
+
+    >>> steps_for(60.0, 0.05, overhead_seconds=10.0)
+    963
+    """
+    if not step_seconds > 0 or not 0 <= margin < 1:
+        raise ValueError(f"step_seconds must be above 0 and margin in [0, 1), got {step_seconds!r} and {margin!r}.")
+    left = seconds * (1.0 - margin) - overhead_seconds
+    if not left >= step_seconds:
+        raise ValueError(
+            f"No training step fits into {seconds:.3g} s: a step takes {step_seconds:.3g} s, and evaluations, checkpoints and "
+            f"samples {overhead_seconds:.3g} s. Allow more time, or make the network or the batch smaller."
+        )
+    return math.floor(left / step_seconds)
+
+
+def _copied(
+    task: Task, x: Tensor, condition: Tensor | None, settings: TrainingSettings, device: torch.device | str | None
+) -> tuple[World, Learner, Feed]:
+    world = World(device)
+    task = copy.deepcopy(task).to(world.device).train()
+    learner = Learner(task, task, settings, device=world.device)
+    condition = None if condition is None else condition.to(world.device)
+    share = world.share(settings.batch_size)
+    return world, learner, Feed(task, x.to(world.device), condition, batch_size=settings.batch_size, share=share, seed=0)
+
+
+def _timed(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -1,0 +1,164 @@
+"""The processes of a run: who writes, which rows are whose, and sums over all of them. The one place that knows accelerate.
+
+The ``Accelerator`` is made with its defaults, because its state belongs to the whole Python process: several fits with
+different settings can then follow each other. Choices such as the precision are the loop's own.
+
+Several processes are started by ``accelerate launch`` or ``torchrun`` on GPUs, and on CPUs by
+``ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 program.py``.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.training.task import Task
+
+__all__ = ["World"]
+
+
+class World:
+    """All processes that train one model.
+
+    Parameters
+    ----------
+    device : torch.device, str or None
+        Where this process trains; None means accelerate's choice, which is the only one with several processes.
+    tracker : str or None
+        Name of one of accelerate's trackers.
+    folder : Path or None
+        Where a tracker that writes files puts them.
+
+    Attributes
+    ----------
+    size, rank : int
+        Number of processes, and which of them this is.
+    device : torch.device
+        Where this process trains.
+    """
+
+    def __init__(
+        self, device: torch.device | str | None = None, tracker: str | None = None, folder: Path | None = None
+    ) -> None:
+        from accelerate import Accelerator
+
+        if tracker is not None:
+            _check_tracker(tracker, folder)
+        self._accelerator = Accelerator(log_with=tracker, project_dir=folder)
+        self._tracked = tracker is not None
+        self.size: int = self._accelerator.num_processes
+        self.rank: int = self._accelerator.process_index
+        self.device = torch.device(device) if device is not None else self._accelerator.device
+        if self.device.type == "cpu":
+            self.device = torch.device("cpu")
+        if self.device.type == "cuda" and self.device.index is None:
+            self.device = torch.device("cuda", torch.cuda.current_device())
+        self._check_launch()
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.rank == 0
+
+    def share(self, total: int) -> slice:
+        """Positions of this process in a global batch of ``total`` rows: contiguous, sizes differing by one at the most."""
+        return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
+
+    def prepare(self, task: Task) -> nn.Module:
+        """Return the module to call for the training loss; with several processes its backward averages the gradients."""
+        return task if self.size == 1 else self._accelerator.prepare_model(task)
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over all processes, the same on each of them."""
+        return values if self.size == 1 else self._accelerator.reduce(values.clone(), reduction="sum")
+
+    def sum_numbers(self, *values: float) -> list[float]:
+        """Return sums of plain numbers over all processes."""
+        if self.size == 1:
+            return list(values)
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return self.sum(torch.tensor(values, dtype=dtype, device=self.device)).tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return flag if self.size == 1 else self.sum_numbers(float(flag))[0] > 0
+
+    def from_main(self, value: Any) -> Any:
+        """Return the main process's value in every process."""
+        if self.size == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in order."""
+        if self.size == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        values: list[Any] = gather_object([value])
+        return values
+
+    def wait(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            self._accelerator.wait_for_everyone()
+
+    def start_tracking(self, config: dict[str, Any]) -> None:
+        """Open the tracker, if there is one."""
+        if self._tracked:
+            plain = {k: v if isinstance(v, int | float | str) else repr(v) for k, v in config.items()}
+            self._accelerator.init_trackers("pushforward", config=plain)
+
+    def track(self, values: dict[str, float], step: int) -> None:
+        """Hand metrics to the tracker, if there is one."""
+        if self._tracked:
+            self._accelerator.log(values, step=step)
+
+    def stop_tracking(self) -> None:
+        """Close the tracker. Not ``end_training``, which would end the process group for the next fit too."""
+        if self._tracked:
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
+
+    def _check_launch(self) -> None:
+        if self.size == 1:
+            launched = os.environ.get("WORLD_SIZE", "1") if "RANK" in os.environ else "1"
+            if launched != "1":
+                raise ValueError(
+                    f"{launched} processes were launched, but accelerate found no way to join them, so each would train alone "
+                    f"and overwrite the others. To train on CPUs set the environment variable ACCELERATE_USE_CPU=true."
+                )
+            return
+        if self.device.type != self._accelerator.device.type:
+            raise ValueError(
+                f"device={str(self.device)!r}, but the {self.size} processes run on {self._accelerator.device.type!r}. "
+                f"Leave device=None, or launch on the CPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node {self.size} ..."
+            )
+        if self._accelerator.mixed_precision != "no":
+            raise ValueError(
+                f"accelerate was launched with mixed_precision={self._accelerator.mixed_precision!r}, which would act on top "
+                f"of the settings. Launch with --mixed_precision no and write TrainingSettings(precision='bfloat16')."
+            )
+
+
+def _check_tracker(tracker: str, folder: Path | None) -> None:
+    """Accelerate only whispers when a tracker is missing; say it, before anything is trained."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known = sorted(str(name) for name in LOGGER_TYPE_TO_CLASS)
+    if tracker not in known:
+        raise ValueError(f"tracker={tracker!r} is not one that accelerate knows. Choose one of {known}, or None.")
+    installed = {str(getattr(name, "value", name)) for name in get_available_trackers()}
+    if tracker not in installed:
+        raise ValueError(
+            f"tracker={tracker!r} needs a package that is not installed. Install it (python -m pip install {tracker}), "
+            f"or write tracker=None: metrics.jsonl in the run's folder holds the same numbers."
+        )
+    if LOGGER_TYPE_TO_CLASS[tracker].requires_logging_directory and folder is None:
+        raise ValueError(
+            f"tracker={tracker!r} writes files and needs a folder to put them in: pass folder=..., or tracker=None."
+        )

@@ -1,0 +1,183 @@
+"""The contract of every family, as one function over a model: what users may rely on whatever they train.
+
+``check_model(make, X, condition)`` runs all checks; ``make`` returns a new, unfitted model with small settings.
+"""
+
+import copy
+import pickle
+import random
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import pushforward as pf
+
+OPTIONAL_VERBS = {"score_samples", "score", "log_prob", "transform", "inverse_transform", "impute", "posterior"}
+
+
+def check_model(make, X, condition=None, *, verbs=frozenset(), folder):
+    """Check the whole contract on one kind of data; ``verbs`` are the optional ones that this family promises."""
+    check_arguments_are_stored_untouched(make)
+    check_refuses_before_fit(make, folder)
+    model = check_fit(make, X, condition)
+    check_verbs(model, verbs)
+    check_layout(model, X)
+    check_seeds(model)
+    check_counts(model)
+    check_same_random_state_same_model(make, X, condition, model)
+    check_save_and_load(model, folder)
+    check_pickle(model)
+    if condition is None:
+        check_refuses_conditions(model)
+    else:
+        check_conditions(model, condition)
+    return model
+
+
+def as_numpy(values):
+    """Samples of any container as one float array."""
+    if isinstance(values, pd.DataFrame):
+        return values.to_numpy(dtype=float)
+    return np.asarray(values, dtype=float)
+
+
+def check_arguments_are_stored_untouched(make):
+    model = make()
+    params = model.get_params(deep=False)
+    again = type(model)(**params)
+    for name, value in params.items():
+        assert getattr(model, name) is value
+        assert getattr(again, name) is value
+    twin = clone(model)
+    assert twin is not model
+    assert twin.get_params(deep=False).keys() == params.keys()
+    assert model.set_params(train_steps=7) is model
+    assert model.train_steps == 7
+
+
+def check_refuses_before_fit(make, folder):
+    with pytest.raises(NotFittedError):
+        make().sample(1)
+    with pytest.raises(NotFittedError):
+        make().save(folder / "unfitted")
+
+
+def check_fit(make, X, condition):
+    before, model = copy.deepcopy(X), make()
+    arguments = dict(model.get_params(deep=False))
+    states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    assert model.fit(X, condition=condition) is model
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert np.array_equal(np.random.get_state()[1], states[1])  # noqa: NPY002
+    assert random.getstate() == states[2]
+    for name, value in arguments.items():
+        assert getattr(model, name) is value, f"fit changed the argument {name}"
+    np.testing.assert_array_equal(as_numpy(X), as_numpy(before))
+    learned = [name for name in vars(model) if name not in arguments]
+    assert all(re.fullmatch(r"_?\w+_(in_)?", name) for name in learned), learned
+    return model
+
+
+def check_verbs(model, verbs):
+    present = {verb for verb in OPTIONAL_VERBS if hasattr(model, verb)}
+    assert present == set(verbs), f"has {present}, promises {set(verbs)}"
+
+
+def check_layout(model, X):
+    samples = model.sample(5, seed=0)
+    assert type(samples) is type(X)
+    assert samples.shape == (5, *X.shape[1:])
+    if isinstance(X, pd.DataFrame):
+        assert list(samples.columns) == list(X.columns)
+        assert list(samples.dtypes) == list(X.dtypes)
+    else:
+        assert samples.dtype == X.dtype
+    assert np.isfinite(as_numpy(samples)).all()
+
+
+def check_seeds(model):
+    whole = as_numpy(model.sample(9, seed=3))
+    np.testing.assert_array_equal(as_numpy(model.sample(9, seed=3)), whole)
+    for part in (
+        as_numpy(model.sample(9, seed=3, batch_size=4)),
+        np.concatenate([as_numpy(model.sample(4, seed=3)), as_numpy(model.sample(5, seed=3, first=4))]),
+    ):
+        np.testing.assert_allclose(part, whole, rtol=1e-4, atol=1e-4 * np.abs(whole).max() + _one_integer(model))
+    assert not np.array_equal(as_numpy(model.sample(9, seed=4)), whole)
+    fresh = as_numpy(model.sample(9))
+    np.testing.assert_array_equal(as_numpy(model.sample(9, seed=model.sample_seed_)), fresh)
+    state = torch.get_rng_state()
+    model.sample(2)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def _one_integer(model):
+    """Rounding may move a value that lies on the edge of an integer by one."""
+    return float(any(model.schema_.integer))
+
+
+def check_counts(model):
+    assert len(model.sample(1, seed=0)) == 1
+    for bad, error in ((0, ValueError), (-1, ValueError), (2.5, TypeError), ("3", TypeError)):
+        with pytest.raises(error, match=r"n must be"):
+            model.sample(bad)
+    with pytest.raises(ValueError, match=r"first must be at least 0"):
+        model.sample(1, first=-1)
+    with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
+        model.sample(1, batch_size=0)
+
+
+def check_same_random_state_same_model(make, X, condition, model):
+    again = make().fit(X, condition=condition)
+    np.testing.assert_array_equal(as_numpy(again.sample(4, seed=1)), as_numpy(model.sample(4, seed=1)))
+    other = make().set_params(random_state=12345).fit(X, condition=condition)
+    assert other.seed_ == 12345
+    assert not np.array_equal(as_numpy(other.sample(99, seed=1)), as_numpy(model.sample(99, seed=1)))
+
+
+def check_save_and_load(model, folder):
+    target = folder / "saved"
+    model.save(target)
+    assert sorted(path.name for path in target.iterdir()) == ["model.json", "weights.safetensors"]
+    loaded = pf.load(target)
+    assert type(loaded) is type(model)
+    np.testing.assert_array_equal(as_numpy(loaded.sample(4, seed=1)), as_numpy(model.sample(4, seed=1)))
+    assert loaded.training_result_ == model.training_result_
+    assert loaded.training_ == model.training_
+    assert loaded.seed_ == model.seed_
+    for name, value in model.get_params(deep=False).items():
+        assert repr(getattr(loaded, name)) == repr(value)
+    again = folder / "again"
+    loaded.save(again)
+    assert (again / "weights.safetensors").read_bytes() == (target / "weights.safetensors").read_bytes()
+
+
+def check_pickle(model):
+    twin = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(as_numpy(twin.sample(3, seed=1)), as_numpy(model.sample(3, seed=1)))
+
+
+def check_refuses_conditions(model):
+    assert not model.conditional
+    with pytest.raises(ValueError, match=r"trained without conditions"):
+        model.sample(2, condition=0)
+
+
+def check_conditions(model, condition):
+    assert model.conditional
+    one = np.asarray(condition)[0]
+    assert len(model.sample(3, condition=one, seed=0)) == 3
+    np.testing.assert_array_equal(
+        as_numpy(model.sample(2, condition=np.asarray(condition)[:2], seed=0)),
+        as_numpy(model.sample(2, condition=list(np.asarray(condition)[:2]), seed=0)),
+    )
+    with pytest.raises(ValueError, match=r"condition has"):
+        model.sample(3, condition=np.asarray(condition)[:2])
+    if model.condition_encoder_.kind == "labels":
+        with pytest.raises(ValueError, match=r"is not a label of the training data"):
+            model.sample(1, condition="no such label")

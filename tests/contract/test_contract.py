@@ -1,0 +1,67 @@
+"""Every family, on every kind of data, under one contract; and scikit-learn's own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from check_model import check_model
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+import pushforward as pf
+from pushforward.models import MODELS
+
+NUMBERS = np.random.default_rng(0)
+SMALL = {
+    "Diffusion": {"network": pf.MLPSpec(width=8, depth=1)},
+    "FlowMatching": {"network": pf.MLPSpec(width=8, depth=1)},
+}
+SMALL_PICTURES = {
+    "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
+    "FlowMatching": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
+}
+VERBS = {"Diffusion": set(), "FlowMatching": set()}
+
+VECTORS = {
+    "float64": (NUMBERS.normal(size=(60, 3)), None),
+    "float32, labels": (NUMBERS.normal(size=(60, 2)).astype(np.float32), np.arange(60) % 3),
+    "tensor, vector condition": (torch.from_numpy(NUMBERS.normal(size=(60, 2))), NUMBERS.normal(size=(60, 2))),
+    "integers and a constant column": (np.column_stack([NUMBERS.integers(0, 9, (60, 2)), np.full(60, 4)]), None),
+    "DataFrame": (pd.DataFrame({"a": NUMBERS.normal(size=60), "b": NUMBERS.integers(0, 5, 60)}), ["x", "y"] * 30),
+}
+PICTURES = {
+    "grey uint8": (NUMBERS.integers(0, 17, (30, 8, 8)).astype(np.uint8), np.arange(30) % 2),
+    "RGB tensor": (torch.from_numpy(NUMBERS.random((30, 3, 6, 5)).astype(np.float32)), None),
+    "5 channels, odd size": (NUMBERS.random((30, 7, 5, 5)).astype(np.float32), None),
+}
+
+
+def _maker(name, parts):
+    settings = pf.TrainingSettings(steps=6, batch_size=16, learning_rate=0.02)
+    return lambda: MODELS[name](training=settings, random_state=0, held_out=0.2, device="cpu", **parts[name])
+
+
+@pytest.mark.parametrize("data", VECTORS)
+@pytest.mark.parametrize("name", MODELS)
+def test_contract_on_vectors(name, data, tmp_path):
+    X, condition = VECTORS[data]
+    check_model(_maker(name, SMALL), X, condition, verbs=VERBS[name], folder=tmp_path)
+
+
+@pytest.mark.parametrize("data", PICTURES)
+@pytest.mark.parametrize("name", MODELS)
+def test_contract_on_pictures(name, data, tmp_path):
+    X, condition = PICTURES[data]
+    check_model(_maker(name, SMALL_PICTURES), X, condition, verbs=VERBS[name], folder=tmp_path)
+
+
+def _scikit_learn_checks():
+    for name in MODELS:
+        model = _maker(name, SMALL)()
+        for estimator, check in estimator_checks_generator(model):
+            yield pytest.param(estimator, check, id=f"{name}-{check.func.__name__ if hasattr(check, 'func') else check}")
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(_scikit_learn_checks()))
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+def test_contract_of_scikit_learn(estimator, check):
+    check(estimator)

@@ -1,0 +1,55 @@
+"""Two real processes train the same weights as one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pushforward.training.world import World
+
+SUPPORT = Path(__file__).parent.parent / "support"
+SOURCE = Path(__file__).parent.parent.parent / "src"
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def child(folder: Path, *options: str, launch: bool, **variables: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join((str(SOURCE), str(SUPPORT), os.environ.get("PYTHONPATH", "")))
+    command = [sys.executable, *(LAUNCH if launch else []), str(SUPPORT / "train_child.py"), str(folder), *options]
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | variables
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_two_processes_with_unequal_shares_train_the_weights_of_one(tmp_path: Path) -> None:
+    for name, launch in (("one", False), ("two", True)):
+        done = child(tmp_path / name, "--plain", "--batch-size", "7", launch=launch, ACCELERATE_USE_CPU="true")
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / name / "processes").read_text() == ("2" if launch else "1")
+    one, two = (load_file(tmp_path / name / "final.safetensors") for name in ("one", "two"))
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    curves = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in ("one", "two")
+    ]
+    assert [line["step"] for line in curves[0]] == [line["step"] for line in curves[1]]
+    for key in ("loss", "held_out_loss"):
+        values = [[line[key] for line in curve if key in line] for curve in curves]
+        assert values[1] == pytest.approx(values[0], rel=1e-4)
+
+
+def test_fewer_rows_than_processes_are_refused_before_training(tmp_path: Path) -> None:
+    done = child(tmp_path, "--plain", "--batch-size", "1", launch=True, ACCELERATE_USE_CPU="true")
+    assert done.returncode != 0
+    assert "less than one row for each of 2 processes" in done.stderr
+    assert not list(tmp_path.glob("checkpoint/*"))
+
+
+def test_processes_that_cannot_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="each would train alone"):
+        World()
