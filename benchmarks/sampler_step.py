@@ -59,7 +59,8 @@ def main() -> None:
 
         bare(), bare_network()
         print(
-            f"batch {options.batch} x {options.features}, one thread, {options.steps} steps, median of {options.rounds} rounds\n"
+            f"batch {options.batch} x {options.features}, one thread, {options.steps} steps, "
+            f"median of {options.rounds} rounds\n"
         )
         begin = time.perf_counter()
         bare_network()

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from pushforward.networks import Embedding, MLPSpec, UNetSpec, default_spec
 
 SMALL = [
+    (MLPSpec(width=16, depth=1), (12,)),
     (MLPSpec(width=16, depth=2), (3,)),
-    (UNetSpec(width=8, depth=1, levels=2, patch=2), (1, 12, 12)),
-    (UNetSpec(width=8, depth=2, levels=1, patch=1), (3, 5, 7)),
+    (UNetSpec(width=8, depth=1, middle=1, levels=2, patch=2), (1, 12, 12)),
+    (UNetSpec(width=8, depth=2, middle=0, levels=1, patch=1), (3, 5, 7)),
     (UNetSpec(width=8, depth=1, levels=3, patch=2), (2, 30, 17)),
 ]
 
@@ -134,7 +135,7 @@ def test_saved_weights_give_the_same_function(spec, shape):
 
 
 @pytest.mark.parametrize(
-    ("spec", "shape"), [(MLPSpec(width=4, depth=1), (2,)), (UNetSpec(width=2, depth=1, levels=2, patch=2), (1, 5, 4))]
+    ("spec", "shape"), [(MLPSpec(width=4, depth=1), (2,)), (UNetSpec(width=2, depth=1, middle=1, levels=2, patch=2), (1, 5, 4))]
 )
 def test_gradients_agree_with_finite_differences(spec, shape):
     network, (x, t, condition) = randomized(spec, shape), inputs(shape, n=2)
@@ -157,7 +158,7 @@ def test_unet_commutes_with_translation_far_from_the_border(patch, levels):
     cell = patch * 2 ** (levels - 1)
     size = 24 * cell
     network, (_, t, condition) = (
-        randomized(UNetSpec(width=4, depth=1, levels=levels, patch=patch), (1, size, size)),
+        randomized(UNetSpec(width=4, depth=1, middle=0, levels=levels, patch=patch), (1, size, size)),
         inputs((1,), n=1),
     )
     bump = torch.zeros(1, 1, size, size, dtype=torch.float64)
@@ -188,7 +189,10 @@ def test_padding_inside_is_the_same_as_zeros_added_below_and_on_the_right():
 
 def test_opposite_borders_are_far_apart():
     """Two blocks of two 3 x 3 convolutions between two more see 6 pixels far, and not around the edge of the picture."""
-    network, (x, t, condition) = randomized(UNetSpec(width=4, depth=1, levels=1, patch=1), (1, 16, 16)), inputs((1, 16, 16))
+    network, (x, t, condition) = (
+        randomized(UNetSpec(width=4, depth=1, middle=0, levels=1, patch=1), (1, 16, 16)),
+        inputs((1, 16, 16)),
+    )
     change = x.clone()
     change[..., :1] += 1.0
     difference = (network(change, t, condition) - network(x, t, condition)).abs()
@@ -198,7 +202,7 @@ def test_opposite_borders_are_far_apart():
 
 @pytest.mark.parametrize("patch", [1, 2, 3])
 def test_unet_cuts_and_joins_pixels_in_the_same_order(patch):
-    network = UNetSpec(width=2, depth=1, levels=2, patch=patch).build((2, 7, 9), 0)
+    network = UNetSpec(width=2, depth=1, middle=1, levels=2, patch=patch).build((2, 7, 9), 0)
     x = torch.randn(2, 2, 7, 9)
     joined = nn.functional.pixel_shuffle(network._cut(x), patch)
     assert torch.equal(joined[..., :7, :9], x)
@@ -213,6 +217,18 @@ def test_embedding_tells_near_times_apart_and_knows_far_ones():
     phase = embedding.frequencies.double() * torch.tensor([0.0, 1e-3], dtype=torch.float64)[:, None]
     assert float((phase[1].cos() - phase[0].cos()).abs().max()) > 0.4
     assert embedding.frequencies[0] * 1.0 < math.pi
+
+
+def test_few_columns_enter_with_their_waves_and_many_without():
+    """With x replaced by a whole turn more, only the plain columns of the first layer see a difference."""
+    narrow, wide = randomized(MLPSpec(width=16, depth=1), (2,)), randomized(MLPSpec(width=16, depth=1), (9,))
+    x, t, condition = inputs((2,))
+    assert wide.first.in_features == 9
+    narrow.first.weight.data[:, :2] = 0.0
+    output = narrow(x, t, condition)
+    torch.testing.assert_close(narrow(x + 2 * math.pi, t, condition), output, rtol=1e-9, atol=1e-9)
+    for turns in (0.5, 0.25):
+        assert (narrow(x + 2 * math.pi * turns, t, condition) - output).abs().amax() > 1e-3
 
 
 @pytest.mark.parametrize("seed", [0, 1])

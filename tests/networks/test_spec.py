@@ -10,7 +10,7 @@ from pushforward.networks import MLPSpec, NetworkSpec, UNetSpec, default_spec
 @pytest.mark.parametrize("kind", [MLPSpec, UNetSpec])
 def test_every_parameter_names_itself_when_out_of_range(kind):
     for field in dataclasses.fields(kind):
-        for wrong in (0, -1, 10**9):
+        for wrong in (-1, 10**9) if field.name == "middle" else (0, -1, 10**9):
             with pytest.raises(ValueError, match=f"^{field.name} must be .* got {wrong}$"):
                 kind(**{field.name: wrong})
         for wrong in (2.0, "2", None, True):

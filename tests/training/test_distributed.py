@@ -14,7 +14,9 @@ from pushforward.training.world import World
 
 SUPPORT = Path(__file__).parent.parent / "support"
 SOURCE = Path(__file__).parent.parent.parent / "src"
-LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+# --multi_gpu is what accelerate calls several processes on one machine; on the CPU with ACCELERATE_USE_CPU=true.
+LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
 def child(folder: Path, *options: str, launch: bool, **variables: str) -> subprocess.CompletedProcess[str]:

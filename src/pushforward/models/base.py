@@ -4,6 +4,7 @@ A family is a subclass of :class:`GenerativeModel`. It stores its constructor ar
 
 - ``_defaults(prepared)``: values for the arguments that were left at None, by kind, shape and number of the rows;
 - ``_task(prepared)``: what is trained, a :class:`~pushforward.training.Task`, built for these rows;
+- ``_picture_seconds(task, prepared)``: what a picture of samples on the way costs;
 - ``_adopt(task)``: what it keeps of the trained task;
 - ``_state()`` and ``_restore(facts, tensors, parts)``: that, as plain data and tensors, and back.
 
@@ -171,7 +172,8 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
             self.training_ = replace(self.training_, steps=int(self.train_steps), warmup_steps=None)
         task = fresh_module(lambda: self._task(prepared), self.seed_)
         if self.max_time is not None:
-            self.training_ = replace(self.training_, steps=self._affordable_steps(task, prepared), warmup_steps=None)
+            steps = training.agreed(lambda: self._affordable_steps(task, prepared))
+            self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
         return task
 
     def _affordable_steps(self, task: Task, prepared: Prepared) -> int:
@@ -187,7 +189,8 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
             held_out=prepared.held_out,
             **settings,  # type: ignore[arg-type]
         )
-        return training.steps_for(budget, step, overhead_seconds=overhead)
+        pictures = training.GRIDS * self._picture_seconds(task, prepared)
+        return training.steps_for(budget, step, overhead_seconds=overhead + pictures, margin=0.05)
 
     def _train(
         self,
@@ -228,6 +231,10 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         """Build what is trained."""
 
     @abc.abstractmethod
+    def _picture_seconds(self, task: Any, prepared: Prepared) -> float:
+        """Return about how long one picture of samples on the way takes."""
+
+    @abc.abstractmethod
     def _adopt(self, task: Any) -> None:
         """Keep what sampling needs of the task."""
 
@@ -250,7 +257,7 @@ def fresh_module(build: Callable[[], M], seed: int) -> M:
 def _seed(random_state: Any) -> int:
     """Return the seed that scikit-learn's three forms of ``random_state`` mean."""
     if random_state is None:
-        return noise.fresh_seed()
+        return training.agreed(noise.fresh_seed)
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(1 << 31))
     if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):

@@ -5,7 +5,9 @@ and sources they are named after, not in code. The part here turns a trained den
 """
 
 import copy
+import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -13,7 +15,7 @@ from annotated_types import Ge, Gt, Lt
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward import diffusion, networks
+from pushforward import diffusion, networks, training
 from pushforward.data import Values
 from pushforward.diffusion import Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.models.base import GenerativeModel, Prepared, fresh_module
@@ -23,7 +25,7 @@ from pushforward.networks import NetworkSpec
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
 
-__all__ = ["Count", "DenoisingModel", "Network", "Seconds", "Share"]
+__all__ = ["PICTURE_ROWS", "Count", "DenoisingModel", "Network", "Seconds", "Share"]
 
 Count = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0)]
@@ -31,6 +33,7 @@ Share = Annotated[float, Ge(0), Lt(1)]
 Network = NetworkSpec | nn.Module
 
 DEFAULT_STEPS = 20
+PICTURE_ROWS = 100
 
 
 class DenoisingModel(GenerativeModel):
@@ -158,14 +161,23 @@ class DenoisingModel(GenerativeModel):
             )
         guided = denoiser if condition is None or guidance_scale == 1 else diffusion.Guided(denoiser, guidance_scale)
         device = next(denoiser.parameters()).device
+        lowered = self.training_.precision == "bfloat16"  # the network is called as it was trained
         made = []
         for begin in range(0, n, batch_size):
             end = min(begin + batch_size, n)
             rows = torch.arange(first + begin, first + end, device=device)
             z = self.source_.draw(rows, 0, seed, "sample") if starts is None else starts[begin:end].to(device)
             c = None if condition is None else condition[begin:end].to(device)
-            made.append(sampler.run(guided, z, steps=steps, condition=c, seed=seed, first=first + begin).cpu())
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowered):
+                made.append(sampler.run(guided, z, steps=steps, condition=c, seed=seed, first=first + begin).cpu())
         return torch.cat(made)
+
+    def _picture_seconds(self, task: DenoisingTask, prepared: Prepared) -> float:
+        few, steps = 16, 4
+        condition = None if prepared.condition is None else prepared.condition[:1].expand(few, -1)
+        begin = time.perf_counter()
+        self._draw(task.denoiser, few, condition, steps=steps, sampler=self.sampler_, seed=0)
+        return (time.perf_counter() - begin) * (PICTURE_ROWS / few) * (DEFAULT_STEPS / steps)
 
     def _starts(self, source: Any, n: int) -> Tensor:
         if isinstance(self.source_, GaussianSource):
@@ -182,10 +194,10 @@ class DenoisingModel(GenerativeModel):
         return {
             "schedule": diffusion.StraightLine(),
             "times": diffusion.LogitNormalTimes(uniform_share=0.1),
-            "weight": "velocity",
+            "weight": "edm",
             "network": networks.default_spec(shape),
             "sampler": diffusion.DPMSolver(order=2),
-            "training": _default_training(shape),
+            "training": _default_training(shape, self.device),
         }
 
     def _task(self, prepared: Prepared) -> DenoisingTask:
@@ -255,10 +267,15 @@ class DenoisingModel(GenerativeModel):
         self.denoiser_ = Denoiser(network, self.schedule_, prediction=self.prediction, **facts).eval()
 
 
-def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
+def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:
+    """Return what did best on eight-by-eight and MNIST digits and on points in the plane, on two CPU cores."""
+    common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
     if len(shape) == 1:
-        return TrainingSettings(steps=3000, batch_size=256, learning_rate=2e-3, ema=0.1)
-    return TrainingSettings(steps=3000, batch_size=128, learning_rate=2e-3, ema=0.1)
+        return replace(common, steps=3000, batch_size=256, learning_rate=3e-3, ema=0.1)
+    if min(shape[1:]) < 16:
+        return replace(common, steps=1500, batch_size=64, learning_rate=2e-3, ema=0.1)
+    precision = training.fast_precision(device)
+    return replace(common, steps=6000, batch_size=64, learning_rate=3e-3, ema=0.05, precision=precision)
 
 
 def _data_std(x: Tensor, width: Tensor) -> float:

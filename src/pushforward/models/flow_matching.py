@@ -35,7 +35,7 @@ class FlowMatching(DenoisingModel):
     times : TimeLaw, optional
         Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``.
     weight : Weight, optional
-        Space of the squared error; default "velocity".
+        Space of the squared error; default "edm", the plain squared error of a preconditioned network.
     network : NetworkSpec or nn.Module, optional
         Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
     condition_dropout : float

@@ -11,7 +11,7 @@ samples.png           the same at the end
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward import plots
+from pushforward import plots, training
 from pushforward.data import Dataset, open_data
 from pushforward.models.base import GenerativeModel, Prepared
 from pushforward.models.denoising import DenoisingModel
@@ -28,7 +28,7 @@ from pushforward.models.novelty import novelty
 from pushforward.models.storage import CARD, describe, load, read_card, rebuild, save, write_card
 from pushforward.training import Task
 
-__all__ = ["Plan", "newest_run", "plan", "run_folder", "train"]
+__all__ = ["Plan", "newest_run", "plan", "reopen", "run_folder", "train"]
 
 _GRID_SEED = 0
 _NOVELTY_ROWS = 500
@@ -66,13 +66,18 @@ def train(
     if not resume:
         dataset = open_data(data, condition=condition, columns=columns, kind=getattr(model, "kind", None))
         chosen = {"columns": columns, "condition": condition if _named(condition) else None}
-        return plan(dataset, model or FlowMatching()).start(run_folder(out, dataset.source), chosen=chosen)
+        return plan(dataset, model or FlowMatching(), chosen=chosen).start(run_folder(out, dataset.source))
     folder = newest_run(out, _source(data))
-    card = read_card(folder)
-    if card["status"] == "finished":
+    if read_card(folder)["status"] == "finished":
         finished = load(folder)
         finished.run_ = folder
         return finished
+    return reopen(data, folder, condition=condition, columns=columns).start(folder, resume=True)
+
+
+def reopen(data: Any, folder: Path, *, condition: Any = None, columns: Any = None) -> "Plan":
+    """Return the plan of a run that was stopped, to be started with ``resume``; ValueError if the data are others now."""
+    card = read_card(folder)
     chosen = card["chosen"]
     dataset = open_data(
         data,
@@ -86,7 +91,7 @@ def train(
             "give the same rows, columns and condition, or start a new run without resume"
         )
     _same_threads(card)
-    return plan(dataset, rebuild(card, "resolved", {})).start(folder, resume=True, chosen=chosen)
+    return plan(dataset, rebuild(card, "resolved", {}), chosen=chosen)
 
 
 @dataclass(eq=False)
@@ -98,11 +103,14 @@ class Plan:
     model : GenerativeModel
     task : Task
     prepared : Prepared
+    chosen : mapping
+        Names of columns and condition that were picked from the data, written down for resuming.
     """
 
     model: GenerativeModel
     task: Task
     prepared: Prepared
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -111,8 +119,6 @@ class Plan:
 
     def seconds(self) -> float:
         """Estimate of the training time, measured on a copy for about three seconds."""
-        from pushforward import training
-
         x, condition, settings = self.prepared.x, self.prepared.condition, self.model.training_
         step = training.measure_step_seconds(self.task, x, condition, settings=settings, device=self.model.device)
         overhead = training.measure_overhead_seconds(
@@ -120,17 +126,20 @@ class Plan:
         )
         return step * settings.steps + overhead
 
-    def start(self, folder: Path, *, resume: bool = False, chosen: Mapping[str, Any] | None = None) -> GenerativeModel:
-        """Train in ``folder`` and return the model; ``chosen`` (columns and condition) is written down for resuming."""
-        picked = {"chosen": {"columns": None, "condition": None} | dict(chosen or {})}
+    def start(self, folder: Path, *, resume: bool = False) -> GenerativeModel:
+        """Train in ``folder`` and return the model."""
+        picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
         model, prepared = self.model, self.prepared
-        folder.mkdir(parents=True, exist_ok=True)
-        if not resume:
+        main = training.is_main_process()
+        if main:
+            folder.mkdir(parents=True, exist_ok=True)
+        if main and not resume:
             write_card(folder, describe(model) | picked | {"status": "training"})
         model._train(self.task, prepared, folder=folder, resume=resume, on_grid=self._grid_drawer(folder / "samples"))
         model.run_ = folder
-        self._picture(folder / "samples.png", model.denoiser_)
-        save(model, folder, extra=picked | {"novelty": self._novelty()})
+        if main:
+            self._picture(folder / "samples.png", model.denoiser_)
+            save(model, folder, extra=picked | {"novelty": self._novelty()})
         return model
 
     def _grid_drawer(self, folder: Path) -> Callable[[Task, int], None]:
@@ -190,21 +199,25 @@ class Plan:
         return x[:, 0] if getattr(self.model, "coupling", None) == "paired" else x
 
 
-def plan(dataset: Dataset, model: GenerativeModel) -> Plan:
+def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, Any] | None = None) -> Plan:
     """Decide everything: check arguments, split, scale, fill in defaults, fix the number of steps, build the network."""
     from pushforward.models.params import check_params
 
     check_params(type(model), model.get_params(deep=False))
     prepared = model._prepare(dataset)
-    return Plan(model, model._resolve(prepared), prepared)
+    return Plan(model, model._resolve(prepared), prepared, chosen or {})
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:
     """Return a folder for a new run: ``out`` or ``runs/<name>``, with the next number if there is something in it already."""
-    base = _base(out, source)
-    if not base.exists() or (base.is_dir() and not any(base.iterdir())):
-        return base
-    return base.with_name(f"{base.name}-{max(_numbers(base), default=1) + 1}")
+
+    def first_free() -> Path:
+        base = _base(out, source)
+        if not base.exists() or (base.is_dir() and not any(base.iterdir())):
+            return base
+        return base.with_name(f"{base.name}-{max(_numbers(base), default=1) + 1}")
+
+    return training.agreed(first_free)
 
 
 def newest_run(out: str | Path | None, source: str) -> Path:

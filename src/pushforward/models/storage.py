@@ -82,7 +82,8 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     path = Path(folder) / CARD
     if not path.is_file():
         runs = sorted(str(found.parent) for found in Path(folder).glob(f"*/{CARD}")) if Path(folder).is_dir() else []
-        hint = f"; did you mean {runs[-1]}?" if runs else ""
+        near = Path("runs") / Path(folder).name
+        hint = f"; did you mean {runs[-1]}?" if runs else f"; did you mean {near}?" if (near / CARD).is_file() else ""
         raise FileNotFoundError(f"{folder} is not a run folder: it has no {CARD}{hint}")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))

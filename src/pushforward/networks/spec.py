@@ -32,7 +32,7 @@ class MLPSpec:
         Number of residual blocks, from 1 to 1,000.
 
     >>> MLPSpec(width=16, depth=1).build((2,), condition_dim=0).first
-    Linear(in_features=2, out_features=16, bias=True)
+    Linear(in_features=14, out_features=16, bias=True)
     """
 
     width: int = 256
@@ -62,6 +62,8 @@ class UNetSpec:
         Channels at the finest level, even, from 2 to 8,192; they double with each level, up to four times ``width``.
     depth : int
         Residual blocks per level on the way down, and again on the way up, from 1 to 100.
+    middle : int
+        Further residual blocks at the coarsest level, between the two ways, from 0 to 100.
     levels : int
         Number of resolutions, from 1 to 10; each halves the one before.
     patch : int
@@ -73,12 +75,14 @@ class UNetSpec:
 
     width: int = 64
     depth: int = 1
+    middle: int = 2
     levels: int = 2
     patch: int = 2
 
     def __post_init__(self) -> None:
         _require("width", self.width, 2, 8_192, even=True)
         _require("depth", self.depth, 1, 100)
+        _require("middle", self.middle, 0, 100)
         _require("levels", self.levels, 1, 10)
         _require("patch", self.patch, 1, 64)
 
@@ -89,27 +93,36 @@ class UNetSpec:
             raise ValueError(
                 f"shape: UNetSpec builds networks for pictures (C, H, W), got {tuple(shape)}; vectors (D,) take MLPSpec"
             )
-        return UNet(shape[0], condition_dim, width=self.width, depth=self.depth, levels=self.levels, patch=self.patch)
+        return UNet(
+            shape[0],
+            condition_dim,
+            width=self.width,
+            depth=self.depth,
+            middle=self.middle,
+            levels=self.levels,
+            patch=self.patch,
+        )
 
 
 def default_spec(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
     """Return the specification that suits rows of ``shape``: (D,) for vectors, (C, H, W) for pictures.
 
     Pictures are cut into blocks of 2 x 2 pixels from a side of 16 on, and halved until the longer side is at most 8 cells.
+    Smaller pictures get a narrower network.
 
     >>> default_spec((2,)), default_spec((1, 28, 28))
-    (MLPSpec(width=256, depth=3), UNetSpec(width=64, depth=1, levels=2, patch=2))
+    (MLPSpec(width=128, depth=3), UNetSpec(width=64, depth=1, middle=2, levels=2, patch=2))
     """
     if len(shape) not in (1, 3) or min(shape) < 1:
         raise ValueError(f"shape: rows are vectors (D,) or pictures (C, H, W) with sizes of at least 1, got {tuple(shape)}")
     if len(shape) == 1:
-        return MLPSpec(width=256 if shape[0] <= 64 else 512)
+        return MLPSpec(width=128 if shape[0] <= 8 else 256 if shape[0] <= 64 else 512)
     short, long = sorted(shape[1:])
     patch = 2 if short >= 16 else 1
     halvings = math.ceil(math.log2(max(long / patch / 8, 1)))
     # A level coarser than the short side would be padding and little else.
     levels = 1 + min(max(halvings, 1), int(math.log2(max(short / patch, 1))))
-    return UNetSpec(levels=levels, patch=patch)
+    return UNetSpec(levels=levels) if patch == 2 else UNetSpec(width=48, middle=0, levels=levels, patch=1)
 
 
 def _require(name: str, value: int, low: int, high: int, *, even: bool = False) -> None:

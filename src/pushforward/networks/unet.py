@@ -45,17 +45,21 @@ class UNet(nn.Module):
         Channels at the finest level; they double with each level, up to four times ``width``.
     depth : int
         Residual blocks per level on the way down, and again on the way up.
+    middle : int
+        Further residual blocks at the coarsest level, between the two ways, from 0.
     levels : int
         Number of resolutions.
     patch : int
         Side of the blocks of pixels that become channels.
 
-    >>> network = UNet(3, condition_dim=0, width=8, depth=1, levels=2, patch=2)
+    >>> network = UNet(3, condition_dim=0, width=8, depth=1, middle=1, levels=2, patch=2)
     >>> network(torch.ones(5, 3, 30, 17), torch.rand(5), None).shape
     torch.Size([5, 3, 30, 17])
     """
 
-    def __init__(self, channels: int, condition_dim: int, *, width: int, depth: int, levels: int, patch: int) -> None:
+    def __init__(
+        self, channels: int, condition_dim: int, *, width: int, depth: int, middle: int, levels: int, patch: int
+    ) -> None:
         super().__init__()
         self.patch = patch
         self.multiple = patch * 2 ** (levels - 1)
@@ -63,11 +67,13 @@ class UNet(nn.Module):
         self.embedding = Embedding(4 * width, condition_dim)
         self.first = nn.Conv2d(channels * patch**2, width, 3, padding=1)
         self.down = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in widths)
+        self.middle = nn.ModuleList(_Block(widths[-1]) for _ in range(middle))
         self.up = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in reversed(widths))
         pairs = list(itertools.pairwise(widths))
         self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.grow = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in reversed(pairs))
-        self.sizes = [2 * w for w in widths + widths[::-1] for _ in range(depth)]
+        way = [2 * w for w in widths for _ in range(depth)]
+        self.sizes = [*way, *[2 * widths[-1]] * middle, *way[::-1]]
         self.modulation = nn.Linear(4 * width, sum(self.sizes))
         self.norm = _PixelNorm(width)
         self.last = nn.Conv2d(width, channels * patch**2, 3, padding=1)
@@ -87,6 +93,8 @@ class UNet(nn.Module):
             for block in blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, next(modulation))
             left.append(hidden)
+        for block in self.middle:
+            hidden = block(hidden, next(modulation))
         for level, blocks in enumerate(self.up):
             if level:
                 hidden = self.grow[level - 1](hidden) + left[-1 - level]

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from pushforward.training.ema import MAX_WIDTH
 
-__all__ = ["Calendar", "Precision", "TrainingSettings"]
+__all__ = ["GRIDS", "Calendar", "Precision", "TrainingSettings"]
 
 Precision = Literal["float32", "bfloat16"]
 

@@ -3,20 +3,37 @@
 The ``Accelerator`` is made with its defaults, because its state belongs to the whole Python process: several fits with
 different settings can then follow each other. Choices such as the precision are the loop's own.
 
-Several processes are started by ``accelerate launch`` or ``torchrun`` on GPUs, and on CPUs by
-``ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 program.py``.
+Several processes are started by ``accelerate launch`` or ``torchrun`` on GPUs. On CPUs accelerate wants to be told twice:
+``ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 program.py``.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from pushforward.training.task import Task
 
-__all__ = ["World"]
+__all__ = ["World", "agreed", "is_main_process"]
+
+T = TypeVar("T")
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes files, known before anything is set up."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def agreed(make: Callable[[], T]) -> T:
+    """Return what ``make`` gives in the main process, in every process: fresh seeds, measured times, new folders."""
+    if "RANK" not in os.environ:
+        return make()
+    world = World()
+    value: T = world.from_main(make() if world.is_main else None)
+    return value
 
 
 class World:
@@ -136,7 +153,8 @@ class World:
         if self.device.type != self._accelerator.device.type:
             raise ValueError(
                 f"device={str(self.device)!r}, but the {self.size} processes run on {self._accelerator.device.type!r}. "
-                f"Leave device=None, or launch on the CPU: ACCELERATE_USE_CPU=true torchrun --nproc_per_node {self.size} ..."
+                f"Leave device=None, or launch on the CPU: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu "
+                f"--num_processes {self.size} ..."
             )
         if self._accelerator.mixed_precision != "no":
             raise ValueError(

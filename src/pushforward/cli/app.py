@@ -1,0 +1,98 @@
+"""The application that holds the verbs, and the one place where errors of the user become messages."""
+
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import pushforward
+from pushforward.cli import inspect, sample, train
+from pushforward.cli.help import CONTEXT, help_text
+
+__all__ = ["app", "main"]
+
+_HELP = help_text(
+    "Train generative models on any data, look at what came out, and draw new samples.",
+    help_text(
+        examples=[
+            "pushforward train digits",
+            "pushforward inspect runs/digits",
+            "pushforward sample runs/digits -n 100 --condition 7 --out sevens.png",
+        ],
+        title="Begin with",
+    ),
+    "Your own data are an array (.npy, .npz), a table (.csv, .parquet) or a folder of pictures, whose sub-folders are classes.",
+    examples=[
+        "pushforward train photos/ --max-time 10m",
+        "pushforward train table.csv --column height,weight --condition species",
+    ],
+    title="For example",
+)
+_EPILOG = "PUSHFORWARD_TRACEBACK=1 in the environment shows where an error comes from."
+
+# Plain help keeps the examples on unwrapped lines, without a frame, so that they can be pasted.
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=CONTEXT,
+)
+for verb in (train, sample, inspect):
+    app.command(
+        verb.__name__.rpartition(".")[2],
+        help=verb.HELP,
+        short_help=verb.HELP.partition("\n")[0],
+        no_args_is_help=True,
+        context_settings=CONTEXT,
+    )(verb.command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pushforward {pushforward.__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=_HELP, epilog=_EPILOG)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a verb."""
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is said in one message, with exit code 2."""
+    if os.environ.get("RANK", "0") != "0":  # one voice for all processes of a launch
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            app()
+        except (ValueError, TypeError, OSError) as error:
+            if os.environ.get("PUSHFORWARD_TRACEBACK"):
+                raise
+            typer.secho(f"Error: {_as_options(str(error))}", fg="red", err=True)
+            sys.exit(2)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.secho(f"Warning: {_as_options(str(message))}", fg="yellow", err=True)
+
+
+def _as_options(message: str) -> str:
+    """Write arguments of Python functions in a message as the options of the command line that they are.
+
+    >>> _as_options("choose one of them with columns='x', or write kind='pictures'.")
+    'choose one of them with --column x, or write --set kind=pictures.'
+    """
+    if "command line" in message:
+        return message
+    message = re.sub(r"\bcolumns=(\[[^]]*\]|'[^']*')", lambda found: "--column " + re.sub(r"[][' ]", "", found[1]), message)
+    return re.sub(r"\bkind='(\w+)'", r"--set kind=\1", message)

@@ -1,0 +1,125 @@
+"""``pushforward inspect``: the card of a run."""
+
+import json
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Show what a run was trained on, with what, how long, and how good it is.",
+    examples=["pushforward inspect runs/digits", "pushforward inspect runs/digits --json"],
+)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
+) -> None:
+    """Print the card of a run."""
+    from pushforward.models.storage import read_card
+
+    card = read_card(run)
+    if as_json:
+        typer.echo(json.dumps(card, indent=1))
+        return
+    facts = _facts(run, card)
+    indent = max(len(name) for name, _ in facts) + 2
+    width = max(shutil.get_terminal_size().columns, indent + 40)
+    typer.secho(str(run), bold=True)
+    for name, value in facts:
+        # Only spaces part lines, so that paths and commands stay whole.
+        lines = textwrap.wrap(value, width - indent, break_long_words=False, break_on_hyphens=False) or [""]
+        typer.echo(typer.style(name.ljust(indent), bold=True) + f"\n{' ' * indent}".join(lines))
+
+
+def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
+    data, schema, resolved = card["data"], card["schema"], card["resolved"]
+    shape = " x ".join(str(size) for size in schema["row_shape"])
+    facts = [
+        ("model", f"{card['class']} (pushforward {card['pushforward']})"),
+        ("data", f"{data['source']}: {data['rows']:,} {schema['kind']} of {shape}, {data['held_out']:,} held out"),
+    ]
+    if card["status"] == "finished":
+        facts.append(("condition", _condition(card["condition"])))
+    facts += [(key, _short(resolved[key])) for key in ("schedule", "prediction", "network", "sampler") if key in resolved]
+    training = resolved["training"]
+    facts.append(("training", f"{training['steps']:,} steps of {training['batch_size']} rows, seed {card['seed']}"))
+    if card["status"] != "finished":
+        return [*facts, *_unfinished(run, card)]
+    from pushforward.training.progress import clock
+
+    result, rows = card["result"], "images" if schema["kind"] == "pictures" else "rows"
+    threads = card["machine"]["threads"]
+    facts.append(
+        (
+            "took",
+            f"{clock(result['seconds'])} ({result['rows_per_second']:,.0f} {rows}/s, {result['parameters']:,} parameters, "
+            f"{threads} thread{'s' if threads > 1 else ''})",
+        )
+    )
+    facts += _quality(result, card.get("novelty"))
+    picture = run / "samples.png"
+    return [*facts, ("picture", str(picture))] if picture.is_file() else facts
+
+
+def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
+    from pushforward.models.storage import resume_command
+
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if (run / "metrics.jsonl").is_file() else []
+    done = _step(lines)
+    return [("status", f"not finished, {done:,} steps done"), ("go on with", resume_command(card, run))]
+
+
+def _step(lines: list[str]) -> int:
+    """Return the step of the last line of metrics that was written to its end."""
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except ValueError:
+            continue
+    return 0
+
+
+def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[tuple[str, str]]:
+    facts = []
+    if result["held_out_loss"] is not None:
+        facts.append(("held-out loss", f"{result['held_out_loss']:.4g} at step {result['held_out_step']:,}"))
+    levels = result["held_out_by_level"]
+    if levels:
+        shown = ", ".join("-" if value is None else f"{value:.3g}" for value in levels)
+        facts.append(("by noise level", f"{shown} (least noise first)"))
+    if novelty:
+        facts.append(
+            (
+                "nearest row",
+                f"samples {novelty['samples']:.3g}, held-out rows {novelty['held_out']:.3g} (median distance to the nearest "
+                f"training row; ratio {novelty['ratio']:.2f}, copies would be near 0)",
+            )
+        )
+    return facts
+
+
+def _condition(facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return "none"
+    if facts["kind"] == "vector":
+        return "numbers"
+    classes = [str(label) for label in facts["classes"]]
+    more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""
+    return f"{len(classes)} labels: {', '.join(classes[:12])}{more}"
+
+
+def _short(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    if "part" in value:
+        return f"{value['part']} (your own)"
+    fields = ", ".join(f"{key}={_short(item)}" for key, item in value.items() if key != "name")
+    return f"{value['name']}({fields})"

@@ -1,0 +1,120 @@
+"""``pushforward sample``: draw new rows from a trained model and write them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Draw samples from the model in RUN.",
+    "The same seed gives the same samples; the ending of --out picks the format.",
+    examples=[
+        "pushforward sample runs/digits -n 100 --condition 7 --out sevens.png",
+        "pushforward sample runs/digits --condition 3 --guidance-scale 2 --out 3.png",
+        "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
+        "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
+    ],
+)
+
+_CHUNK = 256
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of samples.")] = 64,
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH",
+            help=".png (one picture of all), .npy, .npz, .csv, .parquet, or a folder of pictures. Default: a file in RUN.",
+        ),
+    ] = "",
+    condition: Annotated[
+        str,
+        typer.Option(metavar="VALUES", help="A label, several labels that are dealt out in turn, or the numbers of a vector."),
+    ] = "",
+    guidance_scale: Annotated[
+        float, typer.Option(metavar="W", help="1 follows the condition as learned, above 1 more sharply, 0 not at all.")
+    ] = 1.0,
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler.")] = 20,
+    sampler: Annotated[
+        str, typer.Option(metavar="NAME", help="E.g. heun, ddpm, ddim:eta=0.5, dpm-solver:order=3. Default: that of the run.")
+    ] = "",
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Names the sample. Default: a fresh one, which is shown.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+) -> None:
+    """Draw samples and write them."""
+    import torch
+
+    from pushforward.data import check_target, write_samples
+    from pushforward.models import load
+    from pushforward.models.recipe import named_sampler
+    from pushforward.probability.noise import fresh_seed
+
+    if n < 1:
+        raise ValueError(f"-n must be at least 1, got {n}")
+    check_device(device)
+    model: Any = load(run)
+    seed = fresh_seed() if seed is None else seed
+    target = out or str(run / f"samples-seed-{seed}.{'png' if model.schema_.kind == 'pictures' else 'csv'}")
+    path = check_target(target, model.schema_)
+    model.denoiser_.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    wanted, told = _conditions(model, condition, n)
+    options = {"steps": steps, "guidance_scale": guidance_scale, "sampler": named_sampler(sampler) if sampler else None}
+    values = _in_chunks(model, n, wanted, seed, options)
+    low, high = float(model.transform_.low.min()), float(model.transform_.high.max())
+    write_samples(path, values, model.schema_, condition=told, scale=(low, high))
+    typer.echo(f"{n:,} samples in {path} (seed {seed})")
+
+
+def _conditions(model: Any, text: str, n: int) -> tuple[Any, Any]:
+    """Return the condition to sample with, and what to write beside each sample."""
+    encoder = model.condition_encoder_
+    if not text or encoder is None:
+        return text or None, None
+    if encoder.kind == "vector":
+        import numpy as np
+
+        encoder.encode(text, 1)
+        numbers = [float(part) for part in text.replace(",", " ").split()]
+        return text, np.full(n, numbers[0]) if len(numbers) == 1 else np.tile(numbers, (n, 1))
+    known = {str(label) for label in encoder.classes}
+    labels = [text] if text in known else [part.strip() for part in text.split(",")]
+    dealt = [labels[i % len(labels)] for i in range(n)]
+    encoder.encode(labels, len(labels))
+    return dealt, dealt
+
+
+def _in_chunks(model: Any, n: int, condition: Any, seed: int, options: dict[str, Any]) -> Any:
+    """Sample in parts behind a progress bar; row i does not depend on the parts."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    hidden = n <= _CHUNK or not console.is_terminal
+    parts = []
+    for first in track(range(0, n, _CHUNK), description="Sampling", transient=True, disable=hidden, console=console):
+        count = min(_CHUNK, n - first)
+        part = condition[first : first + count] if isinstance(condition, list) else condition
+        parts.append(model.sample(count, condition=part, seed=seed, first=first, **options))
+    return _joined(parts)
+
+
+def _joined(parts: list[Any]) -> Any:
+    import numpy as np
+    import torch
+
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts)
+    import pandas as pd
+
+    return pd.concat(parts, ignore_index=True)

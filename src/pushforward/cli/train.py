@@ -1,0 +1,208 @@
+"""``pushforward train``: from data to a run folder with a trained model."""
+
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command", "seconds_of"]
+
+HELP = help_text(
+    "Train a model on DATA and write a run folder.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a .npy, .npz, .csv or "
+    ".parquet file, or a folder of pictures, whose sub-folders are classes.",
+    examples=[
+        "pushforward train digits",
+        "pushforward train moons --model diffusion --set schedule=Cosine",
+        "pushforward train photos/ --max-time 10m --set network.width=96",
+        "pushforward train table.csv --column height,weight --condition species",
+        "pushforward train digits --dry-run > recipe.yaml",
+        "pushforward train digits --recipe recipe.yaml --seed 1 --out runs/mine",
+        "pushforward train digits --resume",
+    ],
+)
+
+_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
+_OPTIONS = {"random_state": "--seed", "max_time": "--max-time", "model": "--model", "device": "--device"}
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds that text such as "90", "90s", "4m" or "1h30m" means.
+
+    >>> seconds_of("4m"), seconds_of("1h30m"), seconds_of("90")
+    (240.0, 5400.0, 90.0)
+    """
+    number = r"(\d+(?:\.\d+)?)"
+    plain = text.strip().lower()
+    found = re.fullmatch("".join(f"(?:{number}{unit})?" for unit in _UNITS), plain)
+    alone = re.fullmatch(number, plain)
+    if not plain or not (found or alone):
+        raise ValueError(f"--max-time is written 90s, 4m, 1h30m or 2d, not {text!r}")
+    if alone:
+        total = float(plain)
+    else:
+        assert found is not None
+        total = sum(float(part) * unit for part, unit in zip(found.groups(), _UNITS.values(), strict=True) if part)
+    if total <= 0:
+        raise ValueError(f"--max-time must be longer than zero, got {text!r}")
+    return total
+
+
+def command(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of pictures.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="flow-matching (the default) or diffusion.")] = "",
+    recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one argument, e.g. network.width=128. Repeat as needed."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the run; if it is taken, a number is added. Default: runs/<name of DATA>."),
+    ] = None,
+    max_time: Annotated[
+        str, typer.Option(metavar="TIME", help="Time for training, e.g. 90s, 4m, 1h30m; sets the number of steps.")
+    ] = "",
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of everything random. Default: a fresh one, written down.")
+    ] = None,
+    column: Annotated[str, typer.Option(metavar="NAMES", help="Columns of a table to learn, separated by commas.")] = "",
+    condition: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Columns that samples can be conditioned on, or 'none'. Default: what comes with the data, such as the "
+            "sub-folders of pictures.",
+        ),
+    ] = "",
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped: the newest on DATA, or the one in --out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the whole recipe, the number of parameters and the time it will take.")
+    ] = False,
+) -> None:
+    """Train, resume, or show what would be done."""
+    from pushforward.models import recipe as recipes
+
+    given: dict[str, Any] = {} if recipe is None else recipes.read_recipe(recipe)
+    if model:
+        given["model"] = model
+    if seed is not None:
+        given["random_state"] = seed
+    if max_time:
+        given["max_time"] = seconds_of(max_time)
+    if device:
+        given["device"] = device
+    for text in changes or []:
+        given = recipes.merge(given, recipes.override(text))
+    chosen = {"columns": _listed(column), "condition": _condition(condition)}
+    if resume:
+        if given or dry_run:
+            named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
+            raise ValueError(f"--resume goes on with a run as it was begun; leave out {named}, or start a new run")
+        _resume(data, out, chosen)
+        return
+    _start(data, given, out=out, chosen=chosen, dry_run=dry_run)
+
+
+def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[str, Any], dry_run: bool) -> None:
+    from pushforward.data import open_data
+    from pushforward.models import recipe as recipes
+    from pushforward.models import run
+
+    check_device(given.get("device"))
+    dataset = open_data(data, **chosen, kind=given.get("kind"))
+    assembled = recipes.assemble({"verbose": True} | given, dataset)
+    folder = run.run_folder(out, dataset.source)
+    plan = run.plan(dataset, assembled, chosen=chosen)
+    if dry_run:
+        _show_plan(plan, folder)
+        return
+    typer.echo(
+        f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows), {plan.parameters:,} parameters, "
+        f"{plan.model.training_.steps:,} steps, in {folder}"
+    )
+    _finish(lambda: plan.start(folder), folder)
+
+
+def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
+    from pushforward.models import run
+    from pushforward.models.storage import read_card
+
+    folder = run.newest_run(out, data)
+    card = read_card(folder)
+    if card["status"] == "finished":
+        typer.echo(f"{folder} is finished: there is nothing to resume. To train anew, leave out --resume.")
+        return
+    check_device(card["resolved"]["device"])
+    plan = run.reopen(data, folder, **chosen)
+    typer.echo(f"Going on with {folder}")
+    _finish(lambda: plan.start(folder, resume=True), folder)
+
+
+def _finish(start: Callable[[], Any], folder: Path) -> None:
+    """Train, and say what came out or how to go on."""
+    from pushforward.models.storage import read_card, resume_command
+    from pushforward.training import Interrupted, TrainingDiverged
+
+    try:
+        model = start()
+    except KeyboardInterrupt as stop:
+        done = f" after step {stop.step:,} of {stop.steps:,}; everything is saved" if isinstance(stop, Interrupted) else ""
+        typer.echo(f"\nStopped{done}. Go on with:\n\n    {resume_command(read_card(folder), folder)}\n")
+        sys.exit(130)
+    except TrainingDiverged as error:
+        typer.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)
+    _show_result(model, folder)
+
+
+def _show_result(model: Any, folder: Path) -> None:
+    from pushforward.training.progress import clock
+
+    result = model.training_result_
+    loss = "" if result.held_out_loss is None else f", held-out loss {result.held_out_loss:.4g}"
+    typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
+    typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
+    encoder = model.condition_encoder_
+    label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.kind == "labels" else ""
+    quoted = shlex.quote(str(folder))
+    ending = "png" if model.schema_.kind == "pictures" else "csv"
+    typer.echo(f"    pushforward inspect {quoted}")
+    typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
+    typer.echo(f"    pushforward sample {quoted} -n 1000 --steps 40 --seed 1 --out samples.npy\n")
+
+
+def _show_plan(plan: Any, folder: Path) -> None:
+    """Print a recipe; what is no part of it stands in comments, so that the output is a file for --recipe."""
+    import yaml
+
+    from pushforward.models.recipe import recipe_of
+    from pushforward.training.progress import clock
+
+    recipe = {key: value for key, value in recipe_of(plan.model).items() if key != "verbose"}
+    typer.echo(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=100))
+    typer.echo(f"# {plan.parameters:,} parameters")
+    typer.echo(f"# estimated training time: {clock(plan.seconds())}")
+    typer.echo(f"# would train in {folder}; nothing was written")
+
+
+def _condition(text: str) -> Any:
+    """Return what ``--condition`` means to ``open_data``: a name, several, False for none, or None for the default."""
+    listed = _listed(text)
+    if listed is None or len(listed) > 1:
+        return listed
+    return False if listed == ["none"] else listed[0]
+
+
+def _listed(text: str) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] or None

@@ -1,0 +1,153 @@
+"""Real processes: killed or interrupted, then resumed by the command that was printed."""
+
+import json
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import TINY, Said, call, done, ended, process, refused
+
+from pushforward.models.run import Plan
+
+LONG = ("--set", "train_steps=500", "--set", "training.checkpoint_every=25", *TINY)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "weights.safetensors").read_bytes()
+
+
+def card(run: Path) -> dict:
+    return json.loads((run / "model.json").read_text())
+
+
+def begun(folder: Path, checkpoint: int = 100) -> subprocess.Popen[str]:
+    """Start a run and wait until it has written a checkpoint."""
+    child = process("train", "table.csv", "--column", "x,y", "--condition", "kind", *LONG, at=folder)
+    latest = time.monotonic() + 100
+    while not (folder / f"runs/table/checkpoint/step-{checkpoint:08d}").exists():
+        assert child.poll() is None, child.communicate()
+        assert time.monotonic() < latest
+        time.sleep(0.005)
+    return child
+
+
+def table(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = [f"{x:.6f},{y:.6f},{'ab'[i % 2]},{i}" for i, (x, y) in enumerate(rng.normal(size=(300, 2)))]
+    path = folder / "table.csv"
+    path.write_text("\n".join(["x,y,kind,number", *rows]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Weights of the run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    table(folder)
+    said = ended(process("train", "table.csv", "--column", "x,y", "--condition", "kind", *LONG, at=folder))
+    assert (said.code, said.err) == (0, "")
+    return weights(folder / "runs/table")
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(whole: bytes, tmp_path: Path) -> None:
+    table(tmp_path)
+    child = begun(tmp_path)
+    child.kill()
+    assert ended(child).code == -signal.SIGKILL
+    run = tmp_path / "runs/table"
+    assert card(run)["status"] == "training"
+    assert not (run / "weights.safetensors").exists()
+    drawn = (run / "samples/step-00000100.png").stat().st_mtime_ns
+    said = ended(process("train", "table.csv", "--resume", at=tmp_path))
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("Going on with runs/table\n")
+    assert (run / "samples/step-00000100.png").stat().st_mtime_ns == drawn, "it started over"
+    assert weights(run) == whole
+    assert card(run)["status"] == "finished"
+
+
+def test_ctrl_c_prints_a_command_that_works_when_pasted(whole: bytes, tmp_path: Path) -> None:
+    table(tmp_path)
+    child = begun(tmp_path)
+    child.send_signal(signal.SIGINT)
+    said = ended(child)
+    assert (said.code, said.err) == (130, "")
+    run = tmp_path / "runs/table"
+    assert card(run)["status"] == "training"
+    (line,) = [line for line in said.out.splitlines() if line.startswith("    pushforward")]
+    assert line.strip() == "pushforward train table.csv --out runs/table --resume"
+    step = int(said.out.split("Stopped after step ")[1].split(" of 500")[0])
+    assert 100 <= step < 500
+    assert f"step-{step:08d}" in [path.name for path in (run / "checkpoint").iterdir()]
+    again = ended(process(*shlex.split(line)[1:], at=tmp_path))
+    assert (again.code, again.err) == (0, "")
+    assert weights(run) == whole
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Said]:
+    """A run that was interrupted after its last step, while it was compared with the data."""
+
+    def interrupt(plan: Plan) -> None:
+        raise KeyboardInterrupt
+
+    table(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Plan, "_novelty", interrupt)
+        said = call("train", "table.csv", "--column", "x,y", "--set", "train_steps=12", *TINY, at=tmp_path)
+    return tmp_path, said
+
+
+def test_ctrl_c_after_the_last_step_loses_nothing(stopped: tuple[Path, Said]) -> None:
+    folder, said = stopped
+    assert said.code == 130
+    command = "pushforward train table.csv --out runs/table --resume"
+    assert command in said.out
+    assert "not finished, 12 steps done" in done("inspect", "runs/table", at=folder)
+    assert command in done("inspect", "runs/table", at=folder)
+    assert f"go on with `{command}`" in refused("sample", "runs/table", at=folder)
+    done(*shlex.split(command)[1:], at=folder)
+    assert card(folder / "runs/table")["result"]["already_finished"]
+    done("sample", "runs/table", "-n", 2, at=folder)
+
+
+def test_resume_of_other_data_is_refused(stopped: tuple[Path, Said]) -> None:
+    folder, _ = stopped
+    before = card(folder / "runs/table")
+    assert "was trained on other data than table.csv holds now" in refused(
+        "train", "table.csv", "--column", "x,number", "--resume", at=folder
+    )
+    text = (folder / "table.csv").read_text()
+    (folder / "table.csv").write_text(text.replace(text.split("\n")[1].split(",")[0], "0.5", 1))
+    assert "was trained on other data" in refused("train", "table.csv", "--resume", at=folder)
+    assert card(folder / "runs/table") == before
+
+
+def test_resume_takes_no_new_settings(stopped: tuple[Path, Said]) -> None:
+    folder, _ = stopped
+    message = refused("train", "table.csv", "--resume", "--seed", 1, "--set", "network.width=3", "--dry-run", at=folder)
+    assert "leave out --seed, --set network, --dry-run, or start a new run" in message
+
+
+def test_resume_without_a_run_is_refused(tmp_path: Path) -> None:
+    assert "there is no run runs/moons to resume" in refused("train", "moons", "--resume", at=tmp_path)
+    assert "nowhere is not a run folder" in refused("train", "moons", "--resume", "--out", "nowhere", at=tmp_path)
+
+
+def test_a_second_run_gets_a_number_and_resume_takes_the_newest(tmp_path: Path) -> None:
+    short = ("--set", "train_steps=2", "--set", "held_out=0", *TINY)
+    for _ in range(2):
+        done("train", "moons", *short, at=tmp_path)
+    first = weights(tmp_path / "runs/moons")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["moons", "moons-2"]
+    assert weights(tmp_path / "runs/moons-2") == first
+    assert "runs/moons-2 is finished: there is nothing to resume" in done("train", "moons", "--resume", at=tmp_path)
+    assert "runs/moons is finished" in done("train", "moons", "--resume", "--out", "runs/moons", at=tmp_path)
+    (tmp_path / "runs/moons").rename(tmp_path / "runs/moons-7")
+    (tmp_path / "runs/moons-7/model.json").write_text(json.dumps(card(tmp_path / "runs/moons-7") | {"status": "training"}))
+    assert "Going on with runs/moons-7" in done("train", "moons", "--resume", at=tmp_path)
+    assert weights(tmp_path / "runs/moons-7") == first

@@ -1,0 +1,240 @@
+"""``pushforward sample``, ``pushforward inspect``, the help, and what is imported when."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import SOURCE, TINY, call, done, ended, process, refused
+from PIL import Image
+
+import pushforward as pf
+
+QUICK = ("--set", "train_steps=3", *TINY)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with a run on each of: pictures with labels, points without, a table with numbers as condition."""
+    folder = tmp_path_factory.mktemp("home")
+    done("train", "digits", *QUICK, at=folder)
+    done("train", "swissroll", *QUICK, at=folder)
+    rng = np.random.default_rng(0)
+    pd.DataFrame(rng.normal(size=(50, 4)), columns=list("abuv")).to_csv(folder / "table.csv", index=False)
+    done("train", "table.csv", "--condition", "u,v", *QUICK, at=folder)
+    pd.DataFrame({"a": rng.normal(size=50), "name": ["x, y", "z"] * 25}).to_csv(folder / "names.csv", index=False)
+    done("train", "names.csv", "--condition", "name", *QUICK, at=folder)
+    return folder
+
+
+def sample(home, tmp_path, run, *words, ending):
+    out = tmp_path / f"made{ending}"
+    said = done("sample", f"runs/{run}", "--steps", 3, "--seed", 4, *words, "--out", out, at=home)
+    assert re.search(r"^[\d,]+ samples in .*made\S* \(seed 4\)$", said)
+    return out
+
+
+def size_and_pixels(path):
+    with Image.open(path) as picture:
+        return picture.size, np.asarray(picture)
+
+
+def expected(home, run, n, **options):
+    return pf.load(home / "runs" / run).sample(n, seed=4, steps=3, **options)
+
+
+def test_each_ending(home, tmp_path):
+    pictures = expected(home, "digits", 5, condition=["7", "2", "7", "2", "7"])
+    words = ["-n", 5, "--condition", "7,2"]
+    assert np.array_equal(np.load(sample(home, tmp_path, "digits", *words, ending=".npy")), pictures)
+    with np.load(sample(home, tmp_path, "digits", *words, ending=".npz")) as archive:
+        assert np.array_equal(archive["samples"], pictures)
+        assert archive["condition"].tolist() == ["7", "2", "7", "2", "7"]
+    back = pf.open_data(sample(home, tmp_path, "digits", *words, ending=".parquet"))
+    assert np.array_equal(back.values, pictures)
+    folder = sample(home, tmp_path, "digits", *words, ending="")
+    assert sorted(path.name for path in (folder / "7").iterdir()) == ["00000.png", "00002.png", "00004.png"]
+    assert np.array_equal(size_and_pixels(folder / "2/00003.png")[1], pictures[3])
+    assert size_and_pixels(sample(home, tmp_path, "digits", *words, ending=".png"))[0] > (40, 8)
+    points = expected(home, "swissroll", 6)
+    table = pd.read_csv(sample(home, tmp_path, "swissroll", "-n", 6, ending=".csv"))
+    np.testing.assert_allclose(table.to_numpy(), points, rtol=1e-6)
+    named = pd.read_csv(sample(home, tmp_path, "table", "-n", 2, "--condition", "0.5,-1", ending=".csv"))
+    assert list(named.columns) == ["a", "b", "condition0", "condition1"]
+    assert named["condition1"].tolist() == [-1.0, -1.0]
+    np.testing.assert_allclose(named[["a", "b"]], expected(home, "table", 2, condition=[0.5, -1.0]), rtol=1e-12)
+
+
+def test_sampler_steps_and_guidance_reach_the_model(home, tmp_path):
+    words = ["-n", 3, "--condition", "0.5,-1", "--guidance-scale", 2.5, "--sampler", "ddim:eta=0.5"]
+    made = np.load(sample(home, tmp_path, "table", *words, ending=".npy"))
+    options = {"condition": [0.5, -1.0], "guidance_scale": 2.5, "sampler": pf.DDIM(eta=0.5)}
+    assert np.array_equal(made, expected(home, "table", 3, **options))
+    for change in ({"guidance_scale": 1.0}, {"sampler": pf.DDIM()}, {"condition": [2.0, 1.0]}):
+        assert not np.array_equal(made, expected(home, "table", 3, **(options | change)))
+
+
+def test_many_samples_are_the_same_as_a_few(home, tmp_path):
+    many = np.load(sample(home, tmp_path, "swissroll", "-n", 600, ending=".npy"))
+    np.testing.assert_allclose(many, expected(home, "swissroll", 600), rtol=1e-5, atol=1e-6)
+    labels = [str(i % 3) for i in range(300)]
+    with np.load(sample(home, tmp_path, "digits", "-n", 300, "--condition", "0,1,2", ending=".npz")) as archive:
+        assert archive["condition"].tolist() == labels
+        assert np.mean(archive["samples"] == expected(home, "digits", 300, condition=labels)) > 0.999
+
+
+def test_without_out_the_run_gets_a_new_file(home):
+    run = home / "runs/digits"
+    before = (run / "samples.png").read_bytes()
+    first, second = (done("sample", "runs/digits", "-n", 2, "--steps", 1, at=home) for _ in range(2))
+    assert first != second
+    seed = re.search(r"\(seed (\d+)\)", first)[1]
+    assert (run / f"samples-seed-{seed}.png").is_file()
+    assert (run / "samples.png").read_bytes() == before
+
+
+def test_a_label_with_a_comma(home, tmp_path):
+    made = pd.read_csv(sample(home, tmp_path, "names", "-n", 2, "--condition", "x, y", ending=".csv"))
+    assert made["label"].tolist() == ["x, y", "x, y"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs/digits", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written; use one of .png"),
+        (["runs/digits", "--out", "x.csv"], "a CSV file does not hold pictures"),
+        (["runs/swissroll", "--out", "folder/"], "means a folder of pictures, but the samples are vectors"),
+        (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of DDIM"),
+        (["runs/digits", "--sampler", "ddim:order=2"], "sampler (DDIM) has no 'order'"),
+        (["runs/digits", "--condition", "eleven"], "'eleven' is not a label of the training data, which are 0, 1, 2"),
+        (["runs/digits", "--condition", "1,11", "-n", "1"], "'11' is not a label of the training data"),
+        (["runs/table", "--condition", "much"], "'much' is not a number"),
+        (["runs/table", "--condition", "1,2,3"], "give 2 numbers"),
+        (["runs/swissroll", "--condition", "1"], "was trained without conditions"),
+        (["runs/swissroll", "--guidance-scale", "2"], "needs a model trained with conditions"),
+        (["runs/digits", "-n", "0"], "-n must be at least 1, got 0"),
+        (["runs/digits", "--steps", "0"], "steps"),
+        (["runs/digits", "--device", "gpu"], "there is no kind of device called 'gpu'"),
+        (["runs"], "runs is not a run folder: it has no model.json; did you mean runs/"),
+        (["digits"], "digits is not a run folder: it has no model.json; did you mean runs/digits?"),
+    ],
+)
+def test_errors_come_before_the_work(words, message, home, monkeypatch):
+    calls = []
+    monkeypatch.setattr(pf.FlowMatching, "_draw", _spy(pf.FlowMatching._draw, calls))
+    before = sorted(home.rglob("*"))
+    assert message in refused("sample", *words, at=home)
+    assert sorted(home.rglob("*")) == before
+    assert len(calls) <= ("--steps" in words or "--guidance-scale" in words)
+
+
+def _spy(function, calls):
+    def spied(*arguments, **options):
+        calls.append(1)
+        return function(*arguments, **options)
+
+    return spied
+
+
+def test_inspect_shows_the_card(home):
+    out = done("inspect", "runs/digits", at=home)
+    card = json.loads(done("inspect", "runs/digits", "--json", at=home))
+    assert card == json.loads((home / "runs/digits/model.json").read_text())
+    shown = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in out.splitlines()[1:] if not line.startswith(" "))
+    assert shown["model"].startswith("FlowMatching")
+    assert shown["data"] == "digits: 1,797 pictures of 8 x 8, 180 held out"
+    assert shown["condition"] == "10 labels: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert shown["training"] == "3 steps of 32 rows, seed 5"
+    assert f"{card['result']['parameters']:,} parameters" in out
+    assert shown["held-out loss"] == f"{card['result']['held_out_loss']:.4g} at step {card['result']['held_out_step']}"
+    assert f"ratio {card['novelty']['ratio']:.2f}" in " ".join(out.split())
+    assert shown["picture"] == "runs/digits/samples.png"
+    assert "numbers" in done("inspect", "runs/table", at=home)
+
+
+def test_inspect_of_a_model_saved_from_python(home, tmp_path):
+    pf.load(home / "runs/swissroll").save(tmp_path / "a [b] folder")
+    out = done("inspect", "a [b] folder", at=tmp_path)
+    assert out.startswith("a [b] folder\n")
+    assert "picture" not in out
+
+
+def test_inspect_of_damaged_folders(home, tmp_path):
+    shutil.copytree(home / "runs/swissroll", tmp_path / "run")
+    (tmp_path / "run/model.json").write_text("{")
+    assert "run/model.json is damaged" in refused("inspect", "run", at=tmp_path)
+    assert "nothing is not a run folder: it has no model.json" in refused("inspect", "nothing", at=tmp_path)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("verb", ["", "train", "sample", "inspect"])
+def test_help_teaches_by_examples_that_can_be_pasted(verb, width, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    out = done(*filter(None, [verb]), "--help", at=tmp_path)
+    examples = [line.strip() for line in out.splitlines() if line.startswith("    pushforward ")]
+    assert len(examples) >= 2
+    assert "\n\n\n" not in out
+    assert "<bool>" not in out
+    assert max(map(len, out.splitlines())) <= width
+    for example in examples:
+        # Every verb and option in an example exists.
+        words = example.split(" > ")[0].split()[1:]
+        said = call(*words, "--help", at=tmp_path)
+        assert said.code == 0
+        options = [word for word in words if word.startswith("-")]
+        assert all(re.search(rf"^  (-\w, )?{option}\b", said.out, re.M) for option in options), (words, said.out)
+    assert call(*filter(None, [verb]), "-h", at=tmp_path).out == out
+
+
+def test_no_arguments_show_the_help(tmp_path):
+    for words in ([], ["train"], ["sample"], ["inspect"]):
+        said = call(*words, at=tmp_path)
+        assert "pushforward" in said.out + said.err
+        assert "Options:" in said.out + said.err
+
+
+def test_usage_errors_name_the_nearest_word(tmp_path):
+    for words, hint in ((["trian", "digits"], "train"), (["train", "digits", "--max-tim", "3s"], "--max-time")):
+        said = call(*words, at=tmp_path)
+        assert said.code == 2
+        assert hint in said.err.splitlines()[-1]
+        assert "Traceback" not in said.err
+
+
+def test_version(tmp_path):
+    assert done("--version", at=tmp_path) == f"pushforward {pf.__version__}\n"
+
+
+def test_a_traceback_where_it_is_wanted(tmp_path, monkeypatch):
+    monkeypatch.setenv("PUSHFORWARD_TRACEBACK", "1")
+    with pytest.raises(FileNotFoundError):
+        call("inspect", "nothing", at=tmp_path)
+
+
+def test_an_error_in_a_real_process_has_no_traceback(tmp_path):
+    said = ended(process("inspect", "nothing", at=tmp_path))
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "Error: nothing is not a run folder: it has no model.json\n"
+
+
+def test_help_is_there_at_once(tmp_path):
+    program = """
+import sys
+sys.argv = ["pushforward", "train", "--help"]
+from pushforward.cli import main
+try:
+    main()
+except SystemExit:
+    heavy = {"torch", "numpy", "pandas", "sklearn", "matplotlib", "scipy", "accelerate"} & set(sys.modules)
+    sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+    started = time.perf_counter()
+    child = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert "Usage: pushforward train" in child.stdout
+    assert time.perf_counter() - started < 5
