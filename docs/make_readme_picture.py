@@ -22,7 +22,7 @@ def main(run: str) -> None:
     condition = model.condition_encoder_.encode(list(classes), len(classes))
     states = []
     z = noise.normal(model.transform_.shape, seed=3, purpose="readme", rows=len(classes))
-    times = np.linspace(1, 0, 12)
+    times = np.linspace(1, 0, 11)
     model.sampler_.run(
         Guided(model.denoiser_, 2.0),
         z,
@@ -30,7 +30,7 @@ def main(run: str) -> None:
         condition=condition,
         on_step=lambda row, time, x, d: states.append(x.clone()),
     )
-    frames = torch.stack([z, *states[1::1]], dim=1).flatten(0, 1)
+    frames = torch.stack([z, *states], dim=1).flatten(0, 1)
     pictures = frames.clamp(-1.6, 1.6)[:, 0].numpy()
     image = plots.image_grid(pictures, columns=frames.shape[0] // len(classes), scale=(-1.2, 1.2), width=960)
     plots.save(image, Path(__file__).parent / "images" / "noise-to-digits.png")

@@ -283,7 +283,7 @@ def test_on_step_sees_every_state():
     seen = []
     x = DPMSolver(order=2).run(exact_denoiser(Cosine()), START, steps=4, on_step=lambda *event: seen.append(event))
     assert [event[0] for event in seen] == [0, 1, 2, 3]
-    assert [event[1] for event in seen] == pytest.approx(PowerGrid(1.5)(Cosine(), 4).tolist()[1:])
+    assert [event[1] for event in seen] == pytest.approx(UniformGrid()(Cosine(), 4).tolist()[1:])
     assert torch.equal(seen[-1][2], x)
     assert torch.equal(seen[-1][3], x)
 

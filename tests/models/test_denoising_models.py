@@ -159,6 +159,8 @@ def test_paired_rows_are_learned_as_pairs():
         source=start, coupling="paired", network=pf.MLPSpec(width=48, depth=2), training=SETTINGS, random_state=0, device="cpu"
     ).fit(start / 2)
     given = np.random.default_rng(1).normal(size=(200, 2))
+    with pytest.raises(ValueError, match=r"source has 200 rows to start from, but n=3"):
+        model.sample(3, source=given)
     arrived = model.sample(200, source=given)
     assert np.abs(arrived - given / 2).mean() < 0.05
 

@@ -78,6 +78,21 @@ def test_a_run_stopped_by_an_error_goes_on_where_it_was(tmp_path, monkeypatch):
     np.testing.assert_array_equal(pf.load(tmp_path / "stopped").sample(3, seed=0), whole.sample(3, seed=0))
 
 
+def test_parts_of_ones_own_are_supplied_again_to_resume(tmp_path, monkeypatch):
+    """Pictures in pairs: the source array is in no folder before the end, so resuming asks for it."""
+    pictures = np.random.default_rng(1).integers(0, 9, (40, 6, 6)).astype(np.uint8)
+    model = _model(source=pictures[::-1].copy(), coupling="paired", network=pf.UNetSpec(width=4, levels=1, middle=0, patch=2))
+    with monkeypatch.context() as patch:
+        patch.setattr("pushforward.models.run.save", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pf.train(pictures, model, out=tmp_path / "run")
+    with pytest.raises(ValueError, match=r"a ndarray of your own as its source.*or to resume pushforward.train"):
+        pf.train(pictures, out=tmp_path / "run", resume=True)
+    resumed = pf.train(pictures, model, out=tmp_path / "run", resume=True)
+    again = pf.load(tmp_path / "run").sample(3, seed=0)
+    np.testing.assert_array_equal(again, resumed.sample(3, seed=0))
+
+
 def test_folders_that_are_no_runs(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"is not a run folder: it has no model.json"):
         pf.load(tmp_path)

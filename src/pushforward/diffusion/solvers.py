@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
-from pushforward.diffusion.grid import Grid, PowerGrid, UniformGrid
+from pushforward.diffusion.grid import Grid, UniformGrid
 from pushforward.diffusion.sampler import Sampler, TableBuilder
 from pushforward.diffusion.schedule import Schedule, widen
 
@@ -276,7 +276,7 @@ class DPMSolver(Sampler):
     """
 
     order: int = 2
-    grid: Grid = field(default=PowerGrid(1.5))
+    grid: Grid = field(default=UniformGrid())
 
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):

@@ -232,6 +232,8 @@ class DenoisingModel(GenerativeModel):
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:
         """Call the network once, so that one that does not fit the data is named before training."""
         x, condition = prepared.x[:2], None if prepared.condition is None else prepared.condition[:2]
+        if x.ndim > len(self.transform_.shape) + 1:  # pairs of data and source
+            x = x[:, 0]
         try:
             with torch.no_grad():
                 shape = denoiser.network(x, torch.full((len(x),), 0.5), condition).shape

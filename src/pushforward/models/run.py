@@ -22,6 +22,7 @@ from torch import Tensor
 from pushforward import plots, training
 from pushforward.data import Dataset, open_data
 from pushforward.models.base import GenerativeModel, Prepared
+from pushforward.models.codec import is_part, to_plain
 from pushforward.models.denoising import DenoisingModel
 from pushforward.models.flow_matching import FlowMatching
 from pushforward.models.novelty import novelty
@@ -49,7 +50,8 @@ def train(
     ----------
     data : anything that ``fit`` takes
     model : estimator, optional
-        Not yet fitted; default ``FlowMatching()``. Not used by ``resume``, which takes everything from the folder.
+        Not yet fitted; default ``FlowMatching()``. ``resume`` takes everything from the folder, and from this model only what
+        a folder cannot hold: a network or a source of your own.
     out : path, optional
         The folder; default ``runs/<name of the data>``. An existing run is never touched: ``-2``, ``-3``, ... is added.
     condition, columns : optional
@@ -72,10 +74,13 @@ def train(
         finished = load(folder)
         finished.run_ = folder
         return finished
-    return reopen(data, folder, condition=condition, columns=columns).start(folder, resume=True)
+    own = {} if model is None else {k: v for k, v in model.get_params(deep=False).items() if is_part(to_plain(v))}
+    return reopen(data, folder, condition=condition, columns=columns, parts=own).start(folder, resume=True)
 
 
-def reopen(data: Any, folder: Path, *, condition: Any = None, columns: Any = None) -> "Plan":
+def reopen(
+    data: Any, folder: Path, *, condition: Any = None, columns: Any = None, parts: Mapping[str, Any] | None = None
+) -> "Plan":
     """Return the plan of a run that was stopped, to be started with ``resume``; ValueError if the data are others now."""
     card = read_card(folder)
     chosen = card["chosen"]
@@ -91,7 +96,7 @@ def reopen(data: Any, folder: Path, *, condition: Any = None, columns: Any = Non
             "give the same rows, columns and condition, or start a new run without resume"
         )
     _same_threads(card)
-    return plan(dataset, rebuild(card, "resolved", {}), chosen=chosen)
+    return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
 
 
 @dataclass(eq=False)

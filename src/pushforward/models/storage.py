@@ -26,6 +26,7 @@ __all__ = ["CARD", "WEIGHTS", "describe", "load", "read_card", "rebuild", "resum
 
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 _FORMAT = 1
+_ARRAYS = ("ndarray", "Tensor", "DataFrame")
 
 
 def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
@@ -123,14 +124,14 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
         raise ValueError(
             f"{folder} holds a run that is not finished, so there is no model yet; go on with `{resume_command(card, folder)}`"
         )
-    model = rebuild(card, "params", parts)
+    model = rebuild(card, "params", parts, stored=True)
     tensors = load_file(folder / WEIGHTS)
     model.schema_ = Schema.from_json(card["schema"])
     model.transform_ = Transform.from_state(card["transform"], _under(tensors, "transform."))
     model.condition_encoder_ = None
     if card["condition"] is not None:
         model.condition_encoder_ = ConditionEncoder.from_state(card["condition"], _under(tensors, "condition."))
-    resolved = _objects(card["resolved"], parts, only=(*model.fitted, "training"))
+    resolved = _objects(card["resolved"], parts, only=(*model.fitted, "training"), stored=True)
     for name, value in resolved.items():
         setattr(model, f"{name}_", value)
     model.seed_, model.data_ = card["seed"], card["data"]
@@ -143,17 +144,22 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
     return model
 
 
-def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any]) -> GenerativeModel:
-    """Return the unfitted model of a card, from its ``params`` or its ``resolved`` arguments."""
+def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any], *, stored: bool = False) -> GenerativeModel:
+    """Return the unfitted model of a card, from its ``params`` or its ``resolved`` arguments.
+
+    ``stored`` says that arrays among them are in the weights file, so that None may stand for them.
+    """
     from pushforward.models.registry import MODELS
 
     if card["class"] not in MODELS:
         raise ValueError(f"there is no model {card['class']!r} in this version of pushforward; it has {', '.join(MODELS)}")
     cls = MODELS[card["class"]]
-    return cls(**_objects(card[which], parts))
+    return cls(**_objects(card[which], parts, stored=stored))
 
 
-def _objects(plain: Mapping[str, Any], parts: Mapping[str, Any], only: tuple[str, ...] | None = None) -> dict[str, Any]:
+def _objects(
+    plain: Mapping[str, Any], parts: Mapping[str, Any], *, only: tuple[str, ...] | None = None, stored: bool
+) -> dict[str, Any]:
     made = {}
     for name, value in plain.items():
         if only is not None and name not in only:
@@ -161,10 +167,11 @@ def _objects(plain: Mapping[str, Any], parts: Mapping[str, Any], only: tuple[str
         if name in parts:
             made[name] = parts[name]
         elif codec.is_part(value):
-            if value["part"] not in ("ndarray", "Tensor", "DataFrame"):  # arrays are stored with the weights
+            if not (stored and value["part"] in _ARRAYS):
                 raise ValueError(
-                    f"this model was trained with a {value['part']} of your own as its {name}, which is never imported from a "
-                    f"file; write pushforward.load(folder, parts={{{name!r}: {value['part']}(...)}})"
+                    f"this model was trained with a {value['part']} of your own as its {name}, which is never imported from "
+                    f"a file; supply it again: pushforward.load(folder, parts={{{name!r}: {value['part']}(...)}}), "
+                    "or to resume pushforward.train(data, model, out=folder, resume=True) with a model that has it"
                 )
             made[name] = None
         else:
