@@ -77,7 +77,7 @@ class Table:
         """Number of denoiser calls."""
         return len(self.tau)
 
-    @property
+    @functools.cached_property
     def stochastic(self) -> bool:
         """True if any row adds noise."""
         return bool((self.C != 0).any())
@@ -97,34 +97,46 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One row as x' = scale (x_base + sum of coefficient times tensor), so that the scaling is paid once.
+    """One row as the loop runs it: a chain of weighted means, each one pass over memory, times a scale that is mostly 1.
 
-    ``terms`` are (0, 1 or 2 for x, D or z; lag; coefficient over ``scale``). Without any x the base is None and the scale 1.
+    With the terms w_0 T_0 + ... + w_k T_k and the partial sums s_j = w_j + ... + w_k, the chain m_k = T_k,
+    m_j = m_{j+1} + (w_j / s_j) (T_j - m_{j+1}) ends at m_0, and the row is s_0 m_0. Where a partial sum nearly vanishes the
+    terms are added up instead.
+
+    ``terms`` are (0, 1 or 2 for x, D or z; lag; weight) in the order of the chain.
     """
 
     tau: Tensor
     to: float
-    base: int | None
-    scale: Tensor
+    start: tuple[int, int]
     terms: tuple[tuple[int, int, float], ...]
+    scale: float
+    means: bool
 
     @classmethod
     def of(cls, tau: Tensor, to: float, a: list[float], b: list[float], c: list[float]) -> "_Row":
         terms = [(pool, lag, value) for pool, row in enumerate((a, b, c)) for lag, value in enumerate(row) if value != 0]
-        base, scale = None, 1.0
-        if terms and terms[0][0] == 0:
-            _, base, scale = terms.pop(0)
-        over = tuple((pool, lag, value / scale) for pool, lag, value in terms)
-        return cls(tau, to, base, torch.tensor(scale, dtype=torch.float64), over)
+        (pool, lag, total), *rest = reversed(terms)
+        chain, largest, stable = [], abs(total), True
+        for other_pool, other_lag, value in rest:
+            total, largest = total + value, max(largest, abs(value))
+            stable = stable and abs(total) > largest / 4
+            chain.append((other_pool, other_lag, value / total if total else 0.0))
+        if stable:
+            return cls(tau, to, (pool, lag), tuple(chain), 1.0 if abs(total - 1) < 4e-15 else total, True)
+        first = terms[-1][2]
+        return cls(tau, to, (pool, lag), tuple((p, q, value / first) for p, q, value in rest), first, False)
 
     def combine(self, pools: tuple[Sequence[Tensor], ...]) -> Tensor:
-        """Return the next state from the kept x, D and z, newest first."""
-        (pool, lag, value), *rest = self.terms
-        tensor = pools[pool][lag]
-        x = tensor * value if self.base is None else torch.add(pools[0][self.base], tensor, alpha=value)
-        for pool, lag, value in rest:
-            x.add_(pools[pool][lag], alpha=value)
-        return x if self.base is None else x.mul_(self.scale)
+        """Return the next state from the kept x, D and z, newest first; nothing that is kept is changed."""
+        x = pools[self.start[0]][self.start[1]]
+        if self.means:
+            for pool, lag, weight in self.terms:
+                x = torch.lerp(x, pools[pool][lag], weight)
+        else:
+            for pool, lag, weight in self.terms:
+                x = torch.add(x, pools[pool][lag], alpha=weight)
+        return x if self.scale == 1 else x * self.scale
 
 
 class TableBuilder:
@@ -224,11 +236,15 @@ class Sampler(abc.ABC):
         """
         if (steps is None) == (times is None):
             raise ValueError("give either steps=<number of steps> or times=<grid from 1 to 0>, and not both")
-        grid = self.grid(denoiser.schedule, steps) if steps is not None else torch.as_tensor(times, dtype=torch.float64)
-        if grid.ndim != 1 or len(grid) < 2 or grid[0] != 1 or grid[-1] != 0:
-            raise ValueError("the times of a run start at 1 (noise) and end at 0 (data); use integrate() for any others")
+        if steps is not None:
+            table = _table_of_steps(self, denoiser.schedule, check_steps(steps))
+        else:
+            grid = torch.as_tensor(times, dtype=torch.float64)
+            if grid.ndim != 1 or len(grid) < 2 or grid[0] != 1 or grid[-1] != 0:
+                raise ValueError("the times of a run start at 1 (noise) and end at 0 (data); use integrate() for any others")
+            table = self.table(denoiser.schedule, grid)
         x = noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64))
-        return self.integrate(denoiser, x, grid, condition=condition, seed=seed, first=first, on_step=on_step)
+        return self._follow(table, denoiser, x, condition, seed, first, on_step)
 
     def integrate(
         self,
@@ -245,7 +261,19 @@ class Sampler(abc.ABC):
 
         The arguments are those of :meth:`run`; times may also rise (data to noise) for deterministic samplers.
         """
-        table = self.table(denoiser.schedule, times)
+        return self._follow(self.table(denoiser.schedule, times), denoiser, x_t, condition, seed, first, on_step)
+
+    def _follow(
+        self,
+        table: Table,
+        denoiser: AbstractDenoiser,
+        x_t: Tensor,
+        condition: Tensor | None,
+        seed: int | None,
+        first: int,
+        on_step: OnStep | None,
+    ) -> Tensor:
+        """Check that table, denoiser and conditions go together, and run the table."""
         if table.stochastic and not denoiser.gaussian_source:
             raise ValueError(
                 f"{self} adds Gaussian noise at each step, but this model's source is not independent Gaussian noise, so its "
@@ -299,6 +327,11 @@ def _table(sampler: Sampler, schedule: Schedule, times: tuple[float, ...]) -> Ta
     if times[-1] == 0:
         builder.row(inner[-1], 0.0, {}, {0: 1.0})
     return builder.build()
+
+
+@functools.lru_cache(maxsize=64)
+def _table_of_steps(sampler: Sampler, schedule: Schedule, steps: int) -> Table:
+    return sampler.table(schedule, sampler.grid(schedule, steps))
 
 
 def _check_times(schedule: Schedule, times: tuple[float, ...]) -> None:
