@@ -37,6 +37,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -95,15 +96,14 @@ class Table:
         return int(used.max()) + 1
 
 
-@dataclass(frozen=True, eq=False)
-class _Row:
+class _Row(NamedTuple):
     """One row as the loop runs it: a chain of weighted means, each one pass over memory, times a scale that is mostly 1.
 
     With the terms w_0 T_0 + ... + w_k T_k and the partial sums s_j = w_j + ... + w_k, the chain m_k = T_k,
     m_j = m_{j+1} + (w_j / s_j) (T_j - m_{j+1}) ends at m_0, and the row is s_0 m_0. Where a partial sum nearly vanishes the
-    terms are added up instead.
+    terms are added up instead. ``fold(m, T, weight)`` is either step.
 
-    ``terms`` are (0, 1 or 2 for x, D or z; lag; weight) in the order of the chain.
+    ``start`` and ``terms`` name tensors by pool (0, 1 or 2 for x, D or z) and lag, in the order of the chain.
     """
 
     tau: Tensor
@@ -111,32 +111,24 @@ class _Row:
     start: tuple[int, int]
     terms: tuple[tuple[int, int, float], ...]
     scale: float
-    means: bool
+    fold: Callable[[Tensor, Tensor, float], Tensor]
 
     @classmethod
     def of(cls, tau: Tensor, to: float, a: list[float], b: list[float], c: list[float]) -> "_Row":
         terms = [(pool, lag, value) for pool, row in enumerate((a, b, c)) for lag, value in enumerate(row) if value != 0]
-        (pool, lag, total), *rest = reversed(terms)
-        chain, largest, stable = [], abs(total), True
+        (pool, lag, first), *rest = reversed(terms)
+        total, largest, stable, chain = first, abs(first), True, []
         for other_pool, other_lag, value in rest:
             total, largest = total + value, max(largest, abs(value))
             stable = stable and abs(total) > largest / 4
             chain.append((other_pool, other_lag, value / total if total else 0.0))
         if stable:
-            return cls(tau, to, (pool, lag), tuple(chain), 1.0 if abs(total - 1) < 4e-15 else total, True)
-        first = terms[-1][2]
-        return cls(tau, to, (pool, lag), tuple((p, q, value / first) for p, q, value in rest), first, False)
+            return cls(tau, to, (pool, lag), tuple(chain), 1.0 if abs(total - 1) < 4e-15 else total, torch.lerp)
+        return cls(tau, to, (pool, lag), tuple((p, q, value / first) for p, q, value in rest), first, _add)
 
-    def combine(self, pools: tuple[Sequence[Tensor], ...]) -> Tensor:
-        """Return the next state from the kept x, D and z, newest first; nothing that is kept is changed."""
-        x = pools[self.start[0]][self.start[1]]
-        if self.means:
-            for pool, lag, weight in self.terms:
-                x = torch.lerp(x, pools[pool][lag], weight)
-        else:
-            for pool, lag, weight in self.terms:
-                x = torch.add(x, pools[pool][lag], alpha=weight)
-        return x if self.scale == 1 else x * self.scale
+
+def _add(x: Tensor, term: Tensor, weight: float) -> Tensor:
+    return torch.add(x, term, alpha=weight)
 
 
 class TableBuilder:
@@ -306,14 +298,18 @@ def _run(
     ds: deque[Tensor] = deque(maxlen=table.memory)
     zs: deque[Tensor] = deque(maxlen=table.memory)
     pools, stochastic = (xs, ds, zs), table.stochastic
-    for index, row in enumerate(table.rows):
-        ds.appendleft(denoiser(xs[0], row.tau, condition))
+    for index, (tau, to, (pool, lag), terms, scale, fold) in enumerate(table.rows):
+        ds.appendleft(denoiser(x, tau, condition))
         if stochastic:
             zs.appendleft(draw(index))
-        x = row.combine(pools)
+        x = pools[pool][lag]
+        for pool, lag, weight in terms:
+            x = fold(x, pools[pool][lag], weight)
+        if scale != 1:
+            x = x * scale
         xs.appendleft(x)
         if on_step is not None:
-            on_step(index, row.to, x, ds[0])
+            on_step(index, to, x, ds[0])
     return x
 
 
