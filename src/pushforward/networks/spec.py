@@ -73,7 +73,7 @@ class UNetSpec:
     2
     """
 
-    width: int = 64
+    width: int = 48
     depth: int = 1
     middle: int = 0
     levels: int = 2
@@ -108,10 +108,9 @@ def default_spec(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
     """Return the specification that suits rows of ``shape``: (D,) for vectors, (C, H, W) for pictures.
 
     Pictures are cut into blocks of 2 x 2 pixels from a side of 16 on, and halved until the longer side is at most 8 cells.
-    Smaller pictures get a narrower network.
 
     >>> default_spec((2,)), default_spec((1, 28, 28))
-    (MLPSpec(width=128, depth=3), UNetSpec(width=64, depth=1, middle=0, levels=2, patch=2))
+    (MLPSpec(width=128, depth=3), UNetSpec(width=48, depth=1, middle=0, levels=2, patch=2))
     """
     if len(shape) not in (1, 3) or min(shape) < 1:
         raise ValueError(f"shape: rows are vectors (D,) or pictures (C, H, W) with sizes of at least 1, got {tuple(shape)}")
@@ -122,7 +121,7 @@ def default_spec(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
     halvings = math.ceil(math.log2(max(long / patch / 8, 1)))
     # A level coarser than the short side would be padding and little else.
     levels = 1 + min(max(halvings, 1), int(math.log2(max(short / patch, 1))))
-    return UNetSpec(levels=levels) if patch == 2 else UNetSpec(width=48, levels=levels, patch=1)
+    return UNetSpec(levels=levels, patch=patch)
 
 
 def _require(name: str, value: int, low: int, high: int, *, even: bool = False) -> None:
