@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from pushforward.diffusion import (
     LinearBeta,
     LogSNRGrid,
     PowerGrid,
+    Sampler,
     StraightLine,
     SubVP,
     UniformGrid,
@@ -364,3 +366,19 @@ def test_stochastic_samplers_refuse_other_sources():
     assert DPMSolver().run(denoiser, START, steps=3).isfinite().all()
     with pytest.raises(ValueError, match="not independent Gaussian noise.*deterministic sampler"):
         DDPM().run(denoiser, START, steps=3)
+
+
+@dataclass(frozen=True)
+class Cancelling(Sampler):
+    """x' = x - (1 + 1e-12) D: the weights cancel, so a chain of weighted means would divide by almost nothing."""
+
+    order = 1
+
+    def _fill(self, builder, schedule, times):
+        builder.row(times[0], times[1], {0: 1.0}, {0: -(1 + 1e-12)})
+
+
+def test_rows_whose_weights_cancel_are_added_up():
+    denoiser = exact_denoiser(LinearBeta())
+    got = Cancelling().integrate(denoiser, START, [0.8, 0.5])
+    torch.testing.assert_close(got, START - (1 + 1e-12) * denoiser(START, float64(0.8)), rtol=1e-13, atol=1e-13)
