@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward.plots import columns_grid, image_grid, learning_curve, save, scatter_grid
+from pushforward.plots import columns_grid, figure, film, image_grid, learning_curve, panel, save, scatter_grid
 
 
 def tiles(grid: Image.Image, height: int, across: int, columns: int, lines: int) -> list[np.ndarray]:
@@ -156,8 +156,34 @@ def test_learning_curves():
 def test_saving_needs_no_display_and_no_global_state(tmp_path):
     # The object interface alone: pyplot would keep every figure alive and look for a screen.
     loaded = "matplotlib.pyplot" in sys.modules
-    for name, figure in (("a", scatter_grid(np.eye(2))), ("b", image_grid(np.zeros((1, 2, 2)))), ("c", learning_curve([]))):
-        path = save(figure, tmp_path / "deep" / f"{name}.png")
+    for name, drawn in (("a", scatter_grid(np.eye(2))), ("b", image_grid(np.zeros((1, 2, 2)))), ("c", learning_curve([]))):
+        path = save(drawn, tmp_path / "deep" / f"{name}.png")
         with Image.open(path) as image:
             assert image.format == "PNG"
     assert ("matplotlib.pyplot" in sys.modules) == loaded
+
+
+def test_a_film_shows_its_frames_in_order_with_a_rest_at_the_end(tmp_path):
+    def frames():
+        for color in ("red", "lime", "blue"):
+            canvas = figure(2, 1)
+            panel(canvas, 1, 1, 1).set_facecolor(color)
+            yield canvas
+
+    path = film(frames(), tmp_path / "new" / "colors.gif", seconds=0.2)
+    with Image.open(path) as found:
+        assert found.n_frames == 3
+        seen = []
+        for index in range(3):
+            found.seek(index)
+            picture = found.convert("RGB")
+            seen.append((picture.getpixel((picture.width // 2, picture.height // 2)), found.info["duration"]))
+    assert seen == [((255, 0, 0), 200), ((0, 255, 0), 200), ((0, 0, 255), 2000)]
+
+
+def test_a_film_needs_frames_and_a_gif(tmp_path):
+    with pytest.raises(ValueError, match=r"written to a .gif file, not to 'x.png'; write x.gif"):
+        film([figure(1, 1)], tmp_path / "x.png")
+    with pytest.raises(ValueError, match="at least one figure"):
+        film([], tmp_path / "x.gif")
+    assert not list(tmp_path.iterdir())

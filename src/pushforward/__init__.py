@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pushforward import data, diffusion, networks, plots, probability, training
+    from pushforward import data, diffusion, dynamics, gallery, networks, plots, probability, training
     from pushforward.data import open_data
     from pushforward.diffusion import (
         DDIM,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pushforward.networks import MLPSpec, UNetSpec
     from pushforward.training import TrainingSettings
 
-_ROOMS = ("data", "diffusion", "networks", "plots", "probability", "training")
+_ROOMS = ("data", "diffusion", "dynamics", "gallery", "networks", "plots", "probability", "training")
 _HOMES = {
     "data": ("open_data",),
     "diffusion": (
@@ -103,6 +103,8 @@ __all__ = [
     "UniformTimes",
     "data",
     "diffusion",
+    "dynamics",
+    "gallery",
     "load",
     "networks",
     "open_data",

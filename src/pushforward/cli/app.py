@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pushforward
-from pushforward.cli import inspect, sample, train
+from pushforward.cli import inspect, sample, show, train
 from pushforward.cli.help import CONTEXT, help_text
 
 __all__ = ["app", "main"]
@@ -29,6 +29,7 @@ _HELP = help_text(
     examples=[
         "pushforward train photos/ --max-time 10m",
         "pushforward train table.csv --column height,weight --condition species",
+        "pushforward show probability-flow",
     ],
     title="For example",
 )
@@ -42,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
 )
-for verb in (train, sample, inspect):
+for verb in (train, sample, inspect, show):
     app.command(
         verb.__name__.rpartition(".")[2],
         help=verb.HELP,

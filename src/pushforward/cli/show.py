@@ -1,0 +1,59 @@
+"""``pushforward show``: the pictures that teach."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Draw a picture that teaches, from the library's own exact laws.",
+    examples=[
+        "pushforward show --list",
+        "pushforward show probability-flow",
+        "pushforward show reverse-diffusion --out film.gif",
+        "pushforward show --all --out pictures/",
+    ],
+)
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of the picture.", show_default=False)] = None,
+    as_list: Annotated[bool, typer.Option("--list", help="Describe all pictures.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Draw all pictures into the folder --out.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; .gif shows those that move.  [default: NAME.png]", show_default=False)
+    ] = None,
+) -> None:
+    """Draw one picture, or all, or describe them."""
+    from pushforward import gallery
+
+    if (name is not None) + as_list + every != 1:
+        raise ValueError("write one of: a NAME, --list, --all.")
+    if as_list:
+        if out is not None:
+            raise ValueError("--list writes no file; leave --out away, or write --all to draw every picture.")
+        _list()
+    elif every:
+        folder = out or Path("pictures")
+        if folder.suffix or folder.is_file():
+            raise ValueError(f"--all needs a folder for --out, not {str(folder)!r}; write --out pictures/.")
+        for each in gallery.names():
+            typer.echo(gallery.save(each, folder / f"{each}.png"))
+    else:
+        typer.echo(gallery.save(str(name), out or Path(f"{name}.png")))
+        typer.echo(gallery.describe(str(name)))
+
+
+def _list() -> None:
+    from pushforward import gallery
+
+    width = max(map(len, gallery.names())) + 2
+    for topic, names in gallery.topics().items():
+        typer.secho(f"{topic}", bold=True)
+        for name in names:
+            moves = " (moves)" if gallery.moves(name) else ""
+            typer.echo(f"  {name.ljust(width)}{gallery.describe(name)}{moves}")

@@ -1,0 +1,1 @@
+"""Motion in time: ordinary and stochastic differential equations, and Langevin chains."""

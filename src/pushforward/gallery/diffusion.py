@@ -1,0 +1,135 @@
+"""Pictures of diffusion, all on laws whose score and denoiser are known exactly."""
+
+import functools
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.diffusion import DDPM, RK4, Cosine, ExactDenoiser, UniformGrid
+from pushforward.probability import GaussianMixture, noise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["forward_diffusion", "reverse_diffusion", "probability_flow", "score_field"]
+
+SCHEDULE = Cosine()
+LAW = GaussianMixture([0.35, 0.65], [[-1.4], [1.0]], covs=[0.03, 0.05])
+STEPS = 200
+PATHS = 20
+
+
+def forward_diffusion(moment: float | None = None) -> "Figure":
+    """The forward diffusion: noise is added until nothing is left of the data but a Gaussian.
+
+    The steps are exact: x_s = (alpha_s / alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s / alpha_t)^2 sigma_t^2) z for s > t.
+    """
+    times = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
+    return _tube(times, _forward_paths(), "data", "noise", moment)
+
+
+def reverse_diffusion(moment: float | None = None) -> "Figure":
+    """The reverse diffusion: with the score, the same noise process runs backwards, from a Gaussian to data."""
+    return _tube(*_backward_paths(DDPM()), "noise", "data", moment)
+
+
+def probability_flow(moment: float | None = None) -> "Figure":
+    """The probability flow: the same laws at every time as the diffusion, reached without any noise."""
+    return _tube(*_backward_paths(RK4()), "noise", "data", moment)
+
+
+def score_field() -> "Figure":
+    """The score of a mixture at three noise levels: near the data it knows details, far out only where the mass is."""
+    angle = torch.arange(5, dtype=torch.float64) * (2 * torch.pi / 5) + 0.3
+    law = GaussianMixture([0.2] * 5, torch.stack((angle.cos(), angle.sin()), 1), covs=[0.01] * 5)
+    axis = torch.linspace(-2.2, 2.2, 161, dtype=torch.float64)
+    coarse = torch.linspace(-2.0, 2.0, 15, dtype=torch.float64)
+    canvas = plots.figure(11.4, 4.1)
+    for index, t in enumerate((0.15, 0.35, 0.7)):
+        alpha, sigma = SCHEDULE.alpha(torch.tensor(t)).item(), SCHEDULE.sigma(torch.tensor(t)).item()
+        axes = plots.panel(canvas, 1, 3, index + 1, f"t = {t:g}   (alpha {alpha:.2f}, sigma {sigma:.2f})")
+        fine = torch.cartesian_prod(axis, axis)
+        density = law.noised(alpha, sigma).log_prob(fine).exp().reshape(161, 161).T
+        axes.contourf(axis.numpy(), axis.numpy(), density.numpy(), levels=24, cmap="Blues")
+        points = torch.cartesian_prod(coarse, coarse)
+        score = law.noised(alpha, sigma).score(points)
+        length = score.norm(dim=1, keepdim=True)
+        arrows = score / length * length.sqrt() / length.sqrt().max()
+        axes.quiver(*points.T, *arrows.T, color=plots.INK, scale=13, width=0.005)
+        axes.set_aspect("equal")
+        axes.grid(visible=False)
+    return canvas
+
+
+@functools.cache
+def _forward_paths() -> Tensor:
+    """States (STEPS + 1, PATHS) on the way from data to noise."""
+    alpha, sigma = _scales(torch.linspace(0, 1, STEPS + 1, dtype=torch.float64))
+    ratio = alpha[1:] / alpha[:-1]
+    spread = (sigma[1:] ** 2 - ratio**2 * sigma[:-1] ** 2).sqrt()
+    x = LAW.sample(PATHS, seed=3)[:, 0]
+    states = [x]
+    for step in range(STEPS):
+        z = noise.normal((), seed=3, purpose="forward diffusion", rows=PATHS, step=step, dtype=torch.float64)
+        x = ratio[step] * x + spread[step] * z
+        states.append(x)
+    return torch.stack(states)
+
+
+@functools.cache
+def _backward_paths(sampler: DDPM | RK4) -> tuple[Tensor, Tensor]:
+    """Return times (T,) and states (T, PATHS) on the way from noise to data, begun at evenly spread quantiles."""
+    levels = (torch.arange(PATHS, dtype=torch.float64) + 0.5) / PATHS
+    start = torch.special.ndtri(levels)[:, None]
+    times, states = [1.0], [start]
+
+    def keep(row: int, time: float, x: Tensor, denoised: Tensor) -> None:
+        if time < times[-1]:
+            times.append(time)
+            states.append(x)
+
+    grid = UniformGrid()(SCHEDULE, STEPS)
+    sampler.run(ExactDenoiser(LAW, SCHEDULE), start, times=grid, seed=1, on_step=keep)
+    return torch.tensor(times), torch.stack(states)[..., 0]
+
+
+def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | None) -> "Figure":
+    """Draw paths over the densities that they have at each time, between the laws of the first and the last time."""
+    canvas = plots.figure(9.6, 4.4)
+    grid = canvas.add_gridspec(1, 3, width_ratios=(1, 6, 1))
+    x = torch.linspace(-3.2, 3.2, 401, dtype=torch.float64)
+    across = torch.linspace(0, 1, 121, dtype=torch.float64)
+    alpha, sigma = _scales(across)
+    field = torch.stack(
+        [LAW.noised(a, s).log_prob(x[:, None]).exp() for a, s in zip(alpha.tolist(), sigma.tolist(), strict=True)]
+    )
+    middle = canvas.add_subplot(grid[1])
+    # The root shows the wide law of the noise beside the narrow peaks of the data.
+    middle.pcolormesh(across.numpy(), x.numpy(), field.sqrt().T.numpy(), cmap="Blues", shading="gouraud", rasterized=True)
+    shown = len(times) if moment is None else max(2, round(moment * len(times)))
+    middle.plot(times[:shown], paths[:shown], color=plots.INK, linewidth=0.8, alpha=0.6)
+    middle.plot(
+        times[shown - 1].expand(PATHS), paths[shown - 1], "o", color=plots.ACCENT, markersize=4, clip_on=False, zorder=5
+    )
+    middle.set_xlim(float(times[0]), float(times[-1]))
+    middle.set_ylim(-3.2, 3.2)
+    middle.set_xlabel("time t", color=plots.INK)
+    middle.set_yticks([])
+    middle.spines[:].set_visible(False)
+    for column, edge, title in ((0, times[0], left), (2, times[-1], right)):
+        side = canvas.add_subplot(grid[column], sharey=middle)
+        a, s = (float(value) for value in _scales(edge))
+        density = LAW.noised(a, s).log_prob(x[:, None]).exp()
+        side.fill_betweenx(x, 0, density, color=plots.SAMPLES, alpha=0.3, linewidth=0)
+        side.plot(density, x, color=plots.SAMPLES, linewidth=1.4)
+        side.set_title(title, fontsize=11, color=plots.INK)
+        side.set_axis_off()
+        if column == 0:
+            side.invert_xaxis()
+    return canvas
+
+
+def _scales(t: Tensor) -> tuple[Tensor, Tensor]:
+    return SCHEDULE.alpha(t), SCHEDULE.sigma(t)

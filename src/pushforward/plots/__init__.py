@@ -1,0 +1,28 @@
+"""Pictures from arrays alone: samples, data, training, and whatever else is drawn with the same pen.
+
+Grids of pictures are Pillow images, pixel for pixel; everything with axes is a matplotlib figure made through its object
+interface, so that no global state, window or display is involved. :func:`save` writes either, :func:`film` writes several
+figures as a moving picture.
+"""
+
+from pushforward.plots.charts import columns_grid, learning_curve, scatter_grid
+from pushforward.plots.grids import image_grid
+from pushforward.plots.style import ACCENT, DATA, FAINT, GOOD, INK, SAMPLES, figure, film, panel, rendered, save
+
+__all__ = [
+    "ACCENT",
+    "DATA",
+    "FAINT",
+    "GOOD",
+    "INK",
+    "SAMPLES",
+    "columns_grid",
+    "figure",
+    "film",
+    "image_grid",
+    "learning_curve",
+    "panel",
+    "rendered",
+    "save",
+    "scatter_grid",
+]

@@ -1,0 +1,163 @@
+"""Charts of samples, data and training, as matplotlib figures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pushforward.plots.style import ACCENT, DATA, INK, SAMPLES, figure, panel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["columns_grid", "learning_curve", "scatter_grid"]
+
+
+def scatter_grid(
+    samples: np.ndarray,
+    data: np.ndarray | None = None,
+    *,
+    names: Sequence[object] | None = None,
+    titles: tuple[str, str] = ("samples", "data"),
+    limit: int = 5000,
+) -> "Figure":
+    """Return a scatter plot of points ``(N, 2)`` and, beside it on the same axes, of the data.
+
+    Parameters
+    ----------
+    names : sequence of two, optional
+        Names of the columns.
+    titles : (str, str)
+    limit : int
+        At most so many points are shown of each.
+    """
+    panels = [(samples, titles[0], SAMPLES)] + ([] if data is None else [(data, titles[1], INK)])
+    canvas = figure(4.6 * len(panels), 4.9)
+    low, high = _square_limits([np.asarray(points)[:limit] for points, _, _ in panels])
+    for index, (points, title, color) in enumerate(panels):
+        shown = np.asarray(points)[:limit]
+        axes = panel(canvas, 1, len(panels), index + 1, title)
+        # Many points and few make about the same amount of ink.
+        alpha, size = float(np.clip(32 / math.sqrt(max(len(shown), 1)), 0.25, 0.8)), 6.0
+        axes.scatter(shown[:, 0], shown[:, 1], s=size, alpha=alpha, color=color, linewidths=0, rasterized=True)
+        axes.set_xlim(low[0], high[0])
+        axes.set_ylim(low[1], high[1])
+        axes.set_aspect("equal")
+        if names is not None:
+            axes.set_xlabel(str(names[0]))
+            axes.set_ylabel(str(names[1]))
+    return canvas
+
+
+def columns_grid(
+    samples: np.ndarray,
+    data: np.ndarray | None = None,
+    *,
+    names: Sequence[object] | None = None,
+    limit: int = 24,
+) -> "Figure":
+    """Return one histogram per column of samples ``(N, D)``, over that of the data.
+
+    Parameters
+    ----------
+    names : sequence of D, optional
+        Names of the columns.
+    limit : int
+        At most so many columns are shown; the title says how many there are.
+    """
+    samples = np.asarray(samples, dtype=float)
+    reference = samples if data is None else np.asarray(data, dtype=float)
+    total = samples.shape[1]
+    shown = min(total, limit)
+    across = min(4, shown) if shown != 4 else 2
+    lines = -(-shown // across)
+    canvas = figure(3.1 * across + 0.3, 2.3 * lines + 0.5)
+    for index in range(shown):
+        title = str(names[index]) if names is not None else f"column {index}"
+        axes = panel(canvas, lines, across, index + 1, title)
+        edges = _edges(reference[:, index])
+        if data is not None:
+            axes.hist(
+                np.clip(reference[:, index], edges[0], edges[-1]), edges, density=True, color=DATA, alpha=0.55, label="data"
+            )
+        values = np.clip(samples[:, index], edges[0], edges[-1])
+        axes.hist(values, edges, density=True, histtype="step", color=SAMPLES, linewidth=1.4, label="samples")
+        axes.set_yticks([])
+        axes.locator_params(axis="x", nbins=5)
+        if index == 0 and data is not None:
+            axes.legend(frameon=False, fontsize=8)
+    if shown < total:
+        canvas.suptitle(f"the first {shown} of {total} columns", fontsize=10, color=INK)
+    return canvas
+
+
+def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Return training loss and held-out loss by step.
+
+    Parameters
+    ----------
+    metrics : sequence of mappings
+        One per log step, with ``step`` and, where they were measured, ``loss`` and ``held_out_loss``. Entries that are missing,
+        None or not finite are passed over. Axes are logarithmic where the numbers are positive and spread over more than a
+        factor of 3.
+    """
+    canvas = figure(7.2, 4.2)
+    axes = panel(canvas, 1, 1, 1, "")
+    curves = {key: _curve(metrics, key) for key in ("loss", "held_out_loss")}
+    loss, held_out = curves["loss"], curves["held_out_loss"]
+    if len(loss):
+        axes.plot(*loss.T, color=DATA, linewidth=1.0, label="training loss")
+    if len(held_out):
+        marker = "o" if len(held_out) < 40 else ""
+        axes.plot(*held_out.T, color=SAMPLES, linewidth=1.8, marker=marker, markersize=4, label="held-out loss")
+        best = held_out[held_out[:, 1].argmin()]
+        axes.plot(*best, "o", color=ACCENT, markersize=8, label=f"best: {best[1]:.4g} at step {best[0]:.0f}")
+    points = np.concatenate((loss, held_out))
+    for values, set_scale in ((points[:, 0], axes.set_xscale), (points[:, 1], axes.set_yscale)):
+        if len(values) and values.min() > 0 and values.max() > 3 * values.min():
+            set_scale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        if axis.get_scale() == "log":
+            _plain_numbers(axis)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    if len(points):
+        axes.legend(frameon=False)
+    return canvas
+
+
+def _square_limits(clouds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners of a square around the last cloud (the data), or around all but its rare outliers."""
+    reference = clouds[-1].astype(float)
+    low, high = np.nanquantile(reference, 0.001, axis=0), np.nanquantile(reference, 0.999, axis=0)
+    half = max(float((high - low).max()) * 0.58, 1e-9)
+    center = (low + high) / 2
+    return center - half, center + half
+
+
+def _edges(values: np.ndarray) -> list[float]:
+    """Return the edges of about 40 bins over all but the rare outliers, one per integer where there are few."""
+    low, high = np.quantile(values, 0.005), np.quantile(values, 0.995)
+    if high <= low:
+        low, high = values.min(), values.max()
+    if np.all(values == np.round(values)):
+        # Bins that hold equally many integers; others would show stripes of their own making.
+        width = math.ceil((high - low + 1) / 40)
+        return [float(edge) - 0.5 for edge in range(math.floor(low), math.ceil(high) + width + 1, width)]
+    return np.linspace(low, high, 41).tolist() if high > low else [float(low) - 0.5, float(low) + 0.5]
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Write 200 and 0.05 on a logarithmic axis, not powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _curve(metrics: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """Return the finite points (step, value) of one metric, ``(M, 2)``."""
+    points = [(line["step"], line[key]) for line in metrics if line.get(key) is not None and math.isfinite(line[key])]
+    return np.array(points, dtype=float).reshape(-1, 2)

@@ -1,0 +1,76 @@
+"""Every picture draws, and the numbers behind the pictures are right."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+
+from pushforward import gallery
+from pushforward.gallery import diffusion
+
+NAMES = gallery.names()
+MOVING = [name for name in NAMES if gallery.moves(name)]
+
+
+def pixels(figure):
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_picture_draws_something_and_says_what(name):
+    assert gallery.describe(name).endswith(".")
+    assert 20 < len(gallery.describe(name)) < 130
+    ink = (pixels(gallery.draw(name)).min(2) < 200).mean()
+    assert ink > 0.01
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_films_move_and_end_with_the_whole_picture(name):
+    picture = gallery._picture(name)
+    early, late, end = (pixels(picture(moment=moment)) for moment in (0.1, 0.6, 1.0))
+    assert early.shape == late.shape == end.shape
+    assert (early != late).any()
+    assert (late != end).any()
+
+
+def test_names_are_distinct_and_grouped():
+    assert len(set(NAMES)) == len(NAMES)
+    assert [name for names in gallery.topics().values() for name in names] == NAMES
+
+
+def test_a_misspelled_name_is_answered_with_its_neighbors():
+    with pytest.raises(ValueError, match=r"no picture 'probabilty-flow'; there are probability-flow"):
+        gallery.draw("probabilty-flow")
+
+
+def test_a_still_picture_is_no_film(tmp_path):
+    with pytest.raises(ValueError, match=r"score-field does not move.*These move: .*probability-flow"):
+        gallery.save("score-field", tmp_path / "x.gif")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_film_has_its_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "FRAMES", 5)
+    with Image.open(gallery.save("probability-flow", tmp_path / "deep" / "flow.gif")) as film:
+        assert film.n_frames == 5
+
+
+def test_the_probability_flow_maps_quantiles_to_quantiles():
+    # In one dimension a flow keeps the order, so it maps each quantile of the noise to that of the data.
+    _, states = diffusion._backward_paths(diffusion.RK4())
+    density = diffusion.LAW.log_prob
+    levels = (np.arange(diffusion.PATHS) + 0.5) / diffusion.PATHS
+    x = torch.linspace(-3, 3, 20001, dtype=torch.float64)
+    cdf = (density(x[:, None]).exp() * (x[1] - x[0])).cumsum(0).numpy()
+    np.testing.assert_allclose(np.interp(states[-1].numpy(), x.numpy(), cdf), levels, atol=2e-3)
+
+
+def test_the_forward_paths_end_as_noise():
+    paths = diffusion._forward_paths()
+    assert paths.shape == (diffusion.STEPS + 1, diffusion.PATHS)
+    increments = (paths[1:] - paths[:-1]).std(1)
+    assert increments[:20].mean() < 0.1  # slowly at first
+    assert 0.6 < paths[-1].std() < 1.4
