@@ -180,3 +180,14 @@ def test_bad_data_std(std):
 def test_bad_prediction():
     with pytest.raises(ValueError, match="unknown prediction 'noise'"):
         Denoiser(Recorder(), Cosine(), prediction="noise")
+
+
+def test_the_gradient_by_a_single_time_is_that_by_many(x):
+    """One time for all rows takes a cached path; it must not lose the derivative."""
+    denoiser = Denoiser(Recorder(), Cosine())
+    one = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    rows = torch.full((len(x),), 0.4, dtype=torch.float64, requires_grad=True)
+    (by_one,) = torch.autograd.grad(denoiser(x, one).sum(), one)
+    (by_rows,) = torch.autograd.grad(denoiser(x, rows).sum(), rows)
+    assert by_one.abs() > 1e-3
+    torch.testing.assert_close(by_one, by_rows.sum())
