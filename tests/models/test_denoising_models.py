@@ -122,6 +122,24 @@ def test_dropped_conditions_and_dequantization_enter_the_loss():
     assert torch.equal(level, t)
 
 
+def test_optimal_transport_pairs_the_rows_that_are_trained_on():
+    """The loss of a batch is that of the data with the noise assigned to it, not with the noise as drawn."""
+    task = _task(coupling="optimal-transport")
+    nn.init.normal_(task.denoiser.network.last.weight)
+    draws = tuple(part[0] for part in task.draw(torch.arange(8), 8, torch.tensor([0]), 3))
+    x, (t, z, _) = torch.randn(8, 2), draws
+    order = torch.tensor(linear_sum_assignment(torch.cdist(x, z).square().numpy())[1])
+    assert not torch.equal(order, torch.arange(8))
+    torch.testing.assert_close(task(Batch(x, None, draws)), task.denoiser.loss(x, t, z[order], weight="velocity"))
+
+
+def test_noise_of_a_stochastic_sampler_belongs_to_the_row():
+    model = pf.FlowMatching(**TINY).fit(LAW.sample(50, seed=0).numpy())
+    whole = model.sample(9, seed=3, sampler=pf.DDIM(eta=1.0), steps=4)
+    np.testing.assert_allclose(model.sample(9, seed=3, sampler=pf.DDIM(eta=1.0), steps=4, batch_size=4), whole, atol=1e-5)
+    np.testing.assert_allclose(model.sample(4, seed=3, sampler=pf.DDIM(eta=1.0), steps=4, first=5), whole[5:], atol=1e-5)
+
+
 def test_source_law_is_carried_onto_the_data():
     """From a shifted Gaussian in data units; an untrained network leaves x_1 as the source, scaled as the data are."""
     X = LAW.sample(500, seed=0).numpy()
