@@ -140,6 +140,17 @@ def test_noise_of_a_stochastic_sampler_belongs_to_the_row():
     np.testing.assert_allclose(model.sample(4, seed=3, sampler=pf.DDIM(eta=1.0), steps=4, first=5), whole[5:], atol=1e-5)
 
 
+def test_the_data_scale_counts_dequantization():
+    """The denoiser is told the standard deviation of what it sees: scaled integers with uniform noise one integer wide."""
+    X = np.random.default_rng(0).integers(0, 3, size=(400, 2)).astype(np.int64)
+    model = pf.FlowMatching(held_out=0.0, **TINY).fit(X)
+    scaled = model.transform_.forward(torch.from_numpy(X).double(), dtype=torch.float64)
+    # A million draws of the noise, to be sure of the third digit: 1/12 of a squared step is a tenth of the variance.
+    noise = torch.rand(2500, *scaled.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    seen = scaled + model.transform_.dequantization.double() * noise
+    assert model.denoiser_.data_std == pytest.approx(seen.std().item(), rel=1e-3)
+
+
 def test_source_law_is_carried_onto_the_data():
     """From a shifted Gaussian in data units; an untrained network leaves x_1 as the source, scaled as the data are."""
     X = LAW.sample(500, seed=0).numpy()
@@ -180,6 +191,7 @@ def test_paired_rows_are_learned_as_pairs():
     with pytest.raises(ValueError, match=r"source has 200 rows to start from, but n=3"):
         model.sample(3, source=given)
     arrived = model.sample(200, source=given)
+    np.testing.assert_allclose(model.sample(200, source=given, batch_size=64), arrived, atol=1e-5)
     assert np.abs(arrived - given / 2).mean() < 0.05
 
 
