@@ -1,12 +1,12 @@
-r"""Mixtures of Gaussians and everything a diffusion does to them, in closed form.
+r"""Mixtures of Gaussians, everything a diffusion does to them, and what linear observations teach about them.
 
 If x has the density sum_k w_k N(x; m_k, S_k) and x_t = alpha x + sigma eps with eps standard normal and independent of
 x, then x_t is a mixture with the same weights, means alpha m_k and covariances alpha^2 S_k + sigma^2 I, and
 
     E[x | x_t] = sum_k r_k(x_t) (m_k + alpha S_k (alpha^2 S_k + sigma^2 I)^-1 (x_t - alpha m_k)),
 
-where r_k is the posterior probability of component k. Each S_k is diagonalized once, S_k = Q_k diag(l_k) Q_k^T, so that
-every noise level costs only elementwise work, and alpha and sigma may differ from row to row.
+where r_k is the posterior probability of component k. Given y = A x + b + noise, the law of x is a mixture again: each
+component is updated by itself, and its weight is multiplied by its evidence N(y; A m_k + b, A S_k A^T + R).
 
 References
 ----------
@@ -14,19 +14,18 @@ Christopher M. Bishop. Pattern recognition and machine learning, sections 2.3 an
 """
 
 import functools
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from pushforward.probability import noise
+from pushforward.probability import linear_gaussian, noise
+from pushforward.probability.arrays import ArrayLike, Dims, as_float_tensor
+from pushforward.probability.components import Components
+from pushforward.probability.gaussian import Gaussian, components_of, noise_of
+from pushforward.probability.linear_gaussian import Of
 
-__all__ = ["ArrayLike", "GaussianMixture", "as_float_tensor"]
-
-ArrayLike = Tensor | NDArray | Sequence | float  # type: ignore[type-arg]
+__all__ = ["GaussianMixture"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,9 @@ class GaussianMixture:
     covs : array (K,), (K, D) or (K, D, D)
         Variance of every coordinate, variances by coordinate, or full covariance matrices, by component.
 
-    Lists become float64 tensors; tensors keep their dtype and device.
+    Lists become float64 tensors; tensors keep their dtype and device. Arguments of methods are brought to the dtype and
+    device of the law; forms of covariances are kept as by :class:`Gaussian`. Entropy and divergences have no closed form
+    and are absent.
 
     Raises
     ------
@@ -53,6 +54,8 @@ class GaussianMixture:
     torch.Size([3, 2])
     >>> law.noised(0.6, 0.8).means[1].tolist()
     [2.4, 0.0]
+    >>> law.observe(A=[[1.0, 1.0]], y=[0.0], noise=0.1).weights.round(decimals=3).tolist()
+    [0.999, 0.001]
     """
 
     weights: Tensor
@@ -70,18 +73,35 @@ class GaussianMixture:
         """Dimension D of the space."""
         return self.means.shape[1]
 
+    @property
+    def mean(self) -> Tensor:
+        """E[x], (D,)."""
+        return self.weights @ self.means
+
+    @property
+    def covariance(self) -> Tensor:
+        """Covariance of x (D, D): the mean of the covariances plus the covariance of the means."""
+        delta = self.means - self.mean
+        within = torch.einsum("k,kij->ij", self.weights, self.components.full_covs)
+        return within + torch.einsum("k,ki,kj->ij", self.weights, delta, delta)
+
+    @functools.cached_property
+    def components(self) -> Components:
+        """The Gaussians without their weights, which hold the formulas."""
+        return Components(self.means, self.covs)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats: x (*, D) to (*,)."""
-        return self._joint_log_prob(x, 1.0, 0.0)[0].logsumexp(-1)
+        return self._weighted(self.components.log_prob(x)).logsumexp(-1)
 
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density: x (*, D) to (*, D)."""
-        joint, delta, variances = self._joint_log_prob(x, 1.0, 0.0)
-        return -self._average(joint.softmax(-1), self._from_axes(delta / variances))
+        log_prob, scores = self.components.score(x)
+        return self._average(log_prob, scores)
 
     def responsibilities(self, x: Tensor) -> Tensor:
         """Posterior probability of each component: x (*, D) to (*, K)."""
-        return self._joint_log_prob(x, 1.0, 0.0)[0].softmax(-1)
+        return self._weighted(self.components.log_prob(x)).softmax(-1)
 
     def denoised(self, x_t: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> Tensor:
         """E[x | x_t] for x_t = alpha x + sigma eps.
@@ -89,62 +109,83 @@ class GaussianMixture:
         ``x_t`` is (*, D); ``alpha`` and ``sigma`` are scalars or have the shape (*,). At alpha = 0 this is the mean of
         the law; at sigma = 0 (and alpha > 0) it is x_t / alpha.
         """
-        joint, delta, variances = self._joint_log_prob(x_t, alpha, sigma)
-        alpha = _column(alpha, x_t, self.means)
-        gain = alpha * self._spectrum[0] / variances
-        return self._average(joint.softmax(-1), self.means + self._from_axes(gain * delta))
+        log_prob, denoised = self.components.denoised(x_t, alpha, sigma)
+        return self._average(log_prob, denoised)
 
     def noised(self, alpha: float, sigma: float) -> "GaussianMixture":
         """Return the law of x_t = alpha x + sigma eps."""
-        extra = sigma**2 * torch.eye(self.dim).to(self.covs) if self.covs.ndim == 3 else sigma**2
-        return GaussianMixture(self.weights, alpha * self.means, alpha**2 * self.covs + extra)
+        return GaussianMixture(self.weights, *self.components.noised(alpha, sigma))
 
     def sample(self, n: int, *, seed: int, first: int = 0) -> Tensor:
         """Draw rows ``first`` to ``first + n - 1`` of the sample that ``seed`` names, (n, D)."""
         rows = torch.arange(first, first + n)
         u = noise.uniform((1,), seed=seed, purpose="mixture component", rows=rows, dtype=torch.float64)[:, 0]
         component = torch.searchsorted(self.weights.double().cumsum(0).cpu(), u, right=True).clamp_(max=len(self.weights) - 1)
-        component = component.to(self.means.device)
         z = noise.normal((self.dim,), seed=seed, purpose="mixture", rows=rows, dtype=self.means.dtype, device=self.means.device)
-        variances, axes = self._spectrum
-        z = z * variances[component].sqrt()
-        if axes is not None:
-            z = torch.einsum("nij,nj->ni", axes[component], z)
-        return self.means[component] + z
+        return self.components.draw(component.to(self.means.device), z)
 
-    @functools.cached_property
-    def _spectrum(self) -> tuple[Tensor, Tensor | None]:
-        """Eigenvalues (K, D) and eigenvectors (K, D, D) of the covariances; None where these are the unit axes."""
-        if self.covs.ndim == 1:
-            return self.covs[:, None].expand(-1, self.dim), None
-        if self.covs.ndim == 2:
-            return self.covs, None
-        values, vectors = torch.linalg.eigh(self.covs)
-        return values, vectors
+    def affine(self, A: ArrayLike, b: ArrayLike | None = None) -> "GaussianMixture":
+        """Return the law of A x + b, with A (M, D) and b (M,); an error if it is degenerate, as in :class:`Gaussian`."""
+        return GaussianMixture(self.weights, *linear_gaussian.image(self.components, A, b, None))
 
-    def _joint_log_prob(self, x: Tensor, alpha: Tensor | float, sigma: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-        """log(w_k p_k(x)) (*, K) at one noise level, x - alpha m_k along the axes and the variances there, (*, K, D)."""
-        if x.shape[-1] != self.dim:
-            raise ValueError(f"x has {x.shape[-1]} columns, but the law lives in {self.dim} dimensions")
-        alpha, sigma = _column(alpha, x, self.means), _column(sigma, x, self.means)
-        values, axes = self._spectrum
-        delta = x.unsqueeze(-2) - alpha * self.means
-        if axes is not None:
-            delta = torch.einsum("...kj,kji->...ki", delta, axes)
-        variances = alpha**2 * values + sigma**2
-        log_prob = -0.5 * (delta**2 / variances + variances.log()).sum(-1) - 0.5 * self.dim * math.log(2 * math.pi)
-        return log_prob + self.weights.log(), delta, variances
+    def plus(self, other: Gaussian) -> "GaussianMixture":
+        """Return the law of x + z for Gaussian z, *independent* of x."""
+        return GaussianMixture(self.weights, *linear_gaussian.plus(self.components, components_of(other)))
 
-    def _from_axes(self, delta: Tensor) -> Tensor:
-        axes = self._spectrum[1]
-        return delta if axes is None else torch.einsum("...ki,kji->...kj", delta, axes)
+    def marginal(self, dims: Dims) -> "GaussianMixture":
+        """Return the law of the coordinates ``dims``, in that order."""
+        return GaussianMixture(self.weights, *linear_gaussian.marginal(self.components, dims))
 
-    @staticmethod
-    def _average(probabilities: Tensor, values: Tensor) -> Tensor:
-        return torch.einsum("...k,...kd->...d", probabilities, values)
+    def condition(self, dims: Dims, values: ArrayLike) -> "GaussianMixture":
+        """Return the law of the other coordinates, in their order, given that x[dims] = values (M,).
+
+        The weight of a component is multiplied by its marginal density at ``values``. Components whose new weight is
+        below the smallest normal number of the dtype are left out.
+        """
+        return self._reweighed(*linear_gaussian.condition(self.components, dims, values))[0]
+
+    def observe(
+        self, A: ArrayLike, y: ArrayLike, noise: ArrayLike | Gaussian, b: ArrayLike | None = None, *, of: Of | None = None
+    ) -> "GaussianMixture":
+        """Return the exact posterior of x, or of B x + c, given the linear observation y = A x + b + noise.
+
+        Arguments and errors are those of :meth:`Gaussian.observe`. Weights are computed from log-evidences, so y may
+        lie far from every component; components whose weight is below the smallest normal number of the dtype are left
+        out.
+        """
+        return self._reweighed(*linear_gaussian.observe(self.components, A, y, noise_of(noise), b, of))[0]
+
+    def evidence(self, A: ArrayLike, noise: ArrayLike | Gaussian, b: ArrayLike | None = None) -> "GaussianMixture":
+        """Return the law of y = A x + b + noise; arguments as in :meth:`Gaussian.observe`."""
+        return GaussianMixture(self.weights, *linear_gaussian.image(self.components, A, b, noise_of(noise)))
+
+    def product(self, other: Gaussian) -> tuple["GaussianMixture", Tensor]:
+        """Return the law proportional to the product of this *density* and that of ``other``, and the log of the factor.
+
+        p(x) N(x; b, B) = factor * (density of the returned law); the factor, in nats and of shape (), is
+        log sum_k w_k N(b; m_k, S_k + B). Components are left out as in :meth:`condition`.
+        """
+        return self._reweighed(*linear_gaussian.product(self.components, components_of(other)))
+
+    def _reweighed(self, means: Tensor, covs: Tensor, log_evidence: Tensor) -> tuple["GaussianMixture", Tensor]:
+        """Return the mixture with weights in proportion to w_k exp(log_evidence_k), and the log of what they summed to."""
+        log_weights = self._weighted(log_evidence)
+        total = log_weights.logsumexp(0)
+        if not bool(total.isfinite()):
+            raise ValueError(f"what was observed is too far from every component: its log-density is {total.item():g}")
+        weights = (log_weights - total).exp()
+        kept = weights >= torch.finfo(weights.dtype).tiny
+        return GaussianMixture(weights[kept], means[kept], covs[kept]), total
+
+    def _weighted(self, log_prob: Tensor) -> Tensor:
+        return log_prob + self.weights.log()
+
+    def _average(self, log_prob: Tensor, values: Tensor) -> Tensor:
+        """Mean over components (*, K, D) by their posterior probabilities."""
+        return torch.einsum("...k,...kd->...d", self._weighted(log_prob).softmax(-1), values)
 
     def _check(self) -> None:
-        if self.means.ndim != 2:
+        if self.means.ndim != 2 or not self.means.numel():
             raise ValueError(f"means must have the shape (K, D), but has {tuple(self.means.shape)}")
         count, dim = self.means.shape
         if self.weights.shape != (count,):
@@ -162,28 +203,4 @@ class GaussianMixture:
         total = self.weights.sum().item()
         if abs(total - 1) > 1e-5:
             raise ValueError(f"the weights must sum to 1, but they sum to {total:g}; divide them by their sum")
-        if self.covs.ndim == 3:
-            gap = (self.covs - self.covs.mT).abs().amax((1, 2))
-            scale = self.covs.abs().amax((1, 2))
-            bad_rows = (gap > 1e-5 * scale).nonzero()
-            if len(bad_rows):
-                bad = int(bad_rows[0])
-                raise ValueError(f"covariance {bad} is not symmetric: entries differ by up to {gap[bad].item():g}")
-        smallest = self._spectrum[0].amin(1)
-        if not bool((smallest > 0).all()):
-            bad = int((~(smallest > 0)).nonzero()[0])
-            raise ValueError(f"covariance {bad} is not positive definite: its smallest eigenvalue is {smallest[bad].item():g}")
-
-
-def as_float_tensor(value: ArrayLike) -> Tensor:
-    """Return ``value`` as a floating-point tensor: floating tensors and arrays keep their dtype, the rest is float64."""
-    tensor = torch.as_tensor(value) if hasattr(value, "dtype") else torch.as_tensor(value, dtype=torch.float64)
-    return tensor if tensor.is_floating_point() else tensor.double()
-
-
-def _column(scale: Tensor | float, x: Tensor, like: Tensor) -> Tensor:
-    """Give a scalar or (*,) scale two more axes, to go with (*, K, D)."""
-    scale = torch.as_tensor(scale, dtype=like.dtype, device=like.device)
-    if scale.ndim and scale.shape != x.shape[:-1]:
-        raise ValueError(f"alpha and sigma must be scalars or have the shape {tuple(x.shape[:-1])}, not {tuple(scale.shape)}")
-    return scale if scale.ndim == 0 else scale[..., None, None]
+        self.components  # noqa: B018  (checks the covariances now rather than at first use)
