@@ -1,0 +1,175 @@
+"""Laws with bounded support: the uniform law on a box, and a density on the line given by a table.
+
+Both have ``log_prob``, -inf outside their support, and ``sample``, so they serve as targets and as proposals. A density may
+exceed 1, where a probability may not: what makes it a density is that it is at least 0 *and* has integral one.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pushforward.probability import noise
+from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite, vector
+from pushforward.probability.draw import open_uniform
+
+__all__ = ["TabulatedDensity", "Uniform"]
+
+
+@dataclass(frozen=True, eq=False)
+class Uniform:
+    """The uniform law on the box [low, high] in R^D.
+
+    Parameters
+    ----------
+    low, high : array (D,)
+        Corners, low < high in every coordinate.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or an edge is not of positive length.
+
+    >>> law = Uniform([0.0, 0.0], [0.5, 1.0])
+    >>> law.log_prob(torch.tensor([[0.1, 0.2], [0.7, 0.2]])).exp().tolist()
+    [2.0, 0.0]
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: ArrayLike, high: ArrayLike) -> None:
+        low = as_float_tensor(low)
+        if low.ndim != 1:
+            raise ValueError(f"low must have the shape (D,), but has {tuple(low.shape)}")
+        check_finite("low", low)
+        high = vector("high", high, len(low), like=low)
+        if not bool((low < high).all()):
+            bad = int((~(low < high)).nonzero()[0])
+            raise ValueError(
+                f"low must be below high, but low[{bad}] is {low[bad].item():g} and high[{bad}] {high[bad].item():g}"
+            )
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    @property
+    def dim(self) -> int:
+        """Dimension D of the space."""
+        return len(self.low)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density in nats, -inf outside the box: x (*, D) to (*,)."""
+        _check_columns(x, self.dim)
+        inside = ((x >= self.low) & (x <= self.high)).all(-1)
+        height = -(self.high - self.low).log().sum()
+        return torch.where(inside, height, -math.inf)
+
+    def sample(self, n: int, *, seed: int, first: int = 0) -> Tensor:
+        """Draw rows ``first`` to ``first + n - 1`` of the sample that ``seed`` names, (n, D)."""
+        rows = torch.arange(first, first + n)
+        u = noise.uniform((self.dim,), seed=seed, purpose="uniform", rows=rows, dtype=self.low.dtype, device=self.low.device)
+        return self.low + u * (self.high - self.low)
+
+
+@dataclass(frozen=True, eq=False)
+class TabulatedDensity:
+    """The law on the line whose density is linear between the points of a table and 0 outside it.
+
+    Parameters
+    ----------
+    grid : array (G,)
+        Rising, G at least 2.
+    values : array (G,)
+        Density there up to a factor, >= 0; stored divided by the area under the curve, which is exact for this law.
+
+    Raises
+    ------
+    ValueError
+        If the grid does not rise, a value is negative (a curve of area one is no density for that alone), or all are 0.
+
+    >>> law = TabulatedDensity([0.0, 1.0], [0.0, 3.0])
+    >>> law.values.tolist(), law.cdf(torch.tensor([0.5])).tolist(), law.quantile(torch.tensor([0.25])).tolist()
+    ([0.0, 2.0], [0.25], [0.5])
+    """
+
+    grid: Tensor
+    values: Tensor
+
+    def __init__(self, grid: ArrayLike, values: ArrayLike) -> None:
+        grid = as_float_tensor(grid).double()
+        if grid.ndim != 1 or len(grid) < 2:
+            raise ValueError(f"grid must have the shape (G,) with G >= 2, but has {tuple(grid.shape)}")
+        check_finite("grid", grid)
+        values = vector("values", values, len(grid), like=grid)
+        if not bool((grid.diff() > 0).all()):
+            bad = int((~(grid.diff() > 0)).nonzero()[0])
+            raise ValueError(
+                f"grid must rise, but grid[{bad}] is {grid[bad].item():g} and grid[{bad + 1}] {grid[bad + 1].item():g}"
+            )
+        if bool((values < 0).any()):
+            bad = int(values.argmin())
+            raise ValueError(
+                f"a density is at least 0 everywhere, but values[{bad}] is {values[bad].item():g} at {grid[bad].item():g}"
+            )
+        area = torch.trapezoid(values, grid)
+        if area == 0:
+            raise ValueError("every value is 0, so there is no law; at least one must be positive")
+        object.__setattr__(self, "grid", grid)
+        object.__setattr__(self, "values", values / area)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the space, 1."""
+        return 1
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density in nats, -inf outside the table and where it is 0: x (*, 1) to (*,)."""
+        _check_columns(x, 1)
+        x = x[..., 0].double()
+        cell, offset = self._locate(x)
+        density = self.values[cell] + self._slopes[cell] * offset
+        return torch.where((x >= self.grid[0]) & (x <= self.grid[-1]), density.clamp(min=0).log(), -math.inf)
+
+    def cdf(self, x: ArrayLike) -> Tensor:
+        """P(X <= x), elementwise."""
+        cell, offset = self._locate(as_float_tensor(x).double().clamp(self.grid[0].item(), self.grid[-1].item()))
+        return self._mass[cell] + offset * (self.values[cell] + 0.5 * self._slopes[cell] * offset)
+
+    def quantile(self, u: ArrayLike) -> Tensor:
+        """Inverse of :meth:`cdf`, elementwise, for u in [0, 1]."""
+        u = as_float_tensor(u).double()
+        if not bool(((u >= 0) & (u <= 1)).all()):
+            raise ValueError(f"u must lie in [0, 1], but is between {u.min().item():g} and {u.max().item():g}")
+        cell = (torch.searchsorted(self._mass, u) - 1).clamp(0, len(self.grid) - 2)
+        start, rest = self.values[cell], u - self._mass[cell]
+        # The root of start s + slope s^2 / 2 = rest without cancellation; 0 / 0 only where nothing is left to go.
+        root = (start**2 + 2 * self._slopes[cell] * rest).clamp(min=0).sqrt()
+        offset = torch.where(rest > 0, 2 * rest / (start + root), 0.0)
+        return torch.minimum(self.grid[cell] + offset, self.grid[cell + 1])
+
+    def sample(self, n: int, *, seed: int, first: int = 0) -> Tensor:
+        """Draw rows ``first`` to ``first + n - 1`` of the sample that ``seed`` names by the inverse CDF, (n, 1)."""
+        return self.quantile(open_uniform(n, seed=seed, purpose="tabulated density", first=first))[:, None].to(self.grid.device)
+
+    @functools.cached_property
+    def _slopes(self) -> Tensor:
+        return self.values.diff() / self.grid.diff()
+
+    @functools.cached_property
+    def _mass(self) -> Tensor:
+        """P(X <= grid point), (G,)."""
+        mass = torch.zeros_like(self.grid)
+        mass[1:] = torch.cumulative_trapezoid(self.values, self.grid)
+        return mass / mass[-1]
+
+    def _locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the number of the cell that x lies in and the distance from its left end."""
+        cell = (torch.searchsorted(self.grid, x.contiguous(), right=True) - 1).clamp(0, len(self.grid) - 2)
+        return cell, x - self.grid[cell]
+
+
+def _check_columns(x: Tensor, dim: int) -> None:
+    if x.shape[-1] != dim:
+        raise ValueError(f"x has {x.shape[-1]} columns, but the law lives in {dim} dimensions")
