@@ -1,5 +1,9 @@
 """Closed forms: the laws every other room is tested against, and the random numbers every other room draws.
 
+Laws and what is known of them exactly are classes here; functions stand in modules by what they do: ``divergence`` (surprise,
+entropy, KL, maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, importance), ``estimate`` (maximum likelihood, EM),
+``limits`` (large numbers, central limit, random walk), ``noise`` (addressed random numbers).
+
 >>> import torch
 >>> from pushforward.probability import GaussianMixture
 >>> law = GaussianMixture(weights=[0.5, 0.5], means=[[-1.0], [1.0]], covs=[0.1, 0.1])
@@ -7,7 +11,37 @@
 -0.4608
 """
 
+from pushforward.probability import divergence, draw, estimate, limits, noise
+from pushforward.probability.classify import BayesClassifier, Classifier, LogisticClassifier, fit_logistic, gaussian_log_odds
+from pushforward.probability.energy import EnergyLaw
+from pushforward.probability.estimate import CoinMixture
+from pushforward.probability.finite import FiniteLaw, bayes
 from pushforward.probability.gaussian import Gaussian
+from pushforward.probability.geometry import PrincipalAxes, Shell
+from pushforward.probability.markov import MarkovChain
 from pushforward.probability.mixture import GaussianMixture
+from pushforward.probability.uniform import TabulatedDensity, Uniform
 
-__all__ = ["Gaussian", "GaussianMixture"]
+__all__ = [
+    "BayesClassifier",
+    "Classifier",
+    "CoinMixture",
+    "EnergyLaw",
+    "FiniteLaw",
+    "Gaussian",
+    "GaussianMixture",
+    "LogisticClassifier",
+    "MarkovChain",
+    "PrincipalAxes",
+    "Shell",
+    "TabulatedDensity",
+    "Uniform",
+    "bayes",
+    "divergence",
+    "draw",
+    "estimate",
+    "fit_logistic",
+    "gaussian_log_odds",
+    "limits",
+    "noise",
+]
