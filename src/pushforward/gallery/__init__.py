@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["describe", "draw", "moves", "names", "save", "topics"]
 
-TOPICS = {"diffusion": "Diffusion"}
+TOPICS = {
+    "laws": "Laws and what is known of them",
+    "drawing": "Drawing",
+    "estimation": "Estimation and Markov chains",
+    "dynamics": "Motion",
+    "time_series": "Motion learned from data",
+    "diffusion": "Diffusion",
+}
 FRAMES = 48
 
 

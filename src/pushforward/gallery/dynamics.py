@@ -1,0 +1,210 @@
+"""Pictures of motion: ordinary and stochastic differential equations, and chains that sample."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.dynamics import langevin as chains
+from pushforward.dynamics import ode, sde
+from pushforward.dynamics.known_sdes import GeometricBrownian
+from pushforward.gallery.pen import bare, bell, level_map, line
+from pushforward.probability import GaussianMixture
+from pushforward.probability.energy import EnergyLaw
+from pushforward.probability.uniform import Uniform
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["euler_vs_rk4", "stiff", "gradient_flow", "strong_order", "boltzmann", "langevin", "langevin_bias"]
+
+MIXTURE = GaussianMixture(
+    [0.3, 0.3, 0.4],
+    [[-1.6, 1.0], [1.5, 1.2], [0.0, -1.4]],
+    [[[0.25, 0.1], [0.1, 0.2]], [[0.3, -0.15], [-0.15, 0.3]], [[0.6, 0.0], [0.0, 0.15]]],
+)
+
+
+def euler_vs_rk4() -> "Figure":
+    """Euler against Runge–Kutta on a circle: one spirals out, the other comes back, and their errors fall as h and h⁴."""
+
+    def turn(x: Tensor, t: Tensor) -> Tensor:
+        return torch.stack((-x[:, 1], x[:, 0]), 1)
+
+    start = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    canvas = plots.figure(9.4, 4.4)
+    left, right = plots.panel(canvas, 1, 2, 1, "two turns, 40 steps"), plots.panel(canvas, 1, 2, 2, "error after two turns")
+    angle = line(0, 2 * math.pi)
+    left.plot(angle.cos().numpy(), angle.sin().numpy(), color=plots.FAINT, linewidth=5)
+    counts = [40, 80, 160, 320, 640, 1280]
+    methods: tuple[tuple[ode.Method, str, int], ...] = (
+        ("euler", plots.ACCENT, 1),
+        ("heun", plots.GOOD, 2),
+        ("rk4", plots.SAMPLES, 4),
+    )
+    for method, color, order in methods:
+        path = ode.integrate(turn, start, line(0, 4 * math.pi, 41), method).states[:, 0]
+        left.plot(*path.T.numpy(), "o-", color=color, markersize=3, linewidth=1, label=method)
+        errors = [
+            (ode.integrate(turn, start, line(0, 4 * math.pi, n + 1), method).states[-1] - start).norm().item() for n in counts
+        ]
+        right.loglog(counts, errors, "o-", color=color, markersize=4, label=f"{method}: order {order}")
+        guide = [errors[-1] * (counts[-1] / n) ** order for n in counts]
+        right.loglog(counts, guide, color=color, linewidth=0.8, linestyle=":")
+    left.set_xlim(-3.2, 3.2)
+    left.set_ylim(-3.2, 3.2)
+    bare(left)
+    left.legend(frameon=False, fontsize=9, loc="upper left")
+    right.set_xlabel("steps")
+    right.legend(frameon=False, fontsize=9)
+    return canvas
+
+
+def stiff() -> "Figure":
+    """A stiff problem: explicit Euler explodes at a step that implicit Euler takes without a thought."""
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        return -50 * (x - t.cos())
+
+    start = torch.zeros(1, 1, dtype=torch.float64)
+    fine = line(0, 2, 2001)
+    truth = ode.integrate(field, start, fine, "rk4").states[:, 0, 0]
+    methods: tuple[tuple[ode.Method, str, str], ...] = (
+        ("euler", plots.ACCENT, "explicit"),
+        ("implicit-euler", plots.SAMPLES, "implicit"),
+    )
+    canvas = plots.figure(9.6, 3.9)
+    for index, steps in enumerate((48, 60)):
+        times = line(0, 2, steps + 1)
+        axes = plots.panel(canvas, 1, 2, index + 1, f"h = {2 / steps:.3f}: explicit Euler is stable below 2/50 = 0.04")
+        axes.plot(fine.numpy(), truth.numpy(), color=plots.DATA, linewidth=4, alpha=0.6, label="solution")
+        for method, color, name in methods:
+            path = ode.integrate(field, start, times, method).states[:, 0, 0]
+            axes.plot(times.numpy(), path.numpy(), "o-", color=color, markersize=3, linewidth=1, label=f"{name} Euler")
+        axes.set_ylim(-3, 3)
+        axes.set_xlabel("time")
+        axes.legend(frameon=False, fontsize=9)
+    return canvas
+
+
+def gradient_flow(moment: float | None = None) -> "Figure":
+    """Gradient flow runs straight across the levels of F; gradient descent is explicit Euler on it, and may zigzag."""
+
+    def potential(x: Tensor) -> Tensor:
+        return 0.5 * (0.25 * x[..., 0] ** 2 + 3 * x[..., 1] ** 2)
+
+    start = torch.tensor([[-2.7, 1.25]], dtype=torch.float64)
+    canvas = plots.figure(8.2, 4.4)
+    axes = plots.panel(canvas, 1, 1, 1)
+    across, up = line(-3, 3, 121), line(-1.6, 1.6, 121)
+    level = potential(torch.cartesian_prod(across, up)).reshape(121, 121).T.sqrt()
+    axes.contour(across.numpy(), up.numpy(), level.numpy(), levels=14, colors=plots.DATA, linewidths=0.8)
+    runs: tuple[tuple[float, ode.Method, str, str], ...] = (
+        (0.6, "euler", plots.ACCENT, "gradient descent, step 0.6"),
+        (0.1, "euler", plots.GOOD, "gradient descent, step 0.1"),
+        (0.6, "implicit-euler", plots.INK, "proximal steps of 0.6"),
+        (0.02, "rk4", plots.SAMPLES, "gradient flow"),
+    )
+    for step, method, color, name in runs:
+        count = round(12 / step)
+        path = ode.gradient_flow(potential, start, line(0, 12, count + 1), method).states[:, 0]
+        shown = len(path) if moment is None else max(2, round(moment * len(path)))
+        style = "-" if method == "rk4" else "o-"
+        axes.plot(*path[:shown].T.numpy(), style, color=color, markersize=3, linewidth=1.3, label=name)
+    bare(axes)
+    axes.legend(fontsize=9, loc="lower right", framealpha=0.9, edgecolor="white")
+    return canvas
+
+
+def strong_order() -> "Figure":
+    """One Wiener path, two methods: halving the step brings Euler–Maruyama nearer by √2, Milstein by 2."""
+    law = GeometricBrownian(drift=0.3, volatility=1.0)
+    path = sde.wiener(line(0, 1, 1025), 2000, 1, seed=1)
+    x = torch.ones(2000, 1, dtype=torch.float64)
+    exact = law.along(x, path)[..., 0]
+    canvas = plots.figure(9.6, 4.0)
+    left, right = plots.panel(canvas, 1, 2, 1, "one path, 32 steps"), plots.panel(canvas, 1, 2, 2, "mean error at time 1")
+    row = int(exact[-1].argsort()[1900])
+    left.plot(path.times.numpy(), exact[:, row].numpy(), color=plots.DATA, linewidth=1.6, label="exact")
+    factors = [128, 64, 32, 16, 8, 4]
+    methods: tuple[tuple[sde.Method, str], ...] = (("euler-maruyama", plots.ACCENT), ("milstein", plots.SAMPLES))
+    for method, color in methods:
+        coarse = path.coarsen(32)
+        found = sde.integrate_along(law.sde, x, coarse, method=method).states[:, row, 0]
+        left.plot(coarse.times.numpy(), found.numpy(), "o-", color=color, markersize=3, linewidth=1, label=method)
+        errors = [
+            (sde.integrate_along(law.sde, x, path.coarsen(factor), method=method).end[:, 0] - exact[-1]).abs().mean().item()
+            for factor in factors
+        ]
+        steps = [1024 / factor for factor in factors]
+        slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
+        right.loglog(steps, errors, "o-", color=color, markersize=4, label=f"{method}: slope {slope:.2f}")
+    left.set_xlabel("time")
+    right.set_xlabel("steps")
+    left.legend(frameon=False, fontsize=9)
+    right.legend(frameon=False, fontsize=9)
+    return canvas
+
+
+def boltzmann() -> "Figure":
+    """An energy and its Boltzmann law: low energy is likely, and the score −∇E needs no partition function."""
+    law = EnergyLaw(lambda x: 2 * (x[..., 0] ** 2 - 1) ** 2 + 0.5 * x[..., 0], dim=1)
+    normal = law.normalized([[-4.0, 4.0]])
+    x = line(-1.9, 1.8)[:, None]
+    canvas = plots.figure(11.2, 3.6)
+    panels = (
+        ("energy E(x)", -law.log_unnormalized(x), plots.INK),
+        (f"exp(−E(x)) / Z,  Z = {math.exp(normal.log_partition.value):.3f}", normal.log_prob(x).exp(), plots.SAMPLES),
+        ("score −E′(x)", law.score(x)[:, 0], plots.ACCENT),
+    )
+    for index, (title, values, color) in enumerate(panels):
+        axes = plots.panel(canvas, 1, 3, index + 1, title)
+        bell(axes, x[:, 0], values, color, fill=index == 1)
+        axes.set_xlabel("x")
+        if index == 2:
+            axes.axhline(0, color=plots.DATA, linewidth=0.8)
+    return canvas
+
+
+def langevin(moment: float | None = None) -> "Figure":
+    """Langevin chains climb the log-density and are shaken: started anywhere, they come to fill the law."""
+    steps, step = 300, 0.02
+    shown = steps if moment is None else max(1, round(moment * steps))
+    start = Uniform([-2.2, -2.2], [2.2, 2.2]).sample(400, seed=0)
+    states = [start]
+    chains.unadjusted(MIXTURE.score, start, step, shown, seed=0, on_step=lambda k, x: states.append(x))
+    path = torch.stack(states)
+    canvas = plots.figure(10.0, 4.8)
+    left, right = plots.panel(canvas, 1, 2, 1, "three chains"), plots.panel(canvas, 1, 2, 2, f"400 chains after {shown} steps")
+    for axes in (left, right):
+        level_map(axes, MIXTURE.log_prob, (-3.2, 3.2), (-2.8, 2.8))
+        axes.set_xlim(-3.2, 3.2)
+        axes.set_ylim(-2.8, 2.8)
+    for chain, color in zip((0, 1, 7), (plots.ACCENT, plots.GOOD, plots.INK), strict=True):
+        left.plot(*path[:, chain].T.numpy(), color=color, linewidth=0.8)
+        left.plot(*path[0, chain].tolist(), "o", color=color, markersize=6)
+    right.scatter(path[-1, :, 0].numpy(), path[-1, :, 1].numpy(), s=6, color=plots.ACCENT, linewidths=0)
+    return canvas
+
+
+def langevin_bias() -> "Figure":
+    """Unadjusted Langevin is biased at every fixed step; Metropolis' test of each move removes the bias."""
+    law = GaussianMixture([0.5, 0.5], [[-1.2], [1.2]], covs=[0.3, 0.3])
+    start = law.sample(6000, seed=1)
+    x = line(-3.5, 3.5)
+    exact = law.log_prob(x[:, None]).exp()
+    edges = np.linspace(-3.5, 3.5, 57).tolist()
+    canvas = plots.figure(11.2, 3.6)
+    for index, step in enumerate((0.3, 0.1)):
+        plain = chains.unadjusted(law.score, start, step, 60, seed=2).samples[:, 0]
+        axes = plots.panel(canvas, 1, 3, index + 1, f"unadjusted, step {step:g}")
+        axes.hist(plain.numpy(), edges, density=True, color=plots.ACCENT, alpha=0.45)
+        bell(axes, x, exact, plots.INK, fill=False)
+    adjusted = chains.mala(law.log_prob, law.score, start, 0.3, 60, seed=2)
+    axes = plots.panel(canvas, 1, 3, 3, f"adjusted, step 0.3: {adjusted.acceptance.mean().item():.0%} accepted")
+    axes.hist(adjusted.samples[:, 0].numpy(), edges, density=True, color=plots.SAMPLES, alpha=0.45)
+    bell(axes, x, exact, plots.INK, fill=False)
+    return canvas

@@ -1,0 +1,135 @@
+"""Pictures of estimation and of Markov chains."""
+
+import functools
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.gallery.pen import line
+from pushforward.probability import divergence, noise
+from pushforward.probability.estimate import CoinMixture, fit_coins, fit_uniform
+from pushforward.probability.markov import MarkovChain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["likelihood", "em_coins", "markov"]
+
+TOSSES = 12
+CHAIN = MarkovChain([[0.90, 0.15, 0.25], [0.075, 0.80, 0.25], [0.025, 0.05, 0.50]])
+
+
+def likelihood() -> "Figure":
+    """Two likelihoods: a coin's is highest where its slope is 0, that of U(0, θ) at the edge, where it has no slope."""
+    canvas = plots.figure(9.0, 3.6)
+    heads, n = 7, 10
+    bias = line(0.001, 0.999)
+    left = plots.panel(canvas, 1, 2, 1, f"a coin: {heads} heads of {n}")
+    values = (heads * bias.log() + (n - heads) * (-bias).log1p()).exp() * math.comb(n, heads)
+    left.plot(bias.numpy(), values.numpy(), color=plots.SAMPLES, linewidth=1.8)
+    left.axvline(heads / n, color=plots.ACCENT, linewidth=1.4, label=f"maximum: heads / n = {heads / n:g}")
+    left.set_xlabel("bias")
+    x = 3 * noise.uniform((), seed=4, purpose="likelihood", rows=8, dtype=torch.float64)
+    top = fit_uniform(x)
+    theta = line(top, 6)
+    right = plots.panel(canvas, 1, 2, 2, f"U(0, θ): {len(x)} numbers")
+    right.plot([0, top], [0, 0], color=plots.SAMPLES, linewidth=1.8)
+    right.plot(theta.numpy(), theta.numpy() ** -len(x), color=plots.SAMPLES, linewidth=1.8)
+    right.plot(x.numpy(), torch.zeros(len(x)).numpy(), "|", color=plots.INK, markersize=14)
+    right.axvline(top, color=plots.ACCENT, linewidth=1.4, label=f"maximum: the largest number, {top:.2f}")
+    right.set_xlabel("θ")
+    for axes in (left, right):
+        axes.set_ylabel("likelihood")
+        axes.set_yticks([])
+        axes.legend(frameon=False, fontsize=9)
+    return canvas
+
+
+def em_coins(moment: float | None = None) -> "Figure":
+    """EM on two coins: every step climbs the likelihood, and the start decides which of two equal peaks is reached."""
+    heads, surface, axis = _coins()
+    canvas = plots.figure(9.4, 4.3)
+    left, right = plots.panel(canvas, 1, 2, 1, "log-likelihood of the two biases"), plots.panel(canvas, 1, 2, 2)
+    left.contourf(axis.numpy(), axis.numpy(), surface.numpy(), levels=30, cmap="Blues")
+    left.grid(visible=False)
+    for start, color in (((0.15, 0.55), plots.ACCENT), ((0.95, 0.60), plots.GOOD), ((0.48, 0.52), plots.INK)):
+        # The bound of each iteration is that of the biases it began with.
+        path, bounds = _climb(heads, start)
+        shown = len(path) if moment is None else max(1, round(moment * len(path)))
+        left.plot(*path[:shown].T.numpy(), "o-", color=color, markersize=3.5, linewidth=1.2)
+        right.plot(range(shown), bounds[:shown], "o-", color=color, markersize=3.5, linewidth=1.2, label=f"start {start}")
+    left.plot([0, 1], [0, 1], color=plots.DATA, linewidth=0.8, linestyle=":")
+    left.set_xlabel("bias of coin 1")
+    left.set_ylabel("bias of coin 2")
+    left.set_xlim(0.03, 0.97)
+    left.set_ylim(0.03, 0.97)
+    left.set_aspect("equal")
+    right.set_xticks(range(0, 21, 5))
+    right.set_xlim(-0.5, 20.5)
+    right.set_ylim(float(surface.max()) - 60, float(surface.max()) + 4)
+    right.set_title("it never falls", fontsize=10, color=plots.INK)
+    right.set_xlabel("iteration")
+    right.set_ylabel("log-likelihood (nats)")
+    right.legend(frameon=False, fontsize=9, loc="lower right")
+    return canvas
+
+
+def markov(moment: float | None = None) -> "Figure":
+    """A Markov chain forgets its start: all laws flow to the stationary one, as fast as the second eigenvalue says."""
+    steps = 30
+    shown = steps if moment is None else max(1, round(moment * steps))
+    names = ("sun", "cloud", "rain")
+    stationary = CHAIN.stationary()
+    starts = torch.eye(3, dtype=torch.float64)
+    laws = [torch.stack([CHAIN.step(start, k) for k in range(shown + 1)]) for start in starts]
+    canvas = plots.figure(11.2, 3.8)
+    left = plots.panel(canvas, 1, 3, 1, "T[next, now]: columns sum to 1")
+    left.imshow(CHAIN.matrix.numpy(), cmap="Blues", vmin=0, vmax=1.1)
+    for i in range(3):
+        for j in range(3):
+            left.text(j, i, f"{CHAIN.matrix[i, j].item():.3g}", ha="center", va="center", fontsize=10, color=plots.INK)
+    left.set_xticks(range(3), names)
+    left.set_yticks(range(3), names)
+    left.grid(visible=False)
+    middle = plots.panel(canvas, 1, 3, 2, "P(sun), from each start")
+    right = plots.panel(canvas, 1, 3, 3, "distance to the stationary law")
+    for law, name, color in zip(laws, names, (plots.ACCENT, plots.SAMPLES, plots.GOOD), strict=True):
+        middle.plot(law[:, 0].numpy(), "o-", color=color, markersize=3, linewidth=1.2, label=f"from {name}")
+        far = [divergence.total_variation(p, stationary).item() for p in law]
+        right.semilogy(far, "o-", color=color, markersize=3, linewidth=1.2)
+    middle.axhline(stationary[0].item(), color=plots.INK, linestyle="--", linewidth=1, label="stationary")
+    middle.set_ylim(0, 1.05)
+    middle.legend(frameon=False, fontsize=8)
+    rate = CHAIN.second_eigenvalue
+    right.semilogy(
+        [0.6 * rate**k for k in range(steps + 1)], "--", color=plots.INK, linewidth=1, label=f"|λ₂|ᵗ, λ₂ = {rate:.2f}"
+    )
+    right.legend(frameon=False, fontsize=9)
+    for axes in (middle, right):
+        axes.set_xlim(-0.5, steps + 0.5)
+        axes.set_xlabel("step")
+    return canvas
+
+
+@functools.cache
+def _coins() -> tuple[Tensor, Tensor, Tensor]:
+    """Return heads per row (n,), the log-likelihood by the biases of coins 2 and 1 (101, 101), and its axis (101,)."""
+    truth, rows = torch.tensor([0.3, 0.75], dtype=torch.float64), 40
+    coin = (noise.uniform((), seed=1, purpose="which coin", rows=rows) < 0.5).long()
+    tosses = noise.uniform((TOSSES,), seed=1, purpose="tosses", rows=rows, dtype=torch.float64)
+    heads = (tosses < truth[coin][:, None]).sum(1)
+    axis = line(0.03, 0.97, 101)
+    surface = torch.stack([torch.stack([CoinMixture([a, b]).log_likelihood(heads, TOSSES).sum() for a in axis]) for b in axis])
+    return heads, surface.clamp(min=surface.max() - 120), axis
+
+
+def _climb(heads: Tensor, start: tuple[float, float]) -> tuple[Tensor, list[float]]:
+    """Return the biases after each iteration of EM (at most 20) and their log-likelihoods."""
+    coins, path = CoinMixture(start), [torch.tensor(start, dtype=torch.float64)]
+    for _ in range(20):
+        coins = fit_coins(heads, TOSSES, coins, fixed_weights=True, max_iterations=1).parameters
+        path.append(coins.biases)
+    return torch.stack(path), [CoinMixture(biases).log_likelihood(heads, TOSSES).sum().item() for biases in path]

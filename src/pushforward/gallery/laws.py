@@ -1,0 +1,251 @@
+"""Pictures of densities, of Gaussians and their calculus, and of information."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.gallery.pen import bare, bell, level_map, line
+from pushforward.probability import Gaussian, GaussianMixture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "densities",
+    "gaussian_product",
+    "conditioning",
+    "posterior",
+    "ellipsoid",
+    "shell",
+    "kl",
+    "maximum_entropy",
+    "bayes_classifier",
+]
+
+
+def densities() -> "Figure":
+    """A joint density with its marginals and one conditional: a density may exceed 1, only its area is 1."""
+    law = GaussianMixture(
+        [0.6, 0.4], [[-0.35, 0.1], [0.5, 0.75]], [[[0.04, 0.02], [0.02, 0.05]], [[0.02, -0.01], [-0.01, 0.02]]]
+    )
+    x, y, seen = line(-1.1, 1.1), line(-0.8, 1.3), 0.6
+    canvas = plots.figure(7.4, 6.4)
+    grid = canvas.add_gridspec(2, 2, width_ratios=(3, 1.3), height_ratios=(1.3, 3))
+    middle = canvas.add_subplot(grid[1, 0])
+    level_map(middle, law.log_prob, (-1.1, 1.1), (-0.8, 1.3))
+    middle.set_aspect("auto")
+    middle.axvline(seen, color=plots.ACCENT, linewidth=1.5)
+    middle.set_xlabel("x")
+    middle.set_ylabel("y")
+    middle.text(-1.05, 1.18, "joint p(x, y)", color=plots.INK)
+    top = canvas.add_subplot(grid[0, 0], sharex=middle)
+    bell(top, x, law.marginal([0]).log_prob(x[:, None]).exp(), plots.SAMPLES)
+    top.axhline(1, color=plots.DATA, linewidth=0.8, linestyle=":")
+    top.set_title("marginal p(x) = ∫ p(x, y) dy", fontsize=10, color=plots.INK)
+    side = canvas.add_subplot(grid[1, 1], sharey=middle)
+    marginal = law.marginal([1]).log_prob(y[:, None]).exp()
+    conditional = law.condition([0], [seen]).log_prob(y[:, None]).exp()
+    for density, color, name in ((marginal, plots.SAMPLES, "p(y)"), (conditional, plots.ACCENT, f"p(y | x = {seen:g})")):
+        side.plot(density, y, color=color, label=name)
+        side.fill_betweenx(y.numpy(), 0, density.numpy(), color=color, alpha=0.18, linewidth=0)
+    side.axvline(1, color=plots.DATA, linewidth=0.8, linestyle=":")
+    side.legend(frameon=False, fontsize=8, loc="lower right")
+    for axes in (top, side):
+        axes.spines[["top", "right"]].set_visible(False)
+    return canvas
+
+
+def gaussian_product() -> "Figure":
+    """The product of two Gaussian densities is a Gaussian times a factor: narrower than both, between them, and smaller."""
+    x = line(-4, 5)
+    left, right = Gaussian([-0.5], 1.0), Gaussian([1.0], 0.5)
+    product, log_factor = left.product(right)
+    shape = product.log_prob(x[:, None]).exp()
+    canvas = plots.figure(7.6, 4.0)
+    axes = plots.panel(canvas, 1, 1, 1)
+    bell(axes, x, left.log_prob(x[:, None]).exp(), plots.DATA, "N(x; −0.5, 1)")
+    bell(axes, x, right.log_prob(x[:, None]).exp(), plots.GOOD, "N(x; 1, 0.5)")
+    bell(axes, x, shape, plots.SAMPLES, f"N(x; {product.mean.item():.3g}, {product.cov.item():.3g})", fill=False)
+    bell(axes, x, shape * log_factor.exp(), plots.ACCENT, f"their product = {log_factor.exp().item():.3g} × that Gaussian")
+    axes.set_xlabel("x")
+    axes.legend(frameon=False, fontsize=9)
+    return canvas
+
+
+def conditioning(moment: float | None = None) -> "Figure":
+    """Conditioning a Gaussian: every slice of the joint law is a Gaussian of one width, its mean on a straight line."""
+    law = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
+    value = 1.5 if moment is None else -2 + 4 * moment
+    y = line(-3.2, 3.2)
+    canvas = plots.figure(8.4, 4.6)
+    grid = canvas.add_gridspec(1, 2, width_ratios=(1.5, 1))
+    left = canvas.add_subplot(grid[0])
+    level_map(left, law.log_prob, (-3.2, 3.2), (-3.2, 3.2))
+    left.axvline(value, color=plots.ACCENT, linewidth=1.6)
+    ends = [-3.2, 3.2]
+    left.plot(ends, [law.condition([0], [end]).mean.item() for end in ends], color=plots.INK, linestyle="--", linewidth=1)
+    left.set_xlabel("x")
+    left.set_ylabel("y")
+    left.set_title("joint law, and E[y | x] (dashed)", fontsize=10, color=plots.INK)
+    right = canvas.add_subplot(grid[1], sharey=left)
+    given = law.condition([0], [value])
+    for one, color, name in ((law.marginal([1]), plots.DATA, "p(y)"), (given, plots.ACCENT, f"p(y | x = {value:+.1f})")):
+        density = one.log_prob(y[:, None]).exp()
+        right.plot(density, y, color=color, linewidth=1.8, label=name)
+        right.fill_betweenx(y.numpy(), 0, density.numpy(), color=color, alpha=0.18, linewidth=0)
+    right.set_xlim(0, 0.75)
+    right.spines[["top", "right"]].set_visible(False)
+    right.legend(frameon=False, fontsize=9, loc="lower right")
+    return canvas
+
+
+def posterior() -> "Figure":
+    """Bayes in the plane: a prior of three clusters, one noisy measurement of x + y, and the exact posterior."""
+    prior = GaussianMixture(
+        [0.4, 0.3, 0.3],
+        [[-1.2, -0.8], [1.3, 0.2], [-0.4, 1.4]],
+        [[[0.3, 0.1], [0.1, 0.2]], [[0.15, -0.1], [-0.1, 0.3]], [[0.3, 0.0], [0.0, 0.08]]],
+    )
+    A, y, spread = [[1.0, 1.0]], [1.2], 0.35
+    square = (-3.0, 3.0)
+
+    def likelihood(x: Tensor) -> Tensor:
+        return Gaussian(y, spread**2).log_prob(x.sum(1, keepdim=True))
+
+    seen = prior.observe(A, y, spread)
+    canvas = plots.figure(11.4, 4.2)
+    panels = (
+        (prior.log_prob, "prior p(x)", "Greys"),
+        (likelihood, "likelihood p(y | x), y = x₁ + x₂ + noise", "Oranges"),
+        (seen.log_prob, "posterior p(x | y)", "Blues"),
+    )
+    for index, (log_prob, title, cmap) in enumerate(panels):
+        level_map(plots.panel(canvas, 1, 3, index + 1, title), log_prob, square, square, cmap=cmap)
+    return canvas
+
+
+def ellipsoid() -> "Figure":
+    """Level sets of a Gaussian are ellipses: eigenvectors give the axes, square roots of the eigenvalues their lengths."""
+    law = Gaussian([0.5, 0.2], [[2.0, 1.1], [1.1, 1.0]])
+    points = law.sample(700, seed=0)
+    turn = line(0, 2 * math.pi, 200)
+    circle = torch.stack((turn.cos(), turn.sin()), 1)
+    canvas = plots.figure(6.4, 5.2)
+    axes = plots.panel(canvas, 1, 1, 1)
+    axes.scatter(points[:, 0].numpy(), points[:, 1].numpy(), s=7, color=plots.DATA, alpha=0.6, linewidths=0)
+    for mass, color in ((0.5, plots.SAMPLES), (0.9, plots.GOOD), (0.99, plots.ACCENT)):
+        level = law.principal_axes(law.shell().quantile(mass))
+        ring = law.mean + (circle * level.lengths) @ level.directions
+        axes.plot(*ring.T.numpy(), color=color, linewidth=1.6, label=f"holds {mass:.0%}")
+    one, center = law.principal_axes(), law.mean.tolist()
+    box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+    for direction, length in zip(one.directions, one.lengths, strict=True):
+        x, y = (law.mean + direction * length).tolist()
+        axes.annotate("", (x, y), (center[0], center[1]), arrowprops={"arrowstyle": "-|>", "color": plots.INK, "lw": 1.8})
+        axes.annotate(f"√λ = {length:.2f}", (x, y), (6, 4), textcoords="offset points", fontsize=9, color=plots.INK, bbox=box)
+    bare(axes)
+    axes.legend(frameon=False, fontsize=9, loc="upper left")
+    return canvas
+
+
+def shell() -> "Figure":
+    """Where a Gaussian keeps its mass in N dimensions: in a thin shell of radius √N, though its density is highest at 0."""
+    canvas = plots.figure(8.6, 4.2)
+    left, right = plots.panel(canvas, 1, 2, 1, "law of the radius |x|"), plots.panel(canvas, 1, 2, 2, "|x| / √N")
+    r = line(0.005, 12.5, 900)
+    colors = (plots.DATA, plots.GOOD, plots.SAMPLES, plots.ACCENT)
+    for dim, color in zip((1, 3, 20, 100), colors, strict=True):
+        law = Gaussian(torch.zeros(dim, dtype=torch.float64), 1.0)
+        density = law.shell().log_prob(r).exp()
+        bell(left, r, density, color, f"N = {dim}")
+        bell(right, r / math.sqrt(dim), density * math.sqrt(dim), color)
+        left.plot(law.sample(30, seed=1).norm(dim=1).numpy(), np.full(30, -0.03), "|", color=color, markersize=7)
+    left.set_xlim(0, 12.5)
+    right.set_xlim(0, 2.5)
+    left.legend(frameon=False, fontsize=9)
+    return canvas
+
+
+def kl() -> "Figure":
+    """KL is not symmetric: the Gaussian of least KL(p‖q) covers both modes of p, that of least KL(q‖p) sits on one."""
+    p = GaussianMixture([0.6, 0.4], [[-1.6], [1.8]], covs=[0.35, 0.25])
+    x = line(-7, 7, 1401)
+    log_p, step = p.log_prob(x[:, None]), (x[1] - x[0])
+    cover = Gaussian(p.mean, p.covariance)  # the moments of p, which minimize KL(p || q)
+    best, seek = math.inf, cover
+    for mean in line(-3, 3, 61):
+        for std in line(0.3, 2.5, 45):
+            q = Gaussian(mean[None], std**2)
+            log_q = q.log_prob(x[:, None])
+            divergence = ((log_q - log_p) * log_q.exp()).sum() * step
+            if divergence < best:
+                best, seek = float(divergence), q
+    canvas = plots.figure(8.0, 3.8)
+    axes = plots.panel(canvas, 1, 1, 1)
+    bell(axes, x, log_p.exp(), plots.DATA, "p")
+    for q, color, name in (
+        (cover, plots.SAMPLES, "argmin KL(p‖q): covers"),
+        (seek, plots.ACCENT, "argmin KL(q‖p): seeks a mode"),
+    ):
+        bell(axes, x, q.log_prob(x[:, None]).exp(), color, name, fill=False)
+    axes.set_xlim(-5, 5)
+    axes.legend(frameon=False, fontsize=9)
+    return canvas
+
+
+def maximum_entropy() -> "Figure":
+    """The most uncertain die of a given mean: maximum entropy tilts the faces by an exponential and by nothing else."""
+    from pushforward.probability import divergence
+
+    faces = torch.arange(1, 7, dtype=torch.float64)
+    canvas = plots.figure(8.6, 3.6)
+    for index, mean in enumerate((2.5, 3.5, 4.5)):
+        p = divergence.maximum_entropy(faces[:, None], [mean]).probabilities
+        axes = plots.panel(canvas, 1, 3, index + 1, f"mean {mean:g}: entropy {divergence.entropy(p).item():.3f} nats")
+        axes.bar(faces.numpy(), p.numpy(), color=plots.SAMPLES, width=0.7)
+        axes.axvline(mean, color=plots.ACCENT, linewidth=1.6)
+        axes.set_ylim(0, 0.45)
+        axes.set_xticks(range(1, 7))
+        axes.set_xlabel("face")
+    return canvas
+
+
+def bayes_classifier() -> "Figure":
+    """Generative against discriminative: Bayes draws the best boundary from known laws, a fit has to find it from labels."""
+    from pushforward.probability.classify import BayesClassifier, fit_logistic
+
+    laws = [Gaussian([-0.8, -0.3], [[0.9, 0.4], [0.4, 0.6]]), Gaussian([1.0, 0.6], [[0.4, -0.2], [-0.2, 0.8]])]
+    truth = BayesClassifier(laws)
+    x, labels = truth.sample(160, seed=2)
+    fits = {
+        "Bayes": (truth, plots.INK, "-"),
+        "logistic, linear": (fit_logistic(x, labels), plots.GOOD, "--"),
+        "logistic, quadratic": (fit_logistic(x, labels, features=_quadratic), plots.SAMPLES, "-."),
+    }
+    across, up = line(-3.4, 3.4, 161), line(-3.0, 3.0, 161)
+    points = torch.cartesian_prod(across, up)
+    canvas = plots.figure(7.4, 5.6)
+    axes = plots.panel(canvas, 1, 1, 1)
+    share = truth.posterior(points)[:, 1].reshape(161, 161).T
+    axes.pcolormesh(across.numpy(), up.numpy(), share.numpy(), cmap="RdBu", vmin=-0.6, vmax=1.6, rasterized=True)
+    for label, marker, color in ((0, "o", "#b91c1c"), (1, "s", plots.SAMPLES)):
+        a, b = x[labels == label].T.numpy()
+        axes.scatter(a, b, s=16, marker=marker, color=color, linewidths=0.4, edgecolors="white")
+    for name, (classifier, color, style) in fits.items():
+        odds = classifier.log_odds(points).reshape(161, 161).T
+        axes.contour(across.numpy(), up.numpy(), odds.numpy(), levels=[0.0], colors=[color], linestyles=style, linewidths=2)
+        wrong = truth.error_rate(20_000, seed=3, of=classifier).value
+        axes.plot([], [], color=color, linestyle=style, linewidth=2, label=f"{name}: {wrong:.1%} wrong")
+    axes.set_xlim(-3.4, 3.4)
+    axes.set_ylim(-3.0, 3.0)
+    bare(axes)
+    axes.legend(fontsize=9, loc="upper left", framealpha=0.9, edgecolor="white")
+    return canvas
+
+
+def _quadratic(x: Tensor) -> Tensor:
+    return torch.cat((x, x**2, x[:, :1] * x[:, 1:]), 1)
