@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["neural_ode"]
 
 PENDULUM = DampedPendulum(frequency=1.5, damping=0.15)
-STARTS = torch.tensor([[2.2, 0.0], [-1.4, 1.2], [0.4, -2.4], [1.0, 1.0]], dtype=torch.float64)
+STARTS = torch.tensor(
+    [[2.2, 0.0], [-1.4, 1.2], [0.4, -2.4], [1.0, 1.0], [0.6, 0.0], [-0.3, -0.6], [0.0, 0.4], [-2.0, 0.5]], dtype=torch.float64
+)
 SEEN, ALL = 8.0, 20.0
 
 
@@ -38,7 +40,7 @@ def neural_ode() -> "Figure":
     left.set_ylabel("angle")
     left.set_ylim(-2.6, 3.0)
     left.legend(frameon=False, fontsize=9, ncols=3, loc="upper right")
-    for row in range(len(STARTS)):
+    for row in range(4):
         right.plot(*truth[:, row].T.numpy(), color=plots.DATA, linewidth=3, alpha=0.5)
         right.plot(*guess[:, row].T.numpy(), color=plots.SAMPLES, linewidth=1.1)
     across = torch.cartesian_prod(line(-2.4, 2.4, 13), line(-3.2, 3.2, 13))
@@ -56,12 +58,12 @@ def neural_ode() -> "Figure":
 
 @functools.cache
 def _learned() -> tuple[Tensor, NeuralODE]:
-    """Return the noisy series (4, 81, 2) and the model trained on them."""
+    """Return the noisy series (8, 81, 2) and the model trained on them."""
     times = line(0, SEEN, 81)
-    seen = noisy_trajectories(PENDULUM, STARTS, times, noise=0.08, seed=0)
+    seen = noisy_trajectories(PENDULUM, STARTS, times, noise=0.05, seed=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2)).double()
     model = NeuralODE(Autonomous(network), method="heun")
-    fit_trajectories(model, times, seen, steps=400, seed=0, window=12, batch=64, learning_rate=0.03)
+    fit_trajectories(model, times, seen, steps=400, seed=0, window=20, batch=64, learning_rate=0.02)
     return seen, model
