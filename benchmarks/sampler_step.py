@@ -84,7 +84,7 @@ def main() -> None:
         print(f"{'Denoiser over its network':42s}{microseconds(bare, bare_network, options.steps, options.rounds):8.1f} us")
         print("\ncost of one step over the bare Denoiser call:")
         samplers: list[Sampler] = [pf.DPMSolver(order=k) for k in (1, 2, 3)]
-        samplers += [pf.DDIM(), pf.Euler(), pf.DDIM(eta=1.0)]
+        samplers += [pf.default_sampler(options.steps), pf.UniPC(), pf.DDIM(), pf.Euler(), pf.DDIM(eta=1.0)]
         for sampler in samplers:
 
             def run(sampler: Sampler = sampler) -> None:

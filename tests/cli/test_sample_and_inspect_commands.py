@@ -109,7 +109,7 @@ def test_a_label_with_a_comma(home, tmp_path):
         (["runs/digits", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written; use one of .png"),
         (["runs/digits", "--out", "x.csv"], "a CSV file does not hold pictures"),
         (["runs/swissroll", "--out", "folder/"], "means a folder of pictures, but the samples are vectors"),
-        (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of DDIM"),
+        (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of AngleSolver"),
         (["runs/digits", "--sampler", "ddim:order=2"], "sampler (DDIM) has no 'order'"),
         (["runs/digits", "--condition", "eleven"], "'eleven' is not a label of the training data, which are 0, 1, 2"),
         (["runs/digits", "--condition", "1,11", "-n", "1"], "'11' is not a label of the training data"),

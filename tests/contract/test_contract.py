@@ -19,7 +19,8 @@ SMALL_PICTURES = {
     "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "FlowMatching": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
 }
-VERBS = {"Diffusion": set(), "FlowMatching": set()}
+DENOISING_VERBS = {"log_prob", "score_samples", "score", "posterior", "impute"}
+VERBS = {"Diffusion": DENOISING_VERBS, "FlowMatching": DENOISING_VERBS}
 
 VECTORS = {
     "float64": (NUMBERS.normal(size=(60, 3)), None),

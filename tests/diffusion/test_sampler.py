@@ -1,5 +1,6 @@
 """Samplers: measured orders, exact laws, the ends, and the loop."""
 
+import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from oracle import LAW, exact_denoiser, float64, flow
 from pushforward.diffusion import (
     DDIM,
     DDPM,
+    DEIS,
     RK4,
+    AngleSolver,
+    ChainGrid,
     Cosine,
     DiscreteBeta,
     DPMSolver,
@@ -25,20 +29,34 @@ from pushforward.diffusion import (
     LinearBeta,
     LogSNRGrid,
     PowerGrid,
+    PredictorCorrector,
+    ReverseSDE,
     Sampler,
+    StochasticDPMSolver,
     StraightLine,
     SubVP,
     UniformGrid,
+    UniPC,
+    VPGrid,
     widen,
 )
 from pushforward.probability import Gaussian
 
 SCHEDULES = [StraightLine(), Cosine(), LinearBeta(), SubVP(), Exploding()]
-ONE_STEP = [Euler(), Heun(), RK4(), DDIM(), DPMSolver(order=1)]
+ONE_STEP = [Euler(), Heun(), RK4(), DDIM(), DPMSolver(order=1), ReverseSDE(eta=0.0)]
+MULTISTEP = [
+    *(DPMSolver(order=k) for k in (2, 3)),
+    *(UniPC(order=k) for k in (2, 3, 4)),
+    *(DEIS(order=k) for k in (2, 3, 4)),
+    *(AngleSolver(order=k) for k in (2, 3, 4)),
+]
 FITTED = FittedVariance((0.0, 0.5, 1.0), (0.0, 0.1, 0.3))
-STOCHASTIC = [DDPM(), DDPM("beta"), DDPM(FITTED), DDIM(eta=0.5), DDIM(eta=1.0)]
-ALL = [*ONE_STEP, DPMSolver(order=2), DPMSolver(order=3), *STOCHASTIC]
-GRIDS = [UniformGrid(), PowerGrid(2.0), KarrasGrid(), LogSNRGrid()]
+STOCHASTIC = [
+    *(DDPM(), DDPM("beta"), DDPM(FITTED), DDIM(eta=0.5), DDIM(eta=1.0)),
+    *(ReverseSDE(eta=0.4), ReverseSDE(), StochasticDPMSolver(order=1), StochasticDPMSolver(order=2)),
+]
+ALL = [*ONE_STEP, *MULTISTEP, *STOCHASTIC, PredictorCorrector()]
+GRIDS = [UniformGrid(), PowerGrid(2.0), KarrasGrid(), LogSNRGrid(), VPGrid(), ChainGrid()]
 START = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 
@@ -61,26 +79,33 @@ def test_global_order_of_one_step_methods(sampler, schedule):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("order", [2, 3])
-def test_local_order_of_multistep_methods_from_exact_history(order, schedule):
-    """One row of the table, fed with exact states, errs by h^(order + 1)."""
-    sampler, denoiser = DPMSolver(order=order), exact_denoiser(schedule)
-    errors, sizes = [], [0.01, 0.008, 0.006, 0.005]
+@pytest.mark.parametrize("sampler", MULTISTEP, ids=str)
+def test_local_order_of_multistep_methods_from_exact_history(sampler, schedule):
+    """One row of the table, fed with exact states, errs by h^(order + 1).
+
+    The two leading terms of AngleSolver's error have opposite signs, so its slope is a bound from below over a wide range.
+    """
+    denoiser, errors, wide = exact_denoiser(schedule), [], isinstance(sampler, AngleSolver)
+    sizes = np.array([0.04, 0.02, 0.01, 0.005] if wide else [0.02, 0.016, 0.012, 0.01])
+    sizes = sizes / 4 if isinstance(schedule, Exploding) else sizes  # 8.5 units of log-SNR / 2 on [0, 1]
     for h in sizes:
-        times = [0.6 - h * k for k in range(order + 1)]
+        times = [0.5 + h * (sampler.order + 1 - k) for k in range(sampler.order + 3)]
         states = flow(schedule, START, times)
         row = sampler.table(schedule, times)
-        got = row.A[-1, 0] * states[-2]
-        for lag in range(order):
-            got = got + row.B[-1, lag] * denoiser(states[-2 - lag], float64(times[-2 - lag]))
+        got = torch.zeros_like(START)
+        for lag in range(row.A.shape[1]):
+            state = states[-2 - lag]
+            got = got + row.A[-1, lag] * state + row.B[-1, lag] * denoiser(state, float64(times[-2 - lag]))
         errors.append((got - states[-1]).norm().item())
-    assert np.polyfit(np.log(sizes), np.log(errors), 1)[0] == pytest.approx(order + 1, abs=0.35)
+    slope = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
+    assert slope > sampler.order + 0.6
+    assert wide or slope < sampler.order + 1.4
 
 
 @pytest.mark.parametrize("schedule", [LinearBeta(), Cosine(), StraightLine()], ids=str)
 @pytest.mark.parametrize("sampler", STOCHASTIC, ids=str)
 def test_weak_order_of_stochastic_methods(sampler, schedule):
-    """Mean and variance of a Gaussian pushed through the table exactly; their error falls like 1 / steps."""
+    """Mean and variance of a Gaussian pushed through the table exactly; their error falls like steps^-order."""
     mean, variance, begin, end = 0.7, 0.3, 0.8, 0.3
     law = Gaussian([mean], variance)
 
@@ -89,27 +114,36 @@ def test_weak_order_of_stochastic_methods(sampler, schedule):
 
     def error(steps):
         table = sampler.table(schedule, torch.linspace(begin, end, steps + 1, dtype=torch.float64))
+        lags = table.A.shape[1]
         alpha, sigma = scales(begin)
-        m, v = alpha * mean, alpha**2 * variance + sigma**2
+        # Joint mean and covariance of the last states, newest first; each D is affine in its own state.
+        m, v = np.zeros(lags), np.zeros((lags, lags))
+        m[0], v[0, 0] = alpha * mean, alpha**2 * variance + sigma**2
+        gains, shifts = np.zeros(lags), np.zeros(lags)
         for i, tau in enumerate(table.tau.tolist()):
             alpha, sigma = scales(tau)
-            gain = law.denoised(float64([[1.0]]), alpha, sigma).item() - law.denoised(float64([[0.0]]), alpha, sigma).item()
-            shift = law.denoised(float64([[0.0]]), alpha, sigma).item()
-            a, b, c = table.A[i, 0].item(), table.B[i, 0].item(), table.C[i, 0].item()
-            m, v = (a + b * gain) * m + b * shift, (a + b * gain) ** 2 * v + c**2
+            at_zero, at_one = (law.denoised(float64([[x]]), alpha, sigma).item() for x in (0.0, 1.0))
+            gains, shifts = np.append(at_one - at_zero, gains[:-1]), np.append(at_zero, shifts[:-1])
+            step = np.eye(lags, k=-1)
+            step[0] = table.A[i].numpy() + table.B[i].numpy() * gains
+            m, v = step @ m, step @ v @ step.T
+            m[0] += table.B[i].numpy() @ shifts
+            v[0, 0] += table.C[i, 0].item() ** 2
         alpha, sigma = scales(end)
-        return abs(m - alpha * mean) + abs(v - alpha**2 * variance - sigma**2)
+        return abs(m[0] - alpha * mean) + abs(v[0, 0] - alpha**2 * variance - sigma**2)
 
     steps = [200, 300, 400, 600]
-    assert _slope(steps, [error(n) for n in steps]) == pytest.approx(1, abs=0.15)
+    assert _slope(steps, [error(n) for n in steps]) == pytest.approx(sampler.order, abs=0.2)
 
+
+EULER = (Euler(), ReverseSDE(eta=0.0), ReverseSDE(eta=0.4), ReverseSDE(), PredictorCorrector())
 
 # Not on the exploding path: there a step's own variance is far from infinitesimal, and Euler in t needs thousands of steps.
 LAWFUL = [
     (sampler, schedule)
     for sampler in ALL
     for schedule in (*SCHEDULES, DiscreteBeta())
-    if not (isinstance(schedule, Exploding) and sampler in (DDPM("beta"), Euler()))
+    if not (isinstance(schedule, Exploding) and sampler in (DDPM("beta"), *EULER))
 ]
 
 
@@ -117,7 +151,7 @@ LAWFUL = [
 def test_samples_follow_the_law(sampler, schedule):
     """Mean and covariance of 3,000 samples; the tolerance is four standard errors plus the bias of first-order methods."""
     noise = torch.randn(3000, 2, dtype=torch.float64)
-    steps = {1: 200, 2: 60, 3: 40, 4: 30}[sampler.order]
+    steps = 80 if isinstance(sampler, PredictorCorrector) else {1: 200, 2: 60, 3: 40, 4: 30}[sampler.order]
     grid = KarrasGrid(sigma_max=200)(schedule, steps) if isinstance(schedule, Exploding) else UniformGrid()(schedule, steps)
     fitted = sampler
     if isinstance(sampler, DDPM) and isinstance(sampler.variance, FittedVariance):
@@ -196,26 +230,26 @@ def test_euler_is_euler():
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES, DiscreteBeta()], ids=str)
 @pytest.mark.parametrize("sampler", ALL, ids=str)
-@pytest.mark.parametrize("grid", GRIDS, ids=str)
-@pytest.mark.parametrize("steps", [1, 2, 5])
-def test_tables_are_finite_and_end_with_denoised(sampler, schedule, grid, steps):
-    table = sampler.table(schedule, grid(schedule, steps))
-    for matrix in (table.A, table.B, table.C):
-        assert matrix.isfinite().all()
-    assert (table.A[-1] == 0).all()
-    assert (table.C[-1] == 0).all()
-    assert table.B[-1].tolist() == [1.0] + [0.0] * (table.B.shape[1] - 1)
-    assert table.to[-1] == 0
-    assert table.nfe == sampler.nfe(steps)
+def test_tables_are_finite_and_end_with_denoised(sampler, schedule):
+    for grid, steps in itertools.product(GRIDS, (1, 2, 5)):
+        table = sampler.table(schedule, grid(schedule, steps))
+        for matrix in (table.A, table.B, table.C):
+            assert matrix.isfinite().all()
+        assert (table.A[-1] == 0).all()
+        assert (table.C[-1] == 0).all()
+        assert table.B[-1].tolist() == [1.0] + [0.0] * (table.B.shape[1] - 1)
+        assert table.to[-1] == 0
+        assert table.nfe == sampler.nfe(steps)
 
 
 @pytest.mark.parametrize("schedule", [StraightLine(), Cosine()], ids=str)
-@pytest.mark.parametrize("sampler", ALL, ids=str)
+@pytest.mark.parametrize("sampler", [sampler for sampler in ALL if sampler not in EULER[2:]], ids=str)
 def test_limit_where_the_signal_vanishes(sampler, schedule):
     """The table from t = 1 is the limit of tables from t just below 1."""
     at = sampler.table(schedule, [1.0, 0.8, 0.6, 0.4, 0.0])
     near = sampler.table(schedule, [1 - 1e-9, 0.8, 0.6, 0.4, 0.0])
-    tolerance = 0.1 if isinstance(sampler, DPMSolver) and sampler.order > 1 else 1e-6  # log-SNR goes to infinity slowly
+    slow = isinstance(sampler, DPMSolver | UniPC | StochasticDPMSolver) and sampler.order > 1
+    tolerance = 0.2 if slow else 1e-6  # log-SNR goes to infinity slowly
     for name in "ABC":
         lags = max(getattr(at, name).shape[1], getattr(near, name).shape[1])
         wide = [torch.nn.functional.pad(m, (0, lags - m.shape[1])) for m in (getattr(at, name), getattr(near, name))]
@@ -271,12 +305,13 @@ def test_seeds_matter_only_for_stochastic_samplers():
         assert same != sampler.table(LinearBeta(), [1.0, 0.5, 0.0]).stochastic
 
 
-def test_one_object_serves_two_threads():
-    sampler, noise = DPMSolver(order=3), torch.randn(64, 2, dtype=torch.float64)
+@pytest.mark.parametrize("sampler", [DPMSolver(order=3), AngleSolver(), UniPC(), StochasticDPMSolver()], ids=str)
+def test_one_object_serves_two_threads(sampler):
+    noise = torch.randn(64, 2, dtype=torch.float64)
     denoisers = [exact_denoiser(schedule) for schedule in (LinearBeta(), Cosine())] * 8
-    alone = [sampler.run(denoiser, noise, steps=12) for denoiser in denoisers]
+    alone = [sampler.run(denoiser, noise, steps=12, seed=3) for denoiser in denoisers]
     with ThreadPoolExecutor(2) as pool:
-        together = list(pool.map(lambda denoiser: sampler.run(denoiser, noise, steps=12), denoisers))
+        together = list(pool.map(lambda denoiser: sampler.run(denoiser, noise, steps=12, seed=3), denoisers))
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one, other)
 

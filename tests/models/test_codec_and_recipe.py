@@ -16,6 +16,12 @@ OBJECTS = [
     pf.LinearBeta(0.2, 7.0),
     pf.DiscreteBeta((0.1, 0.2)),
     pf.DPMSolver(order=3, grid=pf.KarrasGrid(rho=5.0)),
+    pf.AngleSolver(order=2, scale=1.0),
+    pf.UniPC(order=2),
+    pf.DEIS(order=4, grid=pf.VPGrid()),
+    pf.StochasticDPMSolver(order=1),
+    pf.PredictorCorrector(predictor=pf.DDIM(eta=0.5), snr=0.1),
+    pf.ReverseSDE(eta=0.5, grid=pf.FixedGrid((1.0, 0.5, 0.0))),
     pf.DDPM(FittedVariance((0.0, 1.0), (0.1, 0.2))),
     pf.UNetSpec(width=8, levels=3),
     pf.TrainingSettings(betas=(0.8, 0.9), learning_rate=1e-4),
@@ -30,7 +36,7 @@ def test_round_trip_through_json(value):
 
 def test_every_listed_class_has_a_round_trip_by_its_defaults():
     for name, cls in codec.CLASSES.items():
-        if name in ("Gaussian", "GaussianMixture", "FittedVariance"):
+        if name in ("Gaussian", "GaussianMixture", "FittedVariance", "FixedGrid", "CalibratedSampler"):
             continue
         assert codec.from_plain(name) == cls()
         assert codec.from_plain(json.loads(json.dumps(codec.to_plain(cls())))) == cls()
@@ -155,7 +161,7 @@ def test_samplers_by_name(text, sampler):
 
 
 def test_errors_of_samplers_by_name():
-    with pytest.raises(ValueError, match=r"no sampler 'dimm'; use one of DDIM, DDPM.*Did you mean 'DDIM'\?"):
+    with pytest.raises(ValueError, match=r"no sampler 'dimm'; use one of AngleSolver, .*DDIM, DDPM.*Did you mean 'DDIM'\?"):
         named_sampler("dimm")
     with pytest.raises(ValueError, match=r"sampler \(DDIM\) has no 'order'"):
         named_sampler("ddim:order=2")

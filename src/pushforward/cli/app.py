@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pushforward
-from pushforward.cli import inspect, sample, show, train
+from pushforward.cli import export, impute, inpaint, inspect, sample, score, show, train
 from pushforward.cli.help import CONTEXT, help_text
 
 __all__ = ["app", "main"]
@@ -43,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
 )
-for verb in (train, sample, inspect, show):
+for verb in (train, sample, score, impute, inpaint, export, inspect, show):
     app.command(
         verb.__name__.rpartition(".")[2],
         help=verb.HELP,

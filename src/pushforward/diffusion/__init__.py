@@ -9,51 +9,121 @@
 [[-1.0], [1.0]]
 """
 
-from pushforward.diffusion.condition import Guided, drop
+from pushforward.diffusion.ancestral import DDIM, DDPM, FittedVariance
+from pushforward.diffusion.bound import Bins, Bound, variational_bound
+from pushforward.diffusion.calibration import CalibratedSampler, Calibration, calibrate
+from pushforward.diffusion.condition import drop
+from pushforward.diffusion.default import default_sampler
 from pushforward.diffusion.denoiser import AbstractDenoiser, Denoiser, ExactDenoiser, Weight
-from pushforward.diffusion.grid import Grid, KarrasGrid, LogSNRGrid, PowerGrid, UniformGrid
+from pushforward.diffusion.grid import ChainGrid, FixedGrid, Grid, KarrasGrid, LogSNRGrid, PowerGrid, UniformGrid, VPGrid
+from pushforward.diffusion.guidance import ClassifierGuided, Guided, RewardGuided
+from pushforward.diffusion.likelihood import LogProb, StandardNoise, flow_log_prob
+from pushforward.diffusion.multistep import DEIS, AngleSolver, DPMSolver, UniPC
+from pushforward.diffusion.operators import (
+    Blur,
+    Downsample,
+    Linear,
+    LinearOperator,
+    Mask,
+    Matrix,
+    Observation,
+    Projection,
+    observe,
+)
+from pushforward.diffusion.posterior import DPS, MMPS, DiffPIR, Exact, PiGDM, PosteriorMethod, Replacement
 from pushforward.diffusion.prediction import Prediction, convert, from_denoised, to_denoised, weight
+from pushforward.diffusion.quality import exact_flow, flow_error
+from pushforward.diffusion.runge_kutta import RK4, Euler, Heun
 from pushforward.diffusion.sampler import Sampler, Table
 from pushforward.diffusion.schedule import Cosine, DiscreteBeta, Exploding, LinearBeta, Schedule, StraightLine, SubVP, widen
-from pushforward.diffusion.solvers import DDIM, DDPM, RK4, DPMSolver, Euler, FittedVariance, Heun
+from pushforward.diffusion.score_matching import (
+    denoising_score_matching,
+    explicit_score_matching,
+    implicit_score_matching,
+    sliced_score_matching,
+)
+from pushforward.diffusion.stochastic import PredictorCorrector, ReverseSDE, StochasticDPMSolver
 from pushforward.diffusion.times import LogitNormalTimes, TimeLaw, UniformTimes, stratified
 
 __all__ = [
     "DDIM",
     "DDPM",
+    "DEIS",
+    "DPS",
+    "MMPS",
     "RK4",
     "AbstractDenoiser",
+    "AngleSolver",
+    "Bins",
+    "Blur",
+    "Bound",
+    "CalibratedSampler",
+    "Calibration",
+    "ChainGrid",
+    "ClassifierGuided",
     "Cosine",
     "DPMSolver",
     "Denoiser",
+    "DiffPIR",
     "DiscreteBeta",
+    "Downsample",
     "Euler",
+    "Exact",
     "ExactDenoiser",
     "Exploding",
     "FittedVariance",
+    "FixedGrid",
     "Grid",
     "Guided",
     "Heun",
     "KarrasGrid",
+    "Linear",
     "LinearBeta",
+    "LinearOperator",
+    "LogProb",
     "LogSNRGrid",
     "LogitNormalTimes",
+    "Mask",
+    "Matrix",
+    "Observation",
+    "PiGDM",
+    "PosteriorMethod",
     "PowerGrid",
     "Prediction",
+    "PredictorCorrector",
+    "Projection",
+    "Replacement",
+    "ReverseSDE",
+    "RewardGuided",
     "Sampler",
     "Schedule",
+    "StandardNoise",
+    "StochasticDPMSolver",
     "StraightLine",
     "SubVP",
     "Table",
     "TimeLaw",
+    "UniPC",
     "UniformGrid",
     "UniformTimes",
+    "VPGrid",
     "Weight",
+    "calibrate",
     "convert",
+    "default_sampler",
+    "denoising_score_matching",
     "drop",
+    "exact_flow",
+    "explicit_score_matching",
+    "flow_error",
+    "flow_log_prob",
     "from_denoised",
+    "implicit_score_matching",
+    "observe",
+    "sliced_score_matching",
     "stratified",
     "to_denoised",
+    "variational_bound",
     "weight",
     "widen",
 ]

@@ -30,7 +30,7 @@ import abc
 import functools
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +123,27 @@ class Denoiser(AbstractDenoiser):
             lowest = torch.tensor(_LOWEST_LOG_SNR, dtype=torch.float64)
             self._t_max = min(1.0, float(schedule.t_of_log_snr(lowest)))
 
+    @staticmethod
+    def from_diffusers(unet: nn.Module, scheduler: Any) -> AbstractDenoiser:
+        """Return a network that diffusers trained as a denoiser, for all samplers, guidance, densities and posteriors.
+
+        Parameters
+        ----------
+        unet : nn.Module
+            Such as ``pipeline.unet``: a ``UNet2DModel`` or ``UNet2DConditionModel``. It is put into evaluation mode.
+        scheduler : object
+            Such as ``pipeline.scheduler``: its ``alphas_cumprod``, ``prediction_type`` and clipping are what counts, or that
+            it is one of flow matching.
+
+        Raises
+        ------
+        ValueError
+            If its noise scales or its prediction are not known, or it uses dynamic thresholding.
+        """
+        from pushforward.diffusion.pretrained import from_diffusers
+
+        return from_diffusers(unet, scheduler)
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]."""
         if self._t_max < 1:
@@ -153,7 +174,7 @@ class Denoiser(AbstractDenoiser):
         return per_row * (wanted / self._weight(self.prediction, t))
 
     def _call(self, scaled: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        raw: Tensor = self.network(scaled, t.to(scaled).expand(len(scaled)), condition)
+        raw: Tensor = self.network(scaled, t.to(scaled).expand(scaled.shape[0]), condition)
         return raw
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,6 +14,7 @@ Cheng Lu et al. DPM-Solver. 2022. https://arxiv.org/abs/2206.00927  (uniform in 
 """
 
 import abc
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from pushforward.diffusion.schedule import Schedule
 
-__all__ = ["Grid", "KarrasGrid", "LogSNRGrid", "PowerGrid", "UniformGrid", "check_steps"]
+__all__ = ["ChainGrid", "FixedGrid", "Grid", "KarrasGrid", "LogSNRGrid", "PowerGrid", "UniformGrid", "VPGrid", "check_steps"]
 
 
 def check_steps(steps: int) -> int:
@@ -138,6 +139,100 @@ class LogSNRGrid(Grid):
         ends = schedule.log_snr(torch.tensor([1.0, schedule.t_min], dtype=torch.float64)).tolist()
         low, high = max(self.low, ends[0]), min(self.high, ends[1])
         return schedule.t_of_log_snr(low + _ramp(steps) * (high - low))
+
+
+@dataclass(frozen=True)
+class VPGrid(Grid):
+    """v_k = v_0 (1 - k / n)^power in the clock v = sqrt(log(1 + noise_level^2)), on any schedule.
+
+    v is the time of the variance-preserving SDE whose beta grows linearly from 0: proportional to the noise level near the
+    data, and to the root of its logarithm near the noise. With the power 2 half of all calls fall below the noise level 0.86.
+
+    Parameters
+    ----------
+    power : float
+        Positive; larger puts more steps near the data.
+    sigma_max : float
+        Noise level of v_0 in units of the scaled data; kept within those of the schedule. The first call is at t = 1 all the
+        same, and no call is made below t_min: where v_{n-1} would be lower, the grid ends there instead.
+
+    >>> from pushforward.diffusion import Cosine
+    >>> [round(level, 3) for level in Cosine().noise_level(VPGrid()(Cosine(), 4))[1:].tolist()]
+    [3.874, 0.854, 0.187, 0.0]
+    """
+
+    power: float = 2.0
+    sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"the power of a VPGrid must be positive, got {self.power}")
+        if not 0 < self.sigma_max < math.inf:
+            raise ValueError(f"sigma_max of a VPGrid must be positive and finite, got {self.sigma_max}")
+
+    def _inner(self, schedule: Schedule, steps: int) -> Tensor:
+        ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64)).tolist()
+        high, low = (math.sqrt(math.log1p(level**2)) for level in (min(self.sigma_max, ends[0]), ends[1]))
+        first, last = high ** (1 / self.power), max(high ** (1 / self.power) / steps, low ** (1 / self.power))
+        v = (first + _ramp(steps) * (last - first)) ** self.power
+        return schedule.t_of_log_snr(-torch.expm1(v**2).log())
+
+
+@dataclass(frozen=True)
+class ChainGrid(Grid):
+    """Sub-sequences of a discrete chain: t_k = ceil(T (1 - k / n)) / T, so that every time is a step of the chain.
+
+    With as many steps as the chain has this is the chain itself.
+
+    Parameters
+    ----------
+    length : int
+        Number of steps T of the chain, 1000 for the default ``DiscreteBeta``.
+
+    >>> from pushforward.diffusion import DiscreteBeta
+    >>> ChainGrid()(DiscreteBeta(), 3).tolist()
+    [1.0, 0.667, 0.334, 0.0]
+    """
+
+    length: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ValueError(f"the length of a ChainGrid must be at least 1, got {self.length}")
+
+    def _inner(self, schedule: Schedule, steps: int) -> Tensor:
+        if steps > self.length:
+            raise ValueError(f"a chain of {self.length} steps has no sub-sequence of {steps}; use at most {self.length} steps")
+        left = steps - torch.arange(steps)
+        return torch.div(self.length * left + steps - 1, steps, rounding_mode="floor").double() / self.length
+
+
+@dataclass(frozen=True)
+class FixedGrid(Grid):
+    """Given times, for one number of steps.
+
+    Parameters
+    ----------
+    times : tuple of float
+        1 = t_0 > ... > t_n = 0.
+
+    >>> from pushforward.diffusion import StraightLine
+    >>> FixedGrid((1.0, 0.3, 0.0))(StraightLine(), 2).tolist()
+    [1.0, 0.3, 0.0]
+    """
+
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "times", tuple(float(t) for t in self.times))
+        falling = all(after < before for before, after in itertools.pairwise(self.times))
+        if len(self.times) < 2 or self.times[0] != 1 or self.times[-1] != 0 or not falling:
+            raise ValueError(f"the times of a FixedGrid must fall strictly from 1 to 0, but they are {list(self.times)}")
+
+    def _inner(self, schedule: Schedule, steps: int) -> Tensor:
+        if steps != len(self.times) - 1:
+            raise ValueError(f"this grid has {len(self.times) - 1} steps and no others, got steps={steps}")
+        return torch.tensor(self.times[:-1], dtype=torch.float64)
 
 
 def _ramp(steps: int) -> Tensor:

@@ -6,8 +6,10 @@ when to call the denoiser and which linear combination to go on with. Row i of a
     D_i     = denoiser(x_i, tau_i)
     x_{i+1} = sum_j  A_ij x_{i-j} + B_ij D_{i-j} + C_ij z_{i-j},       j = 0 ... m - 1 (lags),
 
-with fresh standard normal z_i. Euler, Heun, RK4, DDIM, DDPM and multistep solvers are such tables
-(:mod:`pushforward.diffusion.solvers`). ``nfe``, ``order`` and ``stochastic`` are facts of the table, not claims.
+with fresh standard normal z_i. Such tables are filled by Runge-Kutta methods (:mod:`pushforward.diffusion.runge_kutta`),
+DDPM and DDIM (:mod:`~pushforward.diffusion.ancestral`), multistep solvers (:mod:`~pushforward.diffusion.multistep`), solvers of
+the reverse SDE (:mod:`~pushforward.diffusion.stochastic`) and by fitting (:mod:`~pushforward.diffusion.calibration`).
+``nfe``, ``order`` and ``stochastic`` are facts of the table, not claims.
 
 Times. A table is computed once per (sampler, schedule, times) in float64. ``times`` is a float64 grid; for ``run`` it is
 
@@ -47,7 +49,7 @@ from pushforward.diffusion.grid import Grid, UniformGrid, check_steps
 from pushforward.diffusion.schedule import Schedule
 from pushforward.probability import noise as random
 
-__all__ = ["OnStep", "Sampler", "Table", "TableBuilder"]
+__all__ = ["OnStep", "Sampler", "Table", "TableBuilder", "check_falling"]
 
 OnStep = Callable[[int, float, Tensor, Tensor], None]
 """Called after each row of the table as ``on_step(row, time, x, denoised)``; ``x`` belongs to ``time``."""
@@ -341,3 +343,9 @@ def _check_times(schedule: Schedule, times: tuple[float, ...]) -> None:
         raise ValueError(
             f"the times must lie between t_min={schedule.t_min:g} of {schedule} and 1, apart from a final 0; got {list(times)}"
         )
+
+
+def check_falling(sampler: Sampler, times: Sequence[float]) -> None:
+    """Raise a ValueError if the times rise, for samplers that add noise."""
+    if times[-1] > times[0]:
+        raise ValueError(f"{sampler} adds noise and only runs from noise to data; rising times need a deterministic sampler")

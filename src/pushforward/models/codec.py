@@ -25,25 +25,35 @@ from pushforward.training import TrainingSettings
 __all__ = ["CLASSES", "from_plain", "is_part", "near", "to_plain"]
 
 _LIBRARY: tuple[type, ...] = (
+    diffusion.AngleSolver,
+    diffusion.CalibratedSampler,
+    diffusion.ChainGrid,
     diffusion.Cosine,
     diffusion.DDIM,
     diffusion.DDPM,
+    diffusion.DEIS,
     diffusion.DPMSolver,
     diffusion.DiscreteBeta,
     diffusion.Euler,
     diffusion.Exploding,
     diffusion.FittedVariance,
+    diffusion.FixedGrid,
     diffusion.Heun,
     diffusion.KarrasGrid,
     diffusion.LinearBeta,
     diffusion.LogSNRGrid,
     diffusion.LogitNormalTimes,
     diffusion.PowerGrid,
+    diffusion.PredictorCorrector,
     diffusion.RK4,
+    diffusion.ReverseSDE,
+    diffusion.StochasticDPMSolver,
     diffusion.StraightLine,
     diffusion.SubVP,
+    diffusion.UniPC,
     diffusion.UniformGrid,
     diffusion.UniformTimes,
+    diffusion.VPGrid,
     networks.MLPSpec,
     networks.UNetSpec,
     probability.Gaussian,
@@ -114,6 +124,10 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(hint, type) and isinstance(value, hint):
+            return value
+        raise ValueError(f"{where}={value!r} must be a {getattr(hint, '__name__', hint)}")
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except ValidationError as error:

@@ -19,6 +19,9 @@ from pushforward import diffusion, networks, training
 from pushforward.data import Values
 from pushforward.diffusion import Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.models.base import GenerativeModel, Prepared, fresh_module
+from pushforward.models.classify import ClassifierVerbs
+from pushforward.models.density import DensityVerbs
+from pushforward.models.inverse import InverseVerbs
 from pushforward.models.source import ArraySource, make_source
 from pushforward.models.task import Coupling, DenoisingTask, GaussianSource, Source
 from pushforward.networks import NetworkSpec
@@ -36,7 +39,7 @@ DEFAULT_STEPS = 20
 PICTURE_ROWS = 100
 
 
-class DenoisingModel(GenerativeModel):
+class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeModel):
     """Base of the families that learn a denoiser."""
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler")
@@ -196,7 +199,7 @@ class DenoisingModel(GenerativeModel):
             "times": diffusion.LogitNormalTimes(uniform_share=0.1),
             "weight": "edm",
             "network": networks.default_spec(shape),
-            "sampler": diffusion.DPMSolver(order=2),
+            "sampler": diffusion.default_sampler(DEFAULT_STEPS),
             "training": _default_training(shape, self.device),
         }
 
@@ -247,12 +250,15 @@ class DenoisingModel(GenerativeModel):
 
     def _adopt(self, task: DenoisingTask) -> None:
         self.denoiser_ = task.denoiser.eval()
+        self._drop_classifier()
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors = {f"network.{name}": value for name, value in self.denoiser_.network.state_dict().items()}
         if isinstance(self.source_, ArraySource):
             tensors["source.rows"] = self.source_.rows
-        return {"data_std": self.denoiser_.data_std, "gaussian_source": self.denoiser_.gaussian_source}, tensors
+        facts = {"data_std": self.denoiser_.data_std, "gaussian_source": self.denoiser_.gaussian_source}
+        more_facts, more_tensors = self._classifier_state()
+        return facts | more_facts, tensors | more_tensors
 
     def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
         if "source.rows" in tensors:
@@ -266,7 +272,10 @@ class DenoisingModel(GenerativeModel):
             network = fresh_module(lambda: self._build(spec, dim), 0)
         weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         network.load_state_dict(weights)
+        facts = dict(facts)
+        classifier = facts.pop("classifier", None)
         self.denoiser_ = Denoiser(network, self.schedule_, prediction=self.prediction, **facts).eval()
+        self._restore_classifier(classifier, tensors)
 
 
 def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:

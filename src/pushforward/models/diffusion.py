@@ -32,7 +32,7 @@ class Diffusion(DenoisingModel):
     condition_dropout : float
         Share of training rows without their condition, which guidance needs.
     sampler : Sampler, optional
-        Used by :meth:`sample`; default ``DPMSolver(order=2)``.
+        Used by :meth:`sample`; default :func:`~pushforward.diffusion.default_sampler`.
     train_steps : int, optional
         Number of training steps; wins over ``training.steps``.
     training : TrainingSettings, optional

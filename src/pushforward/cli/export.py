@@ -1,0 +1,39 @@
+"""``pushforward export``: a trained model for other programs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Write the denoiser of RUN as an ONNX graph, a safetensors file or a pipeline of diffusers.",
+    "Graph and file work on scaled rows; their metadata say how rows are scaled.",
+    examples=[
+        "pushforward export runs/digits --to onnx",
+        "pushforward export runs/digits --to diffusers --out digits-pipeline",
+    ],
+)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, safetensors or diffusers.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="File or new folder. Default: in RUN.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the model."""
+    from pushforward.interop import export
+    from pushforward.interop.export import file_name
+    from pushforward.models import load
+
+    model: Any = load(run)
+    try:
+        path = export(model, out or run / file_name(to), to)
+    except ImportError as error:
+        raise ValueError(str(error)) from None
+    typer.echo(f"{to} in {path}")

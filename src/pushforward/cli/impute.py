@@ -1,0 +1,83 @@
+"""``pushforward impute``: fill the gaps of a table or an array."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command", "numbered"]
+
+HELP = help_text(
+    "Fill the gaps in FILE with draws from the model in RUN, given the rest of each row.",
+    "Known values stay as they are. FILE is a table (.csv, .parquet), whose further columns are kept, or an array (.npy).",
+    examples=[
+        "pushforward impute runs/table gaps.csv",
+        "pushforward impute runs/table gaps.csv -n 5 --seed 1 --out filled.parquet",
+    ],
+)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows like the training data, with gaps.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Where to write. Default: FILE with -filled in its name.", show_default=False),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of fillings; more than one are numbered files.")] = 1,
+    condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector, for all rows.")] = "",
+    guidance_scale: Annotated[float, typer.Option(metavar="W", help="As for sample; needs a condition.")] = 1.0,
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler.")] = 20,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Names the filling. Default: a fresh one, which is shown.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+) -> None:
+    """Fill the gaps and write the rows."""
+    import torch
+
+    from pushforward.data import check_target
+    from pushforward.data.gaps import read_with_gaps
+    from pushforward.models import load
+    from pushforward.probability.noise import fresh_seed
+
+    check_device(device)
+    model: Any = load(run)
+    if not hasattr(model, "impute"):
+        raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
+    rows, whole = read_with_gaps(file, model.schema_)
+    target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.schema_)
+    seed = fresh_seed() if seed is None else seed
+    model.denoiser_.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    how = {"condition": condition or None, "guidance_scale": guidance_scale, "steps": steps, "seed": seed}
+    made = model.impute(rows, n=n, **how)
+    gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
+    for number, filled in enumerate(made if n > 1 else [made], 1):
+        path = numbered(target, number, n)
+        _write(path, filled, whole, model.schema_)
+        typer.echo(f"{gaps:,} gaps filled in {path} (seed {seed})")
+
+
+def numbered(path: Path, number: int, count: int) -> Path:
+    """Return the path of one of ``count`` files.
+
+    >>> str(numbered(Path("a/b.csv"), 2, 3))
+    'a/b-2.csv'
+    """
+    return path if count == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _write(path: Path, filled: Any, whole: Any, schema: Any) -> None:
+    """Write the rows; of a table also the columns that the model does not know."""
+    from pushforward.data import write_samples
+
+    if hasattr(whole, "columns"):
+        table = whole.copy()
+        known = schema.columns if schema.columns is not None else list(table.columns)
+        for index, name in enumerate(known):
+            table[name] = filled[name] if schema.columns is not None else filled[:, index]
+        filled = table
+    write_samples(path, filled, schema)

@@ -1,0 +1,172 @@
+"""``pushforward score``: how probable are rows under a trained model."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Say how probable the rows of DATA are under the model in RUN: their log-density in nats, in the units of the data.",
+    "A conditional model scores each row given its condition. Integers get the probability of the integer, as a lower bound.",
+    examples=[
+        "pushforward score runs/moons moons --out scores.parquet",
+        "pushforward score runs/digits digits --bits-per-dim --rows 200",
+        "pushforward score runs/digits digits --bits-per-dim --bound --steps 1000",
+        "pushforward score runs/table other.csv --unconditional --out scores.csv",
+    ],
+)
+
+_FORMATS = (".parquet", ".csv")
+_CHUNK = 64
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Data like those of the run: a file, a folder or a built-in name.")
+    ],
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help=".parquet or .csv, one line per row. Default: the mean alone is shown.")
+    ] = "",
+    bits_per_dim: Annotated[bool, typer.Option("--bits-per-dim", help="Bits per dimension instead of nats per row.")] = False,
+    bound: Annotated[bool, typer.Option("--bound", help="DDPM's variational bound instead of the flow's density.")] = False,
+    condition: Annotated[
+        str, typer.Option(metavar="NAMES", help="Columns of DATA that hold the condition. Default: those of the run.")
+    ] = "",
+    unconditional: Annotated[bool, typer.Option("--unconditional", help="Score without conditions.")] = False,
+    rows: Annotated[int | None, typer.Option(metavar="N", help="Score only the first N rows.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Steps of the flow (32, for pictures 16) or of the bound's chain (200)."),
+    ] = None,
+    probes: Annotated[
+        int | None, typer.Option(metavar="N", help="Random probes of the divergence, for rows of more than 32 elements.")
+    ] = None,
+    draws: Annotated[int | None, typer.Option(metavar="N", help="Draws of noise per row, or per term of the bound.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Names the random numbers.")] = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+) -> None:
+    """Score rows, write them, and show their mean."""
+    import torch
+
+    from pushforward.models import load
+    from pushforward.models.storage import read_card
+
+    path = _check(out, rows, bound=bound, probes=probes, condition=condition, unconditional=unconditional)
+    check_device(device)
+    model: Any = load(run)
+    verb = "bound" if bound else "log_prob"
+    if not hasattr(model, verb):
+        raise ValueError(_absent(verb))
+    values, given = _open(model, read_card(run), data, condition, unconditional)
+    values, given = values[:rows], None if given is None else given[:rows]
+    model.denoiser_.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    options = {"steps": steps, "probes": probes, "draws": draws}
+    options = {name: value for name, value in options.items() if value is not None}
+    result = _in_chunks(getattr(model, verb), values, given, seed, options)
+    columns = _of_bound(result, bits_per_dim) if bound else _of_flow(result, bits_per_dim)
+    if path is not None:
+        import pandas as pd
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame = pd.DataFrame(columns)
+        frame.to_csv(path, index=False) if path.suffix.lower() == ".csv" else frame.to_parquet(path, index=False)
+        typer.echo(f"{len(frame):,} scores in {path}")
+    typer.echo(_summary(columns, result, "variational bound" if bound else result.kind))
+
+
+def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condition: str, unconditional: bool) -> Path | None:
+    """Return the path to write to, if any; say what cannot be done before any work."""
+    if rows is not None and rows < 1:
+        raise ValueError(f"--rows must be at least 1, got {rows}")
+    if bound and probes is not None:
+        raise ValueError("--probes belongs to the density of the flow; the bound has no divergence, so leave it out")
+    if condition and unconditional:
+        raise ValueError("--condition names columns to score with and --unconditional ignores them; give one of the two")
+    path = Path(out).expanduser() if out else None
+    if path is not None and path.suffix.lower() not in _FORMATS:
+        raise ValueError(f"{path} ends in {path.suffix or 'nothing'}, but scores are written as {' or '.join(_FORMATS)}")
+    return path
+
+
+def _absent(verb: str) -> str:
+    if verb == "bound":
+        return (
+            "this model was trained with a source or a coupling of its own, and the variational bound is one of independent "
+            "Gaussian noise; leave --bound out"
+        )
+    return "this model starts from a source without a known density, so its samples have none either"
+
+
+def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditional: bool) -> tuple[Any, Any]:
+    """Return the rows of DATA and one condition per row, or None."""
+    from pushforward.data import open_data
+
+    chosen, schema = card.get("chosen") or {}, model.schema_
+    wanted: Any = False
+    if model.conditional and not unconditional:
+        names = [name.strip() for name in condition.split(",")] if condition else chosen.get("condition")
+        wanted = names[0] if isinstance(names, list) and len(names) == 1 else names
+    elif condition:
+        raise ValueError("this model was trained without conditions; leave --condition out")
+    table = Path(data).suffix.lower() in (".csv", ".parquet")
+    columns = list(schema.columns) if table and schema.columns is not None else chosen.get("columns")
+    opened = open_data(data, columns=columns, condition=wanted, kind=schema.kind)
+    if model.conditional and not unconditional and opened.condition is None:
+        raise ValueError(
+            f"this model was trained with conditions, but {data} comes with none: name the columns that hold them with "
+            "--condition, or score without conditions by --unconditional"
+        )
+    return opened.values, opened.condition
+
+
+def _in_chunks(verb: Any, values: Any, condition: Any, seed: int, options: dict[str, Any]) -> Any:
+    """Score in parts behind a progress bar; a row's score does not depend on the parts."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console, parts = Console(stderr=True), []
+    hidden = len(values) <= _CHUNK or not console.is_terminal
+    for first in track(range(0, len(values), _CHUNK), description="Scoring", transient=True, disable=hidden, console=console):
+        part = slice(first, first + _CHUNK)
+        given = None if condition is None else condition[part]
+        parts.append(verb(values[part], condition=given, seed=seed, first=first, **options))
+    return type(parts[0]).concatenate(parts)
+
+
+def _of_flow(result: Any, bits: bool) -> dict[str, Any]:
+    shown = result.in_bits_per_dim() if bits else result
+    return {
+        "bits_per_dim" if bits else "log_prob": shown.values,
+        "standard_error": shown.standard_error,
+        "numerical_error": shown.numerical_error,
+        "prior_mismatch": shown.prior_mismatch,
+    }
+
+
+def _of_bound(result: Any, bits: bool) -> dict[str, Any]:
+    import math
+
+    scale = 1 / (result.dims * math.log(2)) if bits else 1.0
+    return {
+        "bits_per_dim" if bits else "log_prob": result.bits_per_dim if bits else result.values,
+        "standard_error": result.standard_error * scale,
+    }
+
+
+def _summary(columns: dict[str, Any], result: Any, kind: str) -> str:
+    name, values = next(iter(columns.items()))
+    unit = "bits per dimension" if name == "bits_per_dim" else "nats per row"
+    n = len(values)
+    spread = f" ± {values.std(ddof=1) / n**0.5:.2g}" if n > 1 else ""
+    parts = [f"{n:,} rows", kind, f"{result.nfe:,} network calls per row"]
+    if "numerical_error" in columns:
+        parts.append(f"numerical error {columns['numerical_error'].mean():.2g}")
+    if result.constants:
+        parts.append(f"{result.constants} constant elements left out")
+    return f"mean {'' if name == 'bits_per_dim' else 'log p '}{values.mean():.4f}{spread} {unit} ({', '.join(parts)})"

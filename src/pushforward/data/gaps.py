@@ -1,0 +1,63 @@
+"""Read tables and arrays that have gaps, for a model that fills them: what :func:`open_data` must refuse for training."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pushforward.data.checks import enumerate_names
+from pushforward.data.schema import Schema
+from pushforward.data.tables import missing_column, read_csv
+
+__all__ = ["read_with_gaps"]
+
+
+def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
+    """Return the rows that a model with this schema knows, with NaN in the gaps, and the whole table or array.
+
+    Parameters
+    ----------
+    path : str or path
+        A ``.csv`` or ``.parquet`` table, whose columns may be more than the model's and in any order, or a ``.npy`` array.
+    schema : Schema
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, its ending is unknown, a column is missing or holds text, or the kinds do not go together.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} cannot be read as a NumPy file: {error}.") from None
+        return array, array
+    if suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path} ends in {suffix or 'nothing'}, which is not filled; use .csv, .parquet or .npy")
+    frame = read_csv(path) if suffix == ".csv" else _read_parquet(path)
+    if schema.kind == "pictures":
+        raise ValueError(f"{path} is a table, but the model was trained on pictures; give an array (.npy) of them with NaN")
+    if schema.columns is None:
+        return frame.to_numpy(dtype=float, na_value=np.nan), frame
+    for name in schema.columns:
+        if name not in frame.columns:
+            raise missing_column(name, list(frame.columns), str(path))
+    part = frame[list(schema.columns)]
+    text = [name for name in part.columns if part[name].dtype.kind not in "biufc"]
+    if text:
+        raise ValueError(f"{path}: {enumerate_names(text)} must hold numbers or gaps, but hold text")
+    return part, frame
+
+
+def _read_parquet(path: Path) -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        return pd.read_parquet(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is not a Parquet file: {error}.") from None

@@ -1,0 +1,311 @@
+r"""DDPM's variational bound: what a chain of Gaussian steps costs, term by term.
+
+On a grid 1 = t_T > ... > t_1 > 0 the forward chain q(x_k | x) = N(alpha_k x, sigma_k^2) is undone by Gaussian steps p whose
+means put denoised = D(x_k, t_k) in the place of x. With E over the noise of x_k,
+
+    -log p(x) <= L_T + sum_{k=2}^T L_{k-1} + L_0
+    L_T     = KL(q(x_T | x) || p(x_T)),                p(x_T) = N(0, sigma_T^2)
+    L_{k-1} = E KL(q(x_{k-1} | x_k, x) || p(x_{k-1} | x_k))
+            = E (alpha_s b2 / sigma_t^2)^2 |x - D|^2 / (2 v) + D/2 (w/v - 1 - log(w/v)),      t = t_k, s = t_{k-1}
+    L_0     = -E log p(x | x_1).
+
+where b2 = sigma_t^2 - (alpha_t sigma_s / alpha_s)^2 is the variance of the forward step, w = b2 sigma_s^2 / sigma_t^2
+("beta-tilde") that of q(x_{k-1} | x_k, x), and v that of p. The best v is w + (alpha_s b2 / sigma_t^2)^2 E |x - D|^2 / D, with
+a measured error of the denoiser (``FittedVariance``), or by default with sigma^2 / (alpha^2 + sigma^2), that of standard normal
+data; where alpha^2 + sigma^2 = 1 this is b2 itself ("beta").
+
+The last step goes to x itself, so its variance is the error E |x - D|^2 / D alone, measured or by default. For real data
+p(x | x_1) is that Gaussian's density; for integers it is the Gaussian's mass on the interval of the integer, open at the ends
+of the range, so that the masses of all integers sum to one. Chains of any schedule and length are meant: with ``DiscreteBeta``
+and the times k / T it is DDPM's own.
+
+An integer is told as soon as that can be done: its last step is the last one with a noise level sigma / alpha of at least half
+the width of its interval (of DDPM's chain and pictures of 256 levels, that is the last of all). Further down an integer that is
+known already would be paid for again, by a denoiser that has learned the density of dequantized data. What is left of the chain
+then sees it noised by q, at no cost.
+
+Each KL is computed in closed form for the drawn x_k. (Drawing the whole chain and averaging log q(x_k | x_{k-1}) - log p has
+the same mean.) At low noise D - x is nearly (sigma / alpha) eps, so most of the scatter of a term is that of
+|eps|^2, whose mean is known: c (|eps|^2 - D) is subtracted, with c the factor that a denoiser of unit Gaussian data would have.
+
+References
+----------
+Jonathan Ho, Ajay Jain, Pieter Abbeel. Denoising diffusion probabilistic models. 2020. https://arxiv.org/abs/2006.11239
+Alex Nichol, Prafulla Dhariwal. Improved DDPM. 2021. https://arxiv.org/abs/2102.09672
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward.diffusion.denoiser import AbstractDenoiser
+from pushforward.probability import noise
+
+__all__ = ["Bins", "Bound", "variational_bound"]
+
+Variance = Literal["beta", "beta-tilde"] | Callable[[float], float]
+Scales = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """The intervals that integers stand for.
+
+    Attributes
+    ----------
+    low, high : Tensor (B, *D)
+        Edges of the interval of each element; infinite at the ends of the range.
+    width : Tensor (*D)
+        Distance of two integers; 0 where data are real numbers.
+
+    >>> bins = Bins(torch.tensor([[-1.0]]), torch.tensor([[1.0]]), torch.tensor([2.0]))
+    >>> bins.told(noise_level=0.9, after=0.8).tolist(), bins.told(noise_level=1.2, after=0.9).tolist()
+    ([False], [True])
+    """
+
+    low: Tensor
+    high: Tensor
+    width: Tensor
+
+    def open(self, noise_level: float) -> Tensor:
+        """Return which elements (*D) still pay at a step from this noise level: reals, and integers not told before."""
+        return (self.width <= 0) | (self.width <= 2 * noise_level)
+
+    def told(self, noise_level: float, after: float) -> Tensor:
+        """Return which elements (*D) are integers whose last step is this one; ``after`` is the noise level of the next."""
+        return (self.width > 0) & (self.width <= 2 * noise_level) & (self.width > 2 * after)
+
+    def cost(self, denoised: Tensor, std: float) -> Tensor:
+        """Return -log of the mass of N(denoised, std^2) on the interval of each element, (B, *D)."""
+        low, high = (self.low.to(denoised) - denoised) / std, (self.high.to(denoised) - denoised) / std
+        # In the tail where both ends have the same sign, by symmetry the left one, a difference of logarithms loses nothing.
+        flip = low > 0
+        low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
+        log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+        share = -torch.expm1((log_low - log_high).clamp(max=-torch.finfo(low.dtype).tiny))
+        cost: Tensor = -log_high - share.log()
+        return cost
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A variational bound of rows, term by term.
+
+    Attributes
+    ----------
+    times : array (T,)
+        Time t_T ... t_1 from which each step starts, falling.
+    prior : array (N,)
+        L_T of each row in nats.
+    terms : array (N, T)
+        L_{T-1}, ..., L_1, L_0 of each row in nats, averaged over the draws. The L_0 of an integer is part of the term of the
+        step that tells it.
+    variances : array (N, T)
+        Estimated variance of each of these averages; NaN if there was one draw.
+    nfe : int
+        Network calls per row.
+    dims, constants : int
+        Number of elements of a row that are counted, and that never change and were left out.
+    log_det : float
+        Log-determinant of the change of units, in nats, which ``values`` contains.
+
+    >>> bound = Bound(np.array([1.0]), np.array([0.1]), np.array([[2.0]]), np.array([[0.04]]), nfe=2, dims=1)
+    >>> bound.values, bound.standard_error
+    (array([-2.1]), array([0.2]))
+    """
+
+    times: np.ndarray
+    prior: np.ndarray
+    terms: np.ndarray
+    variances: np.ndarray
+    nfe: int
+    dims: int
+    constants: int = 0
+    log_det: float = 0.0
+
+    @property
+    def values(self) -> np.ndarray:
+        """Lower bound of log p of each row in nats, (N,)."""
+        return np.asarray(self.log_det - self.prior - self.terms.sum(1))
+
+    @property
+    def standard_error(self) -> np.ndarray:
+        """Standard error of ``values`` from the drawn noise, (N,)."""
+        return np.asarray(np.sqrt(self.variances.sum(1)))
+
+    @property
+    def bits_per_dim(self) -> np.ndarray:
+        """Upper bound of -log2 p / dims of each row, (N,)."""
+        return -self.values / (self.dims * math.log(2))
+
+    def curve(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean over rows of each term in bits per dimension, (T,), and its Monte-Carlo error.
+
+        Together with the mean of ``prior`` and the log-determinant, both in this unit, the terms sum to the mean of
+        ``bits_per_dim``.
+        """
+        scale = 1 / (self.dims * math.log(2))
+        return self.terms.mean(0) * scale, np.sqrt(self.variances.sum(0)) / len(self.terms) * scale
+
+    def shifted(self, nats: float) -> "Bound":
+        """Return the same with ``nats`` added to ``values``: the log-determinant of a change of units."""
+        return replace(self, log_det=self.log_det + nats)
+
+    @classmethod
+    def concatenate(cls, parts: "Sequence[Bound]") -> "Bound":
+        """Join batches of rows."""
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in ("prior", "terms", "variances")
+        }
+        return replace(parts[0], **arrays)
+
+
+@torch.no_grad()
+def variational_bound(
+    denoiser: AbstractDenoiser,
+    x: Tensor,
+    times: Tensor | Sequence[float],
+    *,
+    condition: Tensor | None = None,
+    bins: Bins | None = None,
+    varies: Tensor | None = None,
+    variance: Variance | None = None,
+    draws: int = 2,
+    seed: int = 0,
+    first: int = 0,
+) -> Bound:
+    """Return DDPM's bound for rows under the chain of a denoiser on a grid.
+
+    Parameters
+    ----------
+    denoiser : AbstractDenoiser
+        With independent Gaussian noise.
+    x : Tensor (B, *D)
+        Clean rows; for integers the middle of their interval.
+    times : tensor or sequence
+        Grid from 1 to 0, as a sampler's: T steps are T + 1 times.
+    condition : Tensor (B, K), optional
+    bins : Bins, optional
+        Intervals of integers. Default: all data are real.
+    varies : bool Tensor (*D), optional
+        False where the data never change; these elements are noised, but not counted.
+    variance : "beta", "beta-tilde" or function of t, optional
+        That of the reverse steps; a function, such as a ``FittedVariance``, returns the mean squared error of denoised at t.
+        Default: that of standard normal data.
+    draws : int
+        Draws of x_k for each term, at least 1; the standard error needs 2.
+    seed, first : int
+        Name the noise: row i of x is row ``first + i`` of ``seed``.
+
+    Returns
+    -------
+    Bound
+
+    Examples
+    --------
+    >>> from pushforward.diffusion import Cosine, ExactDenoiser, UniformGrid
+    >>> from pushforward.probability import Gaussian
+    >>> law, x = Gaussian([0.0], 0.25), torch.tensor([[0.5]], dtype=torch.float64)
+    >>> bound = variational_bound(ExactDenoiser(law, Cosine()), x, UniformGrid()(Cosine(), 100), draws=2)
+    >>> bool(abs(bound.values[0] - law.log_prob(x)[0]) < 0.5), bound.nfe
+    (True, 200)
+    """
+    grid = _check(denoiser, x, times, variance, draws)
+    alpha, sigma = (
+        scale(torch.tensor(grid, dtype=torch.float64)).tolist() for scale in (denoiser.schedule.alpha, denoiser.schedule.sigma)
+    )
+    counted = torch.ones(x.shape[1:], dtype=torch.bool) if varies is None else varies.cpu()
+    rows = torch.arange(first, first + len(x), device=x.device)
+    mask = counted.flatten().to(x.device)
+    means, variances = [], []
+    levels = [math.inf, *(sigma_t / alpha_t for alpha_t, sigma_t in zip(alpha[1:], sigma[1:], strict=True))]
+    levels[-1] = 0.0
+    for k, t in enumerate(grid[:-1]):
+        now, after = (alpha[k], sigma[k]), (alpha[k + 1], sigma[k + 1])
+        error = variance(t) if callable(variance) else _error(now)
+        chosen = variance if isinstance(variance, str) else error
+        weight, offset = _last(error) if k == len(grid) - 2 else _step(now, after, chosen)
+        costs = []
+        for draw in range(draws):
+            step = k * draws + draw
+            eps = noise.normal(x.shape[1:], seed=seed, purpose="bound", rows=rows, step=step, dtype=x.dtype, device=x.device)
+            denoised = denoiser(now[0] * x + now[1] * eps, torch.tensor(t, dtype=torch.float64), condition)
+            cost = weight * ((denoised - x).square() - _like(now) * (eps.square() - 1)) + offset
+            if bins is not None:
+                told = bins.told(levels[k], levels[k + 1]).to(x.device)
+                cost = torch.where(told, bins.cost(denoised, math.sqrt(error)), cost) * bins.open(levels[k]).to(x.device)
+            costs.append(cost.flatten(1)[:, mask].sum(1).cpu().double())
+        stack = torch.stack(costs)
+        means.append(stack.mean(0))
+        variances.append(stack.var(0) / draws if draws > 1 else torch.full_like(stack[0], math.nan))
+    square = x.flatten(1)[:, mask].cpu().double().square().sum(1)
+    return Bound(
+        times=np.array(grid[:-1]),
+        prior=(square * (alpha[0] / sigma[0]) ** 2 / 2).numpy(),
+        terms=torch.stack(means, 1).numpy(),
+        variances=torch.stack(variances, 1).numpy(),
+        nfe=(len(grid) - 1) * draws * denoiser.calls,
+        dims=int(counted.sum()),
+        constants=int((~counted).sum()),
+    )
+
+
+def _step(now: Scales, after: Scales, variance: float | Literal["beta", "beta-tilde"]) -> tuple[float, float]:
+    """Return (a, c) of the KL of one step, a |x - D|^2 + c for each element."""
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = now, after
+    forward = sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
+    own = forward * (sigma_s / sigma_t) ** 2
+    on_denoised = alpha_s * forward / sigma_t**2
+    if variance == "beta-tilde":
+        chosen = own
+    elif variance == "beta":
+        chosen = forward
+    else:
+        chosen = own + on_denoised**2 * float(variance)
+    ratio = own / chosen
+    return on_denoised**2 / (2 * chosen), (ratio - 1 - math.log(ratio)) / 2
+
+
+def _error(now: Scales) -> float:
+    """Return E |x - D|^2 of each element if the data are standard normal."""
+    alpha, sigma = now
+    return sigma**2 / (alpha**2 + sigma**2)
+
+
+def _last(error: float) -> tuple[float, float]:
+    """Return (a, c) of -log p(x | x_1) = a |x - D|^2 + c for each element."""
+    return 1 / (2 * error), math.log(2 * math.pi * error) / 2
+
+
+def _like(now: Scales) -> float:
+    """Return the squared factor of eps in D - x if each element of the data is standard normal."""
+    alpha, sigma = now
+    return (alpha * sigma / (alpha**2 + sigma**2)) ** 2
+
+
+def _check(
+    denoiser: AbstractDenoiser, x: Tensor, times: Tensor | Sequence[float], variance: Variance | None, draws: int
+) -> list[float]:
+    """Return the grid as a list."""
+    if x.ndim < 2 or not len(x) or not x.is_floating_point():
+        raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")
+    if not denoiser.gaussian_source:
+        raise ValueError(
+            "the bound needs independent Gaussian noise, but this denoiser was trained with a source or coupling of its own"
+        )
+    if not callable(variance) and variance not in (None, "beta", "beta-tilde"):
+        raise ValueError(f"variance must be 'beta', 'beta-tilde', None or a function of t, got {variance!r}")
+    if isinstance(draws, bool) or not isinstance(draws, int):
+        raise TypeError(f"draws must be an integer, got {draws!r}")
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    grid: list[float] = torch.as_tensor(times, dtype=torch.float64).tolist()
+    if len(grid) < 2 or grid[0] != 1 or grid[-1] != 0 or any(after >= before for before, after in itertools.pairwise(grid)):
+        raise ValueError("the times of a bound fall strictly from 1 (noise) to 0 (data), like those of a sampler's grid")
+    return grid

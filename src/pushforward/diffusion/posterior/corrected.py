@@ -1,0 +1,175 @@
+"""Methods that correct E[x | x_t] by a linear map of the residual, and leave the rest to any sampler."""
+
+import abc
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from pushforward.diffusion.ancestral import DDIM
+from pushforward.diffusion.denoiser import AbstractDenoiser
+from pushforward.diffusion.guidance import signal_time
+from pushforward.diffusion.operators import Observation, pullback
+from pushforward.diffusion.posterior.method import FREE_ITERATIONS, PosteriorMethod, solve
+from pushforward.diffusion.sampler import Sampler
+from pushforward.diffusion.schedule import widen
+
+__all__ = ["MMPS", "DiffPIR", "Given", "PiGDM"]
+
+
+@dataclass(frozen=True)
+class _Corrected(PosteriorMethod):
+    """Methods that correct D by a linear map of the residual, and then leave the work to a sampler."""
+
+    sampler: Sampler = field(default=DDIM(eta=1.0))
+
+    def _run(
+        self,
+        denoiser: AbstractDenoiser,
+        observation: Observation,
+        noise: Tensor,
+        steps: int,
+        condition: Tensor | None,
+        seed: int,
+        first: int,
+    ) -> Tensor:
+        given = Given(denoiser, observation, self)
+        return self.sampler.run(given, noise, steps=steps, condition=condition, seed=seed, first=first)
+
+    @abc.abstractmethod
+    def _correct(self, given: "Given", x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the method's E[x | x_t, y]."""
+
+
+class Given(AbstractDenoiser):
+    """The denoiser of the law of x given y, as a method approximates it.
+
+    Parameters
+    ----------
+    denoiser : AbstractDenoiser
+    observation : Observation
+    method : MMPS, PiGDM or DiffPIR
+    """
+
+    def __init__(self, denoiser: AbstractDenoiser, observation: Observation, method: _Corrected) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.schedule = denoiser.schedule
+        self.observation = observation
+        self.method = method
+        self.calls = method.passes(1) * denoiser.calls
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return E[x | x_t, y]."""
+        return self.method._correct(self, x_t, signal_time(self.schedule, t), condition)
+
+    def linearized(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return D, and the product of a row with V = Cov[x | x_t] = (sigma^2 / alpha) J^T."""
+        denoised, pull = pullback(lambda x: self.denoiser(x, t, condition), x_t)
+        factor = widen((self.schedule.sigma(t) ** 2 / self.schedule.alpha(t)).to(x_t.dtype), x_t)
+        return denoised, lambda v: factor * pull(v)
+
+
+@dataclass(frozen=True)
+class MMPS(_Corrected):
+    """Moment matching: p(y | x_t) is taken for the Gaussian with the exact mean and covariance. The default.
+
+    Over the nine problems of ``benchmarks/inverse_problems.py`` the distance to the exact posterior, in units of its spread, is
+    on (geometric) average 0.41 at 40 passes through the network (0.08 between two exact samples), against 0.55 of PiGDM, 0.65
+    of the best RePaint and DPS, and 0.89 of DiffPIR. With 120 passes it is 0.43: what remains is not the steps but the Gaussian
+    in place of p(y | x_t), which gives the modes of a posterior the wrong weights. There DPS comes as near (0.44), but only at
+    the best of its strengths, which is tuned to the problems; RePaint (10 repeats) comes to 0.49.
+
+    Parameters
+    ----------
+    sampler : Sampler
+        One with fresh noise corrects itself: ``DDIM(eta=0.0)`` is farther off, 0.49 and 0.48.
+    iterations : int
+        Conjugate-residual iterations, at least 1; each is one pass back through the network. Many measurements with little
+        noise want more (5), one or two measurements need no more than there are.
+
+    >>> from pushforward.diffusion import ExactDenoiser, LinearBeta, Matrix, observe
+    >>> from pushforward.probability import Gaussian, noise
+    >>> law = Gaussian([0.0, 0.0], [[1.0, 0.9], [0.9, 1.0]])
+    >>> seen = observe(Matrix([[1.0, 0.0]]), [2.0], 0.1, (2,))
+    >>> z = noise.normal((2,), seed=0, purpose="doc", rows=2000, dtype=torch.float64)
+    >>> x = MMPS(iterations=1).run(ExactDenoiser(law, LinearBeta()), seen, z, steps=50, seed=0)
+    >>> [round(value, 1) for value in x.mean(0).tolist()]
+    [2.0, 1.8]
+    """
+
+    iterations: int = 3
+
+    def __post_init__(self) -> None:
+        _check_iterations(self.iterations)
+
+    def passes(self, steps: int) -> int:
+        """1 + iterations per step."""
+        return steps * (1 + self.iterations)
+
+    def _correct(self, given: Given, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        denoised, covariance = given.linearized(x_t, t, condition)
+        seen = given.observation
+        return denoised + solve(seen, seen.residual(denoised), covariance, x_t, self.iterations)[1]
+
+
+@dataclass(frozen=True)
+class PiGDM(_Corrected):
+    """Pseudoinverse guidance: the covariance of x given x_t is taken for r^2 times the identity in the likelihood.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    data_std : float, optional
+        Standard deviation s of the data; default what the denoiser says, else 1.
+    """
+
+    data_std: float | None = None
+
+    def passes(self, steps: int) -> int:
+        """2 per step."""
+        return 2 * steps
+
+    def _correct(self, given: Given, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        denoised, covariance = given.linearized(x_t, t, condition)
+        std = float(getattr(given.denoiser, "data_std", 1.0)) if self.data_std is None else self.data_std
+        alpha, sigma = given.schedule.alpha(t), given.schedule.sigma(t)
+        r2 = widen((sigma**2 * std**2 / (alpha**2 * std**2 + sigma**2)).to(x_t.dtype), x_t)
+        seen = given.observation
+        v, _ = solve(seen, seen.residual(denoised), lambda u: r2 * u, x_t, FREE_ITERATIONS)
+        return denoised + covariance(seen.pull(v, x_t))
+
+
+@dataclass(frozen=True)
+class DiffPIR(_Corrected):
+    """Plug and play: D is moved to the minimizer of |y - A x|^2 / R + |x - D|^2 / v, v = (sigma / alpha)^2 / pull.
+
+    Parameters
+    ----------
+    sampler : Sampler
+    pull : float
+        Positive; larger trusts the denoiser more and the measurement less.
+    """
+
+    pull: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pull < math.inf:
+            raise ValueError(f"pull must be positive, got {self.pull}")
+
+    def passes(self, steps: int) -> int:
+        """1 per step."""
+        return steps
+
+    def _correct(self, given: Given, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        denoised = given.denoiser(x_t, t, condition)
+        v = widen((given.schedule.noise_level(t) ** 2 / self.pull).to(x_t.dtype), x_t)
+        seen = given.observation
+        moved: Tensor = denoised + solve(seen, seen.residual(denoised), lambda u: v * u, x_t, FREE_ITERATIONS)[1]
+        return moved
+
+
+def _check_iterations(iterations: int) -> None:
+    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+        raise ValueError(f"iterations must be an integer of at least 1, got {iterations!r}")

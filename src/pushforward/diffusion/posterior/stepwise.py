@@ -1,0 +1,157 @@
+"""Methods that act on the state after each step of DDPM, and so have loops of their own."""
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pushforward.diffusion.denoiser import AbstractDenoiser
+from pushforward.diffusion.grid import Grid, UniformGrid
+from pushforward.diffusion.guidance import signal_time
+from pushforward.diffusion.operators import Observation, pullback
+from pushforward.diffusion.posterior.method import FREE_ITERATIONS, PosteriorMethod, solve
+from pushforward.diffusion.schedule import Schedule, widen
+from pushforward.probability import noise as random
+
+__all__ = ["DPS", "Replacement"]
+
+
+@dataclass(frozen=True)
+class DPS(PosteriorMethod):
+    """Diffusion posterior sampling: DDPM, and after each step a step down the gradient of |y - A D|.
+
+    Parameters
+    ----------
+    strength : float
+        Length of the gradient step, positive. It goes with the number of steps (the paper's 1 is for 1,000) and the data.
+    grid : Grid
+    """
+
+    strength: float = 1.0
+    grid: Grid = field(default=UniformGrid())
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength < math.inf:
+            raise ValueError(f"strength must be positive, got {self.strength}")
+
+    def passes(self, steps: int) -> int:
+        """2 per step."""
+        return 2 * steps
+
+    def _run(
+        self,
+        denoiser: AbstractDenoiser,
+        observation: Observation,
+        noise: Tensor,
+        steps: int,
+        condition: Tensor | None,
+        seed: int,
+        first: int,
+    ) -> Tensor:
+        chain = _Chain(denoiser.schedule, noise, seed, first)
+        x = chain.start(noise)
+        for t, s in itertools.pairwise(self.grid(denoiser.schedule, steps)):
+            at = signal_time(denoiser.schedule, t)
+            denoised, pull = pullback(functools.partial(denoiser, t=at, condition=condition), x)
+            residual = observation.residual(denoised)
+            climb = pull(observation.pull(residual, x))
+            length = residual.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+            x = chain.back(x, denoised, t, s) + widen(self.strength / length, x) * climb
+        return x
+
+
+@dataclass(frozen=True)
+class Replacement(PosteriorMethod):
+    """Replacement, with RePaint's steps back: what was measured is put into each state with fresh noise.
+
+    The rest only hears of it through the network, so the law is right only as the steps back become many.
+
+    Parameters
+    ----------
+    repeats : int
+        How often each step is taken, at least 1; between two times the state is noised again.
+    grid : Grid
+    """
+
+    repeats: int = 5
+    grid: Grid = field(default=UniformGrid())
+
+    def __post_init__(self) -> None:
+        if isinstance(self.repeats, bool) or not isinstance(self.repeats, int) or self.repeats < 1:
+            raise ValueError(f"repeats must be an integer of at least 1, got {self.repeats!r}")
+
+    def passes(self, steps: int) -> int:
+        """One per step and repeat; the last step is taken once."""
+        return (steps - 1) * self.repeats + 1
+
+    def _run(
+        self,
+        denoiser: AbstractDenoiser,
+        observation: Observation,
+        noise: Tensor,
+        steps: int,
+        condition: Tensor | None,
+        seed: int,
+        first: int,
+    ) -> Tensor:
+        schedule = denoiser.schedule
+        chain = _Chain(schedule, noise, seed, first)
+        x = chain.start(noise)
+        for t, s in itertools.pairwise(self.grid(schedule, steps)):
+            for repeat in range(self.repeats if s > 0 else 1):
+                denoised = denoiser(x, t, condition)
+                x_s = self._replace(observation, chain, chain.back(x, denoised, t, s), s)
+                x = x_s if repeat == self.repeats - 1 or s == 0 else chain.forth(x_s, s, t)
+        return x
+
+    def _replace(self, seen: Observation, chain: "_Chain", x_s: Tensor, s: Tensor) -> Tensor:
+        """Move x_s by the pseudoinverse of A, so that A x_s is alpha y with noise of variance sigma^2."""
+        alpha, sigma = chain.schedule.alpha(s).to(x_s.dtype), chain.schedule.sigma(s).to(x_s.dtype)
+        if s == 0 and bool((seen.std > 0).any()):
+            return x_s  # y itself would bring its noise into the row
+        spread = (sigma**2 - alpha**2 * seen.variance(x_s)).clamp(min=0).sqrt()
+        known = alpha * seen.y.to(x_s) + spread * seen.measure(chain.draw())
+        noiseless = Observation(seen.operator, seen.y, torch.zeros_like(seen.std), seen.whitening)
+        moved: Tensor = x_s + solve(noiseless, known - seen.measure(x_s), lambda u: u, x_s, FREE_ITERATIONS)[1]
+        return moved
+
+
+class _Chain:
+    """DDPM's steps back and forth, with noise that each call takes anew."""
+
+    def __init__(self, schedule: Schedule, like: Tensor, seed: int, first: int) -> None:
+        self.schedule, self.like, self.seed = schedule, like, seed
+        self.rows = torch.arange(first, first + len(like), device=like.device)
+        self.count = 0
+
+    def draw(self) -> Tensor:
+        self.count += 1
+        shape, like = self.like.shape[1:], self.like
+        return random.normal(
+            shape, seed=self.seed, purpose="posterior", rows=self.rows, step=self.count, dtype=like.dtype, device=like.device
+        )
+
+    def start(self, noise: Tensor) -> Tensor:
+        return noise * self.schedule.sigma(torch.ones((), dtype=torch.float64)).to(noise.dtype)
+
+    def back(self, x_t: Tensor, denoised: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """q(x_s | x_t, x = denoised) of the forward process; the last step returns denoised."""
+        if s == 0:
+            return denoised
+        ratio, variance = self._forward(s, t)
+        alpha_s, sigma_t, sigma_s = self.schedule.alpha(s), self.schedule.sigma(t), self.schedule.sigma(s)
+        on_x = (ratio * (sigma_s / sigma_t) ** 2).item()
+        on_denoised = (alpha_s * variance / sigma_t**2).item()
+        return on_x * x_t + on_denoised * denoised + (variance.sqrt() * sigma_s / sigma_t).item() * self.draw()
+
+    def forth(self, x_s: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        """q(x_t | x_s)."""
+        ratio, variance = self._forward(s, t)
+        return ratio.item() * x_s + variance.sqrt().item() * self.draw()
+
+    def _forward(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        ratio = self.schedule.alpha(t) / self.schedule.alpha(s)
+        return ratio, (self.schedule.sigma(t) ** 2 - (ratio * self.schedule.sigma(s)) ** 2).clamp(min=0)

@@ -1,0 +1,182 @@
+"""Write a trained denoiser for programs without pushforward, or for diffusers.
+
+- ``onnx``: one graph, (x_t, t) or (x_t, t, condition) to ``denoised``, for any number of rows. Everything is in the scaled
+  units of the network; the metadata under the key "pushforward" say how rows are scaled, and the schedule and the layout.
+- ``safetensors``: one file with the weights of the network and the scaling of the data; the same metadata.
+- ``diffusers``: a folder for ``DDPMPipeline.from_pretrained``, for models of pictures, after
+  ``import pushforward.interop.unet``, which holds the class of the network.
+"""
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.models import codec
+from pushforward.models.denoising import DenoisingModel
+
+__all__ = ["FORMATS", "export", "file_name"]
+
+_TIMESTEPS = 1000
+
+
+def export(model: DenoisingModel, path: str | Path, to: str) -> Path:
+    """Write a fitted model in another format and return the path.
+
+    Parameters
+    ----------
+    model : Diffusion or FlowMatching
+    path : str or path
+        A file, or for "diffusers" a folder that is new or empty.
+    to : "onnx", "safetensors" or "diffusers"
+
+    Raises
+    ------
+    ImportError
+        If what the format needs is not installed; the message says what to install.
+    ValueError
+        If the format is unknown, the folder holds something, or the format cannot hold this model.
+    """
+    if to not in FORMATS:
+        raise ValueError(f"there is no format {to!r}; use one of {', '.join(FORMATS)}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FORMATS[to](model, path)
+    return path
+
+
+def _facts(model: DenoisingModel) -> str:
+    """Return what a reader must know to use the weights, as JSON."""
+    denoiser, encoder = model.denoiser_, model.condition_encoder_
+    transform, tensors = model.transform_.state()
+    scaling = {name: tensors[name].tolist() for name in ("shift", "scale")}
+    facts = {
+        "class": type(model).__name__,
+        "schedule": codec.to_plain(denoiser.schedule),
+        "prediction": denoiser.prediction,
+        "data_std": denoiser.data_std,
+        "network": codec.to_plain(model.network_),
+        "schema": model.schema_.to_json(),
+        "transform": transform | scaling | {"formula": "z = (x - shift) / scale"},
+        "condition": None if encoder is None else encoder.state()[0],
+    }
+    return json.dumps(facts)
+
+
+def _safetensors(model: DenoisingModel, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {f"network.{name}": value for name, value in model.denoiser_.network.state_dict().items()}
+    tensors |= {f"transform.{name}": value for name, value in model.transform_.state()[1].items()}
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    save_file(plain, path, metadata={"pushforward": _facts(model)})
+
+
+class _Graph(nn.Module):
+    """The denoiser with positional arguments alone, as an exporter wants it."""
+
+    def __init__(self, denoiser: nn.Module) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        denoised: Tensor = self.denoiser(x_t, t, condition)
+        return denoised
+
+
+def _onnx(model: DenoisingModel, path: Path) -> None:
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ImportError("an ONNX graph needs onnx and onnxscript; install them: pip install 'pushforward[onnx]'") from None
+    encoder, rows = model.condition_encoder_, 2
+    inputs = {"x_t": torch.zeros(rows, *model.transform_.shape), "t": torch.full((rows,), 0.5)}
+    if encoder is not None:
+        inputs["condition"] = torch.zeros(rows, encoder.dim)
+    batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    device = next(model.denoiser_.parameters()).device
+    graph = _Graph(model.denoiser_.cpu()).eval()
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                graph,
+                tuple(inputs.values()),
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=["denoised"],
+                dynamic_shapes={name: {0: batch} for name in inputs},
+                verbose=False,
+            )
+    finally:
+        model.denoiser_.to(device)
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no graph")
+    program.model.metadata_props["pushforward"] = _facts(model)
+    program.save(path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes about itself from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _diffusers(model: DenoisingModel, folder: Path) -> None:
+    try:
+        from diffusers import DDPMPipeline, DDPMScheduler
+    except ImportError:
+        raise ImportError("this format needs diffusers; install it: pip install 'pushforward[diffusers]'") from None
+    from pushforward.interop.unet import ExportedUNet
+
+    if model.schema_.kind != "pictures":
+        raise ValueError("a pipeline of diffusers draws pictures, but this model was trained on vectors; use --to onnx")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something already; name a new folder")
+    if codec.is_part(codec.to_plain(model.network_)):
+        raise ValueError("this model has a network of your own, which diffusers cannot build again; use --to onnx")
+    if not model.denoiser_.gaussian_source:
+        raise ValueError(
+            "diffusers starts from independent Gaussian noise, but this model was trained otherwise; use --to onnx"
+        )
+    unet = ExportedUNet.of(model)
+    schedule, t = model.denoiser_.schedule, torch.arange(1, _TIMESTEPS + 1, dtype=torch.float64) / _TIMESTEPS
+    kept = schedule.alpha(t) ** 2 / (schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2)
+    betas = (1 - kept / torch.cat((kept.new_ones(1), kept[:-1]))).clamp(max=0.999)
+    scheduler = DDPMScheduler(
+        num_train_timesteps=_TIMESTEPS, trained_betas=betas.tolist(), prediction_type="sample", clip_sample=False
+    )
+    DDPMPipeline(unet, scheduler).save_pretrained(folder)
+    # Some versions of diffusers write the first part of a module's name alone, and look for the class there.
+    index = folder / "model_index.json"
+    entries = json.loads(index.read_text(encoding="utf-8"))
+    entries["unet"] = [ExportedUNet.__module__, ExportedUNet.__name__]
+    index.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+FORMATS: dict[str, Callable[[DenoisingModel, Path], None]] = {
+    "onnx": _onnx,
+    "safetensors": _safetensors,
+    "diffusers": _diffusers,
+}
+
+
+def file_name(to: str) -> str:
+    """Return the name that an export has by default.
+
+    >>> file_name("onnx"), file_name("diffusers")
+    ('denoiser.onnx', 'diffusers')
+    """
+    return to if to == "diffusers" else f"denoiser.{to}"

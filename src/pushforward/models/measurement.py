@@ -1,0 +1,144 @@
+"""Measurements in the units and the layout of the data, as measurements of the scaled rows inside a model; and gaps.
+
+Rows are z with x = shift + scale z, so A x is the measurement (A scale) z + A shift.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward.data import Schema, Transform
+from pushforward.data.checks import is_frame
+from pushforward.diffusion import Linear, LinearOperator, Mask, Matrix, Observation
+from pushforward.probability import noise as random
+
+__all__ = ["Layout", "Scaled", "known_of", "like_frame", "origin", "with_gaps"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled(LinearOperator):
+    """An operator on rows in data units, as one on scaled rows z: A scale, without the elements that are constant."""
+
+    operator: LinearOperator
+    transform: Transform
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return A (scale z)."""
+        scale = torch.where(self.transform.constant, 0.0, self.transform.scale).to(z)
+        if self.transform.kind == "pictures":
+            return self.operator(scale * z)
+        varies = (~self.transform.constant).nonzero()[:, 0].to(z.device)
+        x = torch.zeros(len(z), len(scale), dtype=z.dtype, device=z.device)
+        return self.operator(x.index_copy(1, varies, scale[varies] * z))
+
+
+def origin(transform: Transform) -> Tensor:
+    """Return the row in data units that stands at z = 0, constants included, float64."""
+    return torch.where(transform.constant, transform.value, transform.shift)
+
+
+def known_of(transform: Transform, x: Tensor, known: Tensor, seed: int) -> Callable[[Tensor], Observation]:
+    """Return what is known of rows x (N, ...) in data units, as a function of their sample numbers 0 to N - 1."""
+    z = transform.forward(x, dtype=torch.float32)
+    width = transform.dequantization.float()
+    seen = known[:, ~transform.constant] if transform.kind == "vectors" else known | transform.constant
+    std = torch.zeros(z[0].numel(), dtype=torch.float64)
+
+    def given(rows: Tensor) -> Observation:
+        u = random.uniform(transform.shape, seed=seed, purpose="dequantization", rows=rows)
+        values = (z[rows] + width * u) * seen[rows]
+        return Observation(Mask(seen[rows]), values.flatten(1), std)
+
+    return given
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The way from the library's own layout of rows to the user's."""
+
+    schema: Schema
+
+    def to_user(self, x: Tensor) -> Tensor:
+        """Return rows (B, *internal) as tensors (B, *row) in the user's layout."""
+        if self.schema.channels == "last":
+            x = x.movedim(1, -1)
+        return x.reshape(len(x), *self.schema.row_shape)
+
+    def picture(self, values: Any) -> Tensor:
+        """Return an array in the layout of a picture of the user, of any size, with the channels first."""
+        picture: Tensor = torch.as_tensor(np.asarray(values))
+        if self.schema.channels == "last" and picture.ndim == 3:
+            return picture.movedim(-1, 0)
+        return picture
+
+    def measurement(self, A: Any, y: Any) -> tuple[LinearOperator, Any, torch.dtype]:
+        """Return A as an operator on internal rows, y in the order of what it gives, and the dtype that A is tried in."""
+        if isinstance(A, Mask):
+            shape, seen = self.schema.internal_shape, self.picture(A.seen)
+            if seen.numel() * shape[0] == int(np.prod(shape)) and self.schema.kind == "pictures":
+                seen = seen.reshape(1, *shape[1:]).expand(shape)
+            elif tuple(A.seen.shape) != tuple(self.schema.row_shape):
+                raise ValueError(f"the mask has the shape {tuple(A.seen.shape)}, but a row {tuple(self.schema.row_shape)}")
+            seen = seen.reshape(shape)
+            values = self.picture(y)
+            if values.numel() == seen.numel():
+                values = torch.where(seen, values.reshape(shape).double(), 0.0)
+            return Mask(seen), values, torch.float64
+        if isinstance(A, LinearOperator) and not isinstance(A, Matrix | Linear):
+            return A, self.picture(y), torch.float64
+        if callable(A):
+            return Linear(lambda x: A(self.to_user(x))), y, torch.float32
+        matrix = A if isinstance(A, Matrix) else Matrix(A)
+        return _InLayout(matrix, self), y, torch.float64
+
+
+@dataclass(frozen=True, eq=False)
+class _InLayout(LinearOperator):
+    """A matrix on flattened rows of the user's layout, as an operator on internal rows."""
+
+    matrix: Matrix
+    layout: Layout
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return A x."""
+        return self.matrix(self.layout.to_user(x))
+
+
+def with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Tensor]:
+    """Return rows in data units with anything in their gaps, and which elements are known, both in the internal layout."""
+    known: Any
+    filled: Any
+    if isinstance(X, Tensor):
+        known, filled = ~X.isnan().cpu(), X.nan_to_num(0.0, torch.inf, -torch.inf) if X.is_floating_point() else X
+    elif is_frame(X):
+        known, filled = X.notna().to_numpy(), X.fillna(0)
+    else:
+        array = np.asarray(X)
+        array = array.astype(float) if array.dtype == object else array
+        known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, dtype=bool)
+        filled = np.where(known, array, np.zeros((), dtype=array.dtype))
+    if mask is not None:
+        given = np.asarray(mask)
+        if given.dtype != bool:
+            raise TypeError(f"mask must hold booleans, True where a value is known, got {given.dtype}; write mask > 0")
+        if given.shape != tuple(known.shape):
+            raise ValueError(f"mask has the shape {given.shape}, but X {tuple(known.shape)}")
+        known = known & (torch.as_tensor(given) if isinstance(known, Tensor) else given)
+    x = schema.to_internal(filled, name=name)
+    flags = torch.as_tensor(known)
+    if schema.kind == "vectors":
+        return x, flags.reshape(x.shape)
+    if flags.ndim == 3:
+        return x, flags[:, None]
+    return x, flags if isinstance(X, Tensor) else flags.movedim(-1, 1)
+
+
+def like_frame(X: Any, rows: Any) -> Any:
+    """Give a DataFrame of rows the index of the one that was filled."""
+    if is_frame(X) and is_frame(rows):
+        rows.index = X.index
+    return rows

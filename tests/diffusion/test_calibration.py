@@ -1,0 +1,122 @@
+"""Calibration: it starts from the default table, gains on noises it has not seen, and is plain numbers."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from oracle import LAW
+
+from pushforward.diffusion import (
+    AngleSolver,
+    Cosine,
+    Denoiser,
+    DiscreteBeta,
+    ExactDenoiser,
+    FixedGrid,
+    Guided,
+    LinearBeta,
+    StraightLine,
+)
+from pushforward.diffusion.calibration import CalibratedSampler, calibrate
+from pushforward.diffusion.quality import exact_flow
+from pushforward.networks import MLPSpec
+from pushforward.probability import GaussianMixture
+
+RING = GaussianMixture(
+    [0.2] * 5, [[1.2 * math.cos(0.4 * math.pi * k), 1.2 * math.sin(0.4 * math.pi * k)] for k in range(5)], [0.04] * 5
+)
+
+
+def _noise(rows, seed):
+    return torch.randn(rows, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("schedule", [DiscreteBeta(), Cosine(), StraightLine()], ids=str)
+@pytest.mark.parametrize("steps", [2, 5, 40])
+def test_without_iterations_it_is_the_default_table(schedule, steps):
+    denoiser = ExactDenoiser(LAW, schedule)
+    result = calibrate(denoiser, _noise(16, 0), steps=steps, iterations=0)
+    torch.testing.assert_close(
+        result.sampler.run(denoiser, _noise(8, 1), steps=steps),
+        AngleSolver().run(denoiser, _noise(8, 1), steps=steps),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+    assert result.gain == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("schedule", [DiscreteBeta(), StraightLine()], ids=str)
+def test_it_gains_on_noises_it_has_not_seen(schedule):
+    """Against the exact flow, which the fit never saw, and on noises of another seed."""
+    denoiser = ExactDenoiser(RING, schedule)
+    result = calibrate(denoiser, _noise(512, 0), steps=4, iterations=150, batch_size=128, fine_steps=60)
+    fresh = _noise(256, 1)
+    exact = exact_flow(RING, schedule, fresh)
+
+    def error(sampler):
+        return (sampler.run(denoiser, fresh, steps=4) - exact).square().mean().sqrt().item()
+
+    assert result.gain > 1.5
+    assert error(AngleSolver()) > 1.5 * error(result.sampler)
+    assert result.error == pytest.approx(error(result.sampler), rel=0.4)
+    assert result.default_error == pytest.approx(error(AngleSolver()), rel=0.4)
+
+
+def test_the_result_is_the_same_again():
+    denoiser, noise = ExactDenoiser(RING, Cosine()), _noise(64, 0)
+    one, other = (calibrate(denoiser, noise, steps=3, iterations=5) for _ in range(2))
+    assert one == other
+
+
+def test_it_is_plain_numbers_and_back():
+    sampler = calibrate(ExactDenoiser(RING, Cosine()), _noise(64, 0), steps=4, iterations=3).sampler
+    plain = json.loads(json.dumps(dataclasses.asdict(sampler)))
+    assert CalibratedSampler(**plain) == sampler
+    assert hash(CalibratedSampler(**plain)) == hash(sampler)
+
+
+def test_networks_and_guidance_are_calibrated_too():
+    network = MLPSpec(width=16, depth=1).build((2,), condition_dim=3)
+    denoiser = Denoiser(network, LinearBeta()).eval()
+    before = [parameter.clone() for parameter in network.parameters()]
+    condition = torch.eye(3)[torch.arange(40) % 3]
+    result = calibrate(Guided(denoiser, 2.0), _noise(40, 0).float(), steps=3, condition=condition, iterations=5)
+    assert math.isfinite(result.gain)
+    for old, new in zip(before, network.parameters(), strict=True):
+        assert torch.equal(old, new)
+        assert new.grad is None
+
+
+def test_a_table_runs_its_own_steps_only():
+    sampler = CalibratedSampler((1.0, 0.5, 0.0), ((0.5,),), ((0.5,),))
+    denoiser = ExactDenoiser(LAW, Cosine())
+    x = _noise(4, 0)
+    at_one, half = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    middle = 0.5 * x + 0.5 * denoiser(x, at_one)
+    torch.testing.assert_close(sampler.run(denoiser, x, steps=2), denoiser(middle, half), rtol=1e-12, atol=1e-12)
+    assert (sampler.nfe(2), sampler.order) == (2, 0)
+    for call in (lambda: sampler.run(denoiser, x, steps=3), lambda: sampler.nfe(3)):
+        with pytest.raises(ValueError, match="2 steps"):
+            call()
+    with pytest.raises(ValueError, match="calibrated for the times"):
+        sampler.run(denoiser, x, times=[1.0, 0.4, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: calibrate(d, _noise(8, 0), steps=1), "at least 2 steps"),
+        (lambda d: calibrate(d, _noise(8, 0), steps=0), "steps must be at least 1, got 0"),
+        (lambda d: calibrate(d, _noise(1, 0), steps=3), "of 1 noises a share of 0.25 cannot be held out"),
+        (lambda d: calibrate(d, _noise(8, 0), steps=3, held_out=1.0), "a share of 1.0 cannot be held out"),
+        (lambda d: calibrate(d, _noise(8, 0), steps=3, condition=torch.ones(7, 2)), "8 noises but 7 conditions"),
+        (lambda d: CalibratedSampler((1.0, 0.5, 0.0), (), ()), "on_x must have one row per step but the last"),
+        (lambda d: FixedGrid((1.0, 0.5, 0.6, 0.0)), "must fall strictly from 1 to 0"),
+        (lambda d: FixedGrid((0.9, 0.0)), "must fall strictly from 1 to 0"),
+    ],
+)
+def test_errors_say_what_is_wrong(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(ExactDenoiser(LAW, Cosine()))

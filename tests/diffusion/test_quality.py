@@ -1,0 +1,58 @@
+"""The measure of samplers itself: against closed forms, SciPy's flow, and the limits that the default sampler must keep."""
+
+import pytest
+import torch
+from oracle import LAW, flow
+
+from pushforward.diffusion import DDPM, Cosine, DiscreteBeta, DPMSolver, LinearBeta, StraightLine, UniPC
+from pushforward.diffusion.default import default_sampler
+from pushforward.diffusion.quality import exact_flow, flow_error
+from pushforward.probability import Gaussian, GaussianMixture
+
+NOISE = torch.randn(24, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), StraightLine(), LinearBeta(), DiscreteBeta()], ids=str)
+def test_flow_of_a_gaussian_is_linear(schedule):
+    """x = mean + sqrt(v / (alpha^2 v + sigma^2)) (x_t - alpha mean): the flow keeps each state at its quantile."""
+    law, one = Gaussian([0.5, -1.0], [0.3, 2.0]), torch.ones((), dtype=torch.float64)
+    alpha, sigma = schedule.alpha(one), schedule.sigma(one)
+    want = law.mean + (law.cov / (alpha**2 * law.cov + sigma**2)).sqrt() * (sigma * NOISE - alpha * law.mean)
+    torch.testing.assert_close(exact_flow(law, schedule, NOISE), want, rtol=0, atol=2e-7)
+
+
+def test_flow_of_a_mixture_is_that_of_scipy():
+    schedule = LinearBeta()
+    states = flow(schedule, NOISE * schedule.sigma(torch.ones((), dtype=torch.float64)), [1.0, 2e-4])
+    torch.testing.assert_close(exact_flow(LAW, schedule, NOISE), states[-1], rtol=0, atol=1e-4)
+
+
+def test_flow_is_converged():
+    law = GaussianMixture([0.4, 0.6], [[-1.0, 0.5], [1.0, 0.0]], [4e-4, 0.01])
+    coarse, fine = (exact_flow(law, Cosine(), NOISE, steps=n) for n in (800, 1600))
+    torch.testing.assert_close(coarse, fine, rtol=0, atol=1e-7)
+
+
+def test_error_is_that_of_the_sampler():
+    exact = exact_flow(LAW, Cosine(), NOISE)
+    errors = [flow_error(DPMSolver(order=2), LAW, Cosine(), NOISE, steps=n, exact=exact) for n in (10, 20, 200)]
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert flow_error(DPMSolver(order=2), LAW, Cosine(), NOISE, steps=10) == errors[0]
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), StraightLine(), LinearBeta(), DiscreteBeta()], ids=str)
+@pytest.mark.parametrize("steps", [8, 15, 30])
+def test_default_sampler_is_ahead_of_plain_solvers(schedule, steps):
+    """On a broad law, by at least a factor of two on the same grid and on the uniform one."""
+    exact = exact_flow(LAW, schedule, NOISE)
+    sampler = default_sampler(steps)
+    error = flow_error(sampler, LAW, schedule, NOISE, steps=steps, exact=exact)
+    plain = [DPMSolver(order=2), UniPC(order=3), DPMSolver(order=2, grid=sampler.grid), UniPC(order=3, grid=sampler.grid)]
+    assert error < 0.5 * min(flow_error(other, LAW, schedule, NOISE, steps=steps, exact=exact) for other in plain)
+
+
+def test_errors_say_what_is_wrong():
+    with pytest.raises(ValueError, match="draws noise, so its results cannot be compared"):
+        flow_error(DDPM(), LAW, Cosine(), NOISE, steps=5)
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        exact_flow(LAW, Cosine(), NOISE, steps=0)
