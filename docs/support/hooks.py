@@ -1,0 +1,58 @@
+"""What the site does to each page after Markdown: formulas become MathML, pictures in the page become files of the site.
+
+MathML needs no script and no font from a network, and every current browser draws it. A formula that cannot be parsed is a
+warning, which a strict build turns into an error.
+"""
+
+import base64
+import hashlib
+import html as entities
+import logging
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
+
+log = logging.getLogger("mkdocs.hooks.pushforward")
+
+_INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
+_BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
+_FUNCTION = re.compile(r"(\\log|\\operatorname\{\w+\})\s+(?=[A-Za-z])")  # MathML puts no space after these
+_DATA_URI = re.compile(r'src="data:image/(png|gif|jpeg|svg\+xml);base64,([A-Za-z0-9+/=]+)"')
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Let the code blocks of the pages import what lies beside this file."""
+    folder = str(Path(__file__).parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return config
+
+
+def on_page_content(html: str, *, page: Page, config: MkDocsConfig, **_: Any) -> str:
+    """Return the page with its formulas as MathML and its embedded pictures as files."""
+
+    def mathml(match: re.Match[str], display: str) -> str:
+        latex = _FUNCTION.sub(r"\1\\, ", entities.unescape(match[1]).strip())
+        try:
+            return convert(latex, display=display)
+        except Exception as error:
+            log.warning("%s: cannot turn the formula %r into MathML: %s", page.file.src_uri, latex, error)
+            return match[0]
+
+    def picture(match: re.Match[str]) -> str:
+        content = base64.b64decode(match[2])
+        name = f"pictures/{hashlib.blake2b(content, digest_size=8).hexdigest()}.{match[1].removesuffix('+xml')}"
+        path = Path(config.site_dir) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return f'src="{get_relative_url(name, page.url)}"'
+
+    html = _INLINE.sub(lambda match: mathml(match, "inline"), html)
+    html = _BLOCK.sub(lambda match: f'<div class="formula">{mathml(match, "block")}</div>', html)
+    return _DATA_URI.sub(picture, html)

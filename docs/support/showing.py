@@ -1,0 +1,86 @@
+"""What the code blocks of the pages print: formulas from SymPy, and pictures.
+
+A page runs ``from showing import formula, picture``. Both print, as everything that a block shows is what it prints.
+"""
+
+import base64
+import html
+import io
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sympy
+
+from pushforward import gallery
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+__all__ = ["embed", "film", "formula", "gallery_page", "picture"]
+
+
+def formula(*sides: sympy.Basic | str) -> None:
+    """Print expressions, or LaTeX, joined by equality signs, as one formula on a line of its own."""
+    latex = " = ".join(side if isinstance(side, str) else sympy.latex(side) for side in sides)
+    _show(f"\n$$\n{latex}\n$$\n")
+
+
+def picture(name: str, *, caption: str = "") -> None:
+    """Print the picture ``name`` of the gallery; the caption, by default the gallery's own description, is its alt text too.
+
+    The block needs ``html="1"``.
+    """
+    embed(gallery.draw(name), caption or gallery.describe(name))
+
+
+def film(name: str, *, caption: str = "") -> None:
+    """Print the moving picture ``name`` of the gallery as a GIF; otherwise as :func:`picture`."""
+    with tempfile.TemporaryDirectory() as folder:
+        embed(gallery.save(name, Path(folder) / "film.gif"), caption or gallery.describe(name))
+
+
+def gallery_page() -> None:
+    """Print the whole gallery by topic; the block needs ``html="1"``."""
+    for title, names in gallery.topics().items():
+        _show(f"<h2>{html.escape(title)}</h2>")
+        for name in names:
+            _show(f"<h3><code>{name}</code></h3>")
+            picture(name)
+
+
+def embed(image: "Figure | Image | Path", caption: str, *, alt: str = "") -> None:
+    """Print a matplotlib figure, a Pillow image or a file (.png, .gif, .jpeg) as a figure with a caption.
+
+    The picture travels in the page as a data URI, and the site's hook makes it a file. The block needs ``html="1"``.
+
+    Parameters
+    ----------
+    image : Figure, Image or Path
+    caption : str
+        Plain text under the picture.
+    alt : str
+        What a reader who cannot see the picture should know; by default the caption.
+    """
+    content, kind = io.BytesIO(), "png"
+    if isinstance(image, Path):
+        content, kind = io.BytesIO(image.read_bytes()), image.suffix.removeprefix(".")
+    elif hasattr(image, "savefig"):
+        image.savefig(content, format="png", dpi=144)
+    else:
+        image.save(content, "PNG")
+    source = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+    _show(
+        f'<figure class="picture"><img alt="{html.escape(alt or caption)}" loading="lazy" src="{source}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _show(text: str) -> None:
+    """Print by the ``print`` of the code block that called: markdown-exec gives each its own, and reads no other."""
+    frame = sys._getframe()
+    while frame.f_back is not None and "print" not in frame.f_globals:
+        frame = frame.f_back
+    frame.f_globals.get("print", print)(text)
