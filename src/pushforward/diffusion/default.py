@@ -22,9 +22,10 @@ def default_sampler(steps: int) -> Sampler:
     ===========  ======  ======  ======  ======  ======  ======  ======
 
     Scale, grid and the rule for long steps were chosen mainly on other laws: a broad mixture in two dimensions, spikes, and
-    mixtures fitted to MNIST, its principal components and patches of CIFAR; none of them is fitted to the law of the table. On
-    all but the spikes it is ahead of the best of the 288 (once level with it), on average by a factor of 3. On laws of a few narrow, round, far-off spikes low-order solvers of the
-    denoised prediction on a log-SNR grid, such as ``UniPC(order=2, grid=LogSNRGrid())``, do better.
+    mixtures fitted to MNIST, its principal components and patches of CIFAR; none of them is fitted to the law of the table.
+    On all but the spikes it is ahead of the best of the 288 (once level with it), on average by a factor of 3. On laws of a
+    few narrow, round, far-off spikes low-order solvers of the denoised prediction on a log-SNR grid, such as
+    ``UniPC(order=2, grid=LogSNRGrid())``, do better.
 
     Order 4 is a little better still with exact denoisers, but not with trained networks, and worse under strong guidance: at a
     guidance scale of 4 and ten steps prefer ``AngleSolver(order=2)``.
