@@ -10,6 +10,7 @@ from torch import nn
 
 import pushforward as pf
 from pushforward.diffusion import Denoiser, ExactDenoiser
+from pushforward.models.source import ArraySource
 from pushforward.models.task import DenoisingTask, GaussianSource, _assignment
 from pushforward.probability import Gaussian, GaussianMixture
 from pushforward.training import Batch, TrainingSettings
@@ -144,6 +145,7 @@ def test_the_data_scale_counts_dequantization():
     """The denoiser is told the standard deviation of what it sees: scaled integers with uniform noise one integer wide."""
     X = np.random.default_rng(0).integers(0, 3, size=(400, 2)).astype(np.int64)
     model = pf.FlowMatching(held_out=0.0, **TINY).fit(X)
+    assert bool((model.transform_.dequantization > 0).all())
     scaled = model.transform_.forward(torch.from_numpy(X).double(), dtype=torch.float64)
     # A million draws of the noise, to be sure of the third digit: 1/12 of a squared step is a tenth of the variance.
     noise = torch.rand(2500, *scaled.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -313,3 +315,28 @@ def test_random_states_of_scikit_learn():
     assert seeds[0] == seeds[1]
     fresh = [pf.FlowMatching(**TINY | {"random_state": None}).fit(X).seed_ for _ in range(2)]
     assert fresh[0] != fresh[1]
+
+
+def test_rows_held_out_do_not_reach_the_transform_and_depend_on_the_seed():
+    X = LAW.sample(40, seed=0).numpy()
+    model = pf.FlowMatching(held_out=0.5, **TINY).fit(X)
+    rows, aside = model._split(40)
+    assert len(rows) == len(aside) == 20
+    scaled = model.transform_.forward(torch.from_numpy(X), dtype=torch.float64)
+    np.testing.assert_allclose(scaled[rows].mean(0), 0.0, atol=1e-9)
+    assert scaled[aside].mean(0).abs().max() > 1e-3
+    other = pf.FlowMatching(held_out=0.5, **TINY | {"random_state": 1}).fit(X)
+    assert sorted(other._split(40)[1].tolist()) != sorted(aside.tolist())
+
+
+def test_a_random_state_object_names_the_seed_and_the_network_is_left_in_evaluation():
+    X = LAW.sample(40, seed=0).numpy()
+    states = [np.random.RandomState(seed) for seed in (3, 3, 4)]
+    models = [pf.FlowMatching(**TINY | {"random_state": state}).fit(X) for state in states]
+    assert models[0].seed_ == models[1].seed_ != models[2].seed_
+    assert not models[0].denoiser_.training
+
+
+def test_every_row_of_a_source_array_is_drawn():
+    rows = ArraySource(torch.arange(3.0)[:, None]).draw(torch.arange(300), 0, 0, "test")
+    assert rows.unique().tolist() == [0.0, 1.0, 2.0]
