@@ -334,6 +334,7 @@ def test_a_random_state_object_names_the_seed_and_the_network_is_left_in_evaluat
     states = [np.random.RandomState(seed) for seed in (3, 3, 4)]
     models = [pf.FlowMatching(**TINY | {"random_state": state}).fit(X) for state in states]
     assert models[0].seed_ == models[1].seed_ != models[2].seed_
+    assert models[0]._resolved()["random_state"] == models[0].seed_  # what a resumed run starts from
     assert not models[0].denoiser_.training
 
 
