@@ -245,9 +245,9 @@ def test_conditions():
     assert not np.allclose(model.bound(DATA[:6], steps=3, condition="up").values, model.bound(DATA[:6], steps=3).values)
     always = pf.FlowMatching(**TINY, condition_dropout=0.0).fit(DATA, condition=labels)
     assert np.isfinite(always.score_samples(DATA[:2], condition="up")).all()
-    with pytest.raises(ValueError, match=r"condition_dropout=0\), so it has no density without one: give condition="):
+    with pytest.raises(ValueError, match=r"condition_dropout=0\) and has no law without one; pass condition="):
         always.score_samples(DATA[:2])
-    with pytest.raises(ValueError, match=r"trained without conditions and knows no density given one"):
+    with pytest.raises(ValueError, match=r"trained without conditions and cannot follow one"):
         pf.FlowMatching(**TINY).fit(DATA).score_samples(DATA[:2], condition="up")
 
 

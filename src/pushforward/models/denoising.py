@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pushforward import diffusion, networks, training
 from pushforward.data import Values
 from pushforward.diffusion import Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
+from pushforward.models.arguments import check_count, encoded_condition
 from pushforward.models.base import GenerativeModel, Prepared, fresh_module
 from pushforward.models.classify import ClassifierVerbs
 from pushforward.models.density import DensityVerbs
@@ -109,9 +110,9 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
         (3, 2)
         """
         check_is_fitted(self)
-        _check_count("n", n, 1)
-        _check_count("first", first, 0)
-        _check_count("batch_size", batch_size, 1)
+        check_count("n", n, 1)
+        check_count("first", first, 0)
+        check_count("batch_size", batch_size, 1)
         self.sample_seed_ = seed = noise.fresh_seed() if seed is None else seed
         encoded = self._encode(condition, n, seed, first)
         starts = None if source is None else self._starts(source, n)
@@ -131,17 +132,9 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
 
     def _encode(self, condition: Any, n: int, seed: int, first: int) -> Tensor | None:
         """Return one encoded condition per row, or None for an unconditional model."""
-        encoder = self.condition_encoder_
-        if encoder is None:
-            if condition is not None:
-                raise ValueError(
-                    "this model was trained without conditions and cannot follow one; "
-                    "leave condition out, or train with fit(X, condition=labels)"
-                )
-            return None
-        if condition is None:
-            return encoder.draw(n, seed=seed, first=first)
-        return encoder.encode(condition, n)
+        if condition is None and self.condition_encoder_ is not None:
+            return self.condition_encoder_.draw(n, seed=seed, first=first)
+        return encoded_condition(self.condition_encoder_, condition, n, self.condition_dropout)
 
     def _draw(
         self,
@@ -292,10 +285,3 @@ def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSet
 def _data_std(x: Tensor, width: Tensor) -> float:
     """Return the standard deviation of all scaled elements about their common mean, dequantization included."""
     return float((x.double().var(correction=0) + (width**2 / 12).mean()).sqrt())
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")

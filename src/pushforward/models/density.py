@@ -34,6 +34,7 @@ from pushforward.data import ConditionEncoder, Schema, Transform
 from pushforward.diffusion import Denoiser, Grid, UniformGrid
 from pushforward.diffusion.bound import Bins, Bound, Variance, variational_bound
 from pushforward.diffusion.likelihood import DensityLaw, Divergence, Kind, LogProb, StandardNoise, flow_log_prob
+from pushforward.models.arguments import check_count, encoded_condition
 from pushforward.models.source import LawSource
 from pushforward.models.task import GaussianSource
 from pushforward.networks import NetworkSpec
@@ -146,7 +147,8 @@ class DensityVerbs:
         ('exact', (3,), 2)
         """
         check_is_fitted(self)
-        _check_counts(draws=draws, batch_size=batch_size)
+        check_count("draws", draws)
+        check_count("batch_size", batch_size)
         rows = _Rows.of(self, X, condition)
         if steps is None:
             steps = 16 if self.transform_.kind == "pictures" else 32
@@ -214,7 +216,8 @@ class DensityVerbs:
         (3, 10)
         """
         check_is_fitted(self)
-        _check_counts(draws=draws, batch_size=batch_size)
+        check_count("draws", draws)
+        check_count("batch_size", batch_size)
         rows = _Rows.of(self, X, condition)
         times = (UniformGrid() if grid is None else grid)(self.denoiser_.schedule, steps)
 
@@ -367,14 +370,10 @@ def _refuse_fractions(x: Tensor, integer: Tensor) -> None:
 def _encode(model: Any, condition: Any, n: int, dtype: torch.dtype) -> Tensor | None:
     """Return an encoded condition per row; rows of zeros, "no condition", if there is none."""
     encoder = model.condition_encoder_
-    if condition is None and encoder is not None and not model.condition_dropout > 0:
-        raise ValueError(
-            "this model has only learned laws with a condition (condition_dropout=0), so it has no density without one: "
-            "give condition=..., or train with condition_dropout above 0"
-        )
-    if condition is not None and encoder is None:
-        raise ValueError("this model was trained without conditions and knows no density given one; leave condition out")
-    return None if encoder is None else encoder.encode(condition, n).to(dtype)
+    encoded = encoded_condition(encoder, condition, n, model.condition_dropout)
+    if encoded is None and encoder is not None:
+        encoded = encoder.encode(None, n)
+    return None if encoded is None else encoded.to(dtype)
 
 
 def _in_float64(model: Any) -> bool:
@@ -402,11 +401,3 @@ def _evaluating(denoiser: Denoiser) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -26,6 +26,7 @@ from pushforward.diffusion import (
     PosteriorMethod,
     observe,
 )
+from pushforward.models.arguments import check_count, encoded_condition
 from pushforward.models.measurement import Layout, Scaled, known_of, like_frame, origin, with_gaps
 from pushforward.probability import noise as random
 from pushforward.training import TrainingSettings
@@ -118,7 +119,7 @@ class InverseVerbs:
         (3, 2)
         """
         check_is_fitted(self)
-        _check_count("first", first, least=0)
+        check_count("first", first, least=0)
         seed = self._named_seed(seed)
         layout = Layout(self.schema_)
         operator, measured, dtype = layout.measurement(A, y)
@@ -178,7 +179,7 @@ class InverseVerbs:
         """
         check_is_fitted(self)
         seed = self._named_seed(seed)
-        _check_count("n", n)
+        check_count("n", n)
         x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
         transform = self.transform_
         encoded = self._asked(condition, len(x))
@@ -199,7 +200,7 @@ class InverseVerbs:
         method = MMPS() if how.method is None else how.method
         if not isinstance(method, PosteriorMethod):
             raise TypeError(f"method must be an object such as pushforward.diffusion.MMPS(), got {method!r}")
-        _check_count("batch_size", how.batch_size)
+        check_count("batch_size", how.batch_size)
         if condition is None and how.guidance_scale != 1:
             raise ValueError(
                 f"guidance_scale={how.guidance_scale} needs a condition to guide towards, but none was given; pass "
@@ -223,21 +224,8 @@ class InverseVerbs:
 
     def _asked(self, condition: Any, n: int) -> Tensor | None:
         """Return one encoded condition per row, or None for the law without a condition."""
-        _check_count("n", n)
-        encoder = self.condition_encoder_
-        if condition is not None:
-            if encoder is None:
-                raise ValueError(
-                    "this model was trained without conditions and cannot follow one; "
-                    "leave condition out, or train with fit(X, condition=labels)"
-                )
-            return encoder.encode(condition, n)
-        if encoder is not None and self.condition_dropout == 0 and not encoder.gaps:
-            raise ValueError(
-                "this model always saw its condition in training (condition_dropout=0) and has no law without one; "
-                "pass condition=..., or train with condition_dropout=0.1"
-            )
-        return None
+        check_count("n", n)
+        return encoded_condition(self.condition_encoder_, condition, n, self.condition_dropout)
 
     def _named_seed(self, seed: int | None) -> int:
         self.sample_seed_ = random.fresh_seed() if seed is None else seed
@@ -254,10 +242,3 @@ class _How:
     seed: int
     first: int
     batch_size: int
-
-
-def _check_count(name: str, value: Any, least: int = 1) -> None:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")

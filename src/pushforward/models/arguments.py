@@ -1,0 +1,40 @@
+"""Arguments that several verbs take, checked and encoded in one place."""
+
+from typing import Any
+
+from torch import Tensor
+
+from pushforward.data import ConditionEncoder
+
+__all__ = ["check_count", "encoded_condition"]
+
+
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise unless ``value`` is an integer of at least ``least``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def encoded_condition(encoder: ConditionEncoder | None, condition: Any, n: int, dropout: float) -> Tensor | None:
+    """Return one encoded condition per row (n, K), or None for the law without a condition.
+
+    Raises
+    ------
+    ValueError
+        If the model knows no conditions, or only laws with one.
+    """
+    if condition is not None:
+        if encoder is None:
+            raise ValueError(
+                "this model was trained without conditions and cannot follow one; "
+                "leave condition out, or train with fit(X, condition=labels)"
+            )
+        return encoder.encode(condition, n)
+    if encoder is not None and dropout == 0 and not encoder.gaps:
+        raise ValueError(
+            "this model always saw its condition in training (condition_dropout=0) and has no law without one; "
+            "pass condition=..., or train with condition_dropout=0.1"
+        )
+    return None
