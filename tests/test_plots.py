@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pushforward.plots import columns_grid, figure, film, image_grid, learning_curve, panel, save, scatter_grid
+from pushforward.plots import columns_grid, error_curves, figure, film, image_grid, learning_curve, panel, save, scatter_grid
 
 
 def tiles(grid: Image.Image, height: int, across: int, columns: int, lines: int) -> list[np.ndarray]:
@@ -187,3 +187,30 @@ def test_a_film_needs_frames_and_a_gif(tmp_path):
     with pytest.raises(ValueError, match="at least one figure"):
         film([], tmp_path / "x.gif")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_at_the_ends_of_lines_stand_apart_in_the_order_of_the_ends():
+    ends = {"a": 0.011, "b": 0.01, "c": 0.0101, "d": 1.0, "e": 0.0001}
+    drawn = error_curves({name: [(5, 2.0), (10, end)] for name, end in ends.items()}, bold="d")
+    (axes,) = drawn.axes
+    heights = {text.get_text(): text.xyann[1] for text in axes.texts}
+    assert sorted(heights, key=heights.get) == sorted(ends, key=ends.get)
+    assert np.diff(sorted(heights.values())).min() > 0.037
+    middle = (np.log(0.0101) - np.log(axes.get_ylim()[0])) / np.diff(np.log(axes.get_ylim())).item()
+    assert abs(np.mean([heights[name] for name in "abc"]) - middle) < 0.01
+    assert {text.get_text(): text.get_fontweight() for text in axes.texts}["d"] == "bold"
+
+
+def test_curves_are_drawn_as_given_and_marks_make_no_line():
+    drawn = error_curves(
+        {"a": [(10, 0.1), (5, 0.3), (20, 0.0), (30, float("nan"))], "b": [(5, float("inf"))]},
+        marks={"fitted": [(5, 0.02), (8, 0.01)]},
+        labels=("calls", "miss"),
+    )
+    (axes,) = drawn.axes
+    line, mark = axes.lines
+    assert line.get_xydata().tolist() == [[5, 0.3], [10, 0.1]]
+    assert mark.get_xydata().tolist() == [[5, 0.02], [8, 0.01]]
+    assert (line.get_linestyle(), mark.get_linestyle()) == ("-", "None")
+    assert [text.get_text() for text in axes.texts] == ["fitted", "a"]
+    assert (axes.get_xscale(), axes.get_yscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "log", "calls", "miss")

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from command_line import TINY, Said, call, done, ended, process, refused
 
-from pushforward.models.run import Plan
-
 LONG = ("--set", "train_steps=500", "--set", "training.checkpoint_every=25", *TINY)
 
 
@@ -92,12 +90,12 @@ def test_ctrl_c_prints_a_command_that_works_when_pasted(whole: bytes, tmp_path: 
 def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Said]:
     """A run that was interrupted after its last step, while it was compared with the data."""
 
-    def interrupt(plan: Plan) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     table(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(Plan, "_novelty", interrupt)
+        patch.setattr("pushforward.models.run.measure_novelty", interrupt)
         said = call("train", "table.csv", "--column", "x,y", "--set", "train_steps=12", *TINY, at=tmp_path)
     return tmp_path, said
 

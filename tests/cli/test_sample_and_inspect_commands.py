@@ -14,6 +14,7 @@ from command_line import SOURCE, TINY, call, done, ended, process, refused
 from PIL import Image
 
 import pushforward as pf
+from pushforward.cli.options import given_to
 
 QUICK = ("--set", "train_steps=3", *TINY)
 
@@ -29,6 +30,11 @@ def home(tmp_path_factory):
     done("train", "table.csv", "--condition", "u,v", *QUICK, at=folder)
     pd.DataFrame({"a": rng.normal(size=50), "name": ["x, y", "z"] * 25}).to_csv(folder / "names.csv", index=False)
     done("train", "names.csv", "--condition", "name", *QUICK, at=folder)
+    frame = pd.DataFrame(rng.normal(size=(50, 2)), columns=list("ab"))
+    frame.assign(kind=["x", "z"] * 25).to_csv(folder / "labeled.csv", index=False)
+    done("train", "labeled.csv", "--column", "a,b", "--out", "runs/plain", *QUICK, at=folder)
+    optimal = ("--set", "coupling=optimal-transport")
+    done("train", "labeled.csv", "--column", "a,b", "--out", "runs/paired", *optimal, *QUICK, at=folder)
     return folder
 
 
@@ -79,6 +85,69 @@ def test_sampler_steps_and_guidance_reach_the_model(home, tmp_path):
         assert not np.array_equal(made, expected(home, "table", 3, **(options | change)))
 
 
+def test_guidance_by_an_interval_and_a_negative_condition_reaches_the_model(home, tmp_path):
+    words = ["-n", 3, "--condition", "7", "--guidance-scale", 2.5]
+    options = {"condition": "7", "guidance_scale": 2.5}
+    for more, same in (
+        (["--guidance-interval", "0.1,2"], {"guidance_interval": (0.1, 2.0)}),
+        (["--guidance-interval", "0,inf"], {}),
+        (["--negative", "3"], {"negative_condition": 3}),
+        (["--negative", "3", "--guidance-interval", "0.5, 80"], {"negative_condition": 3, "guidance_interval": (0.5, 80.0)}),
+        (["--guidance", "condition"], {}),
+    ):
+        made = np.load(sample(home, tmp_path, "digits", *words, *more, ending=".npy"))
+        assert np.array_equal(made, expected(home, "digits", 3, **options, **same))
+    vectors = ["-n", 3, "--condition", "0.5,-1", "--guidance-scale", 2.5, "--negative", "1, 0"]
+    made = np.load(sample(home, tmp_path, "table", *vectors, ending=".npy"))
+    options = {"condition": [0.5, -1.0], "guidance_scale": 2.5, "negative_condition": [1.0, 0.0]}
+    assert np.array_equal(made, expected(home, "table", 3, **options))
+
+
+def test_a_classifier_is_trained_and_guides(home, tmp_path):
+    """On a run without conditions; the run is the same afterwards but for the classifier."""
+    shutil.copytree(home / "runs/plain", tmp_path / "runs/plain")
+    at, run = tmp_path, tmp_path / "runs/plain"
+    shutil.copy(home / "labeled.csv", at)
+    missing = refused("sample", "runs/plain", "--guidance", "classifier", "--condition", "x", at=at)
+    assert "none yet; train one with" in missing
+    assert "pushforward fit-classifier RUN DATA" in missing
+    before, plain = json.loads((run / "model.json").read_text()), expected(at, "plain", 4)
+    said = done("fit-classifier", "runs/plain", "labeled.csv", "--condition", "kind", "--steps", 3, "--device", "cpu", at=at)
+    assert "A classifier of 2 labels in runs/plain, held-out loss" in said
+    after = json.loads((run / "model.json").read_text())
+    assert after["state"].pop("classifier")["encoder"]["classes"] == ["x", "z"]
+    assert after == before
+    assert np.array_equal(expected(at, "plain", 4), plain)
+    follow = said.split("Next:")[1].strip().split()[1:]
+    assert follow == ["sample", "runs/plain", "--guidance", "classifier", "--condition", "z"]
+    done(*follow, "-n", 2, "--steps", 2, at=at)
+    words = ["-n", 3, "--condition", "z, x", "--guidance", "classifier", "--guidance-scale", 2]
+    made = pd.read_csv(sample(at, tmp_path, "plain", *words, ending=".csv"))
+    assert made["label"].tolist() == ["z", "x", "z"]
+    options = {"condition": ["z", "x", "z"], "guidance": "classifier", "guidance_scale": 2.0}
+    np.testing.assert_allclose(made[["a", "b"]], expected(at, "plain", 3, **options), rtol=1e-6)
+    assert "pass condition=..., one of x, z" in refused("sample", "runs/plain", "--guidance", "classifier", at=at)
+    # Once more with other steps: the new one takes the place of the old.
+    done("fit-classifier", "runs/plain", "labeled.csv", "--condition", "kind", "--steps", 4, "--device", "cpu", at=at)
+    assert not np.array_equal(made[["a", "b"]], expected(at, "plain", 3, **options))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs/plain", "labeled.csv", "--condition", "sort"], "'sort'"),
+        (["runs/plain", "labeled.csv"], "labeled.csv comes without labels; name the column that holds them with --condition"),
+        (["runs/plain", "labeled.csv", "--condition", "a"], "needs labels, but these are numbers"),
+        (["runs/plain", "labeled.csv", "--condition", "kind", "--steps", "0"], "--steps must be at least 1, got 0"),
+        (["runs/plain", "swissroll"], "swissroll comes without labels"),
+        (["runs/paired", "labeled.csv", "--condition", "kind"], "its source is not independent Gaussian noise"),
+        (["runs/none", "digits"], "runs/none is not a run folder"),
+    ],
+)
+def test_what_cannot_have_a_classifier(words, message, home):
+    assert message in refused("fit-classifier", *words, at=home)
+
+
 def test_many_samples_are_the_same_as_a_few(home, tmp_path):
     many = np.load(sample(home, tmp_path, "swissroll", "-n", 600, ending=".npy"))
     np.testing.assert_allclose(many, expected(home, "swissroll", 600), rtol=1e-5, atol=1e-6)
@@ -109,7 +178,7 @@ def test_a_label_with_a_comma(home, tmp_path):
         (["runs/digits", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written; use one of .png"),
         (["runs/digits", "--out", "x.csv"], "a CSV file does not hold pictures"),
         (["runs/swissroll", "--out", "folder/"], "means a folder of pictures, but the samples are vectors"),
-        (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of AngleSolver"),
+        (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of A"),
         (["runs/digits", "--sampler", "ddim:order=2"], "sampler (DDIM) has no 'order'"),
         (["runs/digits", "--condition", "eleven"], "'eleven' is not a label of the training data, which are 0, 1, 2"),
         (["runs/digits", "--condition", "1,11", "-n", "1"], "'11' is not a label of the training data"),
@@ -117,6 +186,12 @@ def test_a_label_with_a_comma(home, tmp_path):
         (["runs/table", "--condition", "1,2,3"], "give 2 numbers"),
         (["runs/swissroll", "--condition", "1"], "was trained without conditions"),
         (["runs/swissroll", "--guidance-scale", "2"], "needs a model trained with conditions"),
+        (["runs/digits", "--guidance", "classifer"], "--guidance must be condition or classifier, got 'classifer'"),
+        (["runs/digits", "--guidance-interval", "3"], "--guidance-interval is two noise levels such as 0.2,5, not '3'"),
+        (["runs/digits", "--guidance-interval", "a,b"], "is two noise levels such as 0.2,5, not 'a,b'"),
+        (["runs/digits", "--guidance-interval", "5,1", "--guidance-scale", "2"], "got (5, 1); write (1, 5)"),
+        (["runs/digits", "--guidance-interval", "1,5"], "change nothing at a guidance scale of 1"),
+        (["runs/digits", "--negative", "ten", "--guidance-scale", "2"], "'ten' is not a label of the training data"),
         (["runs/digits", "-n", "0"], "-n must be at least 1, got 0"),
         (["runs/digits", "--steps", "0"], "steps"),
         (["runs/digits", "--device", "gpu"], "there is no kind of device called 'gpu'"),
@@ -130,7 +205,7 @@ def test_errors_come_before_the_work(words, message, home, monkeypatch):
     before = sorted(home.rglob("*"))
     assert message in refused("sample", *words, at=home)
     assert sorted(home.rglob("*")) == before
-    assert len(calls) <= ("--steps" in words or "--guidance-scale" in words)
+    assert len(calls) <= ("--steps" in words)
 
 
 def _spy(function, calls):
@@ -172,7 +247,7 @@ def test_inspect_of_damaged_folders(home, tmp_path):
 
 
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("verb", ["", "train", "sample", "inspect"])
+@pytest.mark.parametrize("verb", ["", "train", "sample", "fit-classifier", "inspect"])
 def test_help_teaches_by_examples_that_can_be_pasted(verb, width, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     out = done(*filter(None, [verb]), "--help", at=tmp_path)
@@ -192,7 +267,7 @@ def test_help_teaches_by_examples_that_can_be_pasted(verb, width, tmp_path, monk
 
 
 def test_no_arguments_show_the_help(tmp_path):
-    for words in ([], ["train"], ["sample"], ["inspect"]):
+    for words in ([], ["train"], ["sample"], ["fit-classifier"], ["inspect"]):
         said = call(*words, at=tmp_path)
         assert "pushforward" in said.out + said.err
         assert "Options:" in said.out + said.err
@@ -238,3 +313,14 @@ except SystemExit:
     assert child.returncode == 0, child.stderr
     assert "Usage: pushforward train" in child.stdout
     assert time.perf_counter() - started < 5
+
+
+def test_options_that_a_family_does_not_take_are_refused():
+    def sample(n, *, seed=None):
+        return n, seed
+
+    assert given_to(sample, {"seed": 1, "steps": None}) == {"seed": 1}
+    with pytest.raises(
+        ValueError, match=r"--guidance-scale is no option of .*families that work in steps.*\(there are --seed\)"
+    ):
+        given_to(sample, {"seed": None, "guidance_scale": 2.0})

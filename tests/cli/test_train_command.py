@@ -169,7 +169,7 @@ def test_dry_run_shows_a_recipe_that_says_everything(tmp_path):
     assert yaml.safe_load(again) == recipe
     done("train", "points.npy", "--recipe", "recipe.yaml", "--set", "training.steps=2", at=tmp_path)
     weights = load_file(tmp_path / "runs/points/weights.safetensors")
-    learned = sum(value.numel() for name, value in weights.items() if name.startswith("network."))
+    learned = sum(value.numel() for name, value in weights.items() if name.startswith("denoiser."))
     assert f"# {learned:,} parameters" in out
     assert "# estimated training time: " in out
     assert "# would train in runs/points; nothing was written" in out

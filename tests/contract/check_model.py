@@ -20,18 +20,24 @@ import pushforward as pf
 OPTIONAL_VERBS = {"score_samples", "score", "log_prob", "transform", "inverse_transform", "impute", "posterior"}
 
 
-def check_model(make, X, condition=None, *, verbs=frozenset(), folder):
-    """Check the whole contract on one kind of data; ``verbs`` are the optional ones that this family promises."""
+def check_model(make, X, condition=None, *, verbs=frozenset(), lossless=True, folder):
+    """Check the whole contract on one kind of data.
+
+    ``verbs`` are the optional ones that this family promises; ``lossless`` says that codes lead back to the rows themselves.
+    """
     check_arguments_are_stored_untouched(make)
     check_refuses_before_fit(make, folder)
     model = check_fit(make, X, condition)
     check_verbs(model, verbs)
-    check_layout(model, X)
-    check_seeds(model)
-    check_counts(model)
+    if model.generates:
+        check_layout(model, X)
+        check_seeds(model)
+        check_counts(model)
     check_same_random_state_same_model(make, X, condition, model)
-    check_save_and_load(model, folder)
-    check_pickle(model)
+    check_save_and_load(model, X, folder)
+    check_pickle(model, X)
+    if "transform" in verbs:
+        check_encoding(model, X, condition, lossless=lossless)
     if condition is None:
         check_refuses_conditions(model)
     else:
@@ -46,6 +52,11 @@ def as_numpy(values):
     return np.asarray(values, dtype=float)
 
 
+def made(model, X, n=4):
+    """What a model makes: samples, or the codes of rows if it does not sample."""
+    return as_numpy(model.sample(n, seed=1) if model.generates else model.transform(X[:n]))
+
+
 def check_arguments_are_stored_untouched(make):
     model = make()
     params = model.get_params(deep=False)
@@ -56,15 +67,20 @@ def check_arguments_are_stored_untouched(make):
     twin = clone(model)
     assert twin is not model
     assert twin.get_params(deep=False).keys() == params.keys()
-    assert model.set_params(train_steps=7) is model
-    assert model.train_steps == 7
+    assert model.set_params(held_out=0.3) is model
+    assert model.held_out == 0.3
 
 
 def check_refuses_before_fit(make, folder):
-    with pytest.raises(NotFittedError):
-        make().sample(1)
+    if make().generates:
+        with pytest.raises(NotFittedError):
+            make().sample(1)
     with pytest.raises(NotFittedError):
         make().save(folder / "unfitted")
+    for verb in ("transform", "inverse_transform"):
+        if hasattr(make(), verb):
+            with pytest.raises(NotFittedError):
+                getattr(make(), verb)(np.zeros((2, 2)))
 
 
 def check_fit(make, X, condition):
@@ -86,6 +102,7 @@ def check_fit(make, X, condition):
 def check_verbs(model, verbs):
     present = {verb for verb in OPTIONAL_VERBS if hasattr(model, verb)}
     assert present == set(verbs), f"has {present}, promises {set(verbs)}"
+    assert hasattr(model, "sample") == model.generates
 
 
 def check_layout(model, X):
@@ -134,21 +151,22 @@ def check_counts(model):
 
 def check_same_random_state_same_model(make, X, condition, model):
     again = make().fit(X, condition=condition)
-    np.testing.assert_array_equal(as_numpy(again.sample(4, seed=1)), as_numpy(model.sample(4, seed=1)))
+    np.testing.assert_array_equal(made(again, X), made(model, X))
     other = make().set_params(random_state=12345).fit(X, condition=condition)
     assert other.seed_ == 12345
-    assert not np.array_equal(as_numpy(other.sample(99, seed=1)), as_numpy(model.sample(99, seed=1)))
+    assert not np.array_equal(made(other, X, 99), made(model, X, 99))
 
 
-def check_save_and_load(model, folder):
+def check_save_and_load(model, X, folder):
     target = folder / "saved"
     model.save(target)
     assert sorted(path.name for path in target.iterdir()) == ["model.json", "weights.safetensors"]
     loaded = pf.load(target)
     assert type(loaded) is type(model)
-    np.testing.assert_array_equal(as_numpy(loaded.sample(4, seed=1)), as_numpy(model.sample(4, seed=1)))
+    np.testing.assert_array_equal(made(loaded, X), made(model, X))
     assert loaded.training_result_ == model.training_result_
-    assert loaded.training_ == model.training_
+    for name in model.fitted:
+        assert repr(getattr(loaded, f"{name}_")) == repr(getattr(model, f"{name}_"))
     assert loaded.seed_ == model.seed_
     for name, value in model.get_params(deep=False).items():
         assert repr(getattr(loaded, name)) == repr(value)
@@ -157,13 +175,35 @@ def check_save_and_load(model, folder):
     assert (again / "weights.safetensors").read_bytes() == (target / "weights.safetensors").read_bytes()
 
 
-def check_pickle(model):
+def check_pickle(model, X):
     twin = pickle.loads(pickle.dumps(model))
-    np.testing.assert_array_equal(as_numpy(twin.sample(3, seed=1)), as_numpy(model.sample(3, seed=1)))
+    np.testing.assert_array_equal(made(twin, X), made(model, X))
+
+
+def check_encoding(model, X, condition, *, lossless):
+    """Codes are finite floats, and lead back to rows; without loss they are shaped like X, and lead back: integers exactly, all else to a hundredth of its spread."""
+    for given in [None] if condition is None else [None, condition]:
+        z = model.transform(X, condition=given)
+        assert type(z) is (np.ndarray if isinstance(X, pd.DataFrame) else type(X))
+        assert z.shape == tuple(X.shape) if lossless else (len(X) == len(z) and z.ndim == 2)
+        assert np.isfinite(as_numpy(z)).all()
+        assert not np.issubdtype(np.asarray(z).dtype, np.integer)
+        back = model.inverse_transform(z, condition=given)
+        assert type(back) is type(X)
+        assert tuple(back.shape) == tuple(X.shape)
+        if lossless:
+            values, wanted = as_numpy(back), as_numpy(X)
+            whole = np.broadcast_to(model.schema_.integer, wanted.shape)
+            np.testing.assert_array_equal(values[whole], wanted[whole])
+            np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-2 * wanted.std())
+        parts = as_numpy(model.transform(X, condition=given, batch_size=7))
+        np.testing.assert_allclose(parts, as_numpy(z), rtol=0, atol=1e-3)
 
 
 def check_refuses_conditions(model):
     assert not model.conditional
+    if not model.generates:
+        return
     with pytest.raises(ValueError, match=r"trained without conditions"):
         model.sample(2, condition=0)
 
@@ -171,6 +211,8 @@ def check_refuses_conditions(model):
 def check_conditions(model, condition):
     assert model.conditional
     one = np.asarray(condition)[0]
+    if not model.generates:
+        return
     assert len(model.sample(3, condition=one, seed=0)) == 3
     np.testing.assert_array_equal(
         as_numpy(model.sample(2, condition=np.asarray(condition)[:2], seed=0)),

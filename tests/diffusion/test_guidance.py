@@ -108,6 +108,20 @@ def test_the_interval_is_in_noise_levels_and_conditional_outside(w):
     assert guided.calls == 2
 
 
+def test_the_widest_interval_and_the_null_condition_change_nothing():
+    """Also at t = 1 of a path that ends in pure noise, where the noise level is infinite."""
+    x_t = torch.randn(4, 2, dtype=torch.float64)
+    for schedule in (LinearBeta(), StraightLine()):
+        inner = TwoClasses()
+        inner.schedule = schedule
+        plain = Guided(inner, 3.0)
+        for t in (*TIMES, torch.tensor(1.0, dtype=torch.float64)):
+            expected = plain(x_t, t, CONDITION)
+            assert torch.equal(Guided(inner, 3.0, interval=(0.0, float("inf")))(x_t, t, CONDITION), expected)
+            for null in (torch.zeros(1, 3), torch.zeros(4, 3)):
+                assert torch.equal(Guided(inner, 3.0, negative=null)(x_t, t, CONDITION), expected)
+
+
 @pytest.mark.parametrize(("w", "rows"), [(0.0, 4), (1.0, 4), (2.0, 8)])
 def test_cost_of_guidance(w, rows):
     inner = TwoClasses()

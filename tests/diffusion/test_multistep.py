@@ -89,7 +89,7 @@ EXACT = [
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize(("sampler", "path", "count"), EXACT, ids=str)
+@pytest.mark.parametrize(("sampler", "path", "count"), EXACT, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_rows_are_exact_where_the_smooth_part_is_a_polynomial(sampler, path, count, schedule):
     table = sampler.table(schedule, TIMES)
     for power in range(count):
@@ -115,32 +115,85 @@ def _exact_step(order, schedule, states, calls, k):
     return _row(DPMSolver(order=order - 1).table(schedule, TIMES), k, states, calls)
 
 
-@pytest.mark.parametrize("order", [2, 3, 4])
-def test_angle_solver_corrects_the_step_before(order):
-    """On equal angles its chain is Adams-Bashforth, corrected by Adams-Moulton through the same number of values."""
-    bashforth = {2: [3 / 2, -1 / 2], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}[order]
-    moulton = {2: [1 / 2, 1 / 2], 3: [5 / 12, 8 / 12, -1 / 12], 4: [9 / 24, 19 / 24, -5 / 24, 1 / 24]}[order]
-    h, schedule = 0.05, Cosine()
-    angles = [0.3 + h * k for k in range(7)]  # of AngleSolver(scale=1) on this schedule, theta = pi/2 (1 - t)
-    times = [1 - angle / (math.pi / 2) for angle in angles]
-    row = AngleSolver(order=order, scale=1.0).table(schedule, times)
-    weights = np.array([*bashforth, 0.0]) + np.array([*moulton, 0.0]) - np.array([0.0, *bashforth])
-    for lag, weight in enumerate(h * weights):
+def _equal_angles(first, h, count):
+    """Times of Cosine at equal angles of AngleSolver(scale=1), theta = pi/2 (1 - t)."""
+    angles = [first + h * k for k in range(count)]
+    return angles, [1 - angle / (math.pi / 2) for angle in angles]
+
+
+BASHFORTH = {1: [1.0], 2: [3 / 2, -1 / 2], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}
+MOULTON = {1: [1.0], 2: [1 / 2, 1 / 2], 3: [5 / 12, 8 / 12, -1 / 12], 4: [9 / 24, 19 / 24, -5 / 24, 1 / 24]}
+
+
+@pytest.mark.parametrize(("first", "h"), [(0.3, 0.05), (0.8, 0.1), (1.0, 0.09)])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_angle_solver_corrects_the_step_before(order, first, h):
+    """On equal angles its chain is Adams-Bashforth, corrected by Adams-Moulton through the same number of values.
+
+    Of the correction 1 - min(s, 1)^3 is kept, where s is what a frozen D takes back of it in one step.
+    """
+    angles, times = _equal_angles(first, h, 7)
+    row = AngleSolver(order=order, scale=1.0).table(Cosine(), times)
+    bashforth, moulton = np.array([*BASHFORTH[order], 0.0]), np.array([*MOULTON[order], 0.0])
+    kept = 1 - min(h * BASHFORTH[order][0] * math.tan(angles[5]), 1.0) ** 3
+    weights = bashforth + kept * (moulton - np.array([0.0, *BASHFORTH[order]]))
+    for lag, weight in enumerate(h * weights[: row.B.shape[1]]):
         angle = angles[5 - lag]
         # F = (D - sin(theta) x) / cos(theta), since alpha = sin(theta) and sigma = cos(theta)
         assert row.B[5, lag].item() == pytest.approx(weight / math.cos(angle), rel=1e-9)
         assert row.A[5, lag].item() == pytest.approx((lag == 0) - weight * math.tan(angle), rel=1e-9)
 
 
-def test_long_steps_near_the_data_are_of_lower_order():
-    """The order falls with the drop of sigma / rho; the same drop of alpha / rho near the noise changes nothing."""
-    schedule = StraightLine()
-    for ratio, memory in ((0.7, 4), (0.5, 3), (0.3, 2)):
-        levels = [0.04 / ratio**k for k in range(6, -1, -1)]
-        times = [level / (1 + level) for level in levels]
-        assert len(AngleSolver().table(schedule, times).B[5].nonzero()) == memory
-    levels = [100 * 0.3**k for k in range(5)]
-    assert len(AngleSolver().table(schedule, [level / (1 + level) for level in levels]).B[2].nonzero()) == 3
+def test_corrections_are_kept_whole_on_the_way_to_the_noise():
+    angles, times = _equal_angles(0.8, -0.1, 7)
+    row = AngleSolver(order=2, scale=1.0).table(Cosine(), times)
+    weights = -0.1 * (np.array([3 / 2, -1 / 2, 0]) + np.array([1 / 2, 1 / 2, 0]) - np.array([0, 3 / 2, -1 / 2]))
+    for lag, weight in enumerate(weights):
+        assert row.B[5, lag].item() == pytest.approx(weight / math.cos(angles[5 - lag]), rel=1e-9)
+
+
+def test_errors_die_out_in_a_narrow_spike():
+    """With D = m throughout, a push of one state falls to a seventeenth in six long steps; undamped, to a third only."""
+    levels = [0.3 * 0.45**k for k in range(9)]
+    table = AngleSolver().table(StraightLine(), [level / (1 + level) for level in levels])
+    ends = []
+    for push in (0.0, 1.0):
+        states = [0.5]
+        for k in range(8):
+            states[k] += push * (k == 2)
+            states.append(_row(table, k, states, [1.4] * 9))
+        ends.append(states[8])
+    assert abs(ends[1] - ends[0]) < 0.06
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_last_step_carries_d_to_the_data(order, schedule):
+    """Exact for eps a polynomial in the angle of degree order - 1; the truth is the integral of eps over the noise level."""
+    levels, scale = [0.2, 0.13, 0.08, 0.06], 1.5
+    times = schedule.t_of_log_snr(-2 * float64(levels).log()).tolist()
+    table = AngleSolver(order=order).table(schedule, [*times, 0.0])
+    pairs = [_scales(schedule, t) for t in times]
+
+    def eps(level, power):
+        return math.atan(level / scale) ** power
+
+    for power in range(order + 1):
+        start = 0.7  # x / alpha at the first level
+        path = [start + quad(eps, levels[0], level, args=(power,), epsabs=1e-14)[0] for level in (*levels, 0.0)]
+        x = [a * y for y, (a, _) in zip(path, pairs, strict=False)]
+        d = [(v - s * eps(level, power)) / a for v, level, (a, s) in zip(x, levels, pairs, strict=True)]
+        error = abs(_row(table, 3, x, d) - path[-1])
+        assert error < 1e-9 if power < order else error > 1e-7
+
+
+def test_last_step_returns_d_far_from_the_data():
+    """Above sigma / rho = 0.05, which is a noise level of 0.075 at the scale 1.5."""
+    for level, used in ((0.0745, 3), (0.0757, 1)):
+        times = StraightLine().t_of_log_snr(-2 * float64([1.0, 0.4, 0.2, level]).log()).tolist()
+        table = AngleSolver().table(StraightLine(), [*times, 0.0])
+        assert len(table.B[-1].nonzero()) == used
+        assert len(table.A[-1].nonzero()) == (used if used > 1 else 0)
 
 
 @pytest.mark.parametrize("sampler", [DEIS(order=1), DPMSolver(order=1)], ids=str)
@@ -180,10 +233,18 @@ def test_unipc_converges_with_its_order(order):
 def test_default_sampler_is_one_call_per_step():
     for steps in (1, 2, 5, 20):
         assert default_sampler(steps).nfe(steps) == steps
+        assert default_sampler(steps, 4.0).nfe(steps) == steps
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         default_sampler(0)
     with pytest.raises(TypeError, match=r"steps must be an integer, got 2\.5"):
         default_sampler(2.5)
+    with pytest.raises(ValueError, match="guidance_scale must be a finite number, got nan"):
+        default_sampler(5, math.nan)
+
+
+def test_default_sampler_is_of_order_2_for_few_steps_under_guidance():
+    orders = {(3, 1.0): 3, (2, 0.0): 3, (5, 1.5): 2, (6, 1.5): 3, (15, 4.0): 2, (16, 4.0): 3, (10, -4.0): 3}
+    assert {case: default_sampler(*case).order for case in orders} == orders
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,10 @@ from pushforward.diffusion import (
     PowerGrid,
     PredictorCorrector,
     ReverseSDE,
-    Sampler,
     StochasticDPMSolver,
     StraightLine,
     SubVP,
+    TableSampler,
     UniformGrid,
     UniPC,
     VPGrid,
@@ -231,13 +231,20 @@ def test_euler_is_euler():
 @pytest.mark.parametrize("schedule", [*SCHEDULES, DiscreteBeta()], ids=str)
 @pytest.mark.parametrize("sampler", ALL, ids=str)
 def test_tables_are_finite_and_end_with_denoised(sampler, schedule):
-    for grid, steps in itertools.product(GRIDS, (1, 2, 5)):
+    """The last row returns D; AngleSolver's carries x = alpha m + sigma z to m where D = m all along, whatever m and z are."""
+    for grid, steps in itertools.product(GRIDS, (1, 2, 5, 12)):
         table = sampler.table(schedule, grid(schedule, steps))
         for matrix in (table.A, table.B, table.C):
             assert matrix.isfinite().all()
-        assert (table.A[-1] == 0).all()
         assert (table.C[-1] == 0).all()
-        assert table.B[-1].tolist() == [1.0] + [0.0] * (table.B.shape[1] - 1)
+        if isinstance(sampler, AngleSolver):
+            tau, on_x, on_denoised = table.tau.flip(0)[: table.A.shape[1]], table.A[-1], table.B[-1]
+            on_x, on_denoised = on_x[: len(tau)], on_denoised[: len(tau)]
+            assert (on_x * schedule.sigma(tau)).sum().item() == pytest.approx(0, abs=1e-9)
+            assert ((on_x * schedule.alpha(tau)).sum() + on_denoised.sum()).item() == pytest.approx(1, abs=1e-9)
+        else:
+            assert (table.A[-1] == 0).all()
+            assert table.B[-1].tolist() == [1.0] + [0.0] * (table.B.shape[1] - 1)
         assert table.to[-1] == 0
         assert table.nfe == sampler.nfe(steps)
 
@@ -404,7 +411,7 @@ def test_stochastic_samplers_refuse_other_sources():
 
 
 @dataclass(frozen=True)
-class Cancelling(Sampler):
+class Cancelling(TableSampler):
     """x' = x - D: the weights sum to zero, so a chain of weighted means would divide by it."""
 
     order = 1

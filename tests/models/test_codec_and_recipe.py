@@ -36,7 +36,7 @@ def test_round_trip_through_json(value):
 
 def test_every_listed_class_has_a_round_trip_by_its_defaults():
     for name, cls in codec.CLASSES.items():
-        if name in ("Gaussian", "GaussianMixture", "FittedVariance", "FixedGrid", "CalibratedSampler"):
+        if name in ("Gaussian", "GaussianMixture", "FittedVariance", "FixedGrid", "CalibratedSampler", "Calibration"):
             continue
         assert codec.from_plain(name) == cls()
         assert codec.from_plain(json.loads(json.dumps(codec.to_plain(cls())))) == cls()
@@ -116,7 +116,7 @@ def test_the_recipe_of_a_model_makes_the_same_model():
         (
             {"model": "flow-maching"},
             ValueError,
-            r"no model 'flow-maching'; use one of diffusion, flow-matching. Did you mean 'flow-matching'\?",
+            r"no model 'flow-maching'; use one of .*, flow-matching, .*. Did you mean 'flow-matching'\?",
         ),
         ({"trainsteps": 3}, ValueError, r"FlowMatching has no argument 'trainsteps'.*Did you mean 'train_steps'\?"),
         ({"train_steps": 0}, ValueError, r"train_steps=0 is not allowed: it should be greater than or equal to 1"),
@@ -161,7 +161,7 @@ def test_samplers_by_name(text, sampler):
 
 
 def test_errors_of_samplers_by_name():
-    with pytest.raises(ValueError, match=r"no sampler 'dimm'; use one of AngleSolver, .*DDIM, DDPM.*Did you mean 'DDIM'\?"):
+    with pytest.raises(ValueError, match=r"no sampler 'dimm'; use one of A.*DDIM, DDPM.*Did you mean 'DDIM'\?"):
         named_sampler("dimm")
     with pytest.raises(ValueError, match=r"sampler \(DDIM\) has no 'order'"):
         named_sampler("ddim:order=2")

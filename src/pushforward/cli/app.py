@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import pushforward
-from pushforward.cli import export, impute, inpaint, inspect, sample, score, show, train
+from pushforward.cli import bench, calibrate, export, fit_classifier, impute, inpaint, inspect, sample, score, show, train
 from pushforward.cli.help import CONTEXT, help_text
 
 __all__ = ["app", "main"]
@@ -43,14 +43,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
 )
-for verb in (train, sample, score, impute, inpaint, export, inspect, show):
+for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, export, inspect, show):
     app.command(
-        verb.__name__.rpartition(".")[2],
+        verb.__name__.rpartition(".")[2].replace("_", "-"),
         help=verb.HELP,
         short_help=verb.HELP.partition("\n")[0],
         no_args_is_help=True,
         context_settings=CONTEXT,
     )(verb.command)
+app.add_typer(bench.app, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

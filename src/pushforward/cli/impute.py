@@ -7,6 +7,7 @@ import typer
 
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
+from pushforward.cli.options import given_to
 
 __all__ = ["HELP", "command", "numbered"]
 
@@ -29,8 +30,12 @@ def command(
     ] = None,
     n: Annotated[int, typer.Option("-n", metavar="N", help="Number of fillings; more than one are numbered files.")] = 1,
     condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector, for all rows.")] = "",
-    guidance_scale: Annotated[float, typer.Option(metavar="W", help="As for sample; needs a condition.")] = 1.0,
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler.")] = 20,
+    guidance_scale: Annotated[
+        float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Names the filling. Default: a fresh one, which is shown.")
     ] = None,
@@ -51,9 +56,9 @@ def command(
     rows, whole = read_with_gaps(file, model.schema_)
     target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.schema_)
     seed = fresh_seed() if seed is None else seed
-    model.denoiser_.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = {"condition": condition or None, "guidance_scale": guidance_scale, "steps": steps, "seed": seed}
-    made = model.impute(rows, n=n, **how)
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    how = given_to(model.impute, {"guidance_scale": guidance_scale, "steps": steps})
+    made = model.impute(rows, n=n, condition=condition or None, seed=seed, **how)
     gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
     for number, filled in enumerate(made if n > 1 else [made], 1):
         path = numbered(target, number, n)

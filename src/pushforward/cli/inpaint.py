@@ -8,6 +8,7 @@ import typer
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
 from pushforward.cli.impute import numbered
+from pushforward.cli.options import given_to
 
 __all__ = ["HELP", "command"]
 
@@ -30,8 +31,12 @@ def command(
     ] = None,
     n: Annotated[int, typer.Option("-n", metavar="N", help="Number of pictures; more than one are numbered files.")] = 1,
     condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector.")] = "",
-    guidance_scale: Annotated[float, typer.Option(metavar="W", help="As for sample; needs a condition.")] = 1.0,
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler.")] = 20,
+    guidance_scale: Annotated[
+        float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Names the pictures. Default: a fresh one, which is shown.")
     ] = None,
@@ -63,9 +68,9 @@ def command(
     pixels = pixels[..., None] if pixels.ndim == 3 and len(model.schema_.row_shape) == 3 else pixels
     known = np.broadcast_to(~covered.reshape(1, *covered.shape, *[1] * (pixels.ndim - 3)), pixels.shape)
     seed = fresh_seed() if seed is None else seed
-    model.denoiser_.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = {"condition": condition or None, "guidance_scale": guidance_scale, "steps": steps, "seed": seed}
-    made = model.impute(pixels, mask=known, n=n, **how)
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    how = given_to(model.impute, {"guidance_scale": guidance_scale, "steps": steps})
+    made = model.impute(pixels, mask=known, n=n, condition=condition or None, seed=seed, **how)
     target.parent.mkdir(parents=True, exist_ok=True)
     for number, filled in enumerate(made if n > 1 else [made], 1):
         path = numbered(target, number, n)

@@ -49,8 +49,9 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     if card["status"] == "finished":
         facts.append(("condition", _condition(card["condition"])))
     facts += [(key, _short(resolved[key])) for key in ("schedule", "prediction", "network", "sampler") if key in resolved]
-    training = resolved["training"]
-    facts.append(("training", f"{training['steps']:,} steps of {training['batch_size']} rows, seed {card['seed']}"))
+    training = resolved.get("training")
+    steps = f"{training['steps']:,} steps of {training['batch_size']} rows, " if training else ""
+    facts.append(("training", f"{steps}seed {card['seed']}"))
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.training.progress import clock
@@ -65,6 +66,7 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         )
     )
     facts += _quality(result, card.get("novelty"))
+    facts += _calibrations(run)
     picture = run / "samples.png"
     return [*facts, ("picture", str(picture))] if picture.is_file() else facts
 
@@ -104,6 +106,17 @@ def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[t
             )
         )
     return facts
+
+
+def _calibrations(run: Path) -> list[tuple[str, str]]:
+    from pushforward.models.calibrated import read_calibrations
+    from pushforward.models.storage import WEIGHTS
+
+    shown = [
+        f"{steps} steps{f' at guidance scale {scale:g}' if scale != 1 else ''} (gain {found.gain:.3g})"
+        for (steps, scale), found in sorted(read_calibrations(run, run / WEIGHTS).items())
+    ]
+    return [("calibrated", ", ".join(shown))] if shown else []
 
 
 def _condition(facts: dict[str, Any] | None) -> str:

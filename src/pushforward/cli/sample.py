@@ -7,6 +7,7 @@ import typer
 
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
+from pushforward.cli.options import given_to
 
 __all__ = ["HELP", "command"]
 
@@ -16,6 +17,8 @@ HELP = help_text(
     examples=[
         "pushforward sample runs/digits -n 100 --condition 7 --out sevens.png",
         "pushforward sample runs/digits --condition 3 --guidance-scale 2 --out 3.png",
+        "pushforward sample runs/digits --condition 3 --negative 8 --guidance-scale 2",
+        "pushforward sample runs/digits --condition 3 --guidance classifier",
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
     ],
@@ -41,7 +44,28 @@ def command(
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="1 follows the condition as learned, above 1 more sharply, 0 not at all.")
     ] = 1.0,
-    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler.")] = 20,
+    guidance_interval: Annotated[
+        str,
+        typer.Option(
+            metavar="LOW,HIGH",
+            help="Noise levels, sigma / alpha (noise over signal), where the scale applies; elsewhere it is 1. "
+            "0,inf is everywhere.",
+        ),
+    ] = "",
+    negative: Annotated[
+        str, typer.Option(metavar="VALUE", help="A condition to move away from. Default: the law without a condition.")
+    ] = "",
+    guidance: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND",
+            help="condition, or classifier: by that of `pushforward fit-classifier`, whose labels are --condition.",
+        ),
+    ] = "condition",
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Steps of the sampler; a number given to calibrate uses what that found. Default: 20."),
+    ] = None,
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="E.g. heun, ddpm, ddim:eta=0.5, dpm-solver:order=3. Default: that of the run.")
     ] = "",
@@ -54,6 +78,7 @@ def command(
     import torch
 
     from pushforward.data import check_target, write_samples
+    from pushforward.diffusion import CalibratedSampler
     from pushforward.models import load
     from pushforward.models.recipe import named_sampler
     from pushforward.probability.noise import fresh_seed
@@ -61,22 +86,51 @@ def command(
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     check_device(device)
+    if guidance not in ("condition", "classifier"):
+        raise ValueError(f"--guidance must be condition or classifier, got {guidance!r}")
+    interval = _interval(guidance_interval)
     model: Any = load(run)
+    if not hasattr(model, "sample"):
+        raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     seed = fresh_seed() if seed is None else seed
     target = out or str(run / f"samples-seed-{seed}.{'png' if model.schema_.kind == 'pictures' else 'csv'}")
     path = check_target(target, model.schema_)
-    model.denoiser_.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    wanted, told = _conditions(model, condition, n)
-    options = {"steps": steps, "guidance_scale": guidance_scale, "sampler": named_sampler(sampler) if sampler else None}
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
+    encoder = model.classifier_.encoder if by_classifier else model.condition_encoder_
+    wanted, told = _conditions(encoder, condition, n)
+    options = given_to(
+        model.sample,
+        {
+            "steps": steps,
+            "guidance_scale": None if guidance_scale == 1 else guidance_scale,
+            "guidance_interval": interval,
+            "negative_condition": negative or None,
+            "guidance": None if guidance == "condition" else guidance,
+            "sampler": named_sampler(sampler) if sampler else None,
+        },
+    )
     values = _in_chunks(model, n, wanted, seed, options)
     low, high = float(model.transform_.low.min()), float(model.transform_.high.max())
     write_samples(path, values, model.schema_, condition=told, scale=(low, high))
-    typer.echo(f"{n:,} samples in {path} (seed {seed})")
+    calibrated = isinstance(getattr(model, "sample_sampler_", None), CalibratedSampler)
+    with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""
+    typer.echo(f"{n:,} samples in {path} (seed {seed}{with_what})")
 
 
-def _conditions(model: Any, text: str, n: int) -> tuple[Any, Any]:
+def _interval(text: str) -> tuple[float, float] | None:
+    """Return the noise levels that text such as "0.2,5" means."""
+    if not text:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ValueError(f"--guidance-interval is two noise levels such as 0.2,5, not {text!r}") from None
+    return low, high
+
+
+def _conditions(encoder: Any, text: str, n: int) -> tuple[Any, Any]:
     """Return the condition to sample with, and what to write beside each sample."""
-    encoder = model.condition_encoder_
     if not text or encoder is None:
         return text or None, None
     if encoder.kind == "vector":

@@ -7,6 +7,7 @@ import typer
 
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
+from pushforward.cli.options import given_to
 
 __all__ = ["HELP", "command"]
 
@@ -62,12 +63,11 @@ def command(
     model: Any = load(run)
     verb = "bound" if bound else "log_prob"
     if not hasattr(model, verb):
-        raise ValueError(_absent(verb))
+        raise ValueError(_absent(verb, model))
     values, given = _open(model, read_card(run), data, condition, unconditional)
     values, given = values[:rows], None if given is None else given[:rows]
-    model.denoiser_.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options = {"steps": steps, "probes": probes, "draws": draws}
-    options = {name: value for name, value in options.items() if value is not None}
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    options = given_to(getattr(model, verb), {"steps": steps, "probes": probes, "draws": draws})
     result = _in_chunks(getattr(model, verb), values, given, seed, options)
     columns = _of_bound(result, bits_per_dim) if bound else _of_flow(result, bits_per_dim)
     if path is not None:
@@ -94,7 +94,9 @@ def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condi
     return path
 
 
-def _absent(verb: str) -> str:
+def _absent(verb: str, model: Any) -> str:
+    if not hasattr(model, "source"):
+        return f"{type(model).__name__} has no {'such bound; leave --bound out' if verb == 'bound' else 'density'}"
     if verb == "bound":
         return (
             "this model was trained with a source or a coupling of its own, and the variational bound is one of independent "
@@ -116,7 +118,7 @@ def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditi
         raise ValueError("this model was trained without conditions; leave --condition out")
     table = Path(data).suffix.lower() in (".csv", ".parquet")
     columns = list(schema.columns) if table and schema.columns is not None else chosen.get("columns")
-    opened = open_data(data, columns=columns, condition=wanted, kind=schema.kind)
+    opened = open_data(data, columns=columns, condition=wanted, kind=schema.kind, gaps=model.gaps)
     if model.conditional and not unconditional and opened.condition is None:
         raise ValueError(
             f"this model was trained with conditions, but {data} comes with none: name the columns that hold them with "

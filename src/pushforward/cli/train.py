@@ -1,5 +1,6 @@
 """``pushforward train``: from data to a run folder with a trained model."""
 
+import inspect
 import re
 import shlex
 import sys
@@ -57,7 +58,14 @@ def seconds_of(text: str) -> float:
 
 def command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of pictures.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="flow-matching (the default) or diffusion.")] = "",
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="flow-matching (the default), diffusion, gmm, ppca, vae, hierarchical-vae, autoencoder, gan, normalizing-flow "
+            "or cnf.",
+        ),
+    ] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -120,17 +128,16 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models import run
 
     check_device(given.get("device"))
-    dataset = open_data(data, **chosen, kind=given.get("kind"))
+    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     folder = run.run_folder(out, dataset.source)
     plan = run.plan(dataset, assembled, chosen=chosen)
     if dry_run:
         _show_plan(plan, folder)
         return
-    typer.echo(
-        f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows), {plan.parameters:,} parameters, "
-        f"{plan.model.training_.steps:,} steps, in {folder}"
-    )
+    counts = [(plan.parameters, "parameters"), (plan.steps, "steps")]
+    told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
+    typer.echo(f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows){told}, in {folder}")
     _finish(lambda: plan.start(folder), folder)
 
 
@@ -143,7 +150,7 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
     if card["status"] == "finished":
         typer.echo(f"{folder} is finished: there is nothing to resume. To train anew, leave out --resume.")
         return
-    check_device(card["resolved"]["device"])
+    check_device(card["resolved"].get("device"))
     plan = run.reopen(data, folder, **chosen)
     typer.echo(f"Going on with {folder}")
     _finish(lambda: plan.start(folder, resume=True), folder)
@@ -178,8 +185,10 @@ def _show_result(model: Any, folder: Path) -> None:
     quoted = shlex.quote(str(folder))
     ending = "png" if model.schema_.kind == "pictures" else "csv"
     typer.echo(f"    pushforward inspect {quoted}")
-    typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
-    typer.echo(f"    pushforward sample {quoted} -n 1000 --steps 40 --seed 1 --out samples.npy\n")
+    if hasattr(model, "sample"):
+        steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""
+        typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
+        typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out samples.npy\n")
 
 
 def _show_plan(plan: Any, folder: Path) -> None:
@@ -191,8 +200,11 @@ def _show_plan(plan: Any, folder: Path) -> None:
 
     recipe = {key: value for key, value in recipe_of(plan.model).items() if key != "verbose"}
     typer.echo(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=100))
-    typer.echo(f"# {plan.parameters:,} parameters")
-    typer.echo(f"# estimated training time: {clock(plan.seconds())}")
+    seconds = plan.seconds()
+    if plan.parameters is not None:
+        typer.echo(f"# {plan.parameters:,} parameters")
+    if seconds is not None:
+        typer.echo(f"# estimated training time: {clock(seconds)}")
     typer.echo(f"# would train in {folder}; nothing was written")
 
 

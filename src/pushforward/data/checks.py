@@ -40,7 +40,7 @@ def enumerate_names(names: Any, limit: int = 6) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def clean_values(values: Any, *, minimum: int = 1, name: str = "X") -> Values:
+def clean_values(values: Any, *, minimum: int = 1, name: str = "X", gaps: bool = False) -> Values:
     """Return data as an array, a CPU tensor or a DataFrame of finite real numbers with at least ``minimum`` rows.
 
     Parameters
@@ -51,6 +51,8 @@ def clean_values(values: Any, *, minimum: int = 1, name: str = "X") -> Values:
         Fewest rows that are allowed.
     name : str
         What the data are called in messages.
+    gaps : bool
+        Whether NaN may stand in gaps.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def clean_values(values: Any, *, minimum: int = 1, name: str = "X") -> Values:
     else:
         result = _clean_array(values, name)
     _check_shape(tuple(result.shape), minimum, name)
-    _check_finite(result, name)
+    _check_finite(result, name, gaps)
     return cast(Values, result)
 
 
@@ -180,11 +182,13 @@ def _check_shape(shape: tuple[int, ...], minimum: int, name: str) -> None:
         )
 
 
-def _check_finite(values: Values, name: str) -> None:
+def _check_finite(values: Values, name: str, gaps: bool) -> None:
     bad = _first_bad(values)
     if bad is None:
         return
     nans, infinities, where = bad
+    if gaps and not infinities:
+        return
     found = " and ".join(text for count, text in ((nans, f"{nans} NaN"), (infinities, f"{infinities} infinities")) if count)
     raise ValueError(
         f"{name} contains {found}, the first at {where} (rows count from 0). Only finite numbers can be learned from: "

@@ -33,7 +33,7 @@ class Dataset:
     Parameters
     ----------
     values : array, tensor or DataFrame
-        ``(N, ...)`` in the user's layout, finite, at least two rows.
+        ``(N, ...)`` in the user's layout, finite or (where allowed) with NaN in gaps, at least two rows.
     condition : array or None
         Labels ``(N,)`` or vectors ``(N, K)``, one per row.
     schema : Schema
@@ -49,9 +49,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.values)
 
-    def to_internal(self) -> torch.Tensor:
-        """Return the values in the library's layout, ``(N, D)`` or ``(N, C, H, W)``, in data units."""
-        return self.schema.to_internal(self.values)
+    def to_internal(self, *, gaps: bool = False) -> torch.Tensor:
+        """Return the values in the library's layout, ``(N, D)`` or ``(N, C, H, W)``, in data units; gaps only if allowed."""
+        named = self.source not in ("DataFrame", "tensor", "array")
+        clean_values(self.values, name=self.source if named else "X", gaps=gaps)
+        return self.schema.to_internal(self.values, gaps=gaps)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -62,7 +64,9 @@ class Dataset:
         return digest.hexdigest()
 
 
-def open_data(source: Any, *, columns: Names = None, condition: Any = None, kind: Kind | None = None) -> Dataset:
+def open_data(
+    source: Any, *, columns: Names = None, condition: Any = None, kind: Kind | None = None, gaps: bool = False
+) -> Dataset:
     """Open data of any form.
 
     Parameters
@@ -79,6 +83,8 @@ def open_data(source: Any, *, columns: Names = None, condition: Any = None, kind
         ``condition`` in an .npz. False takes none.
     kind : {"vectors", "pictures"}, optional
         Needed only where the shape leaves it open (:mod:`pushforward.data.schema`).
+    gaps : bool
+        Whether NaN may stand in gaps; few models learn from them.
 
     Returns
     -------
@@ -107,7 +113,7 @@ def open_data(source: Any, *, columns: Names = None, condition: Any = None, kind
         name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, ready = source, None
-    values = clean_values(values, minimum=2, name=label)
+    values = clean_values(values, minimum=2, name=label, gaps=gaps)
     matched = _match_condition(condition, ready, table and ready is not None, len(values), label)
     return Dataset(values, matched, Schema.infer(values, kind), name)
 

@@ -128,7 +128,7 @@ class Schema:
         parts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
         return cls(**parts)
 
-    def to_internal(self, values: Any, *, name: str = "the model") -> Tensor:
+    def to_internal(self, values: Any, *, name: str = "the model", gaps: bool = False) -> Tensor:
         """Return rows in the library's layout, after checking that they fit this schema.
 
         Parameters
@@ -137,6 +137,8 @@ class Schema:
             Any container; it need not be the one of the training data, but follows the layout of its own kind.
         name : str
             One word: the class of the model, for messages.
+        gaps : bool
+            Whether NaN may stand in gaps.
 
         Returns
         -------
@@ -148,7 +150,7 @@ class Schema:
         ValueError
             If the number or names of columns or the size of the pictures differ from those of the training data.
         """
-        values = clean_values(values)
+        values = clean_values(values, gaps=gaps)
         self._check_names(values)
         self._check_shape(values, name)
         rows = _to_tensor(values, self.internal_dtype)
@@ -270,7 +272,7 @@ def _to_tensor(values: Values, dtype: torch.dtype) -> Tensor:
     if isinstance(values, Tensor):
         return values.to(dtype, copy=True)
     numpy_dtype = np.float32 if dtype == torch.float32 else np.float64
-    array = cast(Any, values).to_numpy(dtype=numpy_dtype) if is_frame(values) else cast(np.ndarray, values)
+    array = cast(Any, values).to_numpy(dtype=numpy_dtype, na_value=np.nan) if is_frame(values) else cast(np.ndarray, values)
     return torch.from_numpy(np.array(array, dtype=numpy_dtype, order="C"))
 
 

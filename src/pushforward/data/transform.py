@@ -88,15 +88,7 @@ class Transform:
         ValueError
             If every element is constant, or the numbers are too large or too close for float64.
         """
-        low, high = x.amin(0).double(), x.amax(0).double()
-        constant = low == high
-        if bool(constant.all()):
-            raise ValueError(
-                f"X is constant: every one of the {len(x)} rows is the same, so there is no law to learn. "
-                "Give rows that differ in at least one element."
-            )
-        whole = torch.as_tensor(integer, dtype=torch.bool).expand(x.shape[1]) if kind == "vectors" else torch.as_tensor(integer)
-        whole = whole.expand(x.shape[1:]).clone()
+        low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
         if kind == "vectors":
             shift, scale = _standardize(x, low, high, whole)
@@ -109,6 +101,20 @@ class Transform:
         if not bool((scale.isfinite() & (scale > torch.finfo(torch.float64).tiny) | constant).all()):
             raise ValueError("X cannot be scaled: its numbers are too large or too close for float64; change their unit first.")
         return cls(kind, x.dtype, shift, scale, low, high, whole, constant, value)
+
+    @classmethod
+    def in_data_units(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: Kind) -> "Transform":
+        """Return the map that changes no unit, z = x: it only leaves out what is constant. NaN may stand in gaps.
+
+        >>> transform = Transform.in_data_units(torch.tensor([[0.0, 7.0], [2.0, 7.0]]), integer=False, kind="vectors")
+        >>> transform.forward(torch.tensor([[4.0, 7.0]]))
+        tensor([[4.]])
+        """
+        low, high, constant, whole = _facts(x, integer, kind)
+        value = torch.where(constant, low, 0.0)
+        if kind == "pictures":
+            low, high = low.amin((1, 2), keepdim=True), high.amax((1, 2), keepdim=True)
+        return cls(kind, x.dtype, torch.zeros_like(value), torch.ones_like(value), low, high, whole, constant, value)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -187,6 +193,25 @@ class Transform:
         slack = 2 * eps * spread.abs() + 4 * torch.finfo(z.dtype).eps * shift.abs()
         whole = (x + slack).floor_().clamp_(low, high)
         return whole if bool(integer.all()) else torch.where(integer, whole, x)
+
+
+def _facts(x: Tensor, integer: bool | Sequence[bool], kind: Kind) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the smallest and largest value seen of each element, and whether it is constant, and an integer."""
+    gap = x.isnan()
+    if bool(gap.all(0).any()):
+        where = tuple(gap.all(0).nonzero()[0].tolist())
+        place = f"column {where[0]}" if kind == "vectors" else f"element {where}"
+        raise ValueError(f"X: {place} is missing in every row that is trained on, so nothing is known of it; leave it out.")
+    low = torch.where(gap, torch.inf, x).amin(0).double()
+    high = torch.where(gap, -torch.inf, x).amax(0).double()
+    constant = low == high
+    if bool(constant.all()):
+        raise ValueError(
+            f"X is constant: every one of the {len(x)} rows is the same, so there is no law to learn. "
+            "Give rows that differ in at least one element."
+        )
+    whole = torch.as_tensor(integer, dtype=torch.bool).expand(x.shape[1]) if kind == "vectors" else torch.as_tensor(integer)
+    return low, high, constant, whole.expand(x.shape[1:]).clone()
 
 
 def _standardize(x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@
 [[-1.0], [1.0]]
 """
 
+from pushforward.diffusion.adaptive import Adaptive, AdaptiveResult
 from pushforward.diffusion.ancestral import DDIM, DDPM, FittedVariance
 from pushforward.diffusion.bound import Bins, Bound, variational_bound
 from pushforward.diffusion.calibration import CalibratedSampler, Calibration, calibrate
@@ -34,7 +35,7 @@ from pushforward.diffusion.posterior import DPS, MMPS, DiffPIR, Exact, PiGDM, Po
 from pushforward.diffusion.prediction import Prediction, convert, from_denoised, to_denoised, weight
 from pushforward.diffusion.quality import exact_flow, flow_error
 from pushforward.diffusion.runge_kutta import RK4, Euler, Heun
-from pushforward.diffusion.sampler import Sampler, Table
+from pushforward.diffusion.sampler import Sampler, Table, TableSampler
 from pushforward.diffusion.schedule import Cosine, DiscreteBeta, Exploding, LinearBeta, Schedule, StraightLine, SubVP, widen
 from pushforward.diffusion.score_matching import (
     denoising_score_matching,
@@ -53,6 +54,8 @@ __all__ = [
     "MMPS",
     "RK4",
     "AbstractDenoiser",
+    "Adaptive",
+    "AdaptiveResult",
     "AngleSolver",
     "Bins",
     "Blur",
@@ -102,6 +105,7 @@ __all__ = [
     "StraightLine",
     "SubVP",
     "Table",
+    "TableSampler",
     "TimeLaw",
     "UniPC",
     "UniformGrid",

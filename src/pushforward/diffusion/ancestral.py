@@ -27,14 +27,14 @@ from torch import Tensor
 from pushforward.diffusion.coefficients import Scales, forward_variance, posterior
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.grid import Grid, UniformGrid
-from pushforward.diffusion.sampler import Sampler, TableBuilder, check_falling
+from pushforward.diffusion.sampler import TableBuilder, TableSampler, check_falling
 from pushforward.diffusion.schedule import Schedule, widen
 
 __all__ = ["DDIM", "DDPM", "FittedVariance"]
 
 
 @dataclass(frozen=True)
-class DDIM(Sampler):
+class DDIM(TableSampler):
     """DDIM: the deterministic first-order exponential step, with a share ``eta`` of DDPM's noise.
 
     Parameters
@@ -119,7 +119,7 @@ class FittedVariance:
 
 
 @dataclass(frozen=True)
-class DDPM(Sampler):
+class DDPM(TableSampler):
     """Ancestral sampling: the posterior of the forward process at x = denoised, plus noise.
 
     Parameters

@@ -8,7 +8,7 @@ every explicit method on a grid is
 so a table of n steps is n - 1 times and n (n - 1) / 2 weights. :func:`calibrate` starts from the table of the default sampler
 and lowers the mean squared difference to the denoiser's own fine-step solution from the same noises, by gradients through the
 chain. What comes out is a :class:`CalibratedSampler`, plain numbers that serve this denoiser (at this guidance scale) alone,
-with the gain on noises that were held out.
+with the gain over the default sampler on noises that were held out.
 
 References
 ----------
@@ -17,7 +17,7 @@ Eric Frankel et al. S4S: solving for a diffusion model solver. 2025. https://arx
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ from pushforward.diffusion.default import default_sampler
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.grid import FixedGrid, Grid, VPGrid, check_steps
 from pushforward.diffusion.multistep import AngleSolver
-from pushforward.diffusion.sampler import Sampler, Table, TableBuilder
+from pushforward.diffusion.sampler import Sampler, Table, TableBuilder, TableSampler
 from pushforward.diffusion.schedule import Schedule
 from pushforward.probability import noise as random
 
@@ -35,7 +35,7 @@ __all__ = ["CalibratedSampler", "Calibration", "calibrate"]
 
 
 @dataclass(frozen=True)
-class CalibratedSampler(Sampler):
+class CalibratedSampler(TableSampler):
     """A table fitted to one denoiser: it has one grid, and runs no other number of steps.
 
     Parameters
@@ -65,6 +65,8 @@ class CalibratedSampler(Sampler):
                 raise ValueError(
                     f"{name} must have one row per step but the last, of {wanted} coefficients, but the rows have {lengths}"
                 )
+            if not all(math.isfinite(value) for row in rows for value in row):
+                raise ValueError(f"{name} must hold finite numbers, got {rows}")
 
     @property
     def order(self) -> int:
@@ -101,16 +103,22 @@ class Calibration:
     error, default_error : float
         Root mean square difference per element to the fine-step solution on held-out noises, of the calibrated sampler and of
         the default sampler with as many steps.
+    held_out : int
+        Number of these noises.
+    seed : int
+        The seed that calibration was called with.
     """
 
     sampler: CalibratedSampler
     error: float
     default_error: float
+    held_out: int
+    seed: int
 
     @property
     def gain(self) -> float:
-        """The default sampler's error over the calibrated one's."""
-        return self.default_error / self.error
+        """The default sampler's error over the calibrated one's; above 1 calibration has helped."""
+        return self.default_error / self.error if self.error else math.inf
 
 
 def calibrate(
@@ -123,7 +131,9 @@ def calibrate(
     batch_size: int = 128,
     fine_steps: int = 100,
     held_out: float = 0.25,
+    default: Sampler | None = None,
     seed: int = 0,
+    on_iteration: Callable[[int, float], None] | None = None,
 ) -> Calibration:
     """Fit a table of ``steps`` steps to this denoiser.
 
@@ -143,13 +153,18 @@ def calibrate(
         Steps of the default sampler that make the solution to reach.
     held_out : float
         Share of the noises on which the result is measured instead.
+    default : Sampler, optional
+        A deterministic sampler to compare with; default :func:`default_sampler`.
     seed : int
-        Names the order of the noises.
+        Names the order of the noises, by which they are held out.
+    on_iteration : function, optional
+        Called as ``on_iteration(done, loss)`` after each step of the optimizer; the loss is a mean squared difference.
 
     Raises
     ------
     ValueError
-        If there are fewer than 2 steps, too few noises to hold any out, or not one condition per noise.
+        If there are fewer than 2 steps, too few noises to hold any out, not one condition per noise, a stochastic sampler to
+        compare with, or a denoiser that returns NaN or infinity.
 
     >>> from pushforward.diffusion import Cosine, ExactDenoiser
     >>> from pushforward.probability import GaussianMixture
@@ -158,28 +173,45 @@ def calibrate(
     >>> calibrate(ExactDenoiser(law, Cosine()), noise, steps=3, iterations=30).gain > 1
     True
     """
-    if check_steps(steps) < 2:
-        raise ValueError("calibration needs at least 2 steps; one step is the denoiser itself and has nothing to fit")
     kept = len(noise) - math.ceil(len(noise) * held_out)
-    if not 0 < held_out < 1 or kept < 1:
-        raise ValueError(f"of {len(noise)} noises a share of {held_out} cannot be held out; give more noises or another share")
+    _check_sizes(len(noise), steps, iterations, batch_size, held_out, kept)
     if condition is not None and len(condition) != len(noise):
         raise ValueError(f"there are {len(noise)} noises but {len(condition)} conditions; give one condition per noise")
+    default = default_sampler(steps) if default is None else default
+    _check_deterministic(default, denoiser.schedule, steps)
     order = random.permutation(len(noise), seed=seed, purpose="calibration").to(noise.device)
     noise, condition = noise[order], None if condition is None else condition[order]
     fine = _in_batches(default_sampler(fine_steps), denoiser, noise, condition, fine_steps, batch_size)
+    if not bool(fine.isfinite().all()):
+        raise ValueError("the denoiser returns NaN or infinity on its way from noise to data, so there is nothing to fit to")
     fitted = _Fit(denoiser.schedule, steps)
-    fitted.optimize(
-        denoiser, noise[:kept], fine[:kept], None if condition is None else condition[:kept], iterations, batch_size
-    )
+    given, rest = (None, None) if condition is None else (condition[:kept], condition[kept:])
+    fitted.optimize(denoiser, noise[:kept], fine[:kept], given, iterations, batch_size, on_iteration)
     sampler = fitted.sampler()
-    rest = None if condition is None else condition[kept:]
 
     def error(chosen: Sampler) -> float:
         made = _in_batches(chosen, denoiser, noise[kept:], rest, steps, batch_size)
         return (made - fine[kept:]).double().square().mean().sqrt().item()
 
-    return Calibration(sampler, error(sampler), error(default_sampler(steps)))
+    return Calibration(sampler, error(sampler), error(default), len(noise) - kept, seed)
+
+
+def _check_sizes(noises: int, steps: int, iterations: int, batch_size: int, held_out: float, kept: int) -> None:
+    if check_steps(steps) < 2:
+        raise ValueError("calibration needs at least 2 steps; one step is the denoiser itself and has nothing to fit")
+    for name, count, least in (("iterations", iterations, 0), ("batch_size", batch_size, 1)):
+        if count < least:
+            raise ValueError(f"{name} must be at least {least}, got {count}")
+    if not 0 < held_out < 1 or kept < 1:
+        raise ValueError(f"of {noises} noises a share of {held_out} cannot be held out; give more noises or another share")
+
+
+def _check_deterministic(sampler: Sampler, schedule: Schedule, steps: int) -> None:
+    if isinstance(sampler, TableSampler) and sampler.table(schedule, sampler.grid(schedule, steps)).stochastic:
+        raise ValueError(
+            f"{sampler} adds noise at each step, but a calibrated table is deterministic and solves the probability flow, so "
+            "the two cannot be compared; compare with a deterministic sampler such as DPMSolver(), or with the default"
+        )
 
 
 def _in_batches(
@@ -245,6 +277,7 @@ class _Fit:
         condition: Tensor | None,
         iterations: int,
         batch_size: int,
+        on_iteration: Callable[[int, float], None] | None,
     ) -> None:
         """Lower the mean squared difference to ``fine`` by Adam, with a rate that falls to 0."""
         free = [self.gaps, *self.weights]
@@ -260,6 +293,8 @@ class _Fit:
             torch.nn.utils.clip_grad_norm_(free, 1e-2)  # one row that changes its mode must not throw the table
             optimizer.step()
             rate.step()
+            if on_iteration is not None:
+                on_iteration(i + 1, loss.item())
 
     def chain(self, denoiser: AbstractDenoiser, noise: Tensor, condition: Tensor | None) -> Tensor:
         """Run the table as it stands, with gradients to its numbers."""

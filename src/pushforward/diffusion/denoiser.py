@@ -21,8 +21,18 @@ Losses. All are w(t) |denoised - x|^2, where |.|^2 is the mean over the elements
 prediction whose plain squared error it is, or is any function ``(schedule, t) -> w``. They are computed in the space of
 the raw output, where nothing is divided by a small scale.
 
+Where eps is Gaussian and independent of x, Stein's identity removes the clean row: with e the prediction of eps, J its
+Jacobian by x_t, and D elements in a row,
+
+    E |e - eps|^2 = E |e|^2 - 2 sigma E tr J + D,               tr J exactly, or v^T J v with signs v
+
+so implicit and sliced score matching of the noised laws (s = -e / sigma) have the mean of the same loss at any weights of the
+network, and only more variance.
+
 References
 ----------
+Aapo Hyvärinen. Estimation of non-normalized statistical models by score matching. 2005.
+Yang Song et al. Sliced score matching: a scalable approach to density and score estimation. 2019.
 Tero Karras et al. Elucidating the design space of diffusion-based generative models. 2022. https://arxiv.org/abs/2206.00364
 """
 
@@ -38,6 +48,7 @@ from torch import Tensor, nn
 from pushforward.diffusion import prediction as predictions
 from pushforward.diffusion.prediction import Prediction
 from pushforward.diffusion.schedule import Schedule, widen
+from pushforward.diffusion.trace import exact_trace, probed_trace
 
 __all__ = ["AbstractDenoiser", "Denoiser", "ExactDenoiser", "Law", "Weight"]
 
@@ -76,6 +87,10 @@ class AbstractDenoiser(nn.Module, abc.ABC):
     @abc.abstractmethod
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]."""
+
+    def take(self, rows: Tensor) -> "AbstractDenoiser":
+        """Return the denoiser of some rows of the batch, by their numbers: itself, unless it holds something for each row."""
+        return self
 
 
 class Denoiser(AbstractDenoiser):
@@ -168,10 +183,53 @@ class Denoiser(AbstractDenoiser):
         c_in = _input_scale(self.schedule, t, self.data_std)
         raw = self._call(widen(c_in, x) * x_t, t, condition).to(x.dtype)  # autocast may have lowered it
         per_row = (raw - target).square().flatten(1).mean(1)
-        if weight == self.prediction:
+        return self._reweighted(per_row, self.prediction, weight, t)
+
+    def matching_loss(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        condition: Tensor | None = None,
+        *,
+        weight: Weight = "eps",
+        probes: Tensor | None = None,
+    ) -> Tensor:
+        """Return an estimate from x_t alone of the loss of each row, (B,), whose mean over eps is that of :meth:`loss`.
+
+        Parameters
+        ----------
+        x_t : Tensor (B, *D)
+            alpha x + sigma eps with Gaussian eps, independent of x.
+        t : Tensor (B,) in [t_min, 1]
+        weight : Prediction or function (schedule, t) -> w
+            "eps" keeps the variance bounded at both ends; "edm", "v" and "denoised" multiply it by 1 / alpha^4 towards noise.
+        probes : Tensor (P, B, *D), optional
+            Directions v of +1 and -1, one backward pass each (sliced). By default the exact trace: D passes (implicit).
+
+        >>> from pushforward.diffusion import LinearBeta
+        >>> from pushforward.networks import MLPSpec
+        >>> denoiser = Denoiser(MLPSpec(width=16, depth=1).build((2,), condition_dim=0), LinearBeta(), prediction="eps")
+        >>> denoiser.matching_loss(torch.zeros(3, 2), torch.full((3,), 0.5)).tolist()  # an untrained network says eps = 0
+        [1.0, 1.0, 1.0]
+        """
+
+        def eps(point: Tensor) -> Tensor:
+            return predictions.from_denoised(self(point, t, condition), point, t, schedule=self.schedule, prediction="eps")
+
+        if probes is None:
+            value, trace = exact_trace(eps, x_t)
+        else:
+            value, traces = probed_trace(eps, x_t, probes)
+            trace = traces.mean(0)
+        per_row = 1 + (value.square().flatten(1).sum(1) - 2 * self.schedule.sigma(t) * trace) / x_t[0].numel()
+        return self._reweighted(per_row, "eps", weight, t)
+
+    def _reweighted(self, per_row: Tensor, space: Prediction, weight: Weight, t: Tensor) -> Tensor:
+        """Return losses in one space with another weight."""
+        if weight == space:
             return per_row
         wanted = weight(self.schedule, t) if callable(weight) else self._weight(weight, t)
-        return per_row * (wanted / self._weight(self.prediction, t))
+        return per_row * (wanted / self._weight(space, t))
 
     def _call(self, scaled: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         raw: Tensor = self.network(scaled, t.to(scaled).expand(scaled.shape[0]), condition)

@@ -106,6 +106,12 @@ class Guided(AbstractDenoiser):
             return torch.lerp(away, conditional, scale)
         return torch.lerp(away, conditional, widen(scale.to(x_t.dtype), x_t))
 
+    def take(self, rows: Tensor) -> "Guided":
+        """Return the same for some rows of the batch."""
+        per_row = self.negative is not None and len(self.negative) > 1
+        negative = self.negative[rows.to(self.negative.device)] if per_row and self.negative is not None else self.negative
+        return Guided(self.denoiser.take(rows), self.scale, negative=negative, interval=self.interval)
+
     def _scale_at(self, t: Tensor) -> float | Tensor:
         """Return the scale at t: one number, or where rows lie on both sides of the interval one per row."""
         if self.interval is None:
@@ -198,6 +204,11 @@ class ClassifierGuided(_GradientGuided):
             raise TypeError(f"label must be the number of a class, or an int64 tensor of them, got {label.dtype}")
         self.label = torch.as_tensor(label, dtype=torch.int64)
 
+    def take(self, rows: Tensor) -> "ClassifierGuided":
+        """Return the same for some rows of the batch."""
+        label = self.label[rows.to(self.label.device)] if self.label.ndim else self.label
+        return ClassifierGuided(self.denoiser.take(rows), self.classifier, label, self.scale)
+
     def _log_weight(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         logits = self.classifier(x_t, t)
         label = self.label.to(logits.device)
@@ -235,6 +246,10 @@ class RewardGuided(_GradientGuided):
     def __init__(self, denoiser: AbstractDenoiser, reward: Callable[[Tensor], Tensor], scale: float = 1.0) -> None:
         super().__init__(denoiser, scale)
         self.reward = reward
+
+    def take(self, rows: Tensor) -> "RewardGuided":
+        """Return the same for some rows of the batch; the reward must be one for all rows."""
+        return RewardGuided(self.denoiser.take(rows), self.reward, self.scale)
 
     def _log_weight(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         value = self.reward(self.denoiser(x_t, t, condition))

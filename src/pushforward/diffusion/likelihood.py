@@ -37,7 +37,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -47,10 +47,20 @@ from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
 
-__all__ = ["EXACT_UP_TO", "DensityLaw", "Divergence", "Kind", "LogProb", "StandardNoise", "flow_log_prob"]
+__all__ = [
+    "EXACT_UP_TO",
+    "DensityLaw",
+    "Divergence",
+    "Kind",
+    "LogProb",
+    "StandardNoise",
+    "continuation",
+    "flow_log_prob",
+]
 
 Divergence = Literal["exact", "hutchinson"]
 Kind = Literal["exact", "estimate", "lower bound"]
+Scalar = TypeVar("Scalar", float, Tensor)
 
 EXACT_UP_TO = 32
 """Number of elements of a row up to which the divergence is exact unless the caller says otherwise."""
@@ -257,12 +267,7 @@ class _Flow:
         if theta >= self.low * (1 - 1e-9):
             parts = [(theta, 1.0)]
         else:
-            a, b = self.low, _RATIO * self.low
-            if self.denoiser.gaussian_source:
-                span = b**2 - a**2
-                parts = [(a, theta / a * (b**2 - theta**2) / span), (b, theta / b * (theta**2 - a**2) / span)]
-            else:
-                parts = [(a, (b - theta) / (b - a)), (b, (theta - a) / (b - a))]
+            parts = continuation(theta, self.low, self.denoiser.gaussian_source)
         self.nfe += len(parts)
         scales = [(*self._scales(angle), weight) for angle, weight in parts]
 
@@ -293,6 +298,28 @@ class _Flow:
         alpha, sigma = _scales(self.denoiser, t.item())
         radius = math.hypot(alpha, sigma)
         return t, alpha / radius, sigma / radius, radius
+
+
+def continuation(theta: Scalar, low: float, odd: bool) -> list[tuple[float, Scalar]]:
+    """Return two angles and the weights that make v(u, theta) below ``low`` of v(u, .) there.
+
+    Parameters
+    ----------
+    theta : float or Tensor
+        In [0, low].
+    low : float
+        The angle of t_min.
+    odd : bool
+        Whether v is odd in theta, as for independent Gaussian noise: a theta + b theta^3 instead of a + b theta.
+
+    >>> continuation(0.5, 1.0, odd=False)
+    [(1.0, 2.0), (1.5, -1.0)]
+    """
+    a, b = low, _RATIO * low
+    if not odd:
+        return [(a, (b - theta) / (b - a)), (b, (theta - a) / (b - a))]
+    span = b**2 - a**2
+    return [(a, theta / a * (b**2 - theta**2) / span), (b, theta / b * (theta**2 - a**2) / span)]
 
 
 def _integrate(field: _Flow, x: Tensor, steps: int, signs: Tensor | None, prior: DensityLaw | None, dims: int) -> Tensor:

@@ -35,16 +35,16 @@ from numpy.typing import NDArray
 
 from pushforward.diffusion.coefficients import Scales, exponential_integrals, lagrange_integrals
 from pushforward.diffusion.grid import Grid, UniformGrid, VPGrid
-from pushforward.diffusion.sampler import Sampler, TableBuilder
+from pushforward.diffusion.sampler import TableBuilder, TableSampler
 from pushforward.diffusion.schedule import Schedule
 
 __all__ = ["DEIS", "AngleSolver", "DPMSolver", "UniPC"]
 
-_LONG, _LONGER = 0.5, 0.9  # from digits, images and spikes alike; see AngleSolver
+_NEAR = 0.05  # with a last call farther from the data the last step has nothing to gain
 
 
 @dataclass(frozen=True)
-class DPMSolver(Sampler):
+class DPMSolver(TableSampler):
     """DPM-Solver++, multistep: one call per step, order 1 to 3 after a start at lower order.
 
     Parameters
@@ -71,7 +71,7 @@ class DPMSolver(Sampler):
 
 
 @dataclass(frozen=True)
-class UniPC(Sampler):
+class UniPC(TableSampler):
     """UniPC: the predictor of DPM-Solver++, and each step corrected once the next call has been made; no extra call.
 
     With the predicted state x_k at time t_k, the call D_k there, the polynomial P_k of degree order - 2 through D_k, D_{k-1},
@@ -111,7 +111,7 @@ class UniPC(Sampler):
 
 
 @dataclass(frozen=True)
-class DEIS(Sampler):
+class DEIS(TableSampler):
     """DEIS: Adams-Bashforth on the predicted noise, with the polynomial in t and the noise level as clock ("tAB").
 
     Parameters
@@ -154,14 +154,23 @@ class DEIS(Sampler):
 
 
 @dataclass(frozen=True)
-class AngleSolver(Sampler):
+class AngleSolver(TableSampler):
     """Adams' predictor and corrector in the angle between data and noise; the default sampler.
 
     The interpolated F has the data's own linear part taken off, so large steps over the noisy half cost little, and it is as
     smooth near the data as near the noise. As in :class:`UniPC`, each step is corrected when the next call has been made
-    (here by the polynomial through as many values as the predictor's), without an extra call. Long steps near the data, those
-    on which cos(theta) = sigma / rho falls by more than e^0.5 and e^0.9, are taken with order 2 and 1: on data in narrow
-    spikes higher ones are not stable there, and on other data they gain nothing.
+    (here by the polynomial through as many values as the predictor's), without an extra call.
+
+    What the correction dx of a state does to the next step depends on the law. Where it is broad, F stays as it is and dx is
+    carried on; in a narrow spike D stays as it is, and a part s = w_0 c alpha / sigma of dx is taken back, where w_0 is the
+    weight of the newest F. Carrying on all of it is not stable in spikes. The factor used is 1 - min(s, 1)^3: next to 1 on
+    short steps, so no order is lost, and next to 0 on long steps near the data.
+
+    Where the last call is made at sigma / rho of at most 0.05, what is returned is not its D but D extrapolated to the data,
+
+        D + int (eps - eps_last) d(sigma / alpha),
+
+    with the polynomial in theta through the last values of eps = (x - alpha D) / sigma: exact where D or eps stands still.
 
     Parameters
     ----------
@@ -186,28 +195,65 @@ class AngleSolver(Sampler):
             raise ValueError(f"the scale of an AngleSolver must be positive and finite, got {self.scale}")
 
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        scales, c = Scales.of(schedule, times), self.scale
-        theta = [math.atan2(c * alpha, sigma) for alpha, sigma in zip(scales.alpha, scales.sigma, strict=True)]
-        rho = [math.hypot(c * alpha, sigma) for alpha, sigma in zip(scales.alpha, scales.sigma, strict=True)]
+        clock = _Clock.of(schedule, times, self.scale)
+        theta, rho = clock.theta, clock.rho
 
         def integrals(interval: int, newest: int) -> list[float]:
-            # Where the data lies in narrow spikes, x falls towards D as fast as the noise level does.
-            pull = abs(math.log(rho[interval] * scales.sigma[interval + 1] / (rho[interval + 1] * scales.sigma[interval])))
-            order = min(self.order, 1 if pull > _LONGER else 2 if pull > _LONG else self.order)
-            nodes = [theta[j] for j in range(newest, max(newest - order, -1), -1)]
-            return lagrange_integrals(nodes, theta[interval], theta[interval + 1])
+            return lagrange_integrals(clock.nodes(newest, self.order), theta[interval], theta[interval + 1])
 
         for k in range(len(times) - 1):
             weights = integrals(k, k)
             if k > 0:
                 change = _difference([0.0, *integrals(k - 1, k - 1)], integrals(k - 1, k))
-                weights = _difference(weights, change)
-            a, b = {0: rho[k + 1] / rho[k]}, {}
-            for lag, weight in enumerate(weights):
-                alpha, sigma, at = scales.alpha[k - lag], scales.sigma[k - lag], rho[k - lag]
-                a[lag] = a.get(lag, 0.0) - rho[k + 1] * weight * alpha * c / (sigma * at)
-                b[lag] = rho[k + 1] * weight * at / (c * sigma)
+                taken_back = weights[0] * self.scale * clock.alpha[k] / clock.sigma[k]
+                kept = 1 - min(max(taken_back, 0.0), 1.0) ** 3
+                weights = _difference(weights, [kept * part for part in change])
+            a, b = clock.coefficients(weights, k, rho[k + 1])
+            a[0] += rho[k + 1] / rho[k]
             builder.row(times[k], times[k + 1], a, b)
+
+    def _finish(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
+        clock, last = _Clock.of(schedule, times, self.scale), len(times) - 1
+        order = self.order if clock.sigma[last] <= _NEAR * clock.rho[last] else 1
+        nodes = clock.nodes(last, order)
+        weights = lagrange_integrals(nodes, clock.theta[last], math.pi / 2, lambda theta: -self.scale / np.sin(theta) ** 2)
+        weights[0] = -sum(weights[1:])  # relative to the first order, which returns D
+        a, b = {}, {}
+        for lag, weight in enumerate(weights):
+            a[lag] = weight / clock.sigma[last - lag]
+            b[lag] = (lag == 0) - weight * clock.alpha[last - lag] / clock.sigma[last - lag]
+        builder.row(times[last], 0.0, a, b)
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """Scales, radii rho and angles theta of :class:`AngleSolver` at the times of a grid."""
+
+    scale: float
+    alpha: list[float]
+    sigma: list[float]
+    rho: list[float]
+    theta: list[float]
+
+    @classmethod
+    def of(cls, schedule: Schedule, times: Sequence[float], scale: float) -> "_Clock":
+        scales = Scales.of(schedule, times)
+        pairs = [(scale * alpha, sigma) for alpha, sigma in zip(scales.alpha, scales.sigma, strict=True)]
+        rho, theta = [math.hypot(*pair) for pair in pairs], [math.atan2(*pair) for pair in pairs]
+        return cls(scale, scales.alpha, scales.sigma, rho, theta)
+
+    def nodes(self, newest: int, count: int) -> list[float]:
+        """Return up to ``count`` angles from that of ``newest`` backwards."""
+        return [self.theta[j] for j in range(newest, max(newest - count, -1), -1)]
+
+    def coefficients(self, weights: list[float], newest: int, radius: float) -> tuple[dict[int, float], dict[int, float]]:
+        """Coefficients of x and of D in ``radius`` times the sum of ``weights`` times F at lags 0, 1, ... behind ``newest``."""
+        a, b = {}, {}
+        for lag, weight in enumerate(weights):
+            alpha, sigma, rho = self.alpha[newest - lag], self.sigma[newest - lag], self.rho[newest - lag]
+            a[lag] = -radius * weight * alpha * self.scale / (sigma * rho)
+            b[lag] = radius * weight * rho / (self.scale * sigma)
+        return a, b
 
 
 def _of_denoised(scales: Scales, interval: int, newest: int, count: int) -> list[float]:

@@ -298,6 +298,7 @@ def observe(
     values = values.reshape(1, -1) - constant.reshape(1, -1).double()
     if b is not None:
         offset = as_float_tensor(b).double()
+        check_finite("b", offset)
         if offset.numel() not in (1, values.numel()):
             raise ValueError(f"b has {offset.numel()} entries, but y has {values.numel()}")
         values = values - offset.reshape(1, -1)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pushforward.diffusion.grid import Grid, UniformGrid
-from pushforward.diffusion.sampler import Sampler, TableBuilder
+from pushforward.diffusion.sampler import TableBuilder, TableSampler
 from pushforward.diffusion.schedule import Schedule
 
 __all__ = ["RK4", "Euler", "Heun"]
@@ -50,7 +50,7 @@ def _runge_kutta(
 
 
 @dataclass(frozen=True)
-class Euler(Sampler):
+class Euler(TableSampler):
     """Explicit Euler in t: one call per step, order 1.
 
     Parameters
@@ -70,7 +70,7 @@ class Euler(Sampler):
 
 
 @dataclass(frozen=True)
-class Heun(Sampler):
+class Heun(TableSampler):
     """Heun's method in t: two calls per step, order 2.
 
     Parameters
@@ -90,7 +90,7 @@ class Heun(Sampler):
 
 
 @dataclass(frozen=True)
-class RK4(Sampler):
+class RK4(TableSampler):
     """The classical Runge-Kutta method in t: four calls per step, order 4.
 
     Parameters

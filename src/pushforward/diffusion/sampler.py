@@ -16,13 +16,17 @@ Times. A table is computed once per (sampler, schedule, times) in float64. ``tim
     1 = t_0 > t_1 > ... > t_{n-1} >= t_min,  t_n = 0,
 
 and the last entry 0 means "return denoised": the last row has A = C = 0, B = 1, whatever sigma(0) is, so there is no
-residual noise and no division by it. ``integrate`` takes any strictly monotone times in [t_min, 1], falling or rising
-(rising only for deterministic samplers: data to noise), with 0 allowed at the end.
+residual noise and no division by it. (A sampler that carries its own polynomial to sigma = 0, as AngleSolver does, takes
+sum_j A_j sigma_j = 0 and sum_j A_j alpha_j + B_j = 1 instead: no noise is left where D stands still.) ``integrate`` takes any
+strictly monotone times in [t_min, 1], falling or rising (rising only for deterministic samplers: data to noise), with 0
+allowed at the end.
 
 Ends. Where alpha(1) = 0 every coefficient takes its finite limit. ``run`` starts at x_1 = sigma(1) noise.
 
 Shapes and dtypes. Noise is (B, *D); the result has its shape, dtype and device. The times reach the denoiser as float64
 tensors of shape () on the CPU. The noise z of row i at row k of the table is a function of (seed, first + i, k) alone.
+
+Not every sampler is a table: :class:`~pushforward.diffusion.adaptive.Adaptive` chooses its steps as it goes.
 
 A sampler is a frozen dataclass without state: one object serves any number of models, runs and threads.
 
@@ -49,7 +53,17 @@ from pushforward.diffusion.grid import Grid, UniformGrid, check_steps
 from pushforward.diffusion.schedule import Schedule
 from pushforward.probability import noise as random
 
-__all__ = ["OnStep", "Sampler", "Table", "TableBuilder", "check_falling"]
+__all__ = [
+    "OnStep",
+    "Sampler",
+    "Table",
+    "TableBuilder",
+    "TableSampler",
+    "check_conditions",
+    "check_falling",
+    "check_run_times",
+    "check_times",
+]
 
 OnStep = Callable[[int, float, Tensor, Tensor], None]
 """Called after each row of the table as ``on_step(row, time, x, denoised)``; ``x`` belongs to ``time``."""
@@ -158,36 +172,9 @@ class TableBuilder:
 
 @dataclass(frozen=True)
 class Sampler(abc.ABC):
-    """An algorithm that goes from noise to data; subclasses are frozen dataclasses that fill a table.
-
-    A new sampler defines ``order`` and ``_fill``.
-    """
-
-    @property
-    def grid(self) -> Grid:
-        """Grid that ``run(steps=n)`` uses."""
-        return UniformGrid()
-
-    @property
-    @abc.abstractmethod
-    def order(self) -> int:
-        """Order of convergence between inner times (weak order for stochastic samplers)."""
+    """An algorithm that goes from noise to data. Most are a :class:`TableSampler`; others have a loop of their own."""
 
     @abc.abstractmethod
-    def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        """Append the rows that lead along ``times``; the step to a final time 0 is not among them."""
-
-    def table(self, schedule: Schedule, times: Tensor | Sequence[float]) -> Table:
-        """Return the table for these times, computed once and kept."""
-        return _table(self, schedule, tuple(torch.as_tensor(times, dtype=torch.float64).tolist()))
-
-    def nfe(self, steps: int) -> int:
-        """Network calls of ``run(steps=steps)`` without guidance, which doubles them."""
-        from pushforward.diffusion.schedule import StraightLine
-
-        return self.table(StraightLine(), UniformGrid()(StraightLine(), check_steps(steps))).nfe
-
-    @torch.no_grad()
     def run(
         self,
         denoiser: AbstractDenoiser,
@@ -228,18 +215,8 @@ class Sampler(abc.ABC):
             If both or neither of ``steps`` and ``times`` are given, the times do not run from 1 to 0, or a stochastic
             sampler meets a denoiser whose source is not independent Gaussian noise.
         """
-        if (steps is None) == (times is None):
-            raise ValueError("give either steps=<number of steps> or times=<grid from 1 to 0>, and not both")
-        if steps is not None:
-            table = _table_of_steps(self, denoiser.schedule, check_steps(steps))
-        else:
-            grid = torch.as_tensor(times, dtype=torch.float64)
-            if grid.ndim != 1 or len(grid) < 2 or grid[0] != 1 or grid[-1] != 0:
-                raise ValueError("the times of a run start at 1 (noise) and end at 0 (data); use integrate() for any others")
-            table = self.table(denoiser.schedule, grid)
-        x = noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64))
-        return self._follow(table, denoiser, x, condition, seed, first, on_step)
 
+    @abc.abstractmethod
     def integrate(
         self,
         denoiser: AbstractDenoiser,
@@ -255,6 +232,78 @@ class Sampler(abc.ABC):
 
         The arguments are those of :meth:`run`; times may also rise (data to noise) for deterministic samplers.
         """
+
+
+@dataclass(frozen=True)
+class TableSampler(Sampler):
+    """A sampler that is a table; subclasses are frozen dataclasses that fill it.
+
+    A new one defines ``order`` and ``_fill``.
+    """
+
+    @property
+    def grid(self) -> Grid:
+        """Grid that ``run(steps=n)`` uses."""
+        return UniformGrid()
+
+    @property
+    @abc.abstractmethod
+    def order(self) -> int:
+        """Order of convergence between inner times (weak order for stochastic samplers)."""
+
+    @abc.abstractmethod
+    def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
+        """Append the rows that lead along ``times``; the step to a final time 0 is not among them."""
+
+    def _finish(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
+        """Append the row from the last of ``times`` to a final time 0: return denoised."""
+        builder.row(times[-1], 0.0, {}, {0: 1.0})
+
+    def table(self, schedule: Schedule, times: Tensor | Sequence[float]) -> Table:
+        """Return the table for these times, computed once and kept."""
+        return _table(self, schedule, tuple(torch.as_tensor(times, dtype=torch.float64).tolist()))
+
+    def nfe(self, steps: int) -> int:
+        """Network calls of ``run(steps=steps)`` without guidance, which doubles them."""
+        from pushforward.diffusion.schedule import StraightLine
+
+        return self.table(StraightLine(), UniformGrid()(StraightLine(), check_steps(steps))).nfe
+
+    @torch.no_grad()
+    def run(
+        self,
+        denoiser: AbstractDenoiser,
+        noise: Tensor,
+        *,
+        steps: int | None = None,
+        times: Tensor | Sequence[float] | None = None,
+        condition: Tensor | None = None,
+        seed: int | None = None,
+        first: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Turn noise into samples; see :meth:`Sampler.run`."""
+        if (steps is None) == (times is None):
+            raise ValueError("give either steps=<number of steps> or times=<grid from 1 to 0>, and not both")
+        if steps is not None:
+            table = _table_of_steps(self, denoiser.schedule, check_steps(steps))
+        else:
+            table = self.table(denoiser.schedule, check_run_times(times))
+        x = noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64))
+        return self._follow(table, denoiser, x, condition, seed, first, on_step)
+
+    def integrate(
+        self,
+        denoiser: AbstractDenoiser,
+        x_t: Tensor,
+        times: Tensor | Sequence[float],
+        *,
+        condition: Tensor | None = None,
+        seed: int | None = None,
+        first: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Carry the state ``x_t`` at ``times[0]`` to ``times[-1]``; see :meth:`Sampler.integrate`."""
         return self._follow(self.table(denoiser.schedule, times), denoiser, x_t, condition, seed, first, on_step)
 
     def _follow(
@@ -273,8 +322,7 @@ class Sampler(abc.ABC):
                 f"{self} adds Gaussian noise at each step, but this model's source is not independent Gaussian noise, so its "
                 "reverse process is another one; use a deterministic sampler such as DPMSolver()"
             )
-        if condition is not None and len(condition) != len(x_t):
-            raise ValueError(f"there are {len(x_t)} rows to sample but {len(condition)} conditions; give one condition per row")
+        check_conditions(condition, x_t)
         if table.stochastic and seed is None:
             seed = random.fresh_seed()
 
@@ -316,23 +364,38 @@ def _run(
 
 
 @functools.lru_cache(maxsize=64)
-def _table(sampler: Sampler, schedule: Schedule, times: tuple[float, ...]) -> Table:
-    _check_times(schedule, times)
+def _table(sampler: TableSampler, schedule: Schedule, times: tuple[float, ...]) -> Table:
+    check_times(schedule, times)
     builder = TableBuilder()
     inner = times[:-1] if times[-1] == 0 else times
     if len(inner) > 1:
         sampler._fill(builder, schedule, inner)
     if times[-1] == 0:
-        builder.row(inner[-1], 0.0, {}, {0: 1.0})
+        sampler._finish(builder, schedule, inner)
     return builder.build()
 
 
 @functools.lru_cache(maxsize=64)
-def _table_of_steps(sampler: Sampler, schedule: Schedule, steps: int) -> Table:
+def _table_of_steps(sampler: TableSampler, schedule: Schedule, steps: int) -> Table:
     return sampler.table(schedule, sampler.grid(schedule, steps))
 
 
-def _check_times(schedule: Schedule, times: tuple[float, ...]) -> None:
+def check_run_times(times: Tensor | Sequence[float] | None) -> Tensor:
+    """Return the times of a run as float64, or raise a ValueError if they do not start at 1 and end at 0."""
+    grid = torch.as_tensor(times, dtype=torch.float64)
+    if grid.ndim != 1 or len(grid) < 2 or grid[0] != 1 or grid[-1] != 0:
+        raise ValueError("the times of a run start at 1 (noise) and end at 0 (data); use integrate() for any others")
+    return grid
+
+
+def check_conditions(condition: Tensor | None, x: Tensor) -> None:
+    """Raise a ValueError if there is not one condition per row of x."""
+    if condition is not None and len(condition) != len(x):
+        raise ValueError(f"there are {len(x)} rows to sample but {len(condition)} conditions; give one condition per row")
+
+
+def check_times(schedule: Schedule, times: Sequence[float]) -> None:
+    """Raise a ValueError unless the times are strictly monotone in [t_min, 1], apart from a final 0."""
     if len(times) < 2:
         raise ValueError(f"a sampler needs at least two times, from and to; got {list(times)}")
     differences = [after - before for before, after in itertools.pairwise(times)]

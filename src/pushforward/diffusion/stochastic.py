@@ -23,14 +23,14 @@ import torch
 from pushforward.diffusion.ancestral import DDIM
 from pushforward.diffusion.coefficients import Scales, exponential_integrals
 from pushforward.diffusion.grid import Grid, UniformGrid
-from pushforward.diffusion.sampler import Sampler, TableBuilder, check_falling
+from pushforward.diffusion.sampler import TableBuilder, TableSampler, check_falling
 from pushforward.diffusion.schedule import Schedule
 
 __all__ = ["PredictorCorrector", "ReverseSDE", "StochasticDPMSolver"]
 
 
 @dataclass(frozen=True)
-class ReverseSDE(Sampler):
+class ReverseSDE(TableSampler):
     """Euler-Maruyama on the reverse SDE in t, with a share ``eta`` of its noise.
 
     x_s = x_t + (s - t) (f x_t - (1 + eta^2) / 2 g^2 score) + eta g sqrt(t - s) z
@@ -80,7 +80,7 @@ class ReverseSDE(Sampler):
 
 
 @dataclass(frozen=True)
-class StochasticDPMSolver(Sampler):
+class StochasticDPMSolver(TableSampler):
     """DPM-Solver++ for the reverse SDE, order 1 or 2.
 
     With lambda = log_snr / 2, h = lambda_s - lambda_t and D the line through its last ``order`` values,
@@ -119,7 +119,7 @@ class StochasticDPMSolver(Sampler):
 
 
 @dataclass(frozen=True)
-class PredictorCorrector(Sampler):
+class PredictorCorrector(TableSampler):
     """Steps of a predictor, each followed by Langevin steps at the new noise level.
 
     A Langevin step at time s leaves its law p_s nearly unchanged and pulls the state towards it,
@@ -131,7 +131,7 @@ class PredictorCorrector(Sampler):
 
     Parameters
     ----------
-    predictor : Sampler
+    predictor : TableSampler
         Starts afresh at each step, so of a multistep method only the first order remains. Its own grid is not used.
     corrections : int
         Langevin steps after each predictor step, at least 1.
@@ -143,12 +143,14 @@ class PredictorCorrector(Sampler):
     28
     """
 
-    predictor: Sampler = field(default=ReverseSDE())
+    predictor: TableSampler = field(default=ReverseSDE())
     corrections: int = 1
     snr: float = 0.16
     grid: Grid = field(default=UniformGrid())
 
     def __post_init__(self) -> None:
+        if not isinstance(self.predictor, TableSampler):
+            raise TypeError(f"the predictor must be a sampler with a table, such as ReverseSDE(), not {self.predictor!r}")
         if isinstance(self.corrections, bool) or not isinstance(self.corrections, int) or self.corrections < 1:
             raise ValueError(f"corrections must be an integer of at least 1, got {self.corrections!r}")
         if not 0 < self.snr < 0.7:

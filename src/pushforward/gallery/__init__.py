@@ -30,6 +30,7 @@ TOPICS = {
     "dynamics": "Motion",
     "time_series": "Motion learned from data",
     "diffusion": "Diffusion",
+    "questions": "What a diffusion can be asked",
 }
 FRAMES = 48
 

@@ -23,13 +23,15 @@ from torch import Tensor, nn
 from pushforward import diffusion
 from pushforward.data import ConditionEncoder, Schema, Transform, open_data, split_rows
 from pushforward.diffusion import ClassifierGuided, Denoiser
-from pushforward.models.base import fresh_module
 from pushforward.models.inverse import knows_score
+from pushforward.models.trained import fresh_module
 from pushforward.networks.classifier import NoisyClassifier
 from pushforward.probability import noise
 from pushforward.training import Batch, Task, TrainingSettings, train
 
-__all__ = ["ClassifierTask", "ClassifierVerbs", "LabelClassifier"]
+__all__ = ["DEFAULT_TRAINING", "ClassifierTask", "ClassifierVerbs", "LabelClassifier"]
+
+DEFAULT_TRAINING = TrainingSettings(steps=1000, batch_size=256, learning_rate=2e-3, weight_decay=0.01, ema=0.1)
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -184,7 +186,7 @@ class ClassifierVerbs:
             x[rows],
             encoded[rows],
             held_out=(x[aside], encoded[aside]) if len(aside) else None,
-            settings=training or TrainingSettings(steps=1000, batch_size=256, learning_rate=2e-3, weight_decay=0.01, ema=0.1),
+            settings=training or DEFAULT_TRAINING,
             seed=noise.derive(self.seed_, "classifier"),
             device=self.device,
             progress=self.verbose,

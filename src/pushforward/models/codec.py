@@ -25,8 +25,10 @@ from pushforward.training import TrainingSettings
 __all__ = ["CLASSES", "from_plain", "is_part", "near", "to_plain"]
 
 _LIBRARY: tuple[type, ...] = (
+    diffusion.Adaptive,
     diffusion.AngleSolver,
     diffusion.CalibratedSampler,
+    diffusion.Calibration,
     diffusion.ChainGrid,
     diffusion.Cosine,
     diffusion.DDIM,
@@ -54,6 +56,9 @@ _LIBRARY: tuple[type, ...] = (
     diffusion.UniformGrid,
     diffusion.UniformTimes,
     diffusion.VPGrid,
+    networks.CoderSpec,
+    networks.FlowSpec,
+    networks.GANSpec,
     networks.MLPSpec,
     networks.UNetSpec,
     probability.Gaussian,

@@ -5,45 +5,39 @@ and sources they are named after, not in code. The part here turns a trained den
 """
 
 import copy
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from annotated_types import Ge, Gt, Lt
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import diffusion, networks, training
 from pushforward.data import Values
-from pushforward.diffusion import Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
-from pushforward.models.arguments import check_count, encoded_condition
-from pushforward.models.base import GenerativeModel, Prepared, fresh_module
+from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
+from pushforward.models.base import Prepared
+from pushforward.models.calibrated import DEFAULT_STEPS, CalibrationVerbs, checked_steps
 from pushforward.models.classify import ClassifierVerbs
-from pushforward.models.density import DensityVerbs
+from pushforward.models.encoding import EncodingVerbs
+from pushforward.models.flow_density import FlowDensityVerbs
+from pushforward.models.guided import Guidance, Guide
 from pushforward.models.inverse import InverseVerbs
 from pushforward.models.source import ArraySource, make_source
 from pushforward.models.task import Coupling, DenoisingTask, GaussianSource, Source
+from pushforward.models.trained import TrainedModel
 from pushforward.networks import NetworkSpec
-from pushforward.probability import noise
 from pushforward.training import TrainingSettings
 
-__all__ = ["PICTURE_ROWS", "Count", "DenoisingModel", "Network", "Seconds", "Share"]
+__all__ = ["DenoisingModel", "Network"]
 
-Count = Annotated[int, Ge(1)]
-Seconds = Annotated[float, Gt(0)]
-Share = Annotated[float, Ge(0), Lt(1)]
 Network = NetworkSpec | nn.Module
 
-DEFAULT_STEPS = 20
-PICTURE_ROWS = 100
 
-
-class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeModel):
+class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVerbs, FlowDensityVerbs, TrainedModel):
     """Base of the families that learn a denoiser."""
 
-    fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler")
+    fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
+    core: ClassVar[str] = "denoiser_"
 
     schedule: Schedule | None
     prediction: Prediction
@@ -51,7 +45,6 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
     weight: Weight | None
     network: Network | None
     sampler: Sampler | None
-    condition_dropout: float
 
     schedule_: Schedule
     network_: Network
@@ -59,7 +52,9 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
     times_: TimeLaw
     weight_: Weight
     denoiser_: Denoiser
+    data_std_: float
     source_: Source
+    sample_sampler_: Sampler
 
     def sample(
         self,
@@ -67,7 +62,10 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
         *,
         condition: Any = None,
         guidance_scale: float = 1.0,
-        steps: int = DEFAULT_STEPS,
+        guidance_interval: tuple[float, float] | None = None,
+        negative_condition: Any = None,
+        guidance: Guidance = "condition",
+        steps: int | None = None,
         sampler: Sampler | None = None,
         source: Any = None,
         seed: int | None = None,
@@ -84,11 +82,21 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
             What the rows should be like. Without it a conditional model draws from the training conditions.
         guidance_scale : float
             w in uncond + w (cond - uncond): 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value
-            but 0 and 1 calls the network twice per step.
-        steps : int
-            Steps of the sampler.
+            but 0 and 1 calls the network twice per step. The same w multiplies the gradient of a classifier or a reward.
+        guidance_interval : (float, float), optional
+            Noise levels sigma / alpha in (low, high] where the scale applies; elsewhere it is 1.
+        negative_condition : label or vector, optional
+            One condition for all rows, to move away from in place of "uncond".
+        guidance : "condition", "classifier" or function, optional
+            What the rows are guided by: their condition; the classifier that ``fit_classifier`` trained, whose labels
+            ``condition`` then holds, on top of the law without a condition; or a reward, ``guidance(x)`` of rows x
+            (B, *row) in the units of the data (pictures (B, C, H, W)), which returns (B,) and is differentiable.
+        steps : int, optional
+            Steps of the sampler; default 20.
         sampler : Sampler, optional
-            Another one than ``sampler_``.
+            Default ``sampler_``, or the sampler that :meth:`calibrate` fitted to exactly these ``steps`` and this
+            ``guidance_scale``, where both are given alone: no interval, no negative condition, no classifier, no reward.
+            The sampler of the last call is kept as ``sample_sampler_``.
         source : rows, optional
             Rows to start from, n of them, for a model that was trained with its own source.
         seed : int, optional
@@ -109,20 +117,18 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
         >>> model.sample(3, condition=1, seed=0).shape
         (3, 2)
         """
-        check_is_fitted(self)
-        check_count("n", n, 1)
-        check_count("first", first, 0)
-        check_count("batch_size", batch_size, 1)
-        self.sample_seed_ = seed = noise.fresh_seed() if seed is None else seed
-        encoded = self._encode(condition, n, seed, first)
+        of_model = None if guidance == "classifier" else condition
+        encoded, seed = self._begin_sampling(n, of_model, seed, first, batch_size)
+        guide = Guide(guidance, guidance_scale, guidance_interval, negative_condition)
+        denoiser = guide.denoiser(self)
+        self.sample_sampler_ = sampler or self._sampler_of(steps, guide)
         starts = None if source is None else self._starts(source, n)
         z = self._draw(
-            self.denoiser_,
+            denoiser,
             n,
-            encoded,
-            guidance_scale=guidance_scale,
-            steps=steps,
-            sampler=sampler or self.sampler_,
+            guide.condition(self, condition, n, encoded),
+            steps=DEFAULT_STEPS if steps is None else checked_steps(steps),
+            sampler=self.sample_sampler_,
             starts=starts,
             seed=seed,
             first=first,
@@ -130,19 +136,12 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
         )
         return self.schema_.to_user(self.transform_.inverse(z))
 
-    def _encode(self, condition: Any, n: int, seed: int, first: int) -> Tensor | None:
-        """Return one encoded condition per row, or None for an unconditional model."""
-        if condition is None and self.condition_encoder_ is not None:
-            return self.condition_encoder_.draw(n, seed=seed, first=first)
-        return encoded_condition(self.condition_encoder_, condition, n, self.condition_dropout)
-
     def _draw(
         self,
-        denoiser: Denoiser,
+        denoiser: AbstractDenoiser,
         n: int,
         condition: Tensor | None,
         *,
-        guidance_scale: float = 1.0,
         steps: int = DEFAULT_STEPS,
         sampler: Sampler,
         starts: Tensor | None = None,
@@ -151,11 +150,6 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
         batch_size: int = 256,
     ) -> Tensor:
         """Return n scaled rows (n, *D) on the CPU, made in batches."""
-        if condition is None and guidance_scale != 1:
-            raise ValueError(
-                f"guidance_scale={guidance_scale} needs a model trained with conditions, but this one has none; leave it out"
-            )
-        guided = denoiser if condition is None or guidance_scale == 1 else diffusion.Guided(denoiser, guidance_scale)
         device = next(denoiser.parameters()).device
         lowered = self.training_.precision == "bfloat16"  # the network is called as it was trained
         made = []
@@ -165,15 +159,12 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
             z = self.source_.draw(rows, 0, seed, "sample") if starts is None else starts[begin:end].to(device)
             c = None if condition is None else condition[begin:end].to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowered):
-                made.append(sampler.run(guided, z, steps=steps, condition=c, seed=seed, first=first + begin).cpu())
+                made.append(sampler.run(denoiser, z, steps=steps, condition=c, seed=seed, first=first + begin).cpu())
         return torch.cat(made)
 
-    def _picture_seconds(self, task: DenoisingTask, prepared: Prepared) -> float:
-        few, steps = 16, 4
-        condition = None if prepared.condition is None else prepared.condition[:1].expand(few, -1)
-        begin = time.perf_counter()
-        self._draw(task.denoiser, few, condition, steps=steps, sampler=self.sampler_, seed=0)
-        return (time.perf_counter() - begin) * (PICTURE_ROWS / few) * (DEFAULT_STEPS / steps)
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        sampler = self.sampler_
+        return self._draw(self.denoiser_, n, condition, sampler=sampler, seed=seed, first=first, batch_size=batch_size)
 
     def _starts(self, source: Any, n: int) -> Tensor:
         if isinstance(self.source_, GaussianSource):
@@ -196,34 +187,38 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
             "training": _default_training(shape, self.device),
         }
 
-    def _task(self, prepared: Prepared) -> DenoisingTask:
+    def _fill_in(self, prepared: Prepared) -> None:
+        super()._fill_in(prepared)
+        self.source_ = make_source(getattr(self, "source", None), self.schema_, self.transform_)
+        self.data_std_ = _data_std(prepared.x, self.transform_.dequantization)
+
+    def _network(self) -> Denoiser:
+        given = self.network_
+        network = (
+            copy.deepcopy(given) if isinstance(given, nn.Module) else given.build(self.transform_.shape, self._condition_dim)
+        )
         coupling: Coupling = getattr(self, "coupling", "independent")
-        given = getattr(self, "source", None)
-        self.source_ = make_source(given, self.schema_, self.transform_)
-        if isinstance(self.network_, nn.Module):
-            network = copy.deepcopy(self.network_)
-        else:
-            network = self._build(self.network_, None if prepared.condition is None else prepared.condition.shape[1])
-        denoiser = Denoiser(
+        return Denoiser(
             network,
             self.schedule_,
             prediction=self.prediction,
-            data_std=_data_std(prepared.x, self.transform_.dequantization),
+            data_std=self.data_std_,
             gaussian_source=isinstance(self.source_, GaussianSource) and coupling == "independent",
         )
-        self._try(denoiser, prepared)
+
+    def _task(self, network: nn.Module, prepared: Prepared) -> DenoisingTask:
+        assert isinstance(network, Denoiser)
+        self._try(network, prepared)
         return DenoisingTask(
-            denoiser,
+            network,
             source=self.source_,
             times=self.times_,
             weight=self.weight_,
-            coupling=coupling,
+            coupling=getattr(self, "coupling", "independent"),
             condition_dropout=self.condition_dropout,
             dequantization=self.transform_.dequantization,
+            loss=getattr(self, "loss", "denoising"),
         )
-
-    def _build(self, spec: NetworkSpec, condition_dim: int | None) -> nn.Module:
-        return spec.build(self.transform_.shape, condition_dim or 0)
 
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:
         """Call the network once, so that one that does not fit the data is named before training."""
@@ -241,34 +236,26 @@ class DenoisingModel(InverseVerbs, ClassifierVerbs, DensityVerbs, GenerativeMode
         if shape != x.shape:
             raise ValueError(f"the network must return a tensor like x, {tuple(x.shape)}, but returned {tuple(shape)}")
 
-    def _adopt(self, task: DenoisingTask) -> None:
-        self.denoiser_ = task.denoiser.eval()
+    def _adopt(self, network: nn.Module) -> None:
+        super()._adopt(network)
         self._drop_classifier()
+        self.calibrations_ = {}
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        tensors = {f"network.{name}": value for name, value in self.denoiser_.network.state_dict().items()}
+        facts, tensors = super()._state()
         if isinstance(self.source_, ArraySource):
             tensors["source.rows"] = self.source_.rows
-        facts = {"data_std": self.denoiser_.data_std, "gaussian_source": self.denoiser_.gaussian_source}
         more_facts, more_tensors = self._classifier_state()
-        return facts | more_facts, tensors | more_tensors
+        return facts | {"data_std": self.data_std_} | more_facts, tensors | more_tensors
 
     def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
         if "source.rows" in tensors:
             self.source_ = ArraySource(tensors["source.rows"])
         else:
             self.source_ = make_source(parts.get("source", getattr(self, "source", None)), self.schema_, self.transform_)
-        if isinstance(self.network_, nn.Module):
-            network = copy.deepcopy(self.network_)
-        else:
-            spec, dim = self.network_, self.condition_encoder_.dim if self.condition_encoder_ is not None else None
-            network = fresh_module(lambda: self._build(spec, dim), 0)
-        weights = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
-        network.load_state_dict(weights)
-        facts = dict(facts)
-        classifier = facts.pop("classifier", None)
-        self.denoiser_ = Denoiser(network, self.schedule_, prediction=self.prediction, **facts).eval()
-        self._restore_classifier(classifier, tensors)
+        self.data_std_ = facts["data_std"]
+        super()._restore(facts, tensors, parts)
+        self._restore_classifier(facts.get("classifier"), tensors)
 
 
 def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:

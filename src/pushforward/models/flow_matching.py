@@ -3,12 +3,14 @@
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.models.base import Prepared
-from pushforward.models.denoising import Count, DenoisingModel, Network, Seconds, Share
+from pushforward.models.denoising import DenoisingModel, Network
 from pushforward.models.source import ArraySource, make_source
 from pushforward.models.task import Coupling
+from pushforward.models.trained import Count, Seconds, Share
 from pushforward.training import TrainingSettings
 
 __all__ = ["FlowMatching"]
@@ -149,3 +151,6 @@ class FlowMatching(DenoisingModel):
         if held_out is not None:
             held_out = (torch.stack((held_out[0], source.rows[prepared.held_out_rows]), 1), held_out[1])
         return Prepared(x, prepared.condition, held_out, prepared.rows, prepared.held_out_rows)
+
+    def _clean(self, x: Tensor) -> Tensor:
+        return x[:, 0] if self.coupling == "paired" else x

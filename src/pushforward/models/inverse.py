@@ -27,6 +27,7 @@ from pushforward.diffusion import (
     observe,
 )
 from pushforward.models.arguments import check_count, encoded_condition
+from pushforward.models.guided import check_null
 from pushforward.models.measurement import Layout, Scaled, known_of, like_frame, origin, with_gaps
 from pushforward.probability import noise as random
 from pushforward.training import TrainingSettings
@@ -208,6 +209,8 @@ class InverseVerbs:
             )
         denoiser: AbstractDenoiser = self.denoiser_
         if how.guidance_scale != 1:
+            if self.condition_encoder_ is not None:
+                check_null(self.condition_encoder_, self.condition_dropout)
             denoiser = Guided(denoiser, how.guidance_scale)
         device = next(self.denoiser_.parameters()).device
         lowered = self.training_.precision == "bfloat16"

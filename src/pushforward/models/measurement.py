@@ -115,7 +115,7 @@ def with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Ten
     if isinstance(X, Tensor):
         known, filled = ~X.isnan().cpu(), X.nan_to_num(0.0, torch.inf, -torch.inf) if X.is_floating_point() else X
     elif is_frame(X):
-        known, filled = X.notna().to_numpy(), X.fillna(0)
+        known, filled = X.notna().to_numpy(copy=True), X.fillna(0)
     else:
         array = np.asarray(X)
         array = array.astype(float) if array.dtype == object else array

@@ -4,12 +4,30 @@ A model that has learned the law puts its samples about as far from the training
 training rows puts them nearer: the ratio of the two median distances falls from about 1 to 0.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-__all__ = ["novelty"]
+if TYPE_CHECKING:
+    from pushforward.models.base import GenerativeModel, Prepared
+
+__all__ = ["measure_novelty", "novelty"]
+
+_SEED = 0
+_ROWS = 500
+
+
+def measure_novelty(model: "GenerativeModel", prepared: "Prepared") -> dict[str, float] | None:
+    """Compare samples of a model with its training rows; None without held-out rows, or if the model does not sample."""
+    if prepared.held_out is None or not hasattr(model, "sample"):
+        return None
+    aside = model._clean(prepared.held_out[0])
+    n = min(len(aside), _ROWS)
+    samples = model._generate(n, model._conditions_for_sampling(None, n, _SEED), seed=_SEED)
+    return novelty(samples, model._clean(prepared.x), aside[:n])
 
 
 def novelty(samples: Tensor, train: Tensor, held_out: Tensor) -> dict[str, float]:

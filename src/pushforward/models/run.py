@@ -10,12 +10,11 @@ samples.png           the same at the end
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,16 +22,13 @@ from pushforward import plots, training
 from pushforward.data import Dataset, open_data
 from pushforward.models.base import GenerativeModel, Prepared
 from pushforward.models.codec import is_part, to_plain
-from pushforward.models.denoising import DenoisingModel
 from pushforward.models.flow_matching import FlowMatching
-from pushforward.models.novelty import novelty
+from pushforward.models.novelty import measure_novelty
+from pushforward.models.params import check_params
 from pushforward.models.storage import CARD, describe, load, read_card, rebuild, save, write_card
-from pushforward.training import Task
+from pushforward.models.trained import TrainedModel
 
 __all__ = ["Plan", "newest_run", "plan", "reopen", "run_folder", "train"]
-
-_GRID_SEED = 0
-_NOVELTY_ROWS = 500
 
 
 def train(
@@ -66,7 +62,7 @@ def train(
         The fitted model; ``model.run_`` is its folder.
     """
     if not resume:
-        dataset = open_data(data, condition=condition, columns=columns, kind=getattr(model, "kind", None))
+        dataset = open_data(data, condition=condition, columns=columns, kind=getattr(model, "kind", None), gaps=True)
         chosen = {"columns": columns, "condition": condition if _named(condition) else None}
         return plan(dataset, model or FlowMatching(), chosen=chosen).start(run_folder(out, dataset.source))
     folder = newest_run(out, _source(data))
@@ -89,6 +85,7 @@ def reopen(
         condition=chosen["condition"] if condition is None else condition,
         columns=chosen["columns"] if columns is None else columns,
         kind=card["resolved"]["kind"],
+        gaps=True,
     )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
@@ -106,30 +103,31 @@ class Plan:
     Attributes
     ----------
     model : GenerativeModel
-    task : Task
     prepared : Prepared
+    resolved
+        What the model's ``_learn`` needs besides the rows.
     chosen : mapping
         Names of columns and condition that were picked from the data, written down for resuming.
     """
 
     model: GenerativeModel
-    task: Task
     prepared: Prepared
+    resolved: Any
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def parameters(self) -> int:
-        """Number of trained numbers."""
-        return sum(parameter.numel() for parameter in self.task.parameters() if parameter.requires_grad)
+    def parameters(self) -> int | None:
+        """Number of learned numbers, if it is known beforehand."""
+        return self.model._size(self.resolved)
 
-    def seconds(self) -> float:
-        """Estimate of the training time, measured on a copy for about three seconds."""
-        x, condition, settings = self.prepared.x, self.prepared.condition, self.model.training_
-        step = training.measure_step_seconds(self.task, x, condition, settings=settings, device=self.model.device)
-        overhead = training.measure_overhead_seconds(
-            self.task, x, condition, settings=settings, held_out=self.prepared.held_out, device=self.model.device
-        )
-        return step * settings.steps + overhead
+    @property
+    def steps(self) -> int | None:
+        """Number of training steps, of a model that has them."""
+        return self.model.training_.steps if isinstance(self.model, TrainedModel) else None
+
+    def seconds(self) -> float | None:
+        """Estimate of the training time, measured on a copy for about three seconds, of a model that has steps."""
+        return self.model._seconds(self.resolved, self.prepared)
 
     def start(self, folder: Path, *, resume: bool = False) -> GenerativeModel:
         """Train in ``folder`` and return the model."""
@@ -140,77 +138,23 @@ class Plan:
             folder.mkdir(parents=True, exist_ok=True)
         if main and not resume:
             write_card(folder, describe(model) | picked | {"status": "training"})
-        model._train(self.task, prepared, folder=folder, resume=resume, on_grid=self._grid_drawer(folder / "samples"))
+
+        def draw(step: int) -> None:
+            plots.save(model._picture(prepared), folder / "samples" / f"step-{step:08d}.png")
+
+        model._learn(prepared, self.resolved, folder=folder, resume=resume, on_grid=draw)
         model.run_ = folder
         if main:
-            self._picture(folder / "samples.png", model.denoiser_)
-            save(model, folder, extra=picked | {"novelty": self._novelty()})
+            plots.save(model._picture(prepared), folder / "samples.png")
+            save(model, folder, extra=picked | {"novelty": measure_novelty(model, prepared)})
         return model
-
-    def _grid_drawer(self, folder: Path) -> Callable[[Task, int], None]:
-        def draw(task: Task, step: int) -> None:
-            self._picture(folder / f"step-{step:08d}.png", task.denoiser)
-
-        return draw
-
-    def _picture(self, path: Path, denoiser: Any) -> None:
-        """Draw the same samples every time: a row of each class, or a cloud of points beside the data."""
-        model = self.model
-        assert isinstance(model, DenoisingModel)
-        pictures = model.schema_.kind == "pictures"
-        n = 64 if pictures else 1000
-        condition, labels, columns = None, None, None
-        encoder = model.condition_encoder_
-        if encoder is not None and encoder.kind == "labels" and pictures:
-            classes = list(encoder.classes[:10])
-            columns = 10
-            labels = [label for label in classes for _ in range(columns)]
-            n, condition = len(labels), encoder.encode(labels, len(labels))
-        elif encoder is not None:
-            condition = encoder.draw(n, seed=_GRID_SEED)
-        z = model._draw(denoiser, n, condition, sampler=model.sampler_, seed=_GRID_SEED)
-        values = model.transform_.inverse(z)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if pictures:
-            images = np.asarray(values.permute(0, 2, 3, 1))
-            scale = (float(model.transform_.low.min()), float(model.transform_.high.max()))
-            image = plots.image_grid(
-                images[..., 0] if images.shape[-1] == 1 else images, columns=columns, labels=labels, scale=scale
-            )
-            plots.save(image, path)
-            return
-        known = np.asarray(model.transform_.inverse(self._data_rows()[:2000]))
-        draw = plots.scatter_grid if known.shape[1] == 2 else plots.columns_grid
-        plots.save(draw(np.asarray(values), known, names=model.schema_.columns), path)
-
-    def _novelty(self) -> dict[str, float] | None:
-        """Compare distances to the nearest training row; needs held-out rows."""
-        held_out, model = self.prepared.held_out, self.model
-        if held_out is None:
-            return None
-        assert isinstance(model, DenoisingModel)
-        aside = self._only_data(held_out[0])
-        n = min(len(aside), _NOVELTY_ROWS)
-        encoder = model.condition_encoder_
-        condition = None if encoder is None else encoder.draw(n, seed=_GRID_SEED)
-        samples = model._draw(model.denoiser_, n, condition, sampler=model.sampler_, seed=_GRID_SEED)
-        return novelty(samples, self._data_rows(), aside[:n])
-
-    def _data_rows(self) -> Tensor:
-        return self._only_data(self.prepared.x)
-
-    def _only_data(self, x: Tensor) -> Tensor:
-        """Leave out the source rows that paired training carries along."""
-        return x[:, 0] if getattr(self.model, "coupling", None) == "paired" else x
 
 
 def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, Any] | None = None) -> Plan:
     """Decide everything: check arguments, split, scale, fill in defaults, fix the number of steps, build the network."""
-    from pushforward.models.params import check_params
-
     check_params(type(model), model.get_params(deep=False))
     prepared = model._prepare(dataset)
-    return Plan(model, model._resolve(prepared), prepared, chosen or {})
+    return Plan(model, prepared, model._resolve(prepared), chosen or {})
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:

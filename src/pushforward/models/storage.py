@@ -20,9 +20,10 @@ import pushforward
 from pushforward.data import ConditionEncoder, Schema, Transform
 from pushforward.models import codec
 from pushforward.models.base import GenerativeModel
+from pushforward.models.calibrated import CalibrationVerbs, read_calibrations, write_calibrations
 from pushforward.training import TrainingResult
 
-__all__ = ["CARD", "WEIGHTS", "describe", "load", "read_card", "rebuild", "resume_command", "save", "write_card"]
+__all__ = ["CARD", "WEIGHTS", "describe", "load", "read_card", "rebuild", "resume_command", "save", "update", "write_card"]
 
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 _FORMAT = 1
@@ -40,7 +41,10 @@ def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | Non
         tensors |= {f"{prefix}.{name}": value for name, value in part.items()}
     temporary = folder / f".{WEIGHTS}.new"
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary)
+    write_calibrations(folder, {}, folder / WEIGHTS)  # at no moment do old tables stand beside new weights
     temporary.replace(folder / WEIGHTS)
+    if isinstance(model, CalibrationVerbs):
+        write_calibrations(folder, model.calibrations_, folder / WEIGHTS)
     card = describe(model) | {
         "status": "finished",
         "transform": parts["transform"][0],
@@ -49,6 +53,11 @@ def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | Non
         "result": dataclasses.asdict(model.training_result_),
     }
     write_card(folder, card | dict(extra or {}))
+
+
+def update(model: GenerativeModel, folder: Path) -> None:
+    """Write what a model has learned since it was loaded from ``folder``; all else in its card stays as it was."""
+    save(model, folder, extra={key: value for key, value in read_card(folder).items() if key != "state"})
 
 
 def describe(model: GenerativeModel) -> dict[str, Any]:
@@ -131,7 +140,7 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
     model.condition_encoder_ = None
     if card["condition"] is not None:
         model.condition_encoder_ = ConditionEncoder.from_state(card["condition"], _under(tensors, "condition."))
-    resolved = _objects(card["resolved"], parts, only=(*model.fitted, "training"), stored=True)
+    resolved = _objects(card["resolved"], parts, only=model.fitted, stored=True)
     for name, value in resolved.items():
         setattr(model, f"{name}_", value)
     model.seed_, model.data_ = card["seed"], card["data"]
@@ -140,6 +149,8 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
     if result["held_out_by_level"] is not None:
         result["held_out_by_level"] = tuple(result["held_out_by_level"])
     model._restore(card["state"], tensors, parts)
+    if isinstance(model, CalibrationVerbs):
+        model.calibrations_ = read_calibrations(folder, folder / WEIGHTS, model.denoiser_.schedule)
     model.training_result_ = TrainingResult(**result)
     return model
 

@@ -3,6 +3,9 @@ r"""What the denoising families learn: E[x | x_t] by a weighted squared error ov
 For row x with noise z and time t, the loss is w(t) |denoised(alpha x + sigma z, t) - x|^2. The random numbers of a row at
 a step are its time (stratified over the batch), its noise, whether its condition is dropped and, for integers, its
 dequantization x + u, u uniform over the width of one integer. All are addressed by (seed, row, step).
+
+Sliced and implicit score matching train on x_t alone; the held-out loss is that of the clean rows all the same, since it has
+their mean, less variance, and can be compared between losses.
 """
 
 from dataclasses import dataclass
@@ -17,8 +20,9 @@ from pushforward.diffusion import Denoiser, TimeLaw, Weight
 from pushforward.probability import noise
 from pushforward.training import Batch, Task
 
-__all__ = ["Coupling", "DenoisingTask", "GaussianSource", "Source"]
+__all__ = ["Coupling", "DenoisingTask", "GaussianSource", "Loss", "Source"]
 
+Loss = Literal["denoising", "sliced", "implicit"]
 Coupling = Literal["independent", "optimal-transport", "paired"]
 
 
@@ -56,6 +60,8 @@ class DenoisingTask(Task):
         Share of rows whose condition is replaced by "no condition".
     dequantization : Tensor (*D)
         Width of one integer in scaled units, 0 where the data are not integers.
+    loss : Loss
+        What is minimized; all but "denoising" need Gaussian noise that is independent of the data.
     """
 
     def __init__(
@@ -68,8 +74,10 @@ class DenoisingTask(Task):
         coupling: Coupling = "independent",
         condition_dropout: float = 0.0,
         dequantization: Tensor | None = None,
+        loss: Loss = "denoising",
     ) -> None:
         super().__init__()
+        self.loss = loss
         self.denoiser = denoiser
         self.source = source
         self.times = times
@@ -81,7 +89,7 @@ class DenoisingTask(Task):
         self.register_buffer("width", None if width is None else width.float(), persistent=False)
 
     def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return times (S, B), noise (S, B, *D), uniform numbers for dropout (S, B) and, for integers, (S, B, *D)."""
+        """Return times (S, B), noise (S, B, *D), uniform numbers for dropout (S, B), for integers (S, B, *D), and probes."""
 
         def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
             step = steps[:, None]
@@ -95,6 +103,8 @@ class DenoisingTask(Task):
         drawn.append(uniform("dropout"))
         if self.width is not None:
             drawn.append(uniform("dequantization", tuple(self.width.shape)))
+        if self.loss == "sliced":
+            drawn.append(torch.where(uniform("probe", tuple(drawn[1].shape[2:])) < 0.5, -1.0, 1.0))
         return tuple(drawn)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -105,10 +115,15 @@ class DenoisingTask(Task):
             z = z[_assignment(x, z, condition)]
         if condition is not None and self.condition_dropout > 0:
             condition = diffusion.drop(condition, dropout >= self.condition_dropout)
-        return self.denoiser.loss(x, t, z, condition, weight=self.weight)
+        if self.loss == "denoising":
+            return self.denoiser.loss(x, t, z, condition, weight=self.weight)
+        schedule = self.denoiser.schedule
+        x_t = diffusion.widen(schedule.alpha(t), x) * x + diffusion.widen(schedule.sigma(t), x) * z
+        probes = batch.draws[-1][None] if self.loss == "sliced" else None
+        return self.denoiser.matching_loss(x_t, t, condition, weight=self.weight, probes=probes)
 
     def held_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the loss of each row without dropout, (B,), and its time."""
+        """Return the denoising loss of each row without dropout, (B,), and its time."""
         x, z, t, _ = self._unpack(batch)
         return self.denoiser.loss(x, t, z, batch.condition, weight=self.weight), t
 

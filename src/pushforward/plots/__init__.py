@@ -5,9 +5,9 @@ interface, so that no global state, window or display is involved. :func:`save` 
 figures as a moving picture.
 """
 
-from pushforward.plots.charts import columns_grid, learning_curve, scatter_grid
+from pushforward.plots.charts import columns_grid, error_curves, learning_curve, scatter_grid
 from pushforward.plots.grids import image_grid
-from pushforward.plots.style import ACCENT, DATA, FAINT, GOOD, INK, SAMPLES, figure, film, panel, rendered, save
+from pushforward.plots.style import ACCENT, DATA, FAINT, GOOD, INK, SAMPLES, Picture, figure, film, panel, rendered, save
 
 __all__ = [
     "ACCENT",
@@ -16,7 +16,9 @@ __all__ = [
     "GOOD",
     "INK",
     "SAMPLES",
+    "Picture",
     "columns_grid",
+    "error_curves",
     "figure",
     "film",
     "image_grid",

@@ -11,7 +11,12 @@ from pushforward.plots.style import ACCENT, DATA, INK, SAMPLES, figure, panel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["columns_grid", "learning_curve", "scatter_grid"]
+__all__ = ["columns_grid", "error_curves", "learning_curve", "scatter_grid"]
+
+_OTHERS = (
+    *("#57606c", "#0f9d76", "#8b5cf6", "#b45309", "#0891b2", "#be185d"),
+    *("#65a30d", "#4338ca", "#7c2d12", "#0369a1", "#86198f", "#a16207"),
+)
 
 
 def scatter_grid(
@@ -125,6 +130,93 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> "Figure":
     if len(points):
         axes.legend(frameon=False)
     return canvas
+
+
+def error_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    bold: str = "",
+    marks: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    labels: tuple[str, str] = ("network calls", "error"),
+) -> "Figure":
+    """Return errors by cost on logarithmic axes, one line for each name, with the names at the ends of the lines.
+
+    Parameters
+    ----------
+    curves : mapping of names to points (cost, error)
+        Points that are not positive and finite are left out.
+    bold : str
+        Name of the line that the others are compared with.
+    marks : mapping of names to points, optional
+        Points that make no line.
+    labels : (str, str)
+        Names of the axes.
+
+    >>> figure = error_curves({"ours": [(5, 0.1), (10, 0.01)], "theirs": [(5, 0.2), (10, 0.1)]}, bold="ours")
+    """
+    canvas = figure(8.0, 5.4)
+    axes = panel(canvas, 1, 1, 1)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    ends = []
+    for index, (name, points) in enumerate(_positive(curves)):
+        color, width = (SAMPLES, 2.6) if name == bold else (_OTHERS[index % len(_OTHERS)], 1.0)
+        axes.plot(
+            *np.array(points).T, color=color, linewidth=width, marker="o", markersize=width + 1, zorder=3 if name == bold else 2
+        )
+        ends.append((name, points[-1], color))
+    for name, points in _positive(marks or {}):
+        axes.plot(*np.array(points).T, "*", color=ACCENT, markersize=11, zorder=4)
+        axes.annotate(
+            name, points[-1], (9, 0), textcoords="offset points", va="center", color=ACCENT, fontsize=8.5, fontweight="bold"
+        )
+    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.yaxis)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    _name_ends(axes, ends, bold)
+    return canvas
+
+
+def _positive(curves: Mapping[str, Sequence[tuple[float, float]]]) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Return the names with the points that logarithmic axes can show, in order of cost."""
+    kept = {name: sorted(point for point in points if all(0 < x < math.inf for x in point)) for name, points in curves.items()}
+    return [(name, points) for name, points in kept.items() if points]
+
+
+def _name_ends(axes: Any, ends: Sequence[tuple[str, tuple[float, float], str]], bold: str) -> None:
+    """Write each name to the right of all lines, as near to the height of its end as the names below it allow."""
+    low, high = np.log(axes.get_ylim())
+    wanted = {name: (math.log(end[1]) - low) / (high - low) for name, end, _ in ends}
+    placed = dict(zip(sorted(wanted, key=wanted.__getitem__), _spread(sorted(wanted.values()), 0.038), strict=True))
+    for name, end, color in ends:
+        axes.annotate(
+            name,
+            end,
+            (1.03, placed[name]),
+            textcoords=axes.transAxes,
+            color=color,
+            fontsize=8.5,
+            fontweight="bold" if name == bold else "normal",
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "alpha": 0.5, "relpos": (0, 0.5), "shrinkB": 4},
+            annotation_clip=False,
+        )
+
+
+def _spread(heights: Sequence[float], apart: float) -> list[float]:
+    """Return rising heights moved as little as need be to stand at least ``apart``: crowded ones share their middle."""
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _first(groups[-1], apart) < _first(groups[-2], apart) + apart * len(groups[-2]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    return [_first(group, apart) + apart * index for group in groups for index in range(len(group))]
+
+
+def _first(group: Sequence[float], apart: float) -> float:
+    """Return the lowest place of heights that stand ``apart`` around their own middle."""
+    return sum(group) / len(group) - apart * (len(group) - 1) / 2
 
 
 def _square_limits(clouds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,14 +3,16 @@
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-__all__ = ["ACCENT", "DATA", "FAINT", "GOOD", "INK", "SAMPLES", "figure", "film", "panel", "rendered", "save"]
+__all__ = ["ACCENT", "DATA", "FAINT", "GOOD", "INK", "SAMPLES", "Picture", "figure", "film", "panel", "rendered", "save"]
+
+Picture: TypeAlias = "Figure | Image"
 
 DATA = "#9aa5b1"
 SAMPLES = "#2563eb"
@@ -48,7 +50,7 @@ def rendered(figure: "Figure", *, dpi: float = 140) -> "Image":
     return Image.open(buffer).convert("RGB")
 
 
-def save(picture: "Figure | Image", path: str | Path) -> Path:
+def save(picture: Picture, path: str | Path) -> Path:
     """Write a grid or a figure to a file, making its folder; the ending picks the format. Return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

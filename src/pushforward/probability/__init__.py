@@ -2,7 +2,8 @@
 
 Laws and what is known of them exactly are classes here; functions stand in modules by what they do: ``divergence`` (surprise,
 entropy, KL, maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, importance), ``estimate`` (maximum likelihood, EM),
-``limits`` (large numbers, central limit, random walk), ``noise`` (addressed random numbers).
+``gaps`` (rows with missing entries), ``limits`` (large numbers, central limit, random walk), ``linear_latent`` (probabilistic
+PCA), ``mixture_em`` (EM for mixtures), ``noise`` (addressed random numbers).
 
 >>> import torch
 >>> from pushforward.probability import GaussianMixture
@@ -11,7 +12,7 @@ entropy, KL, maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, imp
 -0.4608
 """
 
-from pushforward.probability import divergence, draw, estimate, limits, noise
+from pushforward.probability import divergence, draw, estimate, gaps, limits, linear_latent, mixture_em, noise
 from pushforward.probability.classify import BayesClassifier, Classifier, LogisticClassifier, fit_logistic, gaussian_log_odds
 from pushforward.probability.energy import EnergyLaw
 from pushforward.probability.estimate import CoinMixture
@@ -41,7 +42,10 @@ __all__ = [
     "draw",
     "estimate",
     "fit_logistic",
+    "gaps",
     "gaussian_log_odds",
     "limits",
+    "linear_latent",
+    "mixture_em",
     "noise",
 ]

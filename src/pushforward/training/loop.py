@@ -33,7 +33,8 @@ def train(
 ) -> TrainingResult:
     """Train a task, in place, and leave in it the averaged weights with the best held-out loss.
 
-    Without held-out rows the last average is left. The task ends in evaluation mode, on the device it was trained on.
+    Without held-out rows, or if the task is not ``judged`` by them, the last average is left. The task ends in evaluation
+    mode, on the device it was trained on.
     torch's global generators are the same after the call as before it. On the CPU, glibc is told to keep freed memory for
     the rest of the process (see :mod:`pushforward.training.allocator`).
 

@@ -16,7 +16,7 @@ class TrainingResult:
     seconds : float
         Time from the start to the end, over all resumed parts.
     held_out_loss : float or None
-        Best held-out loss of the averaged weights, None without held-out rows.
+        Best held-out loss of the averaged weights, None if there was none.
     held_out_step : int or None
         Number of steps after which it was reached.
     held_out_by_level : tuple of (float or None), or None

@@ -85,7 +85,7 @@ class Run:
         self.learner = Learner(task, world.prepare(task), settings, device=world.device, weight=weight)
         self.feed = self._feed(attempt=0)
         self.held_out: HeldOut | None = None
-        if held_out is not None:
+        if held_out is not None and task.judged:
             chunk = self.share.stop - self.share.start
             self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, chunk=chunk)
         self.at, self.best = Position(), Tensors()

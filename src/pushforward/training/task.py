@@ -7,6 +7,7 @@ resumed from its step number and split over any number of processes.
 
 import abc
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -34,6 +35,9 @@ class Batch:
 
 class Task(nn.Module, abc.ABC):
     """What is learned: a module whose call gives the training loss of each row."""
+
+    judged: ClassVar[bool] = True
+    """Whether the held-out loss tells which weights are best. If not it is never taken, and the last average is kept."""
 
     @abc.abstractmethod
     def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:

@@ -83,7 +83,7 @@ def measure_overhead_seconds(
     with ModuleGenerators(world.device):
         learner.step(feed.batch(0), 0, settings.learning_rate)
         evaluation = 0.0
-        if held_out is not None:
+        if held_out is not None and task.judged:
             rows, conditions = held_out[0].to(world.device), None if held_out[1] is None else held_out[1].to(world.device)
             evaluation = _timed(HeldOut(learner.task, rows, conditions, world=world, seed=0, chunk=settings.batch_size).loss)
         with tempfile.TemporaryDirectory() as folder:

@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -63,6 +63,12 @@ class Given(AbstractDenoiser):
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t, y]."""
         return self.method._correct(self, x_t, signal_time(self.schedule, t), condition)
+
+    def take(self, rows: Tensor) -> "Given":
+        """Return the same for some rows of the batch."""
+        y = self.observation.y
+        observation = replace(self.observation, y=y[rows.to(y.device)]) if len(y) > 1 else self.observation
+        return Given(self.denoiser.take(rows), observation, self.method)
 
     def linearized(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return D, and the product of a row with V = Cov[x | x_t] = (sigma^2 / alpha) J^T."""

@@ -38,7 +38,7 @@ class Exact(PosteriorMethod):
                 "method Exact() needs the exact denoiser of a Gaussian or a mixture; a trained model takes MMPS(), the default"
             )
         if len(observation.y) > 1:
-            raise ValueError(f"method Exact() takes one measurement, got {len(observation.y)}")
+            raise ValueError(f"method Exact() takes one measurement, got {len(observation.y)}; run it once for each")
         A, y, std = observation.matrix(noise.shape[1:]), observation.y[0], observation.std
         seen = A.abs().amax(1) > 0  # a mask has rows of zeros
         A, y, std = A[seen], y[seen], std[seen]

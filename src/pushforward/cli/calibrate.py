@@ -1,0 +1,75 @@
+"""``pushforward calibrate``: fit the sampler to a trained model for a few steps."""
+
+import shlex
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Fit the sampler to the model in RUN, for one number of steps, so that few steps come near to many.",
+    "The result is kept in RUN; `pushforward sample RUN` uses it when exactly these --steps and this --guidance-scale are "
+    "given and no --sampler is named.",
+    examples=[
+        "pushforward calibrate runs/digits --steps 8",
+        "pushforward calibrate runs/digits --steps 10 --guidance-scale 2",
+    ],
+)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler, at least 2; one network call each.")] = 8,
+    guidance_scale: Annotated[
+        float, typer.Option(metavar="W", help="The scale to calibrate for; each has a sampler of its own.")
+    ] = 1.0,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Names the noises. Default: a fresh one, which is shown.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+) -> None:
+    """Calibrate, keep what was found, and say how much it helps."""
+    import torch
+
+    from pushforward.models import load
+    from pushforward.models.calibrated import CALIBRATIONS, add_calibration
+    from pushforward.models.storage import WEIGHTS
+    from pushforward.training.progress import clock
+
+    check_device(device)
+    model: Any = load(run)
+    if not hasattr(model, "calibrate"):
+        raise ValueError(f"{run} holds a {type(model).__name__}, which samples without steps: there is nothing to calibrate")
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model.set_params(verbose=True)
+    typer.echo(f"Drawing samples of {run} in many steps, and fitting {steps} steps to them")
+    begin = time.monotonic()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the table fitted to")  # said below
+            found = model.calibrate(steps, guidance_scale=guidance_scale, seed=seed)
+    except KeyboardInterrupt:
+        typer.echo(f"\nStopped; {run} is as it was.")
+        sys.exit(130)
+    scale = f", guidance scale {guidance_scale:g}" if guidance_scale != 1 else ""
+    typer.echo(f"{steps} steps{scale}: fitted in {clock(time.monotonic() - begin)} (seed {found.seed})")
+    typer.echo(
+        f"Error {found.default_error:.4g} by default, {found.error:.4g} calibrated: gain {found.gain:.3g} "
+        f"({found.held_out:,} noises held out; root mean square to the model's own fine-step samples, in scaled units)"
+    )
+    if found.gain <= 1:
+        typer.echo(f"That is no better, so it is not kept; {run} is as it was.")
+        return
+    add_calibration(run, steps, guidance_scale, found, run / WEIGHTS)
+    guided = f" --guidance-scale {guidance_scale:g}" if guidance_scale != 1 else ""
+    ending = "png" if model.schema_.kind == "pictures" else "csv"
+    typer.echo(f"Kept in {run / CALIBRATIONS}. Next:\n")
+    typer.echo(f"    pushforward sample {shlex.quote(str(run))} -n 100 --steps {steps}{guided} --out samples.{ending}\n")

@@ -1,0 +1,59 @@
+"""``pushforward fit-classifier``: train the classifier of noisy rows that classifier guidance needs."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Train a classifier of noisy rows on DATA and keep it in RUN, for `pushforward sample RUN --guidance classifier`.",
+    "The model itself stays as it is. A classifier that RUN already has is replaced.",
+    examples=[
+        "pushforward fit-classifier runs/digits digits",
+        "pushforward fit-classifier runs/table table.csv --condition species",
+    ],
+)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Rows like those of the run, with labels.")],
+    condition: Annotated[
+        str, typer.Option(metavar="NAME", help="Column of DATA that holds the labels. Default: what comes with the data.")
+    ] = "",
+    steps: Annotated[int, typer.Option(metavar="N", help="Training steps.")] = 1000,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
+) -> None:
+    """Train the classifier and write it into the run."""
+    from dataclasses import replace
+
+    from pushforward.data import open_data
+    from pushforward.models import load
+    from pushforward.models.classify import DEFAULT_TRAINING
+    from pushforward.models.storage import read_card, update
+
+    if steps < 1:
+        raise ValueError(f"--steps must be at least 1, got {steps}")
+    check_device(device)
+    model: Any = load(run)
+    if not hasattr(model, "fit_classifier"):
+        raise ValueError(f"{run} holds a model that no classifier can guide: its source is not independent Gaussian noise")
+    schema, chosen = model.schema_, read_card(run).get("chosen") or {}
+    table, ending = schema.columns is not None, Path(data).suffix.lower()
+    named = {".csv": table, ".parquet": table, ".npz": chosen.get("columns") is not None}.get(ending, False)
+    columns = (list(schema.columns) if table else chosen["columns"]) if named else None
+    opened = open_data(data, columns=columns, condition=condition or chosen.get("condition") or None, kind=schema.kind)
+    if opened.condition is None:
+        raise ValueError(f"{data} comes without labels; name the column that holds them with --condition")
+    model.set_params(verbose=True, device=device or None)
+    model.fit_classifier(opened.values, opened.condition, training=replace(DEFAULT_TRAINING, steps=steps))
+    update(model, run)
+    names = [str(label) for label in model.classifier_.classes]
+    told = "" if model.classifier_loss_ is None else f", held-out loss {model.classifier_loss_:.3g} nats over all noise levels"
+    typer.echo(f"A classifier of {len(names)} labels in {run}{told}.\n\nNext:\n")
+    typer.echo(f"    pushforward sample {run} --guidance classifier --condition {names[-1]}\n")

@@ -1,0 +1,183 @@
+"""Pictures of what a diffusion can be asked: how probable, given a label, given a measurement. All beside the exact answer."""
+
+import functools
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pushforward import diffusion, plots
+from pushforward.diffusion import (
+    DPS,
+    MMPS,
+    Bins,
+    DPMSolver,
+    Exact,
+    ExactDenoiser,
+    Guided,
+    LinearBeta,
+    Matrix,
+    PosteriorMethod,
+    Replacement,
+    Schedule,
+    UniformGrid,
+    observe,
+)
+from pushforward.diffusion.denoiser import AbstractDenoiser
+from pushforward.gallery import pen
+from pushforward.probability import Gaussian, GaussianMixture, divergence, noise
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["variational_bound", "guidance", "posterior_sampling"]
+
+SCHEDULE = LinearBeta()
+
+CHAINS = (25, 100, 400)
+INTEGERS = 17
+COPIES = 60
+
+RIGHT = Gaussian([0.8], 0.25)
+BOTH = GaussianMixture([0.5, 0.5], [[-0.8], [0.8]], covs=[0.25, 0.25])
+SCALES = (0.0, 1.0, 2.0, 4.0)
+GUIDED_ROWS = 10_000
+
+RING = GaussianMixture(
+    torch.tensor([1.0, 3.0, 1.0, 3.0, 1.0, 1.0, 1.0]) / 11,
+    torch.stack([torch.tensor([math.cos(2 * math.pi * k / 7 + 0.4), math.sin(2 * math.pi * k / 7 + 0.4)]) for k in range(7)]),
+    covs=torch.full((7,), 0.03),
+)
+MEASURED, NOISE = 0.4, 0.2
+POSTERIOR_ROWS = 600
+PASSES = 60
+
+
+def variational_bound() -> "Figure":
+    """DDPM's bound over t: the bits that each step tells of an integer, and how near their sum comes to the truth.
+
+    Data are integers from 0 to 16 with a known law, and the denoiser is exact. The last step tells the integer by one Gaussian,
+    which is why a little more than the truth is paid however long the chain is; of real numbers nothing more is.
+    """
+    canvas = plots.figure(10.6, 4.2)
+    left = plots.panel(canvas, 1, 2, 1, "bits of each step")
+    right = plots.panel(canvas, 1, 2, 2, "bits told so far, from noise to data")
+    weights, _ = _integers()
+    for steps, color in zip(CHAINS, (plots.DATA, plots.ACCENT, plots.SAMPLES), strict=True):
+        times, terms, prior = _bits(steps)
+        paid = int(terms.nonzero().max()) + 1
+        left.plot(times[:paid], terms[:paid], color=color, linewidth=1.6)
+        left.plot(times[paid - 1], terms[paid - 1], "o", color=color, markersize=5)
+        told = torch.cat((prior[None], prior + terms.cumsum(0)))
+        ends = torch.cat((times, torch.zeros(1, dtype=times.dtype)))
+        right.plot(ends, told, color=color, linewidth=1.6, label=f"{steps} steps: {told[-1]:.2f} bits")
+    truth = divergence.entropy(weights).item() / math.log(2)
+    right.axhline(truth, color=plots.INK, linewidth=1.2, linestyle="--", label=f"the truth: {truth:.2f} bits")
+    left.set_yscale("log")
+    left.set_ylim(1e-5, 3)
+    right.set_ylim(0, None)
+    for axes in (left, right):
+        axes.set_xlim(1, 0)
+        axes.set_xlabel("time t", color=plots.INK)
+    right.legend(frameon=False, fontsize=9, loc="center left")
+    return canvas
+
+
+def guidance() -> "Figure":
+    """Guidance with scale w samples p(x) p(y | x)^w only at w = 0 and 1; above 1 the samples go farther out."""
+    canvas = plots.figure(11.4, 3.2)
+    x = pen.line(-3.2, 4.2)
+    for index, scale in enumerate(SCALES):
+        axes = plots.panel(canvas, 1, len(SCALES), index + 1, f"w = {scale:g}")
+        pen.bell(axes, x, BOTH.log_prob(x[:, None]).exp(), plots.DATA, "p(x)")
+        drawn = _guided(scale)[:, 0].numpy()
+        axes.hist(drawn, 90, range=(-3.2, 4.2), density=True, color=plots.SAMPLES, alpha=0.45, label="samples")
+        pen.bell(axes, x, tilted(x, scale), plots.ACCENT, "p(x) p(y | x)^w", fill=False)
+        axes.set_ylim(0, 1.55)
+        axes.set_yticks([])
+        if index == 0:
+            axes.legend(frameon=False, fontsize=8, loc="upper right")
+    return canvas
+
+
+def posterior_sampling() -> "Figure":
+    """Rows given one measured coordinate: the exact posterior, and what three methods make of it, each with 60 passes."""
+    methods: dict[str, PosteriorMethod] = {
+        "exact": Exact(),
+        "MMPS": MMPS(iterations=1),
+        "RePaint": Replacement(repeats=3),
+        "DPS": DPS(strength=0.3),
+    }
+    canvas = plots.figure(11.4, 3.3)
+    for index, (name, method) in enumerate(methods.items()):
+        drawn = _posterior(method)
+        share, spread = (drawn[:, 1] > 0).double().mean().item(), drawn[:, 0].std().item()
+        axes = plots.panel(canvas, 1, len(methods), index + 1, f"{name}\n{share:.0%} above, spread {spread:.2f}")
+        pen.level_map(axes, RING.log_prob, (-1.7, 1.7), (-1.7, 1.7), cmap="Greys")
+        axes.axvline(MEASURED, color=plots.ACCENT, linewidth=1.2, linestyle="--")
+        axes.scatter(drawn[:, 0].numpy(), drawn[:, 1].numpy(), s=5, color=plots.SAMPLES, alpha=0.35, linewidths=0)
+        axes.set_xlim(-1.7, 1.7)
+        axes.set_ylim(-1.7, 1.7)
+    return canvas
+
+
+def tilted(x: Tensor, scale: float) -> Tensor:
+    """Return the density of p(x) p(y | x)^scale, normalized over the evenly spaced numbers x (N,), for y = the right bell."""
+    points = x[:, None]
+    density = (BOTH.log_prob(points) * (1 - scale) + RIGHT.log_prob(points) * scale).exp()
+    return density / torch.trapezoid(density, x)
+
+
+class _Conditional(AbstractDenoiser):
+    """The exact denoiser of ``BOTH``, and where the condition is not zero that of ``RIGHT``."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.both, self.right = ExactDenoiser(BOTH, schedule), ExactDenoiser(RIGHT, schedule)
+
+    def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return E[x | x_t] or E[x | x_t, y]; without a condition the former."""
+        both: Tensor = self.both(x_t, t)
+        return both if condition is None else torch.where(condition > 0, self.right(x_t, t), both)
+
+
+@functools.cache
+def _guided(scale: float) -> Tensor:
+    """Return rows (GUIDED_ROWS, 1) guided from ``BOTH`` to ``RIGHT``, begun at evenly spread quantiles of the noise."""
+    z = torch.special.ndtri((torch.arange(GUIDED_ROWS, dtype=torch.float64) + 0.5) / GUIDED_ROWS)[:, None]
+    guided = Guided(_Conditional(SCHEDULE), scale)
+    return DPMSolver(order=3).run(guided, z, steps=60, condition=torch.ones_like(z))
+
+
+def _integers() -> tuple[Tensor, Tensor]:
+    """Return the probabilities of the integers 0 to 16, and the middles of their intervals of one width in [-2, 2]."""
+    middles = (torch.arange(INTEGERS, dtype=torch.float64) + 0.5) * (4 / INTEGERS) - 2
+    density = GaussianMixture([0.35, 0.65], [[-1.2], [0.7]], covs=[0.06, 0.2]).log_prob(middles[:, None]).exp()
+    return density / density.sum(), middles
+
+
+@functools.cache
+def _bits(steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the times of a chain (T,), the mean bits that each of its steps tells (T,), and those of its prior, ()."""
+    weights, middles = _integers()
+    law = GaussianMixture(weights, middles[:, None], covs=torch.full((INTEGERS,), 1e-12, dtype=torch.float64))
+    # Each integer equally often, and then weighted, so that the noise is all that is random.
+    x, width = middles.repeat_interleave(COPIES)[:, None], 4 / INTEGERS
+    low, high = x - width / 2, x + width / 2
+    low[:COPIES], high[-COPIES:] = -math.inf, math.inf
+    bins = Bins(low, high, torch.tensor([width], dtype=torch.float64))
+    times = UniformGrid()(SCHEDULE, steps)
+    bound = diffusion.variational_bound(ExactDenoiser(law, SCHEDULE), x, times, bins=bins)
+    share = weights.repeat_interleave(COPIES) / (COPIES * math.log(2))
+    return torch.tensor(bound.times), share @ torch.tensor(bound.terms), share @ torch.tensor(bound.prior)
+
+
+@functools.cache
+def _posterior(method: PosteriorMethod) -> Tensor:
+    """Draw rows (POSTERIOR_ROWS, 2) of the ring given its first coordinate, with as many steps as ``PASSES`` pay for."""
+    z = noise.normal((2,), seed=0, purpose="posterior", rows=POSTERIOR_ROWS, dtype=torch.float64)
+    seen = observe(Matrix([[1.0, 0.0]]), [MEASURED], NOISE, (2,))
+    steps = next(steps for steps in range(PASSES, 0, -1) if method.passes(steps) <= PASSES)
+    return method.run(ExactDenoiser(RING, SCHEDULE), seen, z, steps=steps, seed=1)

@@ -1,0 +1,93 @@
+"""What the code of a model says, element by element: information, collapse, and the aggregate posterior against the prior.
+
+Over rows x, with q(z | x) = N(mean(x), std(x)^2) for an element of the code:
+
+- ``kl``, the mean of KL(q(z | x) || p(z)): the nats that the element says of a row, and a little more;
+- an element is *active* if the variance over rows of mean(x) is above 0.01, and else *collapsed*: it is noise to the decoder;
+- the aggregate posterior is the mean over rows of q(z | x), of variance Var mean(x) + E std(x)^2. Where it is not the prior,
+  codes drawn from the prior are not those that the decoder was trained on.
+
+References
+----------
+Yuri Burda, Roger Grosse, Ruslan Salakhutdinov. Importance weighted autoencoders. 2016. https://arxiv.org/abs/1509.00519
+Matthew Hoffman, Matthew Johnson. ELBO surgery. 2016.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["LatentReport"]
+
+_ACTIVE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class LatentReport:
+    """What each element of the code says.
+
+    Attributes
+    ----------
+    kl : array (K,)
+        Mean KL to the prior of each element, in nats.
+    mean_variance : array (K,)
+        Variance over rows of the mean of q(z | x), in units of the prior.
+    aggregate_mean, aggregate_std : array (K,)
+        Of the aggregate posterior, in units of the prior, which has 0 and 1.
+    levels : tuple of int
+        Number of elements of each level, top first; one level for a plain VAE.
+
+    >>> import torch
+    >>> mean, std = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]), torch.tensor([[0.1, 1.0], [0.1, 1.0]])
+    >>> report = LatentReport.of(mean, std, torch.tensor([[2.3, 0.0], [2.3, 0.0]]), (2,))
+    >>> report.active.tolist(), report.collapsed
+    ([True, False], (1,))
+    """
+
+    kl: np.ndarray
+    mean_variance: np.ndarray
+    aggregate_mean: np.ndarray
+    aggregate_std: np.ndarray
+    levels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, mean: Tensor, std: Tensor, kl: Tensor, levels: tuple[int, ...]) -> "LatentReport":
+        """Return the report of rows with posteriors N(mean, std^2) in units of the prior and KL kl, each (N, K)."""
+        variance = mean.double().var(0, correction=0)
+        aggregate = (variance + std.double().square().mean(0)).sqrt()
+        return cls(
+            kl=kl.double().mean(0).numpy(),
+            mean_variance=variance.numpy(),
+            aggregate_mean=mean.double().mean(0).numpy(),
+            aggregate_std=aggregate.numpy(),
+            levels=levels,
+        )
+
+    @property
+    def active(self) -> np.ndarray:
+        """Whether each element is active, (K,)."""
+        return self.mean_variance > _ACTIVE
+
+    @property
+    def collapsed(self) -> tuple[int, ...]:
+        """The elements that say nothing."""
+        return tuple(int(k) for k in np.flatnonzero(~self.active))
+
+    @property
+    def kl_by_level(self) -> np.ndarray:
+        """Mean KL of each level in nats, top first."""
+        return np.array([part.sum() for part in np.split(self.kl, np.cumsum(self.levels)[:-1])])
+
+    def __str__(self) -> str:
+        named = f": {', '.join(map(str, self.collapsed))}" if self.collapsed else ""
+        lines = [f"{int(self.active.sum())} of {len(self.kl)} elements active, {len(self.collapsed)} collapsed{named}"]
+        if len(self.levels) > 1:
+            lines.append("KL by level, top first: " + ", ".join(f"{kl:.2f}" for kl in self.kl_by_level) + " nats")
+        lines.append(f"KL {self.kl.sum():.2f} nats in all")
+        lines.append("element   KL (nats)   variance of the mean   aggregate mean   aggregate std")
+        for k in np.argsort(-self.kl, kind="stable"):
+            lines.append(
+                f"{k:7d}{self.kl[k]:12.3f}{self.mean_variance[k]:23.4f}{self.aggregate_mean[k]:17.3f}{self.aggregate_std[k]:16.3f}"
+            )
+        return "\n".join(lines)

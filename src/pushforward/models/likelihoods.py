@@ -1,0 +1,202 @@
+r"""The law p(x | z) of a row given its code: what a decoder's output means.
+
+A decoder network gives each element of a row one or two numbers, and the law of the row is a product over its elements:
+
+- ``"gaussian"``: N(m, s^2) with m the output and one learned s for all elements; ``"diagonal"``: a learned s for each element.
+  An integer k is trained on and scored as k + u, u uniform on [0, 1).
+- ``"logistic"``: the logistic law with distribution function sigmoid((x - m) / exp(r)), m and r from the network for every
+  element and row. An integer has the mass of its interval [k, k + 1), open at the ends of the range,
+
+      P(k) = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)),     a, b = (k + 1 - m, k - m) / exp(r),
+
+  so that the probabilities of the range sum to one, and the right side loses nothing in the tails.
+- ``"bernoulli"``: for elements with two neighboring integers, P(upper) = sigmoid(output).
+
+Rows are scaled, and an integer stands in the middle of its interval, whose width is w. A probability is spread over that
+interval, log p(x) = log P(k) - log w: it is then a density like all others, and the log-determinant of the scaling gives back
+log P(k). Constant elements of pictures are not counted.
+
+References
+----------
+Diederik Kingma, Max Welling. Auto-encoding variational Bayes. 2014. https://arxiv.org/abs/1312.6114
+Tim Salimans et al. PixelCNN++. 2017. https://arxiv.org/abs/1701.05517
+Oleh Rybkin, Kostas Daniilidis, Sergey Levine. Simple and effective VAE training with calibrated decoders. 2021.
+https://arxiv.org/abs/2006.13202
+"""
+
+import abc
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.data import Transform
+from pushforward.probability import noise
+
+__all__ = ["Likelihood", "LikelihoodName", "default_likelihood", "make_likelihood"]
+
+LikelihoodName = Literal["gaussian", "diagonal", "logistic", "bernoulli"]
+
+_LEAST_LOG_SCALE = -7.0
+_FIRST_LOG_SCALE = -2.0  # where scales start: while good reconstructions pay, codes are learned, not given up
+
+
+class Likelihood(nn.Module, abc.ABC):
+    """Law of a row x (B, *D) given the output (B, outputs C, ...) of a decoder.
+
+    Parameters
+    ----------
+    transform : Transform
+        The scaling of the data: which elements vary, which are integers, and their range.
+    """
+
+    outputs: ClassVar[int]
+    """Numbers that the decoder gives each element."""
+    intervals: ClassVar[bool]
+    """Whether integers have probabilities; otherwise they are made continuous, k + u."""
+
+    counted: Tensor
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        vectors = transform.kind == "vectors"
+        counted = torch.ones(transform.shape, dtype=torch.bool) if vectors else ~transform.constant
+        self.register_buffer("counted", counted, persistent=False)
+
+    def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        """Return log p(x | output) in nats, (B,)."""
+        return torch.where(self.counted, self._log_prob(output, x), 0.0).flatten(1).sum(1)
+
+    @property
+    def dims(self) -> int:
+        """Number of elements that are counted."""
+        return int(self.counted.sum())
+
+    @abc.abstractmethod
+    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        """Return the log-density of each element, (B, *D)."""
+
+    @abc.abstractmethod
+    def center(self, output: Tensor) -> Tensor:
+        """Return the row in the middle of the law, (B, *D)."""
+
+    @abc.abstractmethod
+    def draw(self, output: Tensor, rows: Tensor, seed: int) -> Tensor:
+        """Return one draw for each output (B, *D); that of row i depends on (seed, rows[i]) alone."""
+
+
+class _Gaussian(Likelihood):
+    outputs, intervals = 1, False
+
+    def __init__(self, transform: Transform, *, per_element: bool) -> None:
+        super().__init__(transform)
+        self.log_std = nn.Parameter(torch.full(transform.shape if per_element else (), _FIRST_LOG_SCALE))
+
+    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        return -((x - output) * (-self.log_std).exp()).square() / 2 - self.log_std - math.log(2 * math.pi) / 2
+
+    def center(self, output: Tensor) -> Tensor:
+        return output
+
+    def draw(self, output: Tensor, rows: Tensor, seed: int) -> Tensor:
+        eps = noise.normal(output.shape[1:], seed=seed, purpose="decoder", rows=rows, dtype=output.dtype, device=output.device)
+        return output + self.log_std.exp() * eps
+
+
+class _OfIntegers(Likelihood):
+    """A likelihood that knows the interval of an integer, and the middles of the first and the last one."""
+
+    width: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(transform)
+        kept = ~transform.constant if transform.kind == "vectors" else slice(None)
+        self.register_buffer("width", transform.dequantization.float(), persistent=False)
+        for name in ("low", "high"):
+            edge = (getattr(transform, name).expand_as(transform.shift) - transform.shift) / transform.scale
+            self.register_buffer(name, (edge[kept] + transform.dequantization / 2).float(), persistent=False)
+
+    def _u(self, output: Tensor, shape: torch.Size, rows: Tensor, seed: int) -> Tensor:
+        return noise.uniform(shape, seed=seed, purpose="decoder", rows=rows, dtype=output.dtype, device=output.device)
+
+
+class _Logistic(_OfIntegers):
+    outputs, intervals = 2, True
+
+    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        mean, log_scale = self._parts(output)
+        half, rate = self.width / 2, (-log_scale).exp()
+        above = nn.functional.logsigmoid((x + half - mean) * rate)
+        below = nn.functional.logsigmoid((mean - x + half) * rate)
+        whole, width = self.width > 0, torch.where(self.width > 0, self.width, 1.0)
+        first, last = whole & (x < self.low + width / 4), whole & (x > self.high - width / 4)
+        inside = torch.where(whole, (-torch.expm1(-width * rate)).log(), -log_scale)
+        total = torch.where(last, 0.0, above) + torch.where(first, 0.0, below) + torch.where(first | last, 0.0, inside)
+        return total - torch.where(whole, width.log(), 0.0)
+
+    def center(self, output: Tensor) -> Tensor:
+        return self._parts(output)[0]
+
+    def draw(self, output: Tensor, rows: Tensor, seed: int) -> Tensor:
+        mean, log_scale = self._parts(output)
+        u = self._u(mean, mean.shape[1:], rows, seed)
+        return mean + log_scale.exp() * torch.logit(u, eps=torch.finfo(u.dtype).eps)
+
+    def _parts(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = output.chunk(2, dim=1)
+        return mean, _LEAST_LOG_SCALE + nn.functional.softplus(raw + _FIRST_LOG_SCALE - _LEAST_LOG_SCALE)
+
+
+class _Bernoulli(_OfIntegers):
+    outputs, intervals = 1, True
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__(transform)
+        two = transform.integer & (transform.high == transform.low + 1).expand_as(transform.shift)
+        if not bool((two | transform.constant).all()):
+            raise ValueError(
+                "likelihood='bernoulli' is for elements with two neighboring integers such as 0 and 1, and these data have "
+                "others; threshold them, (X > 0.5).astype('uint8'), or write likelihood='logistic'"
+            )
+
+    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        upper = x > (self.low + self.high) / 2
+        width = torch.where(self.counted, self.width, 1.0)
+        return nn.functional.logsigmoid(torch.where(upper, output, -output)) - width.log()
+
+    def center(self, output: Tensor) -> Tensor:
+        return torch.where(output > 0, self.high, self.low)
+
+    def draw(self, output: Tensor, rows: Tensor, seed: int) -> Tensor:
+        u = self._u(output, output.shape[1:], rows, seed)
+        return torch.where(u < output.sigmoid(), self.high, self.low)
+
+
+def make_likelihood(name: LikelihoodName, transform: Transform) -> Likelihood:
+    """Return the likelihood of that name for scaled data.
+
+    Raises
+    ------
+    ValueError
+        If the data are not of its kind.
+
+    >>> transform = Transform.fit(torch.tensor([[0.0], [1.0], [1.0]]), integer=True, kind="vectors")
+    >>> coin, x = make_likelihood("bernoulli", transform), transform.forward(torch.tensor([[0.0], [1.0]])) + 1.0
+    >>> (coin.log_prob(torch.zeros(2, 1), x) + transform.log_det).exp().round(decimals=4).tolist()
+    [0.5, 0.5]
+    """
+    if name in ("gaussian", "diagonal"):
+        return _Gaussian(transform, per_element=name == "diagonal")
+    return _Bernoulli(transform) if name == "bernoulli" else _Logistic(transform)
+
+
+def default_likelihood(transform: Transform) -> LikelihoodName:
+    """Return "bernoulli" for two neighboring integers, "logistic" for other integers, and "gaussian" for real numbers."""
+    varies = ~transform.constant
+    if not bool(transform.integer[varies].all()):
+        return "gaussian"
+    width = (transform.high - transform.low).expand_as(transform.shift)[varies]
+    return "bernoulli" if bool((width == 1).all()) else "logistic"

@@ -1,0 +1,311 @@
+r"""Probabilistic principal components: a Gaussian that varies freely in q directions and by the same noise in all others.
+
+    x = B f + W z + e,      z ~ N(0, I_q),   e ~ N(0, s2 I),      so      x | f ~ N(B f, W W^T + s2 I),
+
+with features f that are known: (1), so that B is the mean, or (1, c) for a condition c that shifts it.
+
+*Closed form.* B is the least-squares fit. With l_1 >= l_2 >= ... the eigenvalues of the covariance of the residuals and U its
+eigenvectors, the likelihood is largest at s2 = mean of l_(q+1) ... l_D and W = U_q (l - s2)^1/2.
+
+*EM.* Given x, the latent is Gaussian, z | x ~ N(M^-1 W_o^T (x - B f)_o, s2 M^-1) with M = W_o^T W_o + s2 I, where o are the
+coordinates that are seen: given z, coordinates are independent, so those in gaps (NaN) simply drop out. The M-step regresses
+each coordinate, over the rows that have it, on f and the expected z. Where latents come out with another law than N(0, I), say
+N(G f, T T^T), this is undone by B + W G and W T, which describe the same rows (parameter-expanded EM): the bound still never
+falls, and far fewer iterations are needed.
+
+The density needs the q x q matrix M alone: log det(W_o W_o^T + s2 I) = (|o| - q) log s2 + log det M, and with z the mean above
+the squared Mahalanobis distance is |x_o - B_o f - W_o z|^2 / s2 + |z|^2.
+
+References
+----------
+Michael E. Tipping, Christopher M. Bishop. Probabilistic principal component analysis. JRSS B, 1999.
+Chuanhai Liu, Donald B. Rubin, Ying Nian Wu. Parameter expansion to accelerate EM: the PX-EM algorithm. Biometrika, 1998.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pushforward.probability import noise
+from pushforward.probability.estimate import EMResult, expectation_maximization
+
+__all__ = ["LinearLatent", "best_latent_dim", "fit_linear_latent", "fit_linear_latent_by_em", "random_start"]
+
+_LEAST_SHARE = 1e-12  # of the largest variance, that noise has at least
+_MOST_TRIED = 64
+_NUMBERS = 1 << 21  # in the largest array that one chunk of rows makes
+
+
+@dataclass(frozen=True, eq=False)
+class LinearLatent:
+    """The law of x = B f + W z + e.
+
+    Attributes
+    ----------
+    coefficients : Tensor (F, D)
+        B^T; its first row belongs to the feature 1.
+    loadings : Tensor (D, q)
+        W.
+    noise_variance : Tensor ()
+        s2.
+
+    >>> law = LinearLatent(torch.zeros(1, 2).double(), torch.tensor([[1.0], [1.0]]).double(), torch.tensor(0.5).double())
+    >>> law.covariance
+    tensor([[1.5000, 1.0000],
+            [1.0000, 1.5000]], dtype=torch.float64)
+    >>> law.encode(torch.tensor([[1.0, 1.0], [1.0, math.nan]], dtype=torch.float64))
+    tensor([[0.8000],
+            [0.6667]], dtype=torch.float64)
+    """
+
+    coefficients: Tensor
+    loadings: Tensor
+    noise_variance: Tensor
+
+    @property
+    def covariance(self) -> Tensor:
+        """W W^T + s2 I, (D, D)."""
+        return self.loadings @ self.loadings.mT + self.noise_variance * torch.eye(len(self.loadings)).to(self.loadings)
+
+    def encode(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return E[z | x, f], (N, q), of rows (N, D) with NaN in gaps; features are (N, F), by default 1."""
+        return torch.cat([z for _, _, z, _, _ in self._posteriors(x, _features(features, x))])
+
+    def decode(self, z: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return B f + W z, (N, D), the mean of the rows with the latents z (N, q)."""
+        return _features(features, z) @ self.coefficients + z @ self.loadings.mT
+
+    def log_prob(self, x: Tensor, features: Tensor | None = None) -> Tensor:
+        """Log-density in nats (N,) of what is seen of rows (N, D) with NaN in gaps."""
+        f = _features(features, x)
+        return torch.cat([self._density(x[rows], f[rows], z, factor) for rows, _, z, factor, _ in self._posteriors(x, f)])
+
+    def unbiased(self, rows: int, features: Tensor | None = None) -> "LinearLatent":
+        """Return this law, fitted to as many rows, with its covariance multiplied by n / (n - rank of the features).
+
+        Residuals are smaller than the noise, for the mean was fitted to them: with f = 1 this divides by n - 1.
+        """
+        rank = 1 if features is None else int(torch.linalg.matrix_rank(features))
+        ratio = rows / max(rows - rank, 1)
+        return LinearLatent(self.coefficients, self.loadings * math.sqrt(ratio), self.noise_variance * ratio)
+
+    def _density(self, x: Tensor, features: Tensor, z: Tensor, factor: Tensor) -> Tensor:
+        """Log-density of rows with the expected latents z, by the Cholesky factor of M."""
+        seen, s2 = ~x.isnan(), self.noise_variance
+        residual = torch.where(seen, x - self.decode(z, features), 0.0)
+        square = (residual**2).sum(1) / s2 + (z**2).sum(1)
+        count = seen.sum(1).to(x)
+        log_det = (count - z.shape[1]) * s2.log() + 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        return -0.5 * (square + log_det + count * math.log(2 * math.pi))
+
+    def _posteriors(self, x: Tensor, features: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:
+        """Yield rows, what is seen of them, E[z | x] (n, q), the Cholesky factor of M and s2 M^-1.
+
+        The last two are (n, q, q), or (1, q, q), the same for all rows, where there are no gaps.
+        """
+        W, s2, q = self.loadings, self.noise_variance, self.loadings.shape[1]
+        whole = not bool(x.isnan().any())
+        squares = (W[:, :, None] * W[:, None, :]).reshape(len(W), -1)
+        size = max(1, _NUMBERS // (x.shape[1] if whole else max(q * q, x.shape[1])))
+        for begin in range(0, len(x), size):
+            rows = slice(begin, begin + size)
+            seen = ~x[rows].isnan()
+            delta = torch.where(seen, x[rows] - features[rows] @ self.coefficients, 0.0)
+            inner = ((seen[:1] if whole else seen).to(W) @ squares).reshape(-1, q, q)
+            factor = torch.linalg.cholesky(inner + s2 * torch.eye(q).to(W))
+            inverse = torch.cholesky_inverse(factor)
+            pulled = delta @ W
+            z = pulled @ inverse[0] if whole else torch.einsum("nij,nj->ni", inverse, pulled)
+            yield rows, seen, z, factor, s2 * inverse
+
+
+def fit_linear_latent(x: Tensor, dim: int, features: Tensor | None = None) -> LinearLatent:
+    """Return the law of largest likelihood, in closed form.
+
+    Parameters
+    ----------
+    x : Tensor (N, D)
+        float64, without gaps.
+    dim : int
+        q, from 1 to D. At q = D the law is as at D - 1, the free Gaussian, and the last latent says nothing.
+    features : Tensor (N, F), optional
+
+    >>> x = torch.tensor([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    >>> law = fit_linear_latent(x, 1)
+    >>> round(law.noise_variance.item(), 6), round(law.covariance[0, 1].item(), 6)
+    (1.0, 1.5)
+    """
+    coefficients, values, vectors = _spectrum(x, features)
+    least = _LEAST_SHARE * values[0]
+    s2 = values[dim:].mean() if dim < len(values) else values[-1]
+    s2 = s2.clamp(min=least)
+    loadings = vectors[:, :dim] * (values[:dim] - s2).clamp(min=0.0).sqrt()
+    return LinearLatent(coefficients, loadings * _signs(loadings), s2)
+
+
+def best_latent_dim(x: Tensor, features: Tensor | None = None) -> int:
+    """Return the q with the least Bayesian information criterion, -2 log-likelihood + (free numbers) log N.
+
+    Of W count q D - q (q - 1) / 2 numbers, for it is known up to a rotation. With gaps the spectrum is that of a law with 64
+    latents, or as many as there can be, which a few iterations of EM fit.
+
+    >>> z = noise.normal((3,), seed=0, purpose="doc", rows=200, dtype=torch.float64)
+    >>> best_latent_dim(z @ torch.tensor([[3.0, 0, 0, 0, 0], [0, 3, 0, 0, 0], [0, 0, 0, 0, 0]]).double() + 0.1 *
+    ...     noise.normal((5,), seed=0, purpose="noise", rows=200, dtype=torch.float64))
+    2
+    """
+    rows, size = x.shape
+    if bool(x.isnan().any()):
+        start = random_start(x, max(1, min(size - 1, rows - 2, _MOST_TRIED)), features, seed=0)
+        law = fit_linear_latent_by_em(x, start, features, tolerance=1e-3, max_iterations=100).parameters
+        values = torch.linalg.eigvalsh(law.covariance).flip(0)
+    else:
+        values = _spectrum(x, features)[1]
+    values = values.clamp(min=_LEAST_SHARE * values[0])
+    q = torch.arange(1, max(2, min(size, rows - 1)), dtype=x.dtype)
+    kept = values.log().cumsum(0)[: len(q)]
+    left = (values.sum() - values.cumsum(0)[: len(q)]).clamp(min=_LEAST_SHARE * values[0])
+    log_likelihood = -0.5 * rows * (kept + (size - q) * torch.where(size > q, left / (size - q).clamp(min=1), 1.0).log())
+    return int((-2 * log_likelihood + (q * size - q * (q - 1) / 2) * math.log(rows)).argmin()) + 1
+
+
+def random_start(x: Tensor, dim: int, features: Tensor | None = None, *, seed: int) -> LinearLatent:
+    """Return a law to start EM from: the means of the columns, random loadings, half of the variance to each part.
+
+    >>> random_start(torch.eye(3).double(), 1, seed=0).loadings.shape
+    torch.Size([3, 1])
+    """
+    variance = torch.where(x.isnan(), x.nanmean(0), x).var(0, correction=0).mean()
+    coefficients = x.new_zeros(1 if features is None else features.shape[1], x.shape[1])
+    coefficients[0] = x.nanmean(0)
+    loadings = noise.normal((dim,), seed=seed, purpose="loadings", rows=x.shape[1], dtype=x.dtype)
+    return LinearLatent(coefficients, loadings * (0.5 * variance / dim).sqrt(), 0.5 * variance)
+
+
+def fit_linear_latent_by_em(
+    x: Tensor,
+    start: LinearLatent,
+    features: Tensor | None = None,
+    *,
+    tolerance: float = 1e-6,
+    max_iterations: int = 1000,
+) -> EMResult[LinearLatent]:
+    """Return the law of largest likelihood, by EM, from rows x (N, D) that may have gaps (NaN).
+
+    Parameters
+    ----------
+    x : Tensor (N, D)
+        float64; every column is seen somewhere.
+    start : LinearLatent
+        Its q stays.
+    features : Tensor (N, F), optional
+    tolerance, max_iterations
+        As in :func:`~pushforward.probability.estimate.expectation_maximization`; the bound is the mean log-likelihood of a row.
+
+    >>> x = torch.tensor([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0], [-1.0, math.nan]], dtype=torch.float64)
+    >>> result = fit_linear_latent_by_em(x, random_start(x, 1, seed=0))
+    >>> result.converged, result.bounds[-1] > result.bounds[0]
+    (True, True)
+    """
+    f = _features(features, x)
+    center = x.nanmean(0)
+    seen, centered = ~x.isnan(), x - center
+    least = _LEAST_SHARE * centered.nan_to_num().square().mean(0).sum()
+
+    def e_step(law: LinearLatent) -> tuple[Tensor, Tensor, Tensor, float]:
+        latent, whole, total = [], torch.zeros_like(law.loadings.mT @ law.loadings), 0.0
+        spread = whole.repeat(x.shape[1], 1, 1)
+        for rows, part, z, factor, cov in law._posteriors(centered, f):
+            latent.append(z)
+            total += float(law._density(centered[rows], f[rows], z, factor).sum())
+            share = part.sum(0)[:, None, None] * cov if len(cov) == 1 else _weighted(part, cov)
+            spread += share
+            whole += cov.sum(0) * (len(part) / len(cov))
+        return torch.cat(latent), spread, whole / len(x), total / len(x)
+
+    def m_step(law: LinearLatent, posterior: tuple[Tensor, Tensor, Tensor, float]) -> LinearLatent:
+        z, spread, whole, _ = posterior
+        h, F = torch.cat([f, z], 1), f.shape[1]
+        inner = _second_moments(h, seen)
+        inner[:, F:, F:] += spread
+        target = torch.where(seen, centered, 0.0).mT @ h
+        weights = (torch.linalg.pinv(inner, hermitian=True) @ target[..., None])[..., 0]
+        residual = torch.where(seen, centered - h @ weights.mT, 0.0)
+        W = weights[:, F:]
+        explained = torch.einsum("di,dij,dj->", W, spread, W)
+        s2 = ((residual**2).sum() + explained) / seen.sum()
+        shift = torch.linalg.lstsq(f, z, driver="gelsd").solution
+        left = z - f @ shift
+        root = torch.linalg.cholesky(left.mT @ left / len(x) + whole)
+        return LinearLatent(weights[:, :F].mT + shift @ W.mT, W @ root, s2.clamp(min=least))
+
+    begin = LinearLatent(_shifted(start.coefficients, -center), start.loadings, start.noise_variance.clamp(min=least))
+    found = expectation_maximization(
+        begin,
+        e_step=e_step,
+        m_step=m_step,
+        bound=lambda law, posterior: posterior[3],
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        rounding=1e-8,
+    )
+    law = found.parameters
+    turned = LinearLatent(_shifted(law.coefficients, center), _turned(law.loadings), law.noise_variance)
+    return EMResult(turned, found.bounds, found.converged)
+
+
+def _spectrum(x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Coefficients (F, D) of least squares, and eigenvalues (D,) and eigenvectors (D, D) of the residuals' covariance."""
+    f = _features(features, x)
+    coefficients = torch.linalg.lstsq(f, x, driver="gelsd").solution
+    # By the singular values of the residuals, reduced by QR: they keep the digits that a matrix of squares loses.
+    triangle = torch.linalg.qr(x - f @ coefficients, mode="r").R
+    _, values, vectors = torch.linalg.svd(triangle, full_matrices=True)
+    squares = x.new_zeros(x.shape[1])
+    squares[: len(values)] = values**2 / len(x)
+    return coefficients, squares, vectors.mT
+
+
+def _turned(loadings: Tensor) -> Tensor:
+    """Return W R with orthogonal columns, the longest first: the same law, in the axes of the closed form."""
+    vectors, values, _ = torch.linalg.svd(loadings, full_matrices=False)
+    turned = vectors * values
+    missing = loadings.shape[1] - turned.shape[1]
+    turned = torch.nn.functional.pad(turned, (0, missing)) if missing > 0 else turned
+    return turned * _signs(turned)
+
+
+def _signs(loadings: Tensor) -> Tensor:
+    """Signs that make the largest entry of each column positive."""
+    largest = loadings.gather(0, loadings.abs().argmax(0, keepdim=True))
+    return torch.where(largest < 0, -1.0, 1.0)
+
+
+def _features(features: Tensor | None, like: Tensor) -> Tensor:
+    return like.new_ones(len(like), 1) if features is None else features.to(like)
+
+
+def _shifted(coefficients: Tensor, by: Tensor) -> Tensor:
+    return torch.cat([coefficients[:1] + by, coefficients[1:]])
+
+
+def _second_moments(h: Tensor, seen: Tensor) -> Tensor:
+    """Sum over the rows that have coordinate d of h h^T, (D, P, P); it is one for all where there are no gaps."""
+    dim, size = seen.shape[1], h.shape[1]
+    if bool(seen.all()):
+        return (h.mT @ h).repeat(dim, 1, 1)
+    total = h.new_zeros(dim, size, size)
+    step = max(1, _NUMBERS // size**2)
+    for begin in range(0, len(h), step):
+        part = h[begin : begin + step]
+        total += _weighted(seen[begin : begin + step], part[:, :, None] * part[:, None, :])
+    return total
+
+
+def _weighted(seen: Tensor, matrices: Tensor) -> Tensor:
+    """Sum over rows of seen_nd A_n, (D, q, q)."""
+    flat = seen.to(matrices).mT @ matrices.flatten(1)
+    return flat.reshape(seen.shape[1], *matrices.shape[1:])

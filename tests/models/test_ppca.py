@@ -1,0 +1,200 @@
+"""PPCA against scikit-learn's PCA, the exact conditional laws, and filling by the mean."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+import pushforward as pf
+from pushforward.probability import Gaussian
+
+
+def _data(n=400, dim=8, q=3):
+    rng = np.random.default_rng(0)
+    return 10 + rng.normal(size=(n, q)) @ rng.normal(size=(q, dim)) * 2 + 0.3 * rng.normal(size=(n, dim))
+
+
+@pytest.mark.parametrize("q", [1, 3, 8])
+def test_density_is_that_of_scikit_learn(q):
+    X = _data()
+    model = pf.PPCA(n_components=q, held_out=0).fit(X)
+    peer = PCA(q).fit(X)
+    np.testing.assert_allclose(model.score_samples(X), peer.score_samples(X), atol=1e-8)
+    assert model.log_prob(X).kind == "exact"
+    assert model.score(X) == pytest.approx(peer.score(X), abs=1e-8)
+
+
+def test_latents_are_those_of_scikit_learn_shrunk():
+    X = _data()
+    model, peer = pf.PPCA(n_components=3, held_out=0).fit(X), PCA(3).fit(X)
+    s2 = float(model.latent_.noise_variance)
+    shrunk = peer.transform(X) * np.sqrt(peer.explained_variance_ - s2) / peer.explained_variance_
+    z = model.transform(X)
+    np.testing.assert_allclose(np.abs(z), np.abs(shrunk), atol=1e-8)
+    wanted = (model.latent_.coefficients[0] + torch.from_numpy(z) @ model.latent_.loadings.mT).numpy()
+    np.testing.assert_allclose(model.inverse_transform(z), wanted)
+
+
+def test_em_reaches_the_closed_form():
+    X = _data()
+    closed = pf.PPCA(n_components=3, held_out=0).fit(X)
+    model = pf.PPCA(n_components=3, held_out=0, method="em", tolerance=1e-13, random_state=0).fit(X)
+    np.testing.assert_allclose(model.score_samples(X), closed.score_samples(X), atol=1e-6)
+    np.testing.assert_allclose(model.law_.cov, closed.law_.cov, atol=1e-6)
+    assert closed.training_result_.steps == 0 < model.training_result_.steps
+
+
+def test_gaps_are_learned_from_and_filled_better_than_by_the_mean():
+    X = _data()
+    rng = np.random.default_rng(1)
+    hidden = rng.random(X.shape) < 0.3
+    seen = np.where(hidden, np.nan, X)
+    model = pf.PPCA(held_out=0, random_state=0).fit(seen)
+    assert (model.method_, model.n_components_) == ("em", 3)
+    draws = np.mean(model.impute(seen, n=20, seed=0), axis=0)
+    error = np.sqrt(((draws - X)[hidden] ** 2).mean())
+    by_mean = np.sqrt(((np.nanmean(seen, 0) - X)[:, :] ** 2)[hidden].mean())
+    assert error < 0.5 * by_mean
+    np.testing.assert_array_equal(model.impute(seen, seed=1)[~hidden], X[~hidden])
+
+
+def test_one_filling_has_the_exact_conditional_law():
+    X = _data(dim=4)
+    model = pf.PPCA(n_components=2, held_out=0).fit(X)
+    row = np.array([[9.0, np.nan, 11.0, np.nan]])
+    filled = np.array(model.impute(np.repeat(row, 4000, 0), seed=3))
+    law = model.law_.condition([0, 2], [9.0, 11.0])
+    assert np.abs(filled[:, [1, 3]].mean(0) - law.mean.numpy()).max() < 5 * float(law.covariance.max() / 4000) ** 0.5
+    np.testing.assert_allclose(np.cov(filled[:, [1, 3]].T), law.covariance, atol=0.1 * float(law.covariance.max()))
+
+
+def test_rows_with_gaps_have_the_density_of_what_is_seen():
+    X = _data(dim=4)
+    model = pf.PPCA(n_components=2, held_out=0).fit(X)
+    row = np.array([[9.0, np.nan, 11.0, np.nan]])
+    wanted = model.law_.marginal([0, 2]).log_prob(torch.tensor([9.0, 11.0], dtype=torch.float64)).item()
+    assert model.score_samples(row)[0] == pytest.approx(wanted, abs=1e-10)
+    z = model.transform(np.array([[np.nan] * 4]))
+    np.testing.assert_allclose(z, 0.0, atol=1e-12)
+
+
+def test_labels_move_the_mean():
+    X = _data()
+    label = np.array(["a", "b"] * 200)
+    X = X + np.where(label == "a", 0.0, 5.0)[:, None]
+    model = pf.PPCA(n_components=3, held_out=0).fit(X, condition=label)
+    residual = np.concatenate([X[label == name] - X[label == name].mean(0) for name in "ab"])
+    peer = PCA(3).fit(residual)
+    cov = peer.get_covariance() * (len(X) - 1) / (len(X) - 2)
+    for name in "ab":
+        wanted = Gaussian(X[label == name].mean(0), cov).log_prob(torch.from_numpy(X))
+        np.testing.assert_allclose(model.score_samples(X, condition=name), wanted, atol=1e-7)
+    both = [model.score_samples(X, condition=name) for name in "ab"]
+    np.testing.assert_allclose(model.score_samples(X), np.logaddexp(*both) - math.log(2), atol=1e-9)
+    mean = np.asarray(model.sample(2000, condition="b", seed=0)).mean(0)
+    np.testing.assert_allclose(mean, X[label == "b"].mean(0), atol=0.5)
+    z = model.transform(X, condition=label)
+    assert np.abs(np.corrcoef(z[:, 0], label == "b")[0, 1]) < 0.1
+    inside = model.score_samples(X, condition="b") - both[0] > 20  # where the label is beyond doubt
+    np.testing.assert_allclose(model.transform(X)[inside], model.transform(X, condition="b")[inside], atol=1e-6)
+    np.testing.assert_allclose(model.inverse_transform(np.zeros((1, 3)))[0], X.mean(0), atol=1e-9)
+
+
+def test_numbers_move_the_mean_linearly():
+    rng = np.random.default_rng(2)
+    c = rng.normal(size=(400, 2)) * [1.0, 30.0]
+    X = _data(dim=4) + c @ np.array([[1.0, 0, 2, 0], [0, 0.1, 0, 0.2]])
+    model = pf.PPCA(n_components=2, held_out=0).fit(X, condition=c)
+    design = np.column_stack([np.ones(400), c])
+    coefficients = np.linalg.lstsq(design, X, rcond=None)[0]
+    cov = PCA(2).fit(X - design @ coefficients).get_covariance() * 399 / 397
+    wanted = [
+        Gaussian(mean, cov).log_prob(torch.from_numpy(x)).item() for mean, x in zip(design @ coefficients, X, strict=True)
+    ]
+    np.testing.assert_allclose(model.score_samples(X, condition=c), wanted, atol=1e-4)
+    marginal = Gaussian(X.mean(0), np.cov(X.T, bias=True))
+    assert model.score(X) == pytest.approx(marginal.log_prob(torch.from_numpy(X)).mean().item(), abs=0.1)
+    rows = np.asarray(model.sample(3000, condition=[1.0, 30.0], seed=0))
+    np.testing.assert_allclose(rows.mean(0), np.array([1, 1.0, 30.0]) @ coefficients, atol=0.4)
+    assert np.isfinite(model.transform(X)).all()
+
+
+def test_posterior_is_that_of_the_law():
+    X = _data(dim=4)
+    model = pf.PPCA(n_components=2, held_out=0).fit(X)
+    A, y = np.array([[1.0, 1.0, 0, 0], [0, 0, 1.0, -1.0]]), np.array([18.0, 1.0])
+    law = model.law_.observe(A, y, [0.5, 1.0])
+    rows = np.asarray(model.posterior(A, y, [0.5, 1.0], n=4000, seed=0))
+    np.testing.assert_allclose(rows.mean(0), law.mean, atol=5 * float(law.covariance.max() / 4000) ** 0.5)
+    np.testing.assert_allclose(np.cov(rows.T), law.covariance, atol=0.1 * float(law.covariance.max()))
+    exact = np.asarray(model.posterior(A, y, 0.0, n=5, seed=0))
+    np.testing.assert_allclose(exact @ A.T, np.tile(y, (5, 1)), atol=1e-9)
+    np.testing.assert_array_equal(np.asarray(model.posterior(A, y, 0.0, n=3, seed=0, first=2)), exact[2:])
+
+
+def test_integers_are_learned_as_intervals():
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 5, (4000, 2))
+    model = pf.PPCA(n_components=1, held_out=0, random_state=0).fit(X)
+    np.testing.assert_allclose(model.law_.mean, [2.5, 2.5], atol=0.1)
+    np.testing.assert_allclose(model.law_.covariance.diagonal(), 2 + 1 / 12, atol=0.15)
+    result = model.log_prob(X[:5])
+    assert result.kind == "lower bound"
+    filled = model.impute(np.array([[3, 0]] * 50), mask=np.array([[True, False]] * 50), seed=0)
+    assert filled.dtype == X.dtype
+    assert set(filled[:, 0]) == {3}
+    assert set(filled[:, 1]) <= set(range(5))
+    assert len(set(filled[:, 1])) > 2
+
+
+def test_posterior_of_integers_reads_the_integer_and_knows_the_constants():
+    rng = np.random.default_rng(0)
+    first = rng.integers(0, 9, 3000)
+    X = np.column_stack([first, np.full(3000, 4), first + rng.integers(0, 2, 3000)])
+    model = pf.PPCA(n_components=2, held_out=0, random_state=0).fit(X)
+    rows = model.posterior([[1.0, 1.0, 0.0]], [9.0], 0.0, n=2000, seed=0)
+    assert set(rows[:, 0]) == {5}
+    assert set(rows[:, 1]) == {4}
+    assert rows[:, 2].mean() == pytest.approx(5.5, abs=0.1)
+
+
+def test_pictures_leave_constant_pixels_out_and_are_filled():
+    model = pf.PPCA(random_state=0).fit("digits", condition=False)
+    digits = pf.open_data("digits").values
+    assert model.law_.dim == model.log_prob(digits[:3]).dims == 64 - model.transform_.constants < 64
+    covered = np.ones((8, 8), dtype=bool)
+    covered[4:] = False
+    filled = model.impute(digits[:4], mask=np.broadcast_to(covered, (4, 8, 8)), seed=0)
+    np.testing.assert_array_equal(filled[:, :4], digits[:4, :4])
+    assert model.transform(digits[:5]).shape == (5, model.n_components_)
+
+
+def test_tables_with_gaps_keep_their_names():
+    X = pd.DataFrame(_data(dim=3), columns=["a", "b", "c"])
+    X.loc[::5, "b"] = np.nan
+    model = pf.PPCA(n_components=1, random_state=0).fit(X)
+    filled = model.impute(X, seed=0)
+    assert list(filled.columns) == ["a", "b", "c"]
+    assert not filled.isna().any().any()
+
+
+def test_errors_say_what_to_do():
+    X = _data(dim=3)
+    with pytest.raises(ValueError, match=r"n_components=4 is more than the 3 elements .* write n_components=3 or less"):
+        pf.PPCA(n_components=4).fit(X)
+    gaps = X.copy()
+    gaps[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"has 1 gaps, and the closed form needs whole rows; leave method out"):
+        pf.PPCA(method="closed-form", held_out=0).fit(gaps)
+    gaps[:, 1] = np.nan
+    with pytest.raises(ValueError, match=r"column 1 is missing in every row"):
+        pf.PPCA().fit(gaps)
+    with pytest.raises(ValueError, match=r"X contains 400 NaN"):
+        pf.FlowMatching(train_steps=1).fit(gaps)
+    infinite = X.copy()
+    infinite[0, 0] = np.inf
+    with pytest.raises(ValueError, match=r"contains 1 infinities"):
+        pf.PPCA().fit(infinite)
