@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pushforward import data, diffusion, dynamics, gallery, networks, plots, probability, training
+    from pushforward import data, diffusion, dynamics, evaluation, gallery, networks, plots, probability, training
     from pushforward.data import open_data
     from pushforward.diffusion import (
         DDIM,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RK4,
         Adaptive,
         AngleSolver,
+        AnnealedLangevin,
         Blur,
         ChainGrid,
         ClassifierGuided,
@@ -62,29 +63,34 @@ if TYPE_CHECKING:
         VPGrid,
         default_sampler,
     )
+    from pushforward.evaluation import Evaluation, compare, evaluate
     from pushforward.models import (
         CNF,
         GAN,
         GMM,
         PPCA,
         VAE,
+        VQVAE,
         Autoencoder,
         Diffusion,
         FlowMatching,
         HierarchicalVAE,
+        Latent,
+        MaskedDiffusion,
         NormalizingFlow,
         load,
         train,
     )
-    from pushforward.networks import CoderSpec, FlowSpec, GANSpec, MLPSpec, UNetSpec
+    from pushforward.networks import CoderSpec, FlowSpec, GANSpec, MLPSpec, TransformerSpec, UNetSpec
     from pushforward.training import TrainingSettings
 
-_ROOMS = ("data", "diffusion", "dynamics", "gallery", "networks", "plots", "probability", "training")
+_ROOMS = ("data", "diffusion", "dynamics", "evaluation", "gallery", "networks", "plots", "probability", "training")
 _HOMES = {
     "data": ("open_data",),
     "diffusion": (
         "Adaptive",
         "AngleSolver",
+        "AnnealedLangevin",
         "Blur",
         "ChainGrid",
         "ClassifierGuided",
@@ -126,6 +132,7 @@ _HOMES = {
         "VPGrid",
         "default_sampler",
     ),
+    "evaluation": ("Evaluation", "compare", "evaluate"),
     "models": (
         "Autoencoder",
         "CNF",
@@ -134,13 +141,16 @@ _HOMES = {
         "GAN",
         "GMM",
         "HierarchicalVAE",
+        "Latent",
+        "MaskedDiffusion",
         "NormalizingFlow",
         "PPCA",
         "VAE",
+        "VQVAE",
         "load",
         "train",
     ),
-    "networks": ("CoderSpec", "FlowSpec", "GANSpec", "MLPSpec", "UNetSpec"),
+    "networks": ("CoderSpec", "FlowSpec", "GANSpec", "MLPSpec", "TransformerSpec", "UNetSpec"),
     "training": ("TrainingSettings",),
 }
 _HOME_OF = {name: room for room, names in _HOMES.items() for name in names}
@@ -157,8 +167,10 @@ __all__ = [
     "PPCA",
     "RK4",
     "VAE",
+    "VQVAE",
     "Adaptive",
     "AngleSolver",
+    "AnnealedLangevin",
     "Autoencoder",
     "Blur",
     "ChainGrid",
@@ -172,6 +184,7 @@ __all__ = [
     "DiscreteBeta",
     "Downsample",
     "Euler",
+    "Evaluation",
     "Exploding",
     "FixedGrid",
     "FlowMatching",
@@ -181,11 +194,13 @@ __all__ = [
     "Heun",
     "HierarchicalVAE",
     "KarrasGrid",
+    "Latent",
     "LinearBeta",
     "LogSNRGrid",
     "LogitNormalTimes",
     "MLPSpec",
     "Mask",
+    "MaskedDiffusion",
     "NormalizingFlow",
     "PiGDM",
     "PowerGrid",
@@ -198,15 +213,19 @@ __all__ = [
     "StraightLine",
     "SubVP",
     "TrainingSettings",
+    "TransformerSpec",
     "UNetSpec",
     "UniPC",
     "UniformGrid",
     "UniformTimes",
     "VPGrid",
+    "compare",
     "data",
     "default_sampler",
     "diffusion",
     "dynamics",
+    "evaluate",
+    "evaluation",
     "gallery",
     "load",
     "networks",

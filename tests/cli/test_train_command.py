@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import pushforward as pf
-from pushforward.cli.train import seconds_of
+from pushforward.cli.duration import seconds_of
 
 QUICK = ("--set", "train_steps=3", *TINY)
 RNG = np.random.default_rng(3)

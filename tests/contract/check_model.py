@@ -20,10 +20,11 @@ import pushforward as pf
 OPTIONAL_VERBS = {"score_samples", "score", "log_prob", "transform", "inverse_transform", "impute", "posterior"}
 
 
-def check_model(make, X, condition=None, *, verbs=frozenset(), lossless=True, folder):
+def check_model(make, X, condition=None, *, verbs=frozenset(), lossless=True, discrete=False, folder):
     """Check the whole contract on one kind of data.
 
-    ``verbs`` are the optional ones that this family promises; ``lossless`` says that codes lead back to the rows themselves.
+    ``verbs`` are the optional ones that this family promises; ``lossless`` says that codes lead back to the rows themselves,
+    ``discrete`` that they are integers.
     """
     check_arguments_are_stored_untouched(make)
     check_refuses_before_fit(make, folder)
@@ -37,7 +38,7 @@ def check_model(make, X, condition=None, *, verbs=frozenset(), lossless=True, fo
     check_save_and_load(model, X, folder)
     check_pickle(model, X)
     if "transform" in verbs:
-        check_encoding(model, X, condition, lossless=lossless)
+        check_encoding(model, X, condition, lossless=lossless, discrete=discrete)
     if condition is None:
         check_refuses_conditions(model)
     else:
@@ -180,14 +181,14 @@ def check_pickle(model, X):
     np.testing.assert_array_equal(made(twin, X), made(model, X))
 
 
-def check_encoding(model, X, condition, *, lossless):
-    """Codes are finite floats, and lead back to rows; without loss they are shaped like X, and lead back: integers exactly, all else to a hundredth of its spread."""
+def check_encoding(model, X, condition, *, lossless, discrete):
+    """Codes are finite, floats or integers, and lead back to rows; without loss they are shaped like X, and lead back: integers exactly, all else to a hundredth of its spread."""
     for given in [None] if condition is None else [None, condition]:
         z = model.transform(X, condition=given)
         assert type(z) is (np.ndarray if isinstance(X, pd.DataFrame) else type(X))
         assert z.shape == tuple(X.shape) if lossless else (len(X) == len(z) and z.ndim == 2)
         assert np.isfinite(as_numpy(z)).all()
-        assert not np.issubdtype(np.asarray(z).dtype, np.integer)
+        assert np.issubdtype(np.asarray(z).dtype, np.integer) == discrete
         back = model.inverse_transform(z, condition=given)
         assert type(back) is type(X)
         assert tuple(back.shape) == tuple(X.shape)

@@ -13,6 +13,8 @@ import pushforward as pf
 from pushforward.models import MODELS
 
 NUMBERS = np.random.default_rng(0)
+BRIEF = pf.TrainingSettings(steps=6, batch_size=16, learning_rate=0.02)
+SMALL_LAW = pf.TransformerSpec(width=8, depth=1, heads=2)
 SMALL = {
     "Autoencoder": {"network": pf.CoderSpec(width=8, depth=1), "latent_dim": 2},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1},
@@ -21,9 +23,16 @@ SMALL = {
     "GAN": {"network": pf.GANSpec(width=8, depth=1), "latent_dim": 3},
     "GMM": {"n_components": 2, "min_variance": 0.01, "restarts": 1, "max_iterations": 20},
     "HierarchicalVAE": {"network": pf.CoderSpec(width=8, depth=1), "latent_dims": (1, 2)},
+    "Latent": {
+        "coder": pf.VAE(network=pf.CoderSpec(width=8, depth=1), latent_dim=2, training=BRIEF, device="cpu"),
+        "prior": pf.NormalizingFlow(network=pf.FlowSpec(width=4, steps=1, bins=4), training=BRIEF, device="cpu"),
+        "draws": 2,
+    },
+    "MaskedDiffusion": {"network": SMALL_LAW},
     "NormalizingFlow": {"network": pf.FlowSpec(width=4, steps=2, bins=4)},
     "PPCA": {"n_components": 1},
     "VAE": {"network": pf.CoderSpec(width=8, depth=1), "latent_dim": 2},
+    "VQVAE": {"network": pf.CoderSpec(width=8, depth=1), "prior": SMALL_LAW, "tokens": 2, "codebook_size": 8},
 }
 SMALL_PICTURES = {
     "Autoencoder": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 3},
@@ -33,15 +42,20 @@ SMALL_PICTURES = {
     "GAN": {"network": pf.GANSpec(width=4, depth=1), "latent_dim": 3},
     "GMM": {"n_components": 2, "min_variance": 0.01, "restarts": 1, "max_iterations": 20},
     "HierarchicalVAE": {"network": pf.CoderSpec(width=4, depth=1), "latent_dims": (1, 2)},
+    "Latent": {"coder": pf.PPCA(n_components=2), "prior": pf.GMM(n_components=2, restarts=1, max_iterations=20), "draws": 2},
+    "MaskedDiffusion": {"network": pf.TransformerSpec(width=8, depth=1, heads=2, patch=2)},
     "NormalizingFlow": {"network": pf.FlowSpec(width=4, steps=1, bins=4)},
     "PPCA": {"n_components": 2},
     "VAE": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 2},
+    "VQVAE": {"network": pf.CoderSpec(width=4, depth=1), "prior": SMALL_LAW, "tokens": 3, "codebook_size": 8},
 }
 DENOISING_VERBS = {"log_prob", "score_samples", "score", "posterior", "impute", "transform", "inverse_transform"}
 CODES = {"transform", "inverse_transform"}
 BOUND_VERBS = {"log_prob", "score_samples", "score", *CODES}
 LAW_VERBS = {"log_prob", "score_samples", "score", "posterior", "impute"}
-LOSSY = {"PPCA", "Autoencoder", "HierarchicalVAE", "VAE"}
+LOSSY = {"PPCA", "Autoencoder", "HierarchicalVAE", "Latent", "VAE", "VQVAE"}
+DISCRETE = {"VQVAE"}
+OF_INTEGERS = {"MaskedDiffusion"}
 VERBS = {
     "GAN": {"inverse_transform"},
     "GMM": LAW_VERBS,
@@ -50,9 +64,18 @@ VERBS = {
     "FlowMatching": DENOISING_VERBS,
     "Autoencoder": CODES,
     "HierarchicalVAE": BOUND_VERBS,
+    "Latent": BOUND_VERBS,
     "CNF": BOUND_VERBS,
+    "MaskedDiffusion": {"log_prob", "score_samples", "score", "impute"},
     "NormalizingFlow": BOUND_VERBS,
     "VAE": BOUND_VERBS,
+    "VQVAE": BOUND_VERBS,
+}
+EXCEPTIONS = {
+    (
+        "MaskedDiffusion",
+        "check_positive_only_tag_during_fit",
+    ): "feeds fractions to a family of integers; it takes negative ones",
 }
 
 VECTORS = {
@@ -70,31 +93,43 @@ PICTURES = {
 
 
 def _maker(name, parts):
-    settings = pf.TrainingSettings(steps=6, batch_size=16, learning_rate=0.02)
-    common = {"training": settings, "random_state": 0, "held_out": 0.2, "device": "cpu"}
+    common = {"training": BRIEF, "random_state": 0, "held_out": 0.2, "device": "cpu"}
     known = inspect.signature(MODELS[name]).parameters
     return lambda: MODELS[name](**{key: value for key, value in common.items() if key in known}, **parts[name])
+
+
+def _data(kinds, data, name):
+    """Return rows and conditions, in whole numbers of the same dtype for a family that takes no others."""
+    X, condition = kinds[data]
+    return (4 * X).round() if name in OF_INTEGERS else X, condition
 
 
 @pytest.mark.parametrize("data", VECTORS)
 @pytest.mark.parametrize("name", MODELS)
 def test_contract_on_vectors(name, data, tmp_path):
-    X, condition = VECTORS[data]
-    check_model(_maker(name, SMALL), X, condition, verbs=VERBS[name], lossless=name not in LOSSY, folder=tmp_path)
+    X, condition = _data(VECTORS, data, name)
+    lossless, discrete = name not in LOSSY, name in DISCRETE
+    make = _maker(name, SMALL)
+    check_model(make, X, condition, verbs=VERBS[name], lossless=lossless, discrete=discrete, folder=tmp_path)
 
 
 @pytest.mark.parametrize("data", PICTURES)
 @pytest.mark.parametrize("name", MODELS)
 def test_contract_on_pictures(name, data, tmp_path):
-    X, condition = PICTURES[data]
-    check_model(_maker(name, SMALL_PICTURES), X, condition, verbs=VERBS[name], lossless=name not in LOSSY, folder=tmp_path)
+    X, condition = _data(PICTURES, data, name)
+    lossless, discrete = name not in LOSSY, name in DISCRETE
+    make = _maker(name, SMALL_PICTURES)
+    check_model(make, X, condition, verbs=VERBS[name], lossless=lossless, discrete=discrete, folder=tmp_path)
 
 
 def _scikit_learn_checks():
     for name in MODELS:
         model = _maker(name, SMALL)()
         for estimator, check in estimator_checks_generator(model):
-            yield pytest.param(estimator, check, id=f"{name}-{check.func.__name__ if hasattr(check, 'func') else check}")
+            called = check.func.__name__ if hasattr(check, "func") else str(check)
+            reason = EXCEPTIONS.get((name, called))
+            marks = [] if reason is None else [pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True)]
+            yield pytest.param(estimator, check, id=f"{name}-{called}", marks=marks)
 
 
 @pytest.mark.parametrize(("estimator", "check"), list(_scikit_learn_checks()))

@@ -11,11 +11,13 @@ from scipy.integrate import quad
 from pushforward.diffusion import (
     DDIM,
     DDPM,
+    AnnealedLangevin,
     ChainGrid,
     Cosine,
     DiscreteBeta,
     DPMSolver,
     Euler,
+    Exploding,
     LinearBeta,
     PredictorCorrector,
     ReverseSDE,
@@ -24,6 +26,7 @@ from pushforward.diffusion import (
     SubVP,
     UniformGrid,
 )
+from pushforward.dynamics import langevin
 from pushforward.probability import noise as random
 
 SCHEDULES = [LinearBeta(), StraightLine(), SubVP(), Cosine()]
@@ -157,6 +160,44 @@ def test_corrector_pulls_a_wrong_law_to_the_right_one():
     assert gap(PredictorCorrector(DDIM(), corrections=60, snr=0.25)) < 0.09 < 0.3 < gap(DDIM())
 
 
+def test_annealed_langevin_is_the_recursion_of_langevin_chains_on_a_gaussian():
+    """Mean and variance of N(0.7, 0.3) pushed through the table are those of the chains of ``dynamics.langevin.annealed``."""
+    mean, variance, step, n_steps = 0.7, 0.3, 0.2, 3
+    schedule = Exploding(sigma_min=0.05, sigma_max=20.0)
+    table = AnnealedLangevin(step=step, n_steps=n_steps).table(schedule, UniformGrid()(schedule, 8))
+    levels = [schedule.sigma(float64(k / 8)).item() for k in range(7, 0, -1)]
+    assert table.nfe == 7 * n_steps + 1
+    m, v, row = 0.0, 400.0, 0
+    got_m, got_v = 0.0, 400.0
+    for sigma in levels:
+        total = variance + sigma**2
+        for _ in range(n_steps):
+            h = step * sigma**2
+            m, v = m + h * (mean - m) / total, v * (1 - h / total) ** 2 + 2 * h
+            a, b, c = (matrix[row, 0].item() for matrix in (table.A, table.B, table.C))
+            gain = a + b * variance / total
+            got_m, got_v, row = gain * got_m + b * mean * sigma**2 / total, gain**2 * got_v + c**2, row + 1
+            assert (got_m, got_v) == pytest.approx((m, v), rel=1e-9)
+    assert (table.A[-1, 0], table.B[-1, 0], table.C[-1, 0]) == (0, 1, 0)
+    assert m == pytest.approx(mean, abs=0.05)
+
+
+def test_annealed_langevin_agrees_with_chains_on_a_mixture():
+    """The same law as ``dynamics.langevin.annealed`` gives, which has a loop, levels and noise of its own."""
+    schedule = Exploding(sigma_min=0.1, sigma_max=30.0)
+    times = UniformGrid()(schedule, 30)[:-1]
+    start = 30 * torch.randn(3000, 2, dtype=torch.float64)
+    got = AnnealedLangevin(step=0.1, n_steps=5).integrate(exact_denoiser(schedule), start, times, seed=1)
+    levels = [schedule.sigma(t).item() for t in times[1:]]
+    want = langevin.annealed(lambda x, sigma: LAW.noised(1, sigma).score(x), start, levels, 0.1, 5, seed=2).samples
+    torch.testing.assert_close(got.mean(0), want.mean(0), atol=0.09, rtol=0)
+    torch.testing.assert_close(got.T.cov(), want.T.cov(), atol=0.11, rtol=0)
+    truth = LAW.sample(100_000, seed=9)
+    samples = AnnealedLangevin(n_steps=20).run(exact_denoiser(Exploding()), start / 30, steps=60, seed=3)
+    torch.testing.assert_close(samples.mean(0), truth.mean(0), atol=0.09, rtol=0)
+    torch.testing.assert_close(samples.T.cov(), truth.T.cov(), atol=0.11, rtol=0)
+
+
 def test_a_multistep_predictor_starts_afresh():
     times = UniformGrid()(LinearBeta(), 5)
     one, other = (PredictorCorrector(p).table(LinearBeta(), times) for p in (DPMSolver(order=3), DPMSolver(order=1)))
@@ -172,6 +213,9 @@ def test_a_multistep_predictor_starts_afresh():
         (lambda: PredictorCorrector(snr=0.8), "snr must lie between 0 and 0.7, where Langevin steps are stable, got 0.8"),
         (lambda: ReverseSDE().table(LinearBeta(), [0.2, 0.5]), "rising times need a deterministic sampler"),
         (lambda: StochasticDPMSolver().table(LinearBeta(), [0.2, 0.5]), "rising times need a deterministic sampler"),
+        (lambda: AnnealedLangevin(step=1.0), "step must lie between 0 and 1, where Langevin steps are stable, got 1.0"),
+        (lambda: AnnealedLangevin(n_steps=0), "n_steps must be an integer of at least 1, got 0"),
+        (lambda: AnnealedLangevin().table(LinearBeta(), [0.2, 0.5]), "rising times need a deterministic sampler"),
         (lambda: PredictorCorrector().table(LinearBeta(), [0.2, 0.5]), "rising times need a deterministic sampler"),
     ],
 )

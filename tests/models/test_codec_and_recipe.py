@@ -8,7 +8,7 @@ import torch
 import pushforward as pf
 from pushforward.diffusion import FittedVariance
 from pushforward.models import codec
-from pushforward.models.recipe import assemble, merge, model_class, named_sampler, override, read_recipe, recipe_of
+from pushforward.models.recipe import assemble, merge, named_sampler, override, read_recipe, recipe_of
 from pushforward.models.run import plan
 from pushforward.probability import Gaussian, GaussianMixture
 
@@ -23,6 +23,7 @@ OBJECTS = [
     pf.PredictorCorrector(predictor=pf.DDIM(eta=0.5), snr=0.1),
     pf.ReverseSDE(eta=0.5, grid=pf.FixedGrid((1.0, 0.5, 0.0))),
     pf.DDPM(FittedVariance((0.0, 1.0), (0.1, 0.2))),
+    pf.AnnealedLangevin(step=0.2, n_steps=7),
     pf.UNetSpec(width=8, levels=3),
     pf.TrainingSettings(betas=(0.8, 0.9), learning_rate=1e-4),
     pf.LogitNormalTimes(0.5, 2.0),
@@ -169,4 +170,24 @@ def test_errors_of_samplers_by_name():
 
 def test_model_names():
     for name in ("flow-matching", "FlowMatching", "flow_matching"):
-        assert model_class(name) is pf.FlowMatching
+        assert type(assemble({"model": name}, pf.open_data("moons"))) is pf.FlowMatching
+
+
+def test_classical_models_by_name():
+    """A preset is a family with some arguments fixed: it can be written out, and added to."""
+    data = pf.open_data("moons")
+    for name, made in {
+        "ddpm": pf.Diffusion(schedule=pf.DiscreteBeta(), weight="eps"),
+        "vp": pf.Diffusion(schedule=pf.LinearBeta(), weight="eps"),
+        "sub-vp": pf.Diffusion(schedule=pf.SubVP(), weight="eps"),
+        "ve": pf.Diffusion(schedule=pf.Exploding(), weight="eps"),
+    }.items():
+        assert assemble({"model": name}, data).get_params() == made.get_params()
+    changed = assemble({"model": "VE", "schedule": {"sigma_max": 9.0}, "prediction": "eps", "train_steps": 7}, data)
+    assert (
+        changed.get_params() == pf.Diffusion.ve(schedule=pf.Exploding(0.01, 9.0), prediction="eps", train_steps=7).get_params()
+    )
+    with pytest.raises(TypeError, match="unexpected keyword argument 'shedule'"):
+        pf.Diffusion.vp(shedule=pf.SubVP())
+    with pytest.raises(ValueError, match=r"there is no model 'ddmp'; use one of .*Did you mean 'ddpm'\?"):
+        assemble({"model": "ddmp"}, data)

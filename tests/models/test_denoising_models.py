@@ -45,6 +45,23 @@ def test_learns_a_known_law(model, options):
     np.testing.assert_allclose(np.quantile(x[:, 0], quantiles), np.quantile(X[:, 0], quantiles), atol=0.45)
 
 
+@pytest.mark.parametrize(
+    "make", [pf.Diffusion.ddpm, pf.Diffusion.vp, pf.Diffusion.sub_vp, pf.Diffusion.ve], ids=lambda m: m.__name__
+)
+def test_classical_models_learn_a_known_law_that_their_own_samplers_find(make):
+    law = Gaussian([1.0, -2.0], [[1.0, 0.6], [0.6, 0.5]])
+    network = pf.MLPSpec(width=48, depth=2)
+    model = make(network=network, training=SETTINGS, random_state=0, device="cpu").fit(law.sample(3000, seed=1))
+    own = {
+        "ddpm": {"sampler": pf.DDPM("beta", grid=pf.ChainGrid()), "steps": 100},
+        "ve": {"sampler": pf.AnnealedLangevin(n_steps=20), "steps": 60},
+    }.get(make.__name__, {"sampler": pf.ReverseSDE(), "steps": 100})
+    for chosen in ({}, own):
+        x = torch.as_tensor(model.sample(2000, seed=0, **chosen)).double()
+        torch.testing.assert_close(x.mean(0), law.mean, atol=0.15, rtol=0)
+        torch.testing.assert_close(x.T.cov(), law.cov, atol=0.25, rtol=0)
+
+
 def test_learns_the_exact_denoiser():
     """On standardized Gaussian data E[x | x_t] is known in closed form at every time."""
     X = torch.randn(4000, 2)

@@ -47,7 +47,7 @@ def game(generator, critic, *, latent_dim=3, penalty=0.3, varies=None, **options
     return task.train()
 
 
-def random_game(shape=(2, 16, 5), seed=0):
+def random_game(shape=(2, 32, 5), seed=0):
     torch.manual_seed(seed)
     spec = GANSpec(width=4, depth=1)
     task = game(spec.generator(3, shape, 2), spec.critic(shape, 2))
@@ -113,7 +113,7 @@ def test_the_dirac_game_turns_without_a_penalty_and_settles_with_one():
 
 def test_constant_elements_are_hidden_from_the_critic():
     task, x, z, condition = random_game()
-    varies = torch.ones(2, 16, 5)
+    varies = torch.ones(2, 32, 5)
     varies[0, 1, 2] = varies[1, 5, 4] = 0
     hidden = game(task.generator, task.critic, varies=varies)
     moved = x + 9 * (1 - varies)

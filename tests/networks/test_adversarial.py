@@ -6,7 +6,7 @@ import torch
 from pushforward.networks import GANSpec
 from pushforward.networks.adversarial import Perceptron, Shifts
 
-SHAPES = [(1,), (7,), (1, 8, 8), (3, 17, 30), (5, 1, 3), (2, 16, 5)]
+SHAPES = [(1,), (7,), (1, 8, 8), (3, 17, 33), (5, 1, 3), (2, 32, 5)]
 
 
 def _stirred(network, seed=0):
@@ -47,9 +47,9 @@ def test_every_element_of_a_row_counts(shape):
 
 def test_the_players_of_pictures_are_deep_and_start_short():
     spec = GANSpec(width=4, depth=2)
-    critic, deeper = spec.critic((1, 16, 8)), GANSpec(width=4, depth=5).critic((1, 16, 8))
+    critic, deeper = spec.critic((1, 32, 8)), GANSpec(width=4, depth=5).critic((1, 32, 8))
     deeper.load_state_dict(critic.state_dict(), strict=False)
-    x = torch.randn(3, 1, 16, 8)
+    x = torch.randn(3, 1, 32, 8)
     torch.testing.assert_close(deeper(x), critic(x), rtol=0, atol=0)
     assert critic(x).std() > 1e-3
     assert not torch.equal(_stirred(deeper)(x.double()), _stirred(critic)(x.double()))
@@ -66,8 +66,8 @@ def test_the_start_keeps_the_size_of_activations():
 
 def test_the_slope_can_be_learned_from():
     """The gradient of a squared slope against differences of it, at one weight of each kind."""
-    critic = _stirred(GANSpec(width=3, depth=2).critic((1, 17, 4), 2))
-    x, condition = torch.randn(2, 1, 17, 4).double(), torch.randn(2, 2).double()
+    critic = _stirred(GANSpec(width=3, depth=2).critic((1, 33, 4), 2))
+    x, condition = torch.randn(2, 1, 33, 4).double(), torch.randn(2, 2).double()
 
     def steepness():
         rows = x.clone().requires_grad_()

@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 import pushforward
-from pushforward.cli import bench, calibrate, export, fit_classifier, impute, inpaint, inspect, sample, score, show, train
+from pushforward.cli import (
+    bench,
+    calibrate,
+    compare,
+    evaluate,
+    export,
+    fit_classifier,
+    impute,
+    inpaint,
+    inspect,
+    sample,
+    score,
+    show,
+    train,
+)
 from pushforward.cli.help import CONTEXT, help_text
 
 __all__ = ["app", "main"]
@@ -43,7 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings=CONTEXT,
 )
-for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, export, inspect, show):
+for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, evaluate, compare, export, inspect, show):
     app.command(
         verb.__name__.rpartition(".")[2].replace("_", "-"),
         help=verb.HELP,

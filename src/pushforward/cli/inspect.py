@@ -48,6 +48,7 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if card["status"] == "finished":
         facts.append(("condition", _condition(card["condition"])))
+    facts += [(key, _part(resolved[key])) for key in ("coder", "prior") if key in resolved]
     facts += [(key, _short(resolved[key])) for key in ("schedule", "prediction", "network", "sampler") if key in resolved]
     training = resolved.get("training")
     steps = f"{training['steps']:,} steps of {training['batch_size']} rows, " if training else ""
@@ -74,8 +75,8 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     from pushforward.models.storage import resume_command
 
-    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if (run / "metrics.jsonl").is_file() else []
-    done = _step(lines)
+    logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # of a model of several parts each has its own
+    done = sum(_step(log.read_text(encoding="utf-8").splitlines()) for log in logs)
     return [("status", f"not finished, {done:,} steps done"), ("go on with", resume_command(card, run))]
 
 
@@ -127,6 +128,18 @@ def _condition(facts: dict[str, Any] | None) -> str:
     classes = [str(label) for label in facts["classes"]]
     more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""
     return f"{len(classes)} labels: {', '.join(classes[:12])}{more}"
+
+
+def _part(model: dict[str, Any]) -> str:
+    """Return the name of a model inside the model, with what it learns by; all of anything else."""
+    from pushforward.models.codec import is_model
+
+    if not is_model(model):
+        return _short(model)
+    training = model.get("training")
+    steps = f", {training['steps']:,} steps of {training['batch_size']} rows" if training else ""
+    network = f", {_short(model['network'])}" if model.get("network") else ""
+    return f"{model['name']}{network}{steps}"
 
 
 def _short(value: Any) -> str:

@@ -1,10 +1,31 @@
-"""Options of a verb that only some families take."""
+"""Options that several verbs share, and those that only some families take."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["given_to"]
+__all__ = ["condition_of", "given_to", "listed"]
+
+
+def condition_of(text: str) -> Any:
+    """Return what ``--condition`` means to ``open_data``: a name, several, False for none, or None for the default.
+
+    >>> condition_of("species"), condition_of("a, b"), condition_of("none"), condition_of("")
+    ('species', ['a', 'b'], False, None)
+    """
+    names = listed(text)
+    if names is None or len(names) > 1:
+        return names
+    return False if names == ["none"] else names[0]
+
+
+def listed(text: str) -> list[str] | None:
+    """Return the names that are written with commas between them, or None if there are none.
+
+    >>> listed("gmm, vae"), listed("")
+    (['gmm', 'vae'], None)
+    """
+    return [part.strip() for part in text.split(",") if part.strip()] or None
 
 
 def given_to(verb: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -162,13 +162,18 @@ def _of_bound(result: Any, bits: bool) -> dict[str, Any]:
 
 
 def _summary(columns: dict[str, Any], result: Any, kind: str) -> str:
+    import math
+
     name, values = next(iter(columns.items()))
     unit = "bits per dimension" if name == "bits_per_dim" else "nats per row"
     n = len(values)
-    spread = f" ± {values.std(ddof=1) / n**0.5:.2g}" if n > 1 else ""
+    impossible = sum(math.isinf(value) for value in values)
+    spread = f" ± {values.std(ddof=1) / n**0.5:.2g}" if n > 1 and not impossible else ""
     parts = [f"{n:,} rows", kind, f"{result.nfe:,} network calls per row"]
     if "numerical_error" in columns:
         parts.append(f"numerical error {columns['numerical_error'].mean():.2g}")
+    if impossible:
+        parts.append(f"{impossible:,} of probability 0")
     if result.constants:
         parts.append(f"{result.constants} constant elements left out")
     return f"mean {'' if name == 'bits_per_dim' else 'log p '}{values.mean():.4f}{spread} {unit} ({', '.join(parts)})"

@@ -1,7 +1,6 @@
 """``pushforward train``: from data to a run folder with a trained model."""
 
 import inspect
-import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -11,9 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from pushforward.cli.device import check_device
+from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
+from pushforward.cli.options import condition_of, listed
 
-__all__ = ["HELP", "command", "seconds_of"]
+__all__ = ["HELP", "command"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
@@ -25,35 +26,13 @@ HELP = help_text(
         "pushforward train photos/ --max-time 10m --set network.width=96",
         "pushforward train table.csv --column height,weight --condition species",
         "pushforward train digits --dry-run > recipe.yaml",
+        "pushforward train digits --model latent --set coder.latent_dim=8 --set prior=diffusion",
         "pushforward train digits --recipe recipe.yaml --seed 1 --out runs/mine",
         "pushforward train digits --resume",
     ],
 )
 
-_UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _OPTIONS = {"random_state": "--seed", "max_time": "--max-time", "model": "--model", "device": "--device"}
-
-
-def seconds_of(text: str) -> float:
-    """Return the seconds that text such as "90", "90s", "4m" or "1h30m" means.
-
-    >>> seconds_of("4m"), seconds_of("1h30m"), seconds_of("90")
-    (240.0, 5400.0, 90.0)
-    """
-    number = r"(\d+(?:\.\d+)?)"
-    plain = text.strip().lower()
-    found = re.fullmatch("".join(f"(?:{number}{unit})?" for unit in _UNITS), plain)
-    alone = re.fullmatch(number, plain)
-    if not plain or not (found or alone):
-        raise ValueError(f"--max-time is written 90s, 4m, 1h30m or 2d, not {text!r}")
-    if alone:
-        total = float(plain)
-    else:
-        assert found is not None
-        total = sum(float(part) * unit for part, unit in zip(found.groups(), _UNITS.values(), strict=True) if part)
-    if total <= 0:
-        raise ValueError(f"--max-time must be longer than zero, got {text!r}")
-    return total
 
 
 def command(
@@ -62,8 +41,8 @@ def command(
         str,
         typer.Option(
             metavar="NAME",
-            help="flow-matching (the default), diffusion, gmm, ppca, vae, hierarchical-vae, autoencoder, gan, normalizing-flow "
-            "or cnf.",
+            help="flow-matching (the default), diffusion, latent, gmm, ppca, vae, hierarchical-vae, autoencoder, gan, "
+            "normalizing-flow or cnf.",
         ),
     ] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
@@ -112,7 +91,7 @@ def command(
         given["device"] = device
     for text in changes or []:
         given = recipes.merge(given, recipes.override(text))
-    chosen = {"columns": _listed(column), "condition": _condition(condition)}
+    chosen = {"columns": listed(column), "condition": condition_of(condition)}
     if resume:
         if given or dry_run:
             named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
@@ -206,15 +185,3 @@ def _show_plan(plan: Any, folder: Path) -> None:
     if seconds is not None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
     typer.echo(f"# would train in {folder}; nothing was written")
-
-
-def _condition(text: str) -> Any:
-    """Return what ``--condition`` means to ``open_data``: a name, several, False for none, or None for the default."""
-    listed = _listed(text)
-    if listed is None or len(listed) > 1:
-        return listed
-    return False if listed == ["none"] else listed[0]
-
-
-def _listed(text: str) -> list[str] | None:
-    return [part.strip() for part in text.split(",") if part.strip()] or None

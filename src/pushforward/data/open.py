@@ -39,12 +39,15 @@ class Dataset:
     schema : Schema
     source : str
         Where the data came from: a built-in name, a path, or the kind of container.
+    held_out : int64 Tensor, optional
+        Numbers of the rows to be set aside, in rising order, where that is no longer open.
     """
 
     values: Values
     condition: np.ndarray | None
     schema: Schema
     source: str
+    held_out: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)

@@ -9,6 +9,7 @@
 [[-1.0], [1.0]]
 """
 
+from pushforward.diffusion.absorbing import HIDDEN, TokenNetwork, hidden_loss, hide, masked_bound, unmask
 from pushforward.diffusion.adaptive import Adaptive, AdaptiveResult
 from pushforward.diffusion.ancestral import DDIM, DDPM, FittedVariance
 from pushforward.diffusion.bound import Bins, Bound, variational_bound
@@ -43,7 +44,7 @@ from pushforward.diffusion.score_matching import (
     implicit_score_matching,
     sliced_score_matching,
 )
-from pushforward.diffusion.stochastic import PredictorCorrector, ReverseSDE, StochasticDPMSolver
+from pushforward.diffusion.stochastic import AnnealedLangevin, PredictorCorrector, ReverseSDE, StochasticDPMSolver
 from pushforward.diffusion.times import LogitNormalTimes, TimeLaw, UniformTimes, stratified
 
 __all__ = [
@@ -51,12 +52,14 @@ __all__ = [
     "DDPM",
     "DEIS",
     "DPS",
+    "HIDDEN",
     "MMPS",
     "RK4",
     "AbstractDenoiser",
     "Adaptive",
     "AdaptiveResult",
     "AngleSolver",
+    "AnnealedLangevin",
     "Bins",
     "Blur",
     "Bound",
@@ -107,6 +110,7 @@ __all__ = [
     "Table",
     "TableSampler",
     "TimeLaw",
+    "TokenNetwork",
     "UniPC",
     "UniformGrid",
     "UniformTimes",
@@ -122,11 +126,15 @@ __all__ = [
     "flow_error",
     "flow_log_prob",
     "from_denoised",
+    "hidden_loss",
+    "hide",
     "implicit_score_matching",
+    "masked_bound",
     "observe",
     "sliced_score_matching",
     "stratified",
     "to_denoised",
+    "unmask",
     "variational_bound",
     "weight",
     "widen",

@@ -9,11 +9,14 @@ from pushforward.models.flow_matching import FlowMatching
 from pushforward.models.gan import GAN
 from pushforward.models.gmm import GMM
 from pushforward.models.hierarchical import HierarchicalVAE
+from pushforward.models.latent import Latent
+from pushforward.models.masked_diffusion import MaskedDiffusion
 from pushforward.models.ppca import PPCA
-from pushforward.models.registry import MODELS
+from pushforward.models.registry import MODELS, register
 from pushforward.models.run import train
 from pushforward.models.storage import load
 from pushforward.models.vae import VAE
+from pushforward.models.vqvae import VQVAE
 
 __all__ = [
     "CNF",
@@ -22,12 +25,16 @@ __all__ = [
     "MODELS",
     "PPCA",
     "VAE",
+    "VQVAE",
     "Autoencoder",
     "Diffusion",
     "FlowMatching",
     "GenerativeModel",
     "HierarchicalVAE",
+    "Latent",
+    "MaskedDiffusion",
     "NormalizingFlow",
     "load",
+    "register",
     "train",
 ]

@@ -212,7 +212,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; keeps schema, transform, encoder and seed."""
         self.seed_ = _seed(self.random_state)
-        rows, aside = self._split(len(dataset))
+        rows, aside = self._split(dataset)
         self.schema_ = dataset.schema
         self._name_features()
         internal = dataset.to_internal(gaps=self.gaps)
@@ -235,8 +235,11 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         """Fit the transform to rows in data units."""
         return Transform.fit(x, integer=self.schema_.integer, kind=self.schema_.kind)
 
-    def _split(self, n: int) -> tuple[Tensor, Tensor]:
+    def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """Row numbers for training and held out; never more than 2,000 of these, which measure the loss well enough."""
+        n, aside = len(dataset), dataset.held_out
+        if aside is not None:
+            return torch.arange(n)[~torch.isin(torch.arange(n), aside)], aside
         return split_rows(n, min(self.held_out, _MOST_HELD_OUT / n), noise.derive(self.seed_, "held-out"))
 
     def _name_features(self) -> None:
@@ -281,6 +284,10 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         """Return values for the arguments of ``fitted``, used where they are None, by kind, shape and number of the rows."""
         return {}
+
+    def _data_of(self, part: str, dataset: Dataset) -> Dataset:
+        """Return rows like those that a model given as the argument ``part`` will learn from, which its defaults go by."""
+        return dataset
 
     @abc.abstractmethod
     def _resolve(self, prepared: Prepared) -> Any:

@@ -6,7 +6,8 @@ A frozen object is a mapping with its class under ``name`` and its fields beside
 
 and ``"LinearBeta"`` alone is the same with default fields. Only the classes listed here can be named, so reading a file
 runs no code. Anything else that a model was given, such as a user's own network, is written as ``{"part": "ClassName"}``
-and must be supplied again when the model is loaded.
+and must be supplied again when the model is loaded. A model given to a model is written like a frozen object, its arguments
+beside its name, those at None left out.
 """
 
 import dataclasses
@@ -20,13 +21,16 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from pushforward import diffusion, networks, probability
+from pushforward.models.base import GenerativeModel
+from pushforward.models.params import check_params, hints
 from pushforward.training import TrainingSettings
 
-__all__ = ["CLASSES", "from_plain", "is_part", "near", "to_plain"]
+__all__ = ["CLASSES", "from_plain", "is_model", "is_part", "near", "to_plain"]
 
 _LIBRARY: tuple[type, ...] = (
     diffusion.Adaptive,
     diffusion.AngleSolver,
+    diffusion.AnnealedLangevin,
     diffusion.CalibratedSampler,
     diffusion.Calibration,
     diffusion.ChainGrid,
@@ -60,6 +64,7 @@ _LIBRARY: tuple[type, ...] = (
     networks.FlowSpec,
     networks.GANSpec,
     networks.MLPSpec,
+    networks.TransformerSpec,
     networks.UNetSpec,
     probability.Gaussian,
     probability.GaussianMixture,
@@ -81,7 +86,16 @@ def to_plain(value: Any) -> Any:
     if type(value) in _LIBRARY:
         fields = dataclasses.fields(value)
         return {"name": type(value).__name__} | {field.name: to_plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, GenerativeModel) and type(value).__name__ in _models():
+        given = {name: item for name, item in value.get_params(deep=False).items() if item is not None}
+        return {"name": type(value).__name__} | {name: to_plain(item) for name, item in given.items()}
     return {"part": type(value).__name__}
+
+
+def is_model(value: Any) -> bool:
+    """Whether plain data, or a name, describes a model."""
+    name = value.get("name") if isinstance(value, dict) else value
+    return isinstance(name, str) and name in _models()
 
 
 def is_part(value: Any) -> bool:
@@ -103,7 +117,7 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
     ValueError
         If the class or a field is unknown (with the nearest known one) or a value is of the wrong type or out of range.
     """
-    if isinstance(value, str) and value in CLASSES:
+    if isinstance(value, str) and (value in CLASSES or is_model(value)):
         value = {"name": value}
     if isinstance(value, list):
         return tuple(from_plain(item, where=where) for item in value)
@@ -114,13 +128,16 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
     if "name" not in value:
         raise ValueError(f"{where} must say which class it is: add a line `name: ...`, one of {', '.join(CLASSES)}")
     cls = _class(value["name"], where)
-    types = get_type_hints(cls)
-    known = {field.name: types[field.name] for field in dataclasses.fields(cls)}
+    types = hints(cls) if is_model(value) else get_type_hints(cls)
+    known = types if is_model(value) else {field.name: types[field.name] for field in dataclasses.fields(cls)}
     given = {key: from_plain(item, where=f"{where}.{key}") for key, item in value.items() if key != "name"}
     for key in given:
         if key not in known:
             listed = ", ".join(known) or "no parameters"
             raise ValueError(f"{where} ({cls.__name__}) has no {key!r}; it has {listed}{near(key, known)}")
+    if is_model(value):
+        check_params(cls, given)
+        return cls(**given)
     try:
         checked = {key: _typed(item, known[key], f"{where}.{key}") for key, item in given.items()}
         return cls(**checked)
@@ -141,9 +158,17 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _class(name: Any, where: str) -> type:
-    if name not in CLASSES:
-        raise ValueError(f"{where}: there is no {name!r}; use one of {', '.join(CLASSES)}{near(str(name), CLASSES)}")
-    return CLASSES[name]
+    known = CLASSES | _models()
+    if name not in known:
+        raise ValueError(f"{where}: there is no {name!r}; use one of {', '.join(known)}{near(str(name), known)}")
+    return known[name]
+
+
+def _models() -> dict[str, type]:
+    """Return the families by name, which are defined above this module."""
+    from pushforward.models.registry import MODELS
+
+    return dict(MODELS)
 
 
 def near(word: str, known: Iterable[str]) -> str:

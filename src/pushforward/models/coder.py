@@ -5,8 +5,10 @@ The network of such a family, under ``core``, defines ``encode(x, condition)``, 
 of their interval and decoded by rounding down, so an error of less than half a unit brings them back.
 """
 
+import abc
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -23,7 +25,7 @@ from pushforward.models.rows import Rows, condition_rows
 from pushforward.networks import CoderSpec
 from pushforward.training import TrainingSettings
 
-__all__ = ["CodeVerbs", "DecoderVerbs", "default_coder", "default_latent_dim", "default_training"]
+__all__ = ["CodeVerbs", "DecoderVerbs", "RandomCodes", "default_coder", "default_latent_dim", "default_training"]
 
 _MANY = 1000
 
@@ -147,6 +149,25 @@ class CodeVerbs(DecoderVerbs):
             return row.to_frame().T
         whole = row if isinstance(row, Tensor) else np.asarray(row)
         return whole[None] if whole.ndim == len(self.schema_.row_shape) else whole
+
+
+class RandomCodes(abc.ABC):
+    """What a coder says of codes and rows as laws: q(z | x) and p(x | z), without a condition.
+
+    Any law of the code can then take the place of the one that the coder was trained with: see
+    :class:`~pushforward.models.latent.Latent`.
+    """
+
+    @abc.abstractmethod
+    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """Return the draw from q(z | x) for scaled rows x (B, *D), as a function of standard normal eps (B, K).
+
+        It gives the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is what densities are computed with.
+        """
+
+    @abc.abstractmethod
+    def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
+        """Return scaled rows (B, *D) from p(x | z), on the CPU; the noise of row i depends on (seed, rows[i]) alone."""
 
 
 def default_latent_dim(shape: tuple[int, ...]) -> int:

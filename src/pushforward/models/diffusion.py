@@ -1,6 +1,6 @@
 """Diffusion: learn to remove Gaussian noise at every level, and sample by removing it step by step."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pushforward import diffusion
 from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
@@ -60,6 +60,8 @@ class Diffusion(DenoisingModel):
         Seed of weights, data order and noise.
     verbose : bool
         Whether to show a progress line.
+
+    The classical models by name are :meth:`ddpm`, :meth:`vp`, :meth:`sub_vp` and :meth:`ve`.
 
     Attributes
     ----------
@@ -124,6 +126,78 @@ class Diffusion(DenoisingModel):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    @classmethod
+    def ddpm(cls, **arguments: Any) -> Self:
+        """Return the denoising diffusion probabilistic model: a chain of 1000 steps, and the simple loss |eps - eps_hat|^2.
+
+        All four classical models weigh the loss as their papers do, by the error of the predicted noise ("eps"), with times
+        drawn uniformly. The network's output is preconditioned ("edm"): the same loss, without the papers' division by alpha
+        near t = 1, which makes some rows run away where data are few. The papers' own networks are ``prediction="eps"``.
+
+        The default sampler solves the flow in few steps. The paper's is the chain: ``sample(n, sampler=pf.DDPM("beta",
+        grid=pf.ChainGrid()), steps=1000)``.
+
+        Parameters
+        ----------
+        **arguments
+            Arguments of :class:`Diffusion`, those of the preset included.
+
+        References
+        ----------
+        Jonathan Ho, Ajay Jain, Pieter Abbeel. Denoising diffusion probabilistic models. 2020.
+
+        >>> model = Diffusion.ddpm(train_steps=5)
+        >>> model.schedule, model.weight, model.train_steps
+        (DiscreteBeta(betas=None), 'eps', 5)
+        """
+        return cls._preset(diffusion.DiscreteBeta(), arguments)
+
+    @classmethod
+    def vp(cls, **arguments: Any) -> Self:
+        """Return the variance-preserving score model: DDPM in continuous time, beta(t) linear from 0.1 to 20.
+
+        The paper's sampler is the reverse SDE: ``sample(n, sampler=pf.ReverseSDE(), steps=1000)``. See :meth:`ddpm`.
+
+        References
+        ----------
+        Yang Song et al. Score-based generative modeling through SDEs. 2021. https://arxiv.org/abs/2011.13456
+
+        >>> Diffusion.vp().schedule
+        LinearBeta(beta_min=0.1, beta_max=20.0)
+        """
+        return cls._preset(diffusion.LinearBeta(), arguments)
+
+    @classmethod
+    def sub_vp(cls, **arguments: Any) -> Self:
+        """Return the sub-variance-preserving score model, with less noise on the way and better likelihoods; see :meth:`vp`.
+
+        >>> Diffusion.sub_vp().schedule
+        SubVP(beta_min=0.1, beta_max=20.0)
+        """
+        return cls._preset(diffusion.SubVP(), arguments)
+
+    @classmethod
+    def ve(cls, **arguments: Any) -> Self:
+        """Return the variance-exploding score model: rows keep their size, and noise grows geometrically from 0.01 to 50.
+
+        The first score models were its discrete version, sampled by annealed Langevin steps: ``sample(n,
+        sampler=pf.AnnealedLangevin(), steps=200)``; with a predictor, ``pf.PredictorCorrector()``. See :meth:`vp`.
+
+        References
+        ----------
+        Yang Song, Stefano Ermon. Generative modeling by estimating gradients of the data distribution. 2019.
+        https://arxiv.org/abs/1907.05600
+
+        >>> Diffusion.ve(schedule=diffusion.Exploding(sigma_max=30)).schedule
+        Exploding(sigma_min=0.01, sigma_max=30)
+        """
+        return cls._preset(diffusion.Exploding(), arguments)
+
+    @classmethod
+    def _preset(cls, schedule: Schedule, arguments: dict[str, Any]) -> Self:
+        preset: dict[str, Any] = {"schedule": schedule, "weight": "eps"}
+        return cls(**(preset | arguments))
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         weight = self.prediction if self.loss == "denoising" else "eps"

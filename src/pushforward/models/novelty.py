@@ -26,7 +26,9 @@ def measure_novelty(model: "GenerativeModel", prepared: "Prepared") -> dict[str,
         return None
     aside = model._clean(prepared.held_out[0])
     n = min(len(aside), _ROWS)
-    samples = model._generate(n, model._conditions_for_sampling(None, n, _SEED), seed=_SEED)
+    z = model._generate(n, model._conditions_for_sampling(None, n, _SEED), seed=_SEED)
+    # As rows are given out, integers whole: what lies beyond the range of the data is on its edge.
+    samples = model.transform_.forward(model.transform_.inverse(z), dtype=torch.float32)
     return novelty(samples, model._clean(prepared.x), aside[:n])
 
 

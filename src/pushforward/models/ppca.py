@@ -1,13 +1,14 @@
 """Probabilistic principal component analysis: :class:`PPCA`."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from pushforward.models.base import Prepared
-from pushforward.models.coder import CodeVerbs
+from pushforward.models.coder import CodeVerbs, RandomCodes
 from pushforward.models.law_model import Features, Found, LawModel, Tolerance
 from pushforward.models.trained import Count, Share
 from pushforward.probability import GaussianMixture, gaps, noise
@@ -25,7 +26,7 @@ Method = Literal["closed-form", "em"]
 _LEAST_VARIANCE = 1e-9  # of the standardized numbers of a condition, which may depend on each other
 
 
-class PPCA(CodeVerbs, LawModel):
+class PPCA(RandomCodes, CodeVerbs, LawModel):
     """A Gaussian whose spread has a few free directions and the same noise in all others: x = mean + W z + e.
 
     z ~ N(0, I_q) are the latents that :meth:`transform` returns (their mean given the row), e ~ N(0, s2 I) is noise, so a row
@@ -177,6 +178,25 @@ class PPCA(CodeVerbs, LawModel):
             columns = self._columns(Features(label.expand(len(x)), features.numbers))
             z = z + chances[:, k, None] * self.latent_.encode(x, columns)
         return z
+
+    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        law, rows = self.latent_, self._flat(x)
+        columns = self._columns(self._features(None, len(rows)))
+        mean, factor = law.encode(rows, columns), torch.linalg.cholesky(law.posterior_covariance)
+
+        def of(eps: Tensor) -> tuple[Tensor, Tensor]:
+            code = mean + eps.double() @ factor.mT
+            residual = (rows - law.decode(code, columns)).square().sum(1) / law.noise_variance
+            log_p = -(residual + rows.shape[1] * (2 * math.pi * law.noise_variance).log()) / 2
+            minus_log_q = (eps.double().square() + math.log(2 * math.pi)).sum(1) / 2 + factor.diagonal().log().sum()
+            return code, log_p + minus_log_q
+
+        return of
+
+    def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
+        mean = self.latent_.decode(z.double(), self._mean_columns(self._features(None, len(z))))
+        eps = noise.normal((mean.shape[1],), seed=seed, purpose="decoder", rows=rows, dtype=torch.float64)
+        return self._whole(mean + self.latent_.noise_variance.sqrt() * eps)
 
     def _mean_columns(self, features: Features) -> Tensor:
         """Return the columns that the mean depends on, for rows without a condition their average."""

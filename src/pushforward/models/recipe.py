@@ -6,34 +6,39 @@
     schedule: Cosine
     training: {learning_rate: 1.0e-3, batch_size: 256}
 
-The keys are the arguments of the model. Where an argument is an object, a mapping changes single fields of the default for this
-data, and with ``name`` (or the name of a class alone) names another class.
+The model is a family, such as "diffusion", or a classical model by name, such as "ddpm"; the other keys are its arguments.
+Where an argument is an object, a mapping changes single fields of the default for this data, and with ``name`` (or the name of
+a class alone) names another class. So too where it is a model:
+
+    model: latent
+    coder: {latent_dim: 8}
+    prior: {name: diffusion, train_steps: 2000, network: {width: 128}}
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from pushforward.data import Dataset
 from pushforward.diffusion import Sampler
 from pushforward.models.base import GenerativeModel
-from pushforward.models.codec import CLASSES, from_plain, near, to_plain
+from pushforward.models.codec import CLASSES, from_plain, is_model, near, to_plain
 from pushforward.models.params import check_params, hints
-from pushforward.models.registry import MODELS
+from pushforward.models.registry import MODELS, PRESETS
 
-__all__ = ["assemble", "merge", "model_class", "named_sampler", "override", "read_recipe", "recipe_of"]
+__all__ = ["assemble", "family_name", "merge", "named_sampler", "override", "read_recipe", "recipe_of"]
 
 
-def model_class(name: str) -> type[GenerativeModel]:
-    """Return the class that a name such as "flow-matching" or "FlowMatching" means."""
-    for cls in MODELS.values():
-        if _bare(name) == _bare(cls.__name__):
-            return cls
-    known = [_dashed(cls) for cls in MODELS]
-    raise ValueError(f"there is no model {name!r}; use one of {', '.join(known)}{near(name, known)}")
+def _maker(name: str) -> Callable[..., GenerativeModel]:
+    """Return the class or the preset that a name such as "flow-matching", "FlowMatching" or "ddpm" means."""
+    makers: dict[str, Callable[..., GenerativeModel]] = {family_name(cls): cls for cls in MODELS.values()} | PRESETS
+    for known, maker in makers.items():
+        if _bare(name) == _bare(known):
+            return maker
+    raise ValueError(f"there is no model {name!r}; use one of {', '.join(makers)}{near(name, makers)}")
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
@@ -73,7 +78,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        if isinstance(old, str) and old in CLASSES:
+        if isinstance(old, str) and isinstance(value, Mapping):
             old = {"name": old}
         if isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name", old.get("name")) == old.get("name"):
             merged[key] = merge(old, value)
@@ -90,30 +95,42 @@ def assemble(recipe: Mapping[str, Any], dataset: Dataset) -> GenerativeModel:
     ValueError, TypeError
         If the model, an argument or a field is unknown (with the nearest known one), or a value is not allowed.
     """
+    return _assembled(recipe, lambda: dataset)
+
+
+def _assembled(recipe: Mapping[str, Any], data: Callable[[], Dataset]) -> GenerativeModel:
     recipe = dict(recipe)
-    cls = model_class(str(recipe.pop("model", "flow-matching")))
+    make = _maker(str(recipe.pop("model", "flow-matching")))
+    cls = type(make())
     known = list(hints(cls))
     for key in recipe:
         if key not in known:
             raise ValueError(f"{cls.__name__} has no argument {key!r}; it has {', '.join(known)}{near(key, known)}")
     whole = {key: value for key, value in recipe.items() if not isinstance(value, Mapping) or "name" in value}
-    model = cls(**{key: from_plain(_number(value), where=key) for key, value in whole.items()})
+    models = {key: value for key, value in whole.items() if value is not None and GenerativeModel in get_args(hints(cls)[key])}
+    model = make(**{key: from_plain(_number(value), where=key) for key, value in whole.items() if key not in models})
     check_params(cls, model.get_params(deep=False))
     partial = {key: value for key, value in recipe.items() if key not in whole}
-    if partial:
-        defaults = to_plain_map(model._defaults(model._prepare(dataset)))
-        for key, value in partial.items():
-            if key not in defaults:
-                raise ValueError(f"{key} of {cls.__name__} is no object with fields; write {key}=value")
-            model.set_params(**{key: from_plain(_number(merge(defaults[key], value)), where=key)})
-        check_params(cls, model.get_params(deep=False))
+    preset = {key: value for key, value in to_plain_map(model.get_params(deep=False)).items() if isinstance(value, Mapping)}
+    defaults = to_plain_map(model._defaults(model._prepare(data()))) | preset if partial else {}
+    for key in known:  # in their order, as a model may be given to learn from what one before it makes
+        if key in partial and key not in defaults:
+            raise ValueError(f"{key} of {cls.__name__} is no object with fields; write {key}=value")
+        if key in models or (key in partial and is_model(defaults[key])):
+            made = models[key] if key in models else merge(defaults[key], partial[key])
+            inner = made if isinstance(made, Mapping) else {"name": str(made)}
+            fields = {"model": inner["name"]} | {name: value for name, value in inner.items() if name != "name"}
+            model.set_params(**{key: _assembled(fields, lambda key=key: model._data_of(key, data()))})  # type: ignore[misc]
+        elif key in partial:
+            model.set_params(**{key: from_plain(_number(merge(defaults[key], partial[key])), where=key)})
+    check_params(cls, model.get_params(deep=False))
     return model
 
 
 def recipe_of(model: GenerativeModel) -> dict[str, Any]:
     """Return the recipe of a model whose defaults are filled in, without the arguments that say nothing."""
     resolved = to_plain_map(model._resolved())
-    return {"model": _dashed(type(model).__name__)} | {key: value for key, value in resolved.items() if value is not None}
+    return {"model": family_name(type(model))} | {key: value for key, value in resolved.items() if value is not None}
 
 
 def to_plain_map(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,5 +168,6 @@ def _bare(name: str) -> str:
     return re.sub(r"[-_ ]", "", name).lower()
 
 
-def _dashed(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", name).lower()
+def family_name(cls: type[GenerativeModel]) -> str:
+    """Return the name of a family as recipes and the command line write it, such as "flow-matching"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()

@@ -10,7 +10,7 @@ samples.png           the same at the end
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,23 +70,28 @@ def train(
         finished = load(folder)
         finished.run_ = folder
         return finished
-    own = {} if model is None else {k: v for k, v in model.get_params(deep=False).items() if is_part(to_plain(v))}
+    own = {} if model is None else {k: v for k, v in model.get_params().items() if is_part(to_plain(v))}
     return reopen(data, folder, condition=condition, columns=columns, parts=own).start(folder, resume=True)
 
 
 def reopen(
     data: Any, folder: Path, *, condition: Any = None, columns: Any = None, parts: Mapping[str, Any] | None = None
 ) -> "Plan":
-    """Return the plan of a run that was stopped, to be started with ``resume``; ValueError if the data are others now."""
+    """Return the plan of a run that was stopped, to be started with ``resume``; ValueError if the data are others now.
+
+    ``data`` may also be a :class:`~pushforward.data.Dataset`.
+    """
     card = read_card(folder)
     chosen = card["chosen"]
-    dataset = open_data(
-        data,
-        condition=chosen["condition"] if condition is None else condition,
-        columns=chosen["columns"] if columns is None else columns,
-        kind=card["resolved"]["kind"],
-        gaps=True,
-    )
+    dataset = data
+    if not isinstance(data, Dataset):
+        dataset = open_data(
+            data,
+            condition=chosen["condition"] if condition is None else condition,
+            columns=chosen["columns"] if columns is None else columns,
+            kind=card["resolved"]["kind"],
+            gaps=True,
+        )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
             f"{folder} was trained on other data than {dataset.source} holds now; "
@@ -129,8 +134,8 @@ class Plan:
         """Estimate of the training time, measured on a copy for about three seconds, of a model that has steps."""
         return self.model._seconds(self.resolved, self.prepared)
 
-    def start(self, folder: Path, *, resume: bool = False) -> GenerativeModel:
-        """Train in ``folder`` and return the model."""
+    def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
+        """Train in ``folder`` and return the model; ``on_grid(step)`` may draw other pictures on the way than its own."""
         picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
         model, prepared = self.model, self.prepared
         main = training.is_main_process()
@@ -142,7 +147,7 @@ class Plan:
         def draw(step: int) -> None:
             plots.save(model._picture(prepared), folder / "samples" / f"step-{step:08d}.png")
 
-        model._learn(prepared, self.resolved, folder=folder, resume=resume, on_grid=draw)
+        model._learn(prepared, self.resolved, folder=folder, resume=resume, on_grid=on_grid or draw)
         model.run_ = folder
         if main:
             plots.save(model._picture(prepared), folder / "samples.png")

@@ -23,7 +23,21 @@ from pushforward.models.base import GenerativeModel
 from pushforward.models.calibrated import CalibrationVerbs, read_calibrations, write_calibrations
 from pushforward.training import TrainingResult
 
-__all__ = ["CARD", "WEIGHTS", "describe", "load", "read_card", "rebuild", "resume_command", "save", "update", "write_card"]
+__all__ = [
+    "CARD",
+    "WEIGHTS",
+    "describe",
+    "load",
+    "pack",
+    "read_card",
+    "rebuild",
+    "resume_command",
+    "save",
+    "under",
+    "unpack",
+    "update",
+    "write_card",
+]
 
 CARD, WEIGHTS = "model.json", "weights.safetensors"
 _FORMAT = 1
@@ -33,18 +47,24 @@ _ARRAYS = ("ndarray", "Tensor", "DataFrame")
 def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
     """Write a fitted model; ``extra`` facts go into its card."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts, tensors = model._state()
-    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {"transform": model.transform_.state()}
-    if model.condition_encoder_ is not None:
-        parts["condition"] = model.condition_encoder_.state()
-    for prefix, (_, part) in parts.items():
-        tensors |= {f"{prefix}.{name}": value for name, value in part.items()}
+    card, tensors = pack(model)
     temporary = folder / f".{WEIGHTS}.new"
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary)
     write_calibrations(folder, {}, folder / WEIGHTS)  # at no moment do old tables stand beside new weights
     temporary.replace(folder / WEIGHTS)
     if isinstance(model, CalibrationVerbs):
         write_calibrations(folder, model.calibrations_, folder / WEIGHTS)
+    write_card(folder, card | dict(extra or {}))
+
+
+def pack(model: GenerativeModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return a fitted model as its card and its tensors; :func:`unpack` takes both."""
+    facts, tensors = model._state()
+    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {"transform": model.transform_.state()}
+    if model.condition_encoder_ is not None:
+        parts["condition"] = model.condition_encoder_.state()
+    for prefix, (_, part) in parts.items():
+        tensors |= {f"{prefix}.{name}": value for name, value in part.items()}
     card = describe(model) | {
         "status": "finished",
         "transform": parts["transform"][0],
@@ -52,7 +72,7 @@ def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | Non
         "state": facts,
         "result": dataclasses.asdict(model.training_result_),
     }
-    write_card(folder, card | dict(extra or {}))
+    return card, tensors
 
 
 def update(model: GenerativeModel, folder: Path) -> None:
@@ -133,24 +153,29 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
         raise ValueError(
             f"{folder} holds a run that is not finished, so there is no model yet; go on with `{resume_command(card, folder)}`"
         )
+    model = unpack(card, load_file(folder / WEIGHTS), parts)
+    if isinstance(model, CalibrationVerbs):
+        model.calibrations_ = read_calibrations(folder, folder / WEIGHTS, model.denoiser_.schedule)
+    return model
+
+
+def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> GenerativeModel:
+    """Return the fitted model that :func:`pack` took apart; ``parts`` as in :func:`load`."""
     model = rebuild(card, "params", parts, stored=True)
-    tensors = load_file(folder / WEIGHTS)
     model.schema_ = Schema.from_json(card["schema"])
-    model.transform_ = Transform.from_state(card["transform"], _under(tensors, "transform."))
+    model.transform_ = Transform.from_state(card["transform"], under(tensors, "transform."))
     model.condition_encoder_ = None
     if card["condition"] is not None:
-        model.condition_encoder_ = ConditionEncoder.from_state(card["condition"], _under(tensors, "condition."))
+        model.condition_encoder_ = ConditionEncoder.from_state(card["condition"], under(tensors, "condition."))
     resolved = _objects(card["resolved"], parts, only=model.fitted, stored=True)
     for name, value in resolved.items():
         setattr(model, f"{name}_", value)
     model.seed_, model.data_ = card["seed"], card["data"]
     model._name_features()
-    result = card["result"]
+    result = dict(card["result"])
     if result["held_out_by_level"] is not None:
         result["held_out_by_level"] = tuple(result["held_out_by_level"])
-    model._restore(card["state"], tensors, parts)
-    if isinstance(model, CalibrationVerbs):
-        model.calibrations_ = read_calibrations(folder, folder / WEIGHTS, model.denoiser_.schedule)
+    model._restore(card["state"], dict(tensors), parts)
     model.training_result_ = TrainingResult(**result)
     return model
 
@@ -160,28 +185,44 @@ def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any], *, st
 
     ``stored`` says that arrays among them are in the weights file, so that None may stand for them.
     """
+    return _class(card["class"])(**_objects(card[which], parts, stored=stored))
+
+
+def _class(name: str) -> type[GenerativeModel]:
     from pushforward.models.registry import MODELS
 
-    if card["class"] not in MODELS:
-        raise ValueError(f"there is no model {card['class']!r} in this version of pushforward; it has {', '.join(MODELS)}")
-    cls = MODELS[card["class"]]
-    return cls(**_objects(card[which], parts, stored=stored))
+    if name not in MODELS:
+        raise ValueError(
+            f"there is no model {name!r} in this version of pushforward; it has {', '.join(MODELS)}. If the class is your own, "
+            "import its file first, where pushforward.models.register makes it known"
+        )
+    return MODELS[name]
 
 
 def _objects(
-    plain: Mapping[str, Any], parts: Mapping[str, Any], *, only: tuple[str, ...] | None = None, stored: bool
+    plain: Mapping[str, Any],
+    parts: Mapping[str, Any],
+    *,
+    only: tuple[str, ...] | None = None,
+    stored: bool,
+    within: str = "",
 ) -> dict[str, Any]:
+    """Return objects by name; ``within`` is what comes before the names where they belong to a model inside a model."""
     made = {}
     for name, value in plain.items():
         if only is not None and name not in only:
             continue
-        if name in parts:
-            made[name] = parts[name]
+        whole = within + name
+        if whole in parts:
+            made[name] = parts[whole]
+        elif codec.is_model(value):
+            fields = {key: item for key, item in value.items() if key != "name"}
+            made[name] = _class(value["name"])(**_objects(fields, parts, stored=stored, within=f"{whole}__"))
         elif codec.is_part(value):
             if not (stored and value["part"] in _ARRAYS):
                 raise ValueError(
-                    f"this model was trained with a {value['part']} of your own as its {name}, which is never imported from "
-                    f"a file; supply it again: pushforward.load(folder, parts={{{name!r}: {value['part']}(...)}}), "
+                    f"this model was trained with a {value['part']} of your own as its {whole}, which is never imported from "
+                    f"a file; supply it again: pushforward.load(folder, parts={{{whole!r}: {value['part']}(...)}}), "
                     "or to resume pushforward.train(data, model, out=folder, resume=True) with a model that has it"
                 )
             made[name] = None
@@ -190,5 +231,6 @@ def _objects(
     return made
 
 
-def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with ``prefix``, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from pushforward.data import Values
 from pushforward.models.arguments import check_count
 from pushforward.models.base import Prepared
-from pushforward.models.coder import default_latent_dim
+from pushforward.models.coder import RandomCodes, default_latent_dim
 from pushforward.models.likelihoods import Likelihood, LikelihoodName, make_likelihood
 from pushforward.models.trained import Count, Seconds, Share
 from pushforward.models.variational import Passage, VariationalCoder, VariationalModel
@@ -94,7 +94,7 @@ class GaussianCoder(VariationalCoder):
         return m, _WIDEST * torch.tanh(raw / _WIDEST)
 
 
-class VAE(VariationalModel):
+class VAE(RandomCodes, VariationalModel):
     r"""Variational autoencoder: a decoder of Gaussian codes, trained by a bound of its density.
 
     ``transform`` gives the mean code of a row, ``inverse_transform`` the middle of what the decoder makes of a code; ``sample``
@@ -226,6 +226,23 @@ class VAE(VariationalModel):
         z = z.repeat(n, 1)
         z[:, dimension] = torch.linspace(-reach, reach, n, dtype=torch.float64)
         return self.inverse_transform(z, condition=condition)
+
+    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        draw = learned.seen(x, None)
+
+        def of(eps: Tensor) -> tuple[Tensor, Tensor]:
+            passage = draw(eps)
+            code = passage.mean + passage.log_std.exp() * eps
+            minus_log_q = ((eps.square() + math.log(2 * math.pi)) / 2 + passage.log_std).sum(1)
+            return code, learned.likelihood.log_prob(passage.output, x) + minus_log_q
+
+        return of
+
+    @torch.no_grad()
+    def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
+        like = next(self.coder_.parameters())
+        output = self.coder_.output(z.to(like), None)
+        return self.coder_.likelihood.draw(output, rows.to(like.device), seed).cpu()
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         return super()._defaults(prepared) | {"latent_dim": default_latent_dim(self.transform_.shape)}

@@ -11,6 +11,8 @@ starts at zero, so an untrained network returns zeros. A row of the output depen
 
 :class:`FlowSpec` makes normalizing flows, ``flow(x, condition)``: latents and log-determinants, and the way back.
 
+:class:`TransformerSpec` makes transformers over tokens, ``network(tokens, condition)``, which give a law for each hidden token.
+
 The frozen specifications :class:`MLPSpec` and :class:`UNetSpec` are the numbers that make a network; :func:`default_spec`
 chooses one by the shape of the data.
 """
@@ -21,6 +23,8 @@ from pushforward.networks.embedding import Embedding
 from pushforward.networks.flows import FlowSpec, default_flow
 from pushforward.networks.mlp import MLP
 from pushforward.networks.spec import MLPSpec, NetworkSpec, UNetSpec, default_spec
+from pushforward.networks.tokens import TokenUNet
+from pushforward.networks.transformer import TokenTransformer, TransformerSpec, default_transformer
 from pushforward.networks.unet import UNet
 
 __all__ = [
@@ -31,8 +35,12 @@ __all__ = [
     "GANSpec",
     "MLPSpec",
     "NetworkSpec",
+    "TokenTransformer",
+    "TokenUNet",
+    "TransformerSpec",
     "UNet",
     "UNetSpec",
     "default_flow",
     "default_spec",
+    "default_transformer",
 ]

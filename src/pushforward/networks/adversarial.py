@@ -5,7 +5,7 @@ of rows x (B, *D). Rows are vectors or pictures of any height, width and number 
 :class:`GANSpec`.
 
 No layer normalizes, and the activation is the leaky one, a(h) = max(h, h / 5): its second derivative is zero, which makes the
-slope of the critic, and the gradient of a penalty on it, cheap. Vectors, and pictures with no side of 16 or more, go through
+slope of the critic, and the gradient of a penalty on it, cheap. Vectors, and pictures with no side of 32 or more, go through
 ``depth`` layers
 
     h <- a(W h + b + A c),
@@ -39,7 +39,7 @@ from pushforward.networks.coder import Pyramid, check_shape, known, padded
 __all__ = ["GANSpec", "Perceptron", "PictureCritic", "PictureGenerator", "Shifts"]
 
 _LEAK = 0.2
-_CONVOLVED_FROM = 16
+_CONVOLVED_FROM = 32
 L = TypeVar("L", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -57,9 +57,9 @@ class GANSpec:
 
     >>> spec = GANSpec(width=8, depth=1)
     >>> z, label = torch.rand(5, 4), torch.rand(5, 11)
-    >>> x = spec.generator(4, (3, 17, 30), condition_dim=11)(z, label)
-    >>> x.shape, spec.critic((3, 17, 30), condition_dim=11)(x, label).shape
-    (torch.Size([5, 3, 17, 30]), torch.Size([5, 1]))
+    >>> x = spec.generator(4, (3, 17, 33), condition_dim=11)(z, label)
+    >>> x.shape, spec.critic((3, 17, 33), condition_dim=11)(x, label).shape
+    (torch.Size([5, 3, 17, 33]), torch.Size([5, 1]))
     """
 
     width: int = 128

@@ -7,6 +7,7 @@ figures as a moving picture.
 
 from pushforward.plots.charts import columns_grid, error_curves, learning_curve, scatter_grid
 from pushforward.plots.grids import image_grid
+from pushforward.plots.scores import KINDS, distance_histogram, floor_chart, level_bars, path_lines, point_cloud, trade_off
 from pushforward.plots.style import ACCENT, DATA, FAINT, GOOD, INK, SAMPLES, Picture, figure, film, panel, rendered, save
 
 __all__ = [
@@ -15,16 +16,23 @@ __all__ = [
     "FAINT",
     "GOOD",
     "INK",
+    "KINDS",
     "SAMPLES",
     "Picture",
     "columns_grid",
+    "distance_histogram",
     "error_curves",
     "figure",
     "film",
+    "floor_chart",
     "image_grid",
     "learning_curve",
+    "level_bars",
     "panel",
+    "path_lines",
+    "point_cloud",
     "rendered",
     "save",
     "scatter_grid",
+    "trade_off",
 ]

@@ -70,6 +70,12 @@ class LinearLatent:
         """W W^T + s2 I, (D, D)."""
         return self.loadings @ self.loadings.mT + self.noise_variance * torch.eye(len(self.loadings)).to(self.loadings)
 
+    @property
+    def posterior_covariance(self) -> Tensor:
+        """s2 M^-1, (q, q): the covariance of z given a whole row."""
+        W, s2 = self.loadings, self.noise_variance
+        return torch.as_tensor(s2 * torch.linalg.inv(W.mT @ W + s2 * torch.eye(W.shape[1]).to(W)))
+
     def encode(self, x: Tensor, features: Tensor | None = None) -> Tensor:
         """Return E[z | x, f], (N, q), of rows (N, D) with NaN in gaps; features are (N, F), by default 1."""
         return torch.cat([z for _, _, z, _, _ in self._posteriors(x, _features(features, x))])

@@ -1,0 +1,78 @@
+"""``pushforward compare``: which family to take for one's own data."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.duration import seconds_of
+from pushforward.cli.help import help_text
+from pushforward.cli.options import condition_of, listed
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Train several models on DATA under the same budget, measure them on rows that none of them saw, and rank them.",
+    "Writes all runs, table.csv, and report.html, a page with everything. Give the same command again to go on with a "
+    "comparison that was stopped, or to add models or seeds: what is done is not done again.",
+    examples=[
+        "pushforward compare digits --models gmm,vae,gan,flow,diffusion,flow-matching --budget 1m",
+        "pushforward compare table.csv --budget 5m --seeds 3",
+        "pushforward compare photos/ --models gan,flow-matching --steps 2000 --out compare/photos",
+    ],
+)
+
+
+def command(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of pictures.")],
+    models: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Families or classical models, with commas between. Default: those that suit the kind of data.",
+        ),
+    ] = "",
+    budget: Annotated[
+        str, typer.Option(metavar="TIME", help="Time of each training, such as 90s, 10m or 1h. Default: each its own recipe.")
+    ] = "",
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of each training, instead of a time.")] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Trainings of each model, which show how stable it is.")] = 2,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", metavar="N", help="Samples of each model, and rows beside them. Default: all rows set aside."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the comparison. Default: compare/<name>.")] = None,
+    column: Annotated[str, typer.Option(metavar="NAMES", help="Columns of a table to learn, or the key of an .npz.")] = "",
+    condition: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="Columns to be conditioned on, or 'none'. Default: what comes with the data."),
+    ] = "",
+    seed: Annotated[int, typer.Option(metavar="N", help="First of the seeds.")] = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
+) -> None:
+    """Compare, write the report, and show the table and the advice."""
+    check_device(device)
+    from pushforward.evaluation import run_comparison
+
+    try:
+        found = run_comparison(
+            data,
+            listed(models),
+            condition=condition_of(condition),
+            columns=listed(column),
+            budget=seconds_of(budget, "--budget") if budget else None,
+            steps=steps,
+            seeds=seeds,
+            samples=n,
+            out=out,
+            seed=seed,
+            device=device or None,
+            verbose=True,
+        )
+    except KeyboardInterrupt:
+        typer.echo("\nStopped; what is done is kept. Give the same command again to go on.")
+        sys.exit(130)
+    typer.echo(str(found))
+    typer.echo(f"\n{found.folder / 'report.html'}  (open it in a browser)\n{found.folder / 'table.csv'}")

@@ -1,0 +1,71 @@
+"""``pushforward evaluate``: how good is the model of a run."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pushforward.cli.device import check_device
+from pushforward.cli.help import help_text
+
+__all__ = ["HELP", "command"]
+
+HELP = help_text(
+    "Measure the model in RUN on rows that it was not trained on, each figure beside its noise floor.",
+    "By default these are the rows that the run held out. Writes evaluation.json, and report.html, a page with all pictures "
+    "that needs nothing else.",
+    examples=[
+        "pushforward evaluate runs/digits",
+        "pushforward evaluate runs/table --data moved/table.csv",
+        "pushforward evaluate runs/table --data new_rows.csv --n 5000 --out checks/",
+    ],
+)
+
+
+def command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="Where the run's data are now; or other rows like them, all of which then count as held out. "
+            "Default: the data that the run names.",
+        ),
+    ] = "",
+    n: Annotated[
+        int | None,
+        typer.Option("--n", metavar="N", help="Samples, and rows beside them. Default: all held-out rows, up to 10,000."),
+    ] = None,
+    condition: Annotated[
+        str, typer.Option(metavar="NAMES", help="Columns of DATA that hold the condition. Default: those of the run.")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to. Default: RUN.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Names the samples, and whatever else is random.")] = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+) -> None:
+    """Evaluate, write the report, and show the table."""
+    if out is not None and out.is_file():
+        raise ValueError(f"--out names a folder, but {out} is a file; evaluation.json and report.html are written into it")
+    if condition and not data:
+        raise ValueError("--condition names columns of other data; give them with --data, or leave it out")
+    check_device(device)
+    import torch
+
+    from pushforward.evaluation import evaluate_run
+
+    names = [name.strip() for name in condition.split(",")] if condition else []
+    wanted: Any = names[0] if len(names) == 1 else names or None
+    evaluation = evaluate_run(
+        run,
+        data or None,
+        condition=wanted,
+        samples=n,
+        seed=seed,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        verbose=True,
+    )
+    folder = out or run
+    evaluation.save(folder / "evaluation.json")
+    page = evaluation.report(folder / "report.html")
+    typer.echo(str(evaluation))
+    typer.echo(f"{page}  (open it in a browser)\n{folder / 'evaluation.json'}")

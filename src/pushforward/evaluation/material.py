@@ -1,0 +1,245 @@
+"""The rows that an evaluation works on: held-out rows, training rows or what stands in for them, and samples, scaled alike.
+
+Distances need columns that count alike, whatever model is evaluated, so the scaling here is of the rows and not of the model:
+columns of vectors are standardized, pixels are divided by the range of all pixels. All sets that are compared have equally
+many rows, since most distances depend on n.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from pushforward.data import Schema
+from pushforward.data.condition import as_condition_array
+from pushforward.probability import noise
+
+__all__ = ["LEAST", "MOST", "Material", "Scaling", "Side", "gather", "sampled"]
+
+LEAST = 20
+MOST = 10_000
+_CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Rows of one origin.
+
+    Attributes
+    ----------
+    x : Tensor (N, *D)
+        In data units, in the library's layout; NaN in gaps.
+    user : array, tensor or DataFrame, optional
+        The same as the user gave it, for the verbs of the model.
+    condition : array or None
+        One entry per row.
+    """
+
+    x: Tensor
+    user: Any = None
+    condition: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def complete(self) -> Tensor:
+        """Numbers of the rows without gaps."""
+        return (~self.x.flatten(1).isnan().any(1)).nonzero().flatten()
+
+    def take(self, rows: Tensor) -> "Side":
+        """Return the rows of these numbers."""
+        user = self.user
+        if user is not None:
+            index = rows.numpy()
+            user = user.iloc[index] if hasattr(user, "iloc") else user[rows] if isinstance(user, Tensor) else user[index]
+        return Side(self.x[rows], user, None if self.condition is None else self.condition[rows.numpy()])
+
+    def some(self, n: int, seed: int, purpose: str = "rows") -> "Side":
+        """Return at most n rows, chosen by the seed, in their order."""
+        return self if len(self) <= n else self.take(self.numbers(n, seed, purpose))
+
+    def numbers(self, n: int, seed: int, purpose: str = "rows") -> Tensor:
+        """Return the numbers of the rows that :meth:`some` takes."""
+        return noise.permutation(len(self), seed=seed, purpose=purpose)[:n].sort().values
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """The map z = (x - shift) / scale of flat rows, fitted to reference rows; what never changes keeps its unit."""
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, x: Tensor, kind: str) -> "Scaling":
+        """Standardize columns of vectors; divide pixels by the range of all.
+
+        >>> Scaling.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), "vectors")(torch.tensor([[5.0, 6.0]])).tolist()
+        [[3.0, 1.0]]
+        """
+        flat = x.flatten(1).double().numpy()
+        if kind == "pictures":
+            low, high = np.nanmin(flat), np.nanmax(flat)
+            return cls(np.asarray(low), np.asarray(high - low if high > low else 1.0))
+        scale = np.nanstd(flat, axis=0)
+        return cls(np.nanmean(flat, axis=0), np.where(scale > 0, scale, 1.0))
+
+    def __call__(self, x: Tensor) -> np.ndarray:
+        """Return flat scaled rows (N, D), float32 where the rows are."""
+        dtype = np.float32 if x.dtype == torch.float32 else np.float64
+        return np.asarray((x.flatten(1).double().numpy() - self.shift) / self.scale, dtype=dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """Everything that the parts of an evaluation need.
+
+    Attributes
+    ----------
+    model : fitted estimator
+    schema : Schema
+    test : Side
+        All held-out rows, gaps included.
+    held, floor : Side
+        n complete held-out rows, and n complete other rows: training rows, or, where there are none, the other half of the
+        held-out rows. The noise floor of a figure is what it is between these two.
+    train : Side or None
+        All complete training rows.
+    n : int
+    scaling : Scaling
+    seed : int
+    samples : Side or None
+        n samples, with the labels they were drawn with.
+    """
+
+    model: Any
+    schema: Schema
+    test: Side
+    held: Side
+    floor: Side
+    train: Side | None
+    n: int
+    scaling: Scaling
+    seed: int
+    samples: Side | None = None
+
+    def spare(self) -> Side:
+        """Return the training rows that are not among ``floor``, at most 10,000."""
+        assert self.train is not None
+        used = self.train.numbers(len(self.floor), self.seed, "train")
+        rest = torch.ones(len(self.train), dtype=torch.bool)
+        rest[used] = False
+        return self.train.take(rest.nonzero().flatten()).some(MOST, self.seed, "spare")
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the rows are pictures."""
+        return self.schema.kind == "pictures"
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        if self.schema.columns is not None:
+            return [str(name) for name in self.schema.columns]
+        return [f"column {index}" for index in range(int(np.prod(self.schema.internal_shape)))]
+
+
+def gather(
+    model: Any, X_test: Any, X_train: Any, condition: Any, train_condition: Any, samples: int | None, seed: int
+) -> Material:
+    """Check what was given and choose the rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model is not fitted, the rows are not like those it was trained on, or there are too few of them.
+    """
+    check_is_fitted(model)
+    if samples is not None and (isinstance(samples, bool) or not isinstance(samples, int | np.integer)):
+        raise TypeError(f"samples must be the number of rows to draw, an integer, got {samples!r}")
+    if samples is not None and samples < LEAST:
+        raise ValueError(f"samples must be at least {LEAST}, got {samples}; figures of fewer rows say nothing")
+    test = _side(model, X_test, condition, "X_test")
+    train = None if X_train is None else _side(model, X_train, train_condition, "X_train")
+    whole = test.take(test.complete)
+    if train is None:
+        order = noise.permutation(len(whole), seed=seed, purpose="halves")
+        held, other = whole.take(order[: len(whole) // 2]), whole.take(order[len(whole) // 2 :])
+    else:
+        train = train.take(train.complete)
+        held, other = whole, train
+    n = min(len(held), len(other), MOST if samples is None else int(samples))
+    if n < LEAST:
+        raise ValueError(_too_few(len(whole), train))
+    reference = whole if train is None else train
+    return Material(
+        model=model,
+        schema=model.schema_,
+        test=test,
+        held=held.some(n, seed, "held-out"),
+        floor=other.some(n, seed, "train"),
+        train=train,
+        n=n,
+        scaling=Scaling.fit(reference.x, model.schema_.kind),
+        seed=seed,
+    )
+
+
+def sampled(material: Material, note: Callable[[str], None]) -> Material:
+    """Return the material with n samples, drawn in parts so that the progress can be seen."""
+    model, n, seed = material.model, material.n, noise.derive(material.seed, "evaluation")
+    parts = []
+    for first in range(0, n, _CHUNK):
+        if n > _CHUNK:
+            note(f"{first:,} of {n:,}")
+        drawn = model.sample(min(_CHUNK, n - first), seed=seed, first=first)
+        parts.append(material.schema.to_internal(drawn, name=type(model).__name__))
+    return replace(material, samples=Side(torch.cat(parts), None, _labels(model, n, seed)))
+
+
+def _labels(model: Any, n: int, seed: int) -> np.ndarray | None:
+    """Return the labels that n samples of this seed were drawn with, None where there was none."""
+    encoder = model.condition_encoder_
+    if encoder is None or encoder.kind != "labels":
+        return None
+    drawn = encoder.draw(n, seed=seed)
+    labels = np.empty(n, dtype=object)
+    for row, encoded in enumerate(drawn):
+        labels[row] = encoder.classes[int(encoded[1:].argmax())] if encoded[0] else None
+    return labels
+
+
+def _side(model: Any, values: Any, condition: Any, name: str) -> Side:
+    """Return rows in the library's layout, with their conditions."""
+    from pushforward.data.checks import clean_values
+
+    user = clean_values(values, name=name, gaps=model.gaps)
+    x = model.schema_.to_internal(user, name=type(model).__name__, gaps=model.gaps)
+    given = None
+    if condition is not None:
+        if model.condition_encoder_ is None:
+            raise ValueError(
+                "this model was trained without conditions and cannot follow one; leave condition out, or train with "
+                "fit(X, condition=labels)"
+            )
+        given = as_condition_array(condition)
+        if given.ndim == 0 or len(given) != len(x):
+            raise ValueError(f"condition has shape {given.shape} for the {len(x)} rows of {name}; give one entry per row")
+    return Side(x, user, given)
+
+
+def _too_few(whole: int, train: Side | None) -> str:
+    if train is None:
+        return (
+            f"X_test has {whole} rows without gaps, and at least {2 * LEAST} are needed: half of them stand in for training "
+            "rows in the noise floors; give more, or pass X_train"
+        )
+    return (
+        f"there are {whole} rows without gaps in X_test and {len(train)} in X_train, and at least {LEAST} of each are needed: "
+        "figures of fewer rows say nothing"
+    )

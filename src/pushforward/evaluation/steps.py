@@ -1,0 +1,79 @@
+"""The progress of work that has named parts: live on a terminal, a plain line after each part elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from pushforward.training.progress import clock
+
+__all__ = ["Steps"]
+
+PLAIN_SECONDS = 10.0
+
+
+class Steps:
+    """Shows the part that is worked on, how many are done, and the time.
+
+    Parameters
+    ----------
+    visible : bool
+        Whether to show anything.
+
+    >>> with Steps(False) as steps:
+    ...     steps.begin("speed")
+    ...     steps.end("speed")
+    """
+
+    def __init__(self, visible: bool) -> None:
+        self._visible, self._done, self._total, self._name, self._note = visible, 0, 0, "", ""
+        self._began = self._part_began = self._due = time.perf_counter()
+        self._console: Any = None
+        self._live: Any = None
+
+    def __enter__(self) -> "Steps":
+        if self._visible:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._console = Console(highlight=False)
+            if self._console.is_terminal:
+                self._live = Live(get_renderable=self._text, console=self._console, refresh_per_second=5, transient=True)
+                self._live.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def expect(self, parts: int) -> None:
+        """Say how many parts are still to come."""
+        self._total = self._done + parts
+
+    def begin(self, name: str) -> None:
+        """Name the part that begins."""
+        self._name, self._note, self._part_began = name, "", time.perf_counter()
+        self._due = self._part_began + PLAIN_SECONDS
+
+    def note(self, text: str) -> None:
+        """Say how far the part is."""
+        self._note = text
+        if self._console is not None and self._live is None and time.perf_counter() >= self._due:
+            self._console.print(self._line(), markup=False)
+            self._due = time.perf_counter() + PLAIN_SECONDS
+
+    def end(self, name: str, failure: str | None = None) -> None:
+        """Count the part that ended, and say why if it failed."""
+        self._done += 1
+        took = clock(time.perf_counter() - self._part_began)
+        if self._console is not None and (self._live is None or failure):
+            self._console.print(f"{name}: {f'failed: {failure}' if failure else took}", markup=False)
+
+    def _text(self) -> Any:
+        from rich.text import Text
+
+        return Text(self._line(), no_wrap=True, overflow="ellipsis")
+
+    def _line(self) -> str:
+        of = f" of {self._total}" if self._total else ""
+        parts = [f"{self._done}{of} done", self._name, self._note, clock(time.perf_counter() - self._began)]
+        return " · ".join(part for part in parts if part)

@@ -1,0 +1,480 @@
+r"""Masked diffusion: rows of integers, uncovered element by element.
+
+A row is a row of tokens, one per element that varies, and a token is what an integer is above the least that its column can
+have. A network says the law of each hidden token given those that are seen; :mod:`pushforward.diffusion.absorbing` has the
+bound that it is trained by and the way back from hidden rows to new ones.
+
+Columns whose ranges are alike, the smallest being at least half of all taken together, share one range and the meaning of its
+values, as grey values and letters do; else each column has its own. So do the channels of pictures.
+
+References
+----------
+Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
+Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from pushforward import diffusion, networks
+from pushforward.data import Dataset, Transform, Values
+from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.arguments import check_count, encoded_condition
+from pushforward.models.base import Prepared
+from pushforward.models.density import DensityVerbs
+from pushforward.models.measurement import like_frame, with_gaps
+from pushforward.models.row_task import RowTask
+from pushforward.models.rows import Rows
+from pushforward.models.trained import Count, Seconds, Share, TrainedModel
+from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
+from pushforward.probability import noise
+from pushforward.training import TrainingSettings
+
+__all__ = ["MaskedDiffusion", "UnmaskingTask"]
+
+MOST_VALUES = 1024
+DRAWS, STEPS = 16, 64
+
+
+class UnmaskingTask(RowTask):
+    """The bound of each row, for a random set of hidden tokens.
+
+    Parameters
+    ----------
+    network : TokenTransformer or TokenUNet
+    free : bool Tensor (L,)
+        Which tokens vary.
+    condition_dropout : float
+        Share of rows whose condition is replaced by "no condition" in training.
+    """
+
+    def __init__(self, network: TokenTransformer | TokenUNet, *, free: Tensor, condition_dropout: float = 0.0) -> None:
+        super().__init__(condition_dropout=condition_dropout)
+        self.network = network
+        self.free: Tensor
+        self.register_buffer("free", free, persistent=False)
+
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return what decides on the order (S, B, L) and the number (S, B) of hidden tokens, the latter stratified."""
+
+        def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+            return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
+
+        return uniform("hide", tuple(self.free.shape)), diffusion.stratified(uniform("share"), rows, total)
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return the bound of -log P of each row in nats, (B,); gaps are hidden always and cost nothing."""
+        u, v = numbers
+        tokens, seen = _tokens(x, self.network.levels)
+        free = self.free & seen
+        return diffusion.hidden_loss(self.network, tokens, diffusion.hide(u, v, free), condition, free=free)
+
+
+class MaskedDiffusion(DensityVerbs, TrainedModel):
+    r"""Masked diffusion: integers and categories, uncovered one by one in a random order.
+
+    Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
+    sequence (N, L). A network learns the law of hidden tokens given the others. Nothing is rounded and nothing dequantized:
+    ``log_prob`` is a lower bound of the log-probability of the integers themselves, and ``impute`` uncovers what is unknown,
+    with what is known seen from the start. Rows may have gaps (NaN) in training too.
+
+    All values must be whole numbers, of any dtype; encode text as integers first. A value that no training row has beyond the
+    range of its column has probability 0. For real numbers take FlowMatching or NormalizingFlow.
+
+    Parameters
+    ----------
+    network : TransformerSpec or UNetSpec, optional
+        Size of a transformer over the elements, in which each sees all others alike, or for pictures of a U-Net, which looks
+        at neighbors first and learns from fewer pictures. Default: a U-Net for pictures, else a transformer.
+
+    Other parameters are those of :class:`~pushforward.models.trained.TrainedModel`.
+
+    Attributes
+    ----------
+    network_, training_
+        The arguments with their defaults filled in.
+    predictor_ : TokenTransformer or TokenUNet
+        The trained network.
+
+    References
+    ----------
+    Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
+    Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> X = np.random.default_rng(0).integers(0, 5, (100, 3))
+    >>> model = pf.MaskedDiffusion(train_steps=5, random_state=0).fit(X)
+    >>> model.sample(2, seed=0).shape, model.log_prob(X[:4]).kind
+    ((2, 3), 'lower bound')
+    >>> model.impute(np.array([[3.0, np.nan, 1.0]]), seed=0)[0, ::2].tolist()
+    [3, 1]
+    """
+
+    core: ClassVar[str] = "predictor_"
+    fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
+    gaps: ClassVar[bool] = True
+    network_: TransformerSpec | UNetSpec
+    predictor_: TokenTransformer | TokenUNet
+
+    def __init__(
+        self,
+        *,
+        network: TransformerSpec | UNetSpec | None = None,
+        condition_dropout: Share = 0.1,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        condition: Any = None,
+        steps: int | None = None,
+        seed: int | None = None,
+        first: int = 0,
+        batch_size: int = 256,
+    ) -> Values:
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        condition : label, vector, or one of them per row, optional
+            What the rows should be like. Without it a conditional model draws from the training conditions.
+        steps : int, optional
+            Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
+            for each element, up to 64.
+        seed : int, optional
+            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
+            the last call is kept as ``sample_seed_``.
+        first : int
+            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
+        batch_size : int
+            Rows that go through the network at once.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            Rows in the layout, dtype and units of the training data.
+        """
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        z = self._generate(n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
+        return self.schema_.to_user(self.transform_.inverse(z))
+
+    def log_prob(
+        self,
+        X: Any,
+        *,
+        condition: Any = None,
+        draws: int = DRAWS,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int = 256,
+        bits_per_dim: bool = False,
+    ) -> LogProb:
+        """Return a lower bound of the log-probability of each row in nats, with its standard error.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data. Of a row with gaps (NaN), the probability of what is seen.
+        condition : label, vector, or one of them per row, optional
+            Gives log P(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+        draws : int
+            Random sets of hidden elements per row, each of which calls the network; the standard error needs 2.
+        seed, first : int
+            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+        batch_size : int
+            Rows that go through the network at once.
+        bits_per_dim : bool
+            Whether the result is in bits per dimension, -log2 P / dims, instead of nats.
+
+        Returns
+        -------
+        LogProb
+            Of the kind "lower bound"; -inf where a value lies beyond the range that its column had in training.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, has fractions, or the model has learned no law without a condition and none
+            is given.
+        """
+        found = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
+        return found.in_bits_per_dim() if bits_per_dim else found
+
+    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+        """Return the bound of each row in nats, (N,).
+
+        All rows share their sets of hidden elements, so that the score of a row does not depend on where it stands. For the
+        mean over rows prefer :meth:`log_prob`, where the errors of rows are independent of each other.
+        """
+        return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
+
+    def impute(
+        self,
+        X: Any,
+        *,
+        mask: Any = None,
+        n: int = 1,
+        steps: int | None = None,
+        condition: Any = None,
+        seed: int | None = None,
+        batch_size: int = 256,
+    ) -> Any:
+        """Fill the gaps of rows by draws from their law given the rest of the row.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
+        mask : bool array, optional
+            Like X, True where a value is known: for integers, which have no NaN.
+        n : int
+            Number of draws; they differ as the law leaves room.
+        steps, condition, batch_size
+            As in :meth:`sample`.
+        seed : int, optional
+            Names the draw; the k-th row with gaps depends on (seed, k) alone.
+
+        Returns
+        -------
+        array, tensor or DataFrame, or a list of n of them where n > 1
+            Rows in the dtype of the training data. Known values are kept.
+
+        Raises
+        ------
+        ValueError
+            If a known value has a fraction, or lies beyond the range that its column had in training.
+        """
+        check_is_fitted(self)
+        check_count("n", n)
+        check_count("batch_size", batch_size)
+        steps = _steps(steps)
+        self.sample_seed_ = seed = noise.fresh_seed() if seed is None else seed
+        x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
+        transform = self.transform_
+        encoded = encoded_condition(self.condition_encoder_, condition, len(x), self.condition_dropout)
+        rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
+        z = transform.forward(x[rows], dtype=torch.float32)
+        seen = known[rows] if transform.kind == "pictures" else known[rows][:, ~transform.constant]
+        _refuse_unknown(x[rows], known[rows] & ~transform.constant, transform)
+        drawn = []
+        for copy in range(n):
+            named = seed if copy == 0 else noise.derive(seed, "copy", copy)
+            filled = torch.where(known | ~transform.constant, x, transform.value.to(x.dtype))
+            if len(rows):
+                given = None if encoded is None else encoded[rows]
+                made = self._uncovered(z, seen, given, seed=named, first=0, batch_size=batch_size, steps=steps)
+                filled[rows] = torch.where(known[rows], x[rows], transform.inverse(made).to(x.dtype))
+            drawn.append(like_frame(X, self.schema_.to_user(filled)))
+        return drawn[0] if n == 1 else drawn
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn what the rows are."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _prepare(self, dataset: Dataset) -> Prepared:
+        prepared = super()._prepare(dataset)
+        if prepared.held_out is not None:
+            _refuse_fractions(prepared.held_out[0])
+        return prepared
+
+    def _scaling(self, x: Tensor) -> Transform:
+        """Return the map to tokens: what an integer is above the least of its range."""
+        _refuse_fractions(x)
+        whole = Transform.in_data_units(x, integer=True, kind=self.schema_.kind)
+        low, high = _ranges(whole)
+        return replace(whole, shift=low.expand_as(whole.shift).clone(), low=low, high=high)
+
+    @property
+    def _free(self) -> Tensor:
+        """Which tokens vary, bool (L,)."""
+        transform = self.transform_
+        return ~transform.constant.flatten() if transform.kind == "pictures" else ~transform.constant[~transform.constant]
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        shape = self.transform_.shape
+        size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)
+        return {"network": size, "training": _default_training(shape)}
+
+    def _network(self) -> TokenTransformer | TokenUNet:
+        transform = self.transform_
+        levels = (transform.high - transform.low + 1).long().expand(transform.shift.shape)
+        levels = levels if transform.kind == "pictures" else levels[~transform.constant]
+        if isinstance(self.network_, UNetSpec):
+            return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
+        return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
+
+    def _task(self, network: Any, prepared: Prepared) -> UnmaskingTask:
+        _start_from_marginals(network, prepared.x)
+        return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
+
+    def _clean(self, x: Tensor) -> Tensor:
+        """Return rows with their gaps filled by draws."""
+        return (
+            self._uncovered(x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS) if bool(x.isnan().any()) else x
+        )
+
+    def _generate(
+        self,
+        n: int,
+        condition: Tensor | None,
+        *,
+        seed: int,
+        first: int = 0,
+        batch_size: int = 256,
+        steps: int = STEPS,
+    ) -> Tensor:
+        constants = self.transform_.forward(self.transform_.value[None].to(torch.float32))
+        z = constants.expand(n, *self.transform_.shape)
+        known = ~self._free.reshape(self.transform_.shape).expand_as(z)
+        return self._uncovered(z, known, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
+
+    def _uncovered(
+        self, z: Tensor, known: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int, steps: int
+    ) -> Tensor:
+        """Return scaled rows with what is not known drawn, on the CPU."""
+        network = self.predictor_
+        device = next(network.parameters()).device
+        parts = []
+        for begin in range(0, len(z), batch_size):
+            part = slice(begin, begin + batch_size)
+            tokens, _ = _tokens(z[part].to(device), network.levels)
+            made = diffusion.unmask(
+                network,
+                tokens,
+                condition=None if condition is None else condition[part].to(device),
+                free=self._free.to(device) & ~known[part].flatten(1).to(device),
+                steps=steps,
+                seed=seed,
+                first=first + begin,
+            )
+            parts.append(made.cpu().reshape(z[part].shape).to(z.dtype))
+        return torch.cat(parts)
+
+    def _bound(self, X: Any, condition: Any, *, draws: int, seed: int, first: int, batch_size: int, shared: bool) -> LogProb:
+        check_is_fitted(self)
+        check_count("draws", draws)
+        check_count("batch_size", batch_size)
+        rows = Rows.of(self, X, condition, dtype=torch.float64)
+
+        def of(part: slice, network: Any, device: torch.device) -> LogProb:
+            z = rows.z[part].to(device)
+            tokens, seen = _tokens(z, network.levels)
+            found = diffusion.masked_bound(
+                network,
+                tokens,
+                condition=None if rows.condition is None else rows.condition[part].to(device, self._density_dtype),
+                free=self._free.to(device) & seen,
+                draws=draws,
+                seed=noise.derive(seed, "bound"),
+                first=first + part.start * (not shared),
+                shared=shared,
+            )
+            inside = (~seen | (z.flatten(1) == tokens)).all(1)
+            return replace(found, values=np.where(inside.cpu(), found.values, -np.inf))
+
+        found = LogProb.concatenate(self._in_batches(of, len(rows.z), batch_size))
+        return replace(found, dims=int(self._free.sum()), constants=self.transform_.constants)
+
+
+def _tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return int64 tokens (B, L) of scaled rows, each the nearest that there is, -1 in gaps, and which are seen."""
+    z = z.flatten(1)
+    top = (levels - 1).to(z)
+    return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.HIDDEN).long(), ~z.isnan()
+
+
+def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest value of each column or channel: those of all taken together if they are alike.
+
+    Raises
+    ------
+    ValueError
+        If a range has more than 1,024 values.
+    """
+    low, high = transform.low, transform.high
+    varies = ~transform.constant if transform.kind == "vectors" else torch.ones_like(low, dtype=torch.bool)
+    size = high - low + 1
+    widest = int(size[varies].max())
+    if widest > MOST_VALUES:
+        where = "" if transform.kind == "pictures" else f" in column {int((size * varies).argmax())}"
+        raise ValueError(
+            f"X ranges over {widest:,} integers{where}, and MaskedDiffusion has probabilities for at most {MOST_VALUES:,}: "
+            "count in a larger unit, such as X // 10, or take FlowMatching or NormalizingFlow, which take integers as x + u"
+        )
+    bottom, top = low[varies].min(), high[varies].max()
+    if 2 * size[varies].min() < top - bottom + 1:
+        return low, high
+    return torch.where(varies, bottom, low), torch.where(varies, top, high)
+
+
+def _refuse_fractions(x: Tensor) -> None:
+    broken = (x != x.round()) & ~x.isnan()
+    if bool(broken.any()):
+        raise ValueError(
+            f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers take "
+            "FlowMatching or NormalizingFlow, or round X if its values are steps of a scale"
+        )
+
+
+def _refuse_unknown(x: Tensor, known: Tensor, transform: Transform) -> None:
+    """Raise if a known value is none that the model can have seen."""
+    wrong = known & ((x < transform.low) | (x > transform.high) | (x != x.round()))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"X has the known value {float(x[wrong][0]):g}, but the training data held integers from "
+            f"{int(transform.low.min())} to {int(transform.high.max())}, each column within its own range; leave a gap there"
+        )
+
+
+def _steps(steps: int | None) -> int:
+    if steps is None:
+        return STEPS
+    check_count("steps", steps)
+    return steps
+
+
+def _start_from_marginals(network: TokenTransformer | TokenUNet, x: Tensor) -> None:
+    """Let an untrained network say how often each value stands at each position, one more than was counted."""
+    tokens, seen = _tokens(x, network.levels.to(x.device))
+    counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, seen.T.to(network.bias))
+    with torch.no_grad():
+        network.bias.copy_((counts / counts.sum(1, keepdim=True)).log())
+
+
+def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
+    """Return what did best on eight-by-eight digits and on small tables, on one CPU core."""
+    common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
+    if len(shape) == 1:
+        return replace(common, steps=2000, batch_size=256, learning_rate=2e-3)
+    return replace(common, steps=2000, batch_size=64, learning_rate=2e-3)

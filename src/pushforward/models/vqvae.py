@@ -1,0 +1,423 @@
+r"""VQ-VAE: a row as a few numbers from a codebook, and a learned law of these numbers.
+
+An encoder makes L vectors of a row x, each is replaced by the nearest of K codes (:mod:`pushforward.networks.quantizer`), and a
+decoder says p(x | codes). The codes c(x) are a function of the row, and the model's law of codes is p(c), so
+
+    p(x) = sum_c p(x | c) p(c) >= p(x | c(x)) p(c(x)),
+    log p(x) >= log p(x | c(x)) + log p(c(x)).
+
+What is trained is the negative of the right side, plus ``commitment`` times the squared distance between the encoder's
+vectors and their codes, which keeps the former near the latter. p(c) is a masked law
+(:mod:`pushforward.diffusion.absorbing`): a transformer that uncovers hidden codes, trained by its own lower bound of log p(c).
+As codes are whole numbers, no gradient goes from the law to the encoder: it learns the codes as they come, in the same steps. A
+row is drawn by uncovering codes one by one and drawing from p(x | codes).
+
+A condition is known to encoder, decoder and the law of the codes.
+
+References
+----------
+Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
+https://arxiv.org/abs/1711.00937
+Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://arxiv.org/abs/2202.04200
+"""
+
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from pushforward import diffusion
+from pushforward.data import Schema
+from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.base import Prepared
+from pushforward.models.bounds import BoundVerbs
+from pushforward.models.code_report import CodeReport
+from pushforward.models.coder import CodeVerbs, default_coder, default_training
+from pushforward.models.likelihoods import Likelihood, LikelihoodName, default_likelihood, make_likelihood
+from pushforward.models.row_task import RowTask
+from pushforward.models.trained import Count, Seconds, Share, TrainedModel
+from pushforward.networks import CoderSpec, TokenTransformer, TransformerSpec, default_transformer
+from pushforward.networks.quantizer import Quantizer
+from pushforward.probability import noise
+from pushforward.training import TrainingSettings
+
+__all__ = ["VQVAE", "QuantizedCoder"]
+
+SAMPLES, DRAWS = 16, 2
+_WIDTH = 8  # of a code's vector: short ones leave no code unused
+_LEAST = 0.05  # share of an even use below which a code is put somewhere else
+_REPORT_BATCH = 256
+
+
+class Quantized(NamedTuple):
+    """Rows on their way through codes: what the likelihood takes, the codes (B, L), and the squared distance to them (B,)."""
+
+    output: Tensor
+    codes: Tensor
+    distance: Tensor
+
+
+class QuantizedCoder(nn.Module):
+    """The network of a VQ-VAE.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        ``(x, condition) -> (B, L W)``, L vectors of length W side by side.
+    decoder : nn.Module
+        ``(vectors, condition) ->`` what ``likelihood`` takes.
+    quantizer : Quantizer
+    likelihood : Likelihood
+        p(x | codes).
+    prior : TokenTransformer
+        The law of the codes.
+    tokens : int
+        L.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        quantizer: Quantizer,
+        likelihood: Likelihood,
+        prior: TokenTransformer,
+        *,
+        tokens: int,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.quantizer, self.likelihood = encoder, decoder, quantizer, likelihood
+        self.prior, self.tokens = prior, tokens
+
+    def seen(self, x: Tensor, condition: Tensor | None) -> Quantized:
+        """Return rows on their way through codes; in training the codebook learns from them."""
+        z = self._vectors(x, condition)
+        vectors, codes = self.quantizer(z)
+        distance = (nn.functional.normalize(z, dim=2) - vectors.detach()).square().sum((1, 2))
+        return Quantized(self.decoder(vectors.flatten(1), condition), codes, distance)
+
+    def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the codes of rows, int64 (B, L)."""
+        return torch.as_tensor(self.quantizer(self._vectors(x, condition))[1])
+
+    def output(self, codes: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what the likelihood takes, for int64 codes (B, L)."""
+        return torch.as_tensor(self.decoder(self.quantizer.vectors(codes).flatten(1), condition))
+
+    def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the middle of p(x | codes), (B, *D), for codes (B, L) of any dtype."""
+        codes = z.long()
+        wrong = (codes != z) | (codes < 0) | (codes >= self.quantizer.size)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"codes are whole numbers from 0 to {self.quantizer.size - 1}, as transform returns them, but Z has the value "
+                f"{float(z[wrong][0]):g}"
+            )
+        return self.likelihood.center(self.output(codes, condition))
+
+    def _vectors(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return torch.as_tensor(self.encoder(x, condition).unflatten(1, (self.tokens, -1)))
+
+
+class _Task(RowTask):
+    """The negative bound of each row in nats, in the units of the data; in training with the distance to the codes."""
+
+    def __init__(
+        self, network: QuantizedCoder, *, commitment: float, log_det: float, condition_dropout: float, width: Tensor
+    ) -> None:
+        intervals = network.likelihood.intervals
+        super().__init__(condition_dropout=condition_dropout, dequantization=None if intervals else width)
+        self.network, self.commitment, self.log_det = network, commitment, log_det
+        self.offset: Tensor
+        self.register_buffer("offset", (width / 2 if intervals else torch.zeros(())).float(), persistent=False)
+
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return what decides on the order (S, B, L) and the number (S, B) of hidden codes, the latter stratified."""
+
+        def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+            return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
+
+        return uniform("hide", (self.network.tokens,)), diffusion.stratified(uniform("share"), rows, total)
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        x, network = x + self.offset, self.network
+        way = network.seen(x, condition)
+        of_codes = diffusion.hidden_loss(network.prior, way.codes, diffusion.hide(*numbers), condition)
+        bound = of_codes - network.likelihood.log_prob(way.output, x) - self.log_det
+        return bound + self.commitment * way.distance if self.training else bound
+
+
+class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
+    r"""Autoencoder whose codes are whole numbers from a codebook, with a learned law of these codes.
+
+    ``transform`` gives the codes of a row, integers (N, L), ``inverse_transform`` the middle of what the decoder makes of
+    codes; ``sample`` draws codes and then a row from p(x | codes), noise included. ``log_prob`` is a lower bound, and
+    ``code_report`` tells which codes are used.
+
+    Parameters
+    ----------
+    tokens : int, optional
+        L, the number of codes of a row; default 8 for vectors, but no more than columns, 4 for pictures, 16 for larger ones.
+    codebook_size : int, optional
+        K, the number of codes that there are; default 64, 16 for vectors of up to 8 columns, 256 for larger pictures.
+    likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
+        The law p(x | codes), see :mod:`pushforward.models.likelihoods`. Default by the data.
+    commitment : float
+        Weight of the squared distance between the encoder's vectors and their codes.
+    network : CoderSpec, optional
+        Size of encoder and decoder. Default by the shape of the data.
+    prior : TransformerSpec, optional
+        Size of the law of the codes. Default by their number.
+
+    Other parameters are those of :class:`~pushforward.models.trained.TrainedModel`.
+
+    Attributes
+    ----------
+    tokens_, codebook_size_, likelihood_, network_, prior_, training_
+        The arguments with their defaults filled in.
+    coder_ : QuantizedCoder
+        The trained networks.
+
+    References
+    ----------
+    Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
+    https://arxiv.org/abs/1711.00937
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.VQVAE(tokens=3, codebook_size=16, train_steps=5, random_state=0).fit("digits")
+    >>> rows = pf.open_data("digits").values[:4]
+    >>> codes = model.transform(rows)
+    >>> codes.shape, codes.dtype.kind, model.inverse_transform(codes).shape, model.sample(2, seed=0).shape
+    ((4, 3), 'i', (4, 8, 8), (2, 8, 8))
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("tokens", "codebook_size", "likelihood", "network", "prior", *TrainedModel.fitted)
+    core: ClassVar[str] = "coder_"
+
+    tokens_: int
+    codebook_size_: int
+    likelihood_: LikelihoodName
+    network_: CoderSpec
+    prior_: TransformerSpec
+    coder_: QuantizedCoder
+
+    def __init__(
+        self,
+        *,
+        tokens: Count | None = None,
+        codebook_size: Count | None = None,
+        likelihood: LikelihoodName | None = None,
+        commitment: Annotated[float, Ge(0)] = 1.0,
+        network: CoderSpec | None = None,
+        prior: TransformerSpec | None = None,
+        condition_dropout: Share = 0.1,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.tokens = tokens
+        self.codebook_size = codebook_size
+        self.likelihood = likelihood
+        self.commitment = commitment
+        self.network = network
+        self.prior = prior
+        self.condition_dropout = condition_dropout
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def log_prob(
+        self,
+        X: Any,
+        *,
+        condition: Any = None,
+        samples: int = SAMPLES,
+        draws: int = DRAWS,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int = 256,
+        bits_per_dim: bool = False,
+    ) -> LogProb:
+        """Return a lower bound of the log-density of each row in nats, in data units, with its standard error.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+        samples : int
+            Random sets of hidden codes per row, from which the probability of the codes is estimated.
+        draws : int
+            Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
+        seed, first : int
+            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+        batch_size : int
+            Rows that go through the network at once.
+        bits_per_dim : bool
+            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Returns
+        -------
+        LogProb
+            Of the kind "lower bound"; for integers of a likelihood that gives them probabilities, of log P.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        """
+        return super().log_prob(
+            X,
+            condition=condition,
+            samples=samples,
+            draws=draws,
+            seed=seed,
+            first=first,
+            batch_size=batch_size,
+            bits_per_dim=bits_per_dim,
+        )
+
+    def code_report(self, X: Any, *, condition: Any = None) -> CodeReport:
+        """Return how many codes the rows of X use, and how evenly.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+
+        Examples
+        --------
+        >>> import pushforward as pf
+        >>> model = pf.VQVAE(codebook_size=4, train_steps=20, random_state=0).fit("moons")
+        >>> model.code_report(pf.open_data("moons").values[:500]).size
+        4
+        """
+        codes = self.transform(X, condition=condition, batch_size=_REPORT_BATCH)
+        return CodeReport.of(np.asarray(codes), self.codebook_size_)
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that codes are integers whatever the rows are."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        shape = self.transform_.shape
+        tokens = self.tokens or _default_tokens(shape)
+        return {
+            "tokens": tokens,
+            "codebook_size": _default_size(shape),
+            "likelihood": default_likelihood(self.transform_),
+            "network": default_coder(shape),
+            "prior": default_transformer((tokens,)),
+            "training": _default_training(shape),
+        }
+
+    def _network(self) -> QuantizedCoder:
+        shape, spec, tokens, size = self.transform_.shape, self.network_, self.tokens_, self.codebook_size_
+        likelihood = make_likelihood(self.likelihood_, self.transform_)
+        wanted = (likelihood.outputs * shape[0], *shape[1:])
+        return QuantizedCoder(
+            spec.encoder(shape, tokens * _WIDTH, self._condition_dim),
+            spec.decoder(tokens * _WIDTH, wanted, self._condition_dim),
+            Quantizer(size, _WIDTH, least=_LEAST * self.training_.batch_size * tokens / size),
+            likelihood,
+            self.prior_.build([size] * tokens, self._condition_dim),
+            tokens=tokens,
+        )
+
+    def _task(self, network: nn.Module, prepared: Prepared) -> _Task:
+        assert isinstance(network, QuantizedCoder)
+        return _Task(
+            network,
+            commitment=self.commitment,
+            log_det=self.transform_.log_det,
+            condition_dropout=self.condition_dropout,
+            width=self.transform_.dequantization,
+        )
+
+    @property
+    def _code_length(self) -> int:
+        return self.tokens_
+
+    def _code_schema(self, length: int) -> Schema:
+        return replace(super()._code_schema(length), dtypes=("int64",))
+
+    def _weighed(
+        self,
+        learned: Any,
+        z: Tensor,
+        *,
+        condition: Tensor | None,
+        varies: Tensor | None,
+        seed: int,
+        first: int,
+        samples: int,
+        shared: bool,
+    ) -> LogProb:
+        with torch.no_grad():
+            codes = learned.encode(z, condition)
+            inside = learned.likelihood.log_prob(learned.output(codes, condition), z)
+        found = diffusion.masked_bound(
+            learned.prior,
+            codes,
+            condition=condition,
+            draws=samples,
+            seed=seed,
+            first=0 if shared else first,
+            shared=shared,
+        )
+        values = found.values + inside.double().cpu().numpy()
+        return replace(found, values=values, nfe=samples + 2, dims=learned.likelihood.dims)
+
+    @torch.no_grad()
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        coder, made = self.coder_, []
+        device = next(coder.parameters()).device
+        for begin in range(0, n, batch_size):
+            end = min(begin + batch_size, n)
+            rows = torch.arange(first + begin, first + end, device=device)
+            c = None if condition is None else condition[begin:end].to(device)
+            hidden = torch.zeros(end - begin, coder.tokens, dtype=torch.int64, device=device)
+            codes = diffusion.unmask(coder.prior, hidden, condition=c, seed=seed, first=first + begin)
+            made.append(coder.likelihood.draw(coder.output(codes, c), rows, seed).cpu())
+        return torch.cat(made)
+
+
+def _is_large(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and max(shape[1:]) >= 16
+
+
+def _default_tokens(shape: tuple[int, ...]) -> int:
+    if len(shape) == 1:
+        return min(shape[0], 8)
+    return 16 if _is_large(shape) else 4
+
+
+def _default_size(shape: tuple[int, ...]) -> int:
+    """Return a number of codes: in few dimensions cells are many even so, and rows to learn their law from are few."""
+    if len(shape) == 1:
+        return 16 if shape[0] <= 8 else 64
+    return 256 if _is_large(shape) else 64
+
+
+def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
+    """Return what did best on eight-by-eight digits and on points in the plane, on one CPU core."""
+    return replace(default_training(shape), steps=1500) if len(shape) == 1 else default_training(shape)

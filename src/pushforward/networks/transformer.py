@@ -1,0 +1,244 @@
+r"""A transformer over tokens: what it sees of a row is some of its tokens, what it says is a law for each of them.
+
+A row is L tokens; position l has ``levels[l]`` values 0, 1, ..., and -1 stands for a token that is hidden. Positions are
+gathered into cells: one cell per position or, with ``patch``, one per block of neighbors, which makes attention cheaper and
+changes nothing else. The state of a cell begins as the sum of what its tokens stand for and of a vector of its own. Then each
+block is
+
+    h <- h + attention(modulate(norm(h))),       h <- h + V gelu(W modulate(norm(h))),      modulate(h) = (1 + scale) h + shift,
+
+with scale and shift from the condition, by layers without a bias: a condition of zeros, the null condition, changes nothing. At
+the end every cell gives logits for its positions. There is no order among positions and no time: which tokens are hidden is all
+that one needs to know for the law of the others.
+
+If all positions have the same number of values, a value is embedded alike at all of them, as a grey value or a letter is the
+same thing everywhere; else each position has values of its own, as columns of a table have.
+
+References
+----------
+Ashish Vaswani et al. Attention is all you need. NeurIPS 2017. https://arxiv.org/abs/1706.03762
+William Peebles, Saining Xie. Scalable diffusion models with transformers. ICCV 2023. https://arxiv.org/abs/2212.09748
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.networks.coder import Modulation
+
+__all__ = ["TokenTransformer", "TransformerSpec", "default_transformer"]
+
+_FEW, _SOME, _MOST_CELLS = 8, 100, 256
+
+
+@dataclass(frozen=True)
+class TransformerSpec:
+    """Size of a :class:`TokenTransformer`.
+
+    Parameters
+    ----------
+    width : int
+        Length of the state of a cell, from 2 to 65,536, a multiple of ``heads``.
+    depth : int
+        Number of blocks, from 1 to 1,000.
+    heads : int
+        Heads of each attention, from 1 to 1,024.
+    patch : int
+        Positions along each axis that share one cell, from 1 to 64: blocks of ``patch`` x ``patch`` pixels with all their
+        channels, or ``patch`` neighbors in a sequence.
+
+    >>> network = TransformerSpec(width=8, depth=1, heads=2).build([3, 3, 3, 3], condition_dim=2)
+    >>> network(torch.tensor([[0, -1, 2, -1]]), torch.ones(1, 2)).shape
+    torch.Size([1, 4, 3])
+    """
+
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("width", 2, 65_536), ("depth", 1, 1_000), ("heads", 1, 1_024), ("patch", 1, 64)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be an int from {low} to {high}, got {value}")
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads={self.heads}, got {self.width}")
+
+    def build(
+        self, levels: Sequence[int], condition_dim: int = 0, *, shape: tuple[int, ...] | None = None
+    ) -> "TokenTransformer":
+        """Return a new network; its weights come from torch's global generator.
+
+        Parameters
+        ----------
+        levels : sequence of int
+            Number of values of each position.
+        condition_dim : int
+            Length of a condition; 0 for a network without one.
+        shape : tuple of int, optional
+            How the positions lie, (L,) or (C, H, W) with C H W = L, which ``patch`` needs to know; default (L,).
+        """
+        return TokenTransformer(
+            levels,
+            condition_dim,
+            cells=_cells((len(levels),) if shape is None else shape, self.patch, len(levels)),
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+        )
+
+
+def default_transformer(shape: tuple[int, ...]) -> TransformerSpec:
+    """Return the specification that suits tokens which lie as ``shape``, (L,) or (C, H, W): at most 256 cells if that can be.
+
+    >>> default_transformer((3,)), default_transformer((1, 28, 28))
+    (TransformerSpec(width=64, depth=2, heads=4, patch=1), TransformerSpec(width=128, depth=4, heads=4, patch=2))
+    """
+    if len(shape) == 1:
+        patch = min(max(1, math.ceil(shape[0] / _MOST_CELLS)), 64)
+        return TransformerSpec(width=64, depth=2) if shape[0] <= _FEW else TransformerSpec(patch=patch)
+    patch = 1
+    while math.ceil(shape[1] / patch) * math.ceil(shape[2] / patch) > _MOST_CELLS and patch < 64:
+        patch *= 2
+    return TransformerSpec(patch=patch)
+
+
+class TokenTransformer(nn.Module):
+    """Transformer, ``network(tokens, condition)`` from tokens (B, L) to logits (B, L, K).
+
+    Parameters
+    ----------
+    levels : sequence of int
+        Number of values of each position, at least 1; K is the largest.
+    condition_dim : int
+        Length of a condition; 0 for a network without one.
+    cells : int64 Tensor (G, P), optional
+        The positions of each cell; L stands for none. Default: one position per cell.
+    width, depth, heads : int
+        See :class:`TransformerSpec`.
+
+    Attributes
+    ----------
+    levels : int64 Tensor (L,)
+    bias : Parameter (L, K)
+        What is added to the logits: 0 in the beginning, when the logits are this and nothing else.
+
+    >>> network = TokenTransformer([2, 3], 0, width=8, depth=1, heads=2)
+    >>> network(torch.tensor([[1, -1]])).softmax(2)  # untrained: all values alike
+    tensor([[[0.5000, 0.5000, 0.0000],
+             [0.3333, 0.3333, 0.3333]]], grad_fn=<SoftmaxBackward0>)
+    """
+
+    first_row: Tensor
+    cells: Tensor
+    place: Tensor
+    levels: Tensor
+
+    def __init__(
+        self,
+        levels: Sequence[int],
+        condition_dim: int,
+        *,
+        cells: Tensor | None = None,
+        width: int,
+        depth: int,
+        heads: int,
+    ) -> None:
+        super().__init__()
+        counts = _checked(levels)
+        length, most = len(counts), int(counts.max())
+        cells = torch.arange(length)[:, None] if cells is None else cells
+        self.most = most
+        self.alike = bool((counts == most).all())
+        slots = torch.arange(cells.shape[1]).expand_as(cells)
+        kind = slots if self.alike else torch.where(cells < length, cells, 0)
+        self.register_buffer("cells", cells, persistent=False)
+        self.register_buffer("first_row", kind * (most + 1), persistent=False)
+        self.register_buffer("place", cells.flatten().argsort(stable=True)[:length], persistent=False)
+        self.register_buffer("levels", counts, persistent=False)
+        self.embedding = nn.Embedding((int(kind.max()) + 1) * (most + 1), width)
+        nn.init.normal_(self.embedding.weight, std=cells.shape[1] ** -0.5)
+        self.position = nn.Parameter(0.5 * torch.randn(len(cells), width))
+        self.modulation = Modulation(condition_dim, [width] * (2 * depth))
+        self.blocks = nn.ModuleList(_Block(width, heads, depth) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Parameter(torch.zeros(1 if self.alike else len(cells), cells.shape[1] * most, width))
+        self.bias = nn.Parameter(torch.zeros(length, most))
+
+    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return logits (B, L, K), -inf where a position has no such value, from int64 tokens (B, L)."""
+        tokens = torch.where(tokens < 0, self.most, tokens)
+        if self.cells.shape[1] > 1:
+            tokens = nn.functional.pad(tokens, (0, 1), value=self.most)
+        hidden = self.embedding(tokens[:, self.cells] + self.first_row).sum(2) + self.position
+        modulation = self.modulation(condition)
+        for i, block in enumerate(self.blocks):
+            hidden = block(hidden, modulation[2 * i], modulation[2 * i + 1])
+        hidden = self.norm(hidden)
+        logits = hidden @ self.head[0].T if self.alike else torch.einsum("bgw,gkw->bgk", hidden, self.head)
+        logits = logits.unflatten(2, (-1, self.most)).flatten(1, 2)
+        if self.cells.shape[1] > 1:
+            logits = logits[:, self.place]
+        logits = logits + self.bias
+        return torch.as_tensor(logits if self.alike else logits.masked_fill(self._impossible, -torch.inf))
+
+    @property
+    def _impossible(self) -> Tensor:
+        """Which values (L, K) a position does not have."""
+        return torch.arange(self.most, device=self.levels.device) >= self.levels[:, None]
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.look = nn.Linear(width, 3 * width)
+        self.take = nn.Linear(width, width)
+        self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        for layer in (self.take, self.contract):  # so that the state does not grow with the depth
+            nn.init.normal_(layer.weight, std=(2 * depth * layer.in_features) ** -0.5)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
+        parts = self.look(_modulate(self.norm_1(hidden), first)).unflatten(2, (3, self.heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value)
+        hidden = hidden + self.take(seen.transpose(1, 2).flatten(2))
+        change = self.expand(_modulate(self.norm_2(hidden), second))
+        return torch.as_tensor(hidden + self.contract(nn.functional.gelu(change)))
+
+
+def _modulate(hidden: Tensor, modulation: Tensor | None) -> Tensor:
+    if modulation is None:
+        return hidden
+    scale, shift = modulation[:, None].chunk(2, dim=2)
+    return torch.addcmul(shift, hidden, 1 + scale)
+
+
+def _cells(shape: tuple[int, ...], patch: int, length: int) -> Tensor:
+    """Return the positions (G, P) of each block of neighbors; where a block reaches beyond the edge, L."""
+    if len(shape) not in (1, 3) or math.prod(shape) != length:
+        raise ValueError(
+            f"shape: {length} positions lie as ({length},), or as pictures (C, H, W) with C H W = {length}, got {shape}"
+        )
+    grid = torch.arange(length).reshape(shape if len(shape) == 3 else (1, 1, length))
+    high = patch if len(shape) == 3 else 1
+    bottom, right = -grid.shape[1] % high, -grid.shape[2] % patch
+    grid = nn.functional.pad(grid, (0, right, 0, bottom), value=length)
+    channels, rows, columns = len(grid), grid.shape[1] // high, grid.shape[2] // patch
+    blocks = grid.reshape(channels, rows, high, columns, patch).permute(1, 3, 0, 2, 4)
+    return blocks.reshape(rows * columns, channels * high * patch)
+
+
+def _checked(levels: Sequence[int]) -> Tensor:
+    counts = torch.as_tensor(levels)
+    if counts.ndim != 1 or not len(counts) or counts.is_floating_point() or int(counts.min()) < 1:
+        raise ValueError(f"levels must be the number of values of each position, integers of at least 1, got {levels!r}")
+    return counts

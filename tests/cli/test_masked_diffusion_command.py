@@ -1,0 +1,33 @@
+"""A table of integers with gaps, from the command line: learned, drawn, scored, filled."""
+
+import numpy as np
+import pandas as pd
+from command_line import done
+
+SMALL = ("--set", "network.width=8", "--set", "network.depth=1", "--set", "train_steps=3")
+
+
+def test_a_table_of_integers_is_learned_drawn_scored_and_filled(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.integers(0, 4, 60), "b": rng.integers(5, 30, 60)})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    done("train", "table.csv", "--model", "masked-diffusion", "--seed", "1", *SMALL, at=tmp_path)
+    done("sample", "runs/table", "-n", "20", "--steps", "1", "--seed", "0", "--out", "drawn.csv", at=tmp_path)
+    drawn = pd.read_csv(tmp_path / "drawn.csv")
+    assert drawn.dtypes.tolist() == [np.int64, np.int64]
+    assert drawn["a"].between(0, 3).all()
+    assert drawn["b"].between(5, 29).all()
+    table.loc[0, "a"] = 9
+    table.to_csv(tmp_path / "other.csv", index=False)
+    said = done("score", "runs/table", "other.csv", at=tmp_path)
+    assert "lower bound" in said
+    assert " of probability 0" in said
+    known = table.tail(8).reset_index(drop=True)
+    gaps = known.astype("Int64")
+    gaps.loc[2, "b"] = pd.NA
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    done("impute", "runs/table", "gaps.csv", "--seed", "0", "--out", "filled.csv", at=tmp_path)
+    filled = pd.read_csv(tmp_path / "filled.csv")
+    assert filled.drop(index=2).equals(known.drop(index=2))
+    assert 5 <= filled.loc[2, "b"] <= 29
+    assert "MaskedDiffusion" in done("inspect", "runs/table", at=tmp_path)
