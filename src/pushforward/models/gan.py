@@ -115,8 +115,8 @@ class GAN(DecoderVerbs, TrainedModel):
     Parameters
     ----------
     latent_dim : int, optional
-        Length of a code; default 4 for vectors with fewer than 8 columns, else 16, 32 for pictures with a side of 16 or more, and
-        64 from 32 on.
+        Length of a code; default 4 for vectors with fewer than 8 columns, else 16; for pictures with a side of 16 or more 32,
+        and of 32 or more 64.
     network : GANSpec, optional
         Size of generator and critic. Default by the shape of the data.
     penalty : float, optional
