@@ -111,7 +111,7 @@ def test_the_front_holds_what_no_other_beats():
 
 def test_a_model_that_drops_modes_comes_last_on_real_trainings(tmp_path):
     """One Gaussian covers three modes badly; three find the law. Rows set aside reach no model."""
-    models = {"one": pf.GMM(n_components=1), "three": pf.GMM(n_components=3), "plane": pf.PPCA(n_components=1)}
+    models = {"one": pf.GMM(n_components=1), "three": pf.GMM(n_components=3)}
     comparison = run_comparison(X, models, seeds=2, samples=150, out=tmp_path / "c")
     assert comparison.names[0] == "three"
     assert comparison.value("three", "C2ST", "held-out") < 0.6 < comparison.value("one", "C2ST", "held-out")
@@ -119,7 +119,7 @@ def test_a_model_that_drops_modes_comes_last_on_real_trainings(tmp_path):
     assert comparison.about["training_rows"] == 720
     cards = [json.loads((one.folder / "model.json").read_text()) for one in comparison.trials]
     assert {card["data"]["rows"] for card in cards} == {720}
-    assert [one.seed for one in comparison.trials] == [0, 0, 0, 1, 1, 1]
+    assert [one.seed for one in comparison.trials] == [0, 0, 1, 1]
     table = pd.read_csv(tmp_path / "c" / "table.csv")
     assert table["model"].tolist() == comparison.names
     assert (table["seeds"] == 2).all()
@@ -138,18 +138,19 @@ def test_what_is_done_is_not_done_again_and_models_can_be_added(tmp_path):
     run_comparison(X, ["ppca"], seeds=1, samples=100, out=out)
     done = out / "ppca" / "seed-0" / "evaluation.json"
     before = done.stat().st_mtime_ns
-    table = pf.compare(X, ["ppca", "gmm"], seeds=2, samples=100, out=out)
+    table = pf.compare(X, ["ppca", "gmm"], seeds=1, samples=100, out=out)
     assert done.stat().st_mtime_ns == before
     assert sorted(table["model"]) == ["gmm", "ppca"]
-    assert (out / "gmm" / "seed-1" / "evaluation.json").is_file()
+    assert (out / "gmm" / "seed-0" / "evaluation.json").is_file()
     assert table.attrs["folder"] == str(out)
     assert table.attrs["advice"]
     # a run that was trained but not evaluated is not trained again
-    (out / "gmm" / "seed-1" / "evaluation.json").unlink()
-    weights = (out / "gmm" / "seed-1" / "weights.safetensors").stat().st_mtime_ns
+    (out / "gmm" / "seed-0" / "evaluation.json").unlink()
+    weights = (out / "gmm" / "seed-0" / "weights.safetensors").stat().st_mtime_ns
     run_comparison(X, ["gmm"], seeds=2, samples=100, out=out)
-    assert (out / "gmm" / "seed-1" / "weights.safetensors").stat().st_mtime_ns == weights
-    assert (out / "gmm" / "seed-1" / "evaluation.json").is_file()
+    assert (out / "gmm" / "seed-0" / "weights.safetensors").stat().st_mtime_ns == weights
+    for own in ("seed-0", "seed-1"):
+        assert (out / "gmm" / own / "evaluation.json").is_file()
 
 
 def test_one_failure_does_not_lose_the_others_and_is_tried_again(tmp_path):
@@ -169,7 +170,7 @@ def test_labels_budgets_and_names(tmp_path):
     """Labels are given to all; a budget in steps goes to those that have steps; a name that comes twice gets a number."""
     models = [pf.GAN(latent_dim=2), pf.GAN(latent_dim=3), "ppca"]
     comparison = run_comparison(
-        X, models, condition=np.arange(900) % 2, steps=7, seeds=1, samples=60, out=tmp_path, device="cpu"
+        X[:300], models, condition=np.arange(300) % 2, steps=7, seeds=1, samples=60, out=tmp_path, device="cpu"
     )
     assert {one.name for one in comparison.trials} == {"gan", "gan-2", "ppca"}
     assert all(one.failure == "" for one in comparison.trials)

@@ -337,13 +337,14 @@ def test_random_states_of_scikit_learn():
 def test_rows_held_out_do_not_reach_the_transform_and_depend_on_the_seed():
     X = LAW.sample(40, seed=0).numpy()
     model = pf.FlowMatching(held_out=0.5, **TINY).fit(X)
-    rows, aside = model._split(40)
+    data = pf.open_data(X)
+    rows, aside = model._split(data)
     assert len(rows) == len(aside) == 20
     scaled = model.transform_.forward(torch.from_numpy(X), dtype=torch.float64)
     np.testing.assert_allclose(scaled[rows].mean(0), 0.0, atol=1e-9)
     assert scaled[aside].mean(0).abs().max() > 1e-3
     other = pf.FlowMatching(held_out=0.5, **TINY | {"random_state": 1}).fit(X)
-    assert sorted(other._split(40)[1].tolist()) != sorted(aside.tolist())
+    assert sorted(other._split(data)[1].tolist()) != sorted(aside.tolist())
 
 
 def test_a_random_state_object_names_the_seed_and_the_network_is_left_in_evaluation():

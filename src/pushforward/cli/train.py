@@ -26,7 +26,7 @@ HELP = help_text(
         "pushforward train photos/ --max-time 10m --set network.width=96",
         "pushforward train table.csv --column height,weight --condition species",
         "pushforward train digits --dry-run > recipe.yaml",
-        "pushforward train digits --model latent --set coder.latent_dim=8 --set prior=diffusion",
+        "pushforward train digits --model latent --set prior=diffusion",
         "pushforward train digits --recipe recipe.yaml --seed 1 --out runs/mine",
         "pushforward train digits --resume",
     ],
