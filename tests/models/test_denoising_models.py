@@ -140,7 +140,7 @@ def test_dropped_conditions_and_dequantization_enter_the_loss():
     assert torch.equal(level, t)
 
 
-def test_optimal_transport_pairs_the_rows_that_are_trained_on():
+def test_optimal_transport_pairs_the_rows_that_are_trained_on_and_held_out():
     """The loss of a batch is that of the data with the noise assigned to it, not with the noise as drawn."""
     task = _task(coupling="optimal-transport")
     nn.init.normal_(task.denoiser.network.last.weight)
@@ -148,7 +148,9 @@ def test_optimal_transport_pairs_the_rows_that_are_trained_on():
     x, (t, z, _) = torch.randn(8, 2), draws
     order = torch.tensor(linear_sum_assignment(torch.cdist(x, z).square().numpy())[1])
     assert not torch.equal(order, torch.arange(8))
-    torch.testing.assert_close(task(Batch(x, None, draws)), task.denoiser.loss(x, t, z[order], weight="velocity"))
+    loss = task.denoiser.loss(x, t, z[order], weight="velocity")
+    torch.testing.assert_close(task(Batch(x, None, draws)), loss)
+    torch.testing.assert_close(task.held_out(Batch(x, None, draws))[0], loss)  # which chooses the weights to keep
 
 
 def test_noise_of_a_stochastic_sampler_belongs_to_the_row():

@@ -111,8 +111,6 @@ class DenoisingTask(Task):
         """Return the loss of each row, (B,)."""
         x, z, t, dropout = self._unpack(batch)
         condition = batch.condition
-        if self.coupling == "optimal-transport":
-            z = z[_assignment(x, z, condition)]
         if condition is not None and self.condition_dropout > 0:
             condition = diffusion.drop(condition, dropout >= self.condition_dropout)
         if self.loss == "denoising":
@@ -128,11 +126,13 @@ class DenoisingTask(Task):
         return self.denoiser.loss(x, t, z, batch.condition, weight=self.weight), t
 
     def _unpack(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return data, noise, times and dropout numbers."""
+        """Return data, the noise that is coupled with them, times and dropout numbers."""
         t, *rest = batch.draws
         x, z = batch.x.unbind(1) if self.coupling == "paired" else (batch.x, rest.pop(0))
         if self.width is not None:
             x = torch.addcmul(x, self.width, rest[1])
+        if self.coupling == "optimal-transport":
+            z = z[_assignment(x, z, batch.condition)]
         return x, z, t, rest[0]
 
 
