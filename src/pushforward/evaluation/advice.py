@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pushforward.evaluation.evaluation import standing
+from pushforward.evaluation.evaluation import percent, standing
 
 if TYPE_CHECKING:
     from pushforward.evaluation.comparison import Comparison
@@ -49,11 +49,11 @@ def _best(comparison: "Comparison") -> Iterator[str]:
         value = comparison.value(best, "C2ST", "held-out")
         if standing(told) == "worse":
             yield (
-                f"Still, a classifier tells its samples from held-out rows in {_percent(value)} of cases "
-                f"(real rows from real rows: {_percent(told.floor.value)})."
+                f"Still, a classifier tells its samples from held-out rows in {percent(value)} of cases "
+                f"(real rows from real rows: {percent(told.floor.value)})."
             )
         else:
-            yield f"A classifier cannot tell its samples from held-out rows (right in {_percent(value)} of cases)."
+            yield f"A classifier cannot tell its samples from held-out rows (right in {percent(value)} of cases)."
 
 
 def _density(comparison: "Comparison") -> Iterator[str]:
@@ -96,7 +96,7 @@ def _price(comparison: "Comparison", best: str, other: str) -> str:
     """Say what is lost by taking the other model."""
     mine, its = (comparison.value(name, "C2ST", "held-out") for name in (best, other))
     text = f"its mean place is {comparison.rank(other):.1f}"
-    return text + (f", and a classifier is right in {_percent(its)} instead of {_percent(mine)} of cases" if its > mine else "")
+    return text + (f", and a classifier is right in {percent(its)} instead of {percent(mine)} of cases" if its > mine else "")
 
 
 def _copies(comparison: "Comparison") -> Iterator[str]:
@@ -104,7 +104,7 @@ def _copies(comparison: "Comparison") -> Iterator[str]:
         near = comparison.figure(name, "near copies", "train")
         if near is not None and near.measure.p_value is not None and near.measure.p_value < _SURE:
             yield (
-                f"Beware of {name}: {_percent(comparison.value(name, 'near copies', 'train'))} of its samples are near copies "
+                f"Beware of {name}: {percent(comparison.value(name, 'near copies', 'train'))} of its samples are near copies "
                 "of training rows, more than chance explains."
             )
 
@@ -134,7 +134,7 @@ def _codes(comparison: "Comparison") -> Iterator[str]:
     if small:
         name = min(small, key=lambda one: lost[one])
         numbers = "one number" if small[name] == "1" else f"{small[name]} numbers"
-        yield f"For short codes take {name}: from {numbers} rows come back with {_percent(lost[name])} of their variance lost."
+        yield f"For short codes take {name}: from {numbers} rows come back with {percent(lost[name])} of their variance lost."
 
 
 def _lost(comparison: "Comparison") -> Iterator[str]:
@@ -149,10 +149,6 @@ def _finite(values: dict[str, float]) -> list[float]:
 
 def _kind(note: str) -> str:
     return note.partition(",")[0]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def _listed(names: list[str]) -> str:

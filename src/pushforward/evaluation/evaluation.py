@@ -20,7 +20,7 @@ from pushforward.plots import Picture
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GROUPS", "Evaluation", "number", "remarks", "standing", "verdict", "written"]
+__all__ = ["GROUPS", "Evaluation", "number", "percent", "remarks", "standing", "verdict", "written"]
 
 Standing = Literal["at", "worse", "better", ""]
 
@@ -262,6 +262,15 @@ def number(value: float, width: float = 0.0) -> str:
         if decimals <= _DECIMALS:
             return f"{value:,.{decimals}f}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """Write a share for people.
+
+    >>> percent(0.0123), percent(0.504)
+    ('1.2 %', '50 %')
+    """
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 def written(measure: Measure) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pushforward.evaluation.evaluation import Evaluation, Standing, number, standing, written
+from pushforward.evaluation.evaluation import Evaluation, Standing, number, percent, standing, written
 from pushforward.evaluation.figure import Figure
 
 __all__ = ["Tile", "sentences", "tiles"]
@@ -25,12 +25,12 @@ def tiles(evaluation: Evaluation) -> list[Tile]:
     """Return the most telling figures, at most six."""
     find, shown = evaluation.find, []
     for title, figure, write in (
-        ("a classifier is right in", find("C2ST", reference="held-out"), _percent),
-        ("precision", find("precision", reference="held-out"), _percent),
-        ("recall", find("recall", reference="held-out"), _percent),
+        ("a classifier is right in", find("C2ST", reference="held-out"), percent),
+        ("precision", find("precision", reference="held-out"), percent),
+        ("recall", find("recall", reference="held-out"), percent),
         ("log-density", find("log-density", reference="held-out"), lambda value: number(value, 1.0)),
-        ("near copies", find("near copies"), _percent),
-        ("variance lost", None if _samples(evaluation) else find("variance lost"), _percent),
+        ("near copies", find("near copies"), percent),
+        ("variance lost", None if _samples(evaluation) else find("variance lost"), percent),
         ("for 1,000 samples", find("time of 1,000 samples"), lambda value: f"{number(value)} s"),
     ):
         if figure is not None:
@@ -53,7 +53,7 @@ def _told_apart(evaluation: Evaluation) -> str:
     figure = evaluation.find("C2ST", reference="held-out")
     if figure is None or figure.floor is None:
         return ""
-    right, floor = _percent(figure.measure.value), _percent(figure.floor.value)
+    right, floor = percent(figure.measure.value), percent(figure.floor.value)
     if standing(figure) == "worse":
         return (
             f"A classifier tells samples from held-out rows in {right} of cases (real rows from real rows: {floor}), so the "
@@ -79,7 +79,7 @@ def _variety(evaluation: Evaluation) -> str:
         (narrow, recall, "{0} of rows lie among samples (real rows: {1}), so a part of the data is missing"),
     ):
         if bad and figure.floor is not None:
-            parts.append(text.format(_percent(figure.measure.value), _percent(figure.floor.value)))
+            parts.append(text.format(percent(figure.measure.value), percent(figure.floor.value)))
     return "; ".join(parts).capitalize() + "."
 
 
@@ -90,7 +90,7 @@ def _memory(evaluation: Evaluation) -> str:
     text = f"the median distance to the nearest training row is {number(ratio.measure.value)} times that of held-out rows"
     p = near.measure.p_value
     if p is not None and p < _SURE:
-        return f"{_percent(near.measure.value)} of samples are near copies of training rows, more than chance explains; {text}."
+        return f"{percent(near.measure.value)} of samples are near copies of training rows, more than chance explains; {text}."
     return f"There is no sign of copied training rows: {text}."
 
 
@@ -122,10 +122,6 @@ def _cost(evaluation: Evaluation) -> str:
     calls = evaluation.find("network calls")
     many = f", with {number(calls.measure.value)} network calls each" if calls is not None and calls.measure.value > 0 else ""
     return f"1,000 samples take {number(time.measure.value)} s{many}; training took {number(trained.measure.value)} s."
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %" if value < 0.1 else f"{100 * value:.0f} %"
 
 
 def _beside(figure: Figure, write: Callable[[float], str]) -> str:
