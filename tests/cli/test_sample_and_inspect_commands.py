@@ -321,6 +321,6 @@ def test_options_that_a_family_does_not_take_are_refused():
 
     assert given_to(sample, {"seed": 1, "steps": None}) == {"seed": 1}
     with pytest.raises(
-        ValueError, match=r"--guidance-scale is no option of .*families that work in steps.*\(there are --seed\)"
+        ValueError, match=r"--guidance-scale is no option of .*families that work otherwise.*\(there are --seed\)"
     ):
         given_to(sample, {"seed": None, "guidance_scale": 2.0})

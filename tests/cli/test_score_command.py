@@ -106,6 +106,21 @@ def test_tables_find_their_columns_and_conditions(home, tmp_path):
     assert len(pd.read_csv(out)) == 70
 
 
+def test_codes_per_row_lift_the_bound_of_a_coder(home):
+    rows = np.random.default_rng(0).normal(size=(80, 3))
+    np.save(home / "rows.npy", rows)
+    vae = pf.VAE(latent_dim=2, train_steps=40, random_state=0, device="cpu").fit(rows)
+    vae.save(home / "vae")
+    said = done("score", "vae", "rows.npy", "--samples", 7, "--device", "cpu", at=home)
+    shown, asked, one = (
+        float(re.search(r"log p (\S+)", said)[1]),
+        *(vae.log_prob(rows, samples=k).values.mean() for k in (7, 1)),
+    )
+    assert shown == pytest.approx(asked, abs=1e-3)
+    assert asked > one + 0.01
+    assert "--samples is no option of FlowMatching" in refused("score", "runs/swissroll", "swissroll", "--samples", 3, at=home)
+
+
 def test_what_is_refused(home, tmp_path):
     assert "scores are written as .parquet or .csv" in refused(
         "score", "runs/swissroll", "swissroll", "--out", "scores.npy", at=home

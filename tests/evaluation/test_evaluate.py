@@ -243,6 +243,35 @@ def test_samples_are_drawn_in_parts_with_the_labels_of_training(monkeypatch):
     assert noted[:2] == ["0 of 100", "7 of 100"]
 
 
+class Deaf(pf.GMM):
+    """Draws the right law, whatever label is asked for."""
+
+    def sample(self, n=1, *, condition=None, seed=None, first=0, batch_size=256):
+        return super().sample(n, seed=seed + 1, first=first)
+
+
+@pytest.mark.usefixtures("without_classifier")
+@pytest.mark.parametrize("cls", [pf.GMM, Deaf])
+def test_labels_are_followed_as_often_as_the_side_of_a_sample_is_its_label(cls):
+    X = two_modes(900, 5)
+    labels = np.where(X[:, 0] > 0, "right", "left")
+    model = cls(n_components=1, random_state=0).fit(X[:700], condition=labels[:700])
+    arguments = {"X_train": X[:700], "condition": labels[700:], "train_condition": labels[:700]}
+    evaluation = pf.evaluate(model, X[700:], **arguments)
+    figure = evaluation.find("labels followed")
+    material = sampled(gather(model, X[700:], X[:700], labels[700:], labels[:700], None, 0), print)
+    right = np.where(material.samples.x[:, 0] > 0, "right", "left") == material.samples.condition
+    assert figure.measure.value == pytest.approx(right.mean(), abs=0.006)  # the modes are 8 standard deviations apart
+    assert figure.floor.value >= 0.994
+    assert standing(figure) == ("at" if cls is pf.GMM else "worse")
+    said = " ".join(sentences(evaluation))
+    assert ("Samples follow their label" if cls is pf.GMM else "Samples do not always follow their label") in said
+    without = pf.evaluate(model, X[700:], **(arguments | {"condition": None}))
+    assert without.find("labels followed") is None
+    assert not evaluation.failures
+    assert not without.failures
+
+
 def test_paths_end_at_samples_and_begin_with_noise():
     model = pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), train_steps=5, random_state=0).fit(TRAIN)
     from pushforward.evaluation.watch import paths

@@ -239,6 +239,20 @@ def test_the_time_is_shared():
     assert (model.coder_.max_time, model.prior_.max_time) == (5.0, 40.0)
 
 
+def test_the_steps_are_shared():
+    def steps(**arguments):
+        model = pf.Latent(random_state=0, train_steps=50, **arguments)
+        model._name_parts(model._prepare(pf.open_data(DATA)))
+        return tuple(getattr(part, "train_steps", None) for part in (model.coder_, model.prior_))
+
+    assert steps() == (30, 20)
+    assert steps(prior=pf.GMM()) == (50, None)
+    assert steps(coder=pf.VAE(train_steps=5)) == (5, 20)
+    assert steps(coder=pf.VAE(training=pf.TrainingSettings(steps=9))) == (None, 20)
+    model = pf.Latent(train_steps=5, random_state=0).fit(DATA)
+    assert (model.coder_.training_.steps, model.prior_.training_.steps) == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.models.masked_diffusion import UnmaskingTask, _ranges
+from pushforward.models.masked_diffusion import UnmaskingTask
+from pushforward.models.tokens import _ranges
 from pushforward.probability import MarkovChain
 
 SMALL = pf.TransformerSpec(width=32, depth=2, heads=2)

@@ -46,7 +46,7 @@ def given_to(verb: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, 
             family = type(getattr(verb, "__self__", verb)).__name__
             taken = ", ".join(_option(other) for other in options if other in known)
             raise ValueError(
-                f"{_option(name)} is no option of {family}: it belongs to families that work in steps, such as flow-matching; "
+                f"{_option(name)} is no option of {family}, but of families that work otherwise; "
                 f"leave it out{f' (there are {taken})' if taken else ''}"
             )
     return given

@@ -19,6 +19,7 @@ HELP = help_text(
         "pushforward score runs/digits digits --bits-per-dim --rows 200",
         "pushforward score runs/digits digits --bits-per-dim --bound --steps 1000",
         "pushforward score runs/table other.csv --unconditional --out scores.csv",
+        "pushforward score runs/vae digits --samples 64",
     ],
 )
 
@@ -49,6 +50,9 @@ def command(
         int | None, typer.Option(metavar="N", help="Random probes of the divergence, for rows of more than 32 elements.")
     ] = None,
     draws: Annotated[int | None, typer.Option(metavar="N", help="Draws of noise per row, or per term of the bound.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(metavar="N", help="Codes per row of a VAE or another coder; its bound rises with them.")
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Names the random numbers.")] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
@@ -67,7 +71,7 @@ def command(
     values, given = _open(model, read_card(run), data, condition, unconditional)
     values, given = values[:rows], None if given is None else given[:rows]
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options = given_to(getattr(model, verb), {"steps": steps, "probes": probes, "draws": draws})
+    options = given_to(getattr(model, verb), {"steps": steps, "probes": probes, "draws": draws, "samples": samples})
     result = _in_chunks(getattr(model, verb), values, given, seed, options)
     columns = _of_bound(result, bits_per_dim) if bound else _of_flow(result, bits_per_dim)
     if path is not None:

@@ -22,7 +22,7 @@ def advice(comparison: "Comparison") -> list[str]:
     """Return what the figures say, the most important first."""
     if not comparison.names:
         return ["No model could be trained and evaluated; the table says why."]
-    parts = (_best, _density, _cheaper_training, _faster_sampling, _copies, _stability, _codes, _lost)
+    parts = (_best, _labels, _density, _cheaper_training, _faster_sampling, _copies, _stability, _codes, _lost)
     return [sentence for part in parts for sentence in part(comparison)]
 
 
@@ -54,6 +54,21 @@ def _best(comparison: "Comparison") -> Iterator[str]:
             )
         else:
             yield f"A classifier cannot tell its samples from held-out rows (right in {percent(value)} of cases)."
+
+
+def _labels(comparison: "Comparison") -> Iterator[str]:
+    """Name the model that follows labels least, if chance does not explain it."""
+    followed = {name: comparison.value(name, "labels followed") for name in comparison.names}
+    able = [name for name in followed if np.isfinite(followed[name])]
+    if not able:
+        return
+    worst = min(able, key=lambda name: followed[name])
+    figure = comparison.figure(worst, "labels followed")
+    if figure is not None and figure.floor is not None and standing(figure) == "worse":
+        yield (
+            f"{worst} follows labels least: a classifier sees the label that was asked for in {percent(followed[worst])} of "
+            f"its samples (the right one in {percent(figure.floor.value)} of held-out rows)."
+        )
 
 
 def _density(comparison: "Comparison") -> Iterator[str]:

@@ -210,18 +210,29 @@ class ClassifierFeatures:
         Rows are taken to (rows - center) / scale, numbers or arrays of the shape of a row.
     shape : tuple of int
         Of a row.
+    classes : array (K,)
+        The labels, in the order of the logits.
     accuracy : float
         Share of right answers on the tenth of the rows that was kept from training. A space whose classifier has not learned
         means little.
 
     >>> rows = np.random.default_rng(0).normal(size=(200, 2)) + np.repeat([[0.0], [4.0]], 100, axis=0)
     >>> features = ClassifierFeatures.fit(rows, np.repeat([0, 1], 100), training=TrainingSettings(steps=30))
-    >>> features(rows).shape, features.accuracy > 0.9
-    ((200, 64), True)
+    >>> features(rows).shape, features.accuracy > 0.9, features.predict([[0.0, 0.0], [4.0, 4.0]])
+    ((200, 64), True, array([0, 1]))
     """
 
-    def __init__(self, network: nn.Sequential, center: Tensor, scale: Tensor, shape: tuple[int, ...], accuracy: float) -> None:
-        self.network, self.center, self.scale, self.shape, self.accuracy = network.eval(), center, scale, shape, accuracy
+    def __init__(
+        self,
+        network: nn.Sequential,
+        center: Tensor,
+        scale: Tensor,
+        shape: tuple[int, ...],
+        classes: NDArray[Any],
+        accuracy: float,
+    ) -> None:
+        self.network, self.center, self.scale, self.shape = network.eval(), center, scale, shape
+        self.classes, self.accuracy = classes, accuracy
         self.name = f"classifier's last layer ({checksum(center, scale, *network.state_dict().values())})"
 
     @classmethod
@@ -257,17 +268,24 @@ class ClassifierFeatures:
         aside, used = order[: len(x) // 10], order[len(x) // 10 :]
         task = _LabelTask(fresh_module(lambda: _network(shape, len(classes)), seed))
         train(task, x[used], targets[used], held_out=(x[aside], targets[aside]), settings=training, seed=seed, device="cpu")
-        found = cls(task.network, center, scale, shape, 0.0)
+        found = cls(task.network, center, scale, shape, classes, 0.0)
         with torch.no_grad():
             found.accuracy = float((task.network(x[aside]).argmax(1) == targets[aside].argmax(1)).float().mean())
         return found
 
-    @torch.no_grad()
     def __call__(self, rows: Any, /) -> _Float:
         """Return features (n, 64)."""
+        return self._through(self.network[:-1], rows).numpy()
+
+    def predict(self, rows: Any) -> NDArray[Any]:
+        """Return the likeliest label of each row, (n,)."""
+        answer: NDArray[Any] = self.classes[self._through(self.network, rows).argmax(1).numpy()]
+        return answer
+
+    @torch.no_grad()
+    def _through(self, network: nn.Module, rows: Any) -> Tensor:
         x = torch.from_numpy(as_rows(rows).astype(np.float32, copy=False)).reshape(_checked(rows, self.shape))
-        parts = [self.network[:-1]((part - self.center) / self.scale) for part in torch.split(x, _ROWS_AT_ONCE)]
-        return torch.cat(parts).numpy()
+        return torch.cat([network((part - self.center) / self.scale) for part in torch.split(x, _ROWS_AT_ONCE)])
 
 
 class _LabelTask(Task):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 __all__ = ["Figure", "Group", "Measure", "bootstrap_mean"]
 
@@ -43,6 +44,16 @@ class Measure:
         mean = float(draws.mean())
         half = _NORMAL_95 * float(draws.std(ddof=1)) / len(draws) ** 0.5
         return cls(mean, mean - half, mean + half, len(draws))
+
+    @classmethod
+    def of_share(cls, count: int, n: int, p_value: float | None = None) -> "Measure":
+        """Take ``count`` of n independent answers as a share, with the exact interval of Clopper and Pearson (1934).
+
+        >>> Measure.of_share(0, 10).high < 0.31
+        True
+        """
+        interval = stats.binomtest(count, n).proportion_ci(0.95, "exact")
+        return cls(count / n, float(interval.low), float(interval.high), n, p_value)
 
 
 @dataclass(frozen=True)

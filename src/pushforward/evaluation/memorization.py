@@ -143,18 +143,13 @@ def memorization(samples: ArrayLike, train: ArrayLike, held_out: ArrayLike, *, s
         held_out_distances=theirs,
         nearest=numbers,
         ratio=_ratio(found, theirs, seed),
-        near_copies=_share(near, n, p_value),
+        near_copies=Measure.of_share(near, n, p_value),
         closer=_closer(found, theirs),
-        copies=_share(int((found == 0).sum()), n, None),
+        copies=Measure.of_share(int((found == 0).sum()), n),
         held_out_copies=float((theirs == 0).mean()),
         threshold=threshold,
         expected=k / (m + 1),
     )
-
-
-def _share(count: int, n: int, p_value: float | None) -> Measure:
-    interval = stats.binomtest(count, n).proportion_ci(0.95, "exact")
-    return Measure(count / n, float(interval.low), float(interval.high), n, p_value)
 
 
 def _ratio(found: np.ndarray, theirs: np.ndarray, seed: int) -> Measure:

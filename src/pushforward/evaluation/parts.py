@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pushforward.evaluation.collection import Collection
 from pushforward.evaluation.coverage import density_coverage, precision_recall
 from pushforward.evaluation.density import held_out_density, rank_calibration
-from pushforward.evaluation.features import Features
+from pushforward.evaluation.features import ClassifierFeatures, Features
 from pushforward.evaluation.figure import Figure, Group, Measure
 from pushforward.evaluation.frechet import frechet_distance, kernel_distance
 from pushforward.evaluation.kept import keep_paths, keep_rows, plane, shown
 from pushforward.evaluation.latent import latent_figures
-from pushforward.evaluation.material import Material
+from pushforward.evaluation.material import Material, Side
 from pushforward.evaluation.memorization import memorization
 from pushforward.evaluation.speed import speed
 from pushforward.evaluation.table_parts import table_parts
@@ -65,6 +65,8 @@ def parts_of(material: Material, features: Sequence[Features]) -> Iterator[Part]
             for metric in _feature_metrics():
                 name = f"{metric.names[0]} in {space.name}"
                 yield Part(name, partial(_compare, metric=metric, space=space))
+            if isinstance(space, ClassifierFeatures) and material.held.condition is not None:
+                yield Part("labels followed", partial(_labels_followed, judge=space))
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
@@ -143,6 +145,23 @@ def _compare(material: Material, found: Collection, metric: _Metric, space: Feat
                     note=metric.notes[index % len(metric.notes)],
                 )
             )
+
+
+def _labels_followed(material: Material, found: Collection, judge: ClassifierFeatures) -> None:
+    """Count the samples in which a classifier sees the label that they were drawn with, beside rows and their own labels."""
+
+    def seen(side: Side | None) -> Measure:
+        assert side is not None
+        assert side.condition is not None
+        labelled = np.array([label is not None and label == label for label in side.condition])
+        asked = np.array([str(label) for label in side.condition[labelled]])
+        return Measure.of_share(int((judge.predict(side.x.numpy()[labelled]) == asked).sum()), len(asked))
+
+    note = "a classifier sees the label that was asked for"
+    figure = Figure(
+        "labels followed", "samples", seen(material.samples), "share", "higher", "held-out", seen(material.held), note=note
+    )
+    found.figures.append(figure)
 
 
 def _density(material: Material, found: Collection) -> None:

@@ -30,7 +30,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from pushforward.evaluation.arrays import pair
 from pushforward.evaluation.figure import Measure
@@ -227,8 +226,8 @@ def category_coverage(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | Non
             covered=tuple(np.intersect1d(here, made).tolist()),
             lost=tuple(lost.tolist()),
             invented=tuple(invented.tolist()),
-            lost_share=_share(np.isin(Q[:, j], lost)),
-            invented_share=_share(np.isin(P[:, j], invented)),
+            lost_share=Measure.of_share(int(np.isin(Q[:, j], lost).sum()), len(Q)),
+            invented_share=Measure.of_share(int(np.isin(P[:, j], invented).sum()), len(P)),
             chance=float(min(((1 - counts / len(Q)) ** len(P)).sum(), 1.0)),
         )
 
@@ -358,12 +357,6 @@ def _score(values: NDArray[np.float64], spread: NDArray[np.float64], seed: int) 
     weights = generator.multinomial(n, np.full(n, 1 / n), 5 * _RESAMPLES)
     low, high = np.quantile((weights @ values) / np.maximum(weights @ spread, 1e-300), (0.025, 0.975))
     return Measure(float(values.sum() / spread.sum()), float(low), float(high), n)
-
-
-def _share(found: NDArray[np.bool_]) -> Measure:
-    count, n = int(found.sum()), len(found)
-    interval = stats.binomtest(count, n).proportion_ci(0.95, "exact")
-    return Measure(count / n, float(interval.low), float(interval.high), n)
 
 
 def _columns(

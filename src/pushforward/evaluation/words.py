@@ -40,7 +40,7 @@ def tiles(evaluation: Evaluation) -> list[Tile]:
 
 def sentences(evaluation: Evaluation) -> list[str]:
     """Return what the figures say, one thought each, the most important first."""
-    said = [_told_apart, _variety, _memory, _overfit, _columns, _cost]
+    said = [_told_apart, _variety, _labels, _memory, _overfit, _columns, _cost]
     return [sentence for part in said if (sentence := part(evaluation))]
 
 
@@ -81,6 +81,17 @@ def _variety(evaluation: Evaluation) -> str:
         if bad and figure.floor is not None:
             parts.append(text.format(percent(figure.measure.value), percent(figure.floor.value)))
     return "; ".join(parts).capitalize() + "."
+
+
+def _labels(evaluation: Evaluation) -> str:
+    figure = evaluation.find("labels followed")
+    if figure is None or figure.floor is None:
+        return ""
+    seen = f"a classifier sees the label that was asked for in {percent(figure.measure.value)} of samples"
+    beside = f"and the right one in {percent(figure.floor.value)} of held-out rows"
+    if standing(figure) == "worse":
+        return f"Samples do not always follow their label: {seen}, {beside}."
+    return f"Samples follow their label: {seen}, {beside}."
 
 
 def _memory(evaluation: Evaluation) -> str:

@@ -21,61 +21,34 @@ Robin Rombach et al. High-resolution image synthesis with latent diffusion model
 Bin Dai, David Wipf. Diagnosing and enhancing VAE models. 2019. https://arxiv.org/abs/1903.05789
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward import training
-from pushforward.data import Dataset, Schema, Transform, Values
+from pushforward.data import Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.arguments import check_count, encoded_condition
-from pushforward.models.base import GenerativeModel, Prepared
+from pushforward.models.base import GenerativeModel
 from pushforward.models.bounds import importance_bound
 from pushforward.models.cnf import CNF
-from pushforward.models.codec import is_part, to_plain
 from pushforward.models.coder import CodeVerbs, RandomCodes
 from pushforward.models.density import DensityVerbs
 from pushforward.models.flow_density import FlowDensityVerbs
 from pushforward.models.flow_matching import FlowMatching
-from pushforward.models.params import check_params
-from pushforward.models.rows import Rows
-from pushforward.models.run import Plan, plan
-from pushforward.models.storage import CARD, load, pack, read_card, under, unpack
-from pushforward.models.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.in_turn import TrainedInTurn
+from pushforward.models.trained import Count, Seconds, Share
 from pushforward.models.vae import VAE
-from pushforward.models.vqvae import VQVAE
 from pushforward.probability import noise
-from pushforward.training import TrainingResult
 
 __all__ = ["Latent"]
 
-_CODES, _MOST_DRAWS = 20_000, 32  # codes to train a prior on, if rows are fewer
-_CODER_SHARE = 0.6  # of the time, if both parts are trained by gradients
 _SAMPLES, _SAMPLES_OF_ODES = 16, 2
 _BATCH = 256
-
-
-@dataclass(frozen=True, eq=False)
-class _Prepared(Prepared):
-    """Scaled rows, and the data set that they come from, which the coder opens anew."""
-
-    dataset: Dataset
-
-
-class _Plans(NamedTuple):
-    """The coder with everything decided, and the prior as if on codes of the same shape."""
-
-    coder: Plan
-    prior: Plan | None
 
 
 def _has_density(model: Any) -> bool:
@@ -84,7 +57,7 @@ def _has_density(model: Any) -> bool:
     return isinstance(coder or VAE(), RandomCodes) and hasattr(prior or FlowMatching(), "log_prob")
 
 
-class Latent(CodeVerbs, DensityVerbs, GenerativeModel):
+class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
     r"""A coder, and a prior that is trained on its codes: ``fit`` trains one after the other.
 
     ``sample`` draws a code from the prior and decodes it, ``transform`` and ``inverse_transform`` are those of the coder.
@@ -103,8 +76,11 @@ class Latent(CodeVerbs, DensityVerbs, GenerativeModel):
     draws : int, optional
         Codes that are drawn of each row to train the prior on, where codes are random; default as many as make 20,000, at most
         32.
+    train_steps : int, optional
+        Steps of both parts together, three fifths of them for the coder; a part with steps of its own keeps them. Default:
+        what each part takes by itself.
     max_time : float, optional
-        Seconds for both parts together, three fifths of them for the coder; a part with a time of its own keeps it.
+        The same in seconds.
     device : str, optional
         Where to train parts that name no device of their own; default the fastest there is.
     held_out, kind, random_state, verbose
@@ -134,15 +110,13 @@ class Latent(CodeVerbs, DensityVerbs, GenerativeModel):
     fitted: ClassVar[tuple[str, ...]] = ("coder", "prior")
     core: ClassVar[str] = "coder_"
 
-    coder_: Any
-    prior_: Any
-
     def __init__(
         self,
         coder: GenerativeModel | None = None,
         prior: GenerativeModel | None = None,
         *,
         draws: Count | None = None,
+        train_steps: Count | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
         kind: Literal["vectors", "pictures"] | None = None,
@@ -153,6 +127,7 @@ class Latent(CodeVerbs, DensityVerbs, GenerativeModel):
         self.coder = coder
         self.prior = prior
         self.draws = draws
+        self.train_steps = train_steps
         self.max_time = max_time
         self.held_out = held_out
         self.kind = kind
@@ -276,26 +251,6 @@ class Latent(CodeVerbs, DensityVerbs, GenerativeModel):
         whole = found[0] if len(found) == 1 else LogProb.average(found, found[0].kind)
         return replace(whole.shifted(self.transform_.log_det), constants=self.transform_.constants)
 
-    def _drawn(
-        self, rows: Rows, samples: int, seed: int, first: int, batch_size: int, *, shared: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return codes z ~ q(z | x) (samples, N, K) of rows, integers as x + u, and log p(x | z) / q(z | x) (samples, N)."""
-
-        def of(part: slice, learned: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-            x = rows.dequantized(part, seed, first + part.start).to(device)
-            numbers = torch.arange(first + part.start, first + part.start + len(x), device=device) * (not shared)
-            draw, made = self.coder_._posterior(learned, x), []
-            for k in range(samples):
-                shape = (self.coder_._code_length,)
-                made.append(
-                    draw(noise.normal(shape, seed=seed, purpose="latent", rows=numbers, step=k, dtype=x.dtype, device=device))
-                )
-            return torch.stack([z for z, _ in made]).cpu(), torch.stack([ratio for _, ratio in made]).cpu()
-
-        with torch.no_grad():
-            parts = self.coder_._in_batches(of, len(rows.z), batch_size)
-        return torch.cat([z for z, _ in parts], dim=1), torch.cat([ratio for _, ratio in parts], dim=1)
-
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = _BATCH) -> Tensor:
         prior, coder = self.prior_, self.coder_
         z = prior._generate(n, condition, seed=noise.derive(seed, "prior"), first=first, batch_size=batch_size)
@@ -314,166 +269,6 @@ class Latent(CodeVerbs, DensityVerbs, GenerativeModel):
         if condition is not None:
             encoded_condition(self.condition_encoder_, condition, n, self.condition_dropout)
 
-    def _prepare(self, dataset: Dataset) -> Prepared:
-        """Prepare rows as all do, with the coder's scaling; which of them are set aside is settled for both parts."""
-        prepared = super()._prepare(dataset)
-        aside = replace(dataset, held_out=prepared.held_out_rows)
-        return _Prepared(**{field.name: getattr(prepared, field.name) for field in fields(prepared)}, dataset=aside)
-
-    def _scaling(self, x: Tensor) -> Transform:
-        coder = clone(self.coder or VAE())
-        coder.schema_ = self.schema_
-        scaling: Transform = coder._scaling(x)
-        return scaling
-
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        return {"coder": VAE(), "prior": FlowMatching()}
-
-    def _resolve(self, prepared: Prepared) -> _Plans:
-        assert isinstance(prepared, _Prepared)
-        self._name_parts(prepared)
-        check_params(type(self.prior_), self.prior_.get_params(deep=False))
-        coder = plan(replace(prepared.dataset, condition=None), self.coder_)
-        self.coder_, prior = coder.model, None
-        if isinstance(self.prior_, TrainedModel):
-            prior = plan(self._codes_to_be(prepared.dataset, coder), self.prior_)
-            self.prior_ = _unfitted(self.prior_)
-        return _Plans(coder, prior)
-
-    def _name_parts(self, prepared: Prepared) -> None:
-        """Set ``coder_`` and ``prior_``, not yet fitted, with the seeds, the device and the time that are left open."""
-        self._fill_in(prepared)
-        for name, verbs in (("coder", ("transform", "inverse_transform")), ("prior", ("sample",))):
-            part = getattr(self, f"{name}_")
-            missing = [verb for verb in verbs if not hasattr(part, verb)]
-            if missing:
-                raise ValueError(
-                    f"{name}={type(part).__name__}(...) has no {missing[0]}: a {name} needs {' and '.join(verbs)}, as "
-                    f"{'VAE() has' if name == 'coder' else 'FlowMatching() has'}"
-                )
-        if isinstance(self.coder_, VQVAE):
-            raise ValueError(
-                "coder=VQVAE(...) has codes of whole numbers and a prior of its own for them; train it alone, or take VAE()"
-            )
-        timed = [name for name in ("coder", "prior") if "max_time" in getattr(self, f"{name}_").get_params(deep=False)]
-        shares = {"coder": _CODER_SHARE, "prior": 1 - _CODER_SHARE} if len(timed) == 2 else dict.fromkeys(timed, 1.0)
-        for name in ("coder", "prior"):
-            part = clone(getattr(self, f"{name}_"))
-            given = part.get_params(deep=False)
-            own: dict[str, Any] = {"random_state": noise.derive(self.seed_, name), "device": self.device}
-            if self.max_time is not None:
-                own["max_time"] = self.max_time * shares.get(name, 1.0)
-            part.set_params(**{key: value for key, value in own.items() if key in given and given[key] is None})
-            setattr(self, f"{name}_", part.set_params(verbose=self.verbose or part.verbose))
-
-    def _learn(
-        self,
-        prepared: Prepared,
-        resolved: _Plans,
-        *,
-        folder: Path | None = None,
-        resume: bool = False,
-        on_grid: Callable[[int], None] | None = None,
-    ) -> None:
-        assert isinstance(prepared, _Prepared)
-        self.coder_ = self._train("coder", resolved.coder, folder, resume)
-        prior = plan(self._codes(prepared.dataset), self.prior_)
-        self.prior_ = prior.model
-        self.prior_ = self._train("prior", prior, folder, resume, on_grid)
-        self.condition_encoder_ = self.prior_.condition_encoder_
-        self.training_result_ = _together(self.coder_.training_result_, self.prior_.training_result_)
-
-    def _train(
-        self, name: str, part: Plan, folder: Path | None, resume: bool, on_grid: Callable[[int], None] | None = None
-    ) -> GenerativeModel:
-        """Train a part, in a folder of its own inside the run, and return it; one that is finished is loaded."""
-        if folder is None:
-            part.model._learn(part.prepared, part.resolved)
-            return part.model
-        place = folder / name
-        status = training.agreed(lambda: read_card(place)["status"] if resume and (place / CARD).is_file() else None)
-        if status == "finished":
-            own = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
-            return load(place, parts=own)
-        return part.start(place, resume=status is not None, on_grid=on_grid)
-
-    def _codes(self, dataset: Dataset) -> Dataset:
-        """Return the codes of all rows, several draws of each one after the other where codes are random."""
-        values = dataset.values
-        if not isinstance(self.coder_, RandomCodes):
-            return _as_dataset(self.coder_.transform(values), dataset, 1)
-        draws = self._draws(len(values))
-        coder: Any = self.coder_
-        rows, made = coder._rows(values, None), []
-        for draw in range(draws):
-            seed = noise.derive(self.seed_, "codes", draw)
-            made.append(self._drawn(rows, 1, seed, 0, _BATCH, shared=False)[0][0])
-        return _as_dataset(np.asarray(torch.cat(made)), dataset, draws)
-
-    def _codes_to_be(self, dataset: Dataset, coder: Plan) -> Dataset:
-        """Return as many noise rows as there will be codes, of their shape, which is known before the coder is trained."""
-        model, draws, shape = coder.model, 1, dataset.schema.row_shape
-        if isinstance(model, TrainedModel):
-            model._adopt(coder.resolved[1])
-        if isinstance(model, CodeVerbs):
-            shape = (model._code_length,)
-        if isinstance(model, RandomCodes):
-            draws = self._draws(len(dataset))
-        z = noise.normal(shape, seed=self.seed_, purpose="codes to be", rows=draws * len(dataset))
-        return _as_dataset(np.asarray(z), dataset, draws)
-
-    def _draws(self, rows: int) -> int:
-        return self.draws or min(_MOST_DRAWS, math.ceil(_CODES / rows))
-
-    def _data_of(self, part: str, dataset: Dataset) -> Dataset:
-        whole = replace(dataset, condition=None)
-        if part == "coder":
-            return whole
-        prepared = self._prepare(dataset)
-        self._name_parts(prepared)
-        return self._codes_to_be(dataset, plan(whole, self.coder_))
-
-    def _size(self, resolved: _Plans) -> int | None:
-        sizes = [None if part is None else part.parameters for part in resolved]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
-
-    def _seconds(self, resolved: _Plans, prepared: Prepared) -> float | None:
-        return sum(part.seconds() or 0.0 for part in resolved if part is not None)
-
-    def _resolved(self) -> dict[str, Any]:
-        parts = {"coder": _unfitted(self.coder_), "prior": _unfitted(self.prior_)}
-        return super()._resolved() | parts | {"max_time": None}
-
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        facts: dict[str, Any] = {}
-        tensors: dict[str, Tensor] = {}
-        for name, part in (("coder", self.coder_), ("prior", self.prior_)):
-            facts[name], own = pack(part)
-            tensors |= {f"{name}.{key}": value for key, value in own.items()}
-        return facts, tensors
-
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
-        for name in ("coder", "prior"):
-            fitted = unpack(facts[name], under(tensors, f"{name}."), under(parts, f"{name}__"))
-            setattr(self, f"{name}_", fitted)
-
-
-def _unfitted(model: Any) -> Any:
-    """Return a model with the same arguments and, once these are decided, nothing left open."""
-    return type(model)(**model._resolved()) if hasattr(model, "seed_") else clone(model)
-
-
-def _as_dataset(codes: Any, dataset: Dataset, draws: int) -> Dataset:
-    """Return codes, ``draws`` times as many as rows of the data set, with its conditions and its held-out rows."""
-    schema = Schema.infer(codes, "vectors" if codes.ndim == 2 else dataset.schema.kind)
-    condition = dataset.condition
-    if condition is not None:
-        condition = np.concatenate([condition] * draws)
-    held_out = dataset.held_out
-    if held_out is not None:
-        held_out = torch.cat([held_out + draw * len(dataset) for draw in range(draws)])
-    return Dataset(codes, condition, schema, "codes", held_out)
-
 
 def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:
     """Return the bound from log p(x | z) / q(z | x) (K, N) and the prior's log-densities of the codes, K of (N,)."""
@@ -490,19 +285,3 @@ def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:
     kind: Kind = "estimate" if len(priors) > 1 and priors[0].kind == "estimate" else "lower bound"
     error = np.hypot(bound.standard_error, carried)
     return replace(bound, kind=kind, standard_error=error, numerical_error=numerical, prior_mismatch=mismatch)
-
-
-def _together(first: TrainingResult, second: TrainingResult) -> TrainingResult:
-    """Return what two runs one after the other came to; the held-out loss is that of the second."""
-    seconds = first.seconds + second.seconds
-    rows = first.rows_per_second * first.seconds + second.rows_per_second * second.seconds
-    return replace(
-        second,
-        steps=first.steps + second.steps,
-        seconds=seconds,
-        held_out_step=None if second.held_out_step is None else first.steps + second.held_out_step,
-        rows_per_second=rows / max(seconds, 1e-9),
-        parameters=first.parameters + second.parameters,
-        attempts=max(first.attempts, second.attempts),
-        skipped=first.skipped + second.skipped,
-    )

@@ -1,11 +1,8 @@
 r"""Masked diffusion: rows of integers, uncovered element by element.
 
-A row is a row of tokens, one per element that varies, and a token is what an integer is above the least that its column can
-have. A network says the law of each hidden token given those that are seen; :mod:`pushforward.diffusion.absorbing` has the
-bound that it is trained by and the way back from hidden rows to new ones.
-
-Columns whose ranges are alike, the smallest being at least half of all taken together, share one range and the meaning of its
-values, as grey values and letters do; else each column has its own. So do the channels of pictures.
+A row is a row of tokens, one per element that varies, as :mod:`pushforward.models.tokens` makes them. A network says the law of
+each hidden token given those that are seen; :mod:`pushforward.diffusion.absorbing` has the bound that it is trained by and the
+way back from hidden rows to new ones.
 
 References
 ----------
@@ -30,6 +27,7 @@ from pushforward.models.density import DensityVerbs
 from pushforward.models.measurement import like_frame, with_gaps
 from pushforward.models.row_task import RowTask
 from pushforward.models.rows import Rows
+from pushforward.models.tokens import refuse_fractions, refuse_unknown, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.trained import Count, Seconds, Share, TrainedModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
@@ -37,7 +35,6 @@ from pushforward.training import TrainingSettings
 
 __all__ = ["MaskedDiffusion", "UnmaskingTask"]
 
-MOST_VALUES = 1024
 DRAWS, STEPS = 16, 64
 
 
@@ -70,7 +67,7 @@ class UnmaskingTask(RowTask):
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return the bound of -log P of each row in nats, (B,); gaps are hidden always and cost nothing."""
         u, v = numbers
-        tokens, seen = _tokens(x, self.network.levels)
+        tokens, seen = to_tokens(x, self.network.levels)
         free = self.free & seen
         return diffusion.hidden_loss(self.network, tokens, diffusion.hide(u, v, free), condition, free=free)
 
@@ -283,7 +280,7 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
         rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
         z = transform.forward(x[rows], dtype=torch.float32)
         seen = known[rows] if transform.kind == "pictures" else known[rows][:, ~transform.constant]
-        _refuse_unknown(x[rows], known[rows] & ~transform.constant, transform)
+        refuse_unknown(x[rows], known[rows] & ~transform.constant, transform)
         drawn = []
         for copy in range(n):
             named = seed if copy == 0 else noise.derive(seed, "copy", copy)
@@ -305,15 +302,11 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
     def _prepare(self, dataset: Dataset) -> Prepared:
         prepared = super()._prepare(dataset)
         if prepared.held_out is not None:
-            _refuse_fractions(prepared.held_out[0])
+            refuse_fractions(prepared.held_out[0])
         return prepared
 
     def _scaling(self, x: Tensor) -> Transform:
-        """Return the map to tokens: what an integer is above the least of its range."""
-        _refuse_fractions(x)
-        whole = Transform.in_data_units(x, integer=True, kind=self.schema_.kind)
-        low, high = _ranges(whole)
-        return replace(whole, shift=low.expand_as(whole.shift).clone(), low=low, high=high)
+        return token_scaling(x, self.schema_.kind)
 
     @property
     def _free(self) -> Tensor:
@@ -335,7 +328,7 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
 
     def _task(self, network: Any, prepared: Prepared) -> UnmaskingTask:
-        _start_from_marginals(network, prepared.x)
+        start_from_marginals(network, prepared.x)
         return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
 
     def _clean(self, x: Tensor) -> Tensor:
@@ -368,7 +361,7 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
         parts = []
         for begin in range(0, len(z), batch_size):
             part = slice(begin, begin + batch_size)
-            tokens, _ = _tokens(z[part].to(device), network.levels)
+            tokens, _ = to_tokens(z[part].to(device), network.levels)
             made = diffusion.unmask(
                 network,
                 tokens,
@@ -389,7 +382,7 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
 
         def of(part: slice, network: Any, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)
-            tokens, seen = _tokens(z, network.levels)
+            tokens, seen = to_tokens(z, network.levels)
             found = diffusion.masked_bound(
                 network,
                 tokens,
@@ -407,69 +400,11 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
         return replace(found, dims=int(self._free.sum()), constants=self.transform_.constants)
 
 
-def _tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int64 tokens (B, L) of scaled rows, each the nearest that there is, -1 in gaps, and which are seen."""
-    z = z.flatten(1)
-    top = (levels - 1).to(z)
-    return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.HIDDEN).long(), ~z.isnan()
-
-
-def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
-    """Return the least and the largest value of each column or channel: those of all taken together if they are alike.
-
-    Raises
-    ------
-    ValueError
-        If a range has more than 1,024 values.
-    """
-    low, high = transform.low, transform.high
-    varies = ~transform.constant if transform.kind == "vectors" else torch.ones_like(low, dtype=torch.bool)
-    size = high - low + 1
-    widest = int(size[varies].max())
-    if widest > MOST_VALUES:
-        where = "" if transform.kind == "pictures" else f" in column {int((size * varies).argmax())}"
-        raise ValueError(
-            f"X ranges over {widest:,} integers{where}, and MaskedDiffusion has probabilities for at most {MOST_VALUES:,}: "
-            "count in a larger unit, such as X // 10, or take FlowMatching or NormalizingFlow, which take integers as x + u"
-        )
-    bottom, top = low[varies].min(), high[varies].max()
-    if 2 * size[varies].min() < top - bottom + 1:
-        return low, high
-    return torch.where(varies, bottom, low), torch.where(varies, top, high)
-
-
-def _refuse_fractions(x: Tensor) -> None:
-    broken = (x != x.round()) & ~x.isnan()
-    if bool(broken.any()):
-        raise ValueError(
-            f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers take "
-            "FlowMatching or NormalizingFlow, or round X if its values are steps of a scale"
-        )
-
-
-def _refuse_unknown(x: Tensor, known: Tensor, transform: Transform) -> None:
-    """Raise if a known value is none that the model can have seen."""
-    wrong = known & ((x < transform.low) | (x > transform.high) | (x != x.round()))
-    if bool(wrong.any()):
-        raise ValueError(
-            f"X has the known value {float(x[wrong][0]):g}, but the training data held integers from "
-            f"{int(transform.low.min())} to {int(transform.high.max())}, each column within its own range; leave a gap there"
-        )
-
-
 def _steps(steps: int | None) -> int:
     if steps is None:
         return STEPS
     check_count("steps", steps)
     return steps
-
-
-def _start_from_marginals(network: TokenTransformer | TokenUNet, x: Tensor) -> None:
-    """Let an untrained network say how often each value stands at each position, one more than was counted."""
-    tokens, seen = _tokens(x, network.levels.to(x.device))
-    counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, seen.T.to(network.bias))
-    with torch.no_grad():
-        network.bias.copy_((counts / counts.sum(1, keepdim=True)).log())
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:

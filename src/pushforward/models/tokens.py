@@ -1,0 +1,93 @@
+"""Rows of tokens: what an integer is above the least that its column, or the channel of a picture, can have.
+
+Columns whose ranges are alike, the smallest being at least half of all taken together, share one range and the meaning of its
+values, as grey values and letters do; else each column has its own. So do the channels of pictures. A gap (NaN) is a token that
+is not seen.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pushforward import diffusion
+from pushforward.data import Transform
+from pushforward.data.schema import Kind
+from pushforward.networks import TokenTransformer, TokenUNet
+
+__all__ = ["refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
+
+MOST_VALUES = 1024
+
+
+def token_scaling(x: Tensor, kind: Kind) -> Transform:
+    """Return the map of rows of integers x (N, *D) to tokens.
+
+    Raises
+    ------
+    ValueError
+        If a value has a fraction, or a range has more than 1,024 values.
+    """
+    refuse_fractions(x)
+    whole = Transform.in_data_units(x, integer=True, kind=kind)
+    low, high = _ranges(whole)
+    return replace(whole, shift=low.expand_as(whole.shift).clone(), low=low, high=high)
+
+
+def to_tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return int64 tokens (B, L) of scaled rows, each the nearest that there is, -1 in gaps, and which are seen."""
+    z = z.flatten(1)
+    top = (levels - 1).to(z)
+    return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.HIDDEN).long(), ~z.isnan()
+
+
+def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest value of each column or channel: those of all taken together if they are alike.
+
+    Raises
+    ------
+    ValueError
+        If a range has more than 1,024 values.
+    """
+    low, high = transform.low, transform.high
+    varies = ~transform.constant if transform.kind == "vectors" else torch.ones_like(low, dtype=torch.bool)
+    size = high - low + 1
+    widest = int(size[varies].max())
+    if widest > MOST_VALUES:
+        where = "" if transform.kind == "pictures" else f" in column {int((size * varies).argmax())}"
+        raise ValueError(
+            f"X ranges over {widest:,} integers{where}, and MaskedDiffusion has probabilities for at most {MOST_VALUES:,}: "
+            "count in a larger unit, such as X // 10, or take FlowMatching or NormalizingFlow, which take integers as x + u"
+        )
+    bottom, top = low[varies].min(), high[varies].max()
+    if 2 * size[varies].min() < top - bottom + 1:
+        return low, high
+    return torch.where(varies, bottom, low), torch.where(varies, top, high)
+
+
+def refuse_fractions(x: Tensor) -> None:
+    """Raise if a value is not whole."""
+    broken = (x != x.round()) & ~x.isnan()
+    if bool(broken.any()):
+        raise ValueError(
+            f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers take "
+            "FlowMatching or NormalizingFlow, or round X if its values are steps of a scale"
+        )
+
+
+def refuse_unknown(x: Tensor, known: Tensor, transform: Transform) -> None:
+    """Raise if a known value is none that the model can have seen."""
+    wrong = known & ((x < transform.low) | (x > transform.high) | (x != x.round()))
+    if bool(wrong.any()):
+        raise ValueError(
+            f"X has the known value {float(x[wrong][0]):g}, but the training data held integers from "
+            f"{int(transform.low.min())} to {int(transform.high.max())}, each column within its own range; leave a gap there"
+        )
+
+
+def start_from_marginals(network: TokenTransformer | TokenUNet, x: Tensor) -> None:
+    """Let an untrained network say how often each value stands at each position, one more than was counted."""
+    tokens, seen = to_tokens(x, network.levels.to(x.device))
+    counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, seen.T.to(network.bias))
+    with torch.no_grad():
+        network.bias.copy_((counts / counts.sum(1, keepdim=True)).log())
