@@ -6,7 +6,7 @@ A fifth of the rows is held out from all. Densities are in nats per row, the mea
 the units of the data, constant pixels left out. Digits are integers: a density is that of x + U[0, 1), a bound that of the
 integers, to which that of x + U is a lower bound, so that the two may be compared. Labels are seen in training; densities are
 without and with them. scikit-learn's mixture and kernel density, on the same x + U, are the yardsticks; for eight Gaussians it
-is the law itself. A density that follows an ODE is measured on the first ``--few`` rows held out. ``FOLDER/DATA-FAMILY.png``
+is the law itself. A density that follows an ODE is measured on ``--few`` pictures held out. ``FOLDER/DATA-FAMILY.png``
 shows samples, ``FOLDER/families.json`` has the figures. Families that were measured before are not measured again.
 """
 
@@ -83,7 +83,7 @@ def measured(name: str, rows: Rows, aside: Rows, picture: Path, few: int) -> dic
         figures |= {"sample": cost["seconds"].value, "calls": cost["calls"].value}
         plots.save(drawn(model), picture)
     if hasattr(model, "log_prob"):
-        values, labels = (part[: few if name in ODES else None] for part in aside)
+        values, labels = (part[: few if name in ODES and model.schema_.kind == "pictures" else None] for part in aside)
         for key, condition in (("nats", None), ("given", labels)):
             try:
                 result = model.log_prob(values, condition=condition)

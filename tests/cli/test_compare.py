@@ -19,6 +19,7 @@ def here(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow  # two whole comparisons in processes of their own
 def test_a_comparison_that_was_stopped_goes_on(here):
     child = process(*WORDS, "--steps", "1500", at=here)
     run_folder = here / "compare" / "rows" / "gan" / "seed-0"

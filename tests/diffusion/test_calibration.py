@@ -1,6 +1,7 @@
 """Calibration: it starts from the default table, gains on noises it has not seen, and is plain numbers."""
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -19,7 +20,7 @@ from pushforward.diffusion import (
     LinearBeta,
     StraightLine,
 )
-from pushforward.diffusion.calibration import CalibratedSampler, calibrate
+from pushforward.diffusion.calibration import CalibratedSampler, _Fit, calibrate
 from pushforward.diffusion.quality import exact_flow
 from pushforward.networks import MLPSpec
 from pushforward.probability import GaussianMixture
@@ -34,7 +35,7 @@ def _noise(rows, seed):
 
 
 @pytest.mark.parametrize("schedule", [DiscreteBeta(), Cosine(), StraightLine()], ids=str)
-@pytest.mark.parametrize("steps", [2, 5, 6])  # with more the default's last step is another one
+@pytest.mark.parametrize("steps", [2, 5, 20, 50])  # from 7 on the default's last step is another one
 def test_without_iterations_it_is_the_default_table(schedule, steps):
     denoiser = ExactDenoiser(LAW, schedule)
     result = calibrate(denoiser, _noise(16, 0), steps=steps, iterations=0)
@@ -45,6 +46,15 @@ def test_without_iterations_it_is_the_default_table(schedule, steps):
         atol=1e-9,
     )
     assert result.gain == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [3, 12])
+def test_the_chain_that_is_fitted_is_that_of_the_sampler(steps):
+    schedule, generator = Cosine(), torch.Generator().manual_seed(2)
+    fit, denoiser, z = _Fit(schedule, steps), ExactDenoiser(LAW, schedule), _noise(8, 1)
+    for free in (fit.gaps, fit.tail, *fit.weights):
+        free.data += 0.05 * torch.randn(free.shape, dtype=torch.float64, generator=generator)
+    torch.testing.assert_close(fit.chain(denoiser, z, None), fit.sampler().run(denoiser, z, steps=steps), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("schedule", [DiscreteBeta(), StraightLine()], ids=str)
@@ -62,6 +72,16 @@ def test_it_gains_on_noises_it_has_not_seen(schedule):
     assert error(AngleSolver()) > 1.5 * error(result.sampler)
     assert result.error == pytest.approx(error(result.sampler), rel=0.4)
     assert result.default_error == pytest.approx(error(AngleSolver()), rel=0.4)
+
+
+def test_no_call_is_made_below_t_min_however_many_steps():
+    """The default grid ends at t_min there, and the fit would like to go on."""
+    schedule = DiscreteBeta()
+    result = calibrate(ExactDenoiser(LAW, schedule), _noise(64, 0), steps=50, iterations=8, batch_size=32)
+    times = result.sampler.times
+    assert times[-2] >= schedule.t_min
+    assert all(a > b for a, b in itertools.pairwise(times))
+    assert result.gain >= 1 - 1e-6  # a fit that is no gain is not kept
 
 
 def test_the_result_is_the_same_again():
@@ -90,12 +110,13 @@ def test_networks_and_guidance_are_calibrated_too():
 
 
 def test_a_table_runs_its_own_steps_only():
-    sampler = CalibratedSampler((1.0, 0.5, 0.0), ((0.5,),), ((0.5,),))
+    sampler = CalibratedSampler((1.0, 0.5, 0.0), ((0.5,), (0.0, 0.25)), ((0.5,), (1.0, -0.5)))
     denoiser = ExactDenoiser(LAW, Cosine())
     x = _noise(4, 0)
     at_one, half = torch.tensor([1.0, 0.5], dtype=torch.float64)
     middle = 0.5 * x + 0.5 * denoiser(x, at_one)
-    torch.testing.assert_close(sampler.run(denoiser, x, steps=2), denoiser(middle, half), rtol=1e-12, atol=1e-12)
+    wanted = denoiser(middle, half) + 0.25 * x - 0.5 * denoiser(x, at_one)
+    torch.testing.assert_close(sampler.run(denoiser, x, steps=2), wanted, rtol=1e-12, atol=1e-12)
     assert (sampler.nfe(2), sampler.order) == (2, 0)
     for call in (lambda: sampler.run(denoiser, x, steps=3), lambda: sampler.nfe(3)):
         with pytest.raises(ValueError, match="2 steps"):
@@ -112,7 +133,7 @@ def test_a_table_runs_its_own_steps_only():
         (lambda d: calibrate(d, _noise(1, 0), steps=3), "of 1 noises a share of 0.25 cannot be held out"),
         (lambda d: calibrate(d, _noise(8, 0), steps=3, held_out=1.0), "a share of 1.0 cannot be held out"),
         (lambda d: calibrate(d, _noise(8, 0), steps=3, condition=torch.ones(7, 2)), "8 noises but 7 conditions"),
-        (lambda d: CalibratedSampler((1.0, 0.5, 0.0), (), ()), "on_x must have one row per step but the last"),
+        (lambda d: CalibratedSampler((1.0, 0.5, 0.0), (), ()), "on_x must have one row per step, of"),
         (lambda d: FixedGrid((1.0, 0.5, 0.6, 0.0)), "must fall strictly from 1 to 0"),
         (lambda d: FixedGrid((0.9, 0.0)), "must fall strictly from 1 to 0"),
     ],

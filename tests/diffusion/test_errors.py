@@ -169,11 +169,11 @@ def test_what_the_diffusion_room_says(name):
 
 @pytest.mark.parametrize("field", ["on_x", "on_denoised"])
 def test_a_calibrated_table_holds_finite_numbers(field):
-    rows = {"on_x": ((1.0,), (1.0, 1.0)), "on_denoised": ((1.0,), (1.0, 1.0))}
+    rows = dict.fromkeys(("on_x", "on_denoised"), ((1.0,), (1.0, 1.0), (1.0, 1.0, 1.0)))
     grid = (1.0, 0.6, 0.3, 0.0)
     diffusion.CalibratedSampler(times=grid, **rows)
     with pytest.raises(ValueError, match=f"{field} must hold finite numbers, got "):
-        diffusion.CalibratedSampler(times=grid, **(rows | {field: ((1.0,), (1.0, NAN))}))
+        diffusion.CalibratedSampler(times=grid, **(rows | {field: ((1.0,), (1.0, NAN), (1.0, 1.0, 1.0))}))
 
 
 TINY = {"network": pf.MLPSpec(width=8, depth=1), "train_steps": 1, "random_state": 0, "device": "cpu"}

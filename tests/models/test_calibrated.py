@@ -64,10 +64,9 @@ def by_hand(sampler, denoiser, z, condition):
         denoised = denoiser(x.float(), torch.tensor(time, dtype=torch.float64), condition).double()
         states.append(x)
         calls.append(denoised)
-        if k < len(sampler.on_x):
-            lags = range(k + 1)
-            x = sum(sampler.on_x[k][j] * states[k - j] + sampler.on_denoised[k][j] * calls[k - j] for j in lags)
-    return denoised
+        lags = range(k + 1)
+        x = sum(sampler.on_x[k][j] * states[k - j] + sampler.on_denoised[k][j] * calls[k - j] for j in lags)
+    return x
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
@@ -132,8 +131,9 @@ def test_used_for_exactly_these_steps_and_this_scale(fitted):
 def test_a_call_without_steps_keeps_its_default(model):
     z = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
     found = diffusion.calibrate(model.denoiser_, z, steps=20, condition=torch.zeros(8, 6), iterations=3)
+    doubled = tuple(tuple(2 * value for value in row) for row in found.sampler.on_denoised)
     before = model.sample(5, seed=0)
-    model.calibrations_ = {(20, 1.0): found}
+    model.calibrations_ = {(20, 1.0): replace(found, sampler=replace(found.sampler, on_denoised=doubled))}
     np.testing.assert_array_equal(model.sample(5, seed=0), before)
     assert model.sample_sampler_ == model.sampler_
     assert not np.array_equal(model.sample(5, seed=0, steps=20), before)
@@ -224,7 +224,7 @@ def _last_call_too_late(content):
         (_in_calibration(gain=2.0), "has no 'gain'"),
         (_in_sampler(name="open"), "there is no 'open'"),
         (_in_sampler(on_x=[]), "on_x must have one row per step"),
-        (_in_sampler(on_denoised=[[1.0], [1.0, float("inf")], [1.0, 1.0, 1.0]]), "on_denoised must hold finite numbers"),
+        (_in_sampler(on_denoised=[[1.0], [1.0, float("inf")], [1.0] * 3, [1.0] * 4]), "on_denoised must hold finite numbers"),
         (_in_sampler(times=[1.0, 0.5, 0.6, 0.1, 0.0]), "must fall strictly"),
         (_last_call_too_late, "t_min"),
         (lambda content: content.update(format=99), "has format 99"),
@@ -301,7 +301,7 @@ def test_the_network_is_called_as_it_was_trained(model, monkeypatch):
 
     def look(denoiser, z, **options):
         seen.append((torch.is_autocast_enabled("cpu"), denoiser, options["default"]))
-        return Calibration(CalibratedSampler((1.0, 0.5, 0.0), ((0.5,),), ((0.5,),)), 1.0, 2.0, 3, 0)
+        return Calibration(CalibratedSampler((1.0, 0.5, 0.0), ((0.5,), (0.0, 0.0)), ((0.5,), (1.0, 0.0))), 1.0, 2.0, 3, 0)
 
     monkeypatch.setattr(diffusion, "calibrate", look)
     model.calibrate(2)

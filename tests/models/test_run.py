@@ -112,6 +112,7 @@ def test_folders_that_are_no_runs(tmp_path):
         pf.load(tmp_path / "run")
 
 
+@pytest.mark.slow  # three processes that each start torch, two of them at once
 def test_two_processes_make_one_run(tmp_path):
     """Same folder, same fresh seed, and the weights of a single process to rounding."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}

@@ -12,6 +12,7 @@ from pushforward.networks import Embedding, MLPSpec, UNetSpec, default_spec
 SMALL = [
     (MLPSpec(width=16, depth=1), (12,)),
     (MLPSpec(width=16, depth=2), (3,)),
+    (MLPSpec(width=16, depth=1), (2, 3, 4)),
     (UNetSpec(width=8, depth=1, middle=1, levels=2, patch=2), (1, 12, 12)),
     (UNetSpec(width=8, depth=2, middle=0, levels=1, patch=1), (3, 5, 7)),
     (UNetSpec(width=8, depth=1, levels=3, patch=2), (2, 30, 17)),

@@ -24,8 +24,8 @@ def test_odd_width_is_refused(kind):
         kind(width=33)
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (), (0,), (2, 3)])
-def test_mlp_takes_vectors_only(shape):
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3), (1, 0, 3), (1, 2, 3, 4)])
+def test_mlp_takes_vectors_and_pictures_only(shape):
     with pytest.raises(ValueError, match="shape: MLPSpec"):
         MLPSpec().build(shape, 0)
 

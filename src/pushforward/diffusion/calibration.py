@@ -5,8 +5,9 @@ every explicit method on a grid is
 
     x_{k+1} / rho_{k+1} = x_k / rho_k + (theta_{k+1} - theta_k) sum_{j <= k} w_kj F_j,
 
-so a table of n steps is n - 1 times and n (n - 1) / 2 weights. :func:`calibrate` starts from the table of the default sampler
-and lowers the mean squared difference to the denoiser's own fine-step solution from the same noises, by gradients through the
+and the last step, to the data, is D_{n-1} + sigma_{n-1} / alpha_{n-1} sum_j u_j (eps_j - eps_{n-1}): a table of n steps is
+n - 1 times, n (n - 1) / 2 weights w and n - 1 weights u. :func:`calibrate` starts from the table of the default sampler and
+lowers the mean squared difference to the denoiser's own fine-step solution from the same noises, by gradients through the
 chain. What comes out is a :class:`CalibratedSampler`, plain numbers that serve this denoiser (at this guidance scale) alone,
 with the gain over the default sampler on noises that were held out.
 
@@ -16,6 +17,7 @@ Neta Shaul et al. Bespoke non-stationary solvers. 2024. https://arxiv.org/abs/24
 Eric Frankel et al. S4S: solving for a diffusion model solver. 2025. https://arxiv.org/abs/2502.17423
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,6 +35,9 @@ from pushforward.probability import noise as random
 
 __all__ = ["CalibratedSampler", "Calibration", "calibrate"]
 
+_LEAST_GAP = 1e-9
+_RATE, _FULL_RATE_UP_TO = 0.03, 8  # with more steps each weight moves less: a chain of many sums up all of them
+
 
 @dataclass(frozen=True)
 class CalibratedSampler(TableSampler):
@@ -43,9 +48,9 @@ class CalibratedSampler(TableSampler):
     times : tuple of float
         The grid 1 = t_0 > ... > t_{n-1} > t_n = 0.
     on_x, on_denoised : tuple of tuples of float
-        Row k < n - 1 holds the coefficients of x and D at lags 0 ... k in x_{k+1}; the last step returns the last D.
+        Row k holds the coefficients of x and D at lags 0 ... k in x_{k+1}, the last of which is at t = 0.
 
-    >>> sampler = CalibratedSampler((1.0, 0.5, 0.0), ((0.5,),), ((0.5,),))
+    >>> sampler = CalibratedSampler((1.0, 0.5, 0.0), ((0.5,), (0.0, 0.0)), ((0.5,), (1.0, 0.0)))
     >>> sampler.nfe(2)
     2
     """
@@ -60,11 +65,9 @@ class CalibratedSampler(TableSampler):
         for name in ("on_x", "on_denoised"):
             rows = tuple(tuple(float(value) for value in row) for row in getattr(self, name))
             object.__setattr__(self, name, rows)
-            lengths, wanted = [len(row) for row in rows], list(range(1, len(self.times) - 1))
+            lengths, wanted = [len(row) for row in rows], list(range(1, len(self.times)))
             if lengths != wanted:
-                raise ValueError(
-                    f"{name} must have one row per step but the last, of {wanted} coefficients, but the rows have {lengths}"
-                )
+                raise ValueError(f"{name} must have one row per step, of {wanted} coefficients, but the rows have {lengths}")
             if not all(math.isfinite(value) for row in rows for value in row):
                 raise ValueError(f"{name} must hold finite numbers, got {rows}")
 
@@ -89,8 +92,11 @@ class CalibratedSampler(TableSampler):
             raise ValueError(
                 f"this sampler was calibrated for the times {list(self.times)} and runs no others, got {list(times)}"
             )
-        for k, (a, b) in enumerate(zip(self.on_x, self.on_denoised, strict=True)):
-            builder.row(times[k], times[k + 1], dict(enumerate(a)), dict(enumerate(b)))
+        for k, (start, end) in enumerate(itertools.pairwise(times)):
+            builder.row(start, end, dict(enumerate(self.on_x[k])), dict(enumerate(self.on_denoised[k])))
+
+    def _finish(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
+        builder.row(times[-1], 0.0, dict(enumerate(self.on_x[-1])), dict(enumerate(self.on_denoised[-1])))
 
 
 @dataclass(frozen=True)
@@ -102,7 +108,7 @@ class Calibration:
     sampler : CalibratedSampler
     error, default_error : float
         Root mean square difference per element to the fine-step solution on held-out noises, of the calibrated sampler and of
-        the default sampler with as many steps.
+        the default sampler with as many steps. A fit that is no gain on them is not kept: then the table is the default one.
     held_out : int
         Number of these noises.
     seed : int
@@ -185,15 +191,16 @@ def calibrate(
     if not bool(fine.isfinite().all()):
         raise ValueError("the denoiser returns NaN or infinity on its way from noise to data, so there is nothing to fit to")
     fitted = _Fit(denoiser.schedule, steps)
+    start = fitted.sampler()
     given, rest = (None, None) if condition is None else (condition[:kept], condition[kept:])
     fitted.optimize(denoiser, noise[:kept], fine[:kept], given, iterations, batch_size, on_iteration)
-    sampler = fitted.sampler()
 
     def error(chosen: Sampler) -> float:
         made = _in_batches(chosen, denoiser, noise[kept:], rest, steps, batch_size)
         return (made - fine[kept:]).double().square().mean().sqrt().item()
 
-    return Calibration(sampler, error(sampler), error(default), len(noise) - kept, seed)
+    reached, sampler = min(((error(one), one) for one in (fitted.sampler(), start)), key=lambda pair: pair[0])
+    return Calibration(sampler, reached, error(default), len(noise) - kept, seed)
 
 
 def _check_sizes(noises: int, steps: int, iterations: int, batch_size: int, held_out: float, kept: int) -> None:
@@ -228,7 +235,7 @@ class _Fit:
     """The free numbers of a table and the chain that they make; all float64.
 
     The inner times are kept in order by the softmax of their gaps, in the clock sqrt(v) of :class:`VPGrid`, where the default
-    grid has equal gaps. The last gap is that to the data.
+    grid has equal gaps. The last gap is that to t_min, below which no call is made.
     """
 
     def __init__(self, schedule: Schedule, steps: int) -> None:
@@ -242,16 +249,18 @@ class _Fit:
 
         marks = clock(times)
         self.top, self.floor = marks[0], clock(torch.tensor(schedule.t_min, dtype=torch.float64))
-        self.gaps = torch.cat((-marks.diff(), marks[-1:])).log().requires_grad_()
+        last = (marks[-1:] - self.floor).clamp(min=_LEAST_GAP * (self.top - self.floor))  # with many steps the grid ends there
+        self.gaps = torch.cat((-marks.diff(), last)).log().requires_grad_()
         self.scale = start.scale
-        self.weights = self._weights(start.table(schedule, times), times)
+        table = start.table(schedule, torch.cat((times, times.new_zeros(1))))
+        self.weights, self.tail = self._weights(table, times), self._tail(table, times)
 
     def times(self) -> Tensor:
         """Return the times 1 = t_0 > ... > t_{n-1}, differentiable."""
-        marks = self.top * (1 - self.gaps.softmax(0).cumsum(0)[:-1])
-        v = torch.maximum(marks, self.floor) ** 2
+        shares = self.gaps.softmax(0)
+        v = (self.floor + (self.top - self.floor) * shares.flip(0).cumsum(0).flip(0)[1:]) ** 2
         inner = self.schedule.t_of_log_snr(-torch.expm1(v**2).log())
-        return torch.cat((torch.ones(1, dtype=torch.float64), inner))
+        return torch.cat((torch.ones(1, dtype=torch.float64), inner.clamp(min=self.schedule.t_min)))
 
     def _weights(self, table: Table, times: Tensor) -> list[Tensor]:
         """Return the w_kj of a table of AngleSolver: its coefficients of D without the length of the angle."""
@@ -264,6 +273,14 @@ class _Fit:
             on_f = on_denoised * self.scale * sigma[: k + 1] / (rho[k + 1] * rho[: k + 1])
             rows.append((on_f / (theta[k + 1] - theta[k])).requires_grad_())
         return rows
+
+    def _tail(self, table: Table, times: Tensor) -> Tensor:
+        """Return the u_j of the last step of a table of AngleSolver."""
+        alpha, sigma, _, _ = self._scales(times)
+        tail = torch.zeros(self.steps - 1, dtype=torch.float64)
+        lags = min(self.steps, table.A.shape[1])
+        tail[self.steps - lags :] = table.A[-1, 1:lags].flip(0) * sigma[self.steps - lags : -1] * alpha[-1] / sigma[-1]
+        return tail.requires_grad_()
 
     def _scales(self, times: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
@@ -280,8 +297,9 @@ class _Fit:
         on_iteration: Callable[[int, float], None] | None,
     ) -> None:
         """Lower the mean squared difference to ``fine`` by Adam, with a rate that falls to 0."""
-        free = [self.gaps, *self.weights]
-        optimizer = torch.optim.Adam(free, lr=0.03, betas=(0.9, 0.99))
+        free = [self.gaps, self.tail, *self.weights]
+        highest = _RATE * min(1.0, (_FULL_RATE_UP_TO / self.steps) ** 2)
+        optimizer = torch.optim.Adam(free, lr=highest, betas=(0.9, 0.99))
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.5 + 0.5 * math.cos(math.pi * i / max(iterations, 1)))
         for i in range(iterations):
             rows = torch.arange(i * batch_size, (i + 1) * batch_size, device=noise.device) % len(noise)
@@ -302,8 +320,14 @@ class _Fit:
         alpha, sigma, rho, theta = self._scales(times)
         x = noise * sigma[0].to(noise.dtype)
         smooth: list[Tensor] = []
+        noises: list[Tensor] = []
+
+        def noise_in(x: Tensor, denoised: Tensor, k: int) -> Tensor:
+            return (x - alpha[k].to(x.dtype) * denoised) / sigma[k].to(x.dtype)
+
         for k in range(self.steps - 1):
             denoised = denoiser(x, times[k], condition)
+            noises.append(noise_in(x, denoised, k))
             on_x, on_denoised = -self.scale * alpha[k] / (sigma[k] * rho[k]), rho[k] / (self.scale * sigma[k])
             smooth.append(on_x.to(x.dtype) * x + on_denoised.to(x.dtype) * denoised)
             x = (rho[k + 1] / rho[k]).to(x.dtype) * x
@@ -312,6 +336,9 @@ class _Fit:
             ):
                 x = x + weight * value
         last: Tensor = denoiser(x, times[-1], condition)
+        own = noise_in(x, last, self.steps - 1)
+        for weight, value in zip((self.tail * sigma[-1] / alpha[-1]).to(x.dtype), noises, strict=True):
+            last = last + weight * (value - own)
         return last
 
     @torch.no_grad()
@@ -327,4 +354,7 @@ class _Fit:
             b = weight * rho[: k + 1] / (self.scale * sigma[: k + 1])
             on_x.append(tuple(a.flip(0).tolist()))
             on_denoised.append(tuple(b.flip(0).tolist()))
+        tail = torch.cat((self.tail, -self.tail.sum(0, keepdim=True))) * sigma[-1] / alpha[-1] / sigma
+        on_x.append(tuple(tail.flip(0).tolist()))
+        on_denoised.append((1 - (tail * alpha)[-1].item(), *(-tail * alpha).flip(0).tolist()[1:]))
         return CalibratedSampler((*times.tolist(), 0.0), tuple(on_x), tuple(on_denoised))

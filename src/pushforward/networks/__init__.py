@@ -1,8 +1,7 @@
-"""Plain networks ``network(x, t, condition)``: an MLP for vectors and a compact U-Net for pictures.
+"""Plain networks ``network(x, t, condition)``: an MLP for vectors, or for small pictures, and a compact U-Net for pictures.
 
-Every network maps ``x`` of shape (B, D) or (B, C, H, W), ``t`` of shape (B,) and ``condition`` of shape (B, K), or
-None, to a tensor
-like ``x``. A network knows no schedule and no loss: what its output means is decided by whoever calls it. The last layer
+Every network maps ``x`` of shape (B, D) or (B, C, H, W), ``t`` of shape (B,) and ``condition`` of shape (B, K), or None, to a
+tensor like ``x``. A network knows no schedule and no loss: what its output means is decided by whoever calls it. The last layer
 starts at zero, so an untrained network returns zeros. A row of the output depends on that row of the inputs alone.
 
 :class:`CoderSpec` makes encoders and decoders, ``network(x, condition)``, which take a row to a short code and back.

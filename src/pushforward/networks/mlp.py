@@ -1,4 +1,4 @@
-"""A residual multilayer perceptron for vectors.
+"""A residual multilayer perceptron for vectors, and for small pictures as vectors of their pixels.
 
 With e = embedding(t, condition) and, for each block, scale and shift linear in e,
 
@@ -28,12 +28,12 @@ _OCTAVES = 3
 
 
 class MLP(nn.Module):
-    """Residual perceptron, ``network(x, t, condition)`` for x of shape (B, D).
+    """Residual perceptron, ``network(x, t, condition)`` for x of shape (B, *D), in which all elements see each other.
 
     Parameters
     ----------
     features : int
-        D, the number of columns.
+        Number of elements of a row.
     condition_dim : int
         K, the length of a condition; 0 for a network without one.
     width : int
@@ -62,7 +62,8 @@ class MLP(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return a tensor (B, D) from x (B, D), t (B,) and condition (B, K) or None."""
+        """Return a tensor (B, *D) from x (B, *D), t (B,) and condition (B, K) or None."""
+        shape, x = x.shape, x.flatten(1)
         modulation = self.modulation(self.embedding(t, condition)).chunk(2 * len(self.blocks), dim=-1)
         if len(self.waves):
             phase = (x.unsqueeze(-1) * self.waves).flatten(-2)
@@ -71,7 +72,7 @@ class MLP(nn.Module):
         for i, block in enumerate(self.blocks):
             hidden = block(hidden, modulation[2 * i], modulation[2 * i + 1])
         output: Tensor = self.last(nn.functional.silu(self.norm(hidden)))
-        return output
+        return output.reshape(shape)
 
 
 class _Block(nn.Module):

@@ -43,13 +43,11 @@ class MLPSpec:
         _require("depth", self.depth, 1, 1_000)
 
     def build(self, shape: tuple[int, ...], condition_dim: int) -> MLP:
-        """Return a new network for vectors of ``shape`` (D,); its weights come from torch's global generator."""
+        """Return a new network for vectors (D,) or pictures (C, H, W); its weights come from torch's global generator."""
         _require("condition_dim", condition_dim, 0, 1_000_000)
-        if len(shape) != 1 or shape[0] < 1:
-            raise ValueError(
-                f"shape: MLPSpec builds networks for vectors (D,), got {tuple(shape)}; pictures (C, H, W) take UNetSpec"
-            )
-        return MLP(shape[0], condition_dim, width=self.width, depth=self.depth)
+        if len(shape) not in (1, 3) or min(shape) < 1:
+            raise ValueError(f"shape: MLPSpec builds networks for vectors (D,) and pictures (C, H, W), got {tuple(shape)}")
+        return MLP(math.prod(shape), condition_dim, width=self.width, depth=self.depth)
 
 
 @dataclass(frozen=True)
