@@ -73,6 +73,50 @@ def test_restarts_keep_the_best():
     assert bounds[1] > bounds[0]
 
 
+class Timed(pf.GMM):
+    """Its clock goes on by 2 seconds for a start and half a second for an iteration, and by nothing else."""
+
+    def _fitted(self, *given, restarts, iterations):
+        self.clock_ += restarts * (2 + 0.5 * iterations)
+        return super()._fitted(*given, restarts=1, iterations=2)
+
+
+@pytest.mark.parametrize(("seconds", "restarts", "iterations"), [(100, 3, 57), (40, 1, 62), (1, 1, 1), (1e9, 3, 200)])
+def test_the_time_decides_on_restarts_and_iterations(monkeypatch, seconds, restarts, iterations):
+    """By hand: of 100 s two fits of 1 and 4 iterations take 6.5; a start with one iteration is counted as 2.5."""
+    model = Timed(n_components=2, min_variance=0.01, max_time=seconds, random_state=0)
+    model.clock_ = 0.0
+    monkeypatch.setattr("pushforward.models.gmm.time.perf_counter", lambda: model.clock_)
+    model.fit(_data(60))
+    assert (model.restarts_, model.max_iterations_) == (restarts, iterations)
+
+
+def test_trials_end_with_their_share_of_the_time(monkeypatch):
+    model = Timed(max_time=300.0, max_iterations=36, random_state=0)
+    model.clock_ = 0.0
+    tried, best = [], model._best
+
+    def look(*given, **options):
+        found = best(*given, **options)
+        tried.append(model.clock_)
+        return found
+
+    model._best = look
+    monkeypatch.setattr("pushforward.models.gmm.time.perf_counter", lambda: model.clock_)
+    model.fit("eight-gaussians", condition=False)
+    assert tried == [120.0]  # six fits of 20 s; without a limit it would take more
+    assert model.n_components_ <= 2
+
+
+def test_what_a_time_decided_is_in_the_recipe():
+    X = _data(200)
+    model = pf.GMM(n_components=3, min_variance=0.01, max_time=5.0, random_state=0).fit(X)
+    recipe = model._resolved()
+    assert recipe["max_time"] is None
+    twin = pf.GMM(**recipe).fit(X)
+    np.testing.assert_array_equal(twin.law_.means, model.law_.means)
+
+
 def test_gaps_are_learned_from():
     X = _data(1500)
     hidden = np.random.default_rng(1).random(X.shape) < 0.3

@@ -233,7 +233,7 @@ def test_the_time_is_shared():
     prepared = model._prepare(pf.open_data(DATA))
     model._name_parts(prepared)
     assert (model.coder_.max_time, model.prior_.max_time) == (60.0, 40.0)
-    model.set_params(prior=pf.GMM())._name_parts(prepared)
+    model.set_params(prior=pf.PPCA())._name_parts(prepared)
     assert model.coder_.max_time == 100.0
     model.set_params(coder=pf.VAE(max_time=5.0), prior=pf.FlowMatching())._name_parts(prepared)
     assert (model.coder_.max_time, model.prior_.max_time) == (5.0, 40.0)

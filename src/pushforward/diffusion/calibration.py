@@ -21,6 +21,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,7 @@ __all__ = ["CalibratedSampler", "Calibration", "calibrate"]
 
 _LEAST_GAP = 1e-9
 _RATE, _FULL_RATE_UP_TO = 0.03, 8  # with more steps each weight moves less: a chain of many sums up all of them
+_TAIL_SLOWNESS = 0.1
 
 
 @dataclass(frozen=True)
@@ -297,9 +299,10 @@ class _Fit:
         on_iteration: Callable[[int, float], None] | None,
     ) -> None:
         """Lower the mean squared difference to ``fine`` by Adam, with a rate that falls to 0."""
-        free = [self.gaps, self.tail, *self.weights]
+        free = [self.gaps, *self.weights, self.tail]
         highest = _RATE * min(1.0, (_FULL_RATE_UP_TO / self.steps) ** 2)
-        optimizer = torch.optim.Adam(free, lr=highest, betas=(0.9, 0.99))
+        groups: list[dict[str, Any]] = [{"params": free[:-1]}, {"params": [self.tail], "lr": _TAIL_SLOWNESS * highest}]
+        optimizer = torch.optim.Adam(groups, lr=highest, betas=(0.9, 0.99))
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.5 + 0.5 * math.cos(math.pi * i / max(iterations, 1)))
         for i in range(iterations):
             rows = torch.arange(i * batch_size, (i + 1) * batch_size, device=noise.device) % len(noise)

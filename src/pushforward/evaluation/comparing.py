@@ -91,9 +91,10 @@ def run_comparison(
     condition, columns, kind : optional
         As for :func:`pushforward.open_data`.
     budget : float, optional
-        Seconds that each training may take, for the families that are trained in steps; the others take what they need.
+        Seconds that each training may take; PPCA, which is solved, takes what it needs.
     steps : int, optional
-        The same in steps. Without either every family trains as long as its recipe says.
+        The same in steps, for the families that are trained in steps. Without either every family trains as long as its
+        recipe says.
     seeds : int
         Trainings of each model, with the random states seed, seed + 1, ...
     samples : int, optional

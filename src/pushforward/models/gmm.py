@@ -1,6 +1,7 @@
 """Mixtures of Gaussians: :class:`GMM`."""
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from pushforward.models.base import Prepared
 from pushforward.models.law_model import Features, Found, LawModel, Tolerance
 from pushforward.models.rows import Rows
-from pushforward.models.trained import Count, Share
+from pushforward.models.trained import Count, Seconds, Share
 from pushforward.probability import GaussianMixture, noise
 from pushforward.probability.estimate import EMResult
 from pushforward.probability.mixture_em import Covariance, fit_mixture, fit_mixture_in_batches, free_numbers, start_mixture
@@ -23,6 +24,8 @@ _COMPONENTS = (1, 2, 4, 8, 16, 32, 64)
 _SHARES = (1e-6, 1e-2, 1e-1)
 _FULL_UP_TO = 100
 _TRIAL_ROWS = 20_000
+_SHARE_OF_TRIALS = 0.4  # of the time
+_TIMED, _FEW = 3, 30  # iterations that are timed, and that are worth a restart
 
 
 class GMM(LawModel):
@@ -53,6 +56,9 @@ class GMM(LawModel):
         EM ends when an iteration gains at most this many nats per row.
     max_iterations : int
         Most iterations, each over all rows.
+    max_time : float, optional
+        Seconds, about: two fifths of them for what is tried above, and as many restarts and iterations as the rest has room
+        for. They are decided before EM begins, as ``restarts_`` and ``max_iterations_``.
     held_out, kind, random_state, verbose
         As in :class:`~pushforward.models.base.GenerativeModel`.
 
@@ -60,7 +66,7 @@ class GMM(LawModel):
     ----------
     law_ : Gaussian or GaussianMixture
         The law of the elements that vary, without a condition.
-    n_components_, covariance_, min_variance_
+    n_components_, covariance_, min_variance_, restarts_, max_iterations_
         The arguments with their defaults filled in.
     training_result_ : TrainingResult
         ``steps`` are iterations of EM; ``held_out_loss`` is the mean of -log p(x | condition) in nats.
@@ -77,11 +83,13 @@ class GMM(LawModel):
     [0.1, 5.1]
     """
 
-    fitted: ClassVar[tuple[str, ...]] = ("n_components", "covariance", "min_variance")
+    fitted: ClassVar[tuple[str, ...]] = ("n_components", "covariance", "min_variance", "restarts", "max_iterations")
 
     n_components_: int
     covariance_: Covariance
     min_variance_: float
+    restarts_: int
+    max_iterations_: int
 
     def __init__(
         self,
@@ -94,6 +102,7 @@ class GMM(LawModel):
         batch_size: Count | None = None,
         tolerance: Tolerance = 1e-4,
         max_iterations: Count = 200,
+        max_time: Seconds | None = None,
         held_out: Share = 0.1,
         kind: Literal["vectors", "pictures"] | None = None,
         random_state: Any = None,
@@ -107,6 +116,7 @@ class GMM(LawModel):
         self.batch_size = batch_size
         self.tolerance = tolerance
         self.max_iterations = max_iterations
+        self.max_time = max_time
         self.held_out = held_out
         self.kind = kind
         self.random_state = random_state
@@ -143,15 +153,40 @@ class GMM(LawModel):
             best = self._best(prepared, x[some], Features(features.label[some], features.numbers[some]), counts, shares)
         return {"covariance": self.covariance_, "n_components": best[0], "min_variance": best[1]}
 
+    def _fill_in(self, prepared: Prepared) -> None:
+        begin = time.perf_counter()
+        super()._fill_in(prepared)
+        if self.max_time is not None:
+            self.restarts_, self.max_iterations_ = self._planned(prepared, begin + self.max_time)
+
+    def _resolved(self) -> dict[str, Any]:
+        return super()._resolved() | {"max_time": None}
+
+    def _planned(self, prepared: Prepared, end: float) -> tuple[int, int]:
+        """Return how many restarts, and iterations in each, there is time for, by the time of the first few."""
+        x = self._training_rows(prepared)
+        features, seconds = self._features(prepared.condition, len(x)), []
+        for iterations in (1, 1 + _TIMED):
+            begin = time.perf_counter()
+            self._fitted(x, features, self.n_components_, self.min_variance_, restarts=1, iterations=iterations)
+            seconds.append(time.perf_counter() - begin)
+        first, more = seconds[0], max((seconds[1] - seconds[0]) / _TIMED, 1e-6)
+        left = end - time.perf_counter()
+        restarts = min(self.restarts, max(1, int(left / (first + _FEW * more))))
+        return restarts, min(self.max_iterations, max(1, int((left / restarts - first) / more)))
+
     def _best(
         self, prepared: Prepared, x: Tensor, features: Features, counts: tuple[int, ...], shares: tuple[float, ...]
     ) -> tuple[int, float]:
-        """Return the number of Gaussians and the least variance that do best, one start each."""
+        """Return the number of Gaussians and the least variance that do best, one start each, of those there is time for."""
         best, most = (counts[0], shares[0]), None
+        end = math.inf if self.max_time is None else time.perf_counter() + _SHARE_OF_TRIALS * self.max_time
         for count in counts:
             before = best
             for share in shares:
-                found = self._fitted(x, features, count, share, restarts=1)
+                if most is not None and time.perf_counter() >= end:
+                    return best
+                found = self._fitted(x, features, count, share, restarts=1, iterations=self.max_iterations)
                 self._adopt(found.joint, found.owner)
                 density = self._held_out_density(prepared)
                 if density is None:
@@ -181,46 +216,51 @@ class GMM(LawModel):
             )
 
     def _fit_law(self, x: Tensor, features: Features) -> Found:
-        return self._fitted(x, features, self.n_components_, self.min_variance_, restarts=self.restarts)
+        return self._fitted(
+            x, features, self.n_components_, self.min_variance_, restarts=self.restarts_, iterations=self.max_iterations_
+        )
 
-    def _fitted(self, x: Tensor, features: Features, count: int, share: float, *, restarts: int) -> Found:
+    def _fitted(self, x: Tensor, features: Features, count: int, share: float, *, restarts: int, iterations: int) -> Found:
         """Fit a mixture for each label, or one of rows and numbers."""
         whole = torch.cat([x, features.numbers], 1)
         center = whole.nanmean(0)
         variance = (whole - center).square().nanmean(0)
         floor = share * variance.where(variance > 0, 1.0)
         labels, laws, owner, weights = torch.unique(features.label), list[GaussianMixture](), list[Tensor](), list[Tensor]()
-        iterations, value, numbers = 0, 0.0, len(labels) - 1
+        done, value, numbers = 0, 0.0, len(labels) - 1
         for label in labels.tolist():
             rows = whole[features.label == label]
-            found = self._best_of(rows, min(count, len(rows)), floor, restarts, seed=noise.derive(self.seed_, "start", label))
+            named = noise.derive(self.seed_, "start", label)
+            found = self._best_of(rows, min(count, len(rows)), floor, restarts, iterations, seed=named)
             law, part = found.parameters, len(rows) / len(x)
             laws.append(law)
             weights.append(part * law.weights)
             mine = label if label >= 0 or self.condition_encoder_ is None else len(self.condition_encoder_.classes)
             mine = -1 if features.numbers.shape[1] else mine
             owner.append(torch.full((len(law.weights),), mine))
-            iterations += found.iterations
+            done += found.iterations
             numbers += free_numbers(len(law.weights), whole.shape[1], self.covariance_)
             value += part * (found.bounds[-1] + (math.log(part) if len(labels) > 1 else 0.0))
         joint = GaussianMixture(
             torch.cat(weights), torch.cat([law.means for law in laws]), torch.cat([law.covs for law in laws])
         )
-        return Found(joint, torch.cat(owner), iterations, numbers, value)
+        return Found(joint, torch.cat(owner), done, numbers, value)
 
-    def _best_of(self, x: Tensor, count: int, floor: Tensor, restarts: int, *, seed: int) -> EMResult[GaussianMixture]:
+    def _best_of(
+        self, x: Tensor, count: int, floor: Tensor, restarts: int, iterations: int, *, seed: int
+    ) -> EMResult[GaussianMixture]:
         """Run EM from as many starts, and return the result of the largest bound."""
         if self.start is not None:
-            return self._climb(x, self.start, floor, seed)
+            return self._climb(x, self.start, floor, iterations, seed)
         results = []
         for attempt in range(restarts if count > 1 else 1):
             named = noise.derive(seed, attempt)
             start = start_mixture(x, count, covariance=self.covariance_, floor=floor, seed=named)
-            results.append(self._climb(x, start, floor, named))
+            results.append(self._climb(x, start, floor, iterations, named))
         return max(results, key=lambda found: found.bounds[-1])
 
-    def _climb(self, x: Tensor, start: GaussianMixture, floor: Tensor, seed: int) -> EMResult[GaussianMixture]:
-        kind, tolerance, most, size = self.covariance_, self.tolerance, self.max_iterations, self.batch_size
+    def _climb(self, x: Tensor, start: GaussianMixture, floor: Tensor, most: int, seed: int) -> EMResult[GaussianMixture]:
+        kind, tolerance, size = self.covariance_, self.tolerance, self.batch_size
         if size is None or size >= len(x):
             return fit_mixture(x, start, covariance=kind, floor=floor, tolerance=tolerance, max_iterations=most)
 

@@ -107,18 +107,21 @@ class TrainedInTurn(GenerativeModel):
             raise ValueError(
                 "coder=VQVAE(...) has codes of whole numbers and a prior of its own for them; train it alone, or take VAE()"
             )
-        budgeted = [name for name in ("coder", "prior") if "max_time" in getattr(self, f"{name}_").get_params(deep=False)]
-        shares = {"coder": _CODER_SHARE, "prior": 1 - _CODER_SHARE} if len(budgeted) == 2 else dict.fromkeys(budgeted, 1.0)
         for name in ("coder", "prior"):
-            part, share = clone(getattr(self, f"{name}_")), shares.get(name, 1.0)
+            part = clone(getattr(self, f"{name}_"))
             given = part.get_params(deep=False)
             own: dict[str, Any] = {"random_state": noise.derive(self.seed_, name), "device": self.device}
             if self.max_time is not None:
-                own["max_time"] = self.max_time * share
+                own["max_time"] = self.max_time * self._share(name, "max_time")
             if self.train_steps is not None and given.get("training") is None:
-                own["train_steps"] = max(1, round(self.train_steps * share))
+                own["train_steps"] = max(1, round(self.train_steps * self._share(name, "train_steps")))
             part.set_params(**{key: value for key, value in own.items() if key in given and given[key] is None})
             setattr(self, f"{name}_", part.set_params(verbose=self.verbose or part.verbose))
+
+    def _share(self, name: str, budget: str) -> float:
+        """Return the share of a budget that goes to a part: all of it where the other one has none."""
+        both = all(budget in part.get_params(deep=False) for part in (self.coder_, self.prior_))
+        return 1.0 if not both else _CODER_SHARE if name == "coder" else 1 - _CODER_SHARE
 
     def _learn(
         self,

@@ -112,13 +112,16 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
     def _scaling(self, x: Tensor) -> Transform:
         return Transform.in_data_units(x, integer=self.schema_.integer, kind=self.schema_.kind)
 
-    def _resolve(self, prepared: Prepared) -> None:
+    def _resolve(self, prepared: Prepared) -> float:
+        """Decide what was left open, and return the seconds that this took: they belong to the training."""
+        begin = time.perf_counter()
         self._fill_in(prepared)
+        return time.perf_counter() - begin
 
     def _learn(
         self,
         prepared: Prepared,
-        resolved: None,
+        resolved: float,
         *,
         folder: Path | None = None,
         resume: bool = False,
@@ -127,7 +130,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
         begin = time.perf_counter()
         found = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.x)))
         self._adopt(found.joint, found.owner)
-        seconds = time.perf_counter() - begin
+        seconds = time.perf_counter() - begin + resolved
         held_out = self._held_out_density(prepared)
         self.training_result_ = TrainingResult(
             steps=found.iterations,
