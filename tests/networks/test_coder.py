@@ -12,8 +12,9 @@ SHAPES = [(1,), (5,), (1, 8, 8), (3, 9, 20), (2, 1, 7), (1, 28, 28)]
 @pytest.mark.parametrize("depth", [0, 1, 2])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("condition_dim", [0, 3])
-def test_there_and_back_have_the_shapes_asked_for(shape, depth, condition_dim):
-    spec = pf.CoderSpec(width=4, depth=depth)
+@pytest.mark.parametrize("dense", [False, True])
+def test_there_and_back_have_the_shapes_asked_for(shape, depth, condition_dim, dense):
+    spec = pf.CoderSpec(width=4, depth=depth, dense=dense)
     x = torch.rand(3, *shape)
     condition = torch.rand(3, condition_dim) if condition_dim else None
     z = spec.encoder(shape, 6, condition_dim)(x, condition)
@@ -40,9 +41,10 @@ def test_a_condition_that_the_network_was_not_built_for_is_refused(shape, depth)
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 9, 8)])
-def test_rows_do_not_mix(shape):
+@pytest.mark.parametrize("dense", [False, True])
+def test_rows_do_not_mix(shape, dense):
     torch.manual_seed(0)
-    spec = pf.CoderSpec(width=4, depth=1)
+    spec = pf.CoderSpec(width=4, depth=1, dense=dense)
     encoder, decoder = (network.double() for network in (spec.encoder(shape, 2), spec.decoder(2, shape)))
     x = torch.rand(6, *shape, dtype=torch.float64)
     z = encoder(x)
@@ -88,6 +90,8 @@ def test_wrong_sizes_are_named():
         pf.CoderSpec(width=0)
     with pytest.raises(TypeError, match=r"depth must be an int, got 1.5"):
         pf.CoderSpec(depth=1.5)
+    with pytest.raises(TypeError, match=r"dense must be True or False, got 'yes'"):
+        pf.CoderSpec(dense="yes")
     with pytest.raises(TypeError, match=r"depth must be an int, got True"):
         pf.CoderSpec(depth=True)
     with pytest.raises(ValueError, match=r"vectors \(D,\) or pictures \(C, H, W\)"):

@@ -28,6 +28,7 @@ from pushforward.training import TrainingSettings
 __all__ = ["CodeVerbs", "DecoderVerbs", "RandomCodes", "default_coder", "default_latent_dim", "default_training"]
 
 _MANY = 1000
+_SMALL, _LARGE = 16, 32  # longer side of pictures
 
 
 class DecoderVerbs:
@@ -181,10 +182,19 @@ def default_latent_dim(shape: tuple[int, ...]) -> int:
 
 
 def default_coder(shape: tuple[int, ...]) -> CoderSpec:
-    """Return the size of networks that suits rows of ``shape``."""
+    """Return the size of networks that suits rows of ``shape``.
+
+    On MNIST's digits dense networks took four times as many steps as convolutions in four minutes of one core, and gave a
+    higher bound and samples that keep to their label. Smaller pictures cost little either way, larger ones need convolutions.
+
+    >>> default_coder((1, 28, 28)).dense, default_coder((1, 8, 8)).dense, default_coder((3, 32, 32)).dense
+    (True, False, False)
+    """
     if len(shape) == 1:
         return CoderSpec(width=128 if shape[0] <= 8 else 256, depth=2)
-    return CoderSpec(width=32 if max(shape[1:]) < 16 else 24, depth=1)
+    if max(shape[1:]) < _SMALL:
+        return CoderSpec(width=32, depth=1)
+    return CoderSpec(width=512, depth=1, dense=True) if max(shape[1:]) < _LARGE else CoderSpec(width=24, depth=1)
 
 
 def default_training(shape: tuple[int, ...]) -> TrainingSettings:
@@ -192,6 +202,8 @@ def default_training(shape: tuple[int, ...]) -> TrainingSettings:
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=10.0)
     if len(shape) == 1:
         return replace(common, steps=3000, batch_size=256, learning_rate=2e-3, ema=0.1)
-    if min(shape[1:]) < 16:
+    if max(shape[1:]) < _SMALL:
         return replace(common, steps=1200, batch_size=64, learning_rate=2e-3, ema=0.1)
+    if max(shape[1:]) < _LARGE:
+        return replace(common, steps=6000, batch_size=64, learning_rate=1e-3, ema=0.05)
     return replace(common, steps=4000, batch_size=64, learning_rate=2e-3, ema=0.05)
