@@ -52,6 +52,30 @@ def test_the_ranking_is_the_mean_place_with_no_credit_beyond_the_floor(tmp_path)
     assert comparison.judged == [("MMD²", ""), ("recall", "")]
 
 
+def test_only_held_out_rows_rank_and_a_figure_that_a_model_lacks_does_not_count_against_it(tmp_path):
+    learned_by_heart = Figure("MMD²", "samples", measure(0.01), better="lower", reference="train", floor=measure(0.001))
+    trials = (
+        trial("a", judged("C2ST", 0.6, 0.5), judged("labels followed", 0.6, 0.9, "higher"), folder=tmp_path),
+        trial("b", judged("C2ST", 0.9, 0.5), judged("labels followed", 0.5, 0.9, "higher"), learned_by_heart, folder=tmp_path),
+        trial("c", judged("C2ST", 0.7, 0.5), folder=tmp_path),
+    )
+    comparison = Comparison(trials, ABOUT, tmp_path)
+    assert [comparison.rank(name) for name in "abc"] == [1.0, (3 + 2) / 2, 2.0]
+    assert comparison.judged == [("C2ST", ""), ("labels followed", "")]
+
+
+def test_models_within_half_a_place_are_level(tmp_path):
+    def said(second):
+        figures = [(f"figure {k}", k == 0 and second == "near") for k in range(4)]
+        better = [judged(name, 0.9 if swap else 0.6, 0.5) for name, swap in figures]
+        worse = [judged(name, 0.8 if swap else 0.7, 0.5) for name, swap in figures]
+        trials = (trial("a", *better, folder=tmp_path), trial("b", *worse, folder=tmp_path))
+        return Comparison(trials, ABOUT, tmp_path).advice()[0]
+
+    assert "its mean place is 1.2 of 2, level with b" in said("near")
+    assert "its mean place is 1.0 of 2." in said("far")
+
+
 def test_seeds_are_averaged_and_their_spread_is_told(tmp_path):
     seeds = [
         trial("a", judged("sliced Wasserstein", 0.2, 0.1), seed=0, folder=tmp_path),

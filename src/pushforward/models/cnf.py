@@ -52,6 +52,7 @@ __all__ = ["CNF", "ODEFlow"]
 
 _REFINED = 2
 _SLOWNESS = 100.0
+_CONVOLVED_FROM = 32  # side of pictures; below it a step of the U-Net takes many times as long
 Rates = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -310,7 +311,8 @@ class CNF(InvertibleModel):
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape = self.transform_.shape
-        network = MLPSpec(width=64 if shape[0] <= 8 else 256, depth=2) if len(shape) == 1 else default_spec(shape)
+        small = len(shape) == 1 or max(shape[1:]) < _CONVOLVED_FROM
+        network = MLPSpec(width=64 if math.prod(shape) <= 8 else 256, depth=2) if small else default_spec(shape)
         return {"network": network, "training": _default_training(shape)}
 
     def _network(self) -> ODEFlow:
@@ -330,8 +332,8 @@ class CNF(InvertibleModel):
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did well on points in the plane; for pictures it has not been tuned."""
+    """Return what did well on points in the plane and, for a minute or two, on eight-by-eight digits."""
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
     if len(shape) == 1:
         return replace(common, steps=600, batch_size=128, learning_rate=5e-3, ema=0.1, evaluations=10)
-    return replace(common, steps=500, batch_size=64, learning_rate=1e-3, ema=0.1, evaluations=10)
+    return replace(common, steps=600, batch_size=64, learning_rate=4e-3, ema=0.1, evaluations=10)
