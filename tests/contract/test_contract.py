@@ -36,7 +36,7 @@ SMALL = {
 }
 SMALL_PICTURES = {
     "Autoencoder": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 3},
-    "CNF": {"network": pf.UNetSpec(width=4, levels=1, patch=2), "solver_steps": 1},
+    "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1},
     "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "FlowMatching": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "GAN": {"network": pf.GANSpec(width=4, depth=1), "latent_dim": 3},
