@@ -8,6 +8,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.evaluation import Comparison, Evaluation, Figure, Measure, Trial, run_comparison
+from pushforward.evaluation.comparing import default_models
 from pushforward.evaluation.comparison import front
 
 NUMBERS = np.random.default_rng(0)
@@ -202,6 +203,13 @@ def test_labels_budgets_and_names(tmp_path):
     assert all(one.failure == "" for one in comparison.trials)
     assert comparison.evaluations("gan")[0].about["steps"] == 7
     assert comparison.evaluations("gan")[0].about["conditional"]
+
+
+def test_integers_are_compared_with_masked_diffusion_too_if_it_takes_their_range():
+    small = NUMBERS.integers(0, 1024, size=(40, 2))
+    small[:2, 0] = 0, 1023
+    for rows, taken in ((small, True), (small + [[0, 1]] * small[:, :1], False), (small + 0.5, False)):
+        assert ("masked-diffusion" in default_models(pf.open_data(rows))) is taken
 
 
 def test_errors_come_before_any_training(tmp_path):

@@ -29,6 +29,7 @@ from pushforward.models import GenerativeModel, load
 from pushforward.models.recipe import assemble, family_name
 from pushforward.models.run import plan, reopen
 from pushforward.models.storage import CARD, read_card
+from pushforward.models.tokens import MOST_VALUES
 from pushforward.probability import noise
 
 if TYPE_CHECKING:
@@ -161,12 +162,17 @@ def run_comparison(
 def default_models(dataset: Dataset) -> list[str]:
     """Return the names of the families that are compared by default, the quickest first.
 
+    Masked diffusion is among them for integers whose ranges it takes.
+
     >>> default_models(open_data("moons"))
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
     """
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
-    whole = all(dataset.schema.integer) and dataset.schema.kind == "vectors"
-    return [*names, "masked-diffusion"] if whole else names
+    if dataset.schema.kind == "pictures" or not all(dataset.schema.integer):
+        return names
+    rows = dataset.to_internal(gaps=True)
+    widest = float((rows.amax(0) - rows.amin(0)).max())
+    return [*names, "masked-diffusion"] if widest < MOST_VALUES else names
 
 
 @dataclass(frozen=True, eq=False)

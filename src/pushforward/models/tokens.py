@@ -15,9 +15,10 @@ from pushforward.data import Transform
 from pushforward.data.schema import Kind
 from pushforward.networks import TokenTransformer, TokenUNet
 
-__all__ = ["refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
+__all__ = ["MOST_VALUES", "refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
 
 MOST_VALUES = 1024
+"""Number of integers in the widest range that is taken."""
 
 
 def token_scaling(x: Tensor, kind: Kind) -> Transform:
