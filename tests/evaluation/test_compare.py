@@ -103,6 +103,8 @@ def test_the_advice_follows_the_figures(tmp_path):
                 judged("labels followed", 0.97 if name == good else 0.6, 0.98, "higher"),
                 Figure("log-density", "density", measure(-1.0 if name == good else -3.0), reference="held-out", note="exact"),
                 Figure("training time", "speed", measure(50 * times[name], 0)),
+                Figure("variance lost", "latent", measure(0.1 if name == good else 0.3)),
+                Figure("active dimensions", "latent", measure(1.0), note="of 1"),
                 Figure("time of 1,000 samples", "speed", measure(times[name], 0)),
                 Figure(
                     "near copies", "memorization", Measure(0.3, 0.2, 0.4, 50, 1e-6 if name == fast else 0.4), reference="train"
@@ -122,6 +124,8 @@ def test_the_advice_follows_the_figures(tmp_path):
         assert f"{fast} trains 100 times faster than {good}" in text
         assert "right in 80 % instead of 52 % of cases" in text
         assert f"{fast} draws samples 100 times faster" in text
+        assert "A classifier cannot tell its samples from held-out rows (right in 52 % of cases)" in text
+        assert f"For short codes take {good}: from one number rows come back with 10 % of their variance lost" in text
         assert f"{fast} follows labels least: a classifier sees the label that was asked for in 60 % of its samples" in text
         assert f"Beware of {fast}" in text
         assert f"Beware of {good}" not in text
