@@ -184,8 +184,8 @@ def default_latent_dim(shape: tuple[int, ...]) -> int:
 def default_coder(shape: tuple[int, ...]) -> CoderSpec:
     """Return the size of networks that suits rows of ``shape``.
 
-    On MNIST's digits dense networks took four times as many steps as convolutions in four minutes of one core, and gave a
-    higher bound and samples that keep to their label. Smaller pictures cost little either way, larger ones need convolutions.
+    On MNIST's digits dense networks take more steps than convolutions in the same minutes of a CPU, and gave samples that keep
+    to their label. Smaller pictures cost little either way.
 
     >>> default_coder((1, 28, 28)).dense, default_coder((1, 8, 8)).dense, default_coder((3, 32, 32)).dense
     (True, False, False)
