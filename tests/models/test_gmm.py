@@ -1,6 +1,8 @@
 """GMM against scikit-learn, exact conditional mixtures, and the command line."""
 
+import contextlib
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -76,7 +78,7 @@ def test_restarts_keep_the_best():
 class Timed(pf.GMM):
     """Its clock goes on by 2 seconds for a start and half a second for an iteration, and by nothing else."""
 
-    def _fitted(self, *given, restarts, iterations):
+    def _fitted(self, *given, restarts, iterations, **shown):
         self.clock_ += restarts * (2 + 0.5 * iterations)
         return super()._fitted(*given, restarts=1, iterations=2)
 
@@ -106,6 +108,43 @@ def test_trials_end_with_their_share_of_the_time(monkeypatch):
     model.fit("eight-gaussians", condition=False)
     assert tried == [120.0]  # six fits of 20 s; without a limit it would take more
     assert model.n_components_ <= 2
+
+
+class Watched(pf.GMM):
+    """Keeps what would be shown."""
+
+    def _progress(self, steps):
+        self.shown = [*getattr(self, "shown", []), (steps, [])]
+        return contextlib.nullcontext(lambda done, bound: self.shown[-1][1].append((done, bound)))
+
+
+def test_progress_counts_trials_and_then_the_iterations_of_all_starts():
+    x = _data(120)
+    limits = {"n_components": 2, "restarts": 3, "max_iterations": 4, "tolerance": 0.0, "held_out": 0, "random_state": 0}
+    model = Watched(min_variance=1e-6, **limits).fit(x)
+    ((steps, climbed),) = model.shown  # nothing was left to try
+    assert steps == 12
+    assert [done for done, _ in climbed] == list(range(1, 13))
+    bounds = [bound for _, bound in climbed]
+    assert max(bounds[3::4]) == pytest.approx(float(model.law_.log_prob(torch.as_tensor(x)).mean()), rel=1e-9)
+    model = Watched(**limits | {"n_components": None, "held_out": 0.2}).fit(x, condition=["a", "b"] * 60)
+    (trials, tried), (steps, climbed) = model.shown
+    assert trials == 21
+    assert [done for done, _ in tried] == list(range(1, len(tried) + 1))
+    assert (np.diff([best for _, best in tried]) >= 0).all()
+    assert steps == 2 * 3 * 4
+    assert 12 < climbed[-1][0] <= 24  # the last start of the second label
+
+
+def test_verbose_shows_progress(capsys):
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    pf.GMM(n_components=2, min_variance=1e-6, restarts=1, random_state=0, verbose=True).fit(x)
+    assert re.search(r"step 1 of 200 · loss \d", capsys.readouterr().out)
+    pf.GMM(n_components=2, min_variance=1e-6, restarts=1, random_state=0).fit(x)
+    assert capsys.readouterr().out == ""
+    x[::3, 0] = np.nan
+    pf.PPCA(n_components=1, verbose=True, random_state=0).fit(x)
+    assert "step 1 of 1,000 · loss" in capsys.readouterr().out
 
 
 def test_what_a_time_decided_is_in_the_recipe():

@@ -15,7 +15,7 @@ from pushforward.models.law_model import Features, Found, LawModel, Tolerance
 from pushforward.models.rows import Rows
 from pushforward.models.trained import Count, Seconds, Share
 from pushforward.probability import GaussianMixture, noise
-from pushforward.probability.estimate import EMResult
+from pushforward.probability.estimate import EMResult, OnIteration
 from pushforward.probability.mixture_em import Covariance, fit_mixture, fit_mixture_in_batches, free_numbers, start_mixture
 
 __all__ = ["GMM"]
@@ -150,7 +150,9 @@ class GMM(LawModel):
             best = counts[0], shares[0]
         else:
             some = torch.linspace(0, len(x) - 1, min(len(x), _TRIAL_ROWS), dtype=torch.float64).long()
-            best = self._best(prepared, x[some], Features(features.label[some], features.numbers[some]), counts, shares)
+            some_features = Features(features.label[some], features.numbers[some])
+            with self._progress(len(counts) * len(shares)) as show:
+                best = self._best(prepared, x[some], some_features, counts, shares, show)
         return {"covariance": self.covariance_, "n_components": best[0], "min_variance": best[1]}
 
     def _fill_in(self, prepared: Prepared) -> None:
@@ -176,10 +178,16 @@ class GMM(LawModel):
         return restarts, min(self.max_iterations, max(1, int((left / restarts - first) / more)))
 
     def _best(
-        self, prepared: Prepared, x: Tensor, features: Features, counts: tuple[int, ...], shares: tuple[float, ...]
+        self,
+        prepared: Prepared,
+        x: Tensor,
+        features: Features,
+        counts: tuple[int, ...],
+        shares: tuple[float, ...],
+        show: OnIteration,
     ) -> tuple[int, float]:
         """Return the number of Gaussians and the least variance that do best, one start each, of those there is time for."""
-        best, most = (counts[0], shares[0]), None
+        best, most, tried = (counts[0], shares[0]), None, 0
         end = math.inf if self.max_time is None else time.perf_counter() + _SHARE_OF_TRIALS * self.max_time
         for count in counts:
             before = best
@@ -193,6 +201,8 @@ class GMM(LawModel):
                     density = torch.tensor([found.log_likelihood - found.parameters * math.log(len(x)) / (2 * len(x))])
                 if most is None or _surely_more(density, most):
                     best, most = (count, share), density
+                tried += 1
+                show(tried, float(most.mean()))
             if best == before and count != counts[0]:
                 break
         return best
@@ -216,11 +226,23 @@ class GMM(LawModel):
             )
 
     def _fit_law(self, x: Tensor, features: Features) -> Found:
-        return self._fitted(
-            x, features, self.n_components_, self.min_variance_, restarts=self.restarts_, iterations=self.max_iterations_
-        )
+        restarts, iterations = self.restarts_, self.max_iterations_
+        with self._progress(len(torch.unique(features.label)) * restarts * iterations) as show:
+            return self._fitted(
+                x, features, self.n_components_, self.min_variance_, restarts=restarts, iterations=iterations, show=show
+            )
 
-    def _fitted(self, x: Tensor, features: Features, count: int, share: float, *, restarts: int, iterations: int) -> Found:
+    def _fitted(
+        self,
+        x: Tensor,
+        features: Features,
+        count: int,
+        share: float,
+        *,
+        restarts: int,
+        iterations: int,
+        show: OnIteration | None = None,
+    ) -> Found:
         """Fit a mixture for each label, or one of rows and numbers."""
         whole = torch.cat([x, features.numbers], 1)
         center = whole.nanmean(0)
@@ -228,10 +250,11 @@ class GMM(LawModel):
         floor = share * variance.where(variance > 0, 1.0)
         labels, laws, owner, weights = torch.unique(features.label), list[GaussianMixture](), list[Tensor](), list[Tensor]()
         done, value, numbers = 0, 0.0, len(labels) - 1
-        for label in labels.tolist():
+        for number, label in enumerate(labels.tolist()):
             rows = whole[features.label == label]
             named = noise.derive(self.seed_, "start", label)
-            found = self._best_of(rows, min(count, len(rows)), floor, restarts, iterations, seed=named)
+            watched = _after(show, number * restarts * iterations)
+            found = self._best_of(rows, min(count, len(rows)), floor, restarts, iterations, watched, seed=named)
             law, part = found.parameters, len(rows) / len(x)
             laws.append(law)
             weights.append(part * law.weights)
@@ -247,28 +270,34 @@ class GMM(LawModel):
         return Found(joint, torch.cat(owner), done, numbers, value)
 
     def _best_of(
-        self, x: Tensor, count: int, floor: Tensor, restarts: int, iterations: int, *, seed: int
+        self, x: Tensor, count: int, floor: Tensor, restarts: int, iterations: int, show: OnIteration | None, *, seed: int
     ) -> EMResult[GaussianMixture]:
         """Run EM from as many starts, and return the result of the largest bound."""
         if self.start is not None:
-            return self._climb(x, self.start, floor, iterations, seed)
+            return self._climb(x, self.start, floor, iterations, show, seed)
         results = []
         for attempt in range(restarts if count > 1 else 1):
             named = noise.derive(seed, attempt)
             start = start_mixture(x, count, covariance=self.covariance_, floor=floor, seed=named)
-            results.append(self._climb(x, start, floor, iterations, named))
+            results.append(self._climb(x, start, floor, iterations, _after(show, attempt * iterations), named))
         return max(results, key=lambda found: found.bounds[-1])
 
-    def _climb(self, x: Tensor, start: GaussianMixture, floor: Tensor, most: int, seed: int) -> EMResult[GaussianMixture]:
+    def _climb(
+        self, x: Tensor, start: GaussianMixture, floor: Tensor, most: int, show: OnIteration | None, seed: int
+    ) -> EMResult[GaussianMixture]:
         kind, tolerance, size = self.covariance_, self.tolerance, self.batch_size
         if size is None or size >= len(x):
-            return fit_mixture(x, start, covariance=kind, floor=floor, tolerance=tolerance, max_iterations=most)
+            return fit_mixture(
+                x, start, covariance=kind, floor=floor, tolerance=tolerance, max_iterations=most, on_iteration=show
+            )
 
         def batches() -> Iterator[Tensor]:
             order = noise.permutation(len(x), seed=seed, purpose="batches")
             return (x[rows] for rows in torch.split(order, size))
 
-        return fit_mixture_in_batches(batches, start, covariance=kind, floor=floor, tolerance=tolerance, passes=most)
+        return fit_mixture_in_batches(
+            batches, start, covariance=kind, floor=floor, tolerance=tolerance, passes=most, on_iteration=show
+        )
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         joint = self.joint_
@@ -278,6 +307,11 @@ class GMM(LawModel):
     def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
         law = GaussianMixture(*(tensors[f"joint.{name}"] for name in ("weights", "means", "covs")))
         self._adopt(law, tensors["owner"])
+
+
+def _after(show: OnIteration | None, first: int) -> OnIteration | None:
+    """Return ``show`` for iterations that come after the first ones."""
+    return None if show is None else lambda done, bound: show(first + done, bound)
 
 
 def _surely_more(one: Tensor, other: Tensor) -> bool:

@@ -15,8 +15,9 @@ A family defines ``_fit_law(x, features)`` and what is stored.
 """
 
 import abc
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -25,13 +26,16 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from pushforward import training
 from pushforward.data import Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base import GenerativeModel, Prepared
 from pushforward.models.density import DensityVerbs
 from pushforward.models.law_inverse import LawInverseVerbs
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
+from pushforward.probability.estimate import OnIteration
 from pushforward.training import TrainingResult
+from pushforward.training.progress import Progress
 
 __all__ = ["Features", "Found", "LawModel", "Tolerance"]
 
@@ -143,6 +147,17 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
             attempts=1,
             skipped=0,
         )
+
+    @contextlib.contextmanager
+    def _progress(self, steps: int) -> Iterator[OnIteration]:
+        """Give a function of the steps done and the log-likelihood so far, which shows both if the model is ``verbose``."""
+        with Progress(steps, 0, self.verbose and training.is_main_process()) as line:
+
+            def show(done: int, log_likelihood: float) -> None:
+                line.note(loss=-log_likelihood)
+                line.tick(done)
+
+            yield show
 
     def _held_out_density(self, prepared: Prepared) -> Tensor | None:
         """Return log p(x | condition) in nats of each held-out row, integers as x + u."""

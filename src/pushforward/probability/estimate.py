@@ -32,6 +32,7 @@ from pushforward.probability.gaussian import Gaussian
 __all__ = [
     "CoinMixture",
     "EMResult",
+    "OnIteration",
     "expectation_maximization",
     "fit_bernoulli",
     "fit_binomial",
@@ -42,6 +43,8 @@ __all__ = [
 
 Parameters = TypeVar("Parameters")
 Posterior = TypeVar("Posterior")
+OnIteration = Callable[[int, float], None]
+"""Called with the iterations done and the bound."""
 
 
 def fit_gaussian(X: ArrayLike) -> Gaussian:
@@ -153,6 +156,7 @@ def expectation_maximization(
     tolerance: float = 1e-8,
     max_iterations: int = 1000,
     rounding: float = 1e-9,
+    on_iteration: OnIteration | None = None,
 ) -> EMResult[Parameters]:
     """Climb a bound on the log-likelihood by turns of E-step and M-step, and refuse to go on if it falls.
 
@@ -174,6 +178,8 @@ def expectation_maximization(
         Most M-steps; ``converged`` says whether they were enough.
     rounding : float
         A fall of at most ``rounding * max(1, |bound|)`` is rounding; raise it for float32.
+    on_iteration : function, optional
+        Called as ``on_iteration(done, bound)`` after each M-step.
 
     Raises
     ------
@@ -200,6 +206,8 @@ def expectation_maximization(
         posterior = e_step(parameters)
         bounds.append(float(bound(parameters, posterior)))
         _check_climb(bounds, rounding)
+        if on_iteration is not None and len(bounds) > 1:
+            on_iteration(len(bounds) - 1, bounds[-1])
         converged = len(bounds) > 1 and bounds[-1] - bounds[-2] <= tolerance
         if converged or len(bounds) > max_iterations:
             return EMResult(parameters, tuple(bounds), converged)

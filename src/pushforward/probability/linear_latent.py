@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from pushforward.probability import noise
-from pushforward.probability.estimate import EMResult, expectation_maximization
+from pushforward.probability.estimate import EMResult, OnIteration, expectation_maximization
 
 __all__ = ["LinearLatent", "best_latent_dim", "fit_linear_latent", "fit_linear_latent_by_em", "random_start"]
 
@@ -198,6 +198,7 @@ def fit_linear_latent_by_em(
     *,
     tolerance: float = 1e-6,
     max_iterations: int = 1000,
+    on_iteration: OnIteration | None = None,
 ) -> EMResult[LinearLatent]:
     """Return the law of largest likelihood, by EM, from rows x (N, D) that may have gaps (NaN).
 
@@ -208,7 +209,7 @@ def fit_linear_latent_by_em(
     start : LinearLatent
         Its q stays.
     features : Tensor (N, F), optional
-    tolerance, max_iterations
+    tolerance, max_iterations, on_iteration
         As in :func:`~pushforward.probability.estimate.expectation_maximization`; the bound is the mean log-likelihood of a row.
 
     >>> x = torch.tensor([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0], [-1.0, math.nan]], dtype=torch.float64)
@@ -257,6 +258,7 @@ def fit_linear_latent_by_em(
         tolerance=tolerance,
         max_iterations=max_iterations,
         rounding=1e-8,
+        on_iteration=on_iteration,
     )
     law = found.parameters
     turned = LinearLatent(_shifted(law.coefficients, center), _turned(law.loadings), law.noise_variance)

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from pushforward.probability import gaps
-from pushforward.probability.estimate import EMResult, expectation_maximization
+from pushforward.probability.estimate import EMResult, OnIteration, expectation_maximization
 from pushforward.probability.mixture import GaussianMixture
 
 __all__ = ["Covariance", "Moments", "fit_mixture", "fit_mixture_in_batches", "free_numbers", "moments", "start_mixture"]
@@ -98,6 +98,7 @@ def fit_mixture(
     floor: Tensor | float = 0.0,
     tolerance: float = 1e-4,
     max_iterations: int = 200,
+    on_iteration: OnIteration | None = None,
 ) -> EMResult[GaussianMixture]:
     """Climb to a maximum of the likelihood from a start.
 
@@ -111,7 +112,7 @@ def fit_mixture(
         A matrix for each component, variances by coordinate, one matrix for all, or one variance for each component.
     floor : float or Tensor (D,)
         Variances by coordinate that no component falls below, in any direction.
-    tolerance, max_iterations
+    tolerance, max_iterations, on_iteration
         As in :func:`~pushforward.probability.estimate.expectation_maximization`; the bound is the mean log-likelihood of a row.
 
     >>> x = torch.tensor([[-3.0], [-2.0], [2.0], [3.0]], dtype=torch.float64)
@@ -130,6 +131,7 @@ def fit_mixture(
         tolerance=tolerance,
         max_iterations=max_iterations,
         rounding=1e-8,
+        on_iteration=on_iteration,
     )
     return EMResult(_moved(found.parameters, center), found.bounds, found.converged)
 
@@ -142,6 +144,7 @@ def fit_mixture_in_batches(
     floor: Tensor | float = 0.0,
     tolerance: float = 1e-4,
     passes: int = 20,
+    on_iteration: OnIteration | None = None,
 ) -> EMResult[GaussianMixture]:
     """Stepwise EM: an M-step after every batch, for rows that do not fit into memory.
 
@@ -156,6 +159,8 @@ def fit_mixture_in_batches(
         As in :func:`fit_mixture`; a pass that gains no more than the tolerance is the last.
     passes : int
         Most passes.
+    on_iteration : function, optional
+        Called as ``on_iteration(done, bound)`` after each pass.
 
     >>> x = torch.tensor([[-3.0], [3.0], [-2.0], [2.0]], dtype=torch.float64).repeat(50, 1)
     >>> start = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[1.0]], [[1.0]]])
@@ -177,6 +182,8 @@ def fit_mixture_in_batches(
         if not rows:
             raise ValueError("batches() gave no rows; return a fresh iterable of tensors (n, D) at each call")
         bounds.append(total / rows)
+        if on_iteration is not None:
+            on_iteration(len(bounds), bounds[-1])
         converged = len(bounds) > 1 and bounds[-1] - bounds[-2] <= tolerance
     return EMResult(_moved(law, center), tuple(bounds), converged)
 
