@@ -17,8 +17,10 @@ from pushforward.diffusion import (
     ExactDenoiser,
     FixedGrid,
     Guided,
+    KarrasGrid,
     LinearBeta,
     StraightLine,
+    default_sampler,
 )
 from pushforward.diffusion.calibration import CalibratedSampler, _Fit, calibrate
 from pushforward.diffusion.quality import exact_flow
@@ -41,17 +43,24 @@ def test_without_iterations_it_is_the_default_table(schedule, steps):
     result = calibrate(denoiser, _noise(16, 0), steps=steps, iterations=0)
     torch.testing.assert_close(
         result.sampler.run(denoiser, _noise(8, 1), steps=steps),
-        AngleSolver().run(denoiser, _noise(8, 1), steps=steps),
+        default_sampler(steps).run(denoiser, _noise(8, 1), steps=steps),
         rtol=1e-9,
         atol=1e-9,
     )
     assert result.gain == pytest.approx(1, rel=1e-6)
 
 
+def test_it_begins_with_the_sampler_to_compare_with():
+    denoiser, own = ExactDenoiser(LAW, Cosine()), AngleSolver(order=2, scale=0.7, grid=KarrasGrid(sigma_min=0.05))
+    result = calibrate(denoiser, _noise(16, 0), steps=6, iterations=0, default=own)
+    made, expected = (sampler.run(denoiser, _noise(8, 1), steps=6) for sampler in (result.sampler, own))
+    torch.testing.assert_close(made, expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("steps", [3, 12])
 def test_the_chain_that_is_fitted_is_that_of_the_sampler(steps):
     schedule, generator = Cosine(), torch.Generator().manual_seed(2)
-    fit, denoiser, z = _Fit(schedule, steps), ExactDenoiser(LAW, schedule), _noise(8, 1)
+    fit, denoiser, z = _Fit(schedule, steps, default_sampler(steps)), ExactDenoiser(LAW, schedule), _noise(8, 1)
     for free in (fit.gaps, fit.tail, *fit.weights):
         free.data += 0.05 * torch.randn(free.shape, dtype=torch.float64, generator=generator)
     torch.testing.assert_close(fit.chain(denoiser, z, None), fit.sampler().run(denoiser, z, steps=steps), rtol=1e-9, atol=1e-9)
@@ -69,9 +78,9 @@ def test_it_gains_on_noises_it_has_not_seen(schedule):
         return (sampler.run(denoiser, fresh, steps=4) - exact).square().mean().sqrt().item()
 
     assert result.gain > 1.5
-    assert error(AngleSolver()) > 1.5 * error(result.sampler)
+    assert error(default_sampler(4)) > 1.5 * error(result.sampler)
     assert result.error == pytest.approx(error(result.sampler), rel=0.4)
-    assert result.default_error == pytest.approx(error(AngleSolver()), rel=0.4)
+    assert result.default_error == pytest.approx(error(default_sampler(4)), rel=0.4)
 
 
 def test_no_call_is_made_below_t_min_however_many_steps():

@@ -19,6 +19,7 @@ from pushforward.diffusion import (
     StraightLine,
     SubVP,
     UniPC,
+    VPGrid,
     default_sampler,
 )
 from pushforward.diffusion.coefficients import exponential_integrals
@@ -242,9 +243,23 @@ def test_default_sampler_is_one_call_per_step():
         default_sampler(5, math.nan)
 
 
-def test_default_sampler_is_of_order_2_for_few_steps_under_guidance():
-    orders = {(3, 1.0): 3, (2, 0.0): 3, (5, 1.5): 2, (6, 1.5): 3, (15, 4.0): 2, (16, 4.0): 3, (10, -4.0): 3}
+def test_default_sampler_is_of_low_order_under_strong_guidance():
+    orders = {(3, 1.0): 4, (2, 0.0): 4, (5, 1.5): 4, (5, 1.6): 2, (7, 1.6): 3, (15, 4.0): 2, (16, 4.0): 3, (10, -4.0): 2}
     assert {case: default_sampler(*case).order for case in orders} == orders
+    assert default_sampler(16, 4.0).grid == VPGrid()
+
+
+def test_default_sampler_goes_nearer_to_the_data_with_more_steps():
+    """Up to 5 steps down to where its clock leads, from 6 on to 1.6 / n^2, or to the end of the schedule."""
+    for steps in (2, 5, 6, 8, 20, 50):
+        made = default_sampler(steps)
+        lowest = Cosine().noise_level(made.grid(Cosine(), steps)[-2]).item()
+        first = math.sqrt(math.log1p(80.0**2))
+        end = Cosine().noise_level(torch.tensor(Cosine().t_min, dtype=torch.float64)).item()
+        expected = math.sqrt(math.expm1((first / steps**2) ** 2)) if steps < 6 else max(1.6 / steps**2, end)
+        assert lowest == pytest.approx(expected, rel=1e-2)
+    assert [default_sampler(n).scale for n in (2, 6, 30)] == [1.0, 1.2, 1.3]
+    assert [default_sampler(n).grid.power for n in (2, 7, 30)] == [2.0, 2.33, 2.75]
 
 
 @pytest.mark.parametrize(

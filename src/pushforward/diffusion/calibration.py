@@ -162,7 +162,7 @@ def calibrate(
     held_out : float
         Share of the noises on which the result is measured instead.
     default : Sampler, optional
-        A deterministic sampler to compare with; default :func:`default_sampler`.
+        A deterministic sampler to compare with, and to begin with if it is an ``AngleSolver``; default :func:`default_sampler`.
     seed : int
         Names the order of the noises, by which they are held out.
     on_iteration : function, optional
@@ -192,7 +192,7 @@ def calibrate(
     fine = _in_batches(default_sampler(fine_steps), denoiser, noise, condition, fine_steps, batch_size)
     if not bool(fine.isfinite().all()):
         raise ValueError("the denoiser returns NaN or infinity on its way from noise to data, so there is nothing to fit to")
-    fitted = _Fit(denoiser.schedule, steps)
+    fitted = _Fit(denoiser.schedule, steps, default if isinstance(default, AngleSolver) else default_sampler(steps))
     start = fitted.sampler()
     given, rest = (None, None) if condition is None else (condition[:kept], condition[kept:])
     fitted.optimize(denoiser, noise[:kept], fine[:kept], given, iterations, batch_size, on_iteration)
@@ -236,18 +236,16 @@ def _in_batches(
 class _Fit:
     """The free numbers of a table and the chain that they make; all float64.
 
-    The inner times are kept in order by the softmax of their gaps, in the clock sqrt(v) of :class:`VPGrid`, where the default
-    grid has equal gaps. The last gap is that to t_min, below which no call is made.
+    They begin as the table of ``start``. The inner times are kept in order by the softmax of their gaps, in the clock sqrt(v)
+    of :class:`VPGrid`. The last gap is that to t_min, below which no call is made.
     """
 
-    def __init__(self, schedule: Schedule, steps: int) -> None:
+    def __init__(self, schedule: Schedule, steps: int, start: AngleSolver) -> None:
         self.schedule, self.steps = schedule, steps
-        grid = VPGrid()
-        start = AngleSolver(grid=grid)
-        times = grid(schedule, steps)[:-1]
+        times = start.grid(schedule, steps)[:-1]
 
         def clock(t: Tensor) -> Tensor:
-            return torch.log1p(schedule.noise_level(t).clamp(max=grid.sigma_max) ** 2) ** 0.25
+            return torch.log1p(schedule.noise_level(t).clamp(max=VPGrid().sigma_max) ** 2) ** 0.25
 
         marks = clock(times)
         self.top, self.floor = marks[0], clock(torch.tensor(schedule.t_min, dtype=torch.float64))

@@ -143,7 +143,7 @@ class LogSNRGrid(Grid):
 
 @dataclass(frozen=True)
 class VPGrid(Grid):
-    """v_k = v_0 (1 - k / n)^power in the clock v = sqrt(log(1 + noise_level^2)), on any schedule.
+    """v_k^(1 / power) linear in k in the clock v = sqrt(log(1 + noise_level^2)), on any schedule.
 
     v is the time of the variance-preserving SDE whose beta grows linearly from 0: proportional to the noise level near the
     data, and to the root of its logarithm near the noise. With the power 2 half of all calls fall below the noise level 0.86.
@@ -154,28 +154,39 @@ class VPGrid(Grid):
         Positive; larger puts more steps near the data.
     sigma_max : float
         Noise level of v_0 in units of the scaled data; kept within those of the schedule. The first call is at t = 1 all the
-        same, and no call is made below t_min: where v_{n-1} would be lower, the grid ends there instead.
+        same.
+    sigma_min : float, optional
+        Noise level of the last call, positive and below ``sigma_max``. By default v_n would be 0: v_k = v_0 (1 - k / n)^power.
+        No call is made below t_min: where the last one would be, the grid ends there instead.
 
     >>> from pushforward.diffusion import Cosine
     >>> [round(level, 3) for level in Cosine().noise_level(VPGrid()(Cosine(), 4))[1:].tolist()]
     [3.874, 0.854, 0.187, 0.0]
+    >>> [round(level, 3) for level in Cosine().noise_level(VPGrid(sigma_min=0.05)(Cosine(), 4))[1:].tolist()]
+    [2.876, 0.56, 0.05, 0.0]
     """
 
     power: float = 2.0
     sigma_max: float = 80.0
+    sigma_min: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.power < math.inf:
             raise ValueError(f"the power of a VPGrid must be positive, got {self.power}")
         if not 0 < self.sigma_max < math.inf:
             raise ValueError(f"sigma_max of a VPGrid must be positive and finite, got {self.sigma_max}")
+        if self.sigma_min is not None and not 0 < self.sigma_min < self.sigma_max:
+            raise ValueError(f"sigma_min of a VPGrid must lie between 0 and sigma_max={self.sigma_max}, got {self.sigma_min}")
 
     def _inner(self, schedule: Schedule, steps: int) -> Tensor:
         ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64)).tolist()
-        high, low = (math.sqrt(math.log1p(level**2)) for level in (min(self.sigma_max, ends[0]), ends[1]))
-        first, last = high ** (1 / self.power), max(high ** (1 / self.power) / steps, low ** (1 / self.power))
-        v = (first + _ramp(steps) * (last - first)) ** self.power
+        first = self._root(min(self.sigma_max, ends[0]))
+        last = first / steps if self.sigma_min is None else self._root(self.sigma_min)
+        v = (first + _ramp(steps) * (max(last, self._root(ends[1])) - first)) ** self.power
         return schedule.t_of_log_snr(-torch.expm1(v**2).log())
+
+    def _root(self, noise_level: float) -> float:
+        return math.log1p(noise_level**2) ** (0.5 / self.power)
 
 
 @dataclass(frozen=True)

@@ -81,9 +81,9 @@ class CalibrationVerbs:
         """Fit a table of ``steps`` steps, times and coefficients, to this model, for :meth:`sample` to use.
 
         The table is fitted to the model's own fine-step solution from ``noises`` noises, a quarter of which are held out. A
-        conditional model is calibrated on conditions drawn as in training. Where the table is better than ``sampler_`` on
-        the noises held out it is kept in ``calibrations_``, and ``sample(steps=..., guidance_scale=...)`` uses it when both
-        are exactly these and no sampler is named.
+        conditional model is calibrated on conditions drawn as in training. Where the table is better on the noises held out
+        than what ``sample`` would use otherwise, it is kept in ``calibrations_``, and ``sample(steps=..., guidance_scale=...)``
+        uses it when both are exactly these and no sampler is named.
 
         Parameters
         ----------
@@ -108,7 +108,8 @@ class CalibrationVerbs:
         Raises
         ------
         TypeError, ValueError
-            If a number is out of range, guidance is asked of a model that knows no conditions, or ``sampler_`` is stochastic.
+            If a number is out of range, guidance is asked of a model that knows no conditions, or the model's own sampler is
+            stochastic.
 
         >>> import pushforward as pf
         >>> model = pf.FlowMatching(train_steps=50, random_state=0).fit("moons")

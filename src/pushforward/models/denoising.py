@@ -94,7 +94,8 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
         steps : int, optional
             Steps of the sampler; default 20.
         sampler : Sampler, optional
-            Default ``sampler_``, or the sampler that :meth:`calibrate` fitted to exactly these ``steps`` and this
+            Default the model's own, and if it was given none :func:`~pushforward.diffusion.default_sampler` for these steps
+            and this scale; or the sampler that :meth:`calibrate` fitted to exactly these ``steps`` and this
             ``guidance_scale``, where both are given alone: no interval, no negative condition, no classifier, no reward.
             The sampler of the last call is kept as ``sample_sampler_``.
         source : rows, optional
