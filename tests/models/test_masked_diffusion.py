@@ -281,8 +281,12 @@ def test_a_run_with_gaps_can_be_drawn_and_compared(tmp_path):
 
 def test_neighbors_matter_to_pictures_and_all_elements_to_rows():
     pictures = np.random.default_rng(0).integers(0, 3, (40, 4, 4)).astype(np.uint8)
-    assert isinstance(pf.MaskedDiffusion(train_steps=1).fit(pictures).network_, pf.UNetSpec)
+    model = pf.MaskedDiffusion(train_steps=1).fit(pictures)
+    assert isinstance(model.network_, pf.UNetSpec)
+    assert (model.training_.batch_size, model.training_.evaluations) == (64, 20)
     flat = pf.MaskedDiffusion(train_steps=1).fit(pictures.reshape(40, 16))
     assert isinstance(flat.network_, pf.TransformerSpec)
+    large = pf.MaskedDiffusion(train_steps=1).fit(np.tile(pictures, (1, 4, 4)))
+    assert (large.training_.batch_size, large.training_.evaluations) == (16, 5)
     with pytest.raises(ValueError, match=r"a U-Net is for pictures .* take TransformerSpec"):
         pf.MaskedDiffusion(network=pf.UNetSpec()).fit(pictures.reshape(40, 16))

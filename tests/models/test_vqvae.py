@@ -240,6 +240,14 @@ def test_defaults_by_the_data():
         assert (model.tokens_, model.codebook_size_, model.likelihood_) == (tokens, size, likelihood)
 
 
+def test_larger_pictures_get_a_small_law_of_codes_and_larger_steps():
+    small, large = (
+        pf.VQVAE(network=TINY["network"], train_steps=1).fit(RNG.integers(0, 9, (20, side, side))) for side in (8, 28)
+    )
+    assert (small.prior_, small.training_.learning_rate) == (pf.TransformerSpec(width=64, depth=2), 2e-3)
+    assert (large.prior_, large.training_.learning_rate) == (pf.TransformerSpec(width=96, depth=2), 2e-3)
+
+
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
     def model():
         return pf.VQVAE(

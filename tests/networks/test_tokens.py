@@ -55,6 +55,48 @@ def test_what_enters_are_steps_of_the_value_and_whether_it_is_seen():
     assert entered[1].item() == pytest.approx(1 / 30)
 
 
+def many(lively=True):
+    torch.manual_seed(0)
+    network = TokenUNet([100] * 30, SHAPE, 0, spec=UNetSpec(width=4, levels=1, patch=1))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape) * lively)
+    return network.double()
+
+
+def test_many_values_enter_as_ends_and_waves():
+    network, entered = many(), []
+    network.unet.register_forward_pre_hook(lambda _, given: entered.extend(given))
+    tokens = torch.full((1, 30), 40)
+    tokens[0, :4] = torch.tensor([0, 17, 99, -1])
+    network(tokens)
+    pictures = entered[0].reshape(2, 16, 3, 5)
+    for place, value in enumerate([0, 17, 99]):
+        wanted = [value == 0, value == 99, *np.cos(np.pi * np.arange(14) * (value + 0.5) / 100)]
+        np.testing.assert_allclose(pictures[0, :, 0, place], wanted, atol=1e-6)
+    assert (pictures[0, :, 0, 3] == 0).all()
+    assert (pictures[1, :2] == 0).all()
+
+
+def test_logits_of_many_values_are_a_linear_map_of_few_numbers():
+    network, untrained, tokens = many(), many(lively=False), torch.zeros(1, 30, dtype=torch.int64)
+    assert torch.equal(untrained(tokens)[0], untrained.bias)
+    before = network(tokens)
+    with torch.no_grad():
+        network.unet.last.bias[1 * 16 + 5] += 1.0
+    difference = (network(tokens) - before)[0].reshape(*SHAPE, 100).detach()
+    wanted = torch.zeros(*SHAPE, 100, dtype=torch.float64)
+    wanted[1] = network.basis[:, 5].detach()
+    np.testing.assert_allclose(difference, wanted, atol=1e-12)
+    wave = np.cos(np.pi * 3 * (np.arange(100) + 0.5) / 100)
+    np.testing.assert_allclose(untrained.basis[:, 5].detach(), wave, atol=1e-6)
+
+
+def test_of_many_values_those_that_a_channel_does_not_have_are_impossible():
+    logits = TokenUNet([100, 90, 70] * 10, SHAPE, 0, spec=UNetSpec(width=4, levels=1, patch=1))(torch.zeros(1, 30).long())
+    assert logits.isneginf().sum(2)[0].tolist() == [0, 10, 30] * 10
+
+
 def test_rows_do_not_see_each_other_and_pixels_do():
     network = build()
     tokens = torch.randint(-1, 4, (2, 30), generator=torch.Generator().manual_seed(0))

@@ -46,6 +46,7 @@ from pushforward.diffusion.score_matching import (
 )
 from pushforward.diffusion.stochastic import AnnealedLangevin, PredictorCorrector, ReverseSDE, StochasticDPMSolver
 from pushforward.diffusion.times import LogitNormalTimes, TimeLaw, UniformTimes, stratified
+from pushforward.diffusion.token_guidance import GuidedTokens
 
 __all__ = [
     "DDIM",
@@ -81,6 +82,7 @@ __all__ = [
     "FixedGrid",
     "Grid",
     "Guided",
+    "GuidedTokens",
     "Heun",
     "KarrasGrid",
     "Linear",

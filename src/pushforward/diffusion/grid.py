@@ -186,7 +186,7 @@ class VPGrid(Grid):
         return schedule.t_of_log_snr(-torch.expm1(v**2).log())
 
     def _root(self, noise_level: float) -> float:
-        return math.log1p(noise_level**2) ** (0.5 / self.power)
+        return float(math.log1p(noise_level**2) ** (0.5 / self.power))
 
 
 @dataclass(frozen=True)

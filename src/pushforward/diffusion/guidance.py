@@ -39,7 +39,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.schedule import Schedule, widen
 
-__all__ = ["Classifier", "ClassifierGuided", "Guided", "RewardGuided", "signal_time"]
+__all__ = ["Classifier", "ClassifierGuided", "Guided", "RewardGuided", "finite_scale", "signal_time"]
 
 Classifier = Callable[[Tensor, Tensor], Tensor]
 """``classifier(x_t, t)`` returns logits (B, C); t is () or (B,)."""
@@ -82,7 +82,7 @@ class Guided(AbstractDenoiser):
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
         self.gaussian_source = denoiser.gaussian_source
-        self.scale = _finite_scale(scale)
+        self.scale = finite_scale(scale)
         self.negative = negative
         self.interval = None if interval is None else _check_interval(interval)
         self.calls = denoiser.calls * (1 if self.scale == 1 or (self.scale == 0 and interval is None) else 2)
@@ -151,7 +151,7 @@ class _GradientGuided(AbstractDenoiser):
             )
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
-        self.scale = _finite_scale(scale)
+        self.scale = finite_scale(scale)
         self.calls = denoiser.calls
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -264,7 +264,8 @@ def signal_time(schedule: Schedule, t: Tensor) -> Tensor:
     return t.clamp(max=float(lowest)) if bool(lowest < 1) else t
 
 
-def _finite_scale(scale: float) -> float:
+def finite_scale(scale: float) -> float:
+    """Return the scale as a float; raise unless it is finite."""
     if not math.isfinite(scale):
         raise ValueError(f"the guidance scale must be a finite number, got {scale}")
     return float(scale)

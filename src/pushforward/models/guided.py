@@ -5,6 +5,9 @@ All are denoisers around the model's denoiser (:mod:`pushforward.diffusion.guida
 - "condition": away + w (cond - away), where away is the law under the negative condition, or without any;
 - "classifier": score + w grad log p(label | x_t), where the score is that of the law without a condition;
 - a reward of rows in the units of the data: score + w grad reward(denoised(x_t)).
+
+Models that uncover tokens are guided by their condition alone, by a network around their network
+(:mod:`pushforward.diffusion.token_guidance`).
 """
 
 from collections.abc import Callable
@@ -15,9 +18,16 @@ import torch
 from torch import Tensor
 
 from pushforward.data import ConditionEncoder, Transform
-from pushforward.diffusion import AbstractDenoiser, ClassifierGuided, Guided, RewardGuided
+from pushforward.diffusion import (
+    AbstractDenoiser,
+    ClassifierGuided,
+    Guided,
+    GuidedTokens,
+    RewardGuided,
+    TokenNetwork,
+)
 
-__all__ = ["Guidance", "Guide", "check_null", "in_units"]
+__all__ = ["Guidance", "Guide", "check_null", "check_towards", "guided_tokens", "in_units"]
 
 Guidance = Literal["condition", "classifier"] | Callable[[Tensor], Tensor]
 
@@ -90,13 +100,9 @@ class Guide:
                     "conditional law itself; give guidance_scale=2, say, or leave them out"
                 )
             return denoiser
-        encoder: ConditionEncoder | None = model.condition_encoder_
-        if encoder is None:
-            raise ValueError(
-                f"guidance_scale={self.scale} needs a model trained with conditions, but this one has none; leave it out"
-            )
+        encoder = _needed_encoder(model, self.scale)
         if self.negative is None:
-            check_null(encoder, model.condition_dropout)
+            check_null(encoder, model.condition_dropout, negative=True)
         negative = None if self.negative is None else _one(encoder, self.negative)
         return Guided(denoiser, self.scale, negative=negative, interval=self.interval)
 
@@ -131,13 +137,48 @@ def _by_classifier(model: Any, scale: float) -> AbstractDenoiser:
     return guided
 
 
-def check_null(encoder: ConditionEncoder, dropout: float) -> None:
-    """Raise unless a conditional model has learned the law without a condition, which guidance moves away from."""
+def guided_tokens(model: Any, network: TokenNetwork, scale: float) -> TokenNetwork:
+    """Return a network of tokens of a model, guided by its condition unless ``scale`` is 1.
+
+    Raises
+    ------
+    ValueError
+        If the model was trained without conditions or always saw them, or the scale is not finite.
+    """
+    if scale == 1:
+        return network
+    encoder = _needed_encoder(model, scale)
+    check_null(encoder, model.condition_dropout)
+    return GuidedTokens(network, scale)
+
+
+def check_towards(condition: Tensor | None, scale: float) -> None:
+    """Raise if a scale is given, but no condition to guide towards."""
+    if condition is None and scale != 1:
+        raise ValueError(
+            f"guidance_scale={scale} needs a condition to guide towards, but none was given; pass "
+            "condition=..., or leave guidance_scale out"
+        )
+
+
+def check_null(encoder: ConditionEncoder, dropout: float, *, negative: bool = False) -> None:
+    """Raise unless a conditional model has learned the law without a condition, which guidance moves away from.
+
+    ``negative`` says whether a negative condition could take its place.
+    """
     if dropout == 0 and not encoder.gaps:
         raise ValueError(
             "guidance needs the law without a condition, but this model always saw its condition in training "
-            "(condition_dropout=0); train with condition_dropout=0.1, or name a negative condition to move away from"
+            "(condition_dropout=0); train with condition_dropout=0.1"
+            + (", or name a negative condition to move away from" if negative else "")
         )
+
+
+def _needed_encoder(model: Any, scale: float) -> ConditionEncoder:
+    encoder: ConditionEncoder | None = model.condition_encoder_
+    if encoder is None:
+        raise ValueError(f"guidance_scale={scale} needs a model trained with conditions, but this one has none; leave it out")
+    return encoder
 
 
 def _one(encoder: ConditionEncoder, negative: Any) -> Tensor:

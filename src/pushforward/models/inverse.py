@@ -27,7 +27,7 @@ from pushforward.diffusion import (
     observe,
 )
 from pushforward.models.arguments import check_count, encoded_condition
-from pushforward.models.guided import check_null
+from pushforward.models.guided import check_null, check_towards
 from pushforward.models.measurement import Layout, Scaled, known_of, like_frame, origin, with_gaps
 from pushforward.probability import noise as random
 from pushforward.training import TrainingSettings
@@ -202,11 +202,7 @@ class InverseVerbs:
         if not isinstance(method, PosteriorMethod):
             raise TypeError(f"method must be an object such as pushforward.diffusion.MMPS(), got {method!r}")
         check_count("batch_size", how.batch_size)
-        if condition is None and how.guidance_scale != 1:
-            raise ValueError(
-                f"guidance_scale={how.guidance_scale} needs a condition to guide towards, but none was given; pass "
-                "condition=..., or leave guidance_scale out"
-            )
+        check_towards(condition, how.guidance_scale)
         denoiser: AbstractDenoiser = self.denoiser_
         if how.guidance_scale != 1:
             if self.condition_encoder_ is not None:

@@ -19,23 +19,24 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward import diffusion, networks
-from pushforward.data import Dataset, Transform, Values
+from pushforward.data import Dataset, Transform
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.arguments import check_count, encoded_condition
+from pushforward.models.arguments import check_count
 from pushforward.models.base import Prepared
 from pushforward.models.density import DensityVerbs
-from pushforward.models.measurement import like_frame, with_gaps
 from pushforward.models.row_task import RowTask
 from pushforward.models.rows import Rows
-from pushforward.models.tokens import refuse_fractions, refuse_unknown, start_from_marginals, to_tokens, token_scaling
+from pushforward.models.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.uncovering import UncoveringModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
 
 __all__ = ["MaskedDiffusion", "UnmaskingTask"]
 
-DRAWS, STEPS = 16, 64
+DRAWS = 16
+_LARGE = 16  # longer side of pictures
 
 
 class UnmaskingTask(RowTask):
@@ -72,7 +73,7 @@ class UnmaskingTask(RowTask):
         return diffusion.hidden_loss(self.network, tokens, diffusion.hide(u, v, free), condition, free=free)
 
 
-class MaskedDiffusion(DensityVerbs, TrainedModel):
+class MaskedDiffusion(DensityVerbs, UncoveringModel):
     r"""Masked diffusion: integers and categories, uncovered one by one in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
@@ -114,11 +115,9 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
     [3, 1]
     """
 
-    core: ClassVar[str] = "predictor_"
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
     network_: TransformerSpec | UNetSpec
-    predictor_: TokenTransformer | TokenUNet
 
     def __init__(
         self,
@@ -144,44 +143,6 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
-
-    def sample(
-        self,
-        n: int = 1,
-        *,
-        condition: Any = None,
-        steps: int | None = None,
-        seed: int | None = None,
-        first: int = 0,
-        batch_size: int = 256,
-    ) -> Values:
-        """Draw new rows.
-
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
-        steps : int, optional
-            Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
-            for each element, up to 64.
-        seed : int, optional
-            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
-            the last call is kept as ``sample_seed_``.
-        first : int
-            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
-        batch_size : int
-            Rows that go through the network at once.
-
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
-        """
-        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
-        z = self._generate(n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
-        return self.schema_.to_user(self.transform_.inverse(z))
 
     def log_prob(
         self,
@@ -233,65 +194,6 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
         """
         return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
 
-    def impute(
-        self,
-        X: Any,
-        *,
-        mask: Any = None,
-        n: int = 1,
-        steps: int | None = None,
-        condition: Any = None,
-        seed: int | None = None,
-        batch_size: int = 256,
-    ) -> Any:
-        """Fill the gaps of rows by draws from their law given the rest of the row.
-
-        Parameters
-        ----------
-        X : array, tensor or DataFrame
-            Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
-        mask : bool array, optional
-            Like X, True where a value is known: for integers, which have no NaN.
-        n : int
-            Number of draws; they differ as the law leaves room.
-        steps, condition, batch_size
-            As in :meth:`sample`.
-        seed : int, optional
-            Names the draw; the k-th row with gaps depends on (seed, k) alone.
-
-        Returns
-        -------
-        array, tensor or DataFrame, or a list of n of them where n > 1
-            Rows in the dtype of the training data. Known values are kept.
-
-        Raises
-        ------
-        ValueError
-            If a known value has a fraction, or lies beyond the range that its column had in training.
-        """
-        check_is_fitted(self)
-        check_count("n", n)
-        check_count("batch_size", batch_size)
-        steps = _steps(steps)
-        self.sample_seed_ = seed = noise.fresh_seed() if seed is None else seed
-        x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
-        transform = self.transform_
-        encoded = encoded_condition(self.condition_encoder_, condition, len(x), self.condition_dropout)
-        rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
-        z = transform.forward(x[rows], dtype=torch.float32)
-        seen = known[rows] if transform.kind == "pictures" else known[rows][:, ~transform.constant]
-        refuse_unknown(x[rows], known[rows] & ~transform.constant, transform)
-        drawn = []
-        for copy in range(n):
-            named = seed if copy == 0 else noise.derive(seed, "copy", copy)
-            filled = torch.where(known | ~transform.constant, x, transform.value.to(x.dtype))
-            if len(rows):
-                given = None if encoded is None else encoded[rows]
-                made = self._uncovered(z, seen, given, seed=named, first=0, batch_size=batch_size, steps=steps)
-                filled[rows] = torch.where(known[rows], x[rows], transform.inverse(made).to(x.dtype))
-            drawn.append(like_frame(X, self.schema_.to_user(filled)))
-        return drawn[0] if n == 1 else drawn
-
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn what the rows are."""
         tags = super().__sklearn_tags__()
@@ -307,12 +209,6 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
 
     def _scaling(self, x: Tensor) -> Transform:
         return token_scaling(x, self.schema_.kind)
-
-    @property
-    def _free(self) -> Tensor:
-        """Which tokens vary, bool (L,)."""
-        transform = self.transform_
-        return ~transform.constant.flatten() if transform.kind == "pictures" else ~transform.constant[~transform.constant]
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape = self.transform_.shape
@@ -330,49 +226,6 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
     def _task(self, network: Any, prepared: Prepared) -> UnmaskingTask:
         start_from_marginals(network, prepared.x)
         return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
-
-    def _clean(self, x: Tensor) -> Tensor:
-        """Return rows with their gaps filled by draws."""
-        return (
-            self._uncovered(x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS) if bool(x.isnan().any()) else x
-        )
-
-    def _generate(
-        self,
-        n: int,
-        condition: Tensor | None,
-        *,
-        seed: int,
-        first: int = 0,
-        batch_size: int = 256,
-        steps: int = STEPS,
-    ) -> Tensor:
-        constants = self.transform_.forward(self.transform_.value[None].to(torch.float32))
-        z = constants.expand(n, *self.transform_.shape)
-        known = ~self._free.reshape(self.transform_.shape).expand_as(z)
-        return self._uncovered(z, known, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
-
-    def _uncovered(
-        self, z: Tensor, known: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int, steps: int
-    ) -> Tensor:
-        """Return scaled rows with what is not known drawn, on the CPU."""
-        network = self.predictor_
-        device = next(network.parameters()).device
-        parts = []
-        for begin in range(0, len(z), batch_size):
-            part = slice(begin, begin + batch_size)
-            tokens, _ = to_tokens(z[part].to(device), network.levels)
-            made = diffusion.unmask(
-                network,
-                tokens,
-                condition=None if condition is None else condition[part].to(device),
-                free=self._free.to(device) & ~known[part].flatten(1).to(device),
-                steps=steps,
-                seed=seed,
-                first=first + begin,
-            )
-            parts.append(made.cpu().reshape(z[part].shape).to(z.dtype))
-        return torch.cat(parts)
 
     def _bound(self, X: Any, condition: Any, *, draws: int, seed: int, first: int, batch_size: int, shared: bool) -> LogProb:
         check_is_fitted(self)
@@ -400,16 +253,14 @@ class MaskedDiffusion(DensityVerbs, TrainedModel):
         return replace(found, dims=int(self._free.sum()), constants=self.transform_.constants)
 
 
-def _steps(steps: int | None) -> int:
-    if steps is None:
-        return STEPS
-    check_count("steps", steps)
-    return steps
-
-
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did best on eight-by-eight digits and on small tables, on one CPU core."""
+    """Return what did best on digits of 8 x 8 and 28 x 28 pixels and on small tables, on one CPU core.
+
+    Larger pictures are dear: more steps of fewer of them learn more in the same time, and evaluations are few.
+    """
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
     if len(shape) == 1:
         return replace(common, steps=2000, batch_size=256, learning_rate=2e-3)
-    return replace(common, steps=2000, batch_size=64, learning_rate=2e-3)
+    if max(shape[1:]) < _LARGE:
+        return replace(common, steps=2000, batch_size=64, learning_rate=2e-3)
+    return replace(common, steps=8000, batch_size=16, learning_rate=2e-3, evaluations=5)

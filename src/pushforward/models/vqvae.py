@@ -22,7 +22,7 @@ Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://
 """
 
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -30,124 +30,27 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from pushforward import diffusion
-from pushforward.data import Schema
+from pushforward.data import Schema, Values
+from pushforward.diffusion import TokenNetwork
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base import Prepared
 from pushforward.models.bounds import BoundVerbs
 from pushforward.models.code_report import CodeReport
 from pushforward.models.coder import CodeVerbs, default_coder, default_training
-from pushforward.models.likelihoods import Likelihood, LikelihoodName, default_likelihood, make_likelihood
-from pushforward.models.row_task import RowTask
+from pushforward.models.guided import guided_tokens
+from pushforward.models.likelihoods import LikelihoodName, default_likelihood, make_likelihood
+from pushforward.models.quantized import QuantizedCoder, QuantizedTask
 from pushforward.models.trained import Count, Seconds, Share, TrainedModel
-from pushforward.networks import CoderSpec, TokenTransformer, TransformerSpec, default_transformer
+from pushforward.networks import CoderSpec, TransformerSpec, default_transformer
 from pushforward.networks.quantizer import Quantizer
-from pushforward.probability import noise
 from pushforward.training import TrainingSettings
 
-__all__ = ["VQVAE", "QuantizedCoder"]
+__all__ = ["VQVAE"]
 
 SAMPLES, DRAWS = 16, 2
 _WIDTH = 8  # of a code's vector: short ones leave no code unused
 _LEAST = 0.05  # share of an even use below which a code is put somewhere else
 _REPORT_BATCH = 256
-
-
-class Quantized(NamedTuple):
-    """Rows on their way through codes: what the likelihood takes, the codes (B, L), and the squared distance to them (B,)."""
-
-    output: Tensor
-    codes: Tensor
-    distance: Tensor
-
-
-class QuantizedCoder(nn.Module):
-    """The network of a VQ-VAE.
-
-    Parameters
-    ----------
-    encoder : nn.Module
-        ``(x, condition) -> (B, L W)``, L vectors of length W side by side.
-    decoder : nn.Module
-        ``(vectors, condition) ->`` what ``likelihood`` takes.
-    quantizer : Quantizer
-    likelihood : Likelihood
-        p(x | codes).
-    prior : TokenTransformer
-        The law of the codes.
-    tokens : int
-        L.
-    """
-
-    def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        quantizer: Quantizer,
-        likelihood: Likelihood,
-        prior: TokenTransformer,
-        *,
-        tokens: int,
-    ) -> None:
-        super().__init__()
-        self.encoder, self.decoder, self.quantizer, self.likelihood = encoder, decoder, quantizer, likelihood
-        self.prior, self.tokens = prior, tokens
-
-    def seen(self, x: Tensor, condition: Tensor | None) -> Quantized:
-        """Return rows on their way through codes; in training the codebook learns from them."""
-        z = self._vectors(x, condition)
-        vectors, codes = self.quantizer(z)
-        distance = (nn.functional.normalize(z, dim=2) - vectors.detach()).square().sum((1, 2))
-        return Quantized(self.decoder(vectors.flatten(1), condition), codes, distance)
-
-    def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the codes of rows, int64 (B, L)."""
-        return torch.as_tensor(self.quantizer(self._vectors(x, condition))[1])
-
-    def output(self, codes: Tensor, condition: Tensor | None) -> Tensor:
-        """Return what the likelihood takes, for int64 codes (B, L)."""
-        return torch.as_tensor(self.decoder(self.quantizer.vectors(codes).flatten(1), condition))
-
-    def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the middle of p(x | codes), (B, *D), for codes (B, L) of any dtype."""
-        codes = z.long()
-        wrong = (codes != z) | (codes < 0) | (codes >= self.quantizer.size)
-        if bool(wrong.any()):
-            raise ValueError(
-                f"codes are whole numbers from 0 to {self.quantizer.size - 1}, as transform returns them, but Z has the value "
-                f"{float(z[wrong][0]):g}"
-            )
-        return self.likelihood.center(self.output(codes, condition))
-
-    def _vectors(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        return torch.as_tensor(self.encoder(x, condition).unflatten(1, (self.tokens, -1)))
-
-
-class _Task(RowTask):
-    """The negative bound of each row in nats, in the units of the data; in training with the distance to the codes."""
-
-    def __init__(
-        self, network: QuantizedCoder, *, commitment: float, log_det: float, condition_dropout: float, width: Tensor
-    ) -> None:
-        intervals = network.likelihood.intervals
-        super().__init__(condition_dropout=condition_dropout, dequantization=None if intervals else width)
-        self.network, self.commitment, self.log_det = network, commitment, log_det
-        self.offset: Tensor
-        self.register_buffer("offset", (width / 2 if intervals else torch.zeros(())).float(), persistent=False)
-
-    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return what decides on the order (S, B, L) and the number (S, B) of hidden codes, the latter stratified."""
-
-        def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
-            return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
-
-        return uniform("hide", (self.network.tokens,)), diffusion.stratified(uniform("share"), rows, total)
-
-    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
-        x, network = x + self.offset, self.network
-        way = network.seen(x, condition)
-        of_codes = diffusion.hidden_loss(network.prior, way.codes, diffusion.hide(*numbers), condition)
-        bound = of_codes - network.likelihood.log_prob(way.output, x) - self.log_det
-        return bound + self.commitment * way.distance if self.training else bound
 
 
 class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
@@ -241,6 +144,47 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         self.random_state = random_state
         self.verbose = verbose
 
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        condition: Any = None,
+        guidance_scale: float = 1.0,
+        seed: int | None = None,
+        first: int = 0,
+        batch_size: int = 256,
+    ) -> Values:
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        condition : label, vector, or one of them per row, optional
+            What the rows should be like. Without it a conditional model draws from the training conditions.
+        guidance_scale : float
+            w in p(c_l | seen, condition)^w p(c_l | seen)^(1 - w), normalized, the law of each code as it is uncovered: 1 is the
+            conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each call of that law one
+            of twice as many rows. The decoder is told the condition as it is, and none at 0.
+        seed : int, optional
+            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
+            the last call is kept as ``sample_seed_``.
+        first : int
+            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
+        batch_size : int
+            Rows that go through the networks at once.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            Rows in the layout, dtype and units of the training data.
+        """
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        prior = guided_tokens(self, self.coder_.prior, guidance_scale)
+        told = torch.zeros_like(encoded) if encoded is not None and guidance_scale == 0 else encoded
+        z = self._decoded(prior, n, encoded, told, seed=seed, first=first, batch_size=batch_size)
+        return self.schema_.to_user(self.transform_.inverse(z))
+
     def log_prob(
         self,
         X: Any,
@@ -326,7 +270,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             "codebook_size": _default_size(shape),
             "likelihood": default_likelihood(self.transform_),
             "network": default_coder(shape),
-            "prior": default_transformer((tokens,)),
+            "prior": TransformerSpec(width=96, depth=2) if _is_large(shape) else default_transformer((tokens,)),
             "training": _default_training(shape),
         }
 
@@ -343,9 +287,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             tokens=tokens,
         )
 
-    def _task(self, network: nn.Module, prepared: Prepared) -> _Task:
+    def _task(self, network: nn.Module, prepared: Prepared) -> QuantizedTask:
         assert isinstance(network, QuantizedCoder)
-        return _Task(
+        return QuantizedTask(
             network,
             commitment=self.commitment,
             log_det=self.transform_.log_det,
@@ -387,17 +331,32 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         values = found.values + inside.double().cpu().numpy()
         return replace(found, values=values, nfe=samples + 2, dims=learned.likelihood.dims)
 
-    @torch.no_grad()
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        prior = self.coder_.prior
+        return self._decoded(prior, n, condition, condition, seed=seed, first=first, batch_size=batch_size)
+
+    @torch.no_grad()
+    def _decoded(
+        self,
+        prior: TokenNetwork,
+        n: int,
+        condition: Tensor | None,
+        told: Tensor | None,
+        *,
+        seed: int,
+        first: int,
+        batch_size: int,
+    ) -> Tensor:
+        """Return n scaled rows on the CPU: codes from ``prior`` under ``condition``, decoded under ``told``."""
         coder, made = self.coder_, []
         device = next(coder.parameters()).device
         for begin in range(0, n, batch_size):
             end = min(begin + batch_size, n)
             rows = torch.arange(first + begin, first + end, device=device)
-            c = None if condition is None else condition[begin:end].to(device)
+            c, d = (None if of is None else of[begin:end].to(device) for of in (condition, told))
             hidden = torch.zeros(end - begin, coder.tokens, dtype=torch.int64, device=device)
-            codes = diffusion.unmask(coder.prior, hidden, condition=c, seed=seed, first=first + begin)
-            made.append(coder.likelihood.draw(coder.output(codes, c), rows, seed).cpu())
+            codes = diffusion.unmask(prior, hidden, condition=c, seed=seed, first=first + begin)
+            made.append(coder.likelihood.draw(coder.output(codes, d), rows, seed).cpu())
         return torch.cat(made)
 
 
@@ -419,5 +378,8 @@ def _default_size(shape: tuple[int, ...]) -> int:
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did best on eight-by-eight digits and on points in the plane, on one CPU core."""
-    return replace(default_training(shape), steps=1500) if len(shape) == 1 else default_training(shape)
+    """Return what did best on digits of 8 x 8 and 28 x 28 pixels and on points in the plane, on one CPU core."""
+    common = default_training(shape)
+    if len(shape) == 1:
+        return replace(common, steps=1500)
+    return replace(common, learning_rate=2e-3) if _is_large(shape) else common

@@ -3,8 +3,14 @@ r"""A U-Net over pictures of tokens: what stands beside a hidden pixel says most
 A pixel with values 0 ... K - 1 enters as K numbers: for each k < K - 1 whether its value is above k, as 1 or -1, so that near
 values look alike, and whether it is seen at all; a hidden one enters as zeros. The share of hidden tokens takes the place of
 the time. What comes out are K logits for each channel of each pixel.
+
+Beyond 64 values these would be more channels than the U-Net has work for. There F = 16 numbers stand for a value, in which near
+values look alike too: whether it is the first, whether it is the last, and cos(pi j (k + 1/2) / K) for j = 0 ... F - 3. The
+U-Net gives F numbers for each channel of each pixel, and the logits of the K values are a linear map of them, one for all
+pixels and learned, which begins as just these F functions of k.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +19,8 @@ from torch import Tensor, nn
 from pushforward.networks.spec import UNetSpec
 
 __all__ = ["TokenUNet"]
+
+_MANY, _FEATURES = 64, 16
 
 
 class TokenUNet(nn.Module):
@@ -32,6 +40,8 @@ class TokenUNet(nn.Module):
     Attributes
     ----------
     levels : int64 Tensor (L,)
+    basis : Parameter (K, F) or None
+        The linear map from what the U-Net gives to logits; None up to 64 values, where it gives the logits.
     bias : Parameter (L, K)
         What is added to the logits: 0 in the beginning, when the logits are this and nothing else.
 
@@ -41,6 +51,7 @@ class TokenUNet(nn.Module):
     """
 
     levels: Tensor
+    table: Tensor
 
     def __init__(self, levels: Sequence[int], shape: tuple[int, ...], condition_dim: int, *, spec: UNetSpec) -> None:
         super().__init__()
@@ -50,17 +61,38 @@ class TokenUNet(nn.Module):
             )
         counts = torch.as_tensor(levels)
         self.shape, self.most = tuple(shape), int(counts.max())
+        self.alike = bool((counts == self.most).all())
         self.register_buffer("levels", counts, persistent=False)
-        self.unet = spec.build((shape[0] * self.most, *shape[1:]), condition_dim)
+        table = _above(self.most) if self.most <= _MANY else _smooth(self.most)
+        self.register_buffer("table", table, persistent=False)
+        self.unet = spec.build((shape[0] * table.shape[1], *shape[1:]), condition_dim)
+        self.basis = nn.Parameter(table.clone()) if self.most > _MANY else None
         self.bias = nn.Parameter(torch.zeros(len(counts), self.most))
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return logits (B, L, K), -inf where a position has no such value, from int64 tokens (B, L)."""
-        value = torch.arange(self.most, device=tokens.device)
         seen = (tokens >= 0)[..., None]
-        above = torch.where(seen, torch.where((tokens[..., None] > value) | (value == self.most - 1), 1.0, -1.0), 0.0)
-        pictures = above.to(self.bias.dtype).reshape(-1, *self.shape, self.most).movedim(-1, 2).flatten(1, 2)
+        numbers = torch.where(seen, self.table[tokens.clamp(min=0)], 0.0)
+        pictures = numbers.to(self.bias.dtype).reshape(-1, *self.shape, self.table.shape[1]).movedim(-1, 2).flatten(1, 2)
         hidden = 1 - seen.to(self.bias.dtype).mean((1, 2))
-        logits = self.unet(pictures, hidden, condition).reshape(-1, self.shape[0], self.most, *self.shape[1:]).movedim(2, -1)
-        logits = logits.flatten(1, 3) + self.bias
+        made = self.unet(pictures, hidden, condition).reshape(-1, self.shape[0], self.table.shape[1], *self.shape[1:])
+        logits = made.movedim(2, -1).flatten(1, 3)
+        logits = (logits if self.basis is None else logits @ self.basis.T) + self.bias
+        if self.alike:
+            return torch.as_tensor(logits)
+        value = torch.arange(self.most, device=tokens.device)
         return torch.as_tensor(logits.masked_fill(value >= self.levels[:, None], -torch.inf))
+
+
+def _above(most: int) -> Tensor:
+    """Return whether each value is above each other but the last, as 1 or -1, and 1, (K, K)."""
+    value = torch.arange(most)
+    return torch.where((value[:, None] > value) | (value == most - 1), 1.0, -1.0)
+
+
+def _smooth(most: int) -> Tensor:
+    """Return whether each value is the first or the last, and cosines of it, (K, F)."""
+    value = torch.arange(most)
+    waves = torch.cos(math.pi * torch.arange(_FEATURES - 2) * ((value + 0.5) / most)[:, None])
+    ends = torch.stack((value == 0, value == most - 1), dim=1)
+    return torch.cat((ends.to(waves), waves), dim=1)
