@@ -70,7 +70,7 @@ def test_loss_is_the_cross_entropy_of_noisy_rows():
     denoiser = Denoiser(nn.Identity(), pf.Cosine(), data_std=0.7)
     task = ClassifierTask(LabelClassifier(NoisyClassifier((2,), 3, 8), ConditionEncoder.fit(list("abc")), denoiser), width)
     draws = tuple(part[0] for part in task.draw(torch.arange(6), 6, torch.tensor([2]), 7))
-    t, eps, u = draws
+    u, t, eps = draws
     assert torch.equal((t * 6).floor(), torch.arange(6.0))
     x = torch.randn(6, 2)
     condition = torch.cat((torch.ones(6, 1), torch.eye(3).repeat(2, 1)), 1)

@@ -11,7 +11,7 @@ from torch import nn
 import pushforward as pf
 from pushforward.diffusion import Denoiser, ExactDenoiser
 from pushforward.models.source import ArraySource
-from pushforward.models.task import DenoisingTask, GaussianSource, _assignment
+from pushforward.models.task import DenoisingTask, GaussianSource, assignment
 from pushforward.probability import Gaussian, GaussianMixture
 from pushforward.training import Batch, TrainingSettings
 
@@ -91,7 +91,7 @@ def test_guidance_sharpens_and_conditions_select():
 @pytest.mark.parametrize("condition", [None, torch.tensor([[1.0, 0], [1, 1], [1, 0], [1, 1], [1, 0], [1, 0]])])
 def test_optimal_transport_within_conditions_is_the_best_assignment(condition):
     x, z = torch.randn(6, 3), torch.randn(6, 3)
-    order = _assignment(x, z, condition)
+    order = assignment(x, z, condition)
     assert sorted(order.tolist()) == list(range(6))
     groups = [range(6)] if condition is None else [(0, 2, 4, 5), (1, 3)]
     for group in groups:
@@ -111,14 +111,14 @@ def _task(**options):
 
 
 def test_draws_are_stratified_and_addressed():
-    task = _task(dequantization=torch.tensor([0.1, 0.0]))
-    t, z, dropout, u = task.draw(torch.arange(8), 8, torch.arange(5), 3)
+    task = _task(dequantization=torch.tensor([0.1, 0.0]), condition_dropout=0.1)
+    dropout, u, t, z = task.draw(torch.arange(8), 8, torch.arange(5), 3)
     assert z.shape == (5, 8, 2)
     assert u.shape == (5, 8, 2)
     assert dropout.shape == (5, 8)
     assert torch.equal((t * 8).floor(), torch.arange(8.0).expand(5, 8))
     part = task.draw(torch.arange(4, 8), 8, torch.tensor([2]), 3)
-    for one, whole in zip(part, (t, z, dropout, u), strict=True):
+    for one, whole in zip(part, (dropout, u, t, z), strict=True):
         assert torch.equal(one[0], whole[2, 4:])
 
 
@@ -128,7 +128,7 @@ def test_dropped_conditions_and_dequantization_enter_the_loss():
     nn.init.normal_(task.denoiser.network.last.weight)
     draws = tuple(part[0] for part in task.draw(torch.arange(8), 8, torch.tensor([0]), 3))
     x, condition = torch.randn(8, 2), torch.tensor([[1.0, 1, 0], [1, 0, 1]]).repeat(4, 1)
-    t, z, dropout, u = draws
+    dropout, u, t, z = draws
     kept = condition * (dropout >= 0.5)[:, None]
     assert 0 < kept[:, 0].sum() < 8
     expected = task.denoiser.loss(x + torch.tensor([0.5, 0.0]) * u, t, z, kept, weight="velocity")
@@ -145,12 +145,25 @@ def test_optimal_transport_pairs_the_rows_that_are_trained_on_and_held_out():
     task = _task(coupling="optimal-transport")
     nn.init.normal_(task.denoiser.network.last.weight)
     draws = tuple(part[0] for part in task.draw(torch.arange(8), 8, torch.tensor([0]), 3))
-    x, (t, z, _) = torch.randn(8, 2), draws
+    x, (t, z) = torch.randn(8, 2), draws
     order = torch.tensor(linear_sum_assignment(torch.cdist(x, z).square().numpy())[1])
     assert not torch.equal(order, torch.arange(8))
     loss = task.denoiser.loss(x, t, z[order], weight="velocity")
     torch.testing.assert_close(task(Batch(x, None, draws)), loss)
     torch.testing.assert_close(task.held_out(Batch(x, None, draws))[0], loss)  # which chooses the weights to keep
+
+
+def test_optimal_transport_goes_by_the_conditions_themselves_also_where_they_are_dropped():
+    task = _task(coupling="optimal-transport", condition_dropout=0.5)
+    nn.init.normal_(task.denoiser.network.last.weight)
+    draws = tuple(part[0] for part in task.draw(torch.arange(8), 8, torch.tensor([0]), 3))
+    x, condition = torch.randn(8, 2), torch.tensor([[1.0, 1, 0], [1, 0, 1]]).repeat(4, 1)
+    dropout, t, z = draws
+    kept = condition * (dropout >= 0.5)[:, None]
+    paired, by_kept = z[assignment(x, z, condition)], z[assignment(x, z, kept)]
+    assert not torch.equal(paired, by_kept)
+    expected = task.denoiser.loss(x, t, paired, kept, weight="velocity")
+    torch.testing.assert_close(task(Batch(x, condition, draws)), expected)
 
 
 def test_noise_of_a_stochastic_sampler_belongs_to_the_row():

@@ -112,7 +112,7 @@ def task(loss, width=None):
         times=UniformTimes(),
         weight="eps",
         dequantization=width,
-        loss=loss,
+        by=loss,
     )
 
 
@@ -140,10 +140,10 @@ def test_the_task_trains_on_noised_rows_and_is_held_out_by_the_clean_ones():
         one = task(loss, width)
         nn.init.normal_(one.denoiser.network.last.weight)
         draws = tuple(part[0] for part in one.draw(torch.arange(20), 20, torch.tensor([2]), seed=6))
-        t, z, _, u = draws[:4]
+        u, t, z = draws[:3]
         schedule, clean = one.denoiser.schedule, x + width * u
         x_t = schedule.alpha(t)[:, None] * clean + schedule.sigma(t)[:, None] * z
-        probes = draws[4][None] if loss == "sliced" else None
+        probes = draws[3][None] if loss == "sliced" else None
         expected = one.denoiser.matching_loss(x_t, t, weight="eps", probes=probes)
         torch.testing.assert_close(one(Batch(x, None, draws)), expected)
         held_out, level = one.held_out(Batch(x, None, draws))

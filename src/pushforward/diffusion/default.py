@@ -33,8 +33,8 @@ def default_sampler(steps: int, guidance_scale: float = 1.0) -> AngleSolver:
 
     Scale, power and last noise level of the grid were chosen on several laws at once: the digits, a broad mixture in two
     dimensions, spikes, and mixtures fitted to MNIST, its principal components and patches of CIFAR. On all broad laws and
-    mixtures of pictures it is ahead of the best peer at every number of calls, by a factor of 1.03 (patches, 5 calls) and more,
-    but for one (MNIST at 15, behind by 1.10: one noise of 128 ends in another mode).
+    mixtures of pictures it is ahead of the best peer at every number of calls, by a factor of 1.03 (patches, 5 calls) and
+    more, but for one (MNIST at 15, behind by 1.10: one noise of 128 ends in another mode).
     On spikes it is ahead but for four of these figures: ``ring`` at 8 calls, where the one solver that does best on just this
     law is better by 1.34, and ``spiky`` at 5 to 10, by up to 1.12. There the error is mostly that of the few noises between
     two spikes that end in the wrong one; with 128 noises it is a matter of luck.
@@ -73,5 +73,6 @@ def default_sampler(steps: int, guidance_scale: float = 1.0) -> AngleSolver:
     if not _GENTLE[0] <= guidance_scale <= _GENTLE[1]:
         return AngleSolver(order=2 if steps < 4 * abs(guidance_scale) else 3)
     power = round(min(max(steps / 3, 2.0), 2.75), 2)
+    scale = round(min(max(0.5 + 0.1 * steps, 1.0), 1.6), 2)
     sigma_min = None if steps <= _FEW else float(f"{1.6 / steps**2:.3g}")
-    return AngleSolver(order=4, scale=round(min(max(0.5 + 0.1 * steps, 1.0), 1.6), 2), grid=VPGrid(power=power, sigma_min=sigma_min))
+    return AngleSolver(order=4, scale=scale, grid=VPGrid(power=power, sigma_min=sigma_min))

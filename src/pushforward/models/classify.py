@@ -24,10 +24,11 @@ from pushforward import diffusion
 from pushforward.data import ConditionEncoder, Schema, Transform, open_data, split_rows
 from pushforward.diffusion import ClassifierGuided, Denoiser
 from pushforward.models.inverse import knows_score
+from pushforward.models.row_task import RowTask, uniform
 from pushforward.models.trained import fresh_module
 from pushforward.networks.classifier import NoisyClassifier
 from pushforward.probability import noise
-from pushforward.training import Batch, Task, TrainingSettings, train
+from pushforward.training import Batch, TrainingSettings, train
 
 __all__ = ["DEFAULT_TRAINING", "ClassifierTask", "ClassifierVerbs", "LabelClassifier"]
 
@@ -85,7 +86,7 @@ class LabelClassifier(nn.Module):
         return encoded[:, 1:].argmax(1)
 
 
-class ClassifierTask(Task):
+class ClassifierTask(RowTask):
     """Training of a classifier of noisy rows.
 
     Parameters
@@ -96,37 +97,31 @@ class ClassifierTask(Task):
     """
 
     def __init__(self, classifier: LabelClassifier, dequantization: Tensor) -> None:
-        super().__init__()
+        super().__init__(dequantization=dequantization)
         self.classifier = classifier
         self.schedule = classifier.schedule
         self.shape = tuple(dequantization.shape)
-        self.width: Tensor | None
-        self.register_buffer("width", dequantization.float() if bool((dequantization > 0).any()) else None, persistent=False)
 
-    def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return times (S, B), noise (S, B, *D) and, for integers, uniform numbers (S, B, *D)."""
-        step, device = steps[:, None], rows.device
-        u = noise.uniform((), seed=seed, purpose="time", rows=rows, step=step, device=device)
-        drawn = [diffusion.stratified(u, rows, total).clamp(self.schedule.t_min, 1.0)]
-        drawn.append(noise.normal(self.shape, seed=seed, purpose="noise", rows=rows, step=step, device=device))
-        if self.width is not None:
-            drawn.append(noise.uniform(self.shape, seed=seed, purpose="dequantization", rows=rows, step=step, device=device))
-        return tuple(drawn)
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return times (S, B) and noise (S, B, *D)."""
+        t = diffusion.stratified(uniform((), rows, steps, seed, "time"), rows, total).clamp(self.schedule.t_min, 1.0)
+        eps = noise.normal(self.shape, seed=seed, purpose="noise", rows=rows, step=steps[:, None], device=rows.device)
+        return t, eps
 
-    def forward(self, batch: Batch) -> Tensor:
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return the cross-entropy of each row in nats, (B,); 0 where there is no label."""
-        t, eps, *u = batch.draws
-        x = batch.x if self.width is None else torch.addcmul(batch.x, self.width, u[0])
-        x_t = diffusion.widen(self.schedule.alpha(t), x) * x + diffusion.widen(self.schedule.sigma(t), x) * eps
-        if batch.condition is None:
+        if condition is None:
             raise ValueError("a classifier is trained with labels")
+        t, eps = numbers
+        x_t = diffusion.widen(self.schedule.alpha(t), x) * x + diffusion.widen(self.schedule.sigma(t), x) * eps
         # A row without a label is all zeros, and so is its loss.
         logits: Tensor = self.classifier(x_t, t)
-        return -(logits.log_softmax(1) * batch.condition[:, 1:]).sum(1)
+        return -(logits.log_softmax(1) * condition[:, 1:]).sum(1)
 
     def held_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the same, and the time of each row."""
-        return self(batch), batch.draws[0]
+        x, condition, numbers = self._rows(batch, batch.condition)
+        return self.loss(x, condition, numbers), numbers[0]
 
 
 class ClassifierVerbs:

@@ -218,7 +218,7 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
             coupling=getattr(self, "coupling", "independent"),
             condition_dropout=self.condition_dropout,
             dequantization=self.transform_.dequantization,
-            loss=getattr(self, "loss", "denoising"),
+            by=getattr(self, "loss", "denoising"),
         )
 
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:

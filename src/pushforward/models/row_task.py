@@ -14,7 +14,7 @@ from pushforward import diffusion
 from pushforward.probability import noise
 from pushforward.training import Batch, Task
 
-__all__ = ["RowTask"]
+__all__ = ["RowTask", "uniform"]
 
 
 class RowTask(Task):
@@ -45,9 +45,9 @@ class RowTask(Task):
 
     def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
         """Return uniform numbers for dropout (S, B), for integers those of their intervals (S, B, *D), and the loss's own."""
-        drawn = [_uniform((), rows, steps, seed, "dropout")]
+        drawn = [uniform((), rows, steps, seed, "dropout")] if self.condition_dropout > 0 else []
         if self.width is not None:
-            drawn.append(_uniform(tuple(self.width.shape), rows, steps, seed, "dequantization"))
+            drawn.append(uniform(tuple(self.width.shape), rows, steps, seed, "dequantization"))
         return (*drawn, *self.numbers(rows, total, steps, seed))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -62,11 +62,13 @@ class RowTask(Task):
         return self.loss(*self._rows(batch, batch.condition)), None
 
     def _rows(self, batch: Batch, condition: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-        numbers = batch.draws[1:]
+        """Return what :meth:`loss` takes."""
+        numbers = batch.draws[int(self.condition_dropout > 0) :]
         if self.width is None:
             return batch.x, condition, numbers
         return torch.addcmul(batch.x, self.width, numbers[0]), condition, numbers[1:]
 
 
-def _uniform(shape: tuple[int, ...], rows: Tensor, steps: Tensor, seed: int, purpose: str) -> Tensor:
+def uniform(shape: tuple[int, ...], rows: Tensor, steps: Tensor, seed: int, purpose: str) -> Tensor:
+    """Return uniform numbers (S, B, *shape), addressed by (seed, purpose, row, step)."""
     return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)

@@ -8,7 +8,7 @@ Sliced and implicit score matching train on x_t alone; the held-out loss is that
 their mean, less variance, and can be compared between losses.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -17,10 +17,11 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.diffusion import Denoiser, TimeLaw, Weight
+from pushforward.models.row_task import RowTask, uniform
 from pushforward.probability import noise
-from pushforward.training import Batch, Task
+from pushforward.training import Batch
 
-__all__ = ["Coupling", "DenoisingTask", "GaussianSource", "Loss", "Source"]
+__all__ = ["Coupling", "DenoisingTask", "GaussianSource", "Loss", "Source", "assignment"]
 
 Loss = Literal["denoising", "sliced", "implicit"]
 Coupling = Literal["independent", "optimal-transport", "paired"]
@@ -45,7 +46,7 @@ class GaussianSource:
         return noise.normal(self.shape, seed=seed, purpose=purpose, rows=rows, step=step, device=rows.device)
 
 
-class DenoisingTask(Task):
+class DenoisingTask(RowTask):
     """Training of a denoiser.
 
     Parameters
@@ -60,7 +61,7 @@ class DenoisingTask(Task):
         Share of rows whose condition is replaced by "no condition".
     dequantization : Tensor (*D)
         Width of one integer in scaled units, 0 where the data are not integers.
-    loss : Loss
+    by : Loss
         What is minimized; all but "denoising" need Gaussian noise that is independent of the data.
     """
 
@@ -74,69 +75,52 @@ class DenoisingTask(Task):
         coupling: Coupling = "independent",
         condition_dropout: float = 0.0,
         dequantization: Tensor | None = None,
-        loss: Loss = "denoising",
+        by: Loss = "denoising",
     ) -> None:
-        super().__init__()
-        self.loss = loss
+        super().__init__(condition_dropout=condition_dropout, dequantization=dequantization)
+        self.by = by
         self.denoiser = denoiser
         self.source = source
         self.times = times
         self.weight = weight
         self.coupling = coupling
-        self.condition_dropout = condition_dropout
-        width = dequantization if dequantization is not None and bool((dequantization > 0).any()) else None
-        self.width: Tensor | None
-        self.register_buffer("width", None if width is None else width.float(), persistent=False)
 
-    def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return times (S, B), noise (S, B, *D), uniform numbers for dropout (S, B), for integers (S, B, *D), and probes."""
-
-        def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
-            step = steps[:, None]
-            return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=step, device=rows.device)
-
-        schedule = self.denoiser.schedule
-        u = diffusion.stratified(uniform("time"), rows, total)
-        drawn = [self.times.of(u).clamp(schedule.t_min, 1.0)]
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return times (S, B), noise (S, B, *D) unless rows are paired with theirs, and probes for the sliced loss."""
+        u = diffusion.stratified(uniform((), rows, steps, seed, "time"), rows, total)
+        drawn = [self.times.of(u).clamp(self.denoiser.schedule.t_min, 1.0)]
         if self.coupling != "paired":
             drawn.append(self.source.draw(rows, steps, seed, "noise"))
-        drawn.append(uniform("dropout"))
-        if self.width is not None:
-            drawn.append(uniform("dequantization", tuple(self.width.shape)))
-        if self.loss == "sliced":
-            drawn.append(torch.where(uniform("probe", tuple(drawn[1].shape[2:])) < 0.5, -1.0, 1.0))
+        if self.by == "sliced":
+            probes = uniform(tuple(drawn[1].shape[2:]), rows, steps, seed, "probe")
+            drawn.append(torch.where(probes < 0.5, -1.0, 1.0))
         return tuple(drawn)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return the loss of each row, (B,)."""
-        x, z, t, dropout = self._unpack(batch)
-        condition = batch.condition
-        if condition is not None and self.condition_dropout > 0:
-            condition = diffusion.drop(condition, dropout >= self.condition_dropout)
-        if self.loss == "denoising":
+        t, z, *probes = numbers
+        if self.by == "denoising":
             return self.denoiser.loss(x, t, z, condition, weight=self.weight)
         schedule = self.denoiser.schedule
         x_t = diffusion.widen(schedule.alpha(t), x) * x + diffusion.widen(schedule.sigma(t), x) * z
-        probes = batch.draws[-1][None] if self.loss == "sliced" else None
-        return self.denoiser.matching_loss(x_t, t, condition, weight=self.weight, probes=probes)
+        return self.denoiser.matching_loss(x_t, t, condition, weight=self.weight, probes=probes[0][None] if probes else None)
 
     def held_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the denoising loss of each row without dropout, (B,), and its time."""
-        x, z, t, _ = self._unpack(batch)
-        return self.denoiser.loss(x, t, z, batch.condition, weight=self.weight), t
+        x, condition, (t, z, *_) = self._rows(batch, batch.condition)
+        return self.denoiser.loss(x, t, z, condition, weight=self.weight), t
 
-    def _unpack(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return data, the noise that is coupled with them, times and dropout numbers."""
-        t, *rest = batch.draws
-        x, z = batch.x.unbind(1) if self.coupling == "paired" else (batch.x, rest.pop(0))
-        if self.width is not None:
-            x = torch.addcmul(x, self.width, rest[1])
+    def _rows(self, batch: Batch, condition: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Return data, conditions, and times, the noise that is coupled with the data, and probes."""
+        x, *pairs = batch.x.unbind(1) if self.coupling == "paired" else (batch.x,)
+        x, condition, (t, *rest) = super()._rows(replace(batch, x=x), condition)
+        z, *probes = [*pairs, *rest]
         if self.coupling == "optimal-transport":
-            z = z[_assignment(x, z, batch.condition)]
-        return x, z, t, rest[0]
+            z = z[assignment(x, z, batch.condition)]  # by the conditions themselves: some of those given may be dropped
+        return x, condition, (t, z, *probes)
 
 
-def _assignment(x: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
+def assignment(x: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
     """Order of the noise rows that makes the total squared distance to the data least, within rows of one condition.
 
     Rows that differ in their condition are never exchanged, so the noise stays independent of the condition.
