@@ -17,7 +17,7 @@ BRIEF = pf.TrainingSettings(steps=6, batch_size=16, learning_rate=0.02)
 SMALL_LAW = pf.TransformerSpec(width=8, depth=1, heads=2)
 SMALL = {
     "Autoencoder": {"network": pf.CoderSpec(width=8, depth=1), "latent_dim": 2},
-    "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1},
+    "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
     "Diffusion": {"network": pf.MLPSpec(width=8, depth=1)},
     "FlowMatching": {"network": pf.MLPSpec(width=8, depth=1)},
     "GAN": {"network": pf.GANSpec(width=8, depth=1), "latent_dim": 3},
@@ -36,7 +36,7 @@ SMALL = {
 }
 SMALL_PICTURES = {
     "Autoencoder": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 3},
-    "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1},
+    "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
     "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "FlowMatching": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "GAN": {"network": pf.GANSpec(width=4, depth=1), "latent_dim": 3},

@@ -30,7 +30,6 @@ from pushforward.models.trained import TrainedModel
 from pushforward.models.vae import VAE
 from pushforward.models.vqvae import VQVAE
 from pushforward.probability import noise
-from pushforward.training import TrainingResult
 
 __all__ = ["TrainedInTurn"]
 
@@ -138,7 +137,8 @@ class TrainedInTurn(GenerativeModel):
         self.prior_ = prior.model
         self.prior_ = self._train("prior", prior, folder, resume, on_grid)
         self.condition_encoder_ = self.prior_.condition_encoder_
-        self.training_result_ = _together(self.coder_.training_result_, self.prior_.training_result_)
+        first, second = self.coder_.training_result_, self.prior_.training_result_
+        self.training_result_ = replace(first.followed_by(second), parameters=first.parameters + second.parameters)
 
     def _train(
         self, name: str, part: Plan, folder: Path | None, resume: bool, on_grid: Callable[[int], None] | None = None
@@ -250,19 +250,3 @@ def _as_dataset(codes: Any, dataset: Dataset, draws: int) -> Dataset:
     if held_out is not None:
         held_out = torch.cat([held_out + draw * len(dataset) for draw in range(draws)])
     return Dataset(codes, condition, schema, "codes", held_out)
-
-
-def _together(first: TrainingResult, second: TrainingResult) -> TrainingResult:
-    """Return what two runs one after the other came to; the held-out loss is that of the second."""
-    seconds = first.seconds + second.seconds
-    rows = first.rows_per_second * first.seconds + second.rows_per_second * second.seconds
-    return replace(
-        second,
-        steps=first.steps + second.steps,
-        seconds=seconds,
-        held_out_step=None if second.held_out_step is None else first.steps + second.held_out_step,
-        rows_per_second=rows / max(seconds, 1e-9),
-        parameters=first.parameters + second.parameters,
-        attempts=max(first.attempts, second.attempts),
-        skipped=first.skipped + second.skipped,
-    )

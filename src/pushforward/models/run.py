@@ -128,7 +128,7 @@ class Plan:
     @property
     def steps(self) -> int | None:
         """Number of training steps, of a model that has them."""
-        return self.model.training_.steps if isinstance(self.model, TrainedModel) else None
+        return self.model._steps if isinstance(self.model, TrainedModel) else None
 
     def seconds(self) -> float | None:
         """Estimate of the training time, measured on a copy for about three seconds, of a model that has steps."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from pushforward import training
 from pushforward.models.base import GenerativeModel, Prepared
 from pushforward.probability import noise
-from pushforward.training import Task, TrainingSettings
+from pushforward.training import Task, TrainingResult, TrainingSettings
 
 __all__ = ["PICTURE_ROWS", "Count", "Seconds", "Share", "TrainedModel", "fresh_module"]
 
@@ -97,9 +97,13 @@ class TrainedModel(GenerativeModel):
         network = fresh_module(self._network, self.seed_)
         task = fresh_module(lambda: self._task(network, prepared), noise.derive(self.seed_, "task"))
         if self.max_time is not None:
-            steps = training.agreed(lambda: self._affordable_steps(task, network, prepared))
-            self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
+            self._fit_steps(task, network, prepared)
         return task, network
+
+    def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
+        """Fix the number of steps by ``max_time``."""
+        steps = training.agreed(lambda: self._affordable_steps(task, network, prepared))
+        self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
 
     def _learn(
         self,
@@ -117,41 +121,70 @@ class TrainedModel(GenerativeModel):
             self._adopt(network)
             on_grid(step)
 
-        self.training_result_ = training.train(
+        grid = None if on_grid is None else draw
+        self.training_result_ = self._train(task, prepared, self.training_, folder=folder, resume=resume, on_grid=grid)
+        self._adopt(network)
+
+    def _train(
+        self,
+        task: Task,
+        prepared: Prepared,
+        settings: TrainingSettings,
+        *,
+        purpose: str = "training",
+        folder: Path | None = None,
+        resume: bool = False,
+        on_grid: Callable[[Task, int], None] | None = None,
+    ) -> TrainingResult:
+        """Train a task on the prepared rows, with random numbers of a ``purpose``."""
+        return training.train(
             task,
             prepared.x,
             prepared.condition,
-            settings=self.training_,
-            seed=noise.derive(self.seed_, "training"),
+            settings=settings,
+            seed=noise.derive(self.seed_, purpose),
             held_out=prepared.held_out,
             folder=folder,
             resume=resume,
             device=self.device,
             progress=self.verbose,
-            on_grid=None if on_grid is None else draw,
+            on_grid=on_grid,
         )
-        self._adopt(network)
 
     def _resolved(self) -> dict[str, Any]:
         return super()._resolved() | {"train_steps": None, "max_time": None}
+
+    @property
+    def _steps(self) -> int:
+        """Number of steps of all training."""
+        return self.training_.steps
 
     def _size(self, resolved: tuple[Task, nn.Module]) -> int:
         return sum(parameter.numel() for parameter in resolved[0].parameters() if parameter.requires_grad)
 
     def _seconds(self, resolved: tuple[Task, nn.Module], prepared: Prepared) -> float:
-        step, overhead = self._costs(resolved[0], prepared)
+        step, overhead = self._costs(resolved[0], prepared, self.training_)
         return step * self.training_.steps + overhead
 
     def _affordable_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> int:
         """Return the number of steps that fit into ``max_time``, measured once on a copy."""
-        budget = float(self.max_time or 0)
-        step, overhead = self._costs(task, prepared, seconds=min(3.0, 0.03 * budget))
-        pictures = training.GRIDS * self._picture_seconds(network)
-        return training.steps_for(budget, step, overhead_seconds=overhead + pictures, margin=0.05)
+        step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
+        return self._in_time(step, overhead + training.GRIDS * self._picture_seconds(network))
 
-    def _costs(self, task: Task, prepared: Prepared, *, seconds: float = 3.0) -> tuple[float, float]:
+    def _in_time(self, step: float, overhead: float) -> int:
+        """Return the number of steps of so many seconds that fit into ``max_time``."""
+        return training.steps_for(float(self.max_time or 0), step, overhead_seconds=overhead, margin=0.05)
+
+    @property
+    def _trial_seconds(self) -> float:
+        """How long steps are tried to fit them into ``max_time``."""
+        return min(3.0, 0.03 * float(self.max_time or 0))
+
+    def _costs(
+        self, task: Task, prepared: Prepared, settings: TrainingSettings, *, seconds: float = 3.0
+    ) -> tuple[float, float]:
         """Return the seconds of a step and of all that is not steps, measured on a copy."""
-        x, condition, settings, device = prepared.x, prepared.condition, self.training_, self.device
+        x, condition, device = prepared.x, prepared.condition, self.device
         step = training.measure_step_seconds(task, x, condition, settings=settings, device=device, seconds=seconds)
         overhead = training.measure_overhead_seconds(
             task, x, condition, settings=settings, held_out=prepared.held_out, device=device

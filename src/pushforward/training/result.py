@@ -1,6 +1,6 @@
 """What a training run came to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["TrainingResult"]
 
@@ -43,3 +43,23 @@ class TrainingResult:
     attempts: int
     skipped: int
     already_finished: bool = False
+
+    def followed_by(self, second: "TrainingResult") -> "TrainingResult":
+        """Return what this run and a second one after it came to: counts and times of both, loss and parameters of the second.
+
+        >>> first = TrainingResult(100, 2.0, 5.0, 80, None, 1000.0, 10, 1, 0)
+        >>> both = first.followed_by(TrainingResult(50, 6.0, 3.0, 40, None, 200.0, 10, 2, 1))
+        >>> both.steps, both.seconds, both.held_out_loss, both.held_out_step, both.rows_per_second, both.skipped
+        (150, 8.0, 3.0, 140, 400.0, 1)
+        """
+        seconds = self.seconds + second.seconds
+        rows = self.rows_per_second * self.seconds + second.rows_per_second * second.seconds
+        return replace(
+            second,
+            steps=self.steps + second.steps,
+            seconds=seconds,
+            held_out_step=None if second.held_out_step is None else self.steps + second.held_out_step,
+            rows_per_second=rows / max(seconds, 1e-9),
+            attempts=max(self.attempts, second.attempts),
+            skipped=self.skipped + second.skipped,
+        )
