@@ -8,7 +8,7 @@ import pytest
 from command_line import call, done, refused
 from PIL import Image
 
-from pushforward.diffusion import DDIM, Heun, default_sampler
+from pushforward.diffusion import DDIM, Heun, VPGrid, default_sampler
 from pushforward.diffusion.benchmark import Problem, benchmark_law, benchmark_samplers
 
 SMALL = ("--law", "broad", "--steps", "8,5", "--sampler", "heun", "--sampler", "ddim:grid=VPGrid")
@@ -29,10 +29,11 @@ def test_it_writes_what_the_library_measures(bench):
     folder, _ = bench
     rows = table(folder / "bench/samplers-broad")
     problem = Problem.of_law(benchmark_law("broad"))
-    samplers = {"default": default_sampler(8), "heun": Heun(), "ddim:grid=VPGrid": DDIM(grid=default_sampler(8).grid)}
+    samplers = {"default": default_sampler, "heun": lambda _: Heun(), "ddim:grid=VPGrid": lambda _: DDIM(grid=VPGrid())}
     assert [(row["solver"], row["calls"]) for row in rows] == [(name, calls) for name in samplers for calls in "58"]
     for row in rows:
-        cell = problem.measure(row["solver"], samplers[row["solver"]], int(row["calls"]))
+        calls = int(row["calls"])
+        cell = problem.measure(row["solver"], samplers[row["solver"]](calls), calls)
         assert row["law"] == "broad"
         assert (int(row["steps"]), int(row["nfe"])) == (cell.steps, cell.nfe)
         assert float(row["error"]) == pytest.approx(cell.error, rel=1e-9)

@@ -243,7 +243,7 @@ def test_rows_set_aside_may_have_values_that_training_has_not():
 def test_training_numbers_are_stratified_over_the_batch():
     torch.manual_seed(0)
     task = UnmaskingTask(SMALL.build([3] * 4), free=torch.ones(4, dtype=torch.bool))
-    _, u, v = task.draw(torch.arange(8), 8, torch.arange(5), seed=0)
+    u, v = task.draw(torch.arange(8), 8, torch.arange(5), seed=0)
     assert u.shape == (5, 8, 4)
     assert torch.equal((v * 8).long(), torch.arange(8).expand(5, 8))
 
