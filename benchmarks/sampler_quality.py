@@ -3,10 +3,11 @@
     python benchmarks/sampler_quality.py --law digits --calls 5 8 10 15 20 30 50
 
 The laws: ``digits`` is scikit-learn's GaussianMixture(30, covariance_type="diag", reg_covar=2e-3, random_state=0) of the
-digits at x / 8 - 1; ``broad`` and ``spiky`` are mixtures in two and eight dimensions, ``ring`` is eight narrow spikes on a
-circle; ``mnist`` and ``cifar`` are mixtures fitted to pictures of 14 x 14 pixels and to patches of 6 x 6, from the Parquet
-files named by --mnist and --cifar. The schedule is DDPM's. Of the noises of ``spiky`` a few lie between two spikes, and
-whether these end in the right one decides on the error: take --noises 1024 there, and for ``ring``.
+digits at x / 8 - 1, ``photos`` 12 Gaussians of patches of 8 x 8 pixels of its photographs; ``broad`` is a mixture in two
+dimensions, ``ring`` eight narrow spikes on a circle, ``spiky``, ``spiky32`` and ``uneven`` are spikes in 8, 32 and three
+dimensions; ``mnist`` and ``cifar`` are mixtures fitted to pictures of 14 x 14 pixels and to patches of 6 x 6, from the Parquet
+files named by --mnist and --cifar. The schedule is DDPM's. Of the noises of spikes a few lie between two of them, and whether
+these end in the right one decides on the error: take --noises 4096 there.
 
 Reported is the root mean square error per dimension over --noises noises to a float64 reference from the same noises
 (Runge-Kutta down to the noise level 1e-4, then denoised), for each of our samplers and for the best that the peers have: all
@@ -40,11 +41,13 @@ from pushforward.diffusion import (
     calibrate,
     default_sampler,
 )
+from pushforward.diffusion.benchmark import benchmark_law
 from pushforward.diffusion.quality import exact_flow, flow_error
 from pushforward.probability import GaussianMixture
 
 SCHEDULE = DiscreteBeta()
 BETAS = np.linspace(1e-4, 0.02, 1000)
+LAWS = ("digits", "photos", "broad", "ring", "spiky", "spiky32", "uneven", "mnist", "cifar")
 START = SCHEDULE.sigma(torch.ones((), dtype=torch.float64)).item()
 
 Solver = Callable[[Tensor, int], tuple[Tensor, int]]
@@ -71,15 +74,18 @@ def pictures(path: Path, count: int) -> np.ndarray:
 
 
 def law(name: str, options: argparse.Namespace) -> GaussianMixture:
-    if name == "digits":
-        from sklearn.datasets import load_digits
-
-        return fitted(load_digits().data / 8 - 1, 30, "diag", 2e-3)
+    if name in ("digits", "photos"):
+        return benchmark_law(name)
     if name == "broad":
         covs = [[[0.5, 0.2], [0.2, 0.3]], [[0.2, 0.0], [0.0, 0.6]]]
         return GaussianMixture([0.3, 0.7], [[1.0, -0.5], [-1.0, 0.5]], covs)
     if name == "spiky":
         return GaussianMixture(np.full(12, 1 / 12), np.random.default_rng(0).normal(size=(12, 8)), np.full(12, 1e-3))
+    if name == "spiky32":
+        return GaussianMixture(np.full(8, 1 / 8), np.random.default_rng(9).normal(size=(8, 32)), np.full(8, 3e-3))
+    if name == "uneven":
+        means = np.random.default_rng(5).normal(size=(5, 3))
+        return GaussianMixture([0.4, 0.25, 0.2, 0.1, 0.05], means / means.std(), [1e-4, 1e-3, 1e-2, 4e-4, 3e-3])
     if name == "ring":
         turns = np.arange(8) * np.pi / 4
         return GaussianMixture(np.full(8, 1 / 8), 1.4 * np.stack((np.cos(turns), np.sin(turns)), 1), np.full(8, 4e-4))
@@ -241,7 +247,7 @@ def ours() -> dict[str, Sampler]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--law", choices=("digits", "broad", "spiky", "ring", "mnist", "cifar"), default="digits")
+    parser.add_argument("--law", choices=LAWS, default="digits")
     parser.add_argument("--calls", type=int, nargs="+", default=[5, 8, 10, 15, 20, 30, 50])
     parser.add_argument("--noises", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)

@@ -6,7 +6,17 @@ import pytest
 import torch
 from oracle import float64
 
-from pushforward.diffusion import Cosine, DiscreteBeta, Exploding, LinearBeta, StraightLine, SubVP, VPGrid
+from pushforward.diffusion import (
+    Cosine,
+    DiscreteBeta,
+    Exploding,
+    LinearBeta,
+    LogSNRGrid,
+    SinhGrid,
+    StraightLine,
+    SubVP,
+    VPGrid,
+)
 
 
 @pytest.mark.parametrize("schedule", [LinearBeta(), Cosine(), StraightLine(), SubVP()], ids=str)
@@ -20,14 +30,23 @@ def test_vp_grid_is_a_power_in_its_clock(schedule):
 
 
 @pytest.mark.parametrize("schedule", [DiscreteBeta(), Cosine(), StraightLine()], ids=str)
-def test_vp_grid_ends_at_the_noise_level_that_is_asked_for(schedule):
-    """Equal differences of v^(1 / power) from the first level to the last, or to the end of the schedule."""
-    roots = schedule.noise_level(VPGrid(power=3.0, sigma_max=20.0, sigma_min=0.02)(schedule, 7)[:-1])
-    roots = torch.log1p(roots.clamp(max=20.0) ** 2) ** (0.5 / 3)
-    ends = [math.log1p(level**2) ** (0.5 / 3) for level in (20.0, 0.02)]
-    torch.testing.assert_close(roots, torch.linspace(*ends, 7, dtype=torch.float64), rtol=1e-6, atol=0)
-    end = VPGrid(sigma_min=1e-9)(schedule, 7)[-2].item()
-    assert end == pytest.approx(schedule.t_min, rel=1e-6)
+def test_sinh_grid_steps_are_shortest_at_its_center(schedule):
+    """asinh(log(level / center) / width) falls in equal steps from the first level to the last."""
+    levels = schedule.noise_level(SinhGrid(center=0.5, width=0.7, sigma_min=0.02, sigma_max=20.0)(schedule, 9)[:-1])
+    levels[0] = 20.0  # the first call is at t = 1
+    ends = [math.asinh(math.log(level / 0.5) / 0.7) for level in (20.0, 0.02)]
+    torch.testing.assert_close(
+        torch.asinh((levels / 0.5).log() / 0.7), torch.linspace(*ends, 9, dtype=torch.float64), rtol=1e-6, atol=1e-6
+    )
+    ratios = levels[:-1] / levels[1:]
+    assert int(ratios.argmin()) in {int((levels[:-1] > 0.5).sum()) - 1, int((levels[1:] > 0.5).sum())}
+
+
+def test_a_wide_sinh_grid_is_uniform_in_log_snr():
+    schedule = Cosine()
+    wide = SinhGrid(width=1e4, sigma_min=0.02, sigma_max=30.0)(schedule, 12)
+    even = LogSNRGrid(low=-2 * math.log(30.0), high=-2 * math.log(0.02))(schedule, 12)
+    torch.testing.assert_close(wide, even, rtol=1e-5, atol=0)
 
 
 def test_vp_grid_is_uniform_on_a_pure_vp_schedule():
@@ -39,8 +58,9 @@ def test_vp_grid_is_uniform_on_a_pure_vp_schedule():
 
 @pytest.mark.parametrize("schedule", [DiscreteBeta(), Exploding(), StraightLine()], ids=str)
 @pytest.mark.parametrize("steps", [1, 2, 50, 300])
-def test_vp_grid_ends_within_the_schedule(schedule, steps):
-    times = VPGrid()(schedule, steps)
+@pytest.mark.parametrize("grid", [VPGrid(), SinhGrid(sigma_min=1e-9, sigma_max=1e9)], ids=str)
+def test_grids_by_noise_level_end_within_the_schedule(grid, schedule, steps):
+    times = grid(schedule, steps)
     assert times[0] == 1
     assert times[-1] == 0
     assert (times.diff() < 0).all()
@@ -52,6 +72,8 @@ def test_errors_say_what_is_wrong():
         VPGrid(power=0.0)
     with pytest.raises(ValueError, match="sigma_max of a VPGrid must be positive and finite, got -1"):
         VPGrid(sigma_max=-1.0)
-    for level in (0.0, 80.0):
-        with pytest.raises(ValueError, match=rf"sigma_min of a VPGrid must lie between 0 and sigma_max=80.0, got {level}"):
-            VPGrid(sigma_min=level)
+    for name in ("center", "width"):
+        with pytest.raises(ValueError, match=f"the {name} of a SinhGrid must be positive and finite, got inf"):
+            SinhGrid(**{name: math.inf})
+    with pytest.raises(ValueError, match=r"SinhGrid needs 0 < sigma_min < sigma_max, got 50.0 and 45.0"):
+        SinhGrid(sigma_min=50.0)

@@ -250,16 +250,16 @@ def test_default_sampler_is_of_low_order_under_strong_guidance():
 
 
 def test_default_sampler_goes_nearer_to_the_data_with_more_steps():
-    """Up to 5 steps down to where its clock leads, from 6 on to 1.6 / n^2, or to the end of the schedule."""
-    for steps in (2, 5, 6, 8, 20, 50):
-        made = default_sampler(steps)
-        lowest = Cosine().noise_level(made.grid(Cosine(), steps)[-2]).item()
-        first = math.sqrt(math.log1p(80.0**2))
-        end = Cosine().noise_level(torch.tensor(Cosine().t_min, dtype=torch.float64)).item()
-        expected = math.sqrt(math.expm1((first / steps**2) ** 2)) if steps < 6 else max(1.6 / steps**2, end)
-        assert lowest == pytest.approx(expected, rel=1e-2)
-    assert [default_sampler(n).scale for n in (2, 6, 30)] == [1.0, 1.1, 1.6]
-    assert [default_sampler(n).grid.power for n in (2, 7, 30)] == [2.0, 2.33, 2.75]
+    """To 3.2 / n^2 with up to five calls and 1.6 / n^2 from ten on, or to the end of the schedule."""
+    schedule = Cosine()
+    end = schedule.noise_level(torch.tensor(schedule.t_min, dtype=torch.float64)).item()
+    for steps, lowest in {2: 0.8, 4: 0.2, 5: 0.128, 8: 0.03125, 10: 0.016, 20: 0.004, 50: 0.00064}.items():
+        levels = schedule.noise_level(default_sampler(steps).grid(schedule, steps)[:-1])
+        assert levels[-1].item() == pytest.approx(max(lowest, end), rel=5e-3)
+    grids = {steps: default_sampler(steps).grid for steps in (2, 8, 20, 30, 100)}
+    assert {steps: grid.center for steps, grid in grids.items()} == {2: 1.7, 8: 1.06, 20: 1.0, 30: 0.833, 100: 0.5}
+    assert {steps: grid.sigma_max for steps, grid in grids.items()} == {2: 50.0, 8: 50.0, 20: 50.0, 30: 60.0, 100: 100.0}
+    assert {default_sampler(steps).scale for steps in (1, 5, 100)} == {1.6}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from pushforward.diffusion import (
     PowerGrid,
     PredictorCorrector,
     ReverseSDE,
+    SinhGrid,
     StochasticDPMSolver,
     StraightLine,
     SubVP,
@@ -57,7 +58,7 @@ STOCHASTIC = [
     *(ReverseSDE(eta=0.4), ReverseSDE(), StochasticDPMSolver(order=1), StochasticDPMSolver(order=2)),
 ]
 ALL = [*ONE_STEP, *MULTISTEP, *STOCHASTIC, PredictorCorrector(), AnnealedLangevin()]
-GRIDS = [UniformGrid(), PowerGrid(2.0), KarrasGrid(), LogSNRGrid(), VPGrid(), ChainGrid()]
+GRIDS = [UniformGrid(), PowerGrid(2.0), KarrasGrid(), LogSNRGrid(), VPGrid(), SinhGrid(), ChainGrid()]
 START = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
 
 

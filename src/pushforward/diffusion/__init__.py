@@ -17,7 +17,17 @@ from pushforward.diffusion.calibration import CalibratedSampler, Calibration, ca
 from pushforward.diffusion.condition import drop
 from pushforward.diffusion.default import default_sampler
 from pushforward.diffusion.denoiser import AbstractDenoiser, Denoiser, ExactDenoiser, Weight
-from pushforward.diffusion.grid import ChainGrid, FixedGrid, Grid, KarrasGrid, LogSNRGrid, PowerGrid, UniformGrid, VPGrid
+from pushforward.diffusion.grid import (
+    ChainGrid,
+    FixedGrid,
+    Grid,
+    KarrasGrid,
+    LogSNRGrid,
+    PowerGrid,
+    SinhGrid,
+    UniformGrid,
+    VPGrid,
+)
 from pushforward.diffusion.guidance import ClassifierGuided, Guided, RewardGuided
 from pushforward.diffusion.likelihood import LogProb, StandardNoise, flow_log_prob
 from pushforward.diffusion.multistep import DEIS, AngleSolver, DPMSolver, UniPC
@@ -105,6 +115,7 @@ __all__ = [
     "RewardGuided",
     "Sampler",
     "Schedule",
+    "SinhGrid",
     "StandardNoise",
     "StochasticDPMSolver",
     "StraightLine",

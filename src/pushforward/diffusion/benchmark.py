@@ -213,7 +213,7 @@ def steps_within(sampler: TableSampler, calls: int) -> int:
 
 
 def benchmark_samplers() -> dict[str, TableSampler]:
-    """Return the samplers of the public table by name: one of each kind on the default grid, and one of them on other grids.
+    """Return the samplers of the public table by name: one of each kind on ``VPGrid``, and one of them on others.
 
     >>> list(benchmark_samplers())[:3]
     ['Angle 2', 'Angle 4', 'UniPC 3']

@@ -23,7 +23,18 @@ from torch import Tensor
 
 from pushforward.diffusion.schedule import Schedule
 
-__all__ = ["ChainGrid", "FixedGrid", "Grid", "KarrasGrid", "LogSNRGrid", "PowerGrid", "UniformGrid", "VPGrid", "check_steps"]
+__all__ = [
+    "ChainGrid",
+    "FixedGrid",
+    "Grid",
+    "KarrasGrid",
+    "LogSNRGrid",
+    "PowerGrid",
+    "SinhGrid",
+    "UniformGrid",
+    "VPGrid",
+    "check_steps",
+]
 
 
 def check_steps(steps: int) -> int:
@@ -111,8 +122,7 @@ class KarrasGrid(Grid):
             raise ValueError(f"rho must be positive, got {self.rho}")
 
     def _inner(self, schedule: Schedule, steps: int) -> Tensor:
-        ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64)).tolist()
-        high, low = min(self.sigma_max, ends[0]), max(self.sigma_min, ends[1])
+        high, low = _within(schedule, self.sigma_max, self.sigma_min)
         ramp = _ramp(steps)
         levels = (high ** (1 / self.rho) + ramp * (low ** (1 / self.rho) - high ** (1 / self.rho))) ** self.rho
         return schedule.t_of_log_snr(-2 * levels.log())
@@ -155,38 +165,68 @@ class VPGrid(Grid):
     sigma_max : float
         Noise level of v_0 in units of the scaled data; kept within those of the schedule. The first call is at t = 1 all the
         same.
-    sigma_min : float, optional
-        Noise level of the last call, positive and below ``sigma_max``. By default v_n would be 0: v_k = v_0 (1 - k / n)^power.
-        No call is made below t_min: where the last one would be, the grid ends there instead.
 
     >>> from pushforward.diffusion import Cosine
     >>> [round(level, 3) for level in Cosine().noise_level(VPGrid()(Cosine(), 4))[1:].tolist()]
     [3.874, 0.854, 0.187, 0.0]
-    >>> [round(level, 3) for level in Cosine().noise_level(VPGrid(sigma_min=0.05)(Cosine(), 4))[1:].tolist()]
-    [2.876, 0.56, 0.05, 0.0]
     """
 
     power: float = 2.0
     sigma_max: float = 80.0
-    sigma_min: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.power < math.inf:
             raise ValueError(f"the power of a VPGrid must be positive, got {self.power}")
         if not 0 < self.sigma_max < math.inf:
             raise ValueError(f"sigma_max of a VPGrid must be positive and finite, got {self.sigma_max}")
-        if self.sigma_min is not None and not 0 < self.sigma_min < self.sigma_max:
-            raise ValueError(f"sigma_min of a VPGrid must lie between 0 and sigma_max={self.sigma_max}, got {self.sigma_min}")
 
     def _inner(self, schedule: Schedule, steps: int) -> Tensor:
-        ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64)).tolist()
-        first = self._root(min(self.sigma_max, ends[0]))
-        last = first / steps if self.sigma_min is None else self._root(self.sigma_min)
-        v = (first + _ramp(steps) * (max(last, self._root(ends[1])) - first)) ** self.power
+        first, end = (math.log1p(level**2) ** (0.5 / self.power) for level in _within(schedule, self.sigma_max, 0.0))
+        v = (first + _ramp(steps) * (max(first / steps, end) - first)) ** self.power
         return schedule.t_of_log_snr(-torch.expm1(v**2).log())
 
-    def _root(self, noise_level: float) -> float:
-        return float(math.log1p(noise_level**2) ** (0.5 / self.power))
+
+@dataclass(frozen=True)
+class SinhGrid(Grid):
+    """log(noise_level_k / center) = width sinh(u_k) with u linear in k: calls are densest where the data takes its shape.
+
+    A step in the logarithm of the noise level is about sqrt(width^2 + log^2(noise_level / center)) times a constant: shortest
+    at ``center``, and longer with the distance from it on either side, where there is either little data or little noise.
+
+    Parameters
+    ----------
+    center : float
+        Noise level where the calls are densest, in units of the scaled data; positive. Data of unit variance parts into its
+        modes around 1.
+    width : float
+        Positive; half the width of the dense part, as a logarithm. With a large one the grid is that of ``LogSNRGrid``.
+    sigma_min, sigma_max : float
+        First and last noise level, in units of the scaled data; kept within those of the schedule. The first call is at t = 1
+        all the same.
+
+    >>> from pushforward.diffusion import Cosine
+    >>> [round(level, 3) for level in Cosine().noise_level(SinhGrid()(Cosine(), 6))[1:].tolist()]
+    [5.009, 1.458, 0.532, 0.133, 0.01, 0.0]
+    """
+
+    center: float = 1.0
+    width: float = 1.3
+    sigma_min: float = 0.01
+    sigma_max: float = 45.0
+
+    def __post_init__(self) -> None:
+        for name in ("center", "width"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"the {name} of a SinhGrid must be positive and finite, got {getattr(self, name)}")
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(f"SinhGrid needs 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}")
+
+    def _inner(self, schedule: Schedule, steps: int) -> Tensor:
+        high, low = _within(schedule, self.sigma_max, self.sigma_min)
+        first, last = (math.asinh(math.log(level / self.center) / self.width) for level in (high, low))
+        return schedule.t_of_log_snr(
+            -2 * (math.log(self.center) + self.width * torch.sinh(first + _ramp(steps) * (last - first)))
+        )
 
 
 @dataclass(frozen=True)
@@ -249,3 +289,9 @@ class FixedGrid(Grid):
 def _ramp(steps: int) -> Tensor:
     """0 to 1 in ``steps`` points; the single point of one step is 0."""
     return torch.arange(steps, dtype=torch.float64) / max(steps - 1, 1)
+
+
+def _within(schedule: Schedule, high: float, low: float) -> tuple[float, float]:
+    """Two noise levels, kept within those that the schedule has."""
+    ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64)).tolist()
+    return min(high, ends[0]), max(low, ends[1])

@@ -53,6 +53,7 @@ _LIBRARY: tuple[type, ...] = (
     diffusion.PredictorCorrector,
     diffusion.RK4,
     diffusion.ReverseSDE,
+    diffusion.SinhGrid,
     diffusion.StochasticDPMSolver,
     diffusion.StraightLine,
     diffusion.SubVP,
