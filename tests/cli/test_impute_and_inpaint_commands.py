@@ -76,6 +76,23 @@ def test_an_array_and_the_default_name(home):
     np.testing.assert_array_equal(made, pf.load(home / "runs/array").impute(gappy, seed=seed))
 
 
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["--negative", "y"], {"negative_condition": "y"}),
+        (["--guidance-interval", "0.1,2"], {"guidance_interval": (0.1, 2.0)}),
+    ],
+)
+def test_options_of_guidance_reach_the_model(home, words, options):
+    done("impute", "runs/table", "gaps.csv", "--condition", "x", "--guidance-scale", 3, "--seed", 1, *words, at=home)
+    gappy, model = pd.read_csv(home / "gaps.csv"), pf.load(home / "runs/table")
+    common = {"condition": "x", "guidance_scale": 3.0, "seed": 1}
+    made = pd.read_csv(home / "gaps-filled.csv")[["a", "k"]]
+    expected = model.impute(gappy[["a", "k"]], **common, **options)
+    pd.testing.assert_frame_equal(made, expected, check_dtype=False, rtol=1e-5)
+    assert not np.allclose(expected, model.impute(gappy[["a", "k"]], **common))
+
+
 def test_inpaint(home, tmp_path):
     out = tmp_path / "made.png"
     words = ["--mask", "mask.png", "--steps", 3, "--seed", 2, "--condition", 3, "--out", out]
@@ -102,6 +119,13 @@ def test_inpaint(home, tmp_path):
         (["impute", "runs/digits", "gaps.csv"], "gaps.csv is a table, but the model was trained on pictures"),
         (["impute", "runs/array", "gaps.csv"], "could not convert string to float"),
         (["impute", "runs/table", "gaps.csv", "--guidance-scale", "2"], "needs a condition to guide towards"),
+        (["impute", "runs/table", "gaps.csv", "--guidance", "wish"], "--guidance must be condition or classifier, got 'wish'"),
+        (["impute", "runs/table", "gaps.csv", "--guidance-interval", "2"], "--guidance-interval is two noise levels such as"),
+        (["impute", "runs/table", "gaps.csv", "--guidance", "classifier"], "needs a classifier of noisy rows"),
+        (
+            ["inpaint", "runs/digits", "three.png", "--mask", "mask.png", "--negative", "3"],
+            "change nothing at a guidance scale",
+        ),
         (["impute", "runs/table", "gaps.csv", "-n", "0"], "n must be at least 1, got 0"),
         (["impute", "runs/table", "gaps.csv", "--steps", "0"], "steps must be at least 1"),
         (["inpaint", "runs/array", "three.png", "--mask", "mask.png"], "was trained on vectors; fill the gaps of a table with"),

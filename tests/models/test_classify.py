@@ -64,6 +64,21 @@ def test_guided_samples_are_of_the_class(trained):
         assert kstest(x[:, 0], norm(LAW.means[1 - k][0], 0.5).cdf).pvalue < 1e-9
 
 
+def test_gaps_are_filled_by_the_class(trained):
+    """Without a label the first column is of either class, with one of that; the labels of rows with gaps are theirs."""
+    gaps = np.full((600, 2), [np.nan, 0.0])
+    gaps[::3] = 5.0  # nothing to fill
+    labels = np.array(["left", "right"])[(np.arange(600) % 2)]
+    filled = trained.impute(gaps, guidance="classifier", condition=list(labels), seed=0)
+    assert (filled[::3] == 5.0).all()
+    asked = np.arange(600) % 3 != 0
+    for k, label in enumerate(("left", "right")):
+        x = filled[asked & (labels == label), 0]
+        np.testing.assert_allclose(x.mean(), LAW.means[k][0], atol=0.2)
+        np.testing.assert_allclose(x.std(), 0.5, atol=0.15)
+    assert trained.impute(gaps[1:2].repeat(300, 0), seed=0)[:, 0].std() > 0.9
+
+
 def test_loss_is_the_cross_entropy_of_noisy_rows():
     """Against scikit-free arithmetic; a row without a label adds nothing."""
     width = torch.tensor([0.5, 0.0], dtype=torch.float64)

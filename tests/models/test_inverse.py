@@ -278,6 +278,37 @@ def test_conditions(model):
         model.posterior(A, [108.0], 0.5, condition="low")
 
 
+def test_a_reward_tilts_the_law_before_it_is_measured(model):
+    """exp(w g x) moves the mean of a Gaussian by w cov g; what is known of a row then conditions that law."""
+    g, w = torch.tensor([0.2, -0.1, 3.0], dtype=torch.float64), 1.5
+    tilted = Gaussian(LAW.mean + w * LAW.cov @ g, LAW.cov)
+    rewarded = {"guidance": lambda x: x @ g.to(x), "guidance_scale": w}
+    expected = tilted.observe(A, [108.0], 0.5)
+    x = model.posterior(A, [108.0], 0.5, n=2000, steps=30, seed=0, **rewarded)
+    for k in range(3):
+        assert agrees(x[:, k], expected.mean[k], expected.cov[k, k])
+    known = tilted.condition([0], [101.0])
+    filled = model.impute(np.full((2000, 3), [101.0, np.nan, np.nan]), steps=30, seed=0, **rewarded)
+    for k in (1, 2):
+        assert agrees(filled[:, k], known.mean[k - 1], known.cov[k - 1, k - 1])
+
+
+def test_options_of_guidance_are_those_of_sample():
+    trained = pf.FlowMatching(**SMALL).fit(X, condition=["low", "high"] * 200)
+    options = {"n": 4, "steps": 3, "seed": 0, "condition": "low", "guidance_scale": 3.0}
+    plain = trained.posterior(A, [108.0], 0.5, **options)
+    np.testing.assert_array_equal(trained.posterior(A, [108.0], 0.5, guidance_interval=(0.0, math.inf), **options), plain)
+    for changed in ({"guidance_interval": (0.1, 1.0)}, {"negative_condition": "high"}):
+        assert not np.array_equal(trained.posterior(A, [108.0], 0.5, **changed, **options), plain)
+    rows = np.array([[1.0, np.nan, 3.0]])
+    away = trained.impute(rows, steps=3, seed=0, condition="low", guidance_scale=3.0, negative_condition="high")
+    assert not np.array_equal(away, trained.impute(rows, steps=3, seed=0, condition="low", guidance_scale=3.0))
+    with pytest.raises(ValueError, match="guidance_interval and negative_condition change nothing at a guidance scale of 1"):
+        trained.impute(rows, negative_condition="high")
+    with pytest.raises(ValueError, match="this model has none yet; train one with\nmodel.fit_classifier".replace("\n", " ")):
+        trained.posterior(A, [108.0], 0.5, guidance="classifier", condition="low")
+
+
 def test_present_exactly_where_the_noise_is_gaussian_and_independent():
     verbs = ("posterior", "impute", "fit_classifier", "guided_by_classifier")
     for made in (pf.FlowMatching(), pf.Diffusion()):

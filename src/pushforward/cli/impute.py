@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pushforward.cli.device import check_device
+from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
 from pushforward.cli.options import given_to
 
@@ -33,6 +34,9 @@ def command(
     guidance_scale: Annotated[
         float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
     ] = None,
+    guidance_interval: Interval = "",
+    negative: Negative = "",
+    guidance: By = "condition",
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
     ] = None,
@@ -50,6 +54,7 @@ def command(
     from pushforward.probability.noise import fresh_seed
 
     check_device(device)
+    guided = guided_by(guidance_interval, negative, guidance)
     model: Any = load(run)
     if not hasattr(model, "impute"):
         raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
@@ -57,7 +62,7 @@ def command(
     target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.schema_)
     seed = fresh_seed() if seed is None else seed
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = given_to(model.impute, {"guidance_scale": guidance_scale, "steps": steps})
+    how = given_to(model.impute, {"guidance_scale": guidance_scale, **guided, "steps": steps})
     made = model.impute(rows, n=n, condition=condition or None, seed=seed, **how)
     gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
     for number, filled in enumerate(made if n > 1 else [made], 1):

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pushforward.cli.device import check_device
+from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
 from pushforward.cli.impute import numbered
 from pushforward.cli.options import given_to
@@ -34,6 +35,9 @@ def command(
     guidance_scale: Annotated[
         float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
     ] = None,
+    guidance_interval: Interval = "",
+    negative: Negative = "",
+    guidance: By = "condition",
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
     ] = None,
@@ -52,6 +56,7 @@ def command(
     from pushforward.probability.noise import fresh_seed
 
     check_device(device)
+    guided = guided_by(guidance_interval, negative, guidance)
     model: Any = load(run)
     _check_model(model, run)
     target = out or picture.with_name(f"{picture.stem}-filled.png")
@@ -69,7 +74,7 @@ def command(
     known = np.broadcast_to(~covered.reshape(1, *covered.shape, *[1] * (pixels.ndim - 3)), pixels.shape)
     seed = fresh_seed() if seed is None else seed
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = given_to(model.impute, {"guidance_scale": guidance_scale, "steps": steps})
+    how = given_to(model.impute, {"guidance_scale": guidance_scale, **guided, "steps": steps})
     made = model.impute(pixels, mask=known, n=n, condition=condition or None, seed=seed, **how)
     target.parent.mkdir(parents=True, exist_ok=True)
     for number, filled in enumerate(made if n > 1 else [made], 1):

@@ -6,6 +6,8 @@ from typing import Any
 
 __all__ = ["condition_of", "given_to", "listed"]
 
+_OPTIONS = {"negative_condition": "negative"}  # options that are not named as the argument is
+
 
 def condition_of(text: str) -> Any:
     """Return what ``--condition`` means to ``open_data``: a name, several, False for none, or None for the default.
@@ -53,4 +55,4 @@ def given_to(verb: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, 
 
 
 def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + _OPTIONS.get(name, name).replace("_", "-")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pushforward.cli.device import check_device
+from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
 from pushforward.cli.options import given_to
 
@@ -44,24 +45,9 @@ def command(
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="1 follows the condition as learned, above 1 more sharply, 0 not at all.")
     ] = 1.0,
-    guidance_interval: Annotated[
-        str,
-        typer.Option(
-            metavar="LOW,HIGH",
-            help="Noise levels, sigma / alpha (noise over signal), where the scale applies; elsewhere it is 1. "
-            "0,inf is everywhere.",
-        ),
-    ] = "",
-    negative: Annotated[
-        str, typer.Option(metavar="VALUE", help="A condition to move away from. Default: the law without a condition.")
-    ] = "",
-    guidance: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND",
-            help="condition, or classifier: by that of `pushforward fit-classifier`, whose labels are --condition.",
-        ),
-    ] = "condition",
+    guidance_interval: Interval = "",
+    negative: Negative = "",
+    guidance: By = "condition",
     steps: Annotated[
         int | None,
         typer.Option(metavar="N", help="Steps of the sampler; a number given to calibrate uses what that found. Default: 20."),
@@ -86,9 +72,7 @@ def command(
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     check_device(device)
-    if guidance not in ("condition", "classifier"):
-        raise ValueError(f"--guidance must be condition or classifier, got {guidance!r}")
-    interval = _interval(guidance_interval)
+    guided = guided_by(guidance_interval, negative, guidance)
     model: Any = load(run)
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
@@ -104,9 +88,7 @@ def command(
         {
             "steps": steps,
             "guidance_scale": None if guidance_scale == 1 else guidance_scale,
-            "guidance_interval": interval,
-            "negative_condition": negative or None,
-            "guidance": None if guidance == "condition" else guidance,
+            **guided,
             "sampler": named_sampler(sampler) if sampler else None,
         },
     )
@@ -116,17 +98,6 @@ def command(
     calibrated = isinstance(getattr(model, "sample_sampler_", None), CalibratedSampler)
     with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""
     typer.echo(f"{n:,} samples in {path} (seed {seed}{with_what})")
-
-
-def _interval(text: str) -> tuple[float, float] | None:
-    """Return the noise levels that text such as "0.2,5" means."""
-    if not text:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise ValueError(f"--guidance-interval is two noise levels such as 0.2,5, not {text!r}") from None
-    return low, high
 
 
 def _conditions(encoder: Any, text: str, n: int) -> tuple[Any, Any]:

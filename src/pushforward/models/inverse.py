@@ -21,13 +21,12 @@ from pushforward.diffusion import (
     MMPS,
     AbstractDenoiser,
     Denoiser,
-    Guided,
     Observation,
     PosteriorMethod,
     observe,
 )
 from pushforward.models.arguments import check_count, encoded_condition
-from pushforward.models.guided import check_null, check_towards
+from pushforward.models.guided import Guidance, Guide, check_towards
 from pushforward.models.measurement import Layout, Scaled, known_of, like_frame, origin, with_gaps
 from pushforward.probability import noise as random
 from pushforward.training import TrainingSettings
@@ -74,6 +73,9 @@ class InverseVerbs:
         steps: int = _STEPS,
         condition: Any = None,
         guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative_condition: Any = None,
+        guidance: Guidance = "condition",
         seed: int | None = None,
         first: int = 0,
         batch_size: int = 256,
@@ -99,8 +101,8 @@ class InverseVerbs:
         steps : int
             Steps of the method's sampler.
         condition : label, vector, or one of them per row, optional
-        guidance_scale : float
-            As in :meth:`sample`.
+        guidance_scale, guidance_interval, negative_condition, guidance
+            As in :meth:`sample`: the guided law takes the place of the model's.
         seed, first, batch_size
             As in :meth:`sample`.
 
@@ -112,7 +114,7 @@ class InverseVerbs:
         Raises
         ------
         ValueError, TypeError
-            If a shape does not fit, the noise is negative, or A is not linear.
+            If a shape does not fit, the noise is negative, A is not linear, or the model has not learned what guides.
 
         >>> import pushforward as pf
         >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
@@ -122,6 +124,8 @@ class InverseVerbs:
         check_is_fitted(self)
         check_count("first", first, least=0)
         seed = self._named_seed(seed)
+        guide = Guide(guidance, guidance_scale, guidance_interval, negative_condition)
+        denoiser, encoded = self._asked(guide, condition, n)
         layout = Layout(self.schema_)
         operator, measured, dtype = layout.measurement(A, y)
         in_data = observe(operator, measured, noise, self.schema_.internal_shape, b, dtype=dtype)
@@ -134,8 +138,7 @@ class InverseVerbs:
                 seen = seen + in_data.measure(u * whole).double()
             return Observation(Scaled(in_data.operator, self.transform_), seen, in_data.std, in_data.whitening)
 
-        how = _How(method, steps, guidance_scale, seed, first, batch_size)
-        z = self._solve(given, n, self._asked(condition, n), how)
+        z = self._solve(given, n, encoded, _How(denoiser, method, steps, seed, first, batch_size))
         return self.schema_.to_user(self.transform_.inverse(z))
 
     @_with_score
@@ -149,6 +152,9 @@ class InverseVerbs:
         steps: int = _STEPS,
         condition: Any = None,
         guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        negative_condition: Any = None,
+        guidance: Guidance = "condition",
         seed: int | None = None,
         batch_size: int = 256,
     ) -> Any:
@@ -162,7 +168,7 @@ class InverseVerbs:
             Like X, True where a value is known: for integers, which have no NaN.
         n : int
             Number of draws; they differ as the law leaves room.
-        method, steps, condition, guidance_scale, batch_size
+        method, steps, condition, guidance_scale, guidance_interval, negative_condition, guidance, batch_size
             As in :meth:`posterior`.
         seed : int, optional
             Names the draw; the k-th row with gaps depends on (seed, k) alone.
@@ -183,11 +189,13 @@ class InverseVerbs:
         check_count("n", n)
         x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
         transform = self.transform_
-        encoded = self._asked(condition, len(x))
+        guide = Guide(guidance, guidance_scale, guidance_interval, negative_condition)
+        denoiser, encoded = self._asked(guide, condition, len(x))
         gaps = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
         drawn = []
         for copy in range(n):
-            how = _How(method, steps, guidance_scale, seed if copy == 0 else random.derive(seed, "copy", copy), 0, batch_size)
+            named = seed if copy == 0 else random.derive(seed, "copy", copy)
+            how = _How(denoiser, method, steps, named, 0, batch_size)
             filled = torch.where(known | ~transform.constant, x, transform.value.to(x.dtype))
             if len(gaps):
                 given = known_of(transform, x[gaps], known[gaps], how.seed)
@@ -202,12 +210,6 @@ class InverseVerbs:
         if not isinstance(method, PosteriorMethod):
             raise TypeError(f"method must be an object such as pushforward.diffusion.MMPS(), got {method!r}")
         check_count("batch_size", how.batch_size)
-        check_towards(condition, how.guidance_scale)
-        denoiser: AbstractDenoiser = self.denoiser_
-        if how.guidance_scale != 1:
-            if self.condition_encoder_ is not None:
-                check_null(self.condition_encoder_, self.condition_dropout)
-            denoiser = Guided(denoiser, how.guidance_scale)
         device = next(self.denoiser_.parameters()).device
         lowered = self.training_.precision == "bfloat16"
         made = []
@@ -217,14 +219,19 @@ class InverseVerbs:
             z = random.normal(self.transform_.shape, seed=how.seed, purpose="sample", rows=rows, device=device)
             c = None if condition is None else condition[start : start + how.batch_size].to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowered):
-                x = method.run(denoiser, given(rows.cpu()), z, steps=how.steps, condition=c, seed=how.seed, first=first)
+                x = method.run(how.denoiser, given(rows.cpu()), z, steps=how.steps, condition=c, seed=how.seed, first=first)
             made.append(x.cpu())
         return torch.cat(made)
 
-    def _asked(self, condition: Any, n: int) -> Tensor | None:
-        """Return one encoded condition per row, or None for the law without a condition."""
+    def _asked(self, guide: Guide, condition: Any, n: int) -> tuple[AbstractDenoiser, Tensor | None]:
+        """Return the guided denoiser and one encoded condition per row, or None for the law without a condition."""
         check_count("n", n)
-        return encoded_condition(self.condition_encoder_, condition, n, self.condition_dropout)
+        of_model = None if guide.by == "classifier" else condition
+        encoded = encoded_condition(self.condition_encoder_, of_model, n, self.condition_dropout)
+        if guide.by == "condition":
+            check_towards(encoded, guide.scale)
+        denoiser = guide.denoiser(self)
+        return denoiser, guide.condition(self, condition, n, encoded)
 
     def _named_seed(self, seed: int | None) -> int:
         self.sample_seed_ = random.fresh_seed() if seed is None else seed
@@ -235,9 +242,9 @@ class InverseVerbs:
 class _How:
     """How rows are drawn, whatever is known of them."""
 
+    denoiser: AbstractDenoiser
     method: PosteriorMethod | None
     steps: int
-    guidance_scale: float
     seed: int
     first: int
     batch_size: int
