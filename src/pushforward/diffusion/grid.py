@@ -164,7 +164,7 @@ class VPGrid(Grid):
         Positive; larger puts more steps near the data.
     sigma_max : float
         Noise level of v_0 in units of the scaled data; kept within those of the schedule. The first call is at t = 1 all the
-        same.
+        same. No call is made below t_min: where the last one would be, the grid ends there instead.
 
     >>> from pushforward.diffusion import Cosine
     >>> [round(level, 3) for level in Cosine().noise_level(VPGrid()(Cosine(), 4))[1:].tolist()]
@@ -199,20 +199,21 @@ class SinhGrid(Grid):
         Noise level where the calls are densest, in units of the scaled data; positive. Data of unit variance parts into its
         modes around 1.
     width : float
-        Positive; half the width of the dense part, as a logarithm. With a large one the grid is that of ``LogSNRGrid``.
+        Distance from ``center``, as a logarithm, at which steps are sqrt(2) times the shortest; positive. With a large one
+        the grid is that of ``LogSNRGrid``.
     sigma_min, sigma_max : float
         First and last noise level, in units of the scaled data; kept within those of the schedule. The first call is at t = 1
         all the same.
 
     >>> from pushforward.diffusion import Cosine
     >>> [round(level, 3) for level in Cosine().noise_level(SinhGrid()(Cosine(), 6))[1:].tolist()]
-    [5.009, 1.458, 0.532, 0.133, 0.01, 0.0]
+    [5.23, 1.49, 0.54, 0.135, 0.01, 0.0]
     """
 
     center: float = 1.0
     width: float = 1.3
     sigma_min: float = 0.01
-    sigma_max: float = 45.0
+    sigma_max: float = 50.0
 
     def __post_init__(self) -> None:
         for name in ("center", "width"):
