@@ -75,7 +75,7 @@ def default_sampler(steps: int, guidance_scale: float = 1.0) -> AngleSolver:
         return AngleSolver(order=2 if steps < 4 * abs(guidance_scale) else 3)
     grid = SinhGrid(
         center=_within(8.5 / steps, 1.0, 1.7) * _within(25 / steps, 0.5, 1.0),
-        sigma_min=_within(1.6 / steps**2 * _within(10 / steps, 1.0, 2.0), 0.0, 3.2),
+        sigma_min=_within(16 / steps**3, 1.6 / steps**2, 3.2 / steps**2),
         sigma_max=_within(2.0 * steps, 50.0, 100.0),
     )
     return AngleSolver(order=4, scale=1.6, grid=grid)
