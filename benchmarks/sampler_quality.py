@@ -2,15 +2,11 @@
 
     python benchmarks/sampler_quality.py --law digits --calls 5 8 10 15 20 30 50
 
-The laws: ``digits`` is scikit-learn's GaussianMixture(30, covariance_type="diag", reg_covar=2e-3, random_state=0) of the
-digits at x / 8 - 1, ``photos`` 12 Gaussians of patches of 8 x 8 pixels of its photographs; ``broad`` is a mixture in two
-dimensions, ``ring`` eight narrow spikes on a circle, ``spiky``, ``spiky32`` and ``uneven`` are spikes in 8, 32 and three
-dimensions; ``mnist`` and ``cifar`` are mixtures fitted to pictures of 14 x 14 pixels and to patches of 6 x 6, from the Parquet
-files named by --mnist and --cifar. The schedule is DDPM's. Of the noises of spikes a few lie between two of them, and whether
-these end in the right one decides on the error: take --noises 4096 there. The table of ``default_sampler`` is of --seed 0 for
-``digits`` and --seed 11 for the others.
+The laws are those of ``flow_laws.py``, the schedule is DDPM's. Of the noises of spikes a few lie between two of them, and
+whether these end in the right one decides on the error: --noises and --seed are by default those that ``flow_laws.py`` gives
+for each law, thousands for spikes, and the figures that the documentation quotes are of these.
 
-Reported is the root mean square error per dimension over --noises noises to a float64 reference from the same noises
+Reported is the root mean square error per dimension over all noises to a float64 reference from the same noises
 (Runge-Kutta down to the noise level 1e-4, then denoised), for each of our samplers and for the best that the peers have: all
 their deterministic multistep and single-step solvers on all their grids, by the number of calls that they really make. With
 --calibrate the table fitted to the denoiser on 2,048 other noises is measured as well.
@@ -18,14 +14,13 @@ their deterministic multistep and single-step solvers on all their grids, by the
 
 import argparse
 import importlib.util
-import io
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from flow_laws import LAWS, law, normal
 from torch import Tensor
 
 from pushforward.diffusion import (
@@ -42,60 +37,15 @@ from pushforward.diffusion import (
     calibrate,
     default_sampler,
 )
-from pushforward.diffusion.benchmark import benchmark_law
 from pushforward.diffusion.quality import exact_flow, flow_error
 from pushforward.probability import GaussianMixture
 
 SCHEDULE = DiscreteBeta()
 BETAS = np.linspace(1e-4, 0.02, 1000)
-LAWS = ("digits", "photos", "broad", "ring", "spiky", "spiky32", "uneven", "mnist", "cifar")
 START = SCHEDULE.sigma(torch.ones((), dtype=torch.float64)).item()
 
 Solver = Callable[[Tensor, int], tuple[Tensor, int]]
 """Noise and a number of calls to samples and the calls made."""
-
-
-def fitted(x: np.ndarray, count: int, kind: str, least: float) -> GaussianMixture:
-    from sklearn.mixture import GaussianMixture as Fit
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of not having converged: any mixture is a law
-        fit = Fit(count, covariance_type=kind, reg_covar=least, random_state=0).fit(x)
-    return GaussianMixture(fit.weights_ / fit.weights_.sum(), fit.means_, fit.covariances_)
-
-
-def pictures(path: Path, count: int) -> np.ndarray:
-    import pyarrow.parquet as parquet
-    from PIL import Image
-
-    table = parquet.read_table(path).slice(0, count)
-    name = next(column for column in table.column_names if "im" in column)
-    cells = (cell["bytes"] if isinstance(cell, dict) else cell for cell in table[name].to_pylist())
-    return np.stack([np.asarray(Image.open(io.BytesIO(cell))) for cell in cells]).astype(float)
-
-
-def law(name: str, options: argparse.Namespace) -> GaussianMixture:
-    if name in ("digits", "photos"):
-        return benchmark_law(name)
-    if name == "broad":
-        covs = [[[0.5, 0.2], [0.2, 0.3]], [[0.2, 0.0], [0.0, 0.6]]]
-        return GaussianMixture([0.3, 0.7], [[1.0, -0.5], [-1.0, 0.5]], covs)
-    if name == "spiky":
-        return GaussianMixture(np.full(12, 1 / 12), np.random.default_rng(0).normal(size=(12, 8)), np.full(12, 1e-3))
-    if name == "spiky32":
-        return GaussianMixture(np.full(8, 1 / 8), np.random.default_rng(9).normal(size=(8, 32)), np.full(8, 3e-3))
-    if name == "uneven":
-        means = np.random.default_rng(5).normal(size=(5, 3))
-        return GaussianMixture([0.4, 0.25, 0.2, 0.1, 0.05], means / means.std(), [1e-4, 1e-3, 1e-2, 4e-4, 3e-3])
-    if name == "ring":
-        turns = np.arange(8) * np.pi / 4
-        return GaussianMixture(np.full(8, 1 / 8), 1.4 * np.stack((np.cos(turns), np.sin(turns)), 1), np.full(8, 4e-4))
-    if name == "mnist":
-        small = pictures(options.mnist, 6000).reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(-1, 196)
-        return fitted(small / 127.5 - 1, 30, "diag", 2e-3)
-    whole = pictures(options.cifar, 3000)
-    patches = np.concatenate([whole[:, i : i + 6, j : j + 6].reshape(len(whole), -1) for i, j in ((3, 3), (18, 10))])
-    return fitted((patches - patches.mean()) / patches.std(), 12, "full", 1e-3)
 
 
 def diffusers_solvers(target: GaussianMixture) -> Iterator[tuple[str, Solver]]:
@@ -250,18 +200,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--law", choices=LAWS, default="digits")
     parser.add_argument("--calls", type=int, nargs="+", default=[5, 8, 10, 15, 20, 30, 50])
-    parser.add_argument("--noises", type=int, default=128)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--mnist", type=Path, default=Path("mnist_train.parquet"))
-    parser.add_argument("--cifar", type=Path, default=Path("cifar10_train.parquet"))
+    parser.add_argument("--noises", type=int)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--data", type=Path, default=Path(), help="folder of mnist_train.parquet and cifar10_train.parquet")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--calibrate", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    target = law(options.law, options)
-    noise = torch.randn(options.noises, target.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(options.seed))
+    target, (noises, seed) = law(options.law, options.data), LAWS[options.law]
+    noises, seed = noises if options.noises is None else options.noises, seed if options.seed is None else options.seed
+    noise = normal(noises, target.dim, seed)
     exact = exact_flow(target, SCHEDULE, noise)
-    print(f"{options.law}: {target.dim} dimensions, {len(target.weights)} components, {options.noises} noises\n")
+    print(f"{options.law}: {target.dim} dimensions, {len(target.weights)} components, {noises} noises\n")
     print(f"{'calls':30s}" + "".join(f"{calls:>9d}" for calls in options.calls))
 
     def line(name: str, sampler: Callable[[int], Sampler], share: int = 1) -> list[float]:
@@ -275,7 +225,7 @@ def main() -> None:
     for name, sampler in ours().items():
         line(name, lambda _, sampler=sampler: sampler, 2 if isinstance(sampler, Heun) else 1)  # type: ignore[misc]
     if options.calibrate:
-        made = torch.randn(2048, target.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(options.seed + 1))
+        made = normal(2048, target.dim, seed + 1)
         oracle = ExactDenoiser(target, SCHEDULE)
         line("calibrated", lambda n: calibrate(oracle, made, steps=n).sampler)
     if options.no_peers:

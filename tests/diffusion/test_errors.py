@@ -167,13 +167,25 @@ def test_what_the_diffusion_room_says(name):
     assert said in str(error.value)
 
 
-@pytest.mark.parametrize("field", ["on_x", "on_denoised"])
-def test_a_calibrated_table_holds_finite_numbers(field):
-    rows = dict.fromkeys(("on_x", "on_denoised"), ((1.0,), (1.0, 1.0), (1.0, 1.0, 1.0)))
-    grid = (1.0, 0.6, 0.3, 0.0)
-    diffusion.CalibratedSampler(times=grid, **rows)
-    with pytest.raises(ValueError, match=f"{field} must hold finite numbers, got "):
-        diffusion.CalibratedSampler(times=grid, **(rows | {field: ((1.0,), (1.0, NAN), (1.0, 1.0, 1.0))}))
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kept": (1.0, NAN, 0.0)}, "kept and weights must hold finite numbers, got "),
+        ({"weights": ((1.0,), (1.0, NAN), (1.0, 1.0, 1.0))}, "kept and weights must hold finite numbers, got "),
+        (
+            {"kept": (1.0, 0.0)},
+            r"2 levels make 3 steps, so kept must hold 3 numbers .* 1 to 3 of them, but kept holds 2 and .* \[1, 2, 3\]",
+        ),
+        ({"weights": ((1.0,), (1.0, 1.0))}, r"but kept holds 3 and the rows hold \[1, 2\]"),
+        ({"levels": (1.0, 1.0)}, r"levels of a LevelGrid must be positive and fall strictly, but they are \[1.0, 1.0\]"),
+        ({"levels": (1.0, 0.0)}, "must be positive and fall strictly"),
+    ],
+)
+def test_a_calibrated_table_holds_numbers_that_go_together(changes, said):
+    table = {"levels": (3.0, 0.5), "kept": (1.0, 1.0, 0.0), "weights": ((1.0,), (1.0, 1.0), (1.0, 1.0, 1.0))}
+    diffusion.CalibratedSampler(**table)
+    with pytest.raises(ValueError, match=said):
+        diffusion.CalibratedSampler(**(table | changes))
 
 
 TINY = {"network": pf.MLPSpec(width=8, depth=1), "train_steps": 1, "random_state": 0, "device": "cpu"}

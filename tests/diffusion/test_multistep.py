@@ -12,8 +12,10 @@ from pushforward.diffusion import (
     DDIM,
     DEIS,
     AngleSolver,
+    CalibratedSampler,
     Cosine,
     DPMSolver,
+    ExactDenoiser,
     Exploding,
     LinearBeta,
     StraightLine,
@@ -23,6 +25,8 @@ from pushforward.diffusion import (
     default_sampler,
 )
 from pushforward.diffusion.coefficients import exponential_integrals
+from pushforward.diffusion.default import formula
+from pushforward.probability import GaussianMixture
 
 TIMES = [0.9, 0.8, 0.71, 0.6, 0.52, 0.41, 0.35]
 SCHEDULES = [LinearBeta(), StraightLine(), SubVP(), Exploding(0.05, 3.0)]
@@ -244,7 +248,7 @@ def test_default_sampler_is_one_call_per_step():
 
 
 def test_default_sampler_is_of_low_order_under_strong_guidance():
-    orders = {(3, 1.0): 4, (2, 0.0): 4, (5, 1.5): 4, (5, 1.6): 2, (7, 1.6): 3, (15, 4.0): 2, (16, 4.0): 3, (10, -4.0): 2}
+    orders = {(11, 1.0): 4, (20, 0.0): 4, (15, 1.5): 4, (5, 1.6): 2, (7, 1.6): 3, (15, 4.0): 2, (16, 4.0): 3, (10, -4.0): 2}
     assert {case: default_sampler(*case).order for case in orders} == orders
     assert default_sampler(16, 4.0).grid == VPGrid()
 
@@ -254,12 +258,39 @@ def test_default_sampler_goes_nearer_to_the_data_with_more_steps():
     schedule = Cosine()
     end = schedule.noise_level(torch.tensor(schedule.t_min, dtype=torch.float64)).item()
     for steps, lowest in {2: 0.8, 4: 0.2, 5: 0.128, 8: 0.03125, 10: 0.016, 20: 0.004, 50: 0.00064}.items():
-        levels = schedule.noise_level(default_sampler(steps).grid(schedule, steps)[:-1])
+        levels = schedule.noise_level(formula(steps).grid(schedule, steps)[:-1])
         assert levels[-1].item() == pytest.approx(max(lowest, end), rel=5e-3)
-    grids = {steps: default_sampler(steps).grid for steps in (2, 8, 20, 30, 100)}
-    assert {steps: grid.center for steps, grid in grids.items()} == {2: 1.7, 8: 1.06, 20: 1.0, 30: 0.833, 100: 0.5}
+    assert default_sampler(20) == formula(20)
+    grids = {steps: formula(steps).grid for steps in (2, 8, 20, 30, 100)}
+    assert {steps: grid.center for steps, grid in grids.items()} == {2: 1.7, 8: 1.06, 20: 1.05, 30: 0.875, 100: 0.525}
     assert {steps: grid.sigma_max for steps, grid in grids.items()} == {2: 50.0, 8: 50.0, 20: 50.0, 30: 60.0, 100: 100.0}
-    assert {default_sampler(steps).scale for steps in (1, 5, 100)} == {1.6}
+    assert {formula(steps).scale for steps in (1, 5, 100)} == {1.6}
+
+
+def test_default_sampler_has_a_table_for_few_calls():
+    for steps in range(2, 11):
+        sampler = default_sampler(steps)
+        assert isinstance(sampler, CalibratedSampler)
+        assert sampler == default_sampler(steps, guidance_scale=0.5) != default_sampler(steps, guidance_scale=2.0)
+        assert len(sampler.kept) == steps
+        assert sampler.kept[-1] == 0.0
+        assert sampler.levels[-1] > 0.01  # the lowest noise level of DDPM's schedule
+    for steps in (1, 11, 1000):
+        assert default_sampler(steps) == formula(steps)
+
+
+@pytest.mark.parametrize("steps", [2, 5, 10])
+def test_shifted_data_give_shifted_samples_with_few_calls(steps):
+    """Up to the four decimals of the tables; AngleSolver takes the data to be centred."""
+    means, shift = (
+        torch.tensor([[-1.0, 0.5], [1.0, 0.0]], dtype=torch.float64),
+        torch.tensor([30.0, -10.0], dtype=torch.float64),
+    )
+    made = [
+        default_sampler(steps).run(ExactDenoiser(GaussianMixture([0.4, 0.6], where, [0.1, 0.2]), Cosine()), START, steps=steps)
+        for where in (means, means + shift)
+    ]
+    torch.testing.assert_close(made[1] - made[0], shift.expand_as(made[0]), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

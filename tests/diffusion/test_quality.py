@@ -1,12 +1,14 @@
 """The measure of samplers itself: against closed forms, SciPy's flow, and the limits that the default sampler must keep."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from oracle import LAW, flow
 
 from pushforward.diffusion import DDPM, Cosine, DiscreteBeta, DPMSolver, LinearBeta, StraightLine, UniPC
-from pushforward.diffusion.default import default_sampler
+from pushforward.diffusion.default import default_sampler, formula
 from pushforward.diffusion.quality import exact_flow, flow_error
 from pushforward.probability import Gaussian, GaussianMixture
 
@@ -60,6 +62,37 @@ def test_default_sampler_is_stable_on_narrow_spikes(steps, most):
     ring = GaussianMixture([0.125] * 8, 1.4 * torch.stack((turns.cos(), turns.sin()), 1), [4e-4] * 8)
     noise = torch.randn(128, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     assert flow_error(default_sampler(steps), ring, DiscreteBeta(), noise, steps=steps) < most
+
+
+@pytest.fixture(scope="module")
+def others():
+    """Spikes, wide blobs and a subspace, other ones than the tables were fitted to, with noises and where these go."""
+    found = []
+    for seed in (7, 8, 9):
+        rng = np.random.default_rng(seed)
+        plane = np.linalg.qr(rng.normal(size=(6, 2)))[0].T * math.sqrt(3)
+        for means, variance in (
+            (rng.normal(size=(7, 4)), 2e-3),
+            (rng.normal(size=(5, 3)), 0.2),
+            (rng.normal(size=(9, 2)) @ plane, 0.01),
+            (rng.normal(size=(4, 12)), 0.02),
+        ):
+            law = GaussianMixture(np.full(len(means), 1 / len(means)), means, np.full(len(means), variance))
+            noise = torch.randn(512, law.dim, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+            found.append((law, noise, exact_flow(law, StraightLine(), noise, steps=200)))
+    return found
+
+
+@pytest.mark.parametrize("steps", range(3, 11))
+def test_tables_for_few_calls_are_better_than_the_formula_on_other_laws_and_schedules(steps, others):
+    errors = [
+        [
+            flow_error(sampler, law, StraightLine(), noise, steps=steps, exact=exact)
+            for sampler in (default_sampler(steps), formula(steps))
+        ]
+        for law, noise, exact in others
+    ]
+    assert np.diff(np.log(errors)).mean() > -math.log(0.99)
 
 
 def test_order_2_is_the_better_default_for_few_steps_under_strong_guidance():

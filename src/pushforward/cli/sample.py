@@ -64,7 +64,6 @@ def command(
     import torch
 
     from pushforward.data import check_target, write_samples
-    from pushforward.diffusion import CalibratedSampler
     from pushforward.models import load
     from pushforward.models.recipe import named_sampler
     from pushforward.probability.noise import fresh_seed
@@ -95,7 +94,8 @@ def command(
     values = _in_chunks(model, n, wanted, seed, options)
     low, high = float(model.transform_.low.min()), float(model.transform_.high.max())
     write_samples(path, values, model.schema_, condition=told, scale=(low, high))
-    calibrated = isinstance(getattr(model, "sample_sampler_", None), CalibratedSampler)
+    fitted = [found.sampler for found in getattr(model, "calibrations_", {}).values()]
+    calibrated = getattr(model, "sample_sampler_", None) in fitted
     with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""
     typer.echo(f"{n:,} samples in {path} (seed {seed}{with_what})")
 

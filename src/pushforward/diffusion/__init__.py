@@ -13,7 +13,8 @@ from pushforward.diffusion.absorbing import HIDDEN, TokenNetwork, hidden_loss, h
 from pushforward.diffusion.adaptive import Adaptive, AdaptiveResult
 from pushforward.diffusion.ancestral import DDIM, DDPM, FittedVariance
 from pushforward.diffusion.bound import Bins, Bound, variational_bound
-from pushforward.diffusion.calibration import CalibratedSampler, Calibration, calibrate
+from pushforward.diffusion.calibrated_sampler import CalibratedSampler
+from pushforward.diffusion.calibration import Calibration, calibrate
 from pushforward.diffusion.condition import drop
 from pushforward.diffusion.default import default_sampler
 from pushforward.diffusion.denoiser import AbstractDenoiser, Denoiser, ExactDenoiser, Weight
@@ -22,6 +23,7 @@ from pushforward.diffusion.grid import (
     FixedGrid,
     Grid,
     KarrasGrid,
+    LevelGrid,
     LogSNRGrid,
     PowerGrid,
     SinhGrid,
@@ -95,6 +97,7 @@ __all__ = [
     "GuidedTokens",
     "Heun",
     "KarrasGrid",
+    "LevelGrid",
     "Linear",
     "LinearBeta",
     "LinearOperator",

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.ancestral import DDIM
-from pushforward.diffusion.calibration import CalibratedSampler, calibrate
+from pushforward.diffusion.calibrated_sampler import CalibratedSampler
+from pushforward.diffusion.calibration import calibrate
 from pushforward.diffusion.default import default_sampler
 from pushforward.diffusion.denoiser import AbstractDenoiser, ExactDenoiser, Law
 from pushforward.diffusion.grid import KarrasGrid, LogSNRGrid, UniformGrid, VPGrid, check_steps

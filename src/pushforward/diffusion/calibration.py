@@ -1,15 +1,10 @@
-r"""Calibration: a sampler's table, times and coefficients alike, fitted to one denoiser.
+"""Calibration: a sampler's table, noise levels and coefficients alike, fitted to one denoiser.
 
-With few steps no fixed rule is the best for a given model. In the variables of :class:`AngleSolver` (x_t / rho, angle theta, F)
-every explicit method on a grid is
-
-    x_{k+1} / rho_{k+1} = x_k / rho_k + (theta_{k+1} - theta_k) sum_{j <= k} w_kj F_j,
-
-and the last step, to the data, is D_{n-1} + sigma_{n-1} / alpha_{n-1} sum_j u_j (eps_j - eps_{n-1}): a table of n steps is
-n - 1 times, n (n - 1) / 2 weights w and n - 1 weights u. :func:`calibrate` starts from the table of the default sampler and
-lowers the mean squared difference to the denoiser's own fine-step solution from the same noises, by gradients through the
-chain. What comes out is a :class:`CalibratedSampler`, plain numbers that serve this denoiser (at this guidance scale) alone,
-with the gain over the default sampler on noises that were held out.
+With few steps no fixed rule is the best for a given model. :class:`CalibratedSampler` has the form of all explicit methods with
+one call per step, so all that one can choose is in its numbers. :func:`calibrate` starts from those of the default sampler
+and lowers the mean squared difference to the denoiser's own fine-step solution from the same noises, by gradients through
+the chain. The table that comes out serves this denoiser (at this guidance scale) alone, and comes with the gain over the
+default sampler on noises that were held out.
 
 References
 ----------
@@ -17,88 +12,28 @@ Neta Shaul et al. Bespoke non-stationary solvers. 2024. https://arxiv.org/abs/24
 Eric Frankel et al. S4S: solving for a diffusion model solver. 2025. https://arxiv.org/abs/2502.17423
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pushforward.diffusion.calibrated_sampler import CalibratedSampler
 from pushforward.diffusion.default import default_sampler
 from pushforward.diffusion.denoiser import AbstractDenoiser
-from pushforward.diffusion.grid import FixedGrid, Grid, VPGrid, check_steps
-from pushforward.diffusion.multistep import AngleSolver
-from pushforward.diffusion.sampler import Sampler, Table, TableBuilder, TableSampler
+from pushforward.diffusion.grid import check_steps
+from pushforward.diffusion.sampler import Sampler, TableSampler
 from pushforward.diffusion.schedule import Schedule
 from pushforward.probability import noise as random
 
-__all__ = ["CalibratedSampler", "Calibration", "calibrate"]
+__all__ = ["Calibration", "TableFit", "calibrate"]
 
-_LEAST_GAP = 1e-9
-_RATE, _FULL_RATE_UP_TO = 0.03, 8  # with more steps each weight moves less: a chain of many sums up all of them
+_LEAST_GAP, _NOISIEST = 1e-9, 200.0  # of the logarithms of noise levels; and the level from which gaps are counted
+_LARGEST_UNIT = 10.0  # of what makes hardly any difference
+_RATE, _FULL_RATE_UP_TO = 0.025, 8  # shared by the steps; with many each moves even less: a chain sums up all of them
 _TAIL_SLOWNESS = 0.1
-
-
-@dataclass(frozen=True)
-class CalibratedSampler(TableSampler):
-    """A table fitted to one denoiser: it has one grid, and runs no other number of steps.
-
-    Parameters
-    ----------
-    times : tuple of float
-        The grid 1 = t_0 > ... > t_{n-1} > t_n = 0.
-    on_x, on_denoised : tuple of tuples of float
-        Row k holds the coefficients of x and D at lags 0 ... k in x_{k+1}, the last of which is at t = 0.
-
-    >>> sampler = CalibratedSampler((1.0, 0.5, 0.0), ((0.5,), (0.0, 0.0)), ((0.5,), (1.0, 0.0)))
-    >>> sampler.nfe(2)
-    2
-    """
-
-    times: tuple[float, ...]
-    on_x: tuple[tuple[float, ...], ...]
-    on_denoised: tuple[tuple[float, ...], ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "times", tuple(float(t) for t in self.times))
-        FixedGrid(self.times)
-        for name in ("on_x", "on_denoised"):
-            rows = tuple(tuple(float(value) for value in row) for row in getattr(self, name))
-            object.__setattr__(self, name, rows)
-            lengths, wanted = [len(row) for row in rows], list(range(1, len(self.times)))
-            if lengths != wanted:
-                raise ValueError(f"{name} must have one row per step, of {wanted} coefficients, but the rows have {lengths}")
-            if not all(math.isfinite(value) for row in rows for value in row):
-                raise ValueError(f"{name} must hold finite numbers, got {rows}")
-
-    @property
-    def order(self) -> int:
-        """0: a table for one grid converges to nothing."""
-        return 0
-
-    @property
-    def grid(self) -> Grid:
-        """The grid of the table."""
-        return FixedGrid(self.times)
-
-    def nfe(self, steps: int) -> int:
-        """Network calls of ``run(steps=steps)``, for the one number of steps that the table has."""
-        if check_steps(steps) != len(self.times) - 1:
-            raise ValueError(f"this sampler was calibrated for {len(self.times) - 1} steps and has no table for {steps}")
-        return steps
-
-    def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        if tuple(times) != self.times[:-1]:
-            raise ValueError(
-                f"this sampler was calibrated for the times {list(self.times)} and runs no others, got {list(times)}"
-            )
-        for k, (start, end) in enumerate(itertools.pairwise(times)):
-            builder.row(start, end, dict(enumerate(self.on_x[k])), dict(enumerate(self.on_denoised[k])))
-
-    def _finish(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        builder.row(times[-1], 0.0, dict(enumerate(self.on_x[-1])), dict(enumerate(self.on_denoised[-1])))
 
 
 @dataclass(frozen=True)
@@ -162,7 +97,8 @@ def calibrate(
     held_out : float
         Share of the noises on which the result is measured instead.
     default : Sampler, optional
-        A deterministic sampler to compare with, and to begin with if it is an ``AngleSolver``; default :func:`default_sampler`.
+        A deterministic sampler to compare with, and to begin with if it makes one call per step; default
+        :func:`default_sampler`.
     seed : int
         Names the order of the noises, by which they are held out.
     on_iteration : function, optional
@@ -192,8 +128,9 @@ def calibrate(
     fine = _in_batches(default_sampler(fine_steps), denoiser, noise, condition, fine_steps, batch_size)
     if not bool(fine.isfinite().all()):
         raise ValueError("the denoiser returns NaN or infinity on its way from noise to data, so there is nothing to fit to")
-    fitted = _Fit(denoiser.schedule, steps, default if isinstance(default, AngleSolver) else default_sampler(steps))
-    start = fitted.sampler()
+    begin = default if isinstance(default, TableSampler) and default.nfe(steps) == steps else default_sampler(steps)
+    start = CalibratedSampler.of(begin, denoiser.schedule, steps)
+    fitted = TableFit(denoiser.schedule, start)
     given, rest = (None, None) if condition is None else (condition[:kept], condition[kept:])
     fitted.optimize(denoiser, noise[:kept], fine[:kept], given, iterations, batch_size, on_iteration)
 
@@ -233,58 +170,58 @@ def _in_batches(
     return torch.cat(parts)
 
 
-class _Fit:
-    """The free numbers of a table and the chain that they make; all float64.
+class TableFit:
+    """The free numbers of a table, all float64, and the chain that they make.
 
-    They begin as the table of ``start``. The inner times are kept in order by the softmax of their gaps, in the clock sqrt(v)
-    of :class:`VPGrid`. The last gap is that to t_min, below which no call is made.
+    They begin as those of ``start``. The levels are kept in order by the softmax of the gaps of their logarithms; the last gap
+    is that to the schedule's t_min, below which no call is made. Weights move against that of the newest call, so that the sum
+    of a row stays what it was. What is kept in the last step stays.
+
+    Weights and what is kept are in units in which the same change makes about the same difference to the next state. For that
+    take the data to be of unit variance: with h^2 = 1 + s^2 a state is of size h, and as predictions are a martingale,
+    E (D_k - D_j)^2 is 1 / h_k^2 - 1 / h_j^2.
     """
 
-    def __init__(self, schedule: Schedule, steps: int, start: AngleSolver) -> None:
-        self.schedule, self.steps = schedule, steps
-        times = start.grid(schedule, steps)[:-1]
+    def __init__(self, schedule: Schedule, start: CalibratedSampler) -> None:
+        ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64))
+        levels = torch.tensor(start.levels, dtype=torch.float64)
+        marks = torch.cat((ends[:1].clamp(max=_NOISIEST), levels, ends[1:])).log()
+        self.top, self.floor = marks[0], marks[-1]
+        gaps = (-marks.diff()).clamp(min=_LEAST_GAP * (self.top - self.floor))  # with many steps the grid ends at t_min
+        self.gaps = gaps.log().requires_grad_()
+        self.start, n = start, len(start.kept)
+        s = [math.inf, *start.levels, 0.0]
+        h = [math.hypot(1, level) for level in s]
 
-        def clock(t: Tensor) -> Tensor:
-            return torch.log1p(schedule.noise_level(t).clamp(max=VPGrid().sigma_max) ** 2) ** 0.25
+        def units(k: int) -> list[float]:
+            taken, moved = 1 - s[k + 1] / s[k], [math.sqrt(max(h[k] ** -2 - h[j] ** -2, 0)) for j in range(k)]
+            return [min(h[k + 1] / (taken * move), _LARGEST_UNIT) if move else _LARGEST_UNIT for move in moved]
 
-        marks = clock(times)
-        self.top, self.floor = marks[0], clock(torch.tensor(schedule.t_min, dtype=torch.float64))
-        last = (marks[-1:] - self.floor).clamp(min=_LEAST_GAP * (self.top - self.floor))  # with many steps the grid ends there
-        self.gaps = torch.cat((-marks.diff(), last)).log().requires_grad_()
-        self.scale = start.scale
-        table = start.table(schedule, torch.cat((times, times.new_zeros(1))))
-        self.weights, self.tail = self._weights(table, times), self._tail(table, times)
+        self.units = [torch.tensor(units(k), dtype=torch.float64) for k in range(n)]
+        self.kept_units = torch.tensor([min(h[k] / s[k], _LARGEST_UNIT) for k in range(1, n)], dtype=torch.float64)
+        self.weights = [torch.zeros(k, dtype=torch.float64).requires_grad_() for k in range(1, n)]
+        self.kept = torch.zeros(n - 1, dtype=torch.float64).requires_grad_()
 
-    def times(self) -> Tensor:
-        """Return the times 1 = t_0 > ... > t_{n-1}, differentiable."""
+    def free(self) -> list[Tensor]:
+        """Return all free numbers, those of the last step last."""
+        return [self.gaps, self.kept, *self.weights]
+
+    def levels(self) -> Tensor:
+        """Return the noise levels after the first, differentiable, (n - 1,)."""
         shares = self.gaps.softmax(0)
-        v = (self.floor + (self.top - self.floor) * shares.flip(0).cumsum(0).flip(0)[1:]) ** 2
-        inner = self.schedule.t_of_log_snr(-torch.expm1(v**2).log())
-        return torch.cat((torch.ones(1, dtype=torch.float64), inner.clamp(min=self.schedule.t_min)))
+        return (self.floor + (self.top - self.floor) * shares.flip(0).cumsum(0).flip(0)[1:]).exp()
 
-    def _weights(self, table: Table, times: Tensor) -> list[Tensor]:
-        """Return the w_kj of a table of AngleSolver: its coefficients of D without the length of the angle."""
-        _, sigma, rho, theta = self._scales(times)
-        rows = []
-        for k in range(self.steps - 1):
-            lags = min(k + 1, table.B.shape[1])
-            on_denoised = torch.zeros(k + 1, dtype=torch.float64)
-            on_denoised[k + 1 - lags :] = table.B[k, :lags].flip(0)
-            on_f = on_denoised * self.scale * sigma[: k + 1] / (rho[k + 1] * rho[: k + 1])
-            rows.append((on_f / (theta[k + 1] - theta[k])).requires_grad_())
-        return rows
+    def rows(self) -> list[Tensor]:
+        """Return the rows of weights, differentiable."""
+        changes = [unit * free for unit, free in zip(self.units, [self.kept.new_zeros(0), *self.weights], strict=True)]
+        return [
+            torch.tensor(row, dtype=torch.float64) + torch.cat((change, -change.sum(0, keepdim=True)))
+            for row, change in zip(self.start.weights, changes, strict=True)
+        ]
 
-    def _tail(self, table: Table, times: Tensor) -> Tensor:
-        """Return the u_j of the last step of a table of AngleSolver."""
-        alpha, sigma, _, _ = self._scales(times)
-        tail = torch.zeros(self.steps - 1, dtype=torch.float64)
-        lags = min(self.steps, table.A.shape[1])
-        tail[self.steps - lags :] = table.A[-1, 1:lags].flip(0) * sigma[self.steps - lags : -1] * alpha[-1] / sigma[-1]
-        return tail.requires_grad_()
-
-    def _scales(self, times: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        alpha, sigma = self.schedule.alpha(times), self.schedule.sigma(times)
-        return alpha, sigma, torch.hypot(self.scale * alpha, sigma), torch.atan2(self.scale * alpha, sigma)
+    def noise_kept(self) -> Tensor:
+        """Return what is kept in each step but the last, differentiable."""
+        return torch.tensor(self.start.kept[:-1], dtype=torch.float64) + self.kept_units * self.kept
 
     def optimize(
         self,
@@ -297,9 +234,10 @@ class _Fit:
         on_iteration: Callable[[int, float], None] | None,
     ) -> None:
         """Lower the mean squared difference to ``fine`` by Adam, with a rate that falls to 0."""
-        free = [self.gaps, *self.weights, self.tail]
-        highest = _RATE * min(1.0, (_FULL_RATE_UP_TO / self.steps) ** 2)
-        groups: list[dict[str, Any]] = [{"params": free[:-1]}, {"params": [self.tail], "lr": _TAIL_SLOWNESS * highest}]
+        free = self.free()
+        n = len(self.start.kept)
+        highest = _RATE / n * min(1.0, (_FULL_RATE_UP_TO / n) ** 2)
+        groups: list[dict[str, Any]] = [{"params": free[:-1]}, {"params": free[-1:], "lr": _TAIL_SLOWNESS * highest}]
         optimizer = torch.optim.Adam(groups, lr=highest, betas=(0.9, 0.99))
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.5 + 0.5 * math.cos(math.pi * i / max(iterations, 1)))
         for i in range(iterations):
@@ -317,45 +255,23 @@ class _Fit:
 
     def chain(self, denoiser: AbstractDenoiser, noise: Tensor, condition: Tensor | None) -> Tensor:
         """Run the table as it stands, with gradients to its numbers."""
-        times = self.times()
-        alpha, sigma, rho, theta = self._scales(times)
+        schedule, rows, kept = denoiser.schedule, self.rows(), self.noise_kept()
+        inner = schedule.t_of_log_snr(-2 * self.levels().log()).clamp(min=schedule.t_min)
+        times = torch.cat((inner.new_ones(1), inner))
+        alpha, sigma = schedule.alpha(times), schedule.sigma(times)
         x = noise * sigma[0].to(noise.dtype)
-        smooth: list[Tensor] = []
-        noises: list[Tensor] = []
-
-        def noise_in(x: Tensor, denoised: Tensor, k: int) -> Tensor:
-            return (x - alpha[k].to(x.dtype) * denoised) / sigma[k].to(x.dtype)
-
-        for k in range(self.steps - 1):
-            denoised = denoiser(x, times[k], condition)
-            noises.append(noise_in(x, denoised, k))
-            on_x, on_denoised = -self.scale * alpha[k] / (sigma[k] * rho[k]), rho[k] / (self.scale * sigma[k])
-            smooth.append(on_x.to(x.dtype) * x + on_denoised.to(x.dtype) * denoised)
-            x = (rho[k + 1] / rho[k]).to(x.dtype) * x
-            for weight, value in zip(
-                (rho[k + 1] * (theta[k + 1] - theta[k]) * self.weights[k]).to(x.dtype), smooth, strict=True
-            ):
-                x = x + weight * value
-        last: Tensor = denoiser(x, times[-1], condition)
-        own = noise_in(x, last, self.steps - 1)
-        for weight, value in zip((self.tail * sigma[-1] / alpha[-1]).to(x.dtype), noises, strict=True):
-            last = last + weight * (value - own)
-        return last
+        calls: list[Tensor] = []
+        for k, row in enumerate(rows):
+            calls.append(denoiser(x, times[k], condition))
+            used = sum(weight * call for weight, call in zip(row.to(x.dtype), calls, strict=True))
+            inside = k + 1 < len(rows)
+            on_x = kept[k] * sigma[k + 1] / sigma[k] if inside else self.start.kept[-1] / alpha[k]
+            on_used = (alpha[k + 1] if inside else 1.0) - alpha[k] * on_x
+            x = on_x.to(x.dtype) * x + on_used.to(x.dtype) * used
+        return x
 
     @torch.no_grad()
     def sampler(self) -> CalibratedSampler:
-        """Return the table as plain numbers, by lag."""
-        times = self.times()
-        alpha, sigma, rho, theta = self._scales(times)
-        on_x, on_denoised = [], []
-        for k in range(self.steps - 1):
-            weight = rho[k + 1] * (theta[k + 1] - theta[k]) * self.weights[k]
-            a = -weight * self.scale * alpha[: k + 1] / (sigma[: k + 1] * rho[: k + 1])
-            a[k] += rho[k + 1] / rho[k]
-            b = weight * rho[: k + 1] / (self.scale * sigma[: k + 1])
-            on_x.append(tuple(a.flip(0).tolist()))
-            on_denoised.append(tuple(b.flip(0).tolist()))
-        tail = torch.cat((self.tail, -self.tail.sum(0, keepdim=True))) * sigma[-1] / alpha[-1] / sigma
-        on_x.append(tuple(tail.flip(0).tolist()))
-        on_denoised.append((1 - (tail * alpha)[-1].item(), *(-tail * alpha).flip(0).tolist()[1:]))
-        return CalibratedSampler((*times.tolist(), 0.0), tuple(on_x), tuple(on_denoised))
+        """Return the table as plain numbers."""
+        kept = (*self.noise_kept().tolist(), self.start.kept[-1])
+        return CalibratedSampler(tuple(self.levels().tolist()), kept, tuple(tuple(row.tolist()) for row in self.rows()))

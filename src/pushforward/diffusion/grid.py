@@ -28,6 +28,7 @@ __all__ = [
     "FixedGrid",
     "Grid",
     "KarrasGrid",
+    "LevelGrid",
     "LogSNRGrid",
     "PowerGrid",
     "SinhGrid",
@@ -207,11 +208,11 @@ class SinhGrid(Grid):
 
     >>> from pushforward.diffusion import Cosine
     >>> [round(level, 3) for level in Cosine().noise_level(SinhGrid()(Cosine(), 6))[1:].tolist()]
-    [5.23, 1.49, 0.54, 0.135, 0.01, 0.0]
+    [5.136, 1.481, 0.547, 0.138, 0.01, 0.0]
     """
 
     center: float = 1.0
-    width: float = 1.3
+    width: float = 1.25
     sigma_min: float = 0.01
     sigma_max: float = 50.0
 
@@ -285,6 +286,43 @@ class FixedGrid(Grid):
         if steps != len(self.times) - 1:
             raise ValueError(f"this grid has {len(self.times) - 1} steps and no others, got steps={steps}")
         return torch.tensor(self.times[:-1], dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class LevelGrid(Grid):
+    """Given noise levels after that of t = 1, for one number of steps on any schedule.
+
+    Parameters
+    ----------
+    levels : tuple of float
+        Positive and falling. Where the first is not below the noise level at t = 1, or the last is below that at t_min, they
+        are moved, in proportion of their logarithms, between half the former and the latter.
+
+    >>> from pushforward.diffusion import StraightLine
+    >>> LevelGrid((3.0, 1.0))(StraightLine(), 3).tolist()
+    [1.0, 0.75, 0.5, 0.0]
+    """
+
+    levels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(float(level) for level in self.levels))
+        falling = all(after < before for before, after in itertools.pairwise(self.levels))
+        if not falling or not all(0 < level < math.inf for level in self.levels):
+            raise ValueError(f"the levels of a LevelGrid must be positive and fall strictly, but they are {list(self.levels)}")
+
+    def _inner(self, schedule: Schedule, steps: int) -> Tensor:
+        if steps != len(self.levels) + 1:
+            raise ValueError(f"this grid has {len(self.levels) + 1} steps and no others, got steps={steps}")
+        levels = torch.tensor(self.levels, dtype=torch.float64)
+        if steps > 1:
+            noisiest, cleanest = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64))
+            first, last = levels[0], levels[-1]
+            high, low = first if first < noisiest else noisiest / 2, last.clamp(min=cleanest)
+            if high < first or low > last:
+                share = (levels / last).log() / (first / last).log() if steps > 2 else torch.zeros(1)
+                levels = low * (high / low) ** share
+        return torch.cat((levels.new_ones(1), schedule.t_of_log_snr(-2 * levels.log())))
 
 
 def _ramp(steps: int) -> Tensor:

@@ -61,8 +61,8 @@ def paths(model: Any, n: int, *, seed: int, frames: int = 9) -> tuple[np.ndarray
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
     >>> times, states = paths(model, 3, seed=0)
-    >>> times.round(2).tolist()[::4], states.shape
-    ([1.0, 0.41, 0.0], (9, 3, 2))
+    >>> times[[0, -1]].tolist(), states.shape
+    ([1.0, 0.0], (9, 3, 2))
     """
     watched = _Watched(model.sampler_)
     model.sample(n, seed=seed, sampler=watched, batch_size=n)

@@ -45,7 +45,7 @@ __all__ = [
 
 CALIBRATIONS = "calibrations.json"
 DEFAULT_STEPS = 20
-_FORMAT = 1
+_FORMAT = 2
 
 Calibrations = Mapping[tuple[int, float], Calibration]
 """Calibrations by steps and guidance scale."""
@@ -255,7 +255,7 @@ def _entry(entry: Mapping[str, Any], schedule: Schedule | None) -> tuple[tuple[i
         )
     found.sampler.nfe(steps)  # refuses any other number than that of its table
     if schedule is not None:
-        found.sampler.table(schedule, found.sampler.times)
+        found.sampler.table(schedule, found.sampler.grid(schedule, steps))
     return (steps, scale), found
 
 

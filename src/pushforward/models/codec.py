@@ -47,6 +47,7 @@ _LIBRARY: tuple[type, ...] = (
     diffusion.Heun,
     diffusion.KarrasGrid,
     diffusion.LinearBeta,
+    diffusion.LevelGrid,
     diffusion.LogSNRGrid,
     diffusion.LogitNormalTimes,
     diffusion.PowerGrid,
