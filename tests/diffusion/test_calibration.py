@@ -26,6 +26,7 @@ from pushforward.diffusion import (
     Heun,
     KarrasGrid,
     LinearBeta,
+    LogSNRGrid,
     StraightLine,
     UniPC,
     default_sampler,
@@ -73,6 +74,15 @@ def test_the_chain_that_is_fitted_is_that_of_the_sampler(steps):
     for free in fit.free():
         free.data += 0.05 * torch.randn(free.shape, dtype=torch.float64, generator=generator)
     torch.testing.assert_close(fit.chain(denoiser, z, None), fit.sampler().run(denoiser, z, steps=steps), rtol=1e-9, atol=1e-9)
+    for row, before in zip(fit.sampler().weights, start.weights, strict=True):
+        assert sum(row) == pytest.approx(sum(before), abs=1e-12)
+
+
+def test_a_fit_begins_as_it_should_where_calls_are_made_at_very_high_noise():
+    schedule = Exploding(0.01, 3000.0)
+    start = CalibratedSampler.of(DDIM(grid=LogSNRGrid(-16, 8)), schedule, 6)
+    assert start.levels[0] > 250
+    torch.testing.assert_close(TableFit(schedule, start).levels().tolist(), list(start.levels), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("schedule", [DiscreteBeta(), StraightLine()], ids=str)

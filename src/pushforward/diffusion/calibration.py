@@ -30,7 +30,7 @@ from pushforward.probability import noise as random
 
 __all__ = ["Calibration", "TableFit", "calibrate"]
 
-_LEAST_GAP, _NOISIEST = 1e-9, 200.0  # of the logarithms of noise levels; and the level from which gaps are counted
+_LEAST_GAP, _NOISIEST = 1e-9, 200.0  # of the logarithms of noise levels; and the level that they are counted from
 _LARGEST_UNIT = 10.0  # of what makes hardly any difference
 _RATE, _FULL_RATE_UP_TO = 0.025, 8  # shared by the steps; with many each moves even less: a chain sums up all of them
 _TAIL_SLOWNESS = 0.1
@@ -185,7 +185,8 @@ class TableFit:
     def __init__(self, schedule: Schedule, start: CalibratedSampler) -> None:
         ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64))
         levels = torch.tensor(start.levels, dtype=torch.float64)
-        marks = torch.cat((ends[:1].clamp(max=_NOISIEST), levels, ends[1:])).log()
+        top = ends[:1].clamp(max=max(_NOISIEST, 2 * start.levels[0]))
+        marks = torch.cat((top, levels, ends[1:])).log()
         self.top, self.floor = marks[0], marks[-1]
         gaps = (-marks.diff()).clamp(min=_LEAST_GAP * (self.top - self.floor))  # with many steps the grid ends at t_min
         self.gaps = gaps.log().requires_grad_()
