@@ -42,13 +42,13 @@ def default_sampler(steps: int, guidance_scale: float = 1.0) -> TableSampler:
     On these five and on four more (a broad mixture, one of uneven spikes, and mixtures fitted to MNIST's principal components
     and to patches of CIFAR) the default is ahead of the best of all 212 at each of these numbers of calls, by 0.2 % on ``ring``
     at 30 and by a factor of 100 on ``spiky`` at 50. With 6, 7 and 9 it is behind on ``spiky32`` by up to 10 % and on ``spiky``
-    with 6 and 7 by up to 3 %. In spikes the error is mostly that of the noises between two of them that end in the wrong one:
-    take thousands to measure it.
+    with 6 and 7 by up to 3 %; two calls are too few on five laws, where others do better. In spikes the error is mostly that of
+    the noises between two of them that end in the wrong one: take thousands to measure it.
 
     The tables are :class:`CalibratedSampler`, fitted to these nine laws, to other noises of them, to ten mixtures drawn at
-    random and to four trained models at once (``benchmarks/fit_default.py``). They serve any schedule. Ten
-    laws took no part: there their error is in the geometric mean 0.72 of the formula's with 5 calls, 0.86 with 8 and 0.94
-    with 10, and ahead of the best of the peers in 21 of 24 cells that were measured (the others: 1.20, 1.05 and 1.02).
+    random and to four trained models at once (``benchmarks/fit_default.py``). They serve any schedule. Ten laws took no part:
+    there their error is in the geometric mean 0.72 of the formula's with 5 calls, 0.86 with 8 and 0.94 with 10. On eight of
+    these it is ahead of the best of the peers in 21 of 24 cells (the others: 1.20, 1.05 and 1.02).
 
     Grid and scale of the formula for more calls are one choice for the nine laws. Modes part where the noise is about as wide
     as the data: there the calls are densest. With many of them some can go where a narrow mode is resolved, below its width.

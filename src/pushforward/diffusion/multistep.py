@@ -155,7 +155,7 @@ class DEIS(TableSampler):
 
 @dataclass(frozen=True)
 class AngleSolver(TableSampler):
-    """Adams' predictor and corrector in the angle between data and noise; the default sampler.
+    """Adams' predictor and corrector in the angle between data and noise; the default from 11 calls on.
 
     The interpolated F has the data's own linear part taken off, so large steps over the noisy half cost little, and it is as
     smooth near the data as near the noise. As in :class:`UniPC`, each step is corrected when the next call has been made
