@@ -25,7 +25,7 @@ from sklearn.neighbors import KernelDensity
 
 import pushforward as pf
 from pushforward import plots, probability
-from pushforward.evaluation.speed import speed
+from pushforward.evaluation.parts.speed import speed
 from pushforward.models import MODELS
 
 DATA = ("digits", "eight-gaussians")

@@ -33,9 +33,9 @@ from torch.nn.functional import softplus
 
 import pushforward
 from pushforward.diffusion import RK4, CalibratedSampler, DiscreteBeta, ExactDenoiser, Sampler, VPGrid, default
-from pushforward.diffusion.calibration import TableFit
 from pushforward.diffusion.denoiser import AbstractDenoiser
-from pushforward.diffusion.quality import exact_flow
+from pushforward.diffusion.samplers.calibration import TableFit
+from pushforward.diffusion.samplers.quality import exact_flow
 from pushforward.probability import GaussianMixture
 
 SCHEDULE = DiscreteBeta()

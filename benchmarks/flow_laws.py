@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.diffusion.benchmark import benchmark_law
+from pushforward.diffusion.samplers.benchmark import benchmark_law
 from pushforward.probability import GaussianMixture
 
 # Number and seed of the noises on which samplers are compared. Of the noises of spikes a few lie between two of them, and

@@ -37,7 +37,7 @@ from pushforward.diffusion import (
     calibrate,
     default_sampler,
 )
-from pushforward.diffusion.quality import exact_flow, flow_error
+from pushforward.diffusion.samplers.quality import exact_flow, flow_error
 from pushforward.probability import GaussianMixture
 
 SCHEDULE = DiscreteBeta()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import pushforward as pf
 from pushforward.diffusion import Denoiser, StraightLine
-from pushforward.diffusion.sampler import Sampler
+from pushforward.diffusion.samplers.table import Sampler
 
 
 class Small(nn.Module):

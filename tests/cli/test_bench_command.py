@@ -9,7 +9,7 @@ from command_line import call, done, refused
 from PIL import Image
 
 from pushforward.diffusion import DDIM, Heun, VPGrid, default_sampler
-from pushforward.diffusion.benchmark import Problem, benchmark_law, benchmark_samplers
+from pushforward.diffusion.samplers.benchmark import Problem, benchmark_law, benchmark_samplers
 
 SMALL = ("--law", "broad", "--steps", "8,5", "--sampler", "heun", "--sampler", "ddim:grid=VPGrid")
 

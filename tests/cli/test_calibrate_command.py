@@ -11,7 +11,7 @@ import pytest
 from command_line import TINY, call, done, ended, process, refused
 
 import pushforward as pf
-from pushforward.models.calibrated import CALIBRATIONS, CalibrationVerbs
+from pushforward.models.denoising.calibration import CALIBRATIONS, CalibrationVerbs
 
 QUICK = ("--set", "train_steps=60", *TINY)
 OPTIONS = ("--steps", 3, "--seed", 7, "--device", "cpu")

@@ -6,7 +6,7 @@ import pytest
 from command_line import call, done, refused
 
 from pushforward.evaluation import Evaluation, Measure
-from pushforward.evaluation.parts import parts_of
+from pushforward.evaluation.parts.parts import parts_of
 
 
 @pytest.fixture(autouse=True)

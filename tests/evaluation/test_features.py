@@ -14,7 +14,7 @@ from pushforward.evaluation.features import (
     Standardized,
     default_features,
 )
-from pushforward.evaluation.frechet import frechet_distance
+from pushforward.metrics.frechet import frechet_distance
 from pushforward.training import TrainingSettings
 
 FEW = TrainingSettings(steps=40, batch_size=64, learning_rate=5e-3)

@@ -82,7 +82,7 @@ def test_a_pipeline_of_diffusers_draws_our_pictures(kind, tmp_path, monkeypatch)
     torch.testing.assert_close((kept / (1 - kept)).log(), model.schedule_.log_snr(t), atol=1e-3, rtol=1e-4)
     images = pipeline(batch_size=2, num_inference_steps=5, output_type="np").images
     assert images.shape == (2, *shape[1:], shape[0]) or images.shape == (2, *shape[1:])
-    again = pf.Denoiser.from_diffusers(pipeline.unet, pipeline.scheduler)
+    again = pf.interop.from_diffusers(pipeline.unet, pipeline.scheduler)
     with torch.no_grad():
         torch.testing.assert_close(again(x_t / root, t), model.denoiser_(x_t, t), atol=1e-4, rtol=1e-4)
 

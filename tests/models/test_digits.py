@@ -5,7 +5,7 @@ import pytest
 from sklearn.svm import SVC
 
 import pushforward as pf
-from pushforward.models.storage import read_card
+from pushforward.models.files.storage import read_card
 
 
 @pytest.mark.slow  # trains a real model: about half a minute on two cores

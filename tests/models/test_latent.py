@@ -11,10 +11,10 @@ from sklearn.base import clone
 
 import pushforward as pf
 from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.files.storage import read_card
 from pushforward.models.latent import _composed
 from pushforward.models.recipe import assemble, merge, override, recipe_of
 from pushforward.models.run import plan
-from pushforward.models.storage import read_card
 from pushforward.probability import GaussianMixture
 from pushforward.training import Interrupted
 
@@ -301,7 +301,7 @@ def test_stopped_in_either_part_it_ends_with_the_same_bits(part, tmp_path, monke
         if sum(one.parent == while_training for one in seen) == 2:
             raise Interrupted(20, 40, stopped)
 
-    monkeypatch.setattr("pushforward.models.base.picture_of_samples", lambda *_: None)
+    monkeypatch.setattr("pushforward.models.base.model.picture_of_samples", lambda *_: None)
     monkeypatch.setattr("pushforward.models.run.plots.save", stop)
     whole = pf.train(DATA, clone(model), out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import pushforward as pf
+from pushforward.models.files.storage import read_card
 from pushforward.models.run import newest_run, run_folder
-from pushforward.models.storage import read_card
 
 ROOT = Path(__file__).parent.parent.parent
 LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pushforward.diffusion import Sampler
-    from pushforward.diffusion.benchmark import Measured
+    from pushforward.diffusion.samplers.benchmark import Measured
     from pushforward.probability import GaussianMixture
 
 __all__ = ["HELP", "SAMPLERS_HELP", "app", "samplers"]
@@ -71,7 +71,7 @@ def samplers(
 ) -> None:
     """Measure samplers, show the table, write it and the picture."""
     from pushforward import diffusion, plots
-    from pushforward.diffusion import benchmark
+    from pushforward.diffusion.samplers import benchmark
 
     folder = _folder(out) if out else Path(f"bench/samplers-{law}")
     calls = _counts(steps)
@@ -110,7 +110,7 @@ def _counts(text: str) -> list[int]:
 
 
 def _chosen(names: Sequence[str]) -> "dict[str, Sampler]":
-    from pushforward.diffusion.benchmark import check_comparable
+    from pushforward.diffusion.samplers.benchmark import check_comparable
     from pushforward.models.recipe import named_sampler
 
     return {name: check_comparable(named_sampler(name)) for name in names}
@@ -119,7 +119,7 @@ def _chosen(names: Sequence[str]) -> "dict[str, Sampler]":
 def _cells(
     law: "GaussianMixture", seed: int, chosen: "Mapping[str, Sampler]", calls: Sequence[int], fitted: Sequence[int]
 ) -> "Iterator[Measured]":
-    from pushforward.diffusion.benchmark import Problem, compare
+    from pushforward.diffusion.samplers.benchmark import Problem, compare
 
     problem = Problem.of_law(law, seed=seed)
     yield from compare(problem, chosen, calls)

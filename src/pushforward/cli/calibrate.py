@@ -40,8 +40,8 @@ def command(
     import torch
 
     from pushforward.models import load
-    from pushforward.models.calibrated import CALIBRATIONS, add_calibration
-    from pushforward.models.storage import WEIGHTS
+    from pushforward.models.denoising.calibration import CALIBRATIONS, add_calibration
+    from pushforward.models.files.storage import WEIGHTS
     from pushforward.training.progress import clock
 
     check_device(device)

@@ -34,8 +34,8 @@ def command(
 
     from pushforward.data import open_data
     from pushforward.models import load
-    from pushforward.models.classify import DEFAULT_TRAINING
-    from pushforward.models.storage import read_card, update
+    from pushforward.models.denoising.classifier import DEFAULT_TRAINING
+    from pushforward.models.files.storage import read_card, update
 
     if steps < 1:
         raise ValueError(f"--steps must be at least 1, got {steps}")

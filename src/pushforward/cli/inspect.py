@@ -23,7 +23,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
 ) -> None:
     """Print the card of a run."""
-    from pushforward.models.storage import read_card
+    from pushforward.models.files.storage import read_card
 
     card = read_card(run)
     if as_json:
@@ -73,7 +73,7 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
-    from pushforward.models.storage import resume_command
+    from pushforward.models.files.storage import resume_command
 
     logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # of a model of several parts each has its own
     done = sum(_step(log.read_text(encoding="utf-8").splitlines()) for log in logs)
@@ -110,8 +110,8 @@ def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[t
 
 
 def _calibrations(run: Path) -> list[tuple[str, str]]:
-    from pushforward.models.calibrated import read_calibrations
-    from pushforward.models.storage import WEIGHTS
+    from pushforward.models.denoising.calibration import read_calibrations
+    from pushforward.models.files.storage import WEIGHTS
 
     shown = [
         f"{steps} steps{f' at guidance scale {scale:g}' if scale != 1 else ''} (gain {found.gain:.3g})"
@@ -132,7 +132,7 @@ def _condition(facts: dict[str, Any] | None) -> str:
 
 def _part(model: dict[str, Any]) -> str:
     """Return the name of a model inside the model, with what it learns by; all of anything else."""
-    from pushforward.models.codec import is_model
+    from pushforward.models.files.codec import is_model
 
     if not is_model(model):
         return _short(model)

@@ -60,7 +60,7 @@ def command(
     import torch
 
     from pushforward.models import load
-    from pushforward.models.storage import read_card
+    from pushforward.models.files.storage import read_card
 
     path = _check(out, rows, bound=bound, probes=probes, condition=condition, unconditional=unconditional)
     check_device(device)

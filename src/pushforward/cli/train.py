@@ -122,7 +122,7 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
 
 def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
     from pushforward.models import run
-    from pushforward.models.storage import read_card
+    from pushforward.models.files.storage import read_card
 
     folder = run.newest_run(out, data)
     card = read_card(folder)
@@ -137,7 +137,7 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
 
 def _finish(start: Callable[[], Any], folder: Path) -> None:
     """Train, and say what came out or how to go on."""
-    from pushforward.models.storage import read_card, resume_command
+    from pushforward.models.files.storage import read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 
     try:

@@ -9,31 +9,13 @@
 [[-1.0], [1.0]]
 """
 
-from pushforward.diffusion.absorbing import HIDDEN, TokenNetwork, hidden_loss, hide, masked_bound, unmask
-from pushforward.diffusion.adaptive import Adaptive, AdaptiveResult
-from pushforward.diffusion.ancestral import DDIM, DDPM, FittedVariance
 from pushforward.diffusion.bound import Bins, Bound, variational_bound
-from pushforward.diffusion.calibrated_sampler import CalibratedSampler
-from pushforward.diffusion.calibration import Calibration, calibrate
-from pushforward.diffusion.condition import drop
-from pushforward.diffusion.default import default_sampler
 from pushforward.diffusion.denoiser import AbstractDenoiser, Denoiser, ExactDenoiser, Weight
-from pushforward.diffusion.grid import (
-    ChainGrid,
-    FixedGrid,
-    Grid,
-    KarrasGrid,
-    LevelGrid,
-    LogSNRGrid,
-    PowerGrid,
-    SinhGrid,
-    UniformGrid,
-    VPGrid,
-)
 from pushforward.diffusion.guidance import ClassifierGuided, Guided, RewardGuided
 from pushforward.diffusion.likelihood import LogProb, StandardNoise, flow_log_prob
-from pushforward.diffusion.multistep import DEIS, AngleSolver, DPMSolver, UniPC
-from pushforward.diffusion.operators import (
+from pushforward.diffusion.masked import HIDDEN, GuidedTokens, TokenNetwork, hidden_loss, hide, masked_bound, unmask
+from pushforward.diffusion.posterior import DPS, MMPS, DiffPIR, Exact, PiGDM, PosteriorMethod, Replacement
+from pushforward.diffusion.posterior.operators import (
     Blur,
     Downsample,
     Linear,
@@ -44,11 +26,44 @@ from pushforward.diffusion.operators import (
     Projection,
     observe,
 )
-from pushforward.diffusion.posterior import DPS, MMPS, DiffPIR, Exact, PiGDM, PosteriorMethod, Replacement
 from pushforward.diffusion.prediction import Prediction, convert, from_denoised, to_denoised, weight
-from pushforward.diffusion.quality import exact_flow, flow_error
-from pushforward.diffusion.runge_kutta import RK4, Euler, Heun
-from pushforward.diffusion.sampler import Sampler, Table, TableSampler
+from pushforward.diffusion.samplers import (
+    DDIM,
+    DDPM,
+    DEIS,
+    RK4,
+    Adaptive,
+    AdaptiveResult,
+    AngleSolver,
+    AnnealedLangevin,
+    CalibratedSampler,
+    Calibration,
+    ChainGrid,
+    DPMSolver,
+    Euler,
+    FittedVariance,
+    FixedGrid,
+    Grid,
+    Heun,
+    KarrasGrid,
+    LevelGrid,
+    LogSNRGrid,
+    PowerGrid,
+    PredictorCorrector,
+    ReverseSDE,
+    Sampler,
+    SinhGrid,
+    StochasticDPMSolver,
+    Table,
+    TableSampler,
+    UniformGrid,
+    UniPC,
+    VPGrid,
+    calibrate,
+    default_sampler,
+    exact_flow,
+    flow_error,
+)
 from pushforward.diffusion.schedule import Cosine, DiscreteBeta, Exploding, LinearBeta, Schedule, StraightLine, SubVP, widen
 from pushforward.diffusion.score_matching import (
     denoising_score_matching,
@@ -56,9 +71,7 @@ from pushforward.diffusion.score_matching import (
     implicit_score_matching,
     sliced_score_matching,
 )
-from pushforward.diffusion.stochastic import AnnealedLangevin, PredictorCorrector, ReverseSDE, StochasticDPMSolver
 from pushforward.diffusion.times import LogitNormalTimes, TimeLaw, UniformTimes, stratified
-from pushforward.diffusion.token_guidance import GuidedTokens
 
 __all__ = [
     "DDIM",
@@ -136,7 +149,6 @@ __all__ = [
     "convert",
     "default_sampler",
     "denoising_score_matching",
-    "drop",
     "exact_flow",
     "explicit_score_matching",
     "flow_error",

@@ -40,7 +40,7 @@ import abc
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -137,27 +137,6 @@ class Denoiser(AbstractDenoiser):
         if prediction in ("eps", "score"):
             lowest = torch.tensor(_LOWEST_LOG_SNR, dtype=torch.float64)
             self._t_max = min(1.0, float(schedule.t_of_log_snr(lowest)))
-
-    @staticmethod
-    def from_diffusers(unet: nn.Module, scheduler: Any) -> AbstractDenoiser:
-        """Return a network that diffusers trained as a denoiser, for all samplers, guidance, densities and posteriors.
-
-        Parameters
-        ----------
-        unet : nn.Module
-            Such as ``pipeline.unet``: a ``UNet2DModel`` or ``UNet2DConditionModel``. It is put into evaluation mode.
-        scheduler : object
-            Such as ``pipeline.scheduler``: its ``alphas_cumprod``, ``prediction_type`` and clipping are what counts, or that
-            it is one of flow matching.
-
-        Raises
-        ------
-        ValueError
-            If its noise scales or its prediction are not known, or it uses dynamic thresholding.
-        """
-        from pushforward.diffusion.pretrained import from_diffusers
-
-        return from_diffusers(unet, scheduler)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pushforward.evaluation.figure import Figure, Group, Measure
+from pushforward.evaluation.figure import Figure, Group
+from pushforward.metrics.measure import Measure
 from pushforward.plots import Picture
 
 if TYPE_CHECKING:
@@ -110,19 +111,19 @@ class Evaluation:
         ValueError
             If there is no such picture for this model and data.
         """
-        from pushforward.evaluation.pictures import draw
+        from pushforward.evaluation.report.pictures import draw
 
         return draw(self, name)
 
     def pictures(self) -> tuple[str, ...]:
         """Return the names that :meth:`plot` can draw."""
-        from pushforward.evaluation.pictures import names
+        from pushforward.evaluation.report.pictures import names
 
         return names(self)
 
     def report(self, path: str | Path) -> Path:
         """Write everything as one HTML file that needs nothing else, and return its path."""
-        from pushforward.evaluation.report import write_report
+        from pushforward.evaluation.report.page import write_report
 
         return write_report(self, path)
 
@@ -206,7 +207,7 @@ class Evaluation:
         return list(found.items())
 
     def _repr_html_(self) -> str:
-        from pushforward.evaluation.report import fragment
+        from pushforward.evaluation.report.page import fragment
 
         return fragment(self)
 

@@ -2,7 +2,7 @@
 
 Rows are vectors (n, D), or pictures (n, channels, H, W) or (n, H, W), in data units. A space that was fitted or that has
 weights carries a checksum of them in its name: equal names are equal spaces. Nothing here is downloaded. Networks that others
-trained are in :mod:`~pushforward.evaluation.pretrained`.
+trained are in :mod:`~pushforward.evaluation.pretrained_features`.
 
 References
 ----------
@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pushforward.evaluation.arrays import as_rows
-from pushforward.models.trained import fresh_module
+from pushforward.metrics.arrays import as_rows
+from pushforward.models.base.trained import fresh_module
 from pushforward.probability import noise
 from pushforward.training import Batch, Task, TrainingSettings, train
 

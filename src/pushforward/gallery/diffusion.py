@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pushforward import plots
 from pushforward.diffusion import DDPM, RK4, Cosine, ExactDenoiser, UniformGrid
-from pushforward.diffusion.benchmark import Problem, benchmark_law, benchmark_samplers, compare
+from pushforward.diffusion.samplers.benchmark import Problem, benchmark_law, benchmark_samplers, compare
 from pushforward.probability import GaussianMixture, noise
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
-"""Models for other people's programs: ONNX graphs, plain safetensors files, diffusers pipelines."""
+"""Models for other people's programs, and theirs for ours: ONNX graphs, plain safetensors files, diffusers."""
 
 from pushforward.interop.export import FORMATS, export
+from pushforward.interop.from_diffusers import PretrainedDenoiser, from_diffusers
 
-__all__ = ["FORMATS", "export"]
+__all__ = ["FORMATS", "PretrainedDenoiser", "export", "from_diffusers"]

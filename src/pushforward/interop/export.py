@@ -4,7 +4,7 @@
   units of the network; the metadata under the key "pushforward" say how rows are scaled, and the schedule and the layout.
 - ``safetensors``: one file with the weights of the network and the scaling of the data; the same metadata.
 - ``diffusers``: a folder for ``DDPMPipeline.from_pretrained``, for models of pictures, after
-  ``import pushforward.interop.unet``, which holds the class of the network.
+  ``import pushforward.interop.to_diffusers``, which holds the class of the network.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pushforward.models import codec
-from pushforward.models.denoising import DenoisingModel
+from pushforward.models.denoising.base import DenoisingModel
+from pushforward.models.files import codec
 
 __all__ = ["FORMATS", "export", "file_name"]
 
@@ -139,7 +139,7 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
         from diffusers import DDPMPipeline, DDPMScheduler
     except ImportError:
         raise ImportError("this format needs diffusers; install it: pip install 'pushforward[diffusers]'") from None
-    from pushforward.interop.unet import ExportedUNet
+    from pushforward.interop.to_diffusers import ExportedUNet
 
     if model.schema_.kind != "pictures":
         raise ValueError("a pipeline of diffusers draws pictures, but this model was trained on vectors; use --to onnx")

@@ -1,22 +1,22 @@
 """One estimator per family of generative models, all under one contract."""
 
-from pushforward.models.autoencoder import Autoencoder
-from pushforward.models.base import GenerativeModel
-from pushforward.models.cnf import CNF
-from pushforward.models.diffusion import Diffusion
-from pushforward.models.flow import NormalizingFlow
-from pushforward.models.flow_matching import FlowMatching
+from pushforward.models.autoencoders.autoencoder import Autoencoder
+from pushforward.models.autoencoders.hierarchical import HierarchicalVAE
+from pushforward.models.autoencoders.vae import VAE
+from pushforward.models.autoencoders.vqvae import VQVAE
+from pushforward.models.base.model import GenerativeModel
+from pushforward.models.denoising.diffusion import Diffusion
+from pushforward.models.denoising.flow_matching import FlowMatching
+from pushforward.models.files.registry import MODELS, register
+from pushforward.models.files.storage import load
+from pushforward.models.flows.cnf import CNF
+from pushforward.models.flows.normalizing_flow import NormalizingFlow
 from pushforward.models.gan import GAN
-from pushforward.models.gmm import GMM
-from pushforward.models.hierarchical import HierarchicalVAE
+from pushforward.models.gaussian.gmm import GMM
+from pushforward.models.gaussian.ppca import PPCA
 from pushforward.models.latent import Latent
-from pushforward.models.masked_diffusion import MaskedDiffusion
-from pushforward.models.ppca import PPCA
-from pushforward.models.registry import MODELS, register
 from pushforward.models.run import train
-from pushforward.models.storage import load
-from pushforward.models.vae import VAE
-from pushforward.models.vqvae import VQVAE
+from pushforward.models.tokens.masked_diffusion import MaskedDiffusion
 
 __all__ = [
     "CNF",

@@ -36,10 +36,10 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from pushforward.models.base import Prepared
-from pushforward.models.coder import DecoderVerbs
-from pushforward.models.row_task import RowTask
-from pushforward.models.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.codes import DecoderVerbs
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.task import RowTask
+from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
 from pushforward.networks import GANSpec
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
@@ -122,7 +122,7 @@ class GAN(DecoderVerbs, TrainedModel):
     penalty : float, optional
         Weight of the squared slopes of the critic. More is safer, and blurs; default by the shape of the data.
 
-    Other parameters are those of :class:`~pushforward.models.trained.TrainedModel`.
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
     Attributes
     ----------

@@ -18,17 +18,17 @@ from torch import Tensor
 
 from pushforward import training
 from pushforward.data import Dataset, Schema, Transform
-from pushforward.models.base import GenerativeModel, Prepared
-from pushforward.models.codec import is_part, to_plain
-from pushforward.models.coder import CodeVerbs, RandomCodes
-from pushforward.models.flow_matching import FlowMatching
-from pushforward.models.params import check_params
-from pushforward.models.rows import Rows
+from pushforward.models.autoencoders.vae import VAE
+from pushforward.models.autoencoders.vqvae import VQVAE
+from pushforward.models.base.codes import CodeVerbs, RandomCodes
+from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.rows import Rows
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.denoising.flow_matching import FlowMatching
+from pushforward.models.files.codec import is_part, to_plain
+from pushforward.models.files.params import check_params
+from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
 from pushforward.models.run import Plan, plan
-from pushforward.models.storage import CARD, load, pack, read_card, under, unpack
-from pushforward.models.trained import TrainedModel
-from pushforward.models.vae import VAE
-from pushforward.models.vqvae import VQVAE
 from pushforward.probability import noise
 
 __all__ = ["TrainedInTurn"]

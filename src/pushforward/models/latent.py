@@ -4,9 +4,10 @@ A coder makes short codes of rows and rows of codes; a prior is any model at all
 drawn from the prior and decoded. The two are trained in turn: the coder does not know of the prior, and the prior sees nothing
 but codes. It measures their scale itself, as any model does with its data.
 
-Where the coder says q(z | x) and p(x | z) (:class:`~pushforward.models.vae.VAE`, :class:`~pushforward.models.ppca.PPCA`), the
-prior is trained on draws from q(z | x), for it is to be the aggregate posterior, the mean over rows of q(z | x), and rows are
-drawn with the noise of p(x | z). Then the law of rows is p(x) = \int p(x | z) p_prior(z) dz, and as for any law of the code
+Where the coder says q(z | x) and p(x | z) (:class:`~pushforward.models.autoencoders.vae.VAE`,
+:class:`~pushforward.models.gaussian.ppca.PPCA`), the prior is trained on draws from q(z | x), for it is to be the aggregate
+posterior, the mean over rows of q(z | x), and rows are drawn with the noise of p(x | z). Then the law of rows is p(x) = \int
+p(x | z) p_prior(z) dz, and as for any law of the code
 
     log p(x) >= E log 1/K sum_k w_k,      w = p(x | z) p_prior(z) / q(z | x),   z ~ q(z | x).
 
@@ -32,17 +33,17 @@ from torch import Tensor
 
 from pushforward.data import Values
 from pushforward.diffusion.likelihood import Kind, LogProb
-from pushforward.models.arguments import check_count, encoded_condition
-from pushforward.models.base import GenerativeModel
-from pushforward.models.bounds import importance_bound
-from pushforward.models.cnf import CNF
-from pushforward.models.coder import CodeVerbs, RandomCodes
-from pushforward.models.density import DensityVerbs
-from pushforward.models.flow_density import FlowDensityVerbs
-from pushforward.models.flow_matching import FlowMatching
+from pushforward.models.autoencoders.bound import importance_bound
+from pushforward.models.autoencoders.vae import VAE
+from pushforward.models.base.arguments import check_count, encoded_condition
+from pushforward.models.base.codes import CodeVerbs, RandomCodes
+from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.model import GenerativeModel
+from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.models.denoising.density import FlowDensityVerbs
+from pushforward.models.denoising.flow_matching import FlowMatching
+from pushforward.models.flows.cnf import CNF
 from pushforward.models.in_turn import TrainedInTurn
-from pushforward.models.trained import Count, Seconds, Share
-from pushforward.models.vae import VAE
 from pushforward.probability import noise
 
 __all__ = ["Latent"]
@@ -61,8 +62,9 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
     r"""A coder, and a prior that is trained on its codes: ``fit`` trains one after the other.
 
     ``sample`` draws a code from the prior and decodes it, ``transform`` and ``inverse_transform`` are those of the coder.
-    ``log_prob``, a lower bound, is there if the coder is a :class:`~pushforward.models.vae.VAE` or a
-    :class:`~pushforward.models.ppca.PPCA` and the prior has a density. Conditions go to the prior; the coder never sees them.
+    ``log_prob``, a lower bound, is there if the coder is a :class:`~pushforward.models.autoencoders.vae.VAE` or a
+    :class:`~pushforward.models.gaussian.ppca.PPCA` and the prior has a density. Conditions go to the prior; the coder never
+    sees them.
 
     Arguments of the parts are set as in scikit-learn, ``set_params(prior__train_steps=500)``, and on the command line by
     ``--set prior.train_steps=500``.
@@ -84,7 +86,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
     device : str, optional
         Where to train parts that name no device of their own; default the fastest there is.
     held_out, kind, random_state, verbose
-        As in :class:`~pushforward.models.base.GenerativeModel`; the parts set the same rows aside, and a part without a
+        As in :class:`~pushforward.models.base.model.GenerativeModel`; the parts set the same rows aside, and a part without a
         ``random_state`` of its own gets one from this.
 
     Attributes

@@ -24,10 +24,10 @@ import yaml
 
 from pushforward.data import Dataset
 from pushforward.diffusion import Sampler
-from pushforward.models.base import GenerativeModel
-from pushforward.models.codec import CLASSES, from_plain, is_model, near, to_plain
-from pushforward.models.params import check_params, hints
-from pushforward.models.registry import MODELS, PRESETS
+from pushforward.models.base.model import GenerativeModel
+from pushforward.models.files.codec import CLASSES, from_plain, is_model, near, to_plain
+from pushforward.models.files.params import check_params, hints
+from pushforward.models.files.registry import MODELS, PRESETS
 
 __all__ = ["assemble", "family_name", "merge", "named_sampler", "override", "read_recipe", "recipe_of"]
 

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from pushforward import plots, training
 from pushforward.data import Dataset, open_data
-from pushforward.models.base import GenerativeModel, Prepared
-from pushforward.models.codec import is_part, to_plain
-from pushforward.models.flow_matching import FlowMatching
-from pushforward.models.novelty import measure_novelty
-from pushforward.models.params import check_params
-from pushforward.models.storage import CARD, describe, load, read_card, rebuild, save, write_card
-from pushforward.models.trained import TrainedModel
+from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.novelty import measure_novelty
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.denoising.flow_matching import FlowMatching
+from pushforward.models.files.codec import is_part, to_plain
+from pushforward.models.files.params import check_params
+from pushforward.models.files.storage import CARD, describe, load, read_card, rebuild, save, write_card
 
 __all__ = ["Plan", "newest_run", "plan", "reopen", "run_folder", "train"]
 

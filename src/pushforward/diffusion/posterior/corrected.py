@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from pushforward.diffusion.ancestral import DDIM
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.guidance import signal_time
-from pushforward.diffusion.operators import Observation, pullback
 from pushforward.diffusion.posterior.method import FREE_ITERATIONS, PosteriorMethod, solve
-from pushforward.diffusion.sampler import Sampler
+from pushforward.diffusion.posterior.operators import Observation, pullback
+from pushforward.diffusion.samplers.ancestral import DDIM
+from pushforward.diffusion.samplers.table import Sampler
 from pushforward.diffusion.schedule import widen
 
 __all__ = ["MMPS", "DiffPIR", "Given", "PiGDM"]

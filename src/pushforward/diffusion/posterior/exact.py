@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser, ExactDenoiser
-from pushforward.diffusion.operators import Observation
 from pushforward.diffusion.posterior.method import PosteriorMethod
+from pushforward.diffusion.posterior.operators import Observation
 from pushforward.probability import Gaussian, GaussianMixture
 from pushforward.probability import noise as random
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
-from pushforward.diffusion.grid import check_steps
-from pushforward.diffusion.operators import Observation
+from pushforward.diffusion.posterior.operators import Observation
+from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.schedule import widen
 from pushforward.probability import noise as random
 

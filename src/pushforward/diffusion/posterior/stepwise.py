@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
-from pushforward.diffusion.grid import Grid, UniformGrid
 from pushforward.diffusion.guidance import signal_time
-from pushforward.diffusion.operators import Observation, pullback
 from pushforward.diffusion.posterior.method import FREE_ITERATIONS, PosteriorMethod, solve
+from pushforward.diffusion.posterior.operators import Observation, pullback
+from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.schedule import Schedule, widen
 from pushforward.probability import noise as random
 

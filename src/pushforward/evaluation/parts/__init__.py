@@ -1,0 +1,1 @@
+"""The parts of an evaluation: each takes some figures from the same rows."""

@@ -1,0 +1,250 @@
+r"""What samples cost: time, calls of the network, memory.
+
+- *Seconds per 1,000 samples.* After two runs that are not timed, the same sample is drawn six times. The smallest and the
+  largest of six times hold the median of all such times between them with probability 1 - 2 / 2^6 = 96.9 %, whatever their law:
+  that is the interval, and the median of the six is the value. It is the time of this machine, at this number of threads, while
+  it did whatever else it did; compare models in one session only.
+- *Network calls per sample (NFE).* Counted, not computed from settings: hooks watch all networks of the model while it samples.
+  A call by which b rows go through a part with a share w of the numbers (parameters) counts b w; shares are of all parts that
+  were called. A generator counts 1, a sampler of 20 steps with one call each 20, with guidance, which calls twice, 40, and a
+  network whose parts are called one after the other 1. A model without a network has 0.
+- *Peak memory.* By how much the memory of the process grew at most while it drew the samples (on a GPU: memory of the GPU). On
+  Linux the kernel keeps the largest resident size and lets it be reset, so nothing between two looks is missed; freed memory is
+  given back to the system before, so that its use is seen. Elsewhere the process is looked at every few milliseconds. What
+  earlier calls keep for good, such as the buffers of a matrix library, is in neither. ``tracemalloc`` sees no tensors.
+"""
+
+import ctypes
+import gc
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+from pushforward.metrics.measure import Measure
+from pushforward.models.base.model import GenerativeModel
+
+__all__ = ["count_calls", "peak_memory", "speed"]
+
+_RUNS = 6
+_LOOK_SECONDS = 2e-3
+_RESET_PEAK = "5"
+
+
+def speed(
+    model: Any, n: int = 256, *, condition: Any = None, seed: int = 0, batch_size: int = 256, **options: Any
+) -> dict[str, Measure]:
+    """Measure what samples of a model cost, as it is called by ``model.sample``.
+
+    Parameters
+    ----------
+    model : fitted model with ``sample``
+    n : int
+        Samples of each of the seven runs.
+    condition : label, vector, or one of them per row, optional
+        What the rows should be like.
+    seed : int
+        Names the sample.
+    batch_size : int
+        Rows that are made at once. Memory grows with it, and up to a point speed.
+    **options
+        Handed to ``model.sample`` as they are, such as ``steps``, ``sampler`` or ``guidance_scale``.
+
+    Returns
+    -------
+    dict of Measure
+        ``seconds`` per 1,000 samples, network ``calls`` per sample, and ``memory`` in bytes. Calls are exact; memory is of one
+        run and has no interval.
+
+    Raises
+    ------
+    TypeError
+        If the model does not sample, or does not know an option.
+
+    >>> import pushforward as pf
+    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
+    >>> found = speed(model, 50, steps=4)
+    >>> sorted(found), found["calls"].value == model.sample_sampler_.nfe(4)
+    (['calls', 'memory', 'seconds'], True)
+    """
+    if not hasattr(model, "sample"):
+        raise TypeError(
+            f"{type(model).__name__} learns no law to draw from, so it has no speed of sampling; leave this figure out"
+        )
+    if n < 1:
+        raise ValueError(f"n must be at least 1, but is {n}; the default is 256")
+
+    def draw() -> None:
+        model.sample(n, condition=condition, seed=seed, batch_size=batch_size, **options)
+
+    device = _device(model)
+    with count_calls(model) as calls:
+        draw()
+    memory = peak_memory(draw, device)
+    times = sorted(_timed(draw, device) * 1000 / n for _ in range(_RUNS))
+    nfe = calls() / n
+    return {
+        "seconds": Measure(statistics.median(times), times[0], times[-1], n),
+        "calls": Measure(nfe, nfe, nfe, n),
+        "memory": Measure(float(memory), float(memory), float(memory), n),
+    }
+
+
+@contextmanager
+def count_calls(model: Any) -> Iterator[Callable[[], float]]:
+    """Count the rows that go through the networks of a model, while the context lasts.
+
+    Yields
+    ------
+    function
+        Returns the number so far, as the module's text says: rows times the share of numbers of the part they went through.
+
+    >>> import types
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
+    >>> with count_calls(types.SimpleNamespace(network_=net)) as calls:
+    ...     _ = net(torch.zeros(5, 2)), net(torch.zeros(7, 2))
+    >>> calls()
+    12.0
+    """
+    rows: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    inside: list[str] = []  # names of the watched modules that are being called, outermost first
+
+    def watch(name: str, module: nn.Module) -> list[Any]:
+        size = sum(parameter.numel() for parameter in module.parameters())
+        if not size:
+            return []
+
+        def enter(module: nn.Module, args: Any) -> None:
+            inside.append(name)
+
+        def leave(module: nn.Module, args: Any, result: Any) -> None:
+            inside.pop()
+            if not inside:
+                rows[name] = rows.get(name, 0) + _batch(result, args)
+                sizes[name] = size
+
+        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+    handles = [
+        handle
+        for key, network in _networks(model)
+        for name, module in network.named_modules()
+        for handle in watch(f"{key}.{name}", module)
+    ]
+    try:
+        # The sizes are fixed by what has been called when the number is asked for.
+        yield lambda: sum(rows[name] * sizes[name] for name in rows) / max(sum(sizes.values()), 1)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def peak_memory(action: Callable[[], object], device: torch.device | str = "cpu") -> int:
+    """Return by how many bytes memory grew at most while ``action`` ran: of the process, or of a GPU.
+
+    >>> 90e6 < peak_memory(lambda: torch.ones(25_000_000)) < 120e6
+    True
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        action()
+        torch.cuda.synchronize(device)
+        return max(torch.cuda.max_memory_allocated(device) - before, 0)
+    gc.collect()
+    _give_back()
+    return _peak_by_kernel(action) if _reset_peak() else _peak_by_looking(action)
+
+
+def _peak_by_kernel(action: Callable[[], object]) -> int:
+    before = _status("VmRSS")
+    action()
+    return max(_status("VmHWM") - before, 0)
+
+
+def _peak_by_looking(action: Callable[[], object]) -> int:
+    process, done = psutil.Process(), threading.Event()
+    before = most = process.memory_info().rss
+
+    def look() -> None:
+        nonlocal most
+        while not done.wait(_LOOK_SECONDS):
+            most = max(most, process.memory_info().rss)
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        action()
+    finally:
+        done.set()
+        looking.join()
+    return int(max(most, process.memory_info().rss) - before)
+
+
+def _reset_peak() -> bool:
+    """Set the kernel's record of the largest resident size to the present one; whether that can be done."""
+    try:
+        Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
+    except OSError:
+        return False
+    return _status("VmHWM") > 0
+
+
+def _status(name: str) -> int:
+    """Return a size that the kernel keeps of this process, in bytes; 0 if it keeps none."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, where the C library can."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def _timed(action: Callable[[], object], device: torch.device) -> float:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    begin = time.perf_counter()
+    action()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def _networks(model: Any) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the networks of a model and of the models that it is made of, named."""
+    for name, value in vars(model).items():
+        if isinstance(value, nn.Module):
+            yield name, value
+        elif isinstance(value, GenerativeModel):
+            yield from ((f"{name}.{inner}", network) for inner, network in _networks(value))
+
+
+def _device(model: Any) -> torch.device:
+    for _, network in _networks(model):
+        for parameter in network.parameters():
+            return parameter.device
+    return torch.device("cpu")
+
+
+def _batch(result: Any, args: Any) -> int:
+    """Return the number of rows of a call: the leading size of what came out, or went in."""
+    for value in (*(result if isinstance(result, tuple | list) else (result,)), *args):
+        if isinstance(value, Tensor) and value.ndim:
+            return len(value)
+    return 1

@@ -1,0 +1,1 @@
+"""The HTML report of an evaluation: its words, its plots and its page."""

@@ -1,0 +1,1 @@
+"""Metrics of two sets of rows: arrays in, measured figures with intervals out; no metric knows a model."""

@@ -1,0 +1,140 @@
+r"""Quality apart from variety: whether samples are where data are, and data where samples are.
+
+The region of a set of rows is the union of the balls around each row that reach to its k-th nearest neighbor in the set.
+
+    precision   share of samples in the region of the reference rows           recall    share of reference rows in the region
+                                                                                         of the samples
+    density     mean number of balls of reference rows that a sample is in,    coverage  share of reference rows with a sample
+                divided by k: 1 for equal laws                                           in their ball
+
+Density and coverage put balls around reference rows alone, so an outlier among the samples cannot claim a region of its own.
+A model that drops a mode loses recall and coverage, not precision; one whose samples are half noise loses precision and
+density. All four depend on the number of rows: compare only with figures taken at the same n.
+
+The 95 % intervals: given one of the two sets, the rows of the other are independent hits and misses, with Wilson's interval
+of a share (the normal one for the density). The first set is drawn too and moves the figure about as much, so the variance is
+doubled; on repeated draws of Gaussians the standard deviation was 1.1 to 1.5 times that without doubling.
+
+For equal laws coverage is 1 - prod_{i<=k} (n - i) / (2 n - i) on average, close to 1 - 2^-k, in every dimension.
+
+References
+----------
+Tuomas Kynkäänniemi, Tero Karras, Samuli Laine, Jaakko Lehtinen, Timo Aila. Improved precision and recall metric for assessing
+generative models. 2019. https://arxiv.org/abs/1904.06991
+Muhammad Ferjad Naeem, Seong Joon Oh, Youngjung Uh, Yunjey Choi, Jaejun Yoo. Reliable fidelity and diversity metrics for
+generative models. 2020. https://arxiv.org/abs/2002.09797
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pushforward.metrics.arrays import Rows, pair, subset
+from pushforward.metrics.measure import Measure
+from pushforward.metrics.neighbours import nearest
+
+__all__ = ["density_coverage", "precision_recall"]
+
+_MOST = 10_000
+_NUMBERS = 1 << 26
+
+
+def precision_recall(P: Any, Q: Any, *, k: int = 3, seed: int = 0) -> tuple[Measure, Measure]:
+    """Return precision and recall of samples P against reference rows Q, both in [0, 1].
+
+    Taken on equally many of both, at most 10,000, chosen by ``seed``.
+
+    Parameters
+    ----------
+    P : array (n, ...)
+    Q : array (m, ...)
+    k : int
+        Neighbors that set the radius of a ball.
+
+    Raises
+    ------
+    ValueError
+        If either has k rows or fewer, or as :func:`~pushforward.metrics.arrays.pair`.
+
+    >>> rows = np.random.default_rng(0).normal(size=(2, 500, 2))
+    >>> left = rows[0][rows[0][:, 0] < 0]  # a model that gives only half of the law
+    >>> precision, recall = precision_recall(left, rows[1])
+    >>> precision.value > 0.9, recall.value < 0.6
+    (True, True)
+    """
+    P, Q = _equal(P, Q, k, seed)
+    of_samples, of_rows = _radii(P, k), _radii(Q, k)
+    precise, recalled = np.zeros(len(P), dtype=bool), np.zeros(len(Q), dtype=bool)
+    for rows, distances in _blocks(P, Q):
+        precise[rows] = (distances <= of_rows).any(1)
+        recalled |= (distances <= of_samples[rows, None]).any(0).numpy()
+    return _share(precise), _share(recalled)
+
+
+def density_coverage(P: Any, Q: Any, *, k: int = 5, seed: int = 0) -> tuple[Measure, Measure]:
+    """Return density (0 or more, 1 for equal laws) and coverage (in [0, 1]) of samples P against reference rows Q.
+
+    Taken on equally many of both, at most 10,000, chosen by ``seed``.
+
+    Parameters
+    ----------
+    P : array (n, ...)
+    Q : array (m, ...)
+    k : int
+        Neighbors that set the radius of a ball.
+
+    Raises
+    ------
+    ValueError
+        If either has k rows or fewer, or as :func:`~pushforward.metrics.arrays.pair`.
+
+    >>> rows = np.random.default_rng(0).normal(size=(2, 500, 2))
+    >>> density, coverage = density_coverage(rows[0], rows[1])
+    >>> density.low < 1 < density.high, round(coverage.value, 2)
+    (True, 0.97)
+    """
+    P, Q = _equal(P, Q, k, seed)
+    of_rows = _radii(Q, k)
+    balls, covered = np.zeros(len(P)), np.zeros(len(Q), dtype=bool)
+    for rows, distances in _blocks(P, Q):
+        inside = distances <= of_rows
+        balls[rows] = inside.sum(1)
+        covered |= inside.any(0).numpy()
+    density, half = float(balls.mean()) / k, 1.959964 * float(balls.std(ddof=1)) / k * (2 / len(P)) ** 0.5
+    return Measure(density, max(0.0, density - half), density + half, len(P)), _share(covered)
+
+
+def _equal(P: Any, Q: Any, k: int, seed: int) -> tuple[Rows, Rows]:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, but is {k}")
+    P, Q = pair(P, Q, least=k + 1)
+    generator, most = np.random.default_rng(seed), min(len(P), len(Q), _MOST)
+    return subset(P, most, generator), subset(Q, most, generator)
+
+
+def _radii(rows: Rows, k: int) -> torch.Tensor:
+    """Distance of each row (n,) to its k-th nearest other row."""
+    # A hair wider, so that a row on the edge is inside in spite of rounding.
+    return torch.from_numpy(nearest(rows, rows, k=k, exclude_self=True)[0][:, -1] * (1 + 1e-6)).to(torch.from_numpy(rows).dtype)
+
+
+def _blocks(P: Rows, Q: Rows) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield the distances of blocks of P to all of Q."""
+    center = Q.mean(axis=0)
+    left, right = torch.from_numpy(P - center), torch.from_numpy(Q - center)
+    size = max(1, _NUMBERS // len(Q))
+    for start in range(0, len(P), size):
+        rows = slice(start, start + size)
+        yield rows, torch.cdist(left[rows], right, compute_mode="use_mm_for_euclid_dist")
+
+
+def _share(hits: NDArray[np.bool_]) -> Measure:
+    """Return the share of hits with Wilson's interval at half the number of rows: twice the variance."""
+    n, share = len(hits), float(hits.mean())
+    z2 = 1.959964**2 / (n / 2)
+    middle = (share + z2 / 2) / (1 + z2)
+    half = float(np.sqrt(z2 * share * (1 - share) + z2**2 / 4)) / (1 + z2)
+    return Measure(share, middle - half, middle + half, n)

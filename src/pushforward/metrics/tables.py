@@ -1,0 +1,424 @@
+r"""Samples of tables against rows: correlations, associations, categories, and what can be learned from samples.
+
+Columns of whole numbers with at most 20 different values in the reference rows count as *categories*, all others as numbers.
+
+- *Correlation gap*: mean over pairs of columns of numbers of |r_P - r_Q|, Pearson's correlations among samples and rows.
+- *Association gap*: the same over pairs with a category. For two categories Cramer's V with Bergsma's correction,
+  V^2 = max(0, phi^2 - (a - 1)(b - 1) / (n - 1)) / min(a' - 1, b' - 1), a' = a - (a - 1)^2 / (n - 1), where phi^2 is chi^2 / n
+  and a, b are the numbers of categories; for a category and a number the correlation ratio, eta^2 = 1 - (variance within the
+  categories) / variance.
+- *Total variation* of a column of categories: 1/2 sum_c |P(c) - Q(c)|, the mass that stands in the wrong category.
+- *Coverage*: categories of the reference rows that no sample has are lost, those of samples that no row has are invented.
+- *Train on synthetic, test on real*: gradient boosting predicts one column from the others, once trained on samples and once on
+  as many training rows, both tested on the same held-out rows.
+
+Intervals. A gap is a norm of a difference, |d|, and a resample of it is too large: noise adds to it. But by the triangle
+inequality | |d_found| - |d| | <= |d_found - d|, and the bootstrap knows the law of the right side: the 95 % quantile of
+|d_resample - d_found| on both sides of the gap is an interval that holds wherever the bootstrap of d does, at d = 0 too, and is
+rather too wide. A gap below half of that width cannot be told from none.
+
+References
+----------
+Wicher Bergsma. A bias-correction for Cramer's V and Tschuprow's T. 2013.
+Cristóbal Esteban, Stephanie Hyland, Gunnar Rätsch. Real-valued (medical) time series generation with recurrent conditional
+GANs. 2017.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pushforward.metrics.arrays import pair
+from pushforward.metrics.measure import Measure
+from pushforward.probability import noise
+
+__all__ = [
+    "Categories",
+    "Utility",
+    "association_gap",
+    "category_columns",
+    "category_coverage",
+    "correlation_gap",
+    "total_variation",
+    "train_on_synthetic",
+]
+
+_FEW = 20
+_RESAMPLES = 200
+_LEAST = 10
+_ROUNDING = 1e-12  # of a variance, in units of the reference's
+
+
+def category_columns(Q: ArrayLike, *, most: int = _FEW) -> NDArray[np.bool_]:
+    """Return which columns of the reference rows (n, D) are categories: whole numbers with at most ``most`` different values.
+
+    >>> category_columns([[0, 1.5], [1, 2.5], [0, 3.5]]).tolist()
+    [True, False]
+    """
+    rows = np.asarray(Q)
+    return np.array(
+        [bool((column == np.rint(column)).all()) and len(np.unique(column)) <= most for column in rows.T], dtype=bool
+    )
+
+
+def correlation_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None = None, seed: int = 0) -> Measure:
+    """Return the mean absolute difference of the correlations of all pairs of columns that are numbers, in [0, 2].
+
+    Parameters
+    ----------
+    P, Q : array (n, D), (m, D)
+        Samples and reference rows, at least 10.
+    categories : bool array (D,), optional
+        Columns that are not numbers; default :func:`category_columns` of Q.
+    seed : int
+        Of the resamples.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two columns of numbers vary in Q. A column that is constant in P alone has no correlation there: 0.
+
+    >>> rng = np.random.default_rng(0)
+    >>> Q = rng.normal(size=(2000, 2)) @ [[1.0, 0.8], [0.0, 0.6]]
+    >>> found = correlation_gap(rng.normal(size=(2000, 2)), Q)
+    >>> found.low < 0.8 < found.high
+    True
+    """
+    P, Q, chosen = _columns(P, Q, categories)
+    numbers = np.flatnonzero(~chosen & (Q[0] != Q).any(axis=0))
+    if len(numbers) < 2:
+        raise ValueError(
+            f"correlations need two columns of numbers that vary, but there are {len(numbers)}; leave this gap out"
+        )
+    above = np.triu_indices(len(numbers), 1)
+
+    def of(rows: NDArray[np.float64]) -> _Drawn:
+        part = _centered(rows[:, numbers], Q[:, numbers])
+
+        def correlations(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            mean = weights @ part
+            covariance = (part * weights[:, None]).T @ part - np.outer(mean, mean)
+            std = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
+            return _divided(covariance, np.outer(std, std), zero=_ROUNDING)[above]
+
+        return _Drawn.rows(correlations, len(rows))
+
+    return _gap(of(P), of(Q), seed)
+
+
+def association_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None = None, seed: int = 0) -> Measure:
+    """Return the mean absolute difference of the associations of all pairs of columns with a category among them, in [0, 1].
+
+    Cramer's V for two categories, the correlation ratio for a category and a number. Parameters are those of
+    :func:`correlation_gap`. The cost grows with the square of the number K of categories of all columns, as 400 n K^2.
+
+    Raises
+    ------
+    ValueError
+        If Q has no such pair of columns that vary.
+
+    >>> rng = np.random.default_rng(0)
+    >>> a = rng.integers(0, 3, 1000)
+    >>> found = association_gap(rng.integers(0, 3, (1000, 2)), np.stack([a, a], axis=1))
+    >>> found.low < 1.0 <= found.high, found.value > 0.95
+    (True, True)
+    """
+    P, Q, chosen = _columns(P, Q, categories)
+    varies = (Q[0] != Q).any(axis=0)
+    names, numbers = np.flatnonzero(chosen & varies), np.flatnonzero(~chosen & varies)
+    if len(names) + len(numbers) < 2 or not len(names):
+        raise ValueError("associations need a column of categories and one more column, both varying; leave this gap out")
+    levels = [np.unique(np.concatenate([P[:, j], Q[:, j]])) for j in names]
+    starts, above = np.cumsum([0, *map(len, levels)])[:-1], np.triu_indices(len(names), 1)
+
+    def of(rows: NDArray[np.float64]) -> _Drawn:
+        hot = np.concatenate([rows[:, [j]] == level for j, level in zip(names, levels, strict=True)], axis=1).astype(np.float64)
+        values = _centered(rows[:, numbers], Q[:, numbers])
+
+        def associations(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+            weighted = hot * weights[:, None]
+            table, sums = weighted.T @ hot, weighted.T @ values
+            mean, square, shares = weights @ values, weights @ values**2, np.diag(table)
+            between = np.add.reduceat(_divided(sums**2, shares[:, None]), starts, axis=0)
+            eta = np.sqrt(np.clip(_divided(between - mean**2, square - mean**2, zero=_ROUNDING), 0.0, 1.0))
+            return np.concatenate([_cramer(table, shares, starts, len(rows))[above], eta.ravel()])
+
+        return _Drawn.rows(associations, len(rows))
+
+    return _gap(of(P), of(Q), seed)
+
+
+def total_variation(P: ArrayLike, Q: ArrayLike, *, seed: int = 0) -> list[Measure]:
+    """Return for each column of categories 1/2 sum_c |P(c) - Q(c)|, in [0, 1].
+
+    P and Q are (n, D) and (m, D), columns of categories alone; with few rows for the number of categories even equal laws
+    differ by some, as the noise floor shows.
+
+    >>> [round(found.value, 2) for found in total_variation([[0.0]] * 10, [[0.0]] * 5 + [[1.0]] * 5)]
+    [0.5]
+    """
+    P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=_LEAST))
+
+    def column(j: int) -> Measure:
+        level = np.unique(np.concatenate([P[:, j], Q[:, j]]))
+
+        def of(values: NDArray[np.float64]) -> _Drawn:
+            shares = np.bincount(np.searchsorted(level, values), minlength=len(level)) / len(values)
+            return _Drawn(lambda weights: weights, shares, len(values))
+
+        return _gap(of(P[:, j]), of(Q[:, j]), noise.derive(seed, "column", j), len(level) / 2)
+
+    return [column(j) for j in range(P.shape[1])]
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Which categories of one column the samples have.
+
+    Attributes
+    ----------
+    column : int
+    covered, lost, invented : tuple of float
+        Categories of the reference rows that samples have, and have not; of the samples that no reference row has.
+    lost_share : Measure
+        Share of the reference rows whose category is lost, with Clopper and Pearson's interval, for these samples.
+    invented_share : Measure
+        Share of the samples whose category is invented, likewise, for these reference rows.
+    chance : float
+        Probability that at least one category is lost among as many rows of the reference's own law: near 1 where categories
+        are so rare that a loss says nothing. (A bound: the sum over categories of (1 - share)^n, at most 1.)
+    """
+
+    column: int
+    covered: tuple[float, ...]
+    lost: tuple[float, ...]
+    invented: tuple[float, ...]
+    lost_share: Measure
+    invented_share: Measure
+    chance: float
+
+
+def category_coverage(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None = None) -> list[Categories]:
+    """Return for each column of categories which of them the samples cover, lose and invent.
+
+    Parameters
+    ----------
+    P, Q : array (n, D), (m, D)
+        Samples and reference rows: the training rows, since a model can know no other categories.
+    categories : bool array (D,), optional
+        Default :func:`category_columns` of Q.
+
+    >>> [found] = category_coverage([[0.0]] * 9 + [[3.0]], [[0.0]] * 5 + [[1.0]] * 5)
+    >>> found.covered, found.lost, found.invented, found.lost_share.value, found.invented_share.value
+    ((0.0,), (1.0,), (3.0,), 0.5, 0.1)
+    """
+    P, Q, chosen = _columns(P, Q, categories)
+
+    def column(j: int) -> Categories:
+        here, counts = np.unique(Q[:, j], return_counts=True)
+        made = np.unique(P[:, j])
+        lost, invented = np.setdiff1d(here, made), np.setdiff1d(made, here)
+        return Categories(
+            column=j,
+            covered=tuple(np.intersect1d(here, made).tolist()),
+            lost=tuple(lost.tolist()),
+            invented=tuple(invented.tolist()),
+            lost_share=Measure.of_share(int(np.isin(Q[:, j], lost).sum()), len(Q)),
+            invented_share=Measure.of_share(int(np.isin(P[:, j], invented).sum()), len(P)),
+            chance=float(min(((1 - counts / len(Q)) ** len(P)).sum(), 1.0)),
+        )
+
+    return [column(j) for j in np.flatnonzero(chosen).tolist()]
+
+
+@dataclass(frozen=True)
+class Utility:
+    """How well one column is predicted on held-out rows.
+
+    Attributes
+    ----------
+    synthetic, real : Measure
+        Score of the predictor trained on samples, and of that trained on as many training rows.
+    loss : Measure
+        real - synthetic on the same rows: what one loses by having samples instead of rows.
+    score : {"accuracy", "R2"}
+        Share of right predictions of a category; share of the variance of a number that is explained.
+    target : int
+        The column.
+    trained_on : int
+        Rows that either predictor saw.
+    """
+
+    synthetic: Measure
+    real: Measure
+    loss: Measure
+    score: Literal["accuracy", "R2"]
+    target: int
+    trained_on: int
+
+
+def train_on_synthetic(
+    P: ArrayLike,
+    Q_train: ArrayLike,
+    Q_test: ArrayLike,
+    target: int,
+    *,
+    categories: ArrayLike | None = None,
+    seed: int = 0,
+) -> Utility:
+    """Train gradient boosting on samples and on training rows, and test both on held-out rows.
+
+    Parameters
+    ----------
+    P, Q_train, Q_test : array (n, D), (N, D), (m, D)
+        Samples, training rows and held-out rows, at least 10 each. The longer of the first two is cut to the shorter.
+    target : int
+        Column that is predicted from all others.
+    categories : bool array (D,), optional
+        Default :func:`category_columns` of Q_train.
+    seed : int
+        Of the predictors and of the resamples.
+
+    Returns
+    -------
+    Utility
+        Intervals are of 1,000 bootstrap resamples of the held-out rows: two other sets of training rows are not in them.
+
+    Raises
+    ------
+    ValueError
+        If the target is no column, is the only column, or is constant in the held-out rows.
+
+    >>> rng = np.random.default_rng(0)
+    >>> rows = rng.normal(size=(600, 2))
+    >>> rows[:, 1] = rows[:, 0] ** 2
+    >>> found = train_on_synthetic(rng.normal(size=(200, 2)), rows[:200], rows[200:], 1)
+    >>> found.score, found.real.value > 0.5, found.synthetic.value < 0.0
+    ('R2', True, True)
+    """
+    P, Q_train, chosen = _columns(P, Q_train, categories)
+    Q_test = pair(Q_test, Q_train, least=_LEAST)[0].astype(np.float64)
+    width = P.shape[1]
+    if not 0 <= target < width or width < 2:
+        raise ValueError(f"target must be one of at least two columns, 0 to {width - 1}, but is {target}")
+    if (Q_test[:, target] == Q_test[0, target]).all():
+        raise ValueError(
+            f"column {target} is constant in the held-out rows, so nothing can be predicted; choose another target"
+        )
+    n = min(len(P), len(Q_train))
+    truth, is_class = Q_test[:, target], bool(chosen[target])
+    predictions = [_predicted(rows[:n], Q_test, target, chosen, seed) for rows in (P, Q_train)]
+    if is_class:
+        per_row = [(prediction == truth).astype(np.float64) for prediction in predictions]
+        spread = np.ones(len(truth))
+    else:
+        spread = (truth - truth.mean()) ** 2
+        per_row = [spread - (prediction - truth) ** 2 for prediction in predictions]
+    synthetic, real = per_row
+    return Utility(
+        synthetic=_score(synthetic, spread, seed),
+        real=_score(real, spread, seed),
+        loss=_score(real - synthetic, spread, seed),
+        score="accuracy" if is_class else "R2",
+        target=target,
+        trained_on=n,
+    )
+
+
+def _predicted(
+    rows: NDArray[np.float64], test: NDArray[np.float64], target: int, chosen: NDArray[np.bool_], seed: int
+) -> NDArray[np.float64]:
+    """Return what gradient boosting, trained on rows, predicts for the target of the test rows."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    others = np.arange(rows.shape[1]) != target
+    X, unseen, y = rows[:, others].copy(), test[:, others].copy(), rows[:, target]
+    if (y == y[0]).all():
+        return np.full(len(test), y[0])
+    kinds = chosen[others]
+    for j in np.flatnonzero(kinds):  # categories as 0, 1, ..., those that were never seen as gaps
+        level = np.unique(X[:, j])
+        place = np.searchsorted(level, unseen[:, j]).clip(max=len(level) - 1)
+        unseen[:, j] = np.where(level[place] == unseen[:, j], place, np.nan)
+        X[:, j] = np.searchsorted(level, X[:, j])
+        kinds[j] = len(level) <= 255  # the most that the library takes; more are numbers to it
+    kind = HistGradientBoostingClassifier if chosen[target] else HistGradientBoostingRegressor
+    model = kind(categorical_features=kinds, random_state=noise.derive(seed, "boosting") % (1 << 31), early_stopping=False)
+    return np.asarray(model.fit(X, y).predict(unseen), dtype=np.float64)
+
+
+def _score(values: NDArray[np.float64], spread: NDArray[np.float64], seed: int) -> Measure:
+    """Return sum(values) / sum(spread) over rows, with the percentile interval of resamples of the rows."""
+    generator = np.random.default_rng(noise.derive(seed, "utility"))
+    n = len(values)
+    weights = generator.multinomial(n, np.full(n, 1 / n), 5 * _RESAMPLES)
+    low, high = np.quantile((weights @ values) / np.maximum(weights @ spread, 1e-300), (0.025, 0.975))
+    return Measure(float(values.sum() / spread.sum()), float(low), float(high), n)
+
+
+def _columns(
+    P: Any, Q: Any, categories: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Return samples, rows and which columns are categories, checked."""
+    P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=_LEAST))
+    chosen = category_columns(Q) if categories is None else np.asarray(categories)
+    if chosen.dtype != bool or chosen.shape != (Q.shape[1],):
+        raise ValueError(f"categories must be True or False for each of the {Q.shape[1]} columns, but is {categories!r}")
+    return P, Q, chosen
+
+
+def _centered(rows: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return columns about their own means in units of the reference, so that large offsets cost no digits."""
+    std = reference.std(axis=0)
+    return np.asarray((rows - rows.mean(axis=0)) / np.where(std > 0, std, 1.0))
+
+
+def _cramer(table: NDArray[np.float64], shares: NDArray[np.float64], starts: NDArray[np.int64], n: int) -> NDArray[np.float64]:
+    """Return Cramer's V of all pairs of columns (C, C), corrected for the bias of n rows; empty categories do not count.
+
+    ``table`` (K, K) holds the shares of all pairs of categories, ``shares`` (K,) those of each; a column begins at its start.
+    """
+    expected = np.outer(shares, shares)
+    phi = _divided((table - expected) ** 2, expected)
+    phi = np.add.reduceat(np.add.reduceat(phi, starts, axis=0), starts, axis=1)
+    sizes = np.add.reduceat((shares > 0).astype(np.float64), starts)
+    bias = np.outer(sizes - 1, sizes - 1) / (n - 1)
+    corrected = sizes - (sizes - 1) ** 2 / (n - 1)
+    least = np.minimum.outer(corrected, corrected) - 1
+    return np.asarray(np.sqrt(np.clip(_divided(np.clip(phi - bias, 0.0, None), least), 0.0, 1.0)))
+
+
+def _divided(above: NDArray[np.float64], below: NDArray[np.float64], *, zero: float = 0.0) -> NDArray[np.float64]:
+    """Return above / below, and 0 where below is not above ``zero``."""
+    below = np.broadcast_to(below, above.shape)
+    return np.divide(above, below, out=np.zeros_like(above), where=below > zero)
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A statistic of n independent draws, as a function of how much of the draws each possible one is; and what it was."""
+
+    of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    shares: NDArray[np.float64]
+    n: int
+
+    @classmethod
+    def rows(cls, of: Callable[[NDArray[np.float64]], NDArray[np.float64]], n: int) -> "_Drawn":
+        """Return a statistic of n rows as a function of their weights."""
+        return cls(of, np.full(n, 1 / n), n)
+
+    def again(self, generator: np.random.Generator) -> NDArray[np.float64]:
+        """Return the statistic of a resample."""
+        return self.of(generator.multinomial(self.n, self.shares) / self.n)
+
+
+def _gap(P: _Drawn, Q: _Drawn, seed: int, scale: float = 1.0) -> Measure:
+    """Return ``scale`` times the mean absolute difference of two statistics, with the interval of the module's text."""
+    generator = np.random.default_rng(noise.derive(seed, "tables"))
+    found = P.of(P.shares) - Q.of(Q.shares)
+    errors = [np.abs(P.again(generator) - Q.again(generator) - found).mean() for _ in range(_RESAMPLES)]
+    value, half = scale * float(np.abs(found).mean()), scale * float(np.quantile(errors, 0.95))
+    return Measure(value, max(value - half, 0.0), value + half, P.n)

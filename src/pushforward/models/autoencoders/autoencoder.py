@@ -1,0 +1,179 @@
+r"""The autoencoder: a short code of a row, and the row from its code.
+
+Encoder f and decoder g are trained by the mean squared error of the way there and back, |g(f(x)) - x|^2 / D over the elements
+that vary. With affine networks the least error is that of principal component analysis: the codes span the same space.
+
+Nothing says how codes are distributed. The decoder is trained where the codes of the data lie and nowhere else, so there is no
+law to draw from, and an :class:`Autoencoder` has no ``sample`` and no density. A law of the code is what a
+:class:`~pushforward.models.autoencoders.vae.VAE` adds.
+
+References
+----------
+Pierre Baldi, Kurt Hornik. Neural networks and principal component analysis: learning from examples without local minima. 1989.
+Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with neural networks. 2006.
+"""
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.models.base.codes import CodeVerbs, default_coder, default_latent_dim, default_training
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.pictures import picture_of_pairs
+from pushforward.models.base.task import RowTask
+from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.networks import CoderSpec
+from pushforward.plots import Picture
+from pushforward.training import TrainingSettings
+
+__all__ = ["Autoencoder", "PlainCoder"]
+
+_PAIRS, _POINTS = 50, 1000
+
+
+class PlainCoder(nn.Module):
+    """The network of an autoencoder.
+
+    Parameters
+    ----------
+    encoder, decoder : nn.Module
+        ``(x, condition) -> (B, K)`` and ``(z, condition) -> (B, *D)``.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return codes (B, K)."""
+        return torch.as_tensor(self.encoder(x, condition))
+
+    def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Return rows (B, *D)."""
+        return torch.as_tensor(self.decoder(z, condition))
+
+
+class _ReconstructionTask(RowTask):
+    """Mean squared error per row, of integers to the middle of their interval."""
+
+    def __init__(self, network: PlainCoder, *, condition_dropout: float, width: Tensor, counted: Tensor) -> None:
+        super().__init__(condition_dropout=condition_dropout)
+        self.network = network
+        self.offset: Tensor
+        self.weight: Tensor
+        self.register_buffer("offset", (width / 2).float(), persistent=False)
+        self.register_buffer("weight", (counted / counted.sum()).float(), persistent=False)
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        x = x + self.offset
+        back = self.network.decode(self.network.encode(x, condition), condition)
+        return ((back - x).square() * self.weight).flatten(1).sum(1)
+
+
+class Autoencoder(CodeVerbs, TrainedModel):
+    r"""Encoder and decoder with a bottleneck between them, trained by the error of reconstruction.
+
+    ``transform`` gives codes and ``inverse_transform`` rows from codes. There is no ``sample``: no law of the code is learned.
+
+    Parameters
+    ----------
+    latent_dim : int, optional
+        Length of a code; default 16, or 64 for rows of 1,000 elements and more, and no longer than half a vector.
+    network : CoderSpec, optional
+        Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. Default by the shape of the data.
+
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
+
+    Attributes
+    ----------
+    network_, latent_dim_, training_
+        The arguments with their defaults filled in.
+    coder_ : PlainCoder
+        The trained networks.
+
+    References
+    ----------
+    Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with neural networks. 2006.
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> rows = pf.open_data("digits").values
+    >>> model = pf.Autoencoder(latent_dim=3, train_steps=5, random_state=0).fit(rows)
+    >>> codes = model.transform(rows[:4])
+    >>> codes.shape, model.inverse_transform(codes).shape, hasattr(model, "sample")
+    ((4, 3), (4, 8, 8), False)
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("latent_dim", "network", *TrainedModel.fitted)
+    core: ClassVar[str] = "coder_"
+    generates: ClassVar[bool] = False
+
+    coder_: PlainCoder
+    latent_dim_: int
+    network_: CoderSpec
+
+    def __init__(
+        self,
+        *,
+        latent_dim: Count | None = None,
+        network: CoderSpec | None = None,
+        condition_dropout: Share = 0.1,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        shape = self.transform_.shape
+        longest = -(-shape[0] // 2) if len(shape) == 1 else math.prod(shape)
+        return {
+            "latent_dim": min(default_latent_dim(shape), longest),
+            "network": default_coder(shape),
+            "training": default_training(shape),
+        }
+
+    def _network(self) -> PlainCoder:
+        shape, spec = self.transform_.shape, self.network_
+        return PlainCoder(
+            spec.encoder(shape, self.latent_dim_, self._condition_dim),
+            spec.decoder(self.latent_dim_, shape, self._condition_dim),
+        )
+
+    def _task(self, network: nn.Module, prepared: Prepared) -> _ReconstructionTask:
+        assert isinstance(network, PlainCoder)
+        transform = self.transform_
+        counted = torch.ones(transform.shape, dtype=torch.bool) if transform.kind == "vectors" else ~transform.constant
+        return _ReconstructionTask(
+            network, condition_dropout=self.condition_dropout, width=transform.dequantization, counted=counted
+        )
+
+    def _picture(self, prepared: Prepared) -> Picture:
+        """Draw training rows beside their reconstructions."""
+        n = _PAIRS if self.transform_.kind == "pictures" else _POINTS
+        x, condition = prepared.x[:n], None if prepared.condition is None else prepared.condition[:n]
+        dtype = self._coder_dtype
+        given = None if condition is None else condition.to(dtype)
+        z = self._through("encode", (x + self.transform_.dequantization / 2).to(dtype), given, n)
+        return picture_of_pairs(self, self._through("decode", z, given, n), x)
+
+    def _picture_seconds(self, network: nn.Module) -> float:
+        return 0.0  # a hundred rows through the network: nothing beside a run

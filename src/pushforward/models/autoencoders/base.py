@@ -1,0 +1,228 @@
+r"""What variational autoencoders share, with one level of codes or many: the bound that is trained, drawing, and the report.
+
+A model draws codes from a prior and then a row from p(x | codes). Its encoder gives q(codes | x), which for every element of
+the code, in units of the prior that this element has given those above it, is N(mean, std^2). So KL terms are in closed form:
+
+    log p(x) >= E_q log p(x | codes) - beta sum KL(N(mean, std^2) || N(0, 1)),          beta = 1,
+
+with one draw of the codes per row and step. ``beta`` other than 1 weighs the KL: above 1 the code says less. With ``free_bits``
+an element of the code whose mean KL over the batch is below that many nats pays just those, so that it is not pushed into
+saying nothing. Over the first steps the weight of the KL rises in a straight line from 0 to beta: codes are not given up before
+the decoder has learned to use them, which lower levels need most.
+
+References
+----------
+Diederik Kingma, Max Welling. Auto-encoding variational Bayes. 2014. https://arxiv.org/abs/1312.6114
+Irina Higgins et al. beta-VAE: learning basic visual concepts with a constrained variational framework. 2017.
+Casper Sønderby et al. Ladder variational autoencoders. 2016. https://arxiv.org/abs/1602.02282
+Diederik Kingma et al. Improved variational inference with inverse autoregressive flow. 2016. https://arxiv.org/abs/1606.04934
+"""
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pushforward.models.autoencoders.bound import BoundVerbs, kl_to_standard
+from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, default_likelihood
+from pushforward.models.autoencoders.reports import LatentReport
+from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.rows import Rows
+from pushforward.models.base.task import RowTask
+from pushforward.models.base.trained import TrainedModel
+from pushforward.networks import CoderSpec
+from pushforward.probability import noise
+
+__all__ = ["Passage", "VariationalCoder", "VariationalModel"]
+
+_REPORT_BATCH = 256
+
+
+class Passage(NamedTuple):
+    """A draw of the codes of rows: what the likelihood takes, and q(codes | x) in units of the prior, each (B, K)."""
+
+    output: Tensor
+    mean: Tensor
+    log_std: Tensor
+
+
+class VariationalCoder(nn.Module, abc.ABC):
+    """The network of a variational autoencoder.
+
+    Parameters
+    ----------
+    likelihood : Likelihood
+        p(x | codes).
+    latent_dims : tuple of int
+        Length of the code of each level, top first.
+    """
+
+    def __init__(self, likelihood: Likelihood, latent_dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.likelihood, self.latent_dims, self.latent_dim = likelihood, latent_dims, sum(latent_dims)
+
+    @abc.abstractmethod
+    def seen(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Passage]:
+        """Return the draw from q(codes | x) as a function of standard normal eps (B, K)."""
+
+    @abc.abstractmethod
+    def output(self, eps: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what the likelihood takes, for codes drawn from the prior by eps (B, K)."""
+
+    @abc.abstractmethod
+    def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the mean codes of rows, (B, K)."""
+
+    @abc.abstractmethod
+    def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the middle of p(x | codes), (B, *D)."""
+
+    def weigh(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """Return log p(x | codes) p(codes) / q(codes | x), (B,), as a function of eps (B, K)."""
+        draw = self.seen(x, condition)
+
+        def log_weight(eps: Tensor) -> Tensor:
+            passage = draw(eps)
+            u = passage.mean + passage.log_std.exp() * eps  # the codes in units of their priors
+            inside = self.likelihood.log_prob(passage.output, x)
+            return inside + ((eps.square() - u.square()) / 2 + passage.log_std).sum(1)
+
+        return log_weight
+
+    def moments(self, x: Tensor, condition: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation of q(codes | x) in units of the prior, each (B, K)."""
+        passage = self.seen(x, condition)(eps)
+        return passage.mean, passage.log_std
+
+
+class _Task(RowTask):
+    """The negative bound of each row in nats, in the units of the data; held out without free bits and warm-up."""
+
+    def __init__(
+        self,
+        network: VariationalCoder,
+        *,
+        beta: float,
+        free_bits: float,
+        kl_warmup: int,
+        log_det: float,
+        condition_dropout: float,
+        width: Tensor,
+    ) -> None:
+        intervals = network.likelihood.intervals
+        super().__init__(condition_dropout=condition_dropout, dequantization=None if intervals else width)
+        self.network, self.log_det = network, log_det
+        self.beta, self.free_bits, self.kl_warmup = beta, free_bits, kl_warmup
+        self.offset: Tensor
+        self.register_buffer("offset", (width / 2 if intervals else torch.zeros(())).float(), persistent=False)
+
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return eps (S, B, K), and the share of beta that has come into force at each step, (S, B)."""
+        shape, step = (self.network.latent_dim,), steps[:, None]
+        eps = noise.normal(shape, seed=seed, purpose="latent", rows=rows, step=step, device=rows.device)
+        share = ((step + 1) / (self.kl_warmup + 1)).clamp(max=1.0)
+        return eps, share.expand(-1, len(rows))
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        x, (eps, share) = x + self.offset, numbers
+        passage = self.network.seen(x, condition)(eps)
+        kl = self.beta * kl_to_standard(passage.mean, passage.log_std)
+        if self.training:
+            kl = share[:, None] * torch.where(kl.mean(0) >= self.free_bits, kl, self.free_bits)
+        return kl.sum(1) - self.network.likelihood.log_prob(passage.output, x) - self.log_det
+
+
+class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
+    """Base of the variational autoencoders; a family defines its arguments and ``_network``, a :class:`VariationalCoder`.
+
+    Parameters
+    ----------
+    likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
+        The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`: Gaussian with one learned standard
+        deviation or one for each element, logistic (for integers with probabilities), or Bernoulli (for two neighboring
+        integers). Default by the data.
+    beta : float
+        Weight of the KL in training; 1 is the bound.
+    free_bits : float
+        Nats that each element of the code may carry without pay.
+    kl_warmup : int, optional
+        Training steps over which the weight of the KL rises from 0 to ``beta``; default a quarter of the steps.
+    network : CoderSpec, optional
+        Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. Default by the shape of the data.
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("likelihood", "kl_warmup", "network", *TrainedModel.fitted)
+    core: ClassVar[str] = "coder_"
+
+    beta: float
+    free_bits: float
+    kl_warmup: int | None
+
+    kl_warmup_: int
+    coder_: VariationalCoder
+    likelihood_: LikelihoodName
+    network_: CoderSpec
+
+    def latent_report(self, X: Any, *, condition: Any = None, seed: int = 0) -> LatentReport:
+        """Return what each element of the code says of the rows of X, and how well the codes fill the prior.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+        seed : int
+            Names the draws of the codes above a level, of models with several.
+
+        Examples
+        --------
+        >>> import pushforward as pf
+        >>> model = pf.VAE(latent_dim=2, train_steps=5, random_state=0).fit("digits")
+        >>> len(model.latent_report(pf.open_data("digits").values[:50]).kl)
+        2
+        """
+        rows = Rows.of(self, X, condition, dtype=self._coder_dtype)
+        eps = noise.normal((self._code_length,), seed=seed, purpose="latent", rows=len(rows.z), dtype=self._coder_dtype)
+        mean, log_std = self._through("moments", rows.middle, rows.condition, _REPORT_BATCH, eps)
+        return LatentReport.of(mean, log_std.exp(), kl_to_standard(mean, log_std), self.coder_.latent_dims)
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        shape = self.transform_.shape
+        training = default_training(shape)
+        return {
+            "likelihood": default_likelihood(self.transform_),
+            "kl_warmup": int(self.train_steps or (self.training or training).steps) // 4,
+            "network": default_coder(shape),
+            "training": training,
+        }
+
+    @property
+    def _code_length(self) -> int:
+        return self.coder_.latent_dim
+
+    def _task(self, network: nn.Module, prepared: Prepared) -> _Task:
+        assert isinstance(network, VariationalCoder)
+        return _Task(
+            network,
+            beta=self.beta,
+            free_bits=self.free_bits,
+            kl_warmup=self.kl_warmup_,
+            log_det=self.transform_.log_det,
+            condition_dropout=self.condition_dropout,
+            width=self.transform_.dequantization,
+        )
+
+    @torch.no_grad()
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        coder, made = self.coder_, []
+        device = next(coder.parameters()).device
+        for begin in range(0, n, batch_size):
+            end = min(begin + batch_size, n)
+            rows = torch.arange(first + begin, first + end, device=device)
+            c = None if condition is None else condition[begin:end].to(device)
+            eps = noise.normal((coder.latent_dim,), seed=seed, purpose="latent", rows=rows, device=device)
+            made.append(coder.likelihood.draw(coder.output(eps, c), rows, seed).cpu())
+        return torch.cat(made)

@@ -1,0 +1,150 @@
+r"""Lower bounds of log p(x) of models with a code z: log p(x) = log \int p(x | z) p(z) dz cannot be computed, its bound can.
+
+For any law q(z | x), by Jensen,
+
+    log p(x) >= E log 1/K sum_k w_k >= E log w,      w = p(x | z) p(z) / q(z | x),   z ~ q(z | x).
+
+K = 1 is the evidence lower bound, ELBO = E log p(x | z) - KL(q(z | x) || p(z)), whose gap is KL(q(z | x) || p(z | x)); the gap
+closes as K grows.
+
+References
+----------
+Yuri Burda, Roger Grosse, Ruslan Salakhutdinov. Importance weighted autoencoders. 2016. https://arxiv.org/abs/1509.00519
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.base.arguments import check_count
+from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.rows import Rows
+from pushforward.probability import noise
+
+__all__ = ["BoundVerbs", "importance_bound", "kl_to_standard"]
+
+SAMPLES, DRAWS = 64, 2
+
+
+def kl_to_standard(mean: Tensor, log_std: Tensor) -> Tensor:
+    """Return KL(N(mean, std^2) || N(0, 1)) of each element, in nats.
+
+    >>> kl_to_standard(torch.tensor([0.0, 1.0]), torch.zeros(2)).tolist()
+    [0.0, 0.5]
+    """
+    return (mean.square() + torch.expm1(2 * log_std)) / 2 - log_std
+
+
+def importance_bound(log_weights: Tensor, *, nfe: int, dims: int) -> LogProb:
+    """Return log 1/K sum_k w_k of rows from log-weights (K, B): a lower bound of log p in the mean over the draws.
+
+    The standard error is that of the mean of the weights, carried through the logarithm; one draw leaves it unknown.
+
+    >>> importance_bound(torch.tensor([[0.0], [math.log(3.0)]]), nfe=2, dims=1).values.round(4)  # log 2
+    array([0.6931])
+    """
+    count, rows = log_weights.shape
+    wide = log_weights.double()
+    values = wide.logsumexp(0) - math.log(count)
+    error = torch.full_like(values, math.nan)
+    if count > 1:
+        error = (wide - values).exp().std(0) / math.sqrt(count)
+    zeros = np.zeros(rows)
+    return LogProb(values.cpu().numpy(), "lower bound", error.cpu().numpy(), zeros, zeros, nfe=nfe, dims=dims)
+
+
+class BoundVerbs(DensityVerbs):
+    """``log_prob`` by importance weighting. The network of a family defines ``weigh``, ``latent_dim`` and ``likelihood``.
+
+    ``network.weigh(x, condition)`` returns a function from standard normal eps (B, latent_dim) to log w (B,).
+    """
+
+    def log_prob(
+        self,
+        X: Any,
+        *,
+        condition: Any = None,
+        samples: int = SAMPLES,
+        draws: int = DRAWS,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int = 256,
+        bits_per_dim: bool = False,
+    ) -> LogProb:
+        """Return a lower bound of the log-density of each row in nats, in data units, with its standard error.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+        samples : int
+            K, draws of the code per row. The bound rises to log p with K; 1 is the evidence lower bound.
+        draws : int
+            Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
+        seed, first : int
+            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+        batch_size : int
+            Rows that go through the network at once.
+        bits_per_dim : bool
+            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Returns
+        -------
+        LogProb
+            Of the kind "lower bound"; for integers of a likelihood that gives them probabilities, of log P.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        """
+        check_count("samples", samples)
+        density = functools.partial(self._weighed, samples=samples, shared=False)
+        found = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
+        return found.in_bits_per_dim() if bits_per_dim else found
+
+    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+        """Return the bound of each row in nats, in data units, (N,).
+
+        All rows share their draws of the code, so that the score of a row does not depend on where it stands. For the mean over
+        rows prefer :meth:`log_prob`, where the errors of rows are independent of each other.
+        """
+        density = functools.partial(self._weighed, samples=SAMPLES, shared=True)
+        return self._score(X, condition, density, draws=DRAWS, seed=0, first=0, batch_size=256).values
+
+    def _rows(self, X: Any, condition: Any) -> Rows:
+        rows = super()._rows(X, condition)
+        intervals = getattr(self, self.core).likelihood.intervals
+        return replace(rows, z=rows.middle, bins=None, varies=None) if intervals else replace(rows, varies=None)
+
+    def _weighed(
+        self,
+        learned: Any,
+        z: Tensor,
+        *,
+        condition: Tensor | None,
+        varies: Tensor | None,
+        seed: int,
+        first: int,
+        samples: int,
+        shared: bool,
+    ) -> LogProb:
+        """Return the bound for scaled rows; see :class:`~pushforward.models.base.density.RowDensity`."""
+        rows = torch.arange(first, first + len(z), device=z.device) * (not shared)
+        with torch.no_grad():
+            weigh: Callable[[Tensor], Tensor] = learned.weigh(z, condition)
+            log_weights = [weigh(_eps(learned.latent_dim, rows, seed=seed, step=k, dtype=z.dtype)) for k in range(samples)]
+        return importance_bound(torch.stack(log_weights), nfe=samples + 1, dims=learned.likelihood.dims)
+
+
+def _eps(latent_dim: int, rows: Tensor, *, seed: int, step: int, dtype: torch.dtype) -> Tensor:
+    return noise.normal((latent_dim,), seed=seed, purpose="latent", rows=rows, step=step, dtype=dtype, device=rows.device)

@@ -1,0 +1,279 @@
+r"""Hierarchical VAE: a ladder of Gaussian codes, each given those above it, and one bound over the chain.
+
+The model draws the levels from the top down and then the row,
+
+    z_1 ~ N(0, I),      z_l | z_<l ~ N(m_l(h), diag s_l(h)^2),      x ~ p(x | h),
+
+where h is a state that every level adds its code to. The encoder looks at the row once, e = f(x), and then goes down the same
+ladder: it says only how far the law of a level given the row is from the law without it,
+
+    q(z_l | z_<l, x) = N(m_l(h) + s_l(h) d_l(h, e), diag (s_l(h) r_l(h, e))^2).
+
+In units of the prior of its level that is N(d, r^2) against N(0, 1), so the bound is
+
+    log p(x) >= E_q [ log p(x | h) - sum_l KL(N(d_l, r_l^2) || N(0, 1)) ]
+
+with all KL terms in closed form: what level l says about x that the levels above had not said. With affine networks everything
+is Gaussian, and q can be the posterior itself: then the bound is log p(x).
+
+References
+----------
+Casper Sønderby et al. Ladder variational autoencoders. 2016. https://arxiv.org/abs/1602.02282
+Arash Vahdat, Jan Kautz. NVAE: a deep hierarchical variational autoencoder. 2020. https://arxiv.org/abs/2007.03898
+Rewon Child. Very deep VAEs generalize autoregressive models and can outperform them on images. 2021.
+https://arxiv.org/abs/2011.10650
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt, MinLen
+from torch import Tensor, nn
+
+from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
+from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, make_likelihood
+from pushforward.models.base.codes import default_latent_dim
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.networks import CoderSpec
+from pushforward.networks.coder import ResidualBlock, VectorCoder
+from pushforward.training import TrainingSettings
+
+__all__ = ["HierarchicalVAE", "LadderCoder"]
+
+_STATE = 128
+_WIDEST = 2.0  # log standard deviations of priors stay below; the unit of a code is free, so none need be large
+
+
+class _Level(nn.Module):
+    """Prior, posterior and the way into the state of one level."""
+
+    def __init__(self, length: int, width: int, features: int, *, depth: int, prior: nn.Module | None) -> None:
+        super().__init__()
+        self.length, self.prior = length, prior
+        self.posterior = nn.Linear(width + features, 2 * length)
+        self.into = nn.Linear(length, width)
+        self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
+        self.bend = VectorCoder(width + features, 2 * length, 0, width=width, depth=1) if depth else None
+        # A ladder that starts out affine carries a code straight to the decoder; levels behind random layers are given up.
+        for layer in (*(block.contract for block in self.blocks), *(() if self.bend is None else (self.bend.last,))):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def prior_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation of the level given the state; standard normal without a network for it."""
+        if self.prior is None:
+            zeros = h.new_zeros(len(h), self.length)
+            return zeros, zeros
+        mean, raw = self.prior(h).chunk(2, dim=1)
+        return mean, _WIDEST * torch.tanh(raw / _WIDEST)
+
+    def posterior_of(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log standard deviation given the row too, in units of the prior."""
+        both = torch.cat((h, features), dim=1)
+        output = self.posterior(both) if self.bend is None else self.posterior(both) + self.bend(both)
+        mean, log_std = output.chunk(2, dim=1)
+        return mean, log_std
+
+    def add(self, h: Tensor, z: Tensor) -> Tensor:
+        """Return the state with the code of this level in it."""
+        h = h + self.into(z)
+        for block in self.blocks:
+            h = block(h)
+        return h
+
+
+def _prior(width: int, length: int, *, top: bool, of: int) -> nn.Module | None:
+    """Return the network of a prior; that of the top level is standard normal, save that a condition may move it."""
+    return None if top and not of else nn.Linear(width, 2 * length, bias=not top)
+
+
+class LadderCoder(VariationalCoder):
+    """The network of a hierarchical VAE.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        ``(x, condition) -> (B, F)``, what is seen of the row.
+    decoder : nn.Module
+        ``(h, condition) ->`` what ``likelihood`` takes.
+    likelihood : Likelihood
+    latent_dims : tuple of int
+        Length of each level's code, top first.
+    condition_dim, features, width, depth : int
+        Length of a condition, F, length of the state, and residual blocks per level.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent_dims: tuple[int, ...],
+        *,
+        condition_dim: int,
+        features: int,
+        width: int,
+        depth: int,
+    ) -> None:
+        super().__init__(likelihood, latent_dims)
+        self.encoder, self.decoder, self.width = encoder, decoder, width
+        self.start = nn.Linear(condition_dim, width, bias=False) if condition_dim else None
+        self.levels = nn.ModuleList(
+            _Level(length, width, features, depth=depth, prior=_prior(width, length, top=index == 0, of=condition_dim))
+            for index, length in enumerate(latent_dims)
+        )
+
+    def seen(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Passage]:
+        """Return the way down that has seen x."""
+        features = self.encoder(x, condition)
+
+        def down(eps: Tensor) -> Passage:
+            h, means, log_stds, _ = self._descend(features, condition, eps)
+            return Passage(self.decoder(h, condition), torch.cat(means, dim=1), torch.cat(log_stds, dim=1))
+
+        return down
+
+    def output(self, eps: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what the likelihood takes, for codes drawn from the prior by eps (B, K)."""
+        h = self._start(eps, condition)
+        for level, part in self._parts(eps):
+            mean, log_std = level.prior_of(h)
+            h = level.add(h, mean + log_std.exp() * part)
+        return torch.as_tensor(self.decoder(h, condition))
+
+    def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the codes (B, K) of all levels, top first: each the mean given those above it."""
+        eps = x.new_zeros(len(x), self.latent_dim)
+        return torch.cat(self._descend(self.encoder(x, condition), condition, eps)[3], dim=1)
+
+    def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the middle of p(x | z), (B, *D)."""
+        h = self._start(z, condition)
+        for level, part in self._parts(z):
+            h = level.add(h, part)
+        return self.likelihood.center(self.decoder(h, condition))
+
+    def _descend(
+        self, features: Tensor, condition: Tensor | None, eps: Tensor
+    ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
+        """Return the last state and of each level d, log r and the code, (B, K_l)."""
+        h = self._start(eps, condition)
+        means, log_stds, codes = [], [], []
+        for level, part in self._parts(eps):
+            mean, log_std = level.prior_of(h)
+            shift, log_ratio = level.posterior_of(h, features)
+            z = mean + log_std.exp() * (shift + log_ratio.exp() * part)
+            h = level.add(h, z)
+            means.append(shift)
+            log_stds.append(log_ratio)
+            codes.append(z)
+        return h, means, log_stds, codes
+
+    def _start(self, rows: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the state above all levels, (B, width)."""
+        if condition is None or self.start is None:
+            return rows.new_zeros(len(rows), self.width)
+        return torch.as_tensor(self.start(condition))
+
+    def _parts(self, z: Tensor) -> Iterator[tuple[_Level, Tensor]]:
+        return zip(self.levels, torch.split(z, self.latent_dims, dim=1), strict=True)  # type: ignore[arg-type]
+
+
+class HierarchicalVAE(VariationalModel):
+    r"""Variational autoencoder with several levels of codes, each drawn given those above it.
+
+    ``transform`` gives the codes of all levels side by side, top first; ``inverse_transform`` decodes them; ``sample`` draws
+    the levels from the top down and then a row. ``log_prob`` is an importance-weighted lower bound, ``latent_report`` tells
+    what each level says.
+
+    Parameters
+    ----------
+    latent_dims : tuple of int, optional
+        Length of the code of each level, top first; default three levels, each twice as long as the one above, the last as
+        long as the code of a :class:`~pushforward.models.autoencoders.vae.VAE`.
+    likelihood, beta, free_bits, kl_warmup, network
+        See :class:`~pushforward.models.autoencoders.base.VariationalModel`.
+
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
+
+    Attributes
+    ----------
+    network_, latent_dims_, likelihood_, kl_warmup_, training_
+        The arguments with their defaults filled in.
+    coder_ : LadderCoder
+        The trained networks.
+
+    References
+    ----------
+    Casper Sønderby et al. Ladder variational autoencoders. 2016. https://arxiv.org/abs/1602.02282
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.HierarchicalVAE(latent_dims=(2, 3), train_steps=5, random_state=0).fit("digits")
+    >>> rows = pf.open_data("digits").values[:4]
+    >>> model.transform(rows).shape, model.sample(2, seed=0).shape, model.latent_report(rows).kl_by_level.shape
+    ((4, 5), (2, 8, 8), (2,))
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("latent_dims", *VariationalModel.fitted)
+
+    coder_: LadderCoder
+    latent_dims_: tuple[int, ...]
+
+    def __init__(
+        self,
+        *,
+        latent_dims: Annotated[tuple[Count, ...], MinLen(1)] | None = None,
+        likelihood: LikelihoodName | None = None,
+        beta: Annotated[float, Gt(0)] = 1.0,
+        free_bits: Annotated[float, Ge(0)] = 0.0,
+        kl_warmup: Annotated[int, Ge(0)] | None = None,
+        network: CoderSpec | None = None,
+        condition_dropout: Share = 0.1,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.latent_dims = latent_dims
+        self.likelihood = likelihood
+        self.beta = beta
+        self.free_bits = free_bits
+        self.kl_warmup = kl_warmup
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        longest = default_latent_dim(self.transform_.shape)
+        return super()._defaults(prepared) | {"latent_dims": tuple(max(1, longest // 2**k) for k in (2, 1, 0))}
+
+    def _network(self) -> LadderCoder:
+        shape, spec = self.transform_.shape, self.network_
+        width = spec.width if len(shape) == 1 else max(spec.width, _STATE)
+        likelihood = make_likelihood(self.likelihood_, self.transform_)
+        wanted = (likelihood.outputs * shape[0], *shape[1:])
+        return LadderCoder(
+            spec.encoder(shape, width, self._condition_dim),
+            spec.decoder(width, wanted, self._condition_dim),
+            likelihood,
+            self.latent_dims_,
+            condition_dim=self._condition_dim,
+            features=width,
+            width=width,
+            depth=spec.depth,
+        )

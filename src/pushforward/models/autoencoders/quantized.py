@@ -1,0 +1,114 @@
+"""The networks of a VQ-VAE, and what is trained of them: see :mod:`pushforward.models.autoencoders.vqvae` for the bound."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pushforward import diffusion
+from pushforward.models.autoencoders.likelihoods import Likelihood
+from pushforward.models.base.task import RowTask
+from pushforward.networks import TokenTransformer
+from pushforward.networks.quantizer import Quantizer
+from pushforward.probability import noise
+
+__all__ = ["QuantizedCoder", "QuantizedTask"]
+
+
+class Quantized(NamedTuple):
+    """Rows on their way through codes: what the likelihood takes, the codes (B, L), and the squared distance to them (B,)."""
+
+    output: Tensor
+    codes: Tensor
+    distance: Tensor
+
+
+class QuantizedCoder(nn.Module):
+    """The network of a VQ-VAE.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        ``(x, condition) -> (B, L W)``, L vectors of length W side by side.
+    decoder : nn.Module
+        ``(vectors, condition) ->`` what ``likelihood`` takes.
+    quantizer : Quantizer
+    likelihood : Likelihood
+        p(x | codes).
+    prior : TokenTransformer
+        The law of the codes.
+    tokens : int
+        L.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        quantizer: Quantizer,
+        likelihood: Likelihood,
+        prior: TokenTransformer,
+        *,
+        tokens: int,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.quantizer, self.likelihood = encoder, decoder, quantizer, likelihood
+        self.prior, self.tokens = prior, tokens
+
+    def seen(self, x: Tensor, condition: Tensor | None) -> Quantized:
+        """Return rows on their way through codes; in training the codebook learns from them."""
+        z = self._vectors(x, condition)
+        vectors, codes = self.quantizer(z)
+        distance = (nn.functional.normalize(z, dim=2) - vectors.detach()).square().sum((1, 2))
+        return Quantized(self.decoder(vectors.flatten(1), condition), codes, distance)
+
+    def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the codes of rows, int64 (B, L)."""
+        return torch.as_tensor(self.quantizer(self._vectors(x, condition))[1])
+
+    def output(self, codes: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what the likelihood takes, for int64 codes (B, L)."""
+        return torch.as_tensor(self.decoder(self.quantizer.vectors(codes).flatten(1), condition))
+
+    def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the middle of p(x | codes), (B, *D), for codes (B, L) of any dtype."""
+        codes = z.long()
+        wrong = (codes != z) | (codes < 0) | (codes >= self.quantizer.size)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"codes are whole numbers from 0 to {self.quantizer.size - 1}, as transform returns them, but Z has the value "
+                f"{float(z[wrong][0]):g}"
+            )
+        return self.likelihood.center(self.output(codes, condition))
+
+    def _vectors(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        return torch.as_tensor(self.encoder(x, condition).unflatten(1, (self.tokens, -1)))
+
+
+class QuantizedTask(RowTask):
+    """The negative bound of each row in nats, in the units of the data; in training with the distance to the codes."""
+
+    def __init__(
+        self, network: QuantizedCoder, *, commitment: float, log_det: float, condition_dropout: float, width: Tensor
+    ) -> None:
+        intervals = network.likelihood.intervals
+        super().__init__(condition_dropout=condition_dropout, dequantization=None if intervals else width)
+        self.network, self.commitment, self.log_det = network, commitment, log_det
+        self.offset: Tensor
+        self.register_buffer("offset", (width / 2 if intervals else torch.zeros(())).float(), persistent=False)
+
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return what decides on the order (S, B, L) and the number (S, B) of hidden codes, the latter stratified."""
+
+        def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+            return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
+
+        return uniform("hide", (self.network.tokens,)), diffusion.stratified(uniform("share"), rows, total)
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return the loss of each row, (B,)."""
+        x, network = x + self.offset, self.network
+        way = network.seen(x, condition)
+        of_codes = diffusion.hidden_loss(network.prior, way.codes, diffusion.hide(*numbers), condition)
+        bound = of_codes - network.likelihood.log_prob(way.output, x) - self.log_det
+        return bound + self.commitment * way.distance if self.training else bound

@@ -1,0 +1,269 @@
+r"""Variational autoencoder: a random code with a known law, and a decoder that makes rows of it.
+
+The model is z ~ N(0, I), x ~ p(x | z); the encoder gives q(z | x) = N(mean(x), diag std(x)^2). Both are trained by the bound of
+:mod:`pushforward.models.autoencoders.base`, with z = mean + std eps. With affine networks and one standard deviation for all
+elements the model is probabilistic PCA, and the bound touches log p where that is largest.
+
+A condition c is known to both networks, and has a region of its own in the space that the decoder sees, h = m(c) + s(c) z with
+m and log s linear in c and 0 for "no condition". Without it a decoder that finds all it needs in the code never asks for the
+condition, and the rows drawn do not follow it.
+
+References
+----------
+Diederik Kingma, Max Welling. Auto-encoding variational Bayes. 2014. https://arxiv.org/abs/1312.6114
+Danilo Rezende, Shakir Mohamed, Daan Wierstra. Stochastic backpropagation and approximate inference in deep generative models.
+2014. https://arxiv.org/abs/1401.4082
+James Lucas et al. Don't blame the ELBO! A linear VAE perspective on posterior collapse. 2019. https://arxiv.org/abs/1911.02469
+"""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Gt
+from torch import Tensor, nn
+
+from pushforward.data import Values
+from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
+from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, make_likelihood
+from pushforward.models.base.arguments import check_count
+from pushforward.models.base.codes import RandomCodes, default_latent_dim
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.networks import CoderSpec
+from pushforward.training import TrainingSettings
+
+__all__ = ["VAE", "GaussianCoder"]
+
+_LEAST_ANGLE = 1e-4
+_WIDEST = 2.0  # log s stays within +-2: a region neither vanishes nor runs away
+
+
+class GaussianCoder(VariationalCoder):
+    """The network of a VAE: q(z | x) from an encoder, p(x | z) from a decoder.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        ``(x, condition) -> (B, 2 K)``, mean and log standard deviation of the code.
+    decoder : nn.Module
+        ``(z, condition) ->`` what ``likelihood`` takes.
+    likelihood : Likelihood
+    latent_dim : int
+        K.
+    condition_dim : int
+        Length of a condition; 0 for a network without one.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood, latent_dim: int, condition_dim: int = 0
+    ) -> None:
+        super().__init__(likelihood, (latent_dim,))
+        self.encoder, self.decoder = encoder, decoder
+        self.region = nn.Linear(condition_dim, 2 * latent_dim, bias=False) if condition_dim else None
+        if self.region is not None:
+            nn.init.zeros_(self.region.weight)
+
+    def seen(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Passage]:
+        """Return the draw of a code and what follows from it; the encoder speaks of h."""
+        mean, log_std = self.encoder(x, condition).chunk(2, dim=1)
+        m, log_s = self._region(condition, mean)
+        return lambda eps: Passage(
+            self.decoder(mean + log_std.exp() * eps, condition), (mean - m) * (-log_s).exp(), log_std - log_s
+        )
+
+    def output(self, eps: Tensor, condition: Tensor | None) -> Tensor:
+        """Return what the likelihood takes, for z = eps."""
+        m, log_s = self._region(condition, eps)
+        return torch.as_tensor(self.decoder(m + log_s.exp() * eps, condition))
+
+    def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the mean of q(z | x), (B, K)."""
+        return self.seen(x, condition)(x.new_zeros(len(x), self.latent_dim)).mean
+
+    def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the middle of p(x | z), (B, *D)."""
+        return self.likelihood.center(self.output(z, condition))
+
+    def _region(self, condition: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return m and log s of the conditions, (B, K)."""
+        if condition is None or self.region is None:
+            return torch.zeros_like(like), torch.zeros_like(like)
+        m, raw = self.region(condition).chunk(2, dim=1)
+        return m, _WIDEST * torch.tanh(raw / _WIDEST)
+
+
+class VAE(RandomCodes, VariationalModel):
+    r"""Variational autoencoder: a decoder of Gaussian codes, trained by a bound of its density.
+
+    ``transform`` gives the mean code of a row, ``inverse_transform`` the middle of what the decoder makes of a code; ``sample``
+    draws a code and then a row from p(x | z), noise included. ``log_prob`` is an importance-weighted lower bound.
+
+    Parameters
+    ----------
+    latent_dim : int, optional
+        Length of a code; default 16, or 64 for rows of 1,000 elements and more, and no longer than a row.
+    likelihood, beta, free_bits, kl_warmup, network
+        See :class:`~pushforward.models.autoencoders.base.VariationalModel`.
+
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
+
+    Attributes
+    ----------
+    network_, latent_dim_, likelihood_, kl_warmup_, training_
+        The arguments with their defaults filled in.
+    coder_ : GaussianCoder
+        The trained networks.
+
+    References
+    ----------
+    Diederik Kingma, Max Welling. Auto-encoding variational Bayes. 2014. https://arxiv.org/abs/1312.6114
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.VAE(latent_dim=3, train_steps=5, random_state=0).fit("digits")
+    >>> rows = pf.open_data("digits").values[:4]
+    >>> model.transform(rows).shape, model.sample(2, seed=0).shape, model.log_prob(rows, samples=2).kind
+    ((4, 3), (2, 8, 8), 'lower bound')
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("latent_dim", *VariationalModel.fitted)
+    coder_: GaussianCoder
+    latent_dim_: int
+
+    def __init__(
+        self,
+        *,
+        latent_dim: Count | None = None,
+        likelihood: LikelihoodName | None = None,
+        beta: Annotated[float, Gt(0)] = 1.0,
+        free_bits: Annotated[float, Ge(0)] = 0.0,
+        kl_warmup: Annotated[int, Ge(0)] | None = None,
+        network: CoderSpec | None = None,
+        condition_dropout: Share = 0.1,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.latent_dim = latent_dim
+        self.likelihood = likelihood
+        self.beta = beta
+        self.free_bits = free_bits
+        self.kl_warmup = kl_warmup
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def interpolate(self, a: Any, b: Any, n: int = 8, *, condition: Any = None) -> Values:
+        """Return n rows on the way from row a to row b: their codes are joined by an arc, and its points decoded.
+
+        Codes of the prior lie near a sphere of radius sqrt(K), which a straight line between two of them leaves. With the angle
+        omega between the codes, z_s = (sin((1 - s) omega) a + sin(s omega) b) / sin(omega) for s from 0 to 1.
+
+        Parameters
+        ----------
+        a, b : rows
+            One row each, like the training data.
+        n : int
+            Number of rows, at least 2; the first and the last are the reconstructions of a and b.
+        condition : label or vector, optional
+            What all of them should be like.
+
+        Examples
+        --------
+        >>> import pushforward as pf
+        >>> model = pf.VAE(train_steps=5, random_state=0).fit("moons")
+        >>> model.interpolate([0.0, 1.0], [1.0, 0.0], 5).shape
+        (5, 2)
+        """
+        check_count("n", n, 2)
+        start, end = (torch.as_tensor(self.transform(self._one_row(row), condition=condition))[0].double() for row in (a, b))
+        return self.inverse_transform(_arc(start, end, torch.linspace(0, 1, n, dtype=torch.float64)), condition=condition)
+
+    def traverse(self, dimension: int, n: int = 9, *, reach: float = 2.5, around: Any = None, condition: Any = None) -> Values:
+        """Return n rows whose codes differ in one element alone, which goes from -reach to reach.
+
+        Parameters
+        ----------
+        dimension : int
+            Which element, from 0.
+        n : int
+        reach : float
+            In standard deviations of the prior.
+        around : row, optional
+            The row whose code is changed; by default the code 0.
+        condition : label or vector, optional
+
+        Examples
+        --------
+        >>> import pushforward as pf
+        >>> model = pf.VAE(train_steps=5, random_state=0).fit("moons")
+        >>> model.traverse(1, 3).shape
+        (3, 2)
+        """
+        check_count("n", n, 1)
+        check_count("dimension", dimension, 0)
+        if around is None:
+            z = torch.zeros(1, self.latent_dim_, dtype=torch.float64)
+        else:
+            z = torch.as_tensor(self.transform(self._one_row(around), condition=condition)).double()
+        if dimension >= self.latent_dim_:
+            raise ValueError(f"dimension must be below {self.latent_dim_}, the length of a code, got {dimension}")
+        z = z.repeat(n, 1)
+        z[:, dimension] = torch.linspace(-reach, reach, n, dtype=torch.float64)
+        return self.inverse_transform(z, condition=condition)
+
+    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        draw = learned.seen(x, None)
+
+        def of(eps: Tensor) -> tuple[Tensor, Tensor]:
+            passage = draw(eps)
+            code = passage.mean + passage.log_std.exp() * eps
+            minus_log_q = ((eps.square() + math.log(2 * math.pi)) / 2 + passage.log_std).sum(1)
+            return code, learned.likelihood.log_prob(passage.output, x) + minus_log_q
+
+        return of
+
+    @torch.no_grad()
+    def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
+        like = next(self.coder_.parameters())
+        output = self.coder_.output(z.to(like), None)
+        return self.coder_.likelihood.draw(output, rows.to(like.device), seed).cpu()
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        return super()._defaults(prepared) | {"latent_dim": default_latent_dim(self.transform_.shape)}
+
+    def _network(self) -> GaussianCoder:
+        shape, latent_dim, spec = self.transform_.shape, self.latent_dim_, self.network_
+        likelihood = make_likelihood(self.likelihood_, self.transform_)
+        wanted = (likelihood.outputs * shape[0], *shape[1:])
+        return GaussianCoder(
+            spec.encoder(shape, 2 * latent_dim, self._condition_dim),
+            spec.decoder(latent_dim, wanted, self._condition_dim),
+            likelihood,
+            latent_dim,
+            self._condition_dim,
+        )
+
+
+def _arc(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
+    """Return points (n, K) at the shares s (n,) of the arc from a to b (K,)."""
+    lengths, s = a.norm() * b.norm(), s[:, None]
+    omega = torch.acos((a @ b / lengths).clamp(-1, 1))
+    if lengths == 0 or omega < _LEAST_ANGLE or omega > math.pi - _LEAST_ANGLE:  # the arc is a line, or any of many
+        return (1 - s) * a + s * b
+    return (torch.sin((1 - s) * omega) * a + torch.sin(s * omega) * b) / torch.sin(omega)

@@ -1,0 +1,385 @@
+r"""VQ-VAE: a row as a few numbers from a codebook, and a learned law of these numbers.
+
+An encoder makes L vectors of a row x, each is replaced by the nearest of K codes (:mod:`pushforward.networks.quantizer`), and a
+decoder says p(x | codes). The codes c(x) are a function of the row, and the model's law of codes is p(c), so
+
+    p(x) = sum_c p(x | c) p(c) >= p(x | c(x)) p(c(x)),
+    log p(x) >= log p(x | c(x)) + log p(c(x)).
+
+What is trained is the negative of the right side, plus ``commitment`` times the squared distance between the encoder's
+vectors and their codes, which keeps the former near the latter. p(c) is a masked law
+(:mod:`pushforward.diffusion.masked`): a transformer that uncovers hidden codes, trained by its own lower bound of log p(c).
+As codes are whole numbers, no gradient goes from the law to the encoder: it learns the codes as they come, in the same steps. A
+row is drawn by uncovering codes one by one and drawing from p(x | codes).
+
+A condition is known to encoder, decoder and the law of the codes.
+
+References
+----------
+Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
+https://arxiv.org/abs/1711.00937
+Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://arxiv.org/abs/2202.04200
+"""
+
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+
+from pushforward import diffusion
+from pushforward.data import Schema, Values
+from pushforward.diffusion import TokenNetwork
+from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.autoencoders.bound import BoundVerbs
+from pushforward.models.autoencoders.code_report import CodeReport
+from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
+from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
+from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.denoising.guidance import guided_tokens
+from pushforward.networks import CoderSpec, TransformerSpec, default_transformer
+from pushforward.networks.quantizer import Quantizer
+from pushforward.training import TrainingSettings
+
+__all__ = ["VQVAE"]
+
+SAMPLES, DRAWS = 16, 2
+_WIDTH = 8  # of a code's vector: short ones leave no code unused
+_LEAST = 0.05  # share of an even use below which a code is put somewhere else
+_REPORT_BATCH = 256
+
+
+class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
+    r"""Autoencoder whose codes are whole numbers from a codebook, with a learned law of these codes.
+
+    ``transform`` gives the codes of a row, integers (N, L), ``inverse_transform`` the middle of what the decoder makes of
+    codes; ``sample`` draws codes and then a row from p(x | codes), noise included. ``log_prob`` is a lower bound, and
+    ``code_report`` tells which codes are used.
+
+    Parameters
+    ----------
+    tokens : int, optional
+        L, the number of codes of a row; default 8 for vectors, but no more than columns, 4 for pictures, 16 for larger ones.
+    codebook_size : int, optional
+        K, the number of codes that there are; default 64, 16 for vectors of up to 8 columns, 256 for larger pictures.
+    likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
+        The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`. Default by the data.
+    commitment : float
+        Weight of the squared distance between the encoder's vectors and their codes.
+    network : CoderSpec, optional
+        Size of encoder and decoder. Default by the shape of the data.
+    prior : TransformerSpec, optional
+        Size of the law of the codes. Default by their number.
+
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
+
+    Attributes
+    ----------
+    tokens_, codebook_size_, likelihood_, network_, prior_, training_
+        The arguments with their defaults filled in.
+    coder_ : QuantizedCoder
+        The trained networks.
+
+    References
+    ----------
+    Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
+    https://arxiv.org/abs/1711.00937
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.VQVAE(tokens=3, codebook_size=16, train_steps=5, random_state=0).fit("digits")
+    >>> rows = pf.open_data("digits").values[:4]
+    >>> codes = model.transform(rows)
+    >>> codes.shape, codes.dtype.kind, model.inverse_transform(codes).shape, model.sample(2, seed=0).shape
+    ((4, 3), 'i', (4, 8, 8), (2, 8, 8))
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("tokens", "codebook_size", "likelihood", "network", "prior", *TrainedModel.fitted)
+    core: ClassVar[str] = "coder_"
+
+    tokens_: int
+    codebook_size_: int
+    likelihood_: LikelihoodName
+    network_: CoderSpec
+    prior_: TransformerSpec
+    coder_: QuantizedCoder
+
+    def __init__(
+        self,
+        *,
+        tokens: Count | None = None,
+        codebook_size: Count | None = None,
+        likelihood: LikelihoodName | None = None,
+        commitment: Annotated[float, Ge(0)] = 1.0,
+        network: CoderSpec | None = None,
+        prior: TransformerSpec | None = None,
+        condition_dropout: Share = 0.1,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.tokens = tokens
+        self.codebook_size = codebook_size
+        self.likelihood = likelihood
+        self.commitment = commitment
+        self.network = network
+        self.prior = prior
+        self.condition_dropout = condition_dropout
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        condition: Any = None,
+        guidance_scale: float = 1.0,
+        seed: int | None = None,
+        first: int = 0,
+        batch_size: int = 256,
+    ) -> Values:
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        condition : label, vector, or one of them per row, optional
+            What the rows should be like. Without it a conditional model draws from the training conditions.
+        guidance_scale : float
+            w in p(c_l | seen, condition)^w p(c_l | seen)^(1 - w), normalized, the law of each code as it is uncovered: 1 is the
+            conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each call of that law one
+            of twice as many rows. The decoder is told the condition as it is, and none at 0.
+        seed : int, optional
+            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
+            the last call is kept as ``sample_seed_``.
+        first : int
+            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
+        batch_size : int
+            Rows that go through the networks at once.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            Rows in the layout, dtype and units of the training data.
+        """
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        prior = guided_tokens(self, self.coder_.prior, guidance_scale)
+        told = torch.zeros_like(encoded) if encoded is not None and guidance_scale == 0 else encoded
+        z = self._decoded(prior, n, encoded, told, seed=seed, first=first, batch_size=batch_size)
+        return self.schema_.to_user(self.transform_.inverse(z))
+
+    def log_prob(
+        self,
+        X: Any,
+        *,
+        condition: Any = None,
+        samples: int = SAMPLES,
+        draws: int = DRAWS,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int = 256,
+        bits_per_dim: bool = False,
+    ) -> LogProb:
+        """Return a lower bound of the log-density of each row in nats, in data units, with its standard error.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+        samples : int
+            Random sets of hidden codes per row, from which the probability of the codes is estimated.
+        draws : int
+            Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
+        seed, first : int
+            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+        batch_size : int
+            Rows that go through the network at once.
+        bits_per_dim : bool
+            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Returns
+        -------
+        LogProb
+            Of the kind "lower bound"; for integers of a likelihood that gives them probabilities, of log P.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        """
+        return super().log_prob(
+            X,
+            condition=condition,
+            samples=samples,
+            draws=draws,
+            seed=seed,
+            first=first,
+            batch_size=batch_size,
+            bits_per_dim=bits_per_dim,
+        )
+
+    def code_report(self, X: Any, *, condition: Any = None) -> CodeReport:
+        """Return how many codes the rows of X use, and how evenly.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+
+        Examples
+        --------
+        >>> import pushforward as pf
+        >>> model = pf.VQVAE(codebook_size=4, train_steps=20, random_state=0).fit("moons")
+        >>> model.code_report(pf.open_data("moons").values[:500]).size
+        4
+        """
+        codes = self.transform(X, condition=condition, batch_size=_REPORT_BATCH)
+        return CodeReport.of(np.asarray(codes), self.codebook_size_)
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that codes are integers whatever the rows are."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        shape = self.transform_.shape
+        tokens = self.tokens or _default_tokens(shape)
+        return {
+            "tokens": tokens,
+            "codebook_size": _default_size(shape),
+            "likelihood": default_likelihood(self.transform_),
+            "network": default_coder(shape),
+            "prior": TransformerSpec(width=96, depth=2) if _is_large(shape) else default_transformer((tokens,)),
+            "training": _default_training(shape),
+        }
+
+    def _network(self) -> QuantizedCoder:
+        shape, spec, tokens, size = self.transform_.shape, self.network_, self.tokens_, self.codebook_size_
+        likelihood = make_likelihood(self.likelihood_, self.transform_)
+        wanted = (likelihood.outputs * shape[0], *shape[1:])
+        return QuantizedCoder(
+            spec.encoder(shape, tokens * _WIDTH, self._condition_dim),
+            spec.decoder(tokens * _WIDTH, wanted, self._condition_dim),
+            Quantizer(size, _WIDTH, least=_LEAST * self.training_.batch_size * tokens / size),
+            likelihood,
+            self.prior_.build([size] * tokens, self._condition_dim),
+            tokens=tokens,
+        )
+
+    def _task(self, network: nn.Module, prepared: Prepared) -> QuantizedTask:
+        assert isinstance(network, QuantizedCoder)
+        return QuantizedTask(
+            network,
+            commitment=self.commitment,
+            log_det=self.transform_.log_det,
+            condition_dropout=self.condition_dropout,
+            width=self.transform_.dequantization,
+        )
+
+    @property
+    def _code_length(self) -> int:
+        return self.tokens_
+
+    def _code_schema(self, length: int) -> Schema:
+        return replace(super()._code_schema(length), dtypes=("int64",))
+
+    def _weighed(
+        self,
+        learned: Any,
+        z: Tensor,
+        *,
+        condition: Tensor | None,
+        varies: Tensor | None,
+        seed: int,
+        first: int,
+        samples: int,
+        shared: bool,
+    ) -> LogProb:
+        with torch.no_grad():
+            codes = learned.encode(z, condition)
+            inside = learned.likelihood.log_prob(learned.output(codes, condition), z)
+        found = diffusion.masked_bound(
+            learned.prior,
+            codes,
+            condition=condition,
+            draws=samples,
+            seed=seed,
+            first=0 if shared else first,
+            shared=shared,
+        )
+        values = found.values + inside.double().cpu().numpy()
+        return replace(found, values=values, nfe=samples + 2, dims=learned.likelihood.dims)
+
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        prior = self.coder_.prior
+        return self._decoded(prior, n, condition, condition, seed=seed, first=first, batch_size=batch_size)
+
+    @torch.no_grad()
+    def _decoded(
+        self,
+        prior: TokenNetwork,
+        n: int,
+        condition: Tensor | None,
+        told: Tensor | None,
+        *,
+        seed: int,
+        first: int,
+        batch_size: int,
+    ) -> Tensor:
+        """Return n scaled rows on the CPU: codes from ``prior`` under ``condition``, decoded under ``told``."""
+        coder, made = self.coder_, []
+        device = next(coder.parameters()).device
+        for begin in range(0, n, batch_size):
+            end = min(begin + batch_size, n)
+            rows = torch.arange(first + begin, first + end, device=device)
+            c, d = (None if of is None else of[begin:end].to(device) for of in (condition, told))
+            hidden = torch.zeros(end - begin, coder.tokens, dtype=torch.int64, device=device)
+            codes = diffusion.unmask(prior, hidden, condition=c, seed=seed, first=first + begin)
+            made.append(coder.likelihood.draw(coder.output(codes, d), rows, seed).cpu())
+        return torch.cat(made)
+
+
+def _is_large(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and max(shape[1:]) >= 16
+
+
+def _default_tokens(shape: tuple[int, ...]) -> int:
+    if len(shape) == 1:
+        return min(shape[0], 8)
+    return 16 if _is_large(shape) else 4
+
+
+def _default_size(shape: tuple[int, ...]) -> int:
+    """Return a number of codes: in few dimensions cells are many even so, and rows to learn their law from are few."""
+    if len(shape) == 1:
+        return 16 if shape[0] <= 8 else 64
+    return 256 if _is_large(shape) else 64
+
+
+def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
+    """Return what did best on digits of 8 x 8 and 28 x 28 pixels and on points in the plane, on one CPU core."""
+    common = default_training(shape)
+    if len(shape) == 1:
+        return replace(common, steps=1500)
+    return replace(common, learning_rate=2e-3) if _is_large(shape) else common

@@ -1,0 +1,147 @@
+"""Densities: how probable is a row, in nats, in the units of the data, and how sure is that.
+
+The scaling of the data is part of it: log p(x) = log p(z) + log |dz/dx|. A family says what log p(z) is; what integers,
+constant elements, conditions, batches and units need is here, once for all.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from pushforward.data import ConditionEncoder, Schema, Transform
+from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.models.base.arguments import check_count
+from pushforward.models.base.rows import Rows
+from pushforward.probability import noise
+
+__all__ = ["DensityVerbs", "RowDensity"]
+
+T = TypeVar("T")
+
+
+class RowDensity(Protocol):
+    """The log-density of scaled rows under what a model has learned."""
+
+    def __call__(
+        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+    ) -> LogProb:
+        """Return log p(z | condition) in nats per row of z (B, *D); its random numbers depend on (seed, first + i)."""
+
+
+class DensityVerbs:
+    """The verbs ``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`."""
+
+    core: ClassVar[str]
+    schema_: Schema
+    transform_: Transform
+    condition_encoder_: ConditionEncoder | None
+
+    def log_prob(
+        self,
+        X: Any,
+        *,
+        condition: Any = None,
+        draws: int = 2,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int = 256,
+        bits_per_dim: bool = False,
+    ) -> LogProb:
+        """Return the log-density of each row in nats, in data units, with its kind, errors and cost.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+        draws : int
+            For integers, draws of u in [0, 1) whose log-densities of x + u are averaged: a lower bound of the
+            log-probability. Not used for real numbers, except where the density itself needs random numbers.
+        seed, first : int
+            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+        batch_size : int
+            Rows that go through the network at once.
+        bits_per_dim : bool
+            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Returns
+        -------
+        LogProb
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        """
+        found = self._score(X, condition, self._log_prob, draws=draws, seed=seed, first=first, batch_size=batch_size)
+        return found.in_bits_per_dim() if bits_per_dim else found
+
+    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+        """Return the log-density of each row in nats, in data units, (N,); :meth:`log_prob` says how sure that is."""
+        return self.log_prob(X, condition=condition).values
+
+    def score(self, X: Any, y: Any = None, *, condition: Any = None) -> float:
+        """Return the mean log-density of the rows in nats, in data units; ``y`` is ignored."""
+        return float(self.score_samples(X, condition=condition).mean())
+
+    def _score(
+        self, X: Any, condition: Any, density: RowDensity, *, draws: int, seed: int, first: int, batch_size: int
+    ) -> LogProb:
+        """Return log p(x) in data units from log p(z)."""
+        check_is_fitted(self)
+        check_count("draws", draws)
+        check_count("batch_size", batch_size)
+        rows = self._rows(X, condition)
+
+        def of_draw(draw: int) -> LogProb:
+            def of(part: slice, learned: Any, device: torch.device) -> LogProb:
+                start = first + part.start
+                return density(
+                    learned,
+                    rows.dequantized(part, noise.derive(seed, "dequantization", draw), start).to(device),
+                    condition=None if rows.condition is None else rows.condition[part].to(device),
+                    varies=rows.varies,
+                    seed=noise.derive(seed, "flow", draw),
+                    first=start,
+                )
+
+            return LogProb.concatenate(self._in_batches(of, len(rows.z), batch_size))
+
+        found = of_draw(0)
+        if rows.random:
+            kind: Kind = "lower bound" if rows.integer or found.kind == "lower bound" else "estimate"
+            found = LogProb.average([found, *(of_draw(draw) for draw in range(1, draws))], kind)
+        return replace(found.shifted(self.transform_.log_det), constants=self.transform_.constants)
+
+    def _rows(self, X: Any, condition: Any) -> Rows:
+        """Return the rows to be scored as the density takes them."""
+        return Rows.of(self, X, condition, dtype=self._density_dtype)
+
+    def _log_prob(
+        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+    ) -> LogProb:
+        """Return the log-density of scaled rows; see :class:`RowDensity`."""
+        raise NotImplementedError
+
+    def _in_batches(self, of: Callable[[slice, Any, torch.device], T], rows: int, batch_size: int) -> list[T]:
+        """Return ``of(part, learned, device)`` for each batch, with what was learned as it is called for densities."""
+        learned, device = getattr(self, self.core), torch.device("cpu")
+        if isinstance(learned, nn.Module):
+            learned = copy.deepcopy(learned).to(self._density_dtype)
+            device = next((parameter.device for parameter in learned.parameters()), device)
+            learned.eval()
+        with torch.autocast(device.type, enabled=False):
+            return [of(slice(begin, min(begin + batch_size, rows)), learned, device) for begin in range(0, rows, batch_size)]
+
+    @property
+    def _density_dtype(self) -> torch.dtype:
+        """Dtype of scaled rows: float64 for vectors, where it is cheap and nothing is lost to rounding."""
+        own = isinstance(getattr(self, "network_", None), nn.Module)
+        return torch.float64 if self.transform_.kind == "vectors" and not own else torch.float32

@@ -1,0 +1,329 @@
+"""What all families share: from any data to a fitted model, and from the model to new rows.
+
+A family is a subclass of :class:`GenerativeModel`, which checks the arguments, opens the data, sets rows aside, and fits the
+transform and the encoder of conditions. It defines
+
+- ``_resolve(prepared)``: fills in what was left open and returns what ``_learn`` needs besides the rows;
+- ``_learn(prepared, resolved, ...)``: learns, and keeps how it went as ``training_result_``;
+- ``_generate(n, condition, ...)``: new scaled rows, unless it is said by ``generates = False`` that there are none;
+- ``_state()`` and ``_restore(facts, tensors, parts)``: what was learned, as plain data and tensors, and back.
+
+Families that are trained by gradients do not define these but the few methods of
+:class:`~pushforward.models.base.trained.TrainedModel`.
+"""
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from pushforward import training
+from pushforward.data import ConditionEncoder, Dataset, Schema, Transform, Values, open_data, split_rows
+from pushforward.models.base.arguments import check_count, encoded_condition
+from pushforward.models.base.pictures import picture_of_samples
+from pushforward.models.files.params import check_params
+from pushforward.plots import Picture
+from pushforward.probability import noise
+from pushforward.training import TrainingResult
+
+__all__ = ["GenerativeModel", "Prepared"]
+
+_MOST_HELD_OUT = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Scaled rows, ready to train on.
+
+    Attributes
+    ----------
+    x : Tensor (N, *D)
+        Training rows, of the model's ``row_dtype``.
+    condition : Tensor (N, K) or None
+    held_out : (Tensor, Tensor or None) or None
+        Rows and conditions that training never sees.
+    rows, held_out_rows : int64 tensors
+        Their row numbers in the data set.
+    """
+
+    x: Tensor
+    condition: Tensor | None
+    held_out: tuple[Tensor, Tensor | None] | None
+    rows: Tensor
+    held_out_rows: Tensor
+
+
+class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
+    """Base of all estimators; the module's text says what a family defines.
+
+    Parameters
+    ----------
+    held_out : float
+        Share of rows, at most 2,000 of them, that are set aside to measure the loss.
+    kind : {"vectors", "pictures"}, optional
+        What the rows are, where shape and dtype leave it open.
+    random_state : int, RandomState or None
+        Names everything random in ``fit``; None draws a fresh seed. The seed is kept as ``seed_``.
+    verbose : bool
+        Whether to show progress.
+
+    Attributes
+    ----------
+    schema_, transform_, condition_encoder_
+        Layout, scaling and conditions of the data.
+    training_result_ : TrainingResult
+        Steps (iterations, for a family that is not trained by gradients), seconds and held-out loss.
+    seed_ : int
+    sample_seed_ : int
+        Seed of the last sample.
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ()
+    """Names of arguments whose resolved value is kept as ``name_``."""
+    gaps: ClassVar[bool] = False
+    """Whether rows may have gaps (NaN)."""
+    row_dtype: ClassVar[torch.dtype] = torch.float32
+    """What rows are learned in."""
+
+    generates: ClassVar[bool] = True
+    """Whether the family learns a law to draw from; without one it has no ``sample``."""
+
+    held_out: float
+    kind: Any
+    random_state: Any
+    verbose: bool
+
+    schema_: Schema
+    transform_: Transform
+    condition_encoder_: ConditionEncoder | None
+    training_result_: TrainingResult
+    seed_: int
+    sample_seed_: int
+    data_: dict[str, Any]
+    run_: Path
+
+    def fit(self, X: Any, y: Any = None, *, condition: Any = None) -> Self:
+        """Train on data of any kind.
+
+        Parameters
+        ----------
+        X : array, tensor, DataFrame, path or built-in name
+            Rows first: ``(N, D)`` vectors, ``(N, H, W)`` or ``(N, H, W, C)`` pictures (tensors ``(N, C, H, W)``), a ``.npy``,
+            ``.npz``, ``.csv`` or ``.parquet`` file, a folder of pictures, or a name such as "digits".
+        y : ignored
+        condition : array, column name(s) or False, optional
+            A label or a vector for each row. By default what comes with the data (sub-folders, labels of built-ins).
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument or the data cannot be used; nothing has been trained then.
+        """
+        check_params(type(self), self.get_params(deep=False))
+        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True)
+        prepared = self._prepare(dataset)
+        self._learn(prepared, self._resolve(prepared))
+        return self
+
+    @available_if(lambda self: self.generates)  # type: ignore[untyped-decorator]
+    def sample(
+        self, n: int = 1, *, condition: Any = None, seed: int | None = None, first: int = 0, batch_size: int = 256
+    ) -> Values:
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        condition : label, vector, or one of them per row, optional
+            What the rows should be like. Without it a conditional model draws from the training conditions.
+        seed : int, optional
+            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
+            the last call is kept as ``sample_seed_``.
+        first : int
+            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
+        batch_size : int
+            Rows that are made at once.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            Rows in the layout, dtype and units of the training data.
+        """
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        z = self._generate(n, encoded, seed=seed, first=first, batch_size=batch_size)
+        return self.schema_.to_user(self.transform_.inverse(z))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``model.json`` and ``weights.safetensors``; :func:`pushforward.load` needs nothing else."""
+        from pushforward.models.files.storage import save
+
+        check_is_fitted(self)
+        save(self, Path(folder))
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the networks to a device, where sampling and scoring then work, and return the model."""
+        check_is_fitted(self)
+        for value in vars(self).values():
+            if isinstance(value, nn.Module):
+                value.to(device)
+        return self
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the model was trained with conditions."""
+        check_is_fitted(self)
+        return self.condition_encoder_ is not None
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether ``fit`` has been called."""
+        return hasattr(self, "training_result_")
+
+    def _begin_sampling(
+        self, n: int, condition: Any, seed: int | None, first: int, batch_size: int
+    ) -> tuple[Tensor | None, int]:
+        """Check what every ``sample`` takes; return the encoded conditions and the seed, which is kept."""
+        check_is_fitted(self)
+        check_count("n", n, 1)
+        check_count("first", first, 0)
+        check_count("batch_size", batch_size, 1)
+        self.sample_seed_ = noise.fresh_seed() if seed is None else seed
+        return self._conditions_for_sampling(condition, n, self.sample_seed_, first), self.sample_seed_
+
+    def _conditions_for_sampling(self, condition: Any, n: int, seed: int, first: int = 0) -> Tensor | None:
+        """Return one encoded condition per row (n, K), drawn as in training if none is given; None without conditions."""
+        encoder = self.condition_encoder_
+        if condition is None and encoder is not None:
+            return encoder.draw(n, seed=seed, first=first)
+        return encoded_condition(encoder, condition, n, dropout=0.0)
+
+    def _prepare(self, dataset: Dataset) -> Prepared:
+        """Split, scale and encode the data; keeps schema, transform, encoder and seed."""
+        self.seed_ = _seed(self.random_state)
+        rows, aside = self._split(dataset)
+        self.schema_ = dataset.schema
+        self._name_features()
+        internal = dataset.to_internal(gaps=self.gaps)
+        self.transform_ = self._scaling(internal[rows])
+        x = self.transform_.forward(internal, dtype=self.row_dtype)
+        given = dataset.condition
+        encoder = None if given is None else ConditionEncoder.fit(given)
+        condition = None if encoder is None else encoder.encode(given, len(x))
+        self.condition_encoder_ = encoder
+        self.data_ = {
+            "source": dataset.source,
+            "rows": len(dataset),
+            "held_out": len(aside),
+            "fingerprint": dataset.fingerprint,
+        }
+        held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
+        return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
+
+    def _scaling(self, x: Tensor) -> Transform:
+        """Fit the transform to rows in data units."""
+        return Transform.fit(x, integer=self.schema_.integer, kind=self.schema_.kind)
+
+    def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
+        """Row numbers for training and held out; never more than 2,000 of these, which measure the loss well enough."""
+        n, aside = len(dataset), dataset.held_out
+        if aside is not None:
+            return torch.arange(n)[~torch.isin(torch.arange(n), aside)], aside
+        return split_rows(n, min(self.held_out, _MOST_HELD_OUT / n), noise.derive(self.seed_, "held-out"))
+
+    def _name_features(self) -> None:
+        """Set the attributes by which scikit-learn knows the columns of the training data."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if self.schema_.kind == "vectors":
+            self.n_features_in_ = self.schema_.internal_shape[0]
+        columns = self.schema_.columns
+        if columns is not None and all(isinstance(column, str) for column in columns):
+            self.feature_names_in_ = np.array(columns, dtype=object)
+
+    def _resolved(self) -> dict[str, Any]:
+        """Return the constructor arguments with nothing left open: the same run again, with no measuring and no default."""
+        params = dict(self.get_params(deep=False))
+        return params | {name: getattr(self, f"{name}_") for name in self.fitted} | {"random_state": self.seed_}
+
+    def _fill_in(self, prepared: Prepared) -> None:
+        """Set ``name_`` of every argument in ``fitted``: what was given, or the default for these rows."""
+        defaults = self._defaults(prepared)
+        for name in self.fitted:
+            given = getattr(self, name)
+            setattr(self, f"{name}_", defaults[name] if given is None else given)
+
+    def _clean(self, x: Tensor) -> Tensor:
+        """Return the rows of data (N, *D) of prepared rows, which may carry more along."""
+        return x
+
+    def _picture(self, prepared: Prepared) -> Picture:
+        """Draw what the model makes, beside the data where that tells something."""
+        return picture_of_samples(self, self._clean(prepared.x))
+
+    def _size(self, resolved: Any) -> int | None:
+        """Return the number of learned numbers, if it is known beforehand."""
+        return None
+
+    def _seconds(self, resolved: Any, prepared: Prepared) -> float | None:
+        """Return an estimate of the time that learning will take, if there is one."""
+        return None
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        """Return values for the arguments of ``fitted``, used where they are None, by kind, shape and number of the rows."""
+        return {}
+
+    def _data_of(self, part: str, dataset: Dataset) -> Dataset:
+        """Return rows like those that a model given as the argument ``part`` will learn from, which its defaults go by."""
+        return dataset
+
+    @abc.abstractmethod
+    def _resolve(self, prepared: Prepared) -> Any:
+        """Decide everything that was left open, and return what ``_learn`` needs besides the rows."""
+
+    @abc.abstractmethod
+    def _learn(
+        self,
+        prepared: Prepared,
+        resolved: Any,
+        *,
+        folder: Path | None = None,
+        resume: bool = False,
+        on_grid: Callable[[int], None] | None = None,
+    ) -> None:
+        """Learn from the rows; in a run folder with checkpoints, and ``on_grid(step)`` called now and then."""
+
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        """Return n new scaled rows (n, *D) on the CPU; row i depends on (seed, first + i) alone."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return what was learned, as plain data and tensors."""
+
+    @abc.abstractmethod
+    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+        """Take back what ``_state`` returned; ``parts`` are objects that did not ship with the library."""
+
+
+def _seed(random_state: Any) -> int:
+    """Return the seed that scikit-learn's three forms of ``random_state`` mean."""
+    if random_state is None:
+        return training.agreed(noise.fresh_seed)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(1 << 31))
+    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
+        raise TypeError(f"random_state must be an integer, None or a numpy RandomState, got {random_state!r}")
+    return int(random_state)

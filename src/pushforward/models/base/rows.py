@@ -1,0 +1,131 @@
+"""Rows of data that are to be scored: checked, scaled, with their conditions, integers as intervals.
+
+The law of an integer k is what its density gives to [k, k + 1), and by Jensen
+
+    log P(k) = log E_u p(k + u) >= E_u log p(k + u),         u uniform on [0, 1),
+
+so the mean of log-densities over draws of u is a lower bound of the log-probability, and so it is named.
+
+References
+----------
+Lucas Theis, Aäron van den Oord, Matthias Bethge. A note on the evaluation of generative models. 2016.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pushforward.data import Transform
+from pushforward.diffusion.bound import Bins
+from pushforward.models.base.arguments import encoded_condition
+from pushforward.probability import noise
+
+__all__ = ["Rows", "condition_rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows to be scored, scaled, on the CPU.
+
+    Attributes
+    ----------
+    z : Tensor (N, *D)
+    condition : Tensor (N, K) or None
+    width : Tensor (*D)
+        Of one integer; 0 for real numbers.
+    bins : Bins or None
+        The interval of each element, where any is an integer.
+    varies : bool Tensor (*D) or None
+        Where pictures are not constant.
+    log_det_of_reals : float
+        log |dz/dx| over the elements that are real numbers.
+    """
+
+    z: Tensor
+    condition: Tensor | None
+    width: Tensor
+    bins: Bins | None
+    varies: Tensor | None
+    log_det_of_reals: float
+
+    @classmethod
+    def of(cls, model: Any, X: Any, condition: Any, *, dtype: torch.dtype) -> "Rows":
+        """Return the rows X of a fitted model's kind of data.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, has fractions where these are integers, or the model has learned no law
+            without a condition and none is given.
+        """
+        transform: Transform = model.transform_
+        x = model.schema_.to_internal(X, name=type(model).__name__, gaps=model.gaps)
+        counted = ~transform.constant
+        integer = transform.integer & counted
+        _refuse_fractions(x, integer)
+        bins = _edges(transform, x, integer, dtype) if bool(integer.any()) else None
+        return cls(
+            z=transform.forward(x, dtype=dtype),
+            condition=condition_rows(model, condition, len(x), dtype),
+            width=transform.dequantization.to(dtype),
+            bins=bins,
+            varies=counted if transform.kind == "pictures" and transform.constants else None,
+            log_det_of_reals=-float(transform.scale[counted & ~transform.integer].log().sum()),
+        )
+
+    @property
+    def integer(self) -> bool:
+        """Whether any element is an integer."""
+        return self.bins is not None
+
+    @property
+    def random(self) -> bool:
+        """Whether scoring needs random numbers: for integers, and for the constant elements of pictures."""
+        return self.integer or self.varies is not None
+
+    @property
+    def middle(self) -> Tensor:
+        """Rows with integers in the middle of their interval."""
+        return self.z + self.width / 2
+
+    def dequantized(self, part: slice, seed: int, first: int) -> Tensor:
+        """Return rows with uniform noise added to integers; that of row i depends on (seed, first + i) alone."""
+        z = self.z[part]
+        if not self.integer:
+            return z
+        numbers = torch.arange(first, first + len(z))
+        u = noise.uniform(z.shape[1:], seed=seed, purpose="dequantization", rows=numbers, dtype=z.dtype)
+        return z + self.width * u
+
+
+def _edges(transform: Transform, x: Tensor, integer: Tensor, dtype: torch.dtype) -> Bins:
+    """Return the interval of each element in units of z, open at the ends of the range seen in training."""
+    top, bottom = transform.high.expand_as(transform.shift), transform.low.expand_as(transform.shift)
+    wide = x.double()
+    low = torch.where(integer & (wide <= bottom), -torch.inf, (wide - transform.shift) / transform.scale)
+    high = torch.where(integer & (wide >= top), torch.inf, (wide + integer.double() - transform.shift) / transform.scale)
+    if transform.kind == "vectors":
+        low, high = low[:, ~transform.constant], high[:, ~transform.constant]
+    return Bins(low.to(dtype), high.to(dtype), transform.dequantization.to(dtype))
+
+
+def _refuse_fractions(x: Tensor, integer: Tensor) -> None:
+    broken = integer & (x != x.round()) & ~x.isnan()
+    if bool(broken.any()):
+        row = int(broken.flatten(1).any(1).int().argmax())
+        value = float(x[row][broken[row]][0])
+        raise ValueError(
+            f"X has the value {value:g} in row {row}, where the training data are integers: the model gives probabilities to "
+            "integers there, so score integers, or train on floats"
+        )
+
+
+def condition_rows(model: Any, condition: Any, n: int, dtype: torch.dtype) -> Tensor | None:
+    """Return an encoded condition per row; rows of zeros, "no condition", if there is none."""
+    encoder = model.condition_encoder_
+    encoded = encoded_condition(encoder, condition, n, getattr(model, "condition_dropout", 1.0))
+    if encoded is None and encoder is not None:
+        encoded = encoder.encode(None, n)
+    return None if encoded is None else encoded.to(dtype)

@@ -1,0 +1,73 @@
+"""A loss of rows: what the tasks of all families share, integers made continuous and conditions dropped.
+
+An integer k is trained on as k + u, u uniform on [0, 1), drawn anew at every step; a condition is replaced by "no condition"
+for a share of the rows, so that a model also learns the law without one. These numbers, like those of the family's own loss,
+are addressed by (seed, row, step).
+"""
+
+import abc
+
+import torch
+from torch import Tensor
+
+from pushforward.probability import noise
+from pushforward.training import Batch, Task
+
+__all__ = ["RowTask", "uniform"]
+
+
+class RowTask(Task):
+    """Base of tasks whose loss is one of rows and conditions; a family defines :meth:`loss` and, if it needs any, its numbers.
+
+    Parameters
+    ----------
+    condition_dropout : float
+        Share of rows whose condition is replaced by "no condition" in training.
+    dequantization : Tensor (*D), optional
+        Width of one integer in scaled units, 0 where the data are not integers.
+    """
+
+    def __init__(self, *, condition_dropout: float = 0.0, dequantization: Tensor | None = None) -> None:
+        super().__init__()
+        self.condition_dropout = condition_dropout
+        width = dequantization if dequantization is not None and bool((dequantization > 0).any()) else None
+        self.width: Tensor | None
+        self.register_buffer("width", None if width is None else width.float(), persistent=False)
+
+    @abc.abstractmethod
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return the loss of each row (B,) from rows x (B, *D), conditions (B, K) and what :meth:`numbers` drew for them."""
+
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return the random numbers of the loss, each (S, B, ...); see :meth:`pushforward.training.Task.draw`."""
+        return ()
+
+    def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return uniform numbers for dropout (S, B), for integers those of their intervals (S, B, *D), and the loss's own."""
+        drawn = [uniform((), rows, steps, seed, "dropout")] if self.condition_dropout > 0 else []
+        if self.width is not None:
+            drawn.append(uniform(tuple(self.width.shape), rows, steps, seed, "dequantization"))
+        return (*drawn, *self.numbers(rows, total, steps, seed))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the training loss of each row, (B,)."""
+        condition = batch.condition
+        if condition is not None and self.condition_dropout > 0:
+            condition = condition * (batch.draws[0] >= self.condition_dropout)[:, None]
+        return self.loss(*self._rows(batch, condition))
+
+    def held_out(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the loss of each row without dropout, (B,)."""
+        return self.loss(*self._rows(batch, batch.condition)), None
+
+    def _rows(self, batch: Batch, condition: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Return what :meth:`loss` takes."""
+        numbers = batch.draws[int(self.condition_dropout > 0) :]
+        if self.width is None:
+            return batch.x, condition, numbers
+        return torch.addcmul(batch.x, self.width, numbers[0]), condition, numbers[1:]
+
+
+def uniform(shape: tuple[int, ...], rows: Tensor, steps: Tensor, seed: int, purpose: str) -> Tensor:
+    """Return uniform numbers (S, B, *shape), addressed by (seed, purpose, row, step)."""
+    return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)

@@ -1,0 +1,223 @@
+"""What the families that are trained by gradients share: settings, steps within a time budget, and the one training loop.
+
+Such a family is a subclass of :class:`TrainedModel`. Its arguments end with those of :class:`TrainedModel`, and it defines
+
+- ``core``: the name of the attribute that holds the trained network, such as "denoiser_";
+- ``_defaults(prepared)``: values for the arguments that were left at None, by kind, shape and number of the rows;
+- ``_network()``: that network, untrained, from the resolved arguments, ``transform_`` and ``condition_encoder_`` alone;
+- ``_task(network, prepared)``: what is trained, a :class:`~pushforward.training.Task` with the network inside. What it takes
+  from the rows beforehand goes into buffers of the network, which are stored with it;
+- ``_generate(n, condition, ...)``: new scaled rows from the trained network.
+"""
+
+import abc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+
+from pushforward import training
+from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.probability import noise
+from pushforward.training import Task, TrainingResult, TrainingSettings
+
+__all__ = ["PICTURE_ROWS", "Count", "Seconds", "Share", "TrainedModel", "fresh_module"]
+
+Count = Annotated[int, Ge(1)]
+Seconds = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
+
+PICTURE_ROWS = 100
+_TRIAL_ROWS = 16
+M = TypeVar("M", bound=nn.Module)
+
+
+class TrainedModel(GenerativeModel):
+    """Base of the families that are trained by gradients; the module's text says what a family defines.
+
+    Parameters
+    ----------
+    condition_dropout : float
+        Share of training rows without their condition, which teaches the law without one.
+    train_steps : int, optional
+        Number of training steps; wins over ``training.steps``.
+    training : TrainingSettings, optional
+        Batch size, learning rate and all else; default by the shape of the data.
+    max_time : float, optional
+        Seconds that training may take; sets the number of steps by timing the first ones.
+    held_out, kind, random_state, verbose
+        As in :class:`~pushforward.models.base.model.GenerativeModel`; the weights with the least held-out loss are kept.
+    device : str, optional
+        Where to train; default the fastest there is.
+
+    Attributes
+    ----------
+    training_ : TrainingSettings
+        With nothing left open.
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("training",)
+    core: ClassVar[str]
+
+    condition_dropout: float
+    train_steps: int | None
+    training: TrainingSettings | None
+    max_time: float | None
+    device: str | None
+
+    training_: TrainingSettings
+
+    @abc.abstractmethod
+    def _network(self) -> nn.Module:
+        """Return the untrained network, by what was resolved, ``transform_`` and ``condition_encoder_`` alone."""
+
+    @abc.abstractmethod
+    def _task(self, network: nn.Module, prepared: Prepared) -> Task:
+        """Return what is trained, with the network inside."""
+
+    @property
+    def _condition_dim(self) -> int:
+        """Length of an encoded condition; 0 without conditions."""
+        return 0 if self.condition_encoder_ is None else self.condition_encoder_.dim
+
+    def _adopt(self, network: nn.Module) -> None:
+        """Keep the network that sampling needs; called with a half-trained one for pictures on the way."""
+        setattr(self, self.core, network.eval())
+
+    def _resolve(self, prepared: Prepared) -> tuple[Task, nn.Module]:
+        """Fill in what was left open, fix the number of steps, and build what is trained."""
+        self._fill_in(prepared)
+        if self.train_steps is not None:
+            self.training_ = replace(self.training_, steps=int(self.train_steps), warmup_steps=None)
+        network = fresh_module(self._network, self.seed_)
+        task = fresh_module(lambda: self._task(network, prepared), noise.derive(self.seed_, "task"))
+        if self.max_time is not None:
+            self._fit_steps(task, network, prepared)
+        return task, network
+
+    def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
+        """Fix the number of steps by ``max_time``."""
+        steps = training.agreed(lambda: self._affordable_steps(task, network, prepared))
+        self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
+
+    def _learn(
+        self,
+        prepared: Prepared,
+        resolved: tuple[Task, nn.Module],
+        *,
+        folder: Path | None = None,
+        resume: bool = False,
+        on_grid: Callable[[int], None] | None = None,
+    ) -> None:
+        task, network = resolved
+
+        def draw(_: Task, step: int) -> None:
+            assert on_grid is not None
+            self._adopt(network)
+            on_grid(step)
+
+        grid = None if on_grid is None else draw
+        self.training_result_ = self._train(task, prepared, self.training_, folder=folder, resume=resume, on_grid=grid)
+        self._adopt(network)
+
+    def _train(
+        self,
+        task: Task,
+        prepared: Prepared,
+        settings: TrainingSettings,
+        *,
+        purpose: str = "training",
+        folder: Path | None = None,
+        resume: bool = False,
+        on_grid: Callable[[Task, int], None] | None = None,
+    ) -> TrainingResult:
+        """Train a task on the prepared rows, with random numbers of a ``purpose``."""
+        return training.train(
+            task,
+            prepared.x,
+            prepared.condition,
+            settings=settings,
+            seed=noise.derive(self.seed_, purpose),
+            held_out=prepared.held_out,
+            folder=folder,
+            resume=resume,
+            device=self.device,
+            progress=self.verbose,
+            on_grid=on_grid,
+        )
+
+    def _resolved(self) -> dict[str, Any]:
+        return super()._resolved() | {"train_steps": None, "max_time": None}
+
+    @property
+    def _steps(self) -> int:
+        """Number of steps of all training."""
+        return self.training_.steps
+
+    def _size(self, resolved: tuple[Task, nn.Module]) -> int:
+        return sum(parameter.numel() for parameter in resolved[0].parameters() if parameter.requires_grad)
+
+    def _seconds(self, resolved: tuple[Task, nn.Module], prepared: Prepared) -> float:
+        step, overhead = self._costs(resolved[0], prepared, self.training_)
+        return step * self.training_.steps + overhead
+
+    def _affordable_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> int:
+        """Return the number of steps that fit into ``max_time``, measured once on a copy."""
+        step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
+        return self._in_time(step, overhead + training.GRIDS * self._picture_seconds(network))
+
+    def _in_time(self, step: float, overhead: float) -> int:
+        """Return the number of steps of so many seconds that fit into ``max_time``."""
+        return training.steps_for(float(self.max_time or 0), step, overhead_seconds=overhead, margin=0.05)
+
+    @property
+    def _trial_seconds(self) -> float:
+        """How long steps are tried to fit them into ``max_time``."""
+        return min(3.0, 0.03 * float(self.max_time or 0))
+
+    def _costs(
+        self, task: Task, prepared: Prepared, settings: TrainingSettings, *, seconds: float = 3.0
+    ) -> tuple[float, float]:
+        """Return the seconds of a step and of all that is not steps, measured on a copy."""
+        x, condition, device = prepared.x, prepared.condition, self.device
+        step = training.measure_step_seconds(task, x, condition, settings=settings, device=device, seconds=seconds)
+        overhead = training.measure_overhead_seconds(
+            task, x, condition, settings=settings, held_out=prepared.held_out, device=device
+        )
+        return step, overhead
+
+    def _picture_seconds(self, network: nn.Module) -> float:
+        """Return about how long one picture of samples on the way takes."""
+        self._adopt(network)
+        condition = self._conditions_for_sampling(None, _TRIAL_ROWS, 0)
+        begin = time.perf_counter()
+        self._generate(_TRIAL_ROWS, condition, seed=0)
+        return (time.perf_counter() - begin) * PICTURE_ROWS / _TRIAL_ROWS
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        network: nn.Module = getattr(self, self.core)
+        return {}, {self._prefix + name: value for name, value in network.state_dict().items()}
+
+    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+        network, prefix = fresh_module(self._network, 0), self._prefix
+        network.load_state_dict(
+            {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        )
+        self._adopt(network)
+
+    @property
+    def _prefix(self) -> str:
+        """What the names of the stored weights begin with."""
+        return self.core.rstrip("_") + "."
+
+
+def fresh_module(build: Callable[[], M], seed: int) -> M:
+    """Build a module with weights that depend on ``seed`` alone, leaving torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise.derive(seed, "weights"))
+        return build()

@@ -1,0 +1,205 @@
+"""Diffusion: learn to remove Gaussian noise at every level, and sample by removing it step by step."""
+
+from typing import Any, Literal, Self
+
+from pushforward import diffusion
+from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.models.denoising.base import DenoisingModel, Network
+from pushforward.models.denoising.task import Loss
+from pushforward.training import TrainingSettings
+
+__all__ = ["Diffusion"]
+
+
+class Diffusion(DenoisingModel):
+    r"""Denoising diffusion with any schedule and any prediction.
+
+    The network learns E[x | x_t] for x_t = alpha x + sigma eps with independent Gaussian noise eps, by
+    w(t) |denoised - x|^2. With ``prediction="eps"`` and the default weight this is DDPM's simple loss.
+
+    The same minimum has score matching of the noised laws, which sees x_t but never x or eps: "implicit" by
+    |s|^2 + 2 tr(ds / dx_t) with the exact trace, "sliced" with one random direction instead. Their gradients have more
+    variance, so the default learns more in the same time. (Explicit score matching needs the score that is looked for: it is
+    for laws in closed form, :func:`~pushforward.diffusion.explicit_score_matching`.)
+
+    Parameters
+    ----------
+    schedule : Schedule, optional
+        The noise scales; default ``LinearBeta()``, the variance-preserving SDE.
+    prediction : Prediction
+        What the network's raw output is.
+    times : TimeLaw, optional
+        Law of training times; default ``UniformTimes()``.
+    loss : "denoising", "sliced" or "implicit"
+        What is minimized: against the clean rows, or by score matching. "sliced" goes back through the network once more, in a
+        graph of its own; "implicit" as many times as a row has elements. Both need a network that treats rows by themselves.
+    weight : Weight, optional
+        Space of the squared error; default that of ``prediction`` itself, the network's plain squared error; with score
+        matching "eps", whose variance is bounded at all noise levels.
+    network : NetworkSpec or nn.Module, optional
+        Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
+    condition_dropout : float
+        Share of training rows without their condition, which guidance needs.
+    sampler : Sampler, optional
+        Used by :meth:`sample`; default :func:`~pushforward.diffusion.default_sampler`.
+    train_steps : int, optional
+        Number of training steps; wins over ``training.steps``.
+    training : TrainingSettings, optional
+        Batch size, learning rate and all else; default by the shape of the data.
+    max_time : float, optional
+        Seconds that training may take; sets the number of steps by timing the first ones.
+    held_out : float
+        Share of rows, at most 2,000 of them, that measure the loss and choose the weights to keep.
+    kind : "vectors" or "pictures", optional
+        Needed where the shape of the data leaves it open.
+    device : str, optional
+        Such as "cpu" or "cuda"; default the fastest there is.
+    random_state : int, RandomState or None
+        Seed of weights, data order and noise.
+    verbose : bool
+        Whether to show a progress line.
+
+    The classical models by name are :meth:`ddpm`, :meth:`vp`, :meth:`sub_vp` and :meth:`ve`.
+
+    Attributes
+    ----------
+    denoiser_ : Denoiser
+        The trained network with its schedule.
+    schedule_, times_, weight_, network_, sampler_, training_
+        The arguments with their defaults filled in.
+    schema_, transform_, condition_encoder_
+        Layout, scaling and conditions of the data.
+    training_result_ : TrainingResult
+    seed_ : int
+
+    References
+    ----------
+    Jonathan Ho, Ajay Jain, Pieter Abbeel. Denoising diffusion probabilistic models. 2020. https://arxiv.org/abs/2006.11239
+    Tero Karras et al. Elucidating the design space of diffusion-based generative models. 2022.
+    https://arxiv.org/abs/2206.00364
+    Yang Song et al. Sliced score matching: a scalable approach to density and score estimation. 2019.
+    https://arxiv.org/abs/1905.07088
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.Diffusion(prediction="eps", train_steps=5, random_state=0).fit("moons")
+    >>> model.sample(4, sampler=pf.DDPM(), steps=10, seed=0).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule | None = None,
+        prediction: Prediction = "edm",
+        times: TimeLaw | None = None,
+        loss: Loss = "denoising",
+        weight: Weight | None = None,
+        network: Network | None = None,
+        condition_dropout: Share = 0.1,
+        sampler: Sampler | None = None,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.schedule = schedule
+        self.prediction = prediction
+        self.times = times
+        self.loss = loss
+        self.weight = weight
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.sampler = sampler
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @classmethod
+    def ddpm(cls, **arguments: Any) -> Self:
+        """Return the denoising diffusion probabilistic model: a chain of 1000 steps, and the simple loss |eps - eps_hat|^2.
+
+        All four classical models weigh the loss as their papers do, by the error of the predicted noise ("eps"), with times
+        drawn uniformly. The network's output is preconditioned ("edm"): the same loss, without the papers' division by alpha
+        near t = 1, which makes some rows run away where data are few. The papers' own networks are ``prediction="eps"``.
+
+        The default sampler solves the flow in few steps. The paper's is the chain: ``sample(n, sampler=pf.DDPM("beta",
+        grid=pf.ChainGrid()), steps=1000)``.
+
+        Parameters
+        ----------
+        **arguments
+            Arguments of :class:`Diffusion`, those of the preset included.
+
+        References
+        ----------
+        Jonathan Ho, Ajay Jain, Pieter Abbeel. Denoising diffusion probabilistic models. 2020.
+
+        >>> model = Diffusion.ddpm(train_steps=5)
+        >>> model.schedule, model.weight, model.train_steps
+        (DiscreteBeta(betas=None), 'eps', 5)
+        """
+        return cls._preset(diffusion.DiscreteBeta(), arguments)
+
+    @classmethod
+    def vp(cls, **arguments: Any) -> Self:
+        """Return the variance-preserving score model: DDPM in continuous time, beta(t) linear from 0.1 to 20.
+
+        The paper's sampler is the reverse SDE: ``sample(n, sampler=pf.ReverseSDE(), steps=1000)``. See :meth:`ddpm`.
+
+        References
+        ----------
+        Yang Song et al. Score-based generative modeling through SDEs. 2021. https://arxiv.org/abs/2011.13456
+
+        >>> Diffusion.vp().schedule
+        LinearBeta(beta_min=0.1, beta_max=20.0)
+        """
+        return cls._preset(diffusion.LinearBeta(), arguments)
+
+    @classmethod
+    def sub_vp(cls, **arguments: Any) -> Self:
+        """Return the sub-variance-preserving score model, with less noise on the way and better likelihoods; see :meth:`vp`.
+
+        >>> Diffusion.sub_vp().schedule
+        SubVP(beta_min=0.1, beta_max=20.0)
+        """
+        return cls._preset(diffusion.SubVP(), arguments)
+
+    @classmethod
+    def ve(cls, **arguments: Any) -> Self:
+        """Return the variance-exploding score model: rows keep their size, and noise grows geometrically from 0.01 to 50.
+
+        The first score models were its discrete version, sampled by annealed Langevin steps: ``sample(n,
+        sampler=pf.AnnealedLangevin(), steps=200)``; with a predictor, ``pf.PredictorCorrector()``. See :meth:`vp`.
+
+        References
+        ----------
+        Yang Song, Stefano Ermon. Generative modeling by estimating gradients of the data distribution. 2019.
+        https://arxiv.org/abs/1907.05600
+
+        >>> Diffusion.ve(schedule=diffusion.Exploding(sigma_max=30)).schedule
+        Exploding(sigma_min=0.01, sigma_max=30)
+        """
+        return cls._preset(diffusion.Exploding(), arguments)
+
+    @classmethod
+    def _preset(cls, schedule: Schedule, arguments: dict[str, Any]) -> Self:
+        preset: dict[str, Any] = {"schedule": schedule, "weight": "eps"}
+        return cls(**(preset | arguments))
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        weight = self.prediction if self.loss == "denoising" else "eps"
+        own = {"schedule": diffusion.LinearBeta(), "times": diffusion.UniformTimes(), "weight": weight}
+        return super()._defaults(prepared) | own

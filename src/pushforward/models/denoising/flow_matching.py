@@ -1,0 +1,156 @@
+"""Flow matching: learn the velocity that carries a source law onto the data along given paths."""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
+from pushforward.diffusion.coupling import Coupling
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.models.denoising.base import DenoisingModel, Network
+from pushforward.models.denoising.source import ArraySource, make_source
+from pushforward.training import TrainingSettings
+
+__all__ = ["FlowMatching"]
+
+
+class FlowMatching(DenoisingModel):
+    r"""Flow matching along x_t = alpha x + sigma z.
+
+    The velocity of the path, alpha_dot x + sigma_dot z, is regressed on (x_t, t); the flow of its conditional mean carries the
+    law of z at t = 1 onto the law of x at t = 0. By default the path is the straight line and z is Gaussian noise.
+
+    Parameters
+    ----------
+    schedule : Schedule, optional
+        The path; default ``StraightLine()``.
+    source : law, array or None
+        Law of z: None is standard normal noise; otherwise anything with ``sample(n, seed=...)``, or rows like those of X, both
+        in the units of X.
+    coupling : "independent", "optimal-transport" or "paired"
+        How x and z are brought together in training: independently; by the assignment of least squared distance within a batch
+        (among rows with the same condition, which must be labels); or row by row, for a source array as long as X.
+    prediction : Prediction
+        What the network's raw output is.
+    times : TimeLaw, optional
+        Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``.
+    weight : Weight, optional
+        Space of the squared error; default "edm", the plain squared error of a preconditioned network.
+    network : NetworkSpec or nn.Module, optional
+        Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
+    condition_dropout : float
+        Share of training rows without their condition, which guidance needs.
+    sampler : Sampler, optional
+        Used by :meth:`sample`; default :func:`~pushforward.diffusion.default_sampler`.
+    train_steps : int, optional
+        Number of training steps; wins over ``training.steps``.
+    training : TrainingSettings, optional
+        Batch size, learning rate and all else; default by the shape of the data.
+    max_time : float, optional
+        Seconds that training may take; sets the number of steps by timing the first ones.
+    held_out : float
+        Share of rows, at most 2,000 of them, that measure the loss and choose the weights to keep.
+    kind : "vectors" or "pictures", optional
+        Needed where the shape of the data leaves it open.
+    device : str, optional
+        Such as "cpu" or "cuda"; default the fastest there is.
+    random_state : int, RandomState or None
+        Seed of weights, data order and noise.
+    verbose : bool
+        Whether to show a progress line.
+
+    Attributes
+    ----------
+    denoiser_ : Denoiser
+        The trained network with its path.
+    schedule_, times_, weight_, network_, sampler_, training_
+        The arguments with their defaults filled in.
+    schema_, transform_, condition_encoder_
+        Layout, scaling and conditions of the data.
+    training_result_ : TrainingResult
+    seed_ : int
+
+    References
+    ----------
+    Yaron Lipman et al. Flow matching for generative modeling. 2023. https://arxiv.org/abs/2210.02747
+    Alexander Tong et al. Improving and generalizing flow-based generative models with minibatch optimal transport. 2024.
+    https://arxiv.org/abs/2302.00482
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
+    >>> model.sample(4, seed=0).shape
+    (4, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: Schedule | None = None,
+        source: Any = None,
+        coupling: Coupling = "independent",
+        prediction: Prediction = "edm",
+        times: TimeLaw | None = None,
+        weight: Weight | None = None,
+        network: Network | None = None,
+        condition_dropout: Share = 0.1,
+        sampler: Sampler | None = None,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.schedule = schedule
+        self.source = source
+        self.coupling = coupling
+        self.prediction = prediction
+        self.times = times
+        self.weight = weight
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.sampler = sampler
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _prepare(self, dataset: Any) -> Prepared:
+        prepared = super()._prepare(dataset)
+        if (
+            self.coupling == "optimal-transport"
+            and self.condition_encoder_ is not None
+            and self.condition_encoder_.kind != "labels"
+        ):
+            raise ValueError(
+                "coupling='optimal-transport' exchanges noise among rows of the same condition, but these conditions are "
+                "numbers, hardly two of them equal; use coupling='independent'"
+            )
+        return self._pair(prepared, len(dataset)) if self.coupling == "paired" else prepared
+
+    def _pair(self, prepared: Prepared, rows: int) -> Prepared:
+        """Put beside each row the row of the source that belongs to it, as (N, 2, *D)."""
+        source = make_source(self.source, self.schema_, self.transform_)
+        if not isinstance(source, ArraySource) or len(source.rows) != rows:
+            got = f"an array of {len(source.rows)} rows" if isinstance(source, ArraySource) else repr(self.source)
+            raise ValueError(
+                f"coupling='paired' needs source= an array with one row for each of the {rows} rows of X, got {got}"
+            )
+        x = torch.stack((prepared.x, source.rows[prepared.rows]), 1)
+        held_out = prepared.held_out
+        if held_out is not None:
+            held_out = (torch.stack((held_out[0], source.rows[prepared.held_out_rows]), 1), held_out[1])
+        return Prepared(x, prepared.condition, held_out, prepared.rows, prepared.held_out_rows)
+
+    def _clean(self, x: Tensor) -> Tensor:
+        return x[:, 0] if self.coupling == "paired" else x

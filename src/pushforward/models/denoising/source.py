@@ -1,0 +1,99 @@
+"""Where sampling starts, if not from standard normal noise: a law or an array, in the units of the data."""
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from pushforward.data import Schema, Transform
+from pushforward.probability import noise
+
+__all__ = ["ArraySource", "GaussianSource", "LawSource", "SamplingLaw", "Source", "make_source"]
+
+
+class Source(Protocol):
+    """Where sampling starts: rows of noise, scaled as the data are."""
+
+    def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
+        """Return noise (*steps, B, *D) for rows (B,), addressed by (seed, purpose, row, step)."""
+
+
+@dataclass(frozen=True)
+class GaussianSource:
+    """Standard normal noise for rows of ``shape``."""
+
+    shape: tuple[int, ...]
+
+    def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
+        """Return standard normal noise."""
+        step = steps[:, None] if isinstance(steps, Tensor) else steps
+        return noise.normal(self.shape, seed=seed, purpose=purpose, rows=rows, step=step, device=rows.device)
+
+
+@runtime_checkable
+class SamplingLaw(Protocol):
+    """Any law with ``sample(n, *, seed)``, whose row i should not depend on n."""
+
+    def sample(self, n: int, *, seed: int) -> Tensor:
+        """Return n rows (n, D)."""
+
+
+@dataclass(frozen=True, eq=False)
+class LawSource:
+    """Rows drawn from a law in data units, then scaled as the data are."""
+
+    law: SamplingLaw
+    shape: tuple[int, ...]
+    transform: Transform
+
+    def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
+        """Return rows of the law, addressed by (seed, purpose, row, step)."""
+        if isinstance(steps, Tensor):
+            return torch.stack([self.draw(rows, int(step), seed, purpose) for step in steps.tolist()])
+        start, stop = int(rows.min()), int(rows.max()) + 1
+        key = noise.derive(seed, purpose, steps)
+        if "first" in inspect.signature(self.law.sample).parameters:
+            drawn = self.law.sample(stop - start, seed=key, first=start)  # type: ignore[call-arg]
+        else:
+            drawn = self.law.sample(stop, seed=key)[start:]
+        drawn = torch.as_tensor(drawn).reshape(stop - start, *self.shape)
+        return self.transform.forward(drawn, dtype=torch.float32).to(rows.device)[rows - start]
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySource:
+    """Rows drawn with replacement from scaled ``rows`` (N, *D)."""
+
+    rows: Tensor
+
+    def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
+        """Return rows of the array, addressed by (seed, purpose, row, step)."""
+        step = steps[:, None] if isinstance(steps, Tensor) else steps
+        u = noise.uniform((), seed=seed, purpose=purpose, rows=rows, step=step, dtype=torch.float64, device=rows.device)
+        return self.rows.to(rows.device)[(u * len(self.rows)).long()]
+
+
+def make_source(source: Any, schema: Schema, transform: Transform) -> Source:
+    """Return the source that a model's ``source`` argument means.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither None, a law with ``sample``, nor rows like the training data; or the law has another dimension.
+    """
+    if source is None:
+        return GaussianSource(transform.shape)
+    if isinstance(source, SamplingLaw) and not hasattr(source, "columns"):
+        made = LawSource(source, schema.internal_shape, transform)
+        try:
+            made.draw(torch.arange(2), 0, 0, "check")
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"source {source!r} cannot be drawn from as rows of shape {schema.internal_shape}: {error}"
+            ) from None
+        return made
+    if not hasattr(source, "__len__"):
+        raise TypeError(f"source must be None (Gaussian noise), a law with sample(n, seed=...), or an array, got {source!r}")
+    return ArraySource(transform.forward(schema.to_internal(source, name="source"), dtype=torch.float32))

@@ -1,0 +1,100 @@
+r"""What the denoising families learn: E[x | x_t] by a weighted squared error over data, noise and time.
+
+For row x with noise z and time t, the loss is w(t) |denoised(alpha x + sigma z, t) - x|^2. The random numbers of a row at
+a step are its time (stratified over the batch), its noise, whether its condition is dropped and, for integers, its
+dequantization x + u, u uniform over the width of one integer. All are addressed by (seed, row, step).
+
+Sliced and implicit score matching train on x_t alone; the held-out loss is that of the clean rows all the same, since it has
+their mean, less variance, and can be compared between losses.
+"""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pushforward import diffusion
+from pushforward.diffusion import Denoiser, TimeLaw, Weight
+from pushforward.diffusion.coupling import Coupling, assignment
+from pushforward.models.base.task import RowTask, uniform
+from pushforward.models.denoising.source import Source
+from pushforward.training import Batch
+
+__all__ = ["DenoisingTask", "Loss"]
+
+Loss = Literal["denoising", "sliced", "implicit"]
+
+
+class DenoisingTask(RowTask):
+    """Training of a denoiser.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+    source : Source
+    times : TimeLaw
+    weight : Weight
+    coupling : Coupling
+        With "paired" the rows of a batch are (B, 2, *D), data and the source row that belongs to each.
+    condition_dropout : float
+        Share of rows whose condition is replaced by "no condition".
+    dequantization : Tensor (*D)
+        Width of one integer in scaled units, 0 where the data are not integers.
+    by : Loss
+        What is minimized; all but "denoising" need Gaussian noise that is independent of the data.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        *,
+        source: Source,
+        times: TimeLaw,
+        weight: Weight,
+        coupling: Coupling = "independent",
+        condition_dropout: float = 0.0,
+        dequantization: Tensor | None = None,
+        by: Loss = "denoising",
+    ) -> None:
+        super().__init__(condition_dropout=condition_dropout, dequantization=dequantization)
+        self.by = by
+        self.denoiser = denoiser
+        self.source = source
+        self.times = times
+        self.weight = weight
+        self.coupling = coupling
+
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return times (S, B), noise (S, B, *D) unless rows are paired with theirs, and probes for the sliced loss."""
+        u = diffusion.stratified(uniform((), rows, steps, seed, "time"), rows, total)
+        drawn = [self.times.of(u).clamp(self.denoiser.schedule.t_min, 1.0)]
+        if self.coupling != "paired":
+            drawn.append(self.source.draw(rows, steps, seed, "noise"))
+        if self.by == "sliced":
+            probes = uniform(tuple(drawn[1].shape[2:]), rows, steps, seed, "probe")
+            drawn.append(torch.where(probes < 0.5, -1.0, 1.0))
+        return tuple(drawn)
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return the loss of each row, (B,)."""
+        t, z, *probes = numbers
+        if self.by == "denoising":
+            return self.denoiser.loss(x, t, z, condition, weight=self.weight)
+        schedule = self.denoiser.schedule
+        x_t = diffusion.widen(schedule.alpha(t), x) * x + diffusion.widen(schedule.sigma(t), x) * z
+        return self.denoiser.matching_loss(x_t, t, condition, weight=self.weight, probes=probes[0][None] if probes else None)
+
+    def held_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the denoising loss of each row without dropout, (B,), and its time."""
+        x, condition, (t, z, *_) = self._rows(batch, batch.condition)
+        return self.denoiser.loss(x, t, z, condition, weight=self.weight), t
+
+    def _rows(self, batch: Batch, condition: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+        """Return data, conditions, and times, the noise that is coupled with the data, and probes."""
+        x, *pairs = batch.x.unbind(1) if self.coupling == "paired" else (batch.x,)
+        x, condition, (t, *rest) = super()._rows(replace(batch, x=x), condition)
+        z, *probes = [*pairs, *rest]
+        if self.coupling == "optimal-transport":
+            z = z[assignment(x, z, batch.condition)]  # by the conditions themselves: some of those given may be dropped
+        return x, condition, (t, z, *probes)

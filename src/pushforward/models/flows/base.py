@@ -1,0 +1,214 @@
+"""What the families with an invertible network share: densities, latents, and samples by the way back.
+
+The network of such a family, under ``core``, is a bijection: called with scaled rows x and their conditions it returns the
+latents z and log |dz/dx|, and its ``inverse(z, condition)`` returns x. With z standard normal,
+
+    log p(x) = log N(z; 0, I) + log |dz/dx|.
+
+Integers are trained and scored as x + u, encoded in the middle of their interval and decoded by rounding down. Constant columns
+of vectors are no part of the map; their latents are 0 and nobody reads them. Pictures keep their shape, so the network sees
+constant elements too: each is filled with uniform noise e on an interval of width w, which is taken out of the density again.
+By Jensen, with q(e) = 1 / w for each of them,
+
+    log p(x) = log E_q [p(x, e) / q(e)] >= E_q log p(x, e) + sum log w,
+
+a lower bound that is tight where the network has learned that e is independent noise.
+
+References
+----------
+Jonathan Ho et al. Flow++: improving flow-based generative models with variational dequantization and architecture design. 2019.
+https://arxiv.org/abs/1902.00275
+Chin-Wei Huang, Laurent Dinh, Aaron Courville. Augmented normalizing flows. 2020. https://arxiv.org/abs/2002.07101
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from pushforward.data import Schema, Values
+from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.models.base.arguments import check_count
+from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.rows import Rows, condition_rows
+from pushforward.models.base.task import RowTask
+from pushforward.models.base.trained import TrainedModel
+from pushforward.probability import noise
+
+__all__ = ["FlowTask", "InvertibleModel", "standard_log_prob"]
+
+_WIDTH_OF_REALS = 1 / 16  # of the noise on constant elements of pictures of real numbers, which span [-1, 1]
+
+
+def standard_log_prob(z: Tensor) -> Tensor:
+    """Return the log-density (B,) of standard normal rows z (B, *D).
+
+    >>> standard_log_prob(torch.zeros(1, 2))
+    tensor([-1.8379])
+    """
+    return -(z.square() / 2 + math.log(2 * math.pi) / 2).flatten(1).sum(1)
+
+
+class FlowTask(RowTask):
+    """The negative log-density of each row, in nats in the units of the data.
+
+    Parameters
+    ----------
+    flow : nn.Module
+        ``(x, condition) -> (z, log |dz/dx|)``.
+    offset : float
+        Nats to add to log p of scaled rows.
+    width : Tensor (*D)
+        Of the uniform noise on each element, 0 where there is none.
+    """
+
+    def __init__(self, flow: nn.Module, *, offset: float, condition_dropout: float, width: Tensor) -> None:
+        super().__init__(condition_dropout=condition_dropout, dequantization=width)
+        self.flow, self.offset = flow, offset
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return -log p(x | condition), (B,)."""
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 neither the map nor its inverse would be the other's
+            z, log_det = self.flow(x, condition)
+        return torch.as_tensor(-standard_log_prob(z) - log_det - self.offset)
+
+
+class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ignore[misc]
+    """Base of the families with an invertible network; the module's text says what it must be."""
+
+    def transform(self, X: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
+        """Return the latents z of the rows of X, standard normal as far as the model has learned the law of X.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+            Whose law's map is taken. Without it a conditional model uses what it learned with its condition dropped.
+        batch_size : int
+            Rows that go through the network at once.
+
+        Returns
+        -------
+        array or tensor
+            Shaped like X, in floats; for a DataFrame an array (N, D).
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        """
+        check_is_fitted(self)
+        check_count("batch_size", batch_size)
+        rows = Rows.of(self, X, condition, dtype=self._density_dtype)
+        start = rows.middle + self._constant_width.to(rows.z.dtype) / 2
+
+        def of(part: slice, flow: Any, device: torch.device) -> Tensor:
+            z: Tensor = flow.latent(start[part].to(device), _part(rows.condition, part, device))
+            return z.cpu()
+
+        with torch.no_grad():
+            z = torch.cat(self._in_batches(of, len(start), batch_size)).double()
+        if self.transform_.kind == "vectors":
+            varies = ~self.transform_.constant
+            z = z.new_zeros(len(z), len(varies)).index_copy(1, varies.nonzero()[:, 0], z)
+        return self._latent_schema.to_user(z)
+
+    def inverse_transform(self, Z: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
+        """Return the rows of data whose latents are Z: the inverse of :meth:`transform`.
+
+        Parameters
+        ----------
+        Z : array or tensor
+            Shaped like the training data: what :meth:`transform` returned, or noise of one's own.
+        condition, batch_size
+            As in :meth:`transform`.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            Rows in the layout, dtype and units of the training data.
+
+        Raises
+        ------
+        ValueError
+            If Z is not shaped like the training data, or the model has learned no law without a condition and none is given.
+        """
+        check_is_fitted(self)
+        check_count("batch_size", batch_size)
+        z = self._latent_schema.to_internal(Z, name=type(self).__name__).to(self._density_dtype)
+        if self.transform_.kind == "vectors":
+            z = z[:, ~self.transform_.constant]
+        given = condition_rows(self, condition, len(z), self._density_dtype)
+
+        def of(part: slice, flow: Any, device: torch.device) -> Tensor:
+            x: Tensor = flow.inverse(z[part].to(device), _part(given, part, device))
+            return x.cpu()
+
+        with torch.no_grad():
+            x = torch.cat(self._in_batches(of, len(z), batch_size))
+        return self.schema_.to_user(self.transform_.inverse(x))
+
+    @property
+    def _latent_schema(self) -> Schema:
+        """Layout of latents: that of the data, in floats."""
+        schema = self.schema_
+        dtype = str(schema.internal_dtype).removeprefix("torch.")
+        container = "numpy" if schema.container == "pandas" else schema.container
+        return replace(schema, container=container, dtypes=(dtype,), columns=None)
+
+    @property
+    def _constant_width(self) -> Tensor:
+        """Width (*D) of the noise on constant elements of pictures, in scaled units; 0 elsewhere."""
+        transform = self.transform_
+        if transform.kind == "vectors":
+            return torch.zeros(transform.shape, dtype=torch.float64)
+        of_constants = torch.where(transform.integer, 1 / transform.scale, _WIDTH_OF_REALS)
+        return torch.where(transform.constant, of_constants, 0.0)
+
+    def _offset(self) -> float:
+        """Return the nats between log p of scaled rows with their noise and log p of data."""
+        width = self._constant_width
+        return self.transform_.log_det + float(width[width > 0].log().sum())
+
+    def _filled(self, z: Tensor, varies: Tensor | None, seed: int, first: int) -> Tensor:
+        """Return scaled rows with noise on the constant elements of pictures; that of row i depends on (seed, first + i)."""
+        if varies is None:
+            return z
+        numbers = torch.arange(first, first + len(z), device=z.device)
+        u = noise.uniform(z.shape[1:], seed=seed, purpose="constants", rows=numbers, dtype=z.dtype, device=z.device)
+        return z + self._constant_width.to(z) * u
+
+    @torch.no_grad()
+    def _log_prob(
+        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+    ) -> LogProb:
+        latent, log_det = learned(self._filled(z, varies, seed, first), condition)
+        return self._found(z, (standard_log_prob(latent) + log_det).cpu().double().numpy(), nfe=1)
+
+    def _found(self, z: Tensor, values: np.ndarray, *, nfe: int) -> LogProb:
+        """Return the log-densities of scaled rows z from those of the rows with their noise."""
+        none, constants = np.zeros(len(values)), int((self._constant_width > 0).sum())
+        kind: Kind = "lower bound" if constants else "exact"
+        found = LogProb(values, kind, none, none, none, nfe=nfe, dims=z[0].numel() - constants)
+        return found.shifted(self._offset() - self.transform_.log_det)
+
+    @torch.no_grad()
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        flow = getattr(self, self.core)
+        device, made = next(flow.parameters()).device, []
+        for begin in range(0, n, batch_size):
+            part = slice(begin, min(begin + batch_size, n))
+            rows = torch.arange(first + part.start, first + part.stop, device=device)
+            z = noise.normal(self.transform_.shape, seed=seed, purpose="sample", rows=rows, device=device)
+            made.append(flow.inverse(z, _part(condition, part, device)).cpu())
+        return torch.cat(made)
+
+
+def _part(condition: Tensor | None, part: slice, device: torch.device) -> Tensor | None:
+    return None if condition is None else condition[part].to(device)

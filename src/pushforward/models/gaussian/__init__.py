@@ -1,0 +1,1 @@
+"""Families with a law in closed form: PPCA and Gaussian mixtures."""

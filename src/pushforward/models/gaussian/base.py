@@ -1,0 +1,268 @@
+"""What the families share whose result is a law in closed form: Gaussians and mixtures of them, fitted in float64.
+
+Everything is exact: densities, draws, gaps filled given the rest of the row, posteriors of linear measurements. Rows stay in
+the units of the data, which noise that is the same in all directions depends on. Constant elements are left out; an integer k
+is learned as k + u with one draw of u in [0, 1). Gaps (NaN) are no obstacle: the law of what is seen has a closed form too.
+
+Conditions. The model is one mixture of Gaussians over (x, c), where c is a condition of numbers and has no elements without
+one. Given labels, each component belongs to one of them (or to all, -1), and a label leaves the components that are its own:
+
+    p(x | label) = sum over k of that label of w_k N(x; k) / sum of the same w_k,      p(x | c) = p(x, c) / p(c).
+
+So the law without a condition, ``law_``, is the exact marginal: of labels the mixture by their frequencies.
+
+A family defines ``_fit_law(x, features)`` and what is stored.
+"""
+
+import abc
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from pushforward import training
+from pushforward.data import Transform
+from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.gaussian.posterior import LawInverseVerbs
+from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
+from pushforward.probability.estimate import OnIteration
+from pushforward.training import TrainingResult
+from pushforward.training.progress import Progress
+
+__all__ = ["Features", "Found", "LawModel", "Tolerance"]
+
+Tolerance = Annotated[float, Ge(0)]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Encoded conditions of rows, taken apart.
+
+    Attributes
+    ----------
+    label : int64 Tensor (N,)
+        Number of the label; -1 without one.
+    numbers : Tensor (N, F)
+        Standardized numbers of a vector, NaN where they are not given; F = 0 without vectors.
+    """
+
+    label: Tensor
+    numbers: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What a family fitted.
+
+    Attributes
+    ----------
+    joint : GaussianMixture
+        Law of (x, c).
+    owner : int64 Tensor (K,)
+        Label that each component belongs to; -1 for all, the number of labels for rows without one.
+    iterations : int
+    parameters : int
+        Number of learned numbers.
+    log_likelihood : float
+        Mean over the training rows.
+    """
+
+    joint: GaussianMixture
+    owner: Tensor
+    iterations: int
+    parameters: int
+    log_likelihood: float
+
+
+class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
+    """Base of the families whose result is a law; the module's text says what a family defines.
+
+    Attributes
+    ----------
+    law_ : Gaussian or GaussianMixture
+        Exact law of the elements of a row that vary, flattened, in the units of the data (integers as x + u).
+    joint_ : GaussianMixture
+        Law of (x, c), c the standardized numbers of a vector condition; ``law_`` is its marginal.
+    owner_ : int64 Tensor (K,)
+        Label that each component of ``joint_`` belongs to, by its number in ``condition_encoder_.classes``; -1 for all.
+    """
+
+    core: ClassVar[str] = "law_"
+    gaps: ClassVar[bool] = True
+    row_dtype: ClassVar[torch.dtype] = torch.float64
+
+    law_: Gaussian | GaussianMixture
+    joint_: GaussianMixture
+    owner_: Tensor
+
+    @abc.abstractmethod
+    def _fit_law(self, x: Tensor, features: Features) -> Found:
+        """Fit to rows x (N, d) of varying elements, float64, with NaN in gaps."""
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that gaps are learned from."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _scaling(self, x: Tensor) -> Transform:
+        return Transform.in_data_units(x, integer=self.schema_.integer, kind=self.schema_.kind)
+
+    def _resolve(self, prepared: Prepared) -> float:
+        """Decide what was left open, and return the seconds that this took: they belong to the training."""
+        begin = time.perf_counter()
+        self._fill_in(prepared)
+        return time.perf_counter() - begin
+
+    def _learn(
+        self,
+        prepared: Prepared,
+        resolved: float,
+        *,
+        folder: Path | None = None,
+        resume: bool = False,
+        on_grid: Callable[[int], None] | None = None,
+    ) -> None:
+        begin = time.perf_counter()
+        found = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.x)))
+        self._adopt(found.joint, found.owner)
+        seconds = time.perf_counter() - begin + resolved
+        held_out = self._held_out_density(prepared)
+        self.training_result_ = TrainingResult(
+            steps=found.iterations,
+            seconds=seconds,
+            held_out_loss=None if held_out is None else -float(held_out.mean()),
+            held_out_step=None if prepared.held_out is None else found.iterations,
+            held_out_by_level=None,
+            rows_per_second=found.iterations * len(prepared.x) / seconds,
+            parameters=found.parameters,
+            attempts=1,
+            skipped=0,
+        )
+
+    @contextlib.contextmanager
+    def _progress(self, steps: int) -> Iterator[OnIteration]:
+        """Give a function of the steps done and the log-likelihood so far, which shows both if the model is ``verbose``."""
+        with Progress(steps, 0, self.verbose and training.is_main_process()) as line:
+
+            def show(done: int, log_likelihood: float) -> None:
+                line.note(loss=-log_likelihood)
+                line.tick(done)
+
+            yield show
+
+    def _held_out_density(self, prepared: Prepared) -> Tensor | None:
+        """Return log p(x | condition) in nats of each held-out row, integers as x + u."""
+        if prepared.held_out is None:
+            return None
+        x = self._dequantized(prepared.held_out[0], prepared.held_out_rows, self.seed_)
+        return self._log_density(x, self._features(prepared.held_out[1], len(x)))
+
+    def _adopt(self, joint: GaussianMixture, owner: Tensor) -> None:
+        """Keep what was fitted, and the law without a condition."""
+        self.joint_, self.owner_ = joint, owner
+        dim = int((~self.transform_.constant).sum())
+        law = joint if joint.dim == dim else joint.marginal(range(dim))
+        self.law_ = Gaussian(law.means[0], law.covs[0]) if len(law.weights) == 1 else law
+
+    def _training_rows(self, prepared: Prepared) -> Tensor:
+        """Return the training rows (N, d), varying elements only, integers as x + u."""
+        return self._dequantized(prepared.x, prepared.rows, self.seed_)
+
+    def _dequantized(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
+        """Return the varying elements of scaled rows, with numbers of [0, 1) added to integers that belong to (seed, row)."""
+        x, width = self._flat(z), self._flat(self.transform_.dequantization[None])
+        if not bool((width > 0).any()):
+            return x
+        u = noise.uniform((x.shape[1],), seed=seed, purpose="dequantization", rows=rows, dtype=x.dtype)
+        return x + width * u
+
+    def _flat(self, z: Tensor) -> Tensor:
+        """Return the varying elements of scaled rows (N, *D) as (N, d), float64."""
+        return z.double() if self.transform_.kind == "vectors" else z.double()[:, ~self.transform_.constant]
+
+    def _whole(self, x: Tensor) -> Tensor:
+        """Return scaled rows (N, *D) from their varying elements (N, d)."""
+        transform = self.transform_
+        if transform.kind == "vectors":
+            return x
+        z = transform.value.expand(len(x), *transform.shape).clone()
+        z[:, ~transform.constant] = x
+        return z
+
+    def _features(self, condition: Tensor | None, n: int) -> Features:
+        """Take encoded conditions (n, K) apart; None is "no condition" for all."""
+        encoder = self.condition_encoder_
+        nobody = torch.full((n,), -1)
+        if encoder is None:
+            return Features(nobody, torch.empty(n, 0, dtype=torch.float64))
+        encoded = encoder.encode(None, n) if condition is None else condition
+        given = encoded[:, 0] > 0
+        if encoder.kind == "labels":
+            return Features(torch.where(given, encoded[:, 1:].argmax(1), nobody), torch.empty(n, 0, dtype=torch.float64))
+        size = len(encoder.mean)
+        numbers = encoded[:, 1 : 1 + size].double()
+        known = given[:, None].expand_as(numbers)
+        if encoder.gaps:
+            known = known & (encoded[:, 1 + size :] > 0)
+        return Features(nobody, torch.where(known, numbers, torch.nan))
+
+    def _joint_of(self, x: Tensor, features: Features) -> Tensor:
+        """Return log p(x, c, component) (N, K), -inf for components of other labels."""
+        joint = gaps.log_joint(self.joint_, torch.cat([x, features.numbers], 1))
+        return joint.where(self._owned(features.label), -torch.inf)
+
+    def _owned(self, label: Tensor) -> Tensor:
+        """Return which components rows with these labels may come from, (N, K); all, for a label that training never saw."""
+        owned = (self.owner_ < 0) | (label[:, None] < 0) | (label[:, None] == self.owner_)
+        return owned | ~owned.any(1, keepdim=True)
+
+    def _log_density(self, x: Tensor, features: Features) -> Tensor:
+        """Return log p(x | condition), (N,), of what is seen of rows (N, d)."""
+        nothing = torch.full_like(x[:, :1], torch.nan).expand_as(x)
+        return self._joint_of(x, features).logsumexp(1) - self._joint_of(nothing, features).logsumexp(1)
+
+    def _log_prob(
+        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+    ) -> LogProb:
+        x = self._flat(z)
+        values = self._log_density(x, self._features(condition, len(x))).numpy()
+        zero = values * 0
+        return LogProb(values, "exact", zero, zero, zero, nfe=0, dims=x.shape[1])
+
+    @property
+    def _density_dtype(self) -> torch.dtype:
+        return torch.float64
+
+    def _draw(self, x: Tensor, features: Features, *, seed: int, first: int) -> Tensor:
+        """Return rows (n, d) whose gaps are drawn given what is seen of them and their conditions."""
+        rows = torch.arange(first, first + len(x))
+        chances = self._joint_of(x, features).softmax(1).cumsum(1)
+        u = noise.uniform((1,), seed=seed, purpose="mixture component", rows=rows, dtype=torch.float64)
+        component = torch.searchsorted(chances, u * chances[:, -1:], right=True)[:, 0].clamp(max=chances.shape[1] - 1)
+        whole = torch.cat([x, features.numbers], 1)
+        z = noise.normal((whole.shape[1],), seed=seed, purpose="mixture", rows=rows, dtype=torch.float64)
+        return gaps.fill(self.joint_, whole, component, z)[:, : x.shape[1]]
+
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        made = []
+        for begin in range(0, n, batch_size):
+            count = min(batch_size, n - begin)
+            features = self._features(None if condition is None else condition[begin : begin + count], count)
+            nothing = torch.full((count, int((~self.transform_.constant).sum())), torch.nan, dtype=torch.float64)
+            made.append(self._draw(nothing, features, seed=seed, first=first + begin))
+        return self._whole(torch.cat(made))
+
+    def _clean(self, x: Tensor) -> Tensor:
+        """Return rows with their gaps filled by draws."""
+        if not bool(x.isnan().any()):
+            return x
+        return self._whole(self._draw(self._flat(x), self._features(None, len(x)), seed=0, first=0))

@@ -1,0 +1,217 @@
+"""Inverse problems under a law in closed form: rows given a linear measurement, and gaps filled, by exact draws.
+
+A draw of (x, c) given y = A x + noise is, under each component, a draw (x', noise') without the measurement, moved by the
+gain: x = x' + S A^T (A S A^T + R)^-1 (y - A x' - noise'), and the component is drawn by the evidence of y. Arguments are
+those of the denoising families (:mod:`pushforward.models.denoising.posterior`) without what belongs to their steps.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from pushforward.data import ConditionEncoder, Schema, Transform, Values
+from pushforward.diffusion import Observation, observe
+from pushforward.models.base.arguments import check_count, encoded_condition
+from pushforward.models.base.measurement import Layout, like_frame, with_gaps
+from pushforward.probability import GaussianMixture
+from pushforward.probability import noise as random
+
+__all__ = ["LawInverseVerbs"]
+
+
+class LawInverseVerbs:
+    """The verbs ``posterior`` and ``impute`` of models whose result is a law, exact."""
+
+    schema_: Schema
+    transform_: Transform
+    condition_encoder_: ConditionEncoder | None
+    joint_: GaussianMixture
+    owner_: Tensor
+    sample_seed_: int
+
+    def posterior(
+        self,
+        A: Any,
+        y: Any,
+        noise: Any,
+        *,
+        b: Any = None,
+        n: int = 1,
+        condition: Any = None,
+        seed: int | None = None,
+        first: int = 0,
+    ) -> Values:
+        """Draw rows x given the measurement y = A x + b + noise, all in the units of the data, exactly.
+
+        Parameters
+        ----------
+        A : array (M, D), function or LinearOperator
+            A matrix acts on the flattened row and a function on tensors (B, *row) of rows, both in the layout of the training
+            data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and operators of one's
+            own act on pictures (B, C, H, W).
+        y : array
+            One measurement, in the shape that A gives a row (pictures in the layout of the data) or flat.
+        noise : float, array or Gaussian
+            Its standard deviation (one, or one per entry of y; 0 is allowed), or its law.
+        b : array, optional
+            Shaped as y.
+        n : int
+            Number of rows to draw.
+        condition : label, vector, or one of them per row, optional
+        seed, first
+            As in :meth:`sample`.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            n rows in the layout, dtype and units of the training data.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a shape does not fit, the noise is negative, A is not linear, or entries of y without noise depend on each other.
+        """
+        check_is_fitted(self)
+        check_count("n", n)
+        check_count("first", first, least=0)
+        self.sample_seed_ = seed = random.fresh_seed() if seed is None else seed
+        operator, measured, dtype = Layout(self.schema_).measurement(A, y)
+        seen = observe(operator, measured, noise, self.schema_.internal_shape, b, dtype=dtype)
+        encoded = encoded_condition(self.condition_encoder_, condition, n, dropout=1.0)
+        x = self._given(_Measured.of(seen, self.transform_, dtype), n, encoded, seed=seed, first=first)
+        return self.schema_.to_user(self.transform_.inverse(self._whole(x)))  # type: ignore[attr-defined]
+
+    def impute(
+        self, X: Any, *, mask: Any = None, n: int = 1, condition: Any = None, seed: int | None = None, batch_size: int = 256
+    ) -> Any:
+        """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
+        mask : bool array, optional
+            Like X, True where a value is known: for integers, which have no NaN.
+        n : int
+            Number of draws; they differ as the law leaves room.
+        condition : label, vector, or one of them per row, optional
+        seed : int, optional
+            Names the draw; the k-th row with gaps depends on (seed, k) alone.
+        batch_size : int
+            Rows that are filled at once.
+
+        Returns
+        -------
+        array, tensor or DataFrame, or a list of n of them where n > 1
+            Rows in the dtype of the training data. Known values are kept bit for bit.
+        """
+        check_is_fitted(self)
+        check_count("n", n)
+        check_count("batch_size", batch_size)
+        self.sample_seed_ = seed = random.fresh_seed() if seed is None else seed
+        x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
+        transform: Any = self.transform_
+        encoded = encoded_condition(self.condition_encoder_, condition, len(x), dropout=1.0)
+        rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
+        drawn = []
+        for copy in range(n):
+            named = seed if copy == 0 else random.derive(seed, "copy", copy)
+            filled = torch.where(known | ~transform.constant, x, transform.value.to(x.dtype))
+            for begin in range(0, len(rows), batch_size):
+                part = rows[begin : begin + batch_size]
+                c = None if encoded is None else encoded[part]
+                made = self._filled(x[part], known[part], c, seed=named, first=begin)
+                filled[part] = torch.where(known[part], x[part], made.to(x.dtype))
+            drawn.append(like_frame(X, self.schema_.to_user(filled)))
+        return drawn[0] if n == 1 else drawn
+
+    def _filled(self, x: Tensor, known: Tensor, condition: Tensor | None, *, seed: int, first: int) -> Tensor:
+        """Return rows in data units with their unknown elements drawn."""
+        model: Any = self
+        rows = torch.arange(first, first + len(x))
+        z = model._dequantized(self.transform_.forward(x, dtype=torch.float64), rows, seed)
+        flat = torch.where(known.flatten(1)[:, ~self.transform_.constant.flatten()], z, torch.nan)
+        made = model._draw(flat, model._features(condition, len(x)), seed=seed, first=first)
+        return self.transform_.inverse(model._whole(made))
+
+    def _given(self, seen: "_Measured", n: int, condition: Tensor | None, *, seed: int, first: int) -> Tensor:
+        """Return n draws (n, d) of varying elements given a measurement of them."""
+        model: Any = self
+        features = model._features(condition, n)
+        numbers = features.numbers
+        found = torch.empty(n, seen.matrix.shape[1], dtype=torch.float64)
+        every = torch.ones(n, 1, dtype=torch.bool)  # without numbers there is one pattern, the empty one
+        patterns, which = torch.unique(torch.cat([~numbers.isnan(), every], 1), dim=0, return_inverse=True)
+        for number, known in enumerate(patterns[:, :-1]):
+            rows = (which == number).nonzero()[:, 0]
+            y = torch.cat([seen.values(first + rows, seed), numbers[rows][:, known]], 1)
+            owned = model._owned(features.label[rows])
+            found[rows] = self._measured_rows(seen.with_numbers(known), y, owned, first + rows, seed)
+        return found
+
+    def _measured_rows(self, how: "_Linear", y: Tensor, owned: Tensor, rows: Tensor, seed: int) -> Tensor:
+        """Return draws of x given y (n, M) = A (x, c) + noise, from the components that each row may come from."""
+        law, size = self.joint_, self.joint_.dim
+        law_of_y = law.evidence(how.matrix, how.std)
+        evidence = law_of_y.components.log_prob(y) + law.weights.log()
+        chances = evidence.where(owned, -torch.inf).softmax(1).cumsum(1)
+        u = random.uniform((1,), seed=seed, purpose="mixture component", rows=rows, dtype=torch.float64)
+        k = torch.searchsorted(chances, u * chances[:, -1:], right=True)[:, 0].clamp(max=len(law.weights) - 1)
+        z = random.normal((size,), seed=seed, purpose="mixture", rows=rows, dtype=torch.float64)
+        v = law.components.draw(k, z)
+        e = random.normal((y.shape[1],), seed=seed, purpose="measurement noise", rows=rows, dtype=torch.float64)
+        residual = y - v @ how.matrix.mT - how.std * e
+        covs = law.components.full_covs
+        for component in torch.unique(k):
+            mine = k == component
+            cross = covs[component] @ how.matrix.mT
+            factor = law_of_y.components.factor[component]
+            v[mine] += torch.cholesky_solve(residual[mine].mT, factor).mT @ cross.mT
+        return v[:, : how.dim]
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A measurement of the varying elements (d,) of a row: its matrix (M, d), deviations of its noise, what was read (1, M).
+
+    ``y`` is less what the constants give; ``width`` (d,) is 1 where an element is an integer, else 0.
+    """
+
+    matrix: Tensor
+    std: Tensor
+    y: Tensor
+    width: Tensor
+
+    @classmethod
+    def of(cls, seen: Observation, transform: Transform, dtype: torch.dtype) -> "_Measured":
+        varies = ~transform.constant
+        basis = torch.eye(varies.numel(), dtype=dtype)[varies.flatten()].reshape(-1, *varies.shape)
+        constants = seen.measure(transform.value[None].to(dtype)).double()
+        width = (transform.integer & varies).double()[varies]
+        return cls(seen.measure(basis).double().mT, seen.std.double(), seen.y - constants, width)
+
+    def values(self, rows: Tensor, seed: int) -> Tensor:
+        """Return what was read of rows with these numbers, (n, M): of x + u where x is an integer, u drawn for each row."""
+        y = self.y.expand(len(rows), -1)
+        if not bool(self.width.any()):
+            return y
+        u = random.uniform((len(self.width),), seed=seed, purpose="dequantization", rows=rows, dtype=torch.float64)
+        return y + (self.width * u) @ self.matrix.mT
+
+    def with_numbers(self, known: Tensor) -> "_Linear":
+        """Return the measurement of (x, c) that also reads the known numbers of c."""
+        rows = torch.eye(len(known), dtype=torch.float64)[known]
+        matrix: Tensor = torch.block_diag(self.matrix, rows)  # type: ignore[no-untyped-call]
+        return _Linear(matrix, torch.cat([self.std, self.std.new_zeros(len(rows))]), self.matrix.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """y = A v + noise with independent noise of deviations ``std``; the first ``dim`` elements of v are wanted."""
+
+    matrix: Tensor
+    std: Tensor
+    dim: int

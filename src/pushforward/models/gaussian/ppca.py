@@ -1,0 +1,248 @@
+"""Probabilistic principal component analysis: :class:`PPCA`."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from pushforward.models.base.codes import CodeVerbs, RandomCodes
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.trained import Count, Share
+from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
+from pushforward.probability import GaussianMixture, gaps, noise
+from pushforward.probability.linear_latent import (
+    LinearLatent,
+    best_latent_dim,
+    fit_linear_latent,
+    fit_linear_latent_by_em,
+    random_start,
+)
+
+__all__ = ["PPCA"]
+
+Method = Literal["closed-form", "em"]
+_LEAST_VARIANCE = 1e-9  # of the standardized numbers of a condition, which may depend on each other
+
+
+class PPCA(RandomCodes, CodeVerbs, LawModel):
+    """A Gaussian whose spread has a few free directions and the same noise in all others: x = mean + W z + e.
+
+    z ~ N(0, I_q) are the latents that :meth:`transform` returns (their mean given the row), e ~ N(0, s2 I) is noise, so a row
+    has the law N(mean, W W^T + s2 I). A condition moves the mean: by a constant for each label, linearly for numbers; W and s2
+    are one for all. (For a law of its own for each label take :class:`~pushforward.models.gaussian.gmm.GMM` with one
+    component.)
+
+    Covariances are divided by n - 1, as scikit-learn's ``PCA`` does, so that ``score_samples`` equals its density; the
+    likelihood itself would divide by n. Gaps (NaN) are learned from, by EM, and filled by :meth:`impute`.
+
+    Parameters
+    ----------
+    n_components : int, optional
+        q, from 1 to the number of varying elements; default by the least Bayesian information criterion.
+    method : {"closed-form", "em"}, optional
+        Eigenvectors of the covariance, or EM, which takes rows with gaps; default EM where there are gaps.
+    tolerance : float
+        EM ends when an iteration gains at most this many nats per row.
+    max_iterations : int
+        Most iterations of EM.
+    held_out, kind, random_state, verbose
+        As in :class:`~pushforward.models.base.model.GenerativeModel`.
+
+    Attributes
+    ----------
+    latent_ : LinearLatent
+        Mean (and effects of conditions), W and s2, in the units of the data.
+    law_ : Gaussian or GaussianMixture
+        The law of the elements that vary, without a condition.
+    n_components_, method_
+        The arguments with their defaults filled in.
+    training_result_ : TrainingResult
+        ``steps`` are iterations of EM, 0 in closed form; ``held_out_loss`` is the mean of -log p(x) in nats.
+
+    References
+    ----------
+    Michael E. Tipping, Christopher M. Bishop. Probabilistic principal component analysis. JRSS B, 1999.
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.PPCA(n_components=1, random_state=0).fit([[0.0, 0.1], [1.0, 0.9], [2.0, 2.1], [3.0, 2.9], [4.0, 4.1]])
+    >>> model.impute([[2.5, np.nan]], seed=0).round(1).tolist()
+    [[2.5, 2.5]]
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("n_components", "method")
+
+    n_components_: int
+    method_: Method
+    latent_: LinearLatent
+
+    def __init__(
+        self,
+        *,
+        n_components: Count | None = None,
+        method: Method | None = None,
+        tolerance: Tolerance = 1e-6,
+        max_iterations: Count = 1000,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_components = n_components
+        self.method = method
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
+        self.held_out = held_out
+        self.kind = kind
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        x = self._training_rows(prepared)
+        given = bool(x.isnan().any())
+        if given and self.method == "closed-form":
+            raise ValueError(
+                f"X has {int(x.isnan().sum())} gaps, and the closed form needs whole rows; "
+                "leave method out, or write method='em'"
+            )
+        if self.n_components is not None and self.n_components > x.shape[1]:
+            raise ValueError(
+                f"n_components={self.n_components} is more than the {x.shape[1]} elements of a row that vary; "
+                f"write n_components={x.shape[1]} or less, or leave it out"
+            )
+        columns = self._columns(self._features(prepared.condition, len(x)))
+        best = best_latent_dim(x, columns) if self.n_components is None else None
+        return {"n_components": best, "method": "em" if given else "closed-form"}
+
+    def _fit_law(self, x: Tensor, features: Features) -> Found:
+        columns = self._columns(features)
+        iterations = 0
+        if self.method_ == "closed-form":
+            law = fit_linear_latent(x, self.n_components_, columns)
+        else:
+            start = random_start(x, self.n_components_, columns, seed=noise.derive(self.seed_, "start"))
+            with self._progress(self.max_iterations) as show:
+                found = fit_linear_latent_by_em(
+                    x,
+                    start,
+                    columns,
+                    tolerance=self.tolerance,
+                    max_iterations=self.max_iterations,
+                    on_iteration=show,
+                )
+            law, iterations = found.parameters, found.iterations
+        self.latent_ = law.unbiased(len(x), columns)
+        q, size = self.n_components_, x.shape[1]
+        numbers = columns.shape[1] * size + q * size - q * (q - 1) // 2 + 1
+        value = float(self.latent_.log_prob(x, columns).mean())
+        return Found(*self._joint(features, columns), iterations, numbers, value)
+
+    def _joint(self, features: Features, columns: Tensor) -> tuple[GaussianMixture, Tensor]:
+        """Return the law of (x, c), and the label of each of its components."""
+        law, cov = self.latent_, self.latent_.covariance
+        if features.numbers.shape[1]:
+            c = columns[:, 1:]
+            spread = c.mT.cov(correction=0).reshape(c.shape[1], -1) + _LEAST_VARIANCE * torch.eye(c.shape[1]).to(c)
+            effect = law.coefficients[1:]
+            cross = effect.mT @ spread
+            whole = torch.cat([torch.cat([cov + cross @ effect, cross], 1), torch.cat([cross.mT, spread], 1)])
+            mean = torch.cat([law.coefficients[0] + c.mean(0) @ effect, c.mean(0)])
+            return GaussianMixture([1.0], mean[None], 0.5 * (whole + whole.mT)[None]), torch.tensor([-1])
+        label, counts = torch.unique(features.label, return_counts=True)
+        means = self._columns(Features(label, features.numbers[: len(label)])) @ law.coefficients
+        owner = label if self.condition_encoder_ is None else label.where(label >= 0, len(self.condition_encoder_.classes))
+        weights = counts.double() / len(features.label)
+        return GaussianMixture(weights, means, cov.expand(len(label), -1, -1)), owner
+
+    def _columns(self, features: Features) -> Tensor:
+        """Return what the mean depends on, (N, F): 1, and one column for each label or number."""
+        one = torch.ones(len(features.label), 1, dtype=torch.float64)
+        encoder = self.condition_encoder_
+        if encoder is not None and encoder.kind == "labels":
+            count = len(encoder.classes)
+            chosen = torch.nn.functional.one_hot(features.label.where(features.label >= 0, count), count + 1)[:, :-1]
+            return torch.cat([one, chosen.double()], 1)
+        return torch.cat([one, features.numbers.nan_to_num()], 1)
+
+    def _through(self, verb: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Any:
+        """Encode or decode rows; without a condition by what the row tells of it, or by its mean."""
+        features = self._features(condition, len(rows))
+        if verb == "decode":
+            return self._whole(self.latent_.decode(rows.double(), self._mean_columns(features)))
+        parts = [slice(begin, begin + batch_size) for begin in range(0, len(rows), batch_size)]
+        x = self._flat(rows)
+        return torch.cat([self._encoded(x[part], Features(features.label[part], features.numbers[part])) for part in parts])
+
+    def _encoded(self, x: Tensor, features: Features) -> Tensor:
+        """Return E[z | x, condition], (N, q)."""
+        if features.numbers.shape[1]:
+            whole = torch.cat([x, features.numbers], 1)
+            middle = gaps.fill(self.joint_, whole, torch.zeros(len(x), dtype=torch.int64), torch.zeros_like(whole))
+            return self.latent_.encode(x, self._columns(Features(features.label, middle[:, x.shape[1] :])))
+        chances, z = self._joint_of(x, features).softmax(1), torch.zeros(len(x), self.n_components_, dtype=torch.float64)
+        for k, label in enumerate(self.owner_):
+            columns = self._columns(Features(label.expand(len(x)), features.numbers))
+            z = z + chances[:, k, None] * self.latent_.encode(x, columns)
+        return z
+
+    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        law, rows = self.latent_, self._flat(x)
+        columns = self._columns(self._features(None, len(rows)))
+        mean, factor = law.encode(rows, columns), torch.linalg.cholesky(law.posterior_covariance)
+
+        def of(eps: Tensor) -> tuple[Tensor, Tensor]:
+            code = mean + eps.double() @ factor.mT
+            residual = (rows - law.decode(code, columns)).square().sum(1) / law.noise_variance
+            log_p = -(residual + rows.shape[1] * (2 * math.pi * law.noise_variance).log()) / 2
+            minus_log_q = (eps.double().square() + math.log(2 * math.pi)).sum(1) / 2 + factor.diagonal().log().sum()
+            return code, log_p + minus_log_q
+
+        return of
+
+    def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
+        mean = self.latent_.decode(z.double(), self._mean_columns(self._features(None, len(z))))
+        eps = noise.normal((mean.shape[1],), seed=seed, purpose="decoder", rows=rows, dtype=torch.float64)
+        return self._whole(mean + self.latent_.noise_variance.sqrt() * eps)
+
+    def _mean_columns(self, features: Features) -> Tensor:
+        """Return the columns that the mean depends on, for rows without a condition their average."""
+        columns = self._columns(features)
+        encoder = self.condition_encoder_
+        if encoder is None or encoder.kind != "labels":
+            return columns
+        nobody = torch.full_like(self.owner_, -1)
+        label = self.owner_.where(self.owner_ < len(encoder.classes), nobody)
+        average = self.joint_.weights @ self._columns(Features(label, torch.empty(len(label), 0, dtype=torch.float64)))
+        return torch.where(features.label[:, None] < 0, average, columns)
+
+    @property
+    def _code_length(self) -> int:
+        return self.n_components_
+
+    @property
+    def _coder_dtype(self) -> torch.dtype:
+        return torch.float64
+
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        latent, joint = self.latent_, self.joint_
+        tensors = {
+            "latent.coefficients": latent.coefficients,
+            "latent.loadings": latent.loadings,
+            "latent.noise_variance": latent.noise_variance,
+            "joint.weights": joint.weights,
+            "joint.means": joint.means,
+            "owner": self.owner_,
+        }
+        if joint.dim > len(latent.loadings):
+            tensors["joint.covs"] = joint.covs
+        return {}, tensors
+
+    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+        self.latent_ = LinearLatent(*(tensors[f"latent.{name}"] for name in ("coefficients", "loadings", "noise_variance")))
+        weights = tensors["joint.weights"]
+        covs = tensors.get("joint.covs")
+        covs = self.latent_.covariance.expand(len(weights), -1, -1) if covs is None else covs
+        self._adopt(GaussianMixture(weights, tensors["joint.means"], covs), tensors["owner"])

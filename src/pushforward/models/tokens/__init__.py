@@ -1,0 +1,1 @@
+"""Families of tokens: integers, categories and letters."""

@@ -1,0 +1,266 @@
+r"""Masked diffusion: rows of integers, uncovered element by element.
+
+A row is a row of tokens, one per element that varies, as :mod:`pushforward.models.tokens.tokens` makes them. A network says the
+law of each hidden token given those that are seen; :mod:`pushforward.diffusion.masked` has the bound that it is trained by and
+the way back from hidden rows to new ones.
+
+References
+----------
+Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
+Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from pushforward import diffusion, networks
+from pushforward.data import Dataset, Transform
+from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.base.arguments import check_count
+from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.model import Prepared
+from pushforward.models.base.rows import Rows
+from pushforward.models.base.task import RowTask
+from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
+from pushforward.models.tokens.uncovering import UncoveringModel
+from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
+from pushforward.probability import noise
+from pushforward.training import TrainingSettings
+
+__all__ = ["MaskedDiffusion", "UnmaskingTask"]
+
+DRAWS = 16
+_LARGE = 16  # longer side of pictures
+
+
+class UnmaskingTask(RowTask):
+    """The bound of each row, for a random set of hidden tokens.
+
+    Parameters
+    ----------
+    network : TokenTransformer or TokenUNet
+    free : bool Tensor (L,)
+        Which tokens vary.
+    condition_dropout : float
+        Share of rows whose condition is replaced by "no condition" in training.
+    """
+
+    def __init__(self, network: TokenTransformer | TokenUNet, *, free: Tensor, condition_dropout: float = 0.0) -> None:
+        super().__init__(condition_dropout=condition_dropout)
+        self.network = network
+        self.free: Tensor
+        self.register_buffer("free", free, persistent=False)
+
+    def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
+        """Return what decides on the order (S, B, L) and the number (S, B) of hidden tokens, the latter stratified."""
+
+        def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
+            return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
+
+        return uniform("hide", tuple(self.free.shape)), diffusion.stratified(uniform("share"), rows, total)
+
+    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
+        """Return the bound of -log P of each row in nats, (B,); gaps are hidden always and cost nothing."""
+        u, v = numbers
+        tokens, seen = to_tokens(x, self.network.levels)
+        free = self.free & seen
+        return diffusion.hidden_loss(self.network, tokens, diffusion.hide(u, v, free), condition, free=free)
+
+
+class MaskedDiffusion(DensityVerbs, UncoveringModel):
+    r"""Masked diffusion: integers and categories, uncovered one by one in a random order.
+
+    Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
+    sequence (N, L). A network learns the law of hidden tokens given the others. Nothing is rounded and nothing dequantized:
+    ``log_prob`` is a lower bound of the log-probability of the integers themselves, and ``impute`` uncovers what is unknown,
+    with what is known seen from the start. Rows may have gaps (NaN) in training too.
+
+    All values must be whole numbers, of any dtype; encode text as integers first. A value that no training row has beyond the
+    range of its column has probability 0. For real numbers take FlowMatching or NormalizingFlow.
+
+    Parameters
+    ----------
+    network : TransformerSpec or UNetSpec, optional
+        Size of a transformer over the elements, in which each sees all others alike, or for pictures of a U-Net, which looks
+        at neighbors first and learns from fewer pictures. Default: a U-Net for pictures, else a transformer.
+
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
+
+    Attributes
+    ----------
+    network_, training_
+        The arguments with their defaults filled in.
+    predictor_ : TokenTransformer or TokenUNet
+        The trained network.
+
+    References
+    ----------
+    Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
+    Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> X = np.random.default_rng(0).integers(0, 5, (100, 3))
+    >>> model = pf.MaskedDiffusion(train_steps=5, random_state=0).fit(X)
+    >>> model.sample(2, seed=0).shape, model.log_prob(X[:4]).kind
+    ((2, 3), 'lower bound')
+    >>> model.impute(np.array([[3.0, np.nan, 1.0]]), seed=0)[0, ::2].tolist()
+    [3, 1]
+    """
+
+    fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
+    gaps: ClassVar[bool] = True
+    network_: TransformerSpec | UNetSpec
+
+    def __init__(
+        self,
+        *,
+        network: TransformerSpec | UNetSpec | None = None,
+        condition_dropout: Share = 0.1,
+        train_steps: Count | None = None,
+        training: TrainingSettings | None = None,
+        max_time: Seconds | None = None,
+        held_out: Share = 0.1,
+        kind: Literal["vectors", "pictures"] | None = None,
+        device: str | None = None,
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.network = network
+        self.condition_dropout = condition_dropout
+        self.train_steps = train_steps
+        self.training = training
+        self.max_time = max_time
+        self.held_out = held_out
+        self.kind = kind
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def log_prob(
+        self,
+        X: Any,
+        *,
+        condition: Any = None,
+        draws: int = DRAWS,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int = 256,
+        bits_per_dim: bool = False,
+    ) -> LogProb:
+        """Return a lower bound of the log-probability of each row in nats, with its standard error.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data. Of a row with gaps (NaN), the probability of what is seen.
+        condition : label, vector, or one of them per row, optional
+            Gives log P(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+        draws : int
+            Random sets of hidden elements per row, each of which calls the network; the standard error needs 2.
+        seed, first : int
+            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+        batch_size : int
+            Rows that go through the network at once.
+        bits_per_dim : bool
+            Whether the result is in bits per dimension, -log2 P / dims, instead of nats.
+
+        Returns
+        -------
+        LogProb
+            Of the kind "lower bound"; -inf where a value lies beyond the range that its column had in training.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, has fractions, or the model has learned no law without a condition and none
+            is given.
+        """
+        found = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
+        return found.in_bits_per_dim() if bits_per_dim else found
+
+    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+        """Return the bound of each row in nats, (N,).
+
+        All rows share their sets of hidden elements, so that the score of a row does not depend on where it stands. For the
+        mean over rows prefer :meth:`log_prob`, where the errors of rows are independent of each other.
+        """
+        return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn what the rows are."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.categorical = True
+        tags.input_tags.allow_nan = True
+        return tags
+
+    def _prepare(self, dataset: Dataset) -> Prepared:
+        prepared = super()._prepare(dataset)
+        if prepared.held_out is not None:
+            refuse_fractions(prepared.held_out[0])
+        return prepared
+
+    def _scaling(self, x: Tensor) -> Transform:
+        return token_scaling(x, self.schema_.kind)
+
+    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+        shape = self.transform_.shape
+        size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)
+        return {"network": size, "training": _default_training(shape)}
+
+    def _network(self) -> TokenTransformer | TokenUNet:
+        transform = self.transform_
+        levels = (transform.high - transform.low + 1).long().expand(transform.shift.shape)
+        levels = levels if transform.kind == "pictures" else levels[~transform.constant]
+        if isinstance(self.network_, UNetSpec):
+            return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
+        return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
+
+    def _task(self, network: Any, prepared: Prepared) -> UnmaskingTask:
+        start_from_marginals(network, prepared.x)
+        return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
+
+    def _bound(self, X: Any, condition: Any, *, draws: int, seed: int, first: int, batch_size: int, shared: bool) -> LogProb:
+        check_is_fitted(self)
+        check_count("draws", draws)
+        check_count("batch_size", batch_size)
+        rows = Rows.of(self, X, condition, dtype=torch.float64)
+
+        def of(part: slice, network: Any, device: torch.device) -> LogProb:
+            z = rows.z[part].to(device)
+            tokens, seen = to_tokens(z, network.levels)
+            found = diffusion.masked_bound(
+                network,
+                tokens,
+                condition=None if rows.condition is None else rows.condition[part].to(device, self._density_dtype),
+                free=self._free.to(device) & seen,
+                draws=draws,
+                seed=noise.derive(seed, "bound"),
+                first=first + part.start * (not shared),
+                shared=shared,
+            )
+            inside = (~seen | (z.flatten(1) == tokens)).all(1)
+            return replace(found, values=np.where(inside.cpu(), found.values, -np.inf))
+
+        found = LogProb.concatenate(self._in_batches(of, len(rows.z), batch_size))
+        return replace(found, dims=int(self._free.sum()), constants=self.transform_.constants)
+
+
+def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
+    """Return what did best on digits of 8 x 8 and 28 x 28 pixels and on small tables, on one CPU core.
+
+    Larger pictures are dear: more steps of fewer of them learn more in the same time, and evaluations are few.
+    """
+    common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
+    if len(shape) == 1:
+        return replace(common, steps=2000, batch_size=256, learning_rate=2e-3)
+    if max(shape[1:]) < _LARGE:
+        return replace(common, steps=2000, batch_size=64, learning_rate=2e-3)
+    return replace(common, steps=8000, batch_size=16, learning_rate=2e-3, evaluations=5)

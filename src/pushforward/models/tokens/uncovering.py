@@ -1,0 +1,214 @@
+"""Uncovering: what a model does that learns the law of hidden tokens given those that are seen.
+
+A new row begins with everything hidden, and a row with gaps with its gaps hidden. What is hidden is uncovered a few elements at
+a time, each drawn from its law given all that is seen by then (:func:`pushforward.diffusion.unmask`), and a condition may guide
+these laws (:mod:`pushforward.diffusion.masked`).
+"""
+
+from typing import Any, ClassVar
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from pushforward import diffusion
+from pushforward.data import Values
+from pushforward.diffusion import TokenNetwork
+from pushforward.models.base.arguments import check_count, encoded_condition
+from pushforward.models.base.measurement import like_frame, with_gaps
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.denoising.guidance import check_towards, guided_tokens
+from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
+from pushforward.networks import TokenTransformer, TokenUNet
+from pushforward.probability import noise
+
+__all__ = ["STEPS", "UncoveringModel"]
+
+STEPS = 64
+"""Network calls for a row, if nobody says how many."""
+_LONG, _QUICK = 256, 16
+
+
+class UncoveringModel(TrainedModel):
+    """Base of models of tokens: the verbs ``sample`` and ``impute``; a family trains ``predictor_``."""
+
+    core: ClassVar[str] = "predictor_"
+    predictor_: TokenTransformer | TokenUNet
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        condition: Any = None,
+        guidance_scale: float = 1.0,
+        steps: int | None = None,
+        seed: int | None = None,
+        first: int = 0,
+        batch_size: int = 256,
+    ) -> Values:
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        condition : label, vector, or one of them per row, optional
+            What the rows should be like. Without it a conditional model draws from the training conditions.
+        guidance_scale : float
+            w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is uncovered: 1 is the
+            conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each network call one of
+            twice as many rows.
+        steps : int, optional
+            Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
+            for each element, up to 64.
+        seed : int, optional
+            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
+            the last call is kept as ``sample_seed_``.
+        first : int
+            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
+        batch_size : int
+            Rows that go through the network at once.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            Rows in the layout, dtype and units of the training data.
+        """
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        network = guided_tokens(self, self.predictor_, guidance_scale)
+        z = self._new_rows(network, n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
+        return self.schema_.to_user(self.transform_.inverse(z))
+
+    def impute(
+        self,
+        X: Any,
+        *,
+        mask: Any = None,
+        n: int = 1,
+        steps: int | None = None,
+        condition: Any = None,
+        guidance_scale: float = 1.0,
+        seed: int | None = None,
+        batch_size: int = 256,
+    ) -> Any:
+        """Fill the gaps of rows by draws from their law given the rest of the row.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
+        mask : bool array, optional
+            Like X, True where a value is known: for integers, which have no NaN.
+        n : int
+            Number of draws; they differ as the law leaves room.
+        steps, condition, guidance_scale, batch_size
+            As in :meth:`sample`.
+        seed : int, optional
+            Names the draw; the k-th row with gaps depends on (seed, k) alone.
+
+        Returns
+        -------
+        array, tensor or DataFrame, or a list of n of them where n > 1
+            Rows in the dtype of the training data. Known values are kept.
+
+        Raises
+        ------
+        ValueError
+            If a known value has a fraction, or lies beyond the range that its column had in training.
+        """
+        check_is_fitted(self)
+        check_count("n", n)
+        check_count("batch_size", batch_size)
+        steps = _steps(steps)
+        self.sample_seed_ = seed = noise.fresh_seed() if seed is None else seed
+        x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
+        transform = self.transform_
+        encoded = encoded_condition(self.condition_encoder_, condition, len(x), self.condition_dropout)
+        check_towards(encoded, guidance_scale)
+        network = guided_tokens(self, self.predictor_, guidance_scale)
+        rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
+        z = transform.forward(x[rows], dtype=torch.float32)
+        seen = known[rows] if transform.kind == "pictures" else known[rows][:, ~transform.constant]
+        refuse_unknown(x[rows], known[rows] & ~transform.constant, transform)
+        drawn = []
+        for copy in range(n):
+            named = seed if copy == 0 else noise.derive(seed, "copy", copy)
+            filled = torch.where(known | ~transform.constant, x, transform.value.to(x.dtype))
+            if len(rows):
+                given = None if encoded is None else encoded[rows]
+                made = self._uncovered(network, z, seen, given, seed=named, first=0, batch_size=batch_size, steps=steps)
+                filled[rows] = torch.where(known[rows], x[rows], transform.inverse(made).to(x.dtype))
+            drawn.append(like_frame(X, self.schema_.to_user(filled)))
+        return drawn[0] if n == 1 else drawn
+
+    @property
+    def _free(self) -> Tensor:
+        """Which tokens vary, bool (L,)."""
+        transform = self.transform_
+        return ~transform.constant.flatten() if transform.kind == "pictures" else ~transform.constant[~transform.constant]
+
+    def _clean(self, x: Tensor) -> Tensor:
+        """Return rows with their gaps filled by draws."""
+        if not bool(x.isnan().any()):
+            return x
+        return self._uncovered(self.predictor_, x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS)
+
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        # Pictures on the way of a training, with calls as many as ``sample`` makes, would take as long as the training.
+        steps = _QUICK if len(self.predictor_.levels) > _LONG else STEPS
+        return self._new_rows(self.predictor_, n, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
+
+    def _new_rows(
+        self,
+        network: TokenNetwork,
+        n: int,
+        condition: Tensor | None,
+        *,
+        seed: int,
+        first: int,
+        batch_size: int,
+        steps: int,
+    ) -> Tensor:
+        """Return n scaled rows (n, *D), of which only what is constant was known."""
+        constants = self.transform_.forward(self.transform_.value[None].to(torch.float32))
+        z = constants.expand(n, *self.transform_.shape)
+        known = ~self._free.reshape(self.transform_.shape).expand_as(z)
+        return self._uncovered(network, z, known, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
+
+    def _uncovered(
+        self,
+        network: TokenNetwork,
+        z: Tensor,
+        known: Tensor,
+        condition: Tensor | None,
+        *,
+        seed: int,
+        first: int,
+        batch_size: int,
+        steps: int,
+    ) -> Tensor:
+        """Return scaled rows with what is not known drawn, on the CPU."""
+        levels = self.predictor_.levels
+        device = levels.device
+        parts = []
+        for begin in range(0, len(z), batch_size):
+            part = slice(begin, begin + batch_size)
+            tokens, _ = to_tokens(z[part].to(device), levels)
+            made = diffusion.unmask(
+                network,
+                tokens,
+                condition=None if condition is None else condition[part].to(device),
+                free=self._free.to(device) & ~known[part].flatten(1).to(device),
+                steps=steps,
+                seed=seed,
+                first=first + begin,
+            )
+            parts.append(made.cpu().reshape(z[part].shape).to(z.dtype))
+        return torch.cat(parts)
+
+
+def _steps(steps: int | None) -> int:
+    if steps is None:
+        return STEPS
+    check_count("steps", steps)
+    return steps
