@@ -6,7 +6,7 @@ A fifth of the rows is held out from all. Densities are in nats per row, the mea
 the units of the data, constant pixels left out. Digits are integers: a density is that of x + U[0, 1), a bound that of the
 integers, to which that of x + U is a lower bound, so that the two may be compared. Labels are seen in training; densities are
 without and with them. scikit-learn's mixture and kernel density, on the same x + U, are the yardsticks; for eight Gaussians it
-is the law itself. A density that follows an ODE is measured on ``--few`` pictures held out. ``FOLDER/DATA-FAMILY.png``
+is the law itself. A density that follows an ODE is measured on ``--few`` images held out. ``FOLDER/DATA-FAMILY.png``
 shows samples, ``FOLDER/families.json`` has the figures. Families that were measured before are not measured again.
 """
 
@@ -72,8 +72,8 @@ def split(data: str) -> tuple[Rows, Rows]:
     return first, second
 
 
-def measured(name: str, rows: Rows, aside: Rows, picture: Path, few: int) -> dict[str, Any]:
-    """Train a family and return its figures; a picture of samples is written on the way."""
+def measured(name: str, rows: Rows, aside: Rows, image: Path, few: int) -> dict[str, Any]:
+    """Train a family and return its figures; a plot of samples is written on the way."""
     model = MODELS[name](random_state=0)
     begin = time.perf_counter()
     model.fit(rows[0], condition=rows[1])
@@ -81,9 +81,9 @@ def measured(name: str, rows: Rows, aside: Rows, picture: Path, few: int) -> dic
     if hasattr(model, "sample"):
         cost = speed(model, 1000)
         figures |= {"sample": cost["seconds"].value, "calls": cost["calls"].value}
-        plots.save(drawn(model), picture)
+        plots.save(drawn(model), image)
     if hasattr(model, "log_prob"):
-        values, labels = (part[: few if name in ODES and model.schema_.kind == "pictures" else None] for part in aside)
+        values, labels = (part[: few if name in ODES and model.space_.schema.kind == "images" else None] for part in aside)
         for key, condition in (("nats", None), ("given", labels)):
             try:
                 result = model.log_prob(values, condition=condition)
@@ -95,8 +95,8 @@ def measured(name: str, rows: Rows, aside: Rows, picture: Path, few: int) -> dic
 
 
 def drawn(model: Any) -> Any:
-    """Return a grid of pictures, ten of each class, or a cloud of points."""
-    if model.schema_.kind == "pictures":
+    """Return a grid of images, ten of each class, or a cloud of points."""
+    if model.space_.schema.kind == "images":
         labels = np.repeat(np.arange(10), 10)
         return plots.image_grid(model.sample(100, condition=labels, seed=0), columns=10)
     (rows, _), _ = split("eight-gaussians")

@@ -127,8 +127,8 @@ def of_law(target: GaussianMixture, count: int, seed: int, fitted: int | None = 
 
 def of_run(folder: Path, count: int, seed: int) -> Target:
     model = pushforward.load(folder)
-    noise = torch.randn(count, *model.transform_.shape, generator=torch.Generator().manual_seed(seed))
-    condition = None if model.condition_encoder_ is None else model._conditions_for_sampling(None, count, 0)
+    noise = torch.randn(count, *model.space_.transform.shape, generator=torch.Generator().manual_seed(seed))
+    condition = None if model.space_.conditions is None else model._conditions_for_sampling(None, count, 0)
     exact = RK4(grid=VPGrid()).run(model.denoiser_, noise, steps=100, condition=condition)
     return Target(model.denoiser_, noise, exact, condition, fitted=10 if noise[0].numel() > 50 else 64)
 
@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("steps", type=int, nargs="+")
     parser.add_argument("--minutes", type=float, default=10.0, help="for each number of steps")
     parser.add_argument("--data", type=Path, default=Path(), help="folder of mnist_train.parquet and cifar10_train.parquet")
-    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="run folders of trained models; the first of pictures")
+    parser.add_argument("--runs", type=Path, nargs="*", default=[], help="run folders of trained models; the first of images")
     parser.add_argument("--cache", type=Path, help="file to keep the exact solutions in")
     parser.add_argument("--rows", type=int, default=2048, help="most noises of a law in the fit")
     parser.add_argument("--aim", type=float, default=0.93, help="ratio to the best peer that is enough")

@@ -36,9 +36,9 @@ def law(name: str, data: Path = Path()) -> GaussianMixture:
     """Return a law of ``LAWS``.
 
     ``digits``, ``photos``, ``broad`` and ``spiky`` are those of the library; ``ring`` is eight narrow spikes on a circle,
-    ``spiky32`` eight in 32 dimensions, ``uneven`` five of unlike width and weight in three. ``mnist`` is fitted to pictures
+    ``spiky32`` eight in 32 dimensions, ``uneven`` five of unlike width and weight in three. ``mnist`` is fitted to images
     of 14 x 14 pixels, ``mnist40`` to their first 40 principal components, ``cifar`` to patches of 6 x 6 pixels: they read
-    mnist_train.parquet and cifar10_train.parquet in the folder ``data``, one picture a row.
+    mnist_train.parquet and cifar10_train.parquet in the folder ``data``, one image a row.
     """
     if name in ("digits", "photos", "broad", "spiky"):
         return benchmark_law(name)
@@ -51,12 +51,12 @@ def law(name: str, data: Path = Path()) -> GaussianMixture:
         means = np.random.default_rng(5).normal(size=(5, 3))
         return GaussianMixture([0.4, 0.25, 0.2, 0.1, 0.05], means / means.std(), [1e-4, 1e-3, 1e-2, 4e-4, 3e-3])
     if name == "cifar":
-        whole = _pictures(data / "cifar10_train.parquet", 3000)
+        whole = _images(data / "cifar10_train.parquet", 3000)
         patches = np.concatenate([whole[:, i : i + 6, j : j + 6].reshape(len(whole), -1) for i, j in ((3, 3), (18, 10))])
         return _fitted((patches - patches.mean()) / patches.std(), 12, "full", 1e-3)
     if name not in LAWS:
         raise ValueError(f"there is no law {name!r}; use one of {', '.join(LAWS)}")
-    whole = _pictures(data / "mnist_train.parquet", 6000)
+    whole = _images(data / "mnist_train.parquet", 6000)
     small = whole.reshape(-1, 14, 2, 14, 2).mean((2, 4)).reshape(-1, 196) / 127.5 - 1
     if name == "mnist":
         return _fitted(small, 30, "diag", 2e-3)
@@ -74,7 +74,7 @@ def _fitted(x: np.ndarray, count: int, kind: str, least: float) -> GaussianMixtu
     return GaussianMixture(fit.weights_ / fit.weights_.sum(), fit.means_, fit.covariances_)
 
 
-def _pictures(path: Path, count: int) -> np.ndarray:
+def _images(path: Path, count: int) -> np.ndarray:
     import pyarrow.parquet as parquet
     from PIL import Image
 

@@ -1,11 +1,11 @@
-"""Train on MNIST for a few minutes with the default recipe for pictures, and measure what came out.
+"""Train on MNIST for a few minutes with the default recipe for images, and measure what came out.
 
     python benchmarks/mnist.py mnist_train.parquet mnist_test.parquet --max-time 4m --out runs/mnist
 
-The files hold PNG pictures in a column ``image`` and labels in ``label``. Reported: images per second of training, seconds
+The files hold PNG images in a column ``image`` and labels in ``label``. Reported: images per second of training, seconds
 per 1,000 samples at 20 network calls (20 unguided steps, or 10 guided ones, which call the network twice), the Fréchet
-distance between samples and test pictures in the features of a small classifier trained here, beside its floor (as many
-other test pictures against the same ones), and how often that classifier sees the class that was asked for. Look at
+distance between samples and test images in the features of a small classifier trained here, beside its floor (as many
+other test images against the same ones), and how often that classifier sees the class that was asked for. Look at
 ``samples.png`` in the run folder and at the grids beside it.
 """
 
@@ -61,7 +61,7 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def see(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return features (n, 64) and predicted labels (n,) of uint8 pictures (n, 28, 28)."""
+        """Return features (n, 64) and predicted labels (n,) of uint8 images (n, 28, 28)."""
         hidden = torch.cat([self.features(part) for part in _tensor(images).split(500)])
         return hidden.double().numpy(), self.last(hidden).argmax(1).numpy()
 
@@ -110,10 +110,8 @@ def main() -> None:
     print(f"judge's accuracy on test         {(seen == np.asarray(test.condition)).mean():8.4f}")
     order = np.random.default_rng(0).permutation(len(features))
     features, others = features[order[n:]], features[order[:n]]
-    print(
-        f"Fréchet floor                    {frechet(others, features):8.3f}   ({n} test pictures to the other {len(features)})"
-    )
-    labels = np.asarray(test.condition)[order[:n]]  # the classes of the pictures that make the floor
+    print(f"Fréchet floor                    {frechet(others, features):8.3f}   ({n} test images to the other {len(features)})")
+    labels = np.asarray(test.condition)[order[:n]]  # the classes of the images that make the floor
     for name, scale, steps in (
         ("unguided, 20 steps", 1.0, 20),
         ("guided 1.25, 10 steps", 1.25, 10),

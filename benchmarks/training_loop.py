@@ -36,7 +36,7 @@ GAMMA = 16.97
 
 
 class Convnet(nn.Module):
-    """A small picture network: 28 x 28 pixels, 32 channels, time as a second channel."""
+    """A small image network: 28 x 28 pixels, 32 channels, time as a second channel."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from pushforward.plots import columns_grid, error_curves, figure, film, image_gr
 
 
 def tiles(grid: Image.Image, height: int, across: int, columns: int, lines: int) -> list[np.ndarray]:
-    """Cut a grid into its pictures again, from its white gaps alone, and shrink them to one pixel each."""
+    """Cut a grid into its plots again, from its white gaps alone, and shrink them to one pixel each."""
     pixels = np.asarray(grid).astype(int)
     ink = (pixels != 255).any(2)
     spans = []
@@ -37,8 +37,8 @@ def test_every_pixel_becomes_a_square_of_its_own_value():
     expected = np.round(images / 20 * 255).astype(int)
     found = tiles(grid, 8, 8, 3, 2)
     assert len(found) == 6
-    for picture, want in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(picture, np.repeat(want[:, :, None], 3, axis=2))
+    for plot, want in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(plot, np.repeat(want[:, :, None], 3, axis=2))
 
 
 def test_color_and_transparency():
@@ -54,13 +54,13 @@ def test_color_and_transparency():
 def test_other_channels_stand_side_by_side():
     images = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5) / 240.0
     found = tiles(image_grid(images, columns=1, scale=(0, 1)), 3, 4, 5, 2)
-    for picture in range(2):
+    for plot in range(2):
         for channel in range(5):
-            want = np.round(images[picture, :, :, channel] * 255)
-            np.testing.assert_array_equal(found[5 * picture + channel][..., 0], want)
+            want = np.round(images[plot, :, :, channel] * 255)
+            np.testing.assert_array_equal(found[5 * plot + channel][..., 0], want)
 
 
-def test_the_range_is_that_of_the_pictures_unless_given():
+def test_the_range_is_that_of_the_plots_unless_given():
     images = np.array([[[3.0, 5.0]], [[4.0, 3.0]]])
     grid = np.asarray(image_grid(images, columns=1))
     assert set(np.unique(grid)) == {0, 128, 255}
@@ -80,7 +80,7 @@ def test_grids_are_about_square_and_captions_take_room():
     assert (caption < 128).any()
 
 
-def test_wrong_pictures_are_refused():
+def test_wrong_plots_are_refused():
     with pytest.raises(ValueError, match=r"images must be .* not of shape \(0, 3, 3\)"):
         image_grid(np.zeros((0, 3, 3)))
     with pytest.raises(ValueError, match=r"scale must be \(black, white\)"):
@@ -98,7 +98,7 @@ def test_points_are_shown_on_equal_axes_beside_the_data():
     np.testing.assert_array_equal(right.collections[0].get_offsets(), data[:2000])
     assert left.get_xlim() == right.get_xlim()
     assert left.get_aspect() == 1.0
-    # One runaway sample does not squeeze the picture.
+    # One runaway sample does not squeeze the plot.
     assert right.get_xlim()[1] - right.get_xlim()[0] < 40
     assert (left.get_xlabel(), left.get_ylabel()) == ("u", "v")
     assert len(scatter_grid(samples).axes) == 1
@@ -176,8 +176,8 @@ def test_a_film_shows_its_frames_in_order_with_a_rest_at_the_end(tmp_path):
         seen = []
         for index in range(3):
             found.seek(index)
-            picture = found.convert("RGB")
-            seen.append((picture.getpixel((picture.width // 2, picture.height // 2)), found.info["duration"]))
+            plot = found.convert("RGB")
+            seen.append((plot.getpixel((plot.width // 2, plot.height // 2)), found.info["duration"]))
     assert seen == [((255, 0, 0), 200), ((0, 255, 0), 200), ((0, 0, 255), 2000)]
 
 

@@ -1,4 +1,4 @@
-"""What the site does to each page after Markdown: formulas become MathML, pictures in the page become files of the site.
+"""What the site does to each page after Markdown: formulas become MathML, plots in the page become files of the site.
 
 MathML needs no script and no font from a network, and every current browser draws it. A formula that cannot be parsed is a
 warning, which a strict build turns into an error.
@@ -35,7 +35,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, **_: Any) -> str:
-    """Return the page with its formulas as MathML and its embedded pictures as files."""
+    """Return the page with its formulas as MathML and its embedded plots as files."""
 
     def mathml(match: re.Match[str], display: str) -> str:
         latex = _FUNCTION.sub(r"\1\\, ", entities.unescape(match[1]).strip())
@@ -45,9 +45,9 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, **_: Any) ->
             log.warning("%s: cannot turn the formula %r into MathML: %s", page.file.src_uri, latex, error)
             return match[0]
 
-    def picture(match: re.Match[str]) -> str:
+    def plot(match: re.Match[str]) -> str:
         content = base64.b64decode(match[2])
-        name = f"pictures/{hashlib.blake2b(content, digest_size=8).hexdigest()}.{match[1].removesuffix('+xml')}"
+        name = f"plots/{hashlib.blake2b(content, digest_size=8).hexdigest()}.{match[1].removesuffix('+xml')}"
         path = Path(config.site_dir) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -55,4 +55,4 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, **_: Any) ->
 
     html = _INLINE.sub(lambda match: mathml(match, "inline"), html)
     html = _BLOCK.sub(lambda match: f'<div class="formula">{mathml(match, "block")}</div>', html)
-    return _DATA_URI.sub(picture, html)
+    return _DATA_URI.sub(plot, html)

@@ -1,6 +1,6 @@
-"""What the code blocks of the pages print: formulas from SymPy, and pictures.
+"""What the code blocks of the pages print: formulas from SymPy, and plots.
 
-A page runs ``from showing import formula, picture``. Both print, as everything that a block shows is what it prints.
+A page runs ``from showing import formula, plot``. Both print, as everything that a block shows is what it prints.
 """
 
 import base64
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-__all__ = ["embed", "film", "formula", "gallery_page", "picture"]
+__all__ = ["embed", "film", "formula", "gallery_page", "plot"]
 
 
 def formula(*sides: sympy.Basic | str) -> None:
@@ -28,8 +28,8 @@ def formula(*sides: sympy.Basic | str) -> None:
     _show(f"\n$$\n{latex}\n$$\n")
 
 
-def picture(name: str, *, caption: str = "") -> None:
-    """Print the picture ``name`` of the gallery; the caption, by default the gallery's own description, is its alt text too.
+def plot(name: str, *, caption: str = "") -> None:
+    """Print the plot ``name`` of the gallery; the caption, by default the gallery's own description, is its alt text too.
 
     The block needs ``html="1"``.
     """
@@ -37,7 +37,7 @@ def picture(name: str, *, caption: str = "") -> None:
 
 
 def film(name: str, *, caption: str = "") -> None:
-    """Print the moving picture ``name`` of the gallery as a GIF; otherwise as :func:`picture`."""
+    """Print the moving plot ``name`` of the gallery as a GIF; otherwise as :func:`plot`."""
     with tempfile.TemporaryDirectory() as folder:
         embed(gallery.save(name, Path(folder) / "film.gif"), caption or gallery.describe(name))
 
@@ -48,21 +48,21 @@ def gallery_page() -> None:
         _show(f"<h2>{html.escape(title)}</h2>")
         for name in names:
             _show(f"<h3><code>{name}</code></h3>")
-            picture(name)
+            plot(name)
 
 
 def embed(image: "Figure | Image | Path", caption: str, *, alt: str = "") -> None:
     """Print a matplotlib figure, a Pillow image or a file (.png, .gif, .jpeg) as a figure with a caption.
 
-    The picture travels in the page as a data URI, and the site's hook makes it a file. The block needs ``html="1"``.
+    The plot travels in the page as a data URI, and the site's hook makes it a file. The block needs ``html="1"``.
 
     Parameters
     ----------
     image : Figure, Image or Path
     caption : str
-        Plain text under the picture.
+        Plain text under the plot.
     alt : str
-        What a reader who cannot see the picture should know; by default the caption.
+        What a reader who cannot see the plot should know; by default the caption.
     """
     content, kind = io.BytesIO(), "png"
     if isinstance(image, Path):
@@ -73,7 +73,7 @@ def embed(image: "Figure | Image | Path", caption: str, *, alt: str = "") -> Non
         image.save(content, "PNG")
     source = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
     _show(
-        f'<figure class="picture"><img alt="{html.escape(alt or caption)}" loading="lazy" src="{source}">'
+        f'<figure class="plot"><img alt="{html.escape(alt or caption)}" loading="lazy" src="{source}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 

@@ -55,10 +55,10 @@ def test_it_shows_the_table_with_the_best_of_each_column(bench):
     assert "bench/samplers-broad/table.csv and bench/samplers-broad/samplers.png" in said
 
 
-def test_it_draws_the_picture(bench):
-    with Image.open(bench[0] / "bench/samplers-broad/samplers.png") as picture:
-        assert picture.width > 900
-        red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(int), 2, 0)
+def test_it_draws_the_plot(bench):
+    with Image.open(bench[0] / "bench/samplers-broad/samplers.png") as image:
+        assert image.width > 900
+        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB")).astype(int), 2, 0)
     assert ((red < 60) & (green > 70) & (green < 130) & (blue > 200)).sum() > 500
 
 
@@ -93,7 +93,7 @@ def test_help_shows_the_verbs_and_examples(tmp_path):
         (["--sampler", "dimm"], "there is no sampler 'dimm'"),
         (["--sampler", "ddim:eta=1"], "draws noise, so its results cannot be compared one by one"),
         (["--sampler", "adaptive"], "chooses its own number of calls"),
-        (["--out", "x.csv"], "--out is a folder for a table and a picture, not the file 'x.csv'; write --out x/"),
+        (["--out", "x.csv"], "--out is a folder for a table and an image, not the file 'x.csv'; write --out x/"),
         (["--steps", "20,30", "--calibrate"], "--calibrate fits tables of 2 to 15 steps, but --steps asks for 20,30"),
     ],
 )

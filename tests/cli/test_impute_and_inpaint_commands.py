@@ -15,7 +15,7 @@ QUICK = ("--set", "train_steps=3", *TINY)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with runs on pictures, on a table with a label, and on an array, and files with gaps."""
+    """A folder with runs on images, on a table with a label, and on an array, and files with gaps."""
     folder = tmp_path_factory.mktemp("home")
     rng = np.random.default_rng(0)
     done("train", "digits", *QUICK, at=folder)
@@ -100,8 +100,8 @@ def test_inpaint(home, tmp_path):
     assert said == f"32 pixels drawn anew in {out} (seed 2)\n"
     digit, known = pf.open_data("digits").values[3:4], np.arange(8)[:, None].repeat(8, 1)[None] < 4
     expected = pf.load(home / "runs/digits").impute(digit, mask=known, condition="3", steps=3, seed=2)[0]
-    with Image.open(out) as picture:
-        made = np.asarray(picture)
+    with Image.open(out) as image:
+        made = np.asarray(image)
     np.testing.assert_array_equal(made, expected)
     np.testing.assert_array_equal(made[:4], digit[0, :4])
     assert (made[4:] != digit[0, 4:]).any()
@@ -116,7 +116,7 @@ def test_inpaint(home, tmp_path):
         (["impute", "runs/array", "nothing.csv"], "there is no file nothing.csv"),
         (["impute", "runs/array", "three.png"], "three.png ends in .png, which is not filled; use .csv, .parquet or .npy"),
         (["impute", "runs/table", "table.csv", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written"),
-        (["impute", "runs/digits", "gaps.csv"], "gaps.csv is a table, but the model was trained on pictures"),
+        (["impute", "runs/digits", "gaps.csv"], "gaps.csv is a table, but the model was trained on images"),
         (["impute", "runs/array", "gaps.csv"], "could not convert string to float"),
         (["impute", "runs/table", "gaps.csv", "--guidance-scale", "2"], "needs a condition to guide towards"),
         (["impute", "runs/table", "gaps.csv", "--guidance", "wish"], "--guidance must be condition or classifier, got 'wish'"),
@@ -131,7 +131,7 @@ def test_inpaint(home, tmp_path):
         (["inpaint", "runs/array", "three.png", "--mask", "mask.png"], "was trained on vectors; fill the gaps of a table with"),
         (["inpaint", "runs/digits", "three.png", "--mask", "tall.png"], "dark everywhere, so there is nothing to draw"),
         (["inpaint", "runs/digits", "tall.png", "--mask", "mask.png"], "is 8×8 (width×height), but tall.png is 8×9"),
-        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv is not a picture that Pillow knows"),
+        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv is not an image that Pillow knows"),
         (["inpaint", "runs/digits", "three.png", "--mask", "mask.png", "--out", "x.jpg"], "x.jpg must end in .png"),
     ],
 )

@@ -21,7 +21,7 @@ QUICK = ("--set", "train_steps=3", *TINY)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder with a run on each of: pictures with labels, points without, a table with numbers as condition."""
+    """A folder with a run on each of: images with labels, points without, a table with numbers as condition."""
     folder = tmp_path_factory.mktemp("home")
     done("train", "digits", *QUICK, at=folder)
     done("train", "swissroll", *QUICK, at=folder)
@@ -46,8 +46,8 @@ def sample(home, tmp_path, run, *words, ending):
 
 
 def size_and_pixels(path):
-    with Image.open(path) as picture:
-        return picture.size, np.asarray(picture)
+    with Image.open(path) as image:
+        return image.size, np.asarray(image)
 
 
 def expected(home, run, n, **options):
@@ -55,17 +55,17 @@ def expected(home, run, n, **options):
 
 
 def test_each_ending(home, tmp_path):
-    pictures = expected(home, "digits", 5, condition=["7", "2", "7", "2", "7"])
+    images = expected(home, "digits", 5, condition=["7", "2", "7", "2", "7"])
     words = ["-n", 5, "--condition", "7,2"]
-    assert np.array_equal(np.load(sample(home, tmp_path, "digits", *words, ending=".npy")), pictures)
+    assert np.array_equal(np.load(sample(home, tmp_path, "digits", *words, ending=".npy")), images)
     with np.load(sample(home, tmp_path, "digits", *words, ending=".npz")) as archive:
-        assert np.array_equal(archive["samples"], pictures)
+        assert np.array_equal(archive["samples"], images)
         assert archive["condition"].tolist() == ["7", "2", "7", "2", "7"]
     back = pf.open_data(sample(home, tmp_path, "digits", *words, ending=".parquet"))
-    assert np.array_equal(back.values, pictures)
+    assert np.array_equal(back.values, images)
     folder = sample(home, tmp_path, "digits", *words, ending="")
     assert sorted(path.name for path in (folder / "7").iterdir()) == ["00000.png", "00002.png", "00004.png"]
-    assert np.array_equal(size_and_pixels(folder / "2/00003.png")[1], pictures[3])
+    assert np.array_equal(size_and_pixels(folder / "2/00003.png")[1], images[3])
     assert size_and_pixels(sample(home, tmp_path, "digits", *words, ending=".png"))[0] > (40, 8)
     points = expected(home, "swissroll", 6)
     table = pd.read_csv(sample(home, tmp_path, "swissroll", "-n", 6, ending=".csv"))
@@ -176,8 +176,8 @@ def test_a_label_with_a_comma(home, tmp_path):
     ("words", "message"),
     [
         (["runs/digits", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written; use one of .png"),
-        (["runs/digits", "--out", "x.csv"], "a CSV file does not hold pictures"),
-        (["runs/swissroll", "--out", "folder/"], "means a folder of pictures, but the samples are vectors"),
+        (["runs/digits", "--out", "x.csv"], "a CSV file does not hold images"),
+        (["runs/swissroll", "--out", "folder/"], "means a folder of images, but the samples are vectors"),
         (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of A"),
         (["runs/digits", "--sampler", "ddim:order=2"], "sampler (DDIM) has no 'order'"),
         (["runs/digits", "--condition", "eleven"], "'eleven' is not a label of the training data, which are 0, 1, 2"),
@@ -222,13 +222,13 @@ def test_inspect_shows_the_card(home):
     assert card == json.loads((home / "runs/digits/model.json").read_text())
     shown = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in out.splitlines()[1:] if not line.startswith(" "))
     assert shown["model"].startswith("FlowMatching")
-    assert shown["data"] == "digits: 1,797 pictures of 8 x 8, 180 held out"
+    assert shown["data"] == "digits: 1,797 images of 8 x 8, 180 held out"
     assert shown["condition"] == "10 labels: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
     assert shown["training"] == "3 steps of 32 rows, seed 5"
     assert f"{card['result']['parameters']:,} parameters" in out
     assert shown["held-out loss"] == f"{card['result']['held_out_loss']:.4g} at step {card['result']['held_out_step']}"
     assert f"ratio {card['novelty']['ratio']:.2f}" in " ".join(out.split())
-    assert shown["picture"] == "runs/digits/samples.png"
+    assert shown["image"] == "runs/digits/samples.png"
     assert "numbers" in done("inspect", "runs/table", at=home)
 
 
@@ -236,7 +236,7 @@ def test_inspect_of_a_model_saved_from_python(home, tmp_path):
     pf.load(home / "runs/swissroll").save(tmp_path / "a [b] folder")
     out = done("inspect", "a [b] folder", at=tmp_path)
     assert out.startswith("a [b] folder\n")
-    assert "picture" not in out
+    assert "image" not in out
 
 
 def test_inspect_of_damaged_folders(home, tmp_path):

@@ -15,7 +15,7 @@ FEW = ("--steps", 4, "--device", "cpu")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """Runs on points, on pictures with labels, and on a table with a condition among its columns."""
+    """Runs on points, on images with labels, and on a table with a condition among its columns."""
     folder = tmp_path_factory.mktemp("home")
     done("train", "swissroll", *QUICK, at=folder)
     done("train", "digits", *QUICK, at=folder)
@@ -48,7 +48,7 @@ def test_scores_of_points_as_parquet(home, tmp_path):
     assert int(mean[3]) == result.nfe
 
 
-def test_bits_of_pictures_given_their_labels(home, tmp_path):
+def test_bits_of_images_given_their_labels(home, tmp_path):
     out = tmp_path / "scores.csv"
     options = {"steps": 2, "draws": 2, "probes": 2}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]

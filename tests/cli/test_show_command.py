@@ -7,7 +7,7 @@ from PIL import Image
 from pushforward import gallery
 
 
-def test_the_list_describes_every_picture(tmp_path):
+def test_the_list_describes_every_plot(tmp_path):
     said = done("show", "--list", at=tmp_path)
     for name in gallery.names():
         (line,) = [line for line in said.splitlines() if line.split()[0] == name]
@@ -15,10 +15,10 @@ def test_the_list_describes_every_picture(tmp_path):
         assert line.endswith("(moves)") == gallery.moves(name)
 
 
-def test_a_picture_is_written_under_its_own_name(tmp_path):
+def test_a_plot_is_written_under_its_own_name(tmp_path):
     assert done("show", "score-field", at=tmp_path).startswith("score-field.png\nThe score")
-    with Image.open(tmp_path / "score-field.png") as picture:
-        assert min(picture.size) > 400
+    with Image.open(tmp_path / "score-field.png") as plot:
+        assert min(plot.size) > 400
 
 
 def test_a_film_is_written_where_it_is_asked_for(tmp_path, monkeypatch):
@@ -28,7 +28,7 @@ def test_a_film_is_written_where_it_is_asked_for(tmp_path, monkeypatch):
         assert film.n_frames == 3
 
 
-def test_all_pictures_fill_a_folder(tmp_path, monkeypatch):
+def test_all_plots_fill_a_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "names", lambda: ["score-field", "probability-flow"])
     done("show", "--all", "--out", "all/", at=tmp_path)
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["probability-flow.png", "score-field.png"]
@@ -40,8 +40,8 @@ def test_all_pictures_fill_a_folder(tmp_path, monkeypatch):
         (["--list", "score-field"], "write one of: a NAME, --list, --all"),
         (["--out", "x.png"], "write one of: a NAME, --list, --all"),
         (["--list", "--out", "x.png"], "--list writes no file"),
-        (["--all", "--out", "x.png"], "write --out pictures/"),
-        (["score-feld"], "there is no picture 'score-feld'; there are score-field"),
+        (["--all", "--out", "x.png"], "write --out plots/"),
+        (["score-feld"], "there is no plot 'score-feld'; there are score-field"),
         (["score-field", "--out", "x.gif"], "score-field does not move"),
         (["score-field", "--out", "x.xyz"], "xyz"),
     ],

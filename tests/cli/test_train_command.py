@@ -19,16 +19,16 @@ from pushforward.cli.duration import seconds_of
 QUICK = ("--set", "train_steps=3", *TINY)
 RNG = np.random.default_rng(3)
 POINTS = RNG.normal(size=(60, 2))
-PICTURES = RNG.integers(0, 256, size=(60, 6, 6), dtype=np.uint8)
+IMAGES = RNG.integers(0, 256, size=(60, 6, 6), dtype=np.uint8)
 
 
 def card(run: Path) -> dict:
     return json.loads((run / "model.json").read_text())
 
 
-def png(picture: np.ndarray) -> bytes:
+def png(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, format="png")
+    Image.fromarray(image).save(stream, format="png")
     return stream.getvalue()
 
 
@@ -37,14 +37,14 @@ def write_npy(folder: Path) -> list[str]:
     return ["points.npy"]
 
 
-def write_float_pictures(folder: Path) -> list[str]:
-    np.save(folder / "grey.npy", PICTURES.astype(np.float32))
-    return ["grey.npy", "--set", "kind=pictures"]
+def write_float_images(folder: Path) -> list[str]:
+    np.save(folder / "grey.npy", IMAGES.astype(np.float32))
+    return ["grey.npy", "--set", "kind=images"]
 
 
 def write_npz(folder: Path) -> list[str]:
-    np.savez(folder / "two.npz", pictures=PICTURES, other=POINTS, digit=np.arange(60) % 3)
-    return ["two.npz", "--column", "pictures", "--condition", "digit"]
+    np.savez(folder / "two.npz", images=IMAGES, other=POINTS, digit=np.arange(60) % 3)
+    return ["two.npz", "--column", "images", "--condition", "digit"]
 
 
 def write_csv(folder: Path) -> list[str]:
@@ -58,16 +58,16 @@ def write_numbers(folder: Path) -> list[str]:
 
 
 def write_parquet(folder: Path) -> list[str]:
-    images = [{"bytes": png(picture), "path": None} for picture in PICTURES]
-    pd.DataFrame({"image": images, "label": np.arange(60) % 4}).to_parquet(folder / "pictures.parquet")
-    return ["pictures.parquet"]
+    images = [{"bytes": png(image), "path": None} for image in IMAGES]
+    pd.DataFrame({"image": images, "label": np.arange(60) % 4}).to_parquet(folder / "images.parquet")
+    return ["images.parquet"]
 
 
 def write_folder(folder: Path) -> list[str]:
-    for index, picture in enumerate(PICTURES):
+    for index, image in enumerate(IMAGES):
         path = folder / "photos" / ("left", "right")[index % 2] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(png(picture))
+        path.write_bytes(png(image))
     return ["photos/"]
 
 
@@ -76,14 +76,14 @@ def write_nothing(folder: Path) -> list[str]:
 
 
 FORMS = {
-    "built-in": (write_nothing, "digits", "pictures", [8, 8], None),
+    "built-in": (write_nothing, "digits", "images", [8, 8], None),
     "npy": (write_npy, "points", "vectors", [2], None),
-    "npy of real pictures": (write_float_pictures, "grey", "pictures", [6, 6], None),
-    "npz": (write_npz, "two", "pictures", [6, 6], [0, 1, 2]),
+    "npy of real images": (write_float_images, "grey", "images", [6, 6], None),
+    "npz": (write_npz, "two", "images", [6, 6], [0, 1, 2]),
     "csv": (write_csv, "table", "vectors", [2], ["cat", "dog"]),
     "csv with numbers as condition": (write_numbers, "table", "vectors", [1], []),
-    "parquet": (write_parquet, "pictures", "pictures", [6, 6], [0, 1, 2, 3]),
-    "folder": (write_folder, "photos", "pictures", [6, 6], ["left", "right"]),
+    "parquet": (write_parquet, "images", "images", [6, 6], [0, 1, 2, 3]),
+    "folder": (write_folder, "photos", "images", [6, 6], ["left", "right"]),
 }
 
 
@@ -96,7 +96,7 @@ def test_every_form_of_data(write, name, kind, shape, classes, tmp_path):
     assert facts["schema"]["row_shape"] == shape
     assert (facts["condition"] or {}).get("classes") == classes
     assert facts["data"]["rows"] == (1797 if name == "digits" else 60)
-    assert "images/s" in out if kind == "pictures" else "rows/s" in out
+    assert "images/s" in out if kind == "images" else "rows/s" in out
     sample = pf.load(run).sample(2, seed=0)
     assert np.isfinite(np.asarray(sample)).all()
 
@@ -116,8 +116,8 @@ def test_what_the_run_folder_holds_and_the_next_commands(tmp_path):
     assert facts["result"]["held_out_loss"] == min(line["held_out_loss"] for line in lines)
     assert set(facts["novelty"]) == {"samples", "held_out", "ratio"}
     assert "Samples: runs/photos/samples.png" in out
-    with Image.open(run / "samples.png") as picture:
-        assert min(picture.size) > 40
+    with Image.open(run / "samples.png") as image:
+        assert min(image.size) > 40
     commands = [line.split()[1:] for line in out.splitlines() if line.startswith("    pushforward ")]
     assert [words[0] for words in commands] == ["inspect", "sample", "sample"]
     for words in commands:
@@ -211,13 +211,13 @@ def test_max_time_fixes_the_number_of_steps(tmp_path):
         (["train", "moons", "--condition", "kind"], "condition='kind' names a column, but moons has no columns"),
         (["train", "moons", "--device", "gpu"], "there is no kind of device called 'gpu'; here there is cpu"),
         (["train", "moons", "--set", "device=gpu"], "there is no kind of device called 'gpu'; here there is cpu"),
-        (["train", "grey.npy"], "--set kind=pictures if each row is a grey picture, or --set kind=vectors"),
-        (["train", "two.npz"], "choose one of them with --column pictures"),
+        (["train", "grey.npy"], "--set kind=images if each row is a grey image, or --set kind=vectors"),
+        (["train", "two.npz"], "choose one of them with --column images"),
         (["train", "table.csv", "--column", "hight"], "there is no column 'hight'.*Did you mean 'height'?"),
     ],
 )
 def test_errors_are_one_message(words, message, tmp_path):
-    write_float_pictures(tmp_path)
+    write_float_images(tmp_path)
     write_npz(tmp_path)
     write_csv(tmp_path)
     said = refused(*words, at=tmp_path)

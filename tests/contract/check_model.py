@@ -136,7 +136,7 @@ def check_seeds(model):
 
 def _one_integer(model):
     """Rounding may move a value that lies on the edge of an integer by one."""
-    return float(any(model.schema_.integer))
+    return float(any(model.space_.schema.integer))
 
 
 def check_counts(model):
@@ -194,7 +194,7 @@ def check_encoding(model, X, condition, *, lossless, discrete):
         assert tuple(back.shape) == tuple(X.shape)
         if lossless:
             values, wanted = as_numpy(back), as_numpy(X)
-            whole = np.broadcast_to(model.schema_.integer, wanted.shape)
+            whole = np.broadcast_to(model.space_.schema.integer, wanted.shape)
             np.testing.assert_array_equal(values[whole], wanted[whole])
             np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-2 * wanted.std())
         parts = as_numpy(model.transform(X, condition=given, batch_size=7))
@@ -221,6 +221,6 @@ def check_conditions(model, condition):
     )
     with pytest.raises(ValueError, match=r"condition has"):
         model.sample(3, condition=np.asarray(condition)[:2])
-    if model.condition_encoder_.kind == "labels":
+    if model.space_.conditions.kind == "labels":
         with pytest.raises(ValueError, match=r"is not a label of the training data"):
             model.sample(1, condition="no such label")

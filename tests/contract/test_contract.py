@@ -34,7 +34,7 @@ SMALL = {
     "VAE": {"network": pf.CoderSpec(width=8, depth=1), "latent_dim": 2},
     "VQVAE": {"network": pf.CoderSpec(width=8, depth=1), "prior": SMALL_LAW, "tokens": 2, "codebook_size": 8},
 }
-SMALL_PICTURES = {
+SMALL_IMAGES = {
     "Autoencoder": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 3},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
     "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
@@ -85,7 +85,7 @@ VECTORS = {
     "integers and a constant column": (np.column_stack([NUMBERS.integers(0, 9, (60, 2)), np.full(60, 4)]), None),
     "DataFrame": (pd.DataFrame({"a": NUMBERS.normal(size=60), "b": NUMBERS.integers(0, 5, 60)}), ["x", "y"] * 30),
 }
-PICTURES = {
+IMAGES = {
     "grey uint8": (NUMBERS.integers(0, 17, (30, 8, 8)).astype(np.uint8), np.arange(30) % 2),
     "RGB tensor": (torch.from_numpy(NUMBERS.random((30, 3, 6, 5)).astype(np.float32)), None),
     "5 channels, odd size": (NUMBERS.random((30, 7, 5, 5)).astype(np.float32), None),
@@ -113,12 +113,12 @@ def test_contract_on_vectors(name, data, tmp_path):
     check_model(make, X, condition, verbs=VERBS[name], lossless=lossless, discrete=discrete, folder=tmp_path)
 
 
-@pytest.mark.parametrize("data", PICTURES)
+@pytest.mark.parametrize("data", IMAGES)
 @pytest.mark.parametrize("name", MODELS)
-def test_contract_on_pictures(name, data, tmp_path):
-    X, condition = _data(PICTURES, data, name)
+def test_contract_on_images(name, data, tmp_path):
+    X, condition = _data(IMAGES, data, name)
     lossless, discrete = name not in LOSSY, name in DISCRETE
-    make = _maker(name, SMALL_PICTURES)
+    make = _maker(name, SMALL_IMAGES)
     check_model(make, X, condition, verbs=VERBS[name], lossless=lossless, discrete=discrete, folder=tmp_path)
 
 

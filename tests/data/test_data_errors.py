@@ -136,34 +136,34 @@ def test_conditions_of_another_length(tmp_path):
 
 
 def test_kind_is_asked_for_where_it_is_open():
-    refused(r"data of shape \(3, 4, 5\) and dtype float64 may mean several things: write kind='pictures'", np.ones((3, 4, 5)))
+    refused(r"data of shape \(3, 4, 5\) and dtype float64 may mean several things: write kind='images'", np.ones((3, 4, 5)))
 
 
-def test_folders_without_pictures(tmp_path):
+def test_folders_without_images(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "readme.txt").write_text("nothing")
-    refused("empty holds no picture", tmp_path / "empty")
+    refused("empty holds no image", tmp_path / "empty")
     grey(tmp_path / "one" / "a.png")
     refused(r"one has 1 sample\(s\)", tmp_path / "one")
     grey(tmp_path / "mixed" / "a.png")
     grey(tmp_path / "mixed" / "cat" / "b.png")
-    refused(r"holds pictures itself \(a.png\) and in sub-folders \(cat/b.png\)", tmp_path / "mixed")
+    refused(r"holds images itself \(a.png\) and in sub-folders \(cat/b.png\)", tmp_path / "mixed")
 
 
-def test_pictures_of_different_sizes(tmp_path):
+def test_images_of_different_sizes(tmp_path):
     for name, size in (("a", (3, 2)), ("b", (3, 2)), ("c", (4, 2)), ("d", (3, 5))):
         grey(tmp_path / f"{name}.png", size)
     refused(r"a.png is 3×2 \(width×height\), c.png is 4×2; 2 of 4 differ from the first", tmp_path)
 
 
-def test_broken_pictures_are_named(tmp_path):
+def test_broken_images_are_named(tmp_path):
     for index in range(12):
         grey(tmp_path / f"{index:02d}.png", size=(40, 40))
-    (tmp_path / "05.png").write_bytes(b"nothing like a picture")
+    (tmp_path / "05.png").write_bytes(b"nothing like an image")
     whole = (tmp_path / "07.png").read_bytes()
     (tmp_path / "07.png").write_bytes(whole[: len(whole) // 2])
     refused(
-        r"has 2 broken among 12 pictures: 05.png \(not a picture that Pillow knows\); 07.png \(.*\)\. Remove or replace them",
+        r"has 2 broken among 12 images: 05.png \(not an image that Pillow knows\); 07.png \(.*\)\. Remove or replace them",
         tmp_path,
     )
 
@@ -186,13 +186,13 @@ def test_parquet_files(tmp_path):
     refused("p.parquet is not a Parquet file", path)
     good = {"bytes": png_bytes(), "path": None}
     pd.DataFrame({"audio": [{"bytes": b"RIFF....WAVE", "path": None}] * 9}).to_parquet(path)
-    refused("column 'audio' of .* does not hold pictures: row 0", path)
+    refused("column 'audio' of .* does not hold images: row 0", path)
     pd.DataFrame({"image": [good, {"bytes": None, "path": None}, good]}).to_parquet(path)
-    refused(r"has 1 broken among 3 pictures: row 1 \(nothing there\)", path)
+    refused(r"has 1 broken among 3 images: row 1 \(nothing there\)", path)
     pd.DataFrame({"left": [good, good], "right": [good, good]}).to_parquet(path)
     refused("has 2 columns of bytes, 'left', 'right'; choose one with columns='left'", path)
     refused("there is no column 'middle'", path, columns="middle")
-    refused("pictures cannot be joined with other columns", path, columns=["left", "right"])
+    refused("images cannot be joined with other columns", path, columns=["left", "right"])
 
 
 def test_numpy_files(tmp_path):

@@ -11,8 +11,8 @@ from pushforward.data import open_data
 COLORS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [9, 99, 199]], [[1, 2, 3], [4, 5, 6]]], dtype=np.uint8)
 
 
-def picture(mode: str = "L", seed: int = 0) -> Image.Image:
-    """A picture 3 wide and 2 high."""
+def image(mode: str = "L", seed: int = 0) -> Image.Image:
+    """An image 3 wide and 2 high."""
     values = (np.arange(18) * 13 + seed) % 256
     rgb = Image.fromarray(values.reshape(2, 3, 3).astype(np.uint8))
     return rgb.convert(mode)
@@ -74,15 +74,15 @@ def test_a_parquet_table_is_a_frame(tmp_path):
     ]
 
 
-def pictures_parquet(path, modes=("RGB", "RGB", "RGB")):
-    cells = [{"bytes": png(picture(mode, seed)), "path": None} for seed, mode in enumerate(modes)]
+def images_parquet(path, modes=("RGB", "RGB", "RGB")):
+    cells = [{"bytes": png(image(mode, seed)), "path": None} for seed, mode in enumerate(modes)]
     pd.DataFrame({"image": cells, "label": [5, 6, 5], "size": [0.5, 1.0, 1.5]}).to_parquet(path)
 
 
-def test_pictures_of_a_parquet_file_are_decoded(tmp_path):
-    pictures_parquet(tmp_path / "p.parquet")
+def test_images_of_a_parquet_file_are_decoded(tmp_path):
+    images_parquet(tmp_path / "p.parquet")
     data = open_data(tmp_path / "p.parquet")
-    expected = np.stack([np.asarray(picture("RGB", seed)) for seed in range(3)])
+    expected = np.stack([np.asarray(image("RGB", seed)) for seed in range(3)])
     np.testing.assert_array_equal(data.values, expected)
     assert data.values.dtype == np.uint8
     assert data.condition.tolist() == [5, 6, 5]
@@ -93,24 +93,24 @@ def test_pictures_of_a_parquet_file_are_decoded(tmp_path):
     assert list(open_data(tmp_path / "p.parquet", columns="size").values.columns) == ["size"]
 
 
-def test_pictures_beside_a_parquet_file_are_found(tmp_path):
-    picture("L").save(tmp_path / "one.png")
-    cells = [{"bytes": None, "path": "one.png"}, {"bytes": png(picture("L", 7)), "path": "one.png"}]
+def test_images_beside_a_parquet_file_are_found(tmp_path):
+    image("L").save(tmp_path / "one.png")
+    cells = [{"bytes": None, "path": "one.png"}, {"bytes": png(image("L", 7)), "path": "one.png"}]
     pd.DataFrame({"image": cells}).to_parquet(tmp_path / "p.parquet")
     values = open_data(tmp_path / "p.parquet").values
-    np.testing.assert_array_equal(values, np.stack([np.asarray(picture("L")), np.asarray(picture("L", 7))]))
+    np.testing.assert_array_equal(values, np.stack([np.asarray(image("L")), np.asarray(image("L", 7))]))
 
 
 def test_a_folder_of_classes(tmp_path):
     for name, seed in (("dog", 1), ("cat", 2), ("cat", 3)):
         (tmp_path / name / "deep").mkdir(parents=True, exist_ok=True)
-        picture("L", seed).save(tmp_path / name / "deep" / f"{seed}.png")
-    (tmp_path / "notes.txt").write_text("not a picture")
+        image("L", seed).save(tmp_path / name / "deep" / f"{seed}.png")
+    (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_bytes(b"")
     data = open_data(tmp_path)
     assert data.condition.tolist() == ["cat", "cat", "dog"]
-    np.testing.assert_array_equal(data.values, np.stack([np.asarray(picture("L", seed)) for seed in (2, 3, 1)]))
-    assert (data.schema.kind, data.schema.container, data.values.shape) == ("pictures", "numpy", (3, 2, 3))
+    np.testing.assert_array_equal(data.values, np.stack([np.asarray(image("L", seed)) for seed in (2, 3, 1)]))
+    assert (data.schema.kind, data.schema.container, data.values.shape) == ("images", "numpy", (3, 2, 3))
     assert open_data(tmp_path, condition=[0.5, 0.25, 1.0]).condition.tolist() == [0.5, 0.25, 1.0]
     assert open_data(tmp_path, condition=False).condition is None
 
@@ -130,13 +130,13 @@ def test_a_folder_without_classes_in_any_format(tmp_path, suffix):
     ("mode", "shape"),
     [("L", (2, 3)), ("1", (2, 3)), ("P", (2, 3, 3)), ("RGB", (2, 3, 3)), ("RGBA", (2, 3, 4)), ("LA", (2, 3, 4))],
 )
-def test_modes_of_pictures(tmp_path, mode, shape):
+def test_modes_of_images(tmp_path, mode, shape):
     for seed in range(2):
-        picture(mode, seed).save(tmp_path / f"{seed}.png")
+        image(mode, seed).save(tmp_path / f"{seed}.png")
     values = open_data(tmp_path).values
     assert values.shape[1:] == shape
     plain = {2: "L", 3: "RGB"}[len(shape)] if shape[-1] != 4 else "RGBA"
-    np.testing.assert_array_equal(values[1], np.asarray(picture(mode, 1).convert(plain)))
+    np.testing.assert_array_equal(values[1], np.asarray(image(mode, 1).convert(plain)))
 
 
 def test_sixteen_bits_stay(tmp_path):
@@ -150,13 +150,13 @@ def test_sixteen_bits_stay(tmp_path):
 
 def test_mixed_modes_become_the_richest_and_say_so(tmp_path):
     for name, mode in (("a", "L"), ("b", "RGB"), ("c", "RGBA")):
-        picture(mode).save(tmp_path / f"{name}.png")
+        image(mode).save(tmp_path / f"{name}.png")
     with pytest.warns(
-        UserWarning, match=r"mixes grey and RGB and RGBA pictures; all are read as RGBA \(converted: 'a.png', 'b.png'\)"
+        UserWarning, match=r"mixes grey and RGB and RGBA images; all are read as RGBA \(converted: 'a.png', 'b.png'\)"
     ):
         values = open_data(tmp_path).values
     for row, mode in zip(values, ("L", "RGB", "RGBA"), strict=True):
-        np.testing.assert_array_equal(row, np.asarray(picture(mode).convert("RGBA")))
+        np.testing.assert_array_equal(row, np.asarray(image(mode).convert("RGBA")))
 
 
 def test_numpy_files(tmp_path):
@@ -193,7 +193,7 @@ def test_data_at_hand():
 def test_kind_reaches_the_schema():
     array = np.zeros((3, 4, 5), dtype=np.float32)
     array[0] = 1
-    assert open_data(array, kind="pictures").to_internal().shape == (3, 1, 4, 5)
+    assert open_data(array, kind="images").to_internal().shape == (3, 1, 4, 5)
     assert open_data(array, kind="vectors").to_internal().shape == (3, 20)
 
 

@@ -64,12 +64,12 @@ def test_channels_stand_where_the_container_has_them():
 
 def test_kinds_follow_shape_and_dtype():
     assert Schema.infer(ramp((3, 4), "float32")).kind == "vectors"
-    assert Schema.infer(ramp((3, 4, 4))).kind == "pictures"
-    assert Schema.infer(ramp((3, 4, 4, 2), "float32")).kind == "pictures"
+    assert Schema.infer(ramp((3, 4, 4))).kind == "images"
+    assert Schema.infer(ramp((3, 4, 4, 2), "float32")).kind == "images"
     for array in (ramp((3, 4, 4), "float32"), ramp((3, 2, 2, 2, 2))):
         with pytest.raises(ValueError, match="may mean several things: write .*kind='vectors'"):
             Schema.infer(array)
-    assert Schema.infer(ramp((3, 4, 4), "float32"), "pictures").internal_shape == (1, 4, 4)
+    assert Schema.infer(ramp((3, 4, 4), "float32"), "images").internal_shape == (1, 4, 4)
 
 
 def test_rows_of_more_dimensions_are_flattened_and_restored():
@@ -81,12 +81,12 @@ def test_rows_of_more_dimensions_are_flattened_and_restored():
 
 
 def test_wrong_kinds_are_refused():
-    with pytest.raises(ValueError, match=r"kind='pictures' needs 3 or 4 dimensions, .* but the shape is \(3, 4\)"):
-        Schema.infer(ramp((3, 4)), "pictures")
-    with pytest.raises(ValueError, match="a DataFrame has no height and width"):
-        Schema.infer(pd.DataFrame({"a": [1, 2]}), "pictures")
-    with pytest.raises(ValueError, match="kind must be 'vectors', 'pictures' or None"):
+    with pytest.raises(ValueError, match=r"kind='images' needs 3 or 4 dimensions, .* but the shape is \(3, 4\)"):
         Schema.infer(ramp((3, 4)), "images")
+    with pytest.raises(ValueError, match="a DataFrame has no height and width"):
+        Schema.infer(pd.DataFrame({"a": [1, 2]}), "images")
+    with pytest.raises(ValueError, match="kind must be 'vectors', 'images' or None"):
+        Schema.infer(ramp((3, 4)), "meshes")
 
 
 def frame() -> pd.DataFrame:
@@ -131,7 +131,7 @@ def test_new_data_of_another_size_are_refused():
     with pytest.raises(ValueError, match="X has 1 features, but Diffusion is expecting 7 features as input"):
         Schema.infer(ramp((4, 7))).to_internal(ramp((4, 1)), name="Diffusion")
     with pytest.raises(
-        ValueError, match="X holds pictures of 6×5 with 1 channel, but GMM was trained on pictures of 5×5 with 3 channels"
+        ValueError, match="X holds images of 6×5 with 1 channel, but GMM was trained on images of 5×5 with 3 channels"
     ):
         Schema.infer(ramp((4, 5, 5, 3))).to_internal(ramp((4, 6, 5)), name="GMM")
 
@@ -173,9 +173,9 @@ def test_float32_only_where_it_is_exact():
 
 @pytest.mark.parametrize("shape", [(8, 3, 32, 32), (8, 1, 28, 28)])
 def test_a_layout_that_looks_swapped_is_pointed_out(shape):
-    with pytest.warns(UserWarning, match="read channels last, as pictures of"):
+    with pytest.warns(UserWarning, match="read channels last, as images of"):
         Schema.infer(ramp(shape))
-    with pytest.warns(UserWarning, match="read channels first, as pictures of"):
+    with pytest.warns(UserWarning, match="read channels first, as images of"):
         Schema.infer(torch.from_numpy(ramp((8, *shape[2:], shape[1]))))
 
 

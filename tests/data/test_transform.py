@@ -30,7 +30,7 @@ def vectors_with_everything() -> Tensor:
 WHOLE = [False, False, True, True, False]
 
 
-def pictures_with_constants(integer: bool) -> Tensor:
+def images_with_constants(integer: bool) -> Tensor:
     x = integers(30, (2, 4, 3), 16) if integer else floats(30, (2, 4, 3))
     x[:, :, 0, :] = 5.0
     x[:, 1, 2, 1] = 3.0
@@ -38,9 +38,9 @@ def pictures_with_constants(integer: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("integer", [False, True])
-def test_pictures_come_back_exactly(integer):
-    x = pictures_with_constants(integer)
-    transform = Transform.fit(x, integer=integer, kind="pictures")
+def test_images_come_back_exactly(integer):
+    x = images_with_constants(integer)
+    transform = Transform.fit(x, integer=integer, kind="images")
     assert transform.shape == (2, 4, 3)
     assert transform.constants == 7
     torch.testing.assert_close(transform.inverse(transform.forward(x)), x, rtol=0, atol=1e-12)
@@ -67,10 +67,10 @@ def test_statistics_of_standardized_columns_count_the_dequantization():
     assert (width > 0).tolist() == [False, True, False]
 
 
-def test_integer_pictures_fill_minus_one_to_one():
+def test_integer_images_fill_minus_one_to_one():
     x = integers(200, (2, 3, 3), 16)
     x[:, 1] = 2 * x[:, 1] + 10
-    transform = Transform.fit(x, integer=True, kind="pictures")
+    transform = Transform.fit(x, integer=True, kind="images")
     z = transform.forward(x)
     assert z.amin((0, 2, 3)).tolist() == [-1.0, -1.0]
     # The upper edge of the highest integer's interval is 1.
@@ -78,9 +78,9 @@ def test_integer_pictures_fill_minus_one_to_one():
     torch.testing.assert_close(edge, torch.ones(2, dtype=torch.float64), rtol=0, atol=1e-15)
 
 
-def test_float_pictures_fill_minus_one_to_one_without_dequantization():
+def test_float_images_fill_minus_one_to_one_without_dequantization():
     x = floats(20, (3, 4, 4)) * torch.tensor([1.0, 100.0, 1e-3]).reshape(3, 1, 1)
-    transform = Transform.fit(x, integer=False, kind="pictures")
+    transform = Transform.fit(x, integer=False, kind="images")
     z = transform.forward(x)
     torch.testing.assert_close(z.amin((0, 2, 3)), -torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-14)
     torch.testing.assert_close(z.amax((0, 2, 3)), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-14)
@@ -88,7 +88,7 @@ def test_float_pictures_fill_minus_one_to_one_without_dequantization():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", ["vectors", "pictures"])
+@pytest.mark.parametrize("kind", ["vectors", "images"])
 def test_dequantized_integers_round_back_over_the_whole_interval(kind, dtype):
     x = integers(300, (6,) if kind == "vectors" else (1, 2, 3), 255)
     x[:, ..., 0] *= 200 if kind == "vectors" else 1
@@ -105,9 +105,9 @@ def test_integers_stay_within_the_seen_range():
     assert far.tolist() == [[0.0, 20.0], [9.0, 29.0]]
 
 
-@pytest.mark.parametrize("kind", ["vectors", "pictures"])
+@pytest.mark.parametrize("kind", ["vectors", "images"])
 def test_log_det_is_that_of_the_jacobian(kind):
-    x = vectors_with_everything() if kind == "vectors" else pictures_with_constants(False)
+    x = vectors_with_everything() if kind == "vectors" else images_with_constants(False)
     transform = Transform.fit(x, integer=False, kind=kind)
     varies = ~transform.constant
 
@@ -130,9 +130,9 @@ def test_density_in_data_units_integrates_to_one():
     assert math.isclose(float(torch.trapezoid((log_normal + transform.log_det).exp(), grid[:, 0])), 1.0, abs_tol=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["vectors", "pictures"])
+@pytest.mark.parametrize("kind", ["vectors", "images"])
 def test_state_survives_json_and_safetensors_bit_for_bit(kind):
-    x = vectors_with_everything().float() if kind == "vectors" else pictures_with_constants(True).float()
+    x = vectors_with_everything().float() if kind == "vectors" else images_with_constants(True).float()
     transform = Transform.fit(x, integer=WHOLE if kind == "vectors" else True, kind=kind)
     facts, tensors = transform.state()
     again = Transform.from_state(json.loads(json.dumps(facts)), load(save(tensors)))
@@ -145,8 +145,8 @@ def test_state_survives_json_and_safetensors_bit_for_bit(kind):
 
 
 def test_constant_pixels_ignore_what_new_data_hold_there():
-    x = pictures_with_constants(True)
-    transform = Transform.fit(x, integer=True, kind="pictures")
+    x = images_with_constants(True)
+    transform = Transform.fit(x, integer=True, kind="images")
     other = x.clone()
     other[:, :, 0, :] = 0.0
     assert torch.equal(transform.forward(other), transform.forward(x))
@@ -157,7 +157,7 @@ def test_constant_pixels_ignore_what_new_data_hold_there():
 def test_a_channel_that_never_changes():
     x = floats(10, (2, 3, 3))
     x[:, 1] = 255.0
-    transform = Transform.fit(x, integer=False, kind="pictures")
+    transform = Transform.fit(x, integer=False, kind="images")
     z = transform.forward(x)
     assert bool(z.isfinite().all())
     assert torch.equal(transform.inverse(z)[:, 1], x[:, 1])

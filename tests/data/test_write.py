@@ -9,7 +9,7 @@ from PIL import Image
 from pushforward.data import Schema, check_target, open_data, write_samples
 
 
-def pictures(channels: int | None = None, dtype: str = "uint8") -> np.ndarray:
+def images(channels: int | None = None, dtype: str = "uint8") -> np.ndarray:
     shape = (4, 3, 5) if channels is None else (4, 3, 5, channels)
     return (np.arange(np.prod(shape)) * 7 % 256).reshape(shape).astype(dtype)
 
@@ -36,15 +36,15 @@ def test_frames_become_arrays(tmp_path):
 
 @pytest.mark.parametrize("channels", [None, 1, 3, 4])
 @pytest.mark.parametrize("target", ["folder", "slash.d/", "p.parquet"])
-def test_eight_bit_pictures_are_read_back_as_they_were(tmp_path, channels, target):
-    array = pictures(channels)
+def test_eight_bit_images_are_read_back_as_they_were(tmp_path, channels, target):
+    array = images(channels)
     path = write_samples(f"{tmp_path}/{target}", array, Schema.infer(array))
     expected = array[..., 0] if channels == 1 else array
     np.testing.assert_array_equal(open_data(path).values, expected)
 
 
 def test_tensors_are_written_channels_last(tmp_path):
-    array = pictures(3)
+    array = images(3)
     tensor = torch.from_numpy(array.transpose(0, 3, 1, 2).copy())
     path = write_samples(tmp_path / "f", tensor, Schema.infer(tensor))
     np.testing.assert_array_equal(open_data(path).values, array)
@@ -55,7 +55,7 @@ def test_tensors_are_written_channels_last(tmp_path):
 
 
 def test_labels_become_sub_folders_that_stay_inside(tmp_path):
-    array = pictures()
+    array = images()
     path = write_samples(tmp_path / "f", array, Schema.infer(array), condition=["cat", "../dog", ".hid", "cat"])
     data = open_data(path)
     assert data.condition.tolist() == ["__dog", "_hid", "cat", "cat"]
@@ -65,7 +65,7 @@ def test_labels_become_sub_folders_that_stay_inside(tmp_path):
 
 def test_floats_are_spread_over_the_bits_of_a_png(tmp_path):
     array = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 2, 2)
-    schema = Schema.infer(array, "pictures")
+    schema = Schema.infer(array, "images")
     own = open_data(write_samples(tmp_path / "own", array, schema)).values
     np.testing.assert_array_equal(own, np.round((array + 1) / 2 * 255))
     given = open_data(write_samples(tmp_path / "given", array, schema, scale=(-2, 2))).values
@@ -73,7 +73,7 @@ def test_floats_are_spread_over_the_bits_of_a_png(tmp_path):
 
 
 def test_sixteen_bits_stay(tmp_path):
-    array = pictures(dtype="uint16") * 200
+    array = images(dtype="uint16") * 200
     np.testing.assert_array_equal(open_data(write_samples(tmp_path / "f", array, Schema.infer(array))).values, array)
 
 
@@ -93,7 +93,7 @@ def test_a_condition_does_not_overwrite_a_column(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [2, 3, 1])
-def test_an_overview_of_vectors_is_a_picture(tmp_path, columns):
+def test_an_overview_of_vectors_is_a_plot(tmp_path, columns):
     array = np.random.default_rng(0).normal(size=(50, columns))
     with Image.open(write_samples(tmp_path / "x.png", array, Schema.infer(array))) as image:
         colors = image.convert("RGB").getcolors(1 << 20)
@@ -101,8 +101,8 @@ def test_an_overview_of_vectors_is_a_picture(tmp_path, columns):
     assert len(colors) > 20
 
 
-def test_an_overview_of_pictures_holds_their_pixels(tmp_path):
-    array = pictures(3)
+def test_an_overview_of_images_holds_their_pixels(tmp_path):
+    array = images(3)
     path = write_samples(tmp_path / "x.png", array, Schema.infer(array), condition=[1, 2, 3, 4], scale=(0, 255))
     with Image.open(path) as image:
         colors = {tuple(color) for row in array for color in row.reshape(-1, 3).tolist()}
@@ -118,8 +118,8 @@ VECTORS, GREY, FIVE = (
     ("target", "schema", "message"),
     [
         ("x.gif", GREY, r"x.gif ends in .gif, which is not written; use one of .png, .npy, .npz, .csv, .parquet, or no ending"),
-        ("x", VECTORS, "means a folder of pictures, but the samples are vectors; use .csv"),
-        ("x.csv", GREY, "a CSV file does not hold pictures"),
+        ("x", VECTORS, "means a folder of images, but the samples are vectors; use .csv"),
+        ("x.csv", GREY, "a CSV file does not hold images"),
         ("x", FIVE, "a PNG holds 1, 3 or 4 channels, but the samples have 5; use .npy"),
         ("x.parquet", FIVE, "the samples have 5"),
         ("x.parquet", Schema.infer(np.zeros((2, 3, 4), np.uint16)), "PNG with 8 bits, but the samples are uint16"),

@@ -283,7 +283,7 @@ def test_networks_that_do_not_fit_are_named_before_training():
     X = np.random.default_rng(0).normal(size=(60, 2))
     for network, said in (
         (nn.Linear(2, 2), r"the network cannot be called on this data as network\(x, t, condition\) with x \(2, 2\)"),
-        (pf.UNetSpec(), r"UNetSpec builds networks for pictures \(C, H, W\), got \(2,\); vectors \(D,\) take MLPSpec"),
+        (pf.UNetSpec(), r"UNetSpec builds networks for images \(C, H, W\), got \(2,\); vectors \(D,\) take MLPSpec"),
     ):
         with pytest.raises(ValueError, match=said):
             pf.Diffusion(network=network, train_steps=1).fit(X)

@@ -171,7 +171,7 @@ def test_a_row_does_not_depend_on_its_batch():
     assert (np.abs(other.values - whole.values) > 1e-6).all()
 
 
-def test_pictures_are_rows_too():
+def test_images_are_rows_too():
     x = LAW.sample(4, seed=0)
     flat = flow_log_prob(exact_denoiser(Cosine()), x, steps=8)
     shaped = flow_log_prob(exact_denoiser(Cosine()), x.reshape(4, 1, 2, 1), steps=8)

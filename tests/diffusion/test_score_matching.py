@@ -113,11 +113,11 @@ def test_the_best_affine_score_is_that_of_the_gaussian(name):
         torch.testing.assert_close(A, -torch.linalg.inv(torch.cov(x.T, correction=0)), atol=1e-9, rtol=0)
 
 
-def test_pictures_are_rows_too():
+def test_images_are_rows_too():
     x = MIXTURE.sample(6, seed=0).reshape(6, 1, 2, 1)
 
-    def score(picture):
-        return wrong_score(picture.flatten(1)).reshape(picture.shape)
+    def score(image):
+        return wrong_score(image.flatten(1)).reshape(image.shape)
 
     flat = x.flatten(1)
     torch.testing.assert_close(implicit_score_matching(score, x), implicit_score_matching(wrong_score, flat))

@@ -50,7 +50,7 @@ def affine_flow(monkeypatch, tmp_path_factory):
     return importlib.import_module("affine").AffineFlow
 
 
-@pytest.mark.parametrize("kind", ["vectors", "pictures"])
+@pytest.mark.parametrize("kind", ["vectors", "images"])
 @pytest.mark.parametrize("condition", [None, "labels", "vectors"])
 def test_the_family_of_the_page_keeps_the_contract(affine_flow, kind, condition, tmp_path):
     numbers = np.random.default_rng(0)

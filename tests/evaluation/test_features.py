@@ -32,16 +32,16 @@ def classifier(digits):
 
 
 def test_rows_and_standardized_columns(digits):
-    pictures, _ = digits
-    assert np.array_equal(Raw()(pictures), pictures.reshape(-1, 64))
-    space = Standardized.fit(pictures)
-    found = space(pictures)
-    constant = pictures.reshape(-1, 64).std(0) == 0
+    images, _ = digits
+    assert np.array_equal(Raw()(images), images.reshape(-1, 64))
+    space = Standardized.fit(images)
+    found = space(images)
+    constant = images.reshape(-1, 64).std(0) == 0
     assert constant.any()
     assert np.allclose(found.mean(0), 0, atol=1e-5)
     assert np.allclose(found.std(0)[~constant], 1, atol=1e-5)
     assert np.all(found[:, constant] == 0)
-    assert space.name == Standardized.fit(pictures).name != Standardized.fit(pictures + 1).name
+    assert space.name == Standardized.fit(images).name != Standardized.fit(images + 1).name
     with pytest.raises(ValueError, match="rows must have 64 columns as in this space, but have 2"):
         space(np.zeros((3, 2)))
 
@@ -71,46 +71,46 @@ def test_random_convolutions_are_the_same_everywhere_and_told_apart_by_name():
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (3, 28, 28), (1, 1), (2, 5, 3)])
-def test_random_convolutions_of_any_picture_do_not_depend_on_the_batch(monkeypatch, shape):
-    pictures = np.random.default_rng(0).random((9, *shape))
+def test_random_convolutions_of_any_image_do_not_depend_on_the_batch(monkeypatch, shape):
+    images = np.random.default_rng(0).random((9, *shape))
     space = RandomConvolutions(shape)
-    found = space(pictures)
+    found = space(images)
     assert found.shape == (9, 112)
     assert found.dtype == np.float32
     monkeypatch.setattr("pushforward.evaluation.features._ROWS_AT_ONCE", 2)
-    assert np.allclose(space(pictures), found, atol=1e-6)
-    assert np.allclose(space(2 * pictures), 2 * found, atol=1e-5)
-    fitted = RandomConvolutions.fit(pictures)
-    assert np.allclose(fitted(pictures), (found - fitted.center) / fitted.spread, atol=1e-4)
-    assert np.allclose(fitted(pictures).mean(0), 0, atol=1e-3)
-    spread = fitted(pictures).std(0)
+    assert np.allclose(space(images), found, atol=1e-6)
+    assert np.allclose(space(2 * images), 2 * found, atol=1e-5)
+    fitted = RandomConvolutions.fit(images)
+    assert np.allclose(fitted(images), (found - fitted.center) / fitted.spread, atol=1e-4)
+    assert np.allclose(fitted(images).mean(0), 0, atol=1e-3)
+    spread = fitted(images).std(0)
     own = found.std(0)
     assert np.allclose(spread[own >= np.median(own)], 1, atol=1e-3)
     assert np.all(spread < 1 + 1e-3)
-    assert np.allclose(RandomConvolutions.fit(2 * pictures)(2 * pictures), fitted(pictures), atol=1e-3)
+    assert np.allclose(RandomConvolutions.fit(2 * images)(2 * images), fitted(images), atol=1e-3)
 
 
 def test_no_filter_outshouts_the_others_on_fresh_rows(digits):
-    pictures, _ = digits
-    space = RandomConvolutions.fit(pictures[:600])
+    images, _ = digits
+    space = RandomConvolutions.fit(images[:600])
     # Some filters are woken by one of these 600 rows, and by several of the others.
-    assert np.abs(space(pictures[600:])).max() < 15
+    assert np.abs(space(images[600:])).max() < 15
 
 
 def test_random_convolutions_see_what_pixel_shuffling_destroys(digits):
-    pictures, _ = digits
-    shuffled = pictures.reshape(-1, 64)[:, np.random.default_rng(0).permutation(64)].reshape(-1, 8, 8)
-    space = RandomConvolutions.fit(pictures)
-    floor = frechet_distance(space(pictures[::2]), space(pictures[1::2])).value
-    assert frechet_distance(space(pictures[::2]), space(shuffled[1::2])).value > 20 * floor
+    images, _ = digits
+    shuffled = images.reshape(-1, 64)[:, np.random.default_rng(0).permutation(64)].reshape(-1, 8, 8)
+    space = RandomConvolutions.fit(images)
+    floor = frechet_distance(space(images[::2]), space(images[1::2])).value
+    assert frechet_distance(space(images[::2]), space(shuffled[1::2])).value > 20 * floor
 
 
 def test_the_classifier_learns_and_its_features_hold_the_classes(digits, classifier):
-    pictures, labels = digits
-    found = classifier(pictures)
-    assert found.shape == (len(pictures), 64)
+    images, labels = digits
+    found = classifier(images)
+    assert found.shape == (len(images), 64)
     assert classifier.accuracy > 0.7
-    even = np.arange(len(pictures)) % 2 == 0
+    even = np.arange(len(images)) % 2 == 0
     floor = frechet_distance(found[even], found[~even]).value
     assert frechet_distance(found[even & (labels != 3)], found[~even]).value > 5 * floor  # a class that is missing
 
@@ -133,17 +133,17 @@ def test_a_classifier_of_vectors_with_a_constant_column():
 
 
 def test_spaces_by_the_kind_of_rows(digits):
-    pictures, labels = digits
-    assert [type(space) for space in default_features(pictures)] == [RandomConvolutions]
-    assert [type(space) for space in default_features(pictures.reshape(-1, 64))] == [Standardized]
-    both = default_features(pictures[:60].reshape(60, 64), labels[:60])
+    images, labels = digits
+    assert [type(space) for space in default_features(images)] == [RandomConvolutions]
+    assert [type(space) for space in default_features(images.reshape(-1, 64))] == [Standardized]
+    both = default_features(images[:60].reshape(60, 64), labels[:60])
     assert [type(space) for space in both] == [Standardized, ClassifierFeatures]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: RandomConvolutions((3,)), r"shape must be \(channels, H, W\) or \(H, W\) of a picture, but is \(3,\)"),
+        (lambda: RandomConvolutions((3,)), r"shape must be \(channels, H, W\) or \(H, W\) of an image, but is \(3,\)"),
         (lambda: RandomConvolutions((8, 8))(np.zeros((2, 7, 8))), r"shape \(n, 1, 8, 8\) of this space, but have \(2, 7, 8\)"),
         (lambda: ClassifierFeatures.fit(np.zeros((20, 2)), np.zeros(20)), "at least 2 kinds.*of 20 there are 1 kinds"),
         (lambda: ClassifierFeatures.fit(np.zeros((20, 2)), np.arange(20)), "of 20 there are 20 kinds"),

@@ -45,7 +45,7 @@ def _weights(grid=7, scale=None, scaled=(1, 2)):
 
 
 def _by_torch(weights, x):
-    """The same network from torch's encoder layers, for pictures (n, 3, 224, 224)."""
+    """The same network from torch's encoder layers, for images (n, 3, 224, 224)."""
     x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     patches = x.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
     tokens = patches @ weights["patch_embed.proj.weight"].flatten(1).T + weights["patch_embed.proj.bias"]
@@ -71,11 +71,11 @@ def test_the_transformer_is_that_of_torch(tmp_path):
     weights = _weights()
     save_file(weights, tmp_path / "dino.safetensors")
     space = from_weights("dino", tmp_path / "dino.safetensors", white=1.0)
-    pictures = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        truth = _by_torch(weights, pictures)
-    assert np.allclose(space(pictures.numpy()), truth.numpy(), atol=1e-4)
-    assert space(pictures.numpy()).dtype == np.float32
+        truth = _by_torch(weights, images)
+    assert np.allclose(space(images.numpy()), truth.numpy(), atol=1e-4)
+    assert space(images.numpy()).dtype == np.float32
 
 
 def test_scales_of_blocks_change_what_is_added(tmp_path):
@@ -88,7 +88,7 @@ def test_scales_of_blocks_change_what_is_added(tmp_path):
     for part in (1, 2):
         save_file(_weights(scale=0.5, scaled=(part,)), tmp_path / "part.safetensors")
         assert not np.allclose(found["none"], from_weights("dino", tmp_path / "part.safetensors")(rows), atol=1e-2)
-    assert np.allclose(found["zero"][0], found["zero"][1], atol=1e-5)  # the class token alone, whatever the picture
+    assert np.allclose(found["zero"][0], found["zero"][1], atol=1e-5)  # the class token alone, whatever the image
 
 
 def test_places_are_resized_and_names_tell_weights_apart(tmp_path):
@@ -159,9 +159,9 @@ def test_files_that_are_something_else_are_refused(tmp_path, capsys):
         from_weights("dino", tmp_path / "other.pth", white=0)
 
 
-def test_rows_that_are_no_pictures_are_refused(tmp_path):
+def test_rows_that_are_no_images_are_refused(tmp_path):
     save_file(_weights(), tmp_path / "dino.safetensors")
     space = from_weights("dino", tmp_path / "dino.safetensors")
     for rows in (np.zeros((2, 64)), np.zeros((2, 5, 8, 8))):
-        with pytest.raises(ValueError, match=r"takes pictures \(n, H, W\) or \(n, 1 or 3 channels, H, W\)"):
+        with pytest.raises(ValueError, match=r"takes images \(n, H, W\) or \(n, 1 or 3 channels, H, W\)"):
             space(rows)

@@ -208,22 +208,22 @@ def test_a_table_with_categories_and_labels():
 
 
 @pytest.mark.usefixtures("without_classifier")
-def test_pictures_are_shown_class_by_class():
-    pictures = pf.open_data("digits")
-    model = pf.PPCA(n_components=4, random_state=0).fit(pictures.values[:400], condition=pictures.condition[:400])
+def test_images_are_shown_class_by_class():
+    images = pf.open_data("digits")
+    model = pf.PPCA(n_components=4, random_state=0).fit(images.values[:400], condition=images.condition[:400])
     found = pf.evaluate(
         model,
-        pictures.values[400:560],
-        X_train=pictures.values[:400],
-        condition=pictures.condition[400:560],
-        train_condition=pictures.condition[:400],
+        images.values[400:560],
+        X_train=images.values[:400],
+        condition=images.condition[400:560],
+        train_condition=images.condition[:400],
     )
     assert not found.failures
     labels, each = found.arrays["class_labels"], len(found.arrays["rows"]) // 10
     assert labels.tolist() == [str(label) for label in range(10)]
     assert found.arrays["samples"].shape == found.arrays["rows"].shape == (10 * each, 8, 8)
-    known = {picture.tobytes(): label for picture, label in zip(pictures.values, pictures.condition, strict=True)}
-    shown = [known[picture.astype(np.uint8).tobytes()] for picture in found.arrays["rows"]]
+    known = {image.tobytes(): label for image, label in zip(images.values, images.condition, strict=True)}
+    shown = [known[image.astype(np.uint8).tobytes()] for image in found.arrays["rows"]]
     assert shown == [label for label in range(10) for _ in range(each)]
     nearest, distances = found.arrays["neighbor_rows"], found.arrays["neighbor_distances"]
     between = np.linalg.norm((found.arrays["neighbor_samples"] - nearest).reshape(len(nearest), -1), axis=1) / 16
@@ -278,7 +278,7 @@ def test_paths_end_at_samples_and_begin_with_noise():
 
     times, states = paths(model, 20, seed=3)
     assert (times[0], times[-1]) == (1.0, 0.0)
-    end = model.transform_.forward(torch.from_numpy(model.sample(20, seed=3, batch_size=20)))
+    end = model.space_.transform.forward(torch.from_numpy(model.sample(20, seed=3, batch_size=20)))
     np.testing.assert_allclose(states[-1], end, atol=1e-5)
     np.testing.assert_allclose(states[0], model.source_.draw(torch.arange(20), 0, 3, "sample"), atol=1e-6)
 
@@ -322,11 +322,11 @@ def test_save_and_load_give_the_same_back(good, tmp_path):
     pd.testing.assert_frame_equal(known.table(), back.table())
     assert str(back) == str(known)
     assert (back.failures, back.skipped) == ({"a": "b"}, {"c": "d"})
-    assert back.pictures() == known.pictures()
+    assert back.plots() == known.plots()
     path.with_suffix(".npz").unlink()
     bare = Evaluation.load(path)
-    assert bare.pictures() == ("figures",)
-    with pytest.raises(ValueError, match=r"no picture 'latent'.*'figures'; it was loaded without its arrays"):
+    assert bare.plots() == ("figures",)
+    with pytest.raises(ValueError, match=r"no image 'latent'.*'figures'; it was loaded without its arrays"):
         bare.plot("latent")
 
 

@@ -1,4 +1,4 @@
-"""Every picture draws, and the numbers behind the pictures are right."""
+"""Every plot draws, and the numbers behind the plots are right."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def pixels(figure):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_picture_draws_something_and_says_what(name):
+def test_every_plot_draws_something_and_says_what(name):
     assert gallery.describe(name).endswith(".")
     assert 20 < len(gallery.describe(name)) < 130
     ink = (pixels(gallery.draw(name)).min(2) < 200).mean()
@@ -28,9 +28,9 @@ def test_every_picture_draws_something_and_says_what(name):
 
 
 @pytest.mark.parametrize("name", MOVING)
-def test_films_move_and_end_with_the_whole_picture(name):
-    picture = gallery._picture(name)
-    early, late, end = (pixels(picture(moment=moment)) for moment in (0.1, 0.6, 1.0))
+def test_films_move_and_end_with_the_whole_plot(name):
+    plot = gallery._plot(name)
+    early, late, end = (pixels(plot(moment=moment)) for moment in (0.1, 0.6, 1.0))
     assert early.shape == late.shape == end.shape
     assert (early != late).any()
     assert (late != end).any()
@@ -42,11 +42,11 @@ def test_names_are_distinct_and_grouped():
 
 
 def test_a_misspelled_name_is_answered_with_its_neighbors():
-    with pytest.raises(ValueError, match=r"no picture 'probabilty-flow'; there are probability-flow"):
+    with pytest.raises(ValueError, match=r"no plot 'probabilty-flow'; there are probability-flow"):
         gallery.draw("probabilty-flow")
 
 
-def test_a_still_picture_is_no_film(tmp_path):
+def test_a_still_plot_is_no_film(tmp_path):
     with pytest.raises(ValueError, match=r"score-field does not move.*These move: .*probability-flow"):
         gallery.save("score-field", tmp_path / "x.gif")
     assert not list(tmp_path.iterdir())

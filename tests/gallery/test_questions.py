@@ -1,4 +1,4 @@
-"""The numbers behind the pictures of likelihood, guidance and posterior, against quadrature and textbook formulas."""
+"""The numbers behind the plots of likelihood, guidance and posterior, against quadrature and textbook formulas."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Exports, read back by the programs they are for: the same denoised, the same pictures."""
+"""Exports, read back by the programs they are for: the same denoised, the same images."""
 
 import json
 
@@ -15,7 +15,7 @@ QUICK = {"train_steps": 20, "random_state": 0, "device": "cpu"}
 
 
 def made(kind):
-    if kind == "pictures":
+    if kind == "images":
         model = pf.FlowMatching(network=pf.UNetSpec(width=8, levels=1), **QUICK)
         return model.fit("digits")
     if kind == "vectors":
@@ -23,7 +23,7 @@ def made(kind):
     return pf.Diffusion(network=pf.UNetSpec(width=8, levels=1), **QUICK).fit("digits", condition=False)
 
 
-@pytest.mark.parametrize("kind", ["pictures", "vectors"])
+@pytest.mark.parametrize("kind", ["images", "vectors"])
 def test_onnx_gives_the_same_denoised(kind, tmp_path, capfd):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -32,11 +32,11 @@ def test_onnx_gives_the_same_denoised(kind, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for rows in (1, 6):
-        x_t, t = torch.randn(rows, *model.transform_.shape), torch.linspace(1e-4, 1, rows)
+        x_t, t = torch.randn(rows, *model.space_.transform.shape), torch.linspace(1e-4, 1, rows)
         inputs = {"x_t": x_t.numpy(), "t": t.numpy()}
         condition = None
         if model.conditional:
-            condition = model.condition_encoder_.encode(["3"] * rows, rows)
+            condition = model.space_.conditions.encode(["3"] * rows, rows)
             inputs["condition"] = condition.numpy()
         (denoised,) = session.run(["denoised"], inputs)
         expected = model.denoiser_(x_t, t, condition).detach().numpy()
@@ -44,7 +44,7 @@ def test_onnx_gives_the_same_denoised(kind, tmp_path, capfd):
         np.testing.assert_allclose(denoised, expected, atol=1e-4)
     facts = json.loads(session.get_modelmeta().custom_metadata_map["pushforward"])
     assert facts["schedule"]["name"] == type(model.schedule_).__name__
-    np.testing.assert_allclose(facts["transform"]["scale"], model.transform_.scale)
+    np.testing.assert_allclose(facts["transform"]["scale"], model.space_.transform.scale)
 
 
 def test_safetensors_hold_weights_and_scaling(tmp_path):
@@ -57,24 +57,24 @@ def test_safetensors_hold_weights_and_scaling(tmp_path):
     denoiser = pf.Denoiser(network, pf.LinearBeta(), prediction=facts["prediction"], data_std=facts["data_std"])
     x_t, t = torch.randn(3, 2), torch.tensor(0.4)
     assert torch.equal(denoiser(x_t, t), model.denoiser_(x_t, t))
-    assert torch.equal(weights["transform.scale"], model.transform_.scale)
+    assert torch.equal(weights["transform.scale"], model.space_.transform.scale)
 
 
-@pytest.mark.parametrize("kind", ["pictures", "unconditional"])
-def test_a_pipeline_of_diffusers_draws_our_pictures(kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["images", "unconditional"])
+def test_a_pipeline_of_diffusers_draws_our_images(kind, tmp_path, monkeypatch):
     """Ancestral steps of the loaded pipeline from the same noise are ours on its chain, and its denoised is ours."""
     diffusers = pytest.importorskip("diffusers")
     model = made(kind)
     pipeline = diffusers.DDPMPipeline.from_pretrained(export(model, tmp_path / "pipe", "diffusers"))
     pipeline.set_progress_bar_config(disable=True)
-    shape, k = model.transform_.shape, 400
+    shape, k = model.space_.transform.shape, 400
     x_t, t = torch.randn(3, *shape), torch.tensor((k + 1) / 1000, dtype=torch.float64)
     root = (model.schedule_.alpha(t) ** 2 + model.schedule_.sigma(t) ** 2).sqrt().float()
     with torch.no_grad():
         torch.testing.assert_close(pipeline.unet(x_t / root, k).sample, model.denoiser_(x_t, t), atol=1e-5, rtol=1e-5)
         if model.conditional:
             labels = torch.tensor([1, 5, 9])
-            expected = model.denoiser_(x_t, t, model.condition_encoder_.encode([1, 5, 9], 3))
+            expected = model.denoiser_(x_t, t, model.space_.conditions.encode([1, 5, 9], 3))
             torch.testing.assert_close(
                 pipeline.unet(x_t / root, k, labels, return_dict=False)[0], expected, atol=1e-5, rtol=1e-5
             )
@@ -92,13 +92,13 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no format 'gguf'; use one of onnx, safetensors, diffusers"):
         export(model, tmp_path / "m", "gguf")
     pytest.importorskip("diffusers")
-    with pytest.raises(ValueError, match="a pipeline of diffusers draws pictures, but this model was trained on vectors"):
+    with pytest.raises(ValueError, match="a pipeline of diffusers draws images, but this model was trained on vectors"):
         export(model, tmp_path / "m", "diffusers")
-    pictures = made("unconditional")
+    images = made("unconditional")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
     with pytest.raises(ValueError, match="full holds something already; name a new folder"):
-        export(pictures, tmp_path / "full", "diffusers")
+        export(images, tmp_path / "full", "diffusers")
 
 
 def test_command(tmp_path):

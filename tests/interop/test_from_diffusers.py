@@ -1,4 +1,4 @@
-"""Networks of diffusers under our samplers: the same pictures as their own pipeline from the same noise."""
+"""Networks of diffusers under our samplers: the same images as their own pipeline from the same noise."""
 
 import pytest
 import torch

@@ -123,11 +123,11 @@ def test_held_out_rows_among_the_training_rows_and_samples_that_are_not_make_the
     assert found.ratio.value == found.ratio.high == math.inf
 
 
-def test_pictures_are_compared_pixel_by_pixel():
+def test_images_are_compared_pixel_by_pixel():
     rng = np.random.default_rng(6)
-    pictures = rng.integers(0, 17, (60, 4, 4)).astype(np.uint8)
-    found = memorization(pictures[:20], pictures[20:40], pictures[40:])
-    truth = np.sqrt(((pictures[0].astype(float) - pictures[20:40].astype(float)) ** 2).sum((1, 2)))
+    images = rng.integers(0, 17, (60, 4, 4)).astype(np.uint8)
+    found = memorization(images[:20], images[20:40], images[40:])
+    truth = np.sqrt(((images[0].astype(float) - images[20:40].astype(float)) ** 2).sum((1, 2)))
     assert found.distances[0] == pytest.approx(truth.min(), rel=1e-6)
 
 

@@ -173,7 +173,7 @@ def test_columns_agree_with_an_independent_distance():
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=["c2st", "mmd", "energy", "sliced"])
-def test_a_seed_gives_the_same_figure_and_pictures_are_flattened(metric):
+def test_a_seed_gives_the_same_figure_and_images_are_flattened(metric):
     rows = load_digits().images[:200]
     first, again = metric(rows[:100], rows[100:], seed=1), metric(rows[:100].reshape(100, 64), rows[100:], seed=1)
     assert first == again

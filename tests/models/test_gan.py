@@ -121,9 +121,9 @@ def test_constant_elements_are_hidden_from_the_critic():
     assert not torch.allclose(task.loss(moved, condition, (z,)), task.loss(x, condition, (z,)))
     hidden.loss(x, condition, (z,)).mean().backward()
     last = task.generator.last.bias.grad.clone()
-    pictures = RNG.integers(0, 9, (30, 6, 5)).astype(np.uint8)
-    pictures[:, 0, 0], pictures[:, 3, 2] = 0, 7
-    samples = pf.GAN(train_steps=3, **TINY).fit(pictures).sample(9, seed=0)
+    images = RNG.integers(0, 9, (30, 6, 5)).astype(np.uint8)
+    images[:, 0, 0], images[:, 3, 2] = 0, 7
+    samples = pf.GAN(train_steps=3, **TINY).fit(images).sample(9, seed=0)
     assert last.abs().max() > 0
     assert (samples[:, 0, 0] == 0).all()
     assert (samples[:, 3, 2] == 7).all()
@@ -145,7 +145,10 @@ def test_the_critic_meets_integers_as_intervals():
     X = RNG.integers(0, 5, (200, 1))
     model = Watched(train_steps=20, training=TrainingSettings(**FAST), **TINY).fit(X)
     parts = (
-        np.concatenate([model.transform_.shift.numpy() + model.transform_.scale.numpy() * rows.numpy() for rows in seen]) % 1
+        np.concatenate(
+            [model.space_.transform.shift.numpy() + model.space_.transform.scale.numpy() * rows.numpy() for rows in seen]
+        )
+        % 1
     )
     counts, _ = np.histogram(parts, 10, (0, 1))
     assert counts.sum() == 20 * 64
@@ -175,13 +178,15 @@ def test_it_learns_a_normal_law_with_a_condition_and_without_one():
 
 
 def test_rows_are_what_the_generator_makes_of_codes():
-    pictures = RNG.random((40, 6, 5)).astype(np.float32)
-    model = pf.GAN(train_steps=3, kind="pictures", **TINY).fit(pictures)
+    images = RNG.random((40, 6, 5)).astype(np.float32)
+    model = pf.GAN(train_steps=3, kind="images", **TINY).fit(images)
     z = noise.normal((2,), seed=5, purpose="sample", rows=torch.arange(3, 7))
     np.testing.assert_allclose(model.inverse_transform(z.numpy()), model.sample(4, seed=5, first=3), atol=1e-6)
     with torch.no_grad():
         scaled = model.generator_(z)
-    np.testing.assert_allclose(model.sample(4, seed=5, first=3), model.transform_.inverse(scaled)[:, 0].numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        model.sample(4, seed=5, first=3), model.space_.transform.inverse(scaled)[:, 0].numpy(), atol=1e-6
+    )
     assert model.inverse_transform(z.numpy()).dtype == np.float32
 
 
@@ -208,8 +213,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
     def model():
         return pf.GAN(training=TrainingSettings(steps=12, checkpoint_every=4, **FAST | {"batch_size": 16}), **TINY)
 
-    pictures = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
-    whole = pf.train(pictures, model(), out=tmp_path / "whole")
+    images = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
+    whole = pf.train(images, model(), out=tmp_path / "whole")
     drawn = []
 
     def stop(self, prepared):
@@ -218,12 +223,12 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
             raise ZeroDivisionError
         return original(self, prepared)
 
-    original = pf.GAN._picture
+    original = pf.GAN._plot
     with monkeypatch.context() as patch:
-        patch.setattr(pf.GAN, "_picture", stop)
+        patch.setattr(pf.GAN, "_image", stop)
         with pytest.raises(ZeroDivisionError):
-            pf.train(pictures, model(), out=tmp_path / "run")
-    resumed = pf.train(pictures, out=tmp_path / "run", resume=True)
+            pf.train(images, model(), out=tmp_path / "run")
+    resumed = pf.train(images, out=tmp_path / "run", resume=True)
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
     assert weights[0] == weights[1]
 

@@ -192,15 +192,15 @@ def test_conditions_go_to_the_prior():
 
 def test_any_coder_and_any_prior():
     """Codes without a law of their own, priors without a density: no density, and rows all the same."""
-    pictures = np.random.default_rng(0).integers(0, 17, (60, 6, 6)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 17, (60, 6, 6)).astype(np.uint8)
     coder = pf.Autoencoder(latent_dim=3, network=pf.CoderSpec(width=4, depth=1), training=BRIEF, device="cpu")
     prior = pf.GAN(latent_dim=3, network=pf.GANSpec(width=4, depth=1), training=BRIEF, device="cpu")
-    model = pf.Latent(coder, prior, random_state=0).fit(pictures)
+    model = pf.Latent(coder, prior, random_state=0).fit(images)
     assert not any(hasattr(model, verb) for verb in ("log_prob", "score_samples", "score"))
     assert model.sample(3, seed=0).shape == (3, 6, 6)
     assert model.prior_.data_["rows"] == 60
     np.testing.assert_array_equal(
-        model.inverse_transform(model.transform(pictures)), model.coder_.inverse_transform(model.coder_.transform(pictures))
+        model.inverse_transform(model.transform(images)), model.coder_.inverse_transform(model.coder_.transform(images))
     )
     assert not hasattr(pf.Latent(coder, pf.GMM()), "log_prob")
     assert not hasattr(pf.Latent(pf.VAE(), prior), "log_prob")
@@ -295,13 +295,13 @@ def test_stopped_in_either_part_it_ends_with_the_same_bits(part, tmp_path, monke
     model = brief().set_params(coder__training=settings, prior__training=settings)
     stopped, seen = tmp_path / "stopped", []
 
-    def stop(picture, path):
+    def stop(image, path):
         seen.append(path)
         while_training = stopped / "coder" / "samples" if part == "coder" else stopped / "samples"
         if sum(one.parent == while_training for one in seen) == 2:
             raise Interrupted(20, 40, stopped)
 
-    monkeypatch.setattr("pushforward.models.base.model.picture_of_samples", lambda *_: None)
+    monkeypatch.setattr("pushforward.models.base.model.plot_of_samples", lambda *_: None)
     monkeypatch.setattr("pushforward.models.run.plots.save", stop)
     whole = pf.train(DATA, clone(model), out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -61,10 +61,10 @@ def test_a_run_stopped_by_an_error_goes_on_where_it_was(tmp_path, monkeypatch):
     whole = pf.train(X, _model(), out=tmp_path / "whole")
     save = pf.plots.save
 
-    def stop(picture, path):
+    def stop(image, path):
         if "step-" in path.name and "8" in path.name:
             raise OSError("disk full")
-        return save(picture, path)
+        return save(image, path)
 
     with monkeypatch.context() as patch:
         patch.setattr("pushforward.models.run.plots.save", stop)
@@ -81,16 +81,16 @@ def test_a_run_stopped_by_an_error_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_parts_of_ones_own_are_supplied_again_to_resume(tmp_path, monkeypatch):
-    """Pictures in pairs: the source array is in no folder before the end, so resuming asks for it."""
-    pictures = np.random.default_rng(1).integers(0, 9, (40, 6, 6)).astype(np.uint8)
-    model = _model(source=pictures[::-1].copy(), coupling="paired", network=pf.UNetSpec(width=4, levels=1, middle=0, patch=2))
+    """Images in pairs: the source array is in no folder before the end, so resuming asks for it."""
+    images = np.random.default_rng(1).integers(0, 9, (40, 6, 6)).astype(np.uint8)
+    model = _model(source=images[::-1].copy(), coupling="paired", network=pf.UNetSpec(width=4, levels=1, middle=0, patch=2))
     with monkeypatch.context() as patch:
         patch.setattr("pushforward.models.run.save", lambda *args, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            pf.train(pictures, model, out=tmp_path / "run")
+            pf.train(images, model, out=tmp_path / "run")
     with pytest.raises(ValueError, match=r"a ndarray of your own as its source.*or to resume pushforward.train"):
-        pf.train(pictures, out=tmp_path / "run", resume=True)
-    resumed = pf.train(pictures, model, out=tmp_path / "run", resume=True)
+        pf.train(images, out=tmp_path / "run", resume=True)
+    resumed = pf.train(images, model, out=tmp_path / "run", resume=True)
     again = pf.load(tmp_path / "run").sample(3, seed=0)
     np.testing.assert_array_equal(again, resumed.sample(3, seed=0))
 

@@ -45,7 +45,7 @@ def test_every_element_of_a_row_counts(shape):
     assert (_stirred(spec.generator(3, shape))(z).std(0) > 1e-3).all()
 
 
-def test_the_players_of_pictures_are_deep_and_start_short():
+def test_the_players_of_images_are_deep_and_start_short():
     spec = GANSpec(width=4, depth=2)
     critic, deeper = spec.critic((1, 32, 8)), GANSpec(width=4, depth=5).critic((1, 32, 8))
     deeper.load_state_dict(critic.state_dict(), strict=False)
@@ -98,9 +98,9 @@ def test_sizes_that_are_not_allowed_are_named():
     ):
         with pytest.raises(error, match=text):
             GANSpec(**wrong)
-    with pytest.raises(ValueError, match=r"rows are vectors \(D,\) or pictures \(C, H, W\).*got \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"rows are vectors \(D,\) or images \(C, H, W\).*got \(3, 4\)"):
         GANSpec().critic((3, 4))
-    with pytest.raises(ValueError, match=r"rows are vectors \(D,\) or pictures \(C, H, W\).*got \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"rows are vectors \(D,\) or images \(C, H, W\).*got \(3, 4\)"):
         GANSpec().generator(2, (3, 4))
     with pytest.raises(ValueError, match=r"built with condition_dim=0 and takes no condition"):
         Shifts(0, [4])(torch.zeros(2, 3))

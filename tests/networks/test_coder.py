@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.networks.coder import PictureDecoder, PictureEncoder
+from pushforward.networks.coder import ImageDecoder, ImageEncoder
 
 SHAPES = [(1,), (5,), (1, 8, 8), (3, 9, 20), (2, 1, 7), (1, 28, 28)]
 
@@ -66,11 +66,11 @@ def test_depth_0_is_affine(shape):
 @pytest.mark.parametrize(
     ("size", "cells"), [((8, 8), (4, 4)), ((28, 28), (4, 4)), ((3, 40), (1, 3)), ((4, 4), (4, 4)), ((17, 17), (3, 3))]
 )
-def test_pictures_are_halved_until_no_side_has_more_than_four_cells(size, cells):
-    encoder = PictureEncoder((1, *size), 2, 0, width=2, depth=1)
+def test_images_are_halved_until_no_side_has_more_than_four_cells(size, cells):
+    encoder = ImageEncoder((1, *size), 2, 0, width=2, depth=1)
     grid = encoder.grid(torch.rand(1, 1, *size))
     assert tuple(grid.shape[2:]) == cells
-    decoder = PictureDecoder(2, (1, *size), 0, width=2, depth=1)
+    decoder = ImageDecoder(2, (1, *size), 0, width=2, depth=1)
     assert decoder.from_grid(grid).shape == (1, 1, *size)
 
 
@@ -94,7 +94,7 @@ def test_wrong_sizes_are_named():
         pf.CoderSpec(dense="yes")
     with pytest.raises(TypeError, match=r"depth must be an int, got True"):
         pf.CoderSpec(depth=True)
-    with pytest.raises(ValueError, match=r"vectors \(D,\) or pictures \(C, H, W\)"):
+    with pytest.raises(ValueError, match=r"vectors \(D,\) or images \(C, H, W\)"):
         pf.CoderSpec().encoder((2, 2), 1)
-    with pytest.raises(ValueError, match=r"vectors \(D,\) or pictures \(C, H, W\)"):
+    with pytest.raises(ValueError, match=r"vectors \(D,\) or images \(C, H, W\)"):
         pf.CoderSpec().decoder(1, (0,))

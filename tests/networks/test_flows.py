@@ -10,7 +10,7 @@ import torch
 from torch.func import jacrev, vmap
 
 from pushforward.networks import FlowSpec, default_flow
-from pushforward.networks.flows import Coupling, Mix, Normalize, PictureFlow, _squeeze, _unsqueeze
+from pushforward.networks.flows import Coupling, ImageFlow, Mix, Normalize, _squeeze, _unsqueeze
 from pushforward.probability import noise
 
 SMALL = FlowSpec(width=6, depth=1, steps=2, bins=5, levels=2)
@@ -96,8 +96,8 @@ def test_the_start_normalizes_what_comes_out():
     torch.testing.assert_close(z, flow(x)[0])
     np.testing.assert_allclose(z.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(z.std(0, correction=0), 1, atol=1e-5)
-    pictures = 2 + rows(300, (1, 4, 4), dtype=torch.float32) * torch.linspace(0.1, 2, 4)
-    z = FlowSpec(width=4, steps=1).build((1, 4, 4), 0).start(pictures)
+    images = 2 + rows(300, (1, 4, 4), dtype=torch.float32) * torch.linspace(0.1, 2, 4)
+    z = FlowSpec(width=4, steps=1).build((1, 4, 4), 0).start(images)
     np.testing.assert_allclose(z.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(z.std(0, correction=0), 1, atol=1e-5)
 
@@ -150,7 +150,7 @@ def test_squeezing_is_torchs_and_is_undone():
 def test_levels_part_the_channels():
     """What is done at the first level does not go through the second."""
     flow = shaken((1, 4, 4))
-    assert isinstance(flow, PictureFlow)
+    assert isinstance(flow, ImageFlow)
     assert (flow.cut, flow.inner.cut, flow.inner.inner) == ((2, 2), (2, 2), None)
     x = rows(3, (1, 4, 4))
     before = _squeeze(flow(x)[0], (2, 2))
@@ -160,7 +160,7 @@ def test_levels_part_the_channels():
     after = _squeeze(flow(x)[0], (2, 2))
     assert torch.equal(after[:, 2:], before[:, 2:])
     assert (after[:, :2] != before[:, :2]).all()
-    assert PictureFlow((1, 5, 7), 0, SMALL, levels=4).inner is None
+    assert ImageFlow((1, 5, 7), 0, SMALL, levels=4).inner is None
 
 
 def test_sizes():
@@ -172,7 +172,7 @@ def test_sizes():
         FlowSpec(bins=1)
     with pytest.raises(TypeError, match=r"steps must be an int, got 2.0"):
         FlowSpec(steps=2.0)
-    with pytest.raises(ValueError, match=r"rows are vectors \(D,\) or pictures \(C, H, W\)"):
+    with pytest.raises(ValueError, match=r"rows are vectors \(D,\) or images \(C, H, W\)"):
         FlowSpec().build((3, 3), 0)
 
 

@@ -189,7 +189,7 @@ def test_padding_inside_is_the_same_as_zeros_added_below_and_on_the_right():
 
 
 def test_opposite_borders_are_far_apart():
-    """Two blocks of two 3 x 3 convolutions between two more see 6 pixels far, and not around the edge of the picture."""
+    """Two blocks of two 3 x 3 convolutions between two more see 6 pixels far, and not around the edge of the image."""
     network, (x, t, condition) = (
         randomized(UNetSpec(width=4, depth=1, middle=0, levels=1, patch=1), (1, 16, 16)),
         inputs((1, 16, 16)),

@@ -25,19 +25,19 @@ def test_odd_width_is_refused(kind):
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3), (1, 0, 3), (1, 2, 3, 4)])
-def test_mlp_takes_vectors_and_pictures_only(shape):
+def test_mlp_takes_vectors_and_images_only(shape):
     with pytest.raises(ValueError, match="shape: MLPSpec"):
         MLPSpec().build(shape, 0)
 
 
 @pytest.mark.parametrize("shape", [(8,), (8, 8), (0, 8, 8), (1, 2, 8, 8)])
-def test_unet_takes_pictures_only(shape):
+def test_unet_takes_images_only(shape):
     with pytest.raises(ValueError, match="shape: UNetSpec"):
         UNetSpec().build(shape, 0)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (8, 8), (3, 0, 8), (1, 2, 3, 4)])
-def test_default_refuses_what_is_neither_vector_nor_picture(shape):
+def test_default_refuses_what_is_neither_vector_nor_plot(shape):
     with pytest.raises(ValueError, match="shape: rows are vectors"):
         default_spec(shape)
 

@@ -1,4 +1,4 @@
-"""The U-Net over pictures of tokens: whose logits stand where, and what hidden, near and impossible values are to it."""
+"""The U-Net over images of tokens: whose logits stand where, and what hidden, near and impossible values are to it."""
 
 import re
 
@@ -31,7 +31,7 @@ def test_untrained_it_says_its_bias():
 
 
 def test_logits_of_a_channel_stand_at_its_pixels_and_values():
-    """A number added to one output channel of the U-Net shows at one channel of the pictures, for one value."""
+    """A number added to one output channel of the U-Net shows at one channel of the images, for one value."""
     network, tokens = build(), torch.zeros(1, 30, dtype=torch.int64)
     before = network(tokens)
     with torch.no_grad():
@@ -49,9 +49,9 @@ def test_what_enters_are_steps_of_the_value_and_whether_it_is_seen():
     tokens[0, :4] = torch.tensor([0, 1, 3, -1])
     tokens[0, 15] = 2
     network(tokens)
-    pictures = entered[0].reshape(2, 4, 3, 5)
-    assert pictures[0, :, 0, :4].T.tolist() == [[-1, -1, -1, 1], [1, -1, -1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
-    assert pictures[1, :, 0, 0].tolist() == [1, 1, -1, 1]
+    images = entered[0].reshape(2, 4, 3, 5)
+    assert images[0, :, 0, :4].T.tolist() == [[-1, -1, -1, 1], [1, -1, -1, 1], [1, 1, 1, 1], [0, 0, 0, 0]]
+    assert images[1, :, 0, 0].tolist() == [1, 1, -1, 1]
     assert entered[1].item() == pytest.approx(1 / 30)
 
 
@@ -70,12 +70,12 @@ def test_many_values_enter_as_ends_and_waves():
     tokens = torch.full((1, 30), 40)
     tokens[0, :4] = torch.tensor([0, 17, 99, -1])
     network(tokens)
-    pictures = entered[0].reshape(2, 16, 3, 5)
+    images = entered[0].reshape(2, 16, 3, 5)
     for place, value in enumerate([0, 17, 99]):
         wanted = [value == 0, value == 99, *np.cos(np.pi * np.arange(14) * (value + 0.5) / 100)]
-        np.testing.assert_allclose(pictures[0, :, 0, place], wanted, atol=1e-6)
-    assert (pictures[0, :, 0, 3] == 0).all()
-    assert (pictures[1, :2] == 0).all()
+        np.testing.assert_allclose(images[0, :, 0, place], wanted, atol=1e-6)
+    assert (images[0, :, 0, 3] == 0).all()
+    assert (images[1, :2] == 0).all()
 
 
 def test_logits_of_many_values_are_a_linear_map_of_few_numbers():
@@ -114,6 +114,6 @@ def test_a_condition_reaches_it_and_zeros_are_none():
     assert not torch.allclose(network(tokens, torch.ones(1, 3, dtype=torch.float64)), null, atol=1e-4)
 
 
-def test_rows_that_are_no_pictures_are_refused():
-    with pytest.raises(ValueError, match=re.escape("a U-Net is for pictures (C, H, W), got (6,)")):
+def test_rows_that_are_no_images_are_refused():
+    with pytest.raises(ValueError, match=re.escape("a U-Net is for images (C, H, W), got (6,)")):
         TokenUNet([2] * 6, (6,), 0, spec=UNetSpec())

@@ -39,7 +39,7 @@ _HELP = help_text(
         ],
         title="Begin with",
     ),
-    "Your own data are an array (.npy, .npz), a table (.csv, .parquet) or a folder of pictures, whose sub-folders are classes.",
+    "Your own data are an array (.npy, .npz), a table (.csv, .parquet) or a folder of images, whose sub-folders are classes.",
     examples=[
         "pushforward train photos/ --max-time 10m",
         "pushforward train table.csv --column height,weight --condition species",
@@ -105,8 +105,8 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _as_options(message: str) -> str:
     """Write arguments of Python functions in a message as the options of the command line that they are.
 
-    >>> _as_options("choose one of them with columns='x', or write kind='pictures'.")
-    'choose one of them with --column x, or write --set kind=pictures.'
+    >>> _as_options("choose one of them with columns='x', or write kind='images'.")
+    'choose one of them with --column x, or write --set kind=images.'
     """
     if "command line" in message:
         return message

@@ -24,7 +24,7 @@ HELP = help_text(
     examples=["pushforward bench samplers", "pushforward bench samplers --law photos --steps 5,10,20"],
 )
 SAMPLERS_HELP = help_text(
-    "Compare samplers on a law whose probability flow is known exactly: error by network calls, as a table and a picture.",
+    "Compare samplers on a law whose probability flow is known exactly: error by network calls, as a table and an image.",
     "The error is the root mean square per dimension between what a sampler and what the exact flow make of the same 128 "
     "noises. All samplers of a column make at most so many calls; the number really made stands behind the error where it is "
     "smaller.",
@@ -69,7 +69,7 @@ def samplers(
         str, typer.Option(metavar="DIR", help="Folder for table.csv and samplers.png. Default: bench/samplers-LAW.")
     ] = "",
 ) -> None:
-    """Measure samplers, show the table, write it and the picture."""
+    """Measure samplers, show the table, write it and the plot."""
     from pushforward import diffusion, plots
     from pushforward.diffusion.samplers import benchmark
 
@@ -86,7 +86,7 @@ def samplers(
     shown = [(cell, cell.median if median else cell.error) for cell in cells]
     measure = "median error of a row" if median else "root mean square error"
     _print_table(f"{measure} per dimension, {law} in {target.dim} dimensions", shown, calls)
-    plots.save(_picture(shown, f"{measure} per dimension"), folder / "samplers.png")
+    plots.save(_plot(shown, f"{measure} per dimension"), folder / "samplers.png")
     typer.echo(f"* marks the best of a column; the default with {calls[-1]} calls is {diffusion.default_sampler(calls[-1])}")
     typer.echo(f"{folder / 'table.csv'} and {folder / 'samplers.png'}")
 
@@ -94,7 +94,7 @@ def samplers(
 def _folder(text: str) -> Path:
     path = Path(text).expanduser()
     if path.suffix or path.is_file():
-        raise ValueError(f"--out is a folder for a table and a picture, not the file {text!r}; write --out {path.stem}/")
+        raise ValueError(f"--out is a folder for a table and an image, not the file {text!r}; write --out {path.stem}/")
     return path
 
 
@@ -172,7 +172,7 @@ def _print_table(title: str, shown: "Sequence[tuple[Measured, float]]", calls: S
     console.print(title, table, sep="\n")
 
 
-def _picture(shown: "Sequence[tuple[Measured, float]]", measure: str) -> "Figure":
+def _plot(shown: "Sequence[tuple[Measured, float]]", measure: str) -> "Figure":
     from pushforward import plots
 
     lines: dict[str, list[tuple[float, float]]] = {}

@@ -26,7 +26,7 @@ HELP = help_text(
 
 
 def command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of pictures.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images.")],
     models: Annotated[
         str,
         typer.Option(

@@ -12,7 +12,7 @@ __all__ = ["HELP", "command"]
 
 HELP = help_text(
     "Measure the model in RUN on rows that it was not trained on, each figure beside its noise floor.",
-    "By default these are the rows that the run held out. Writes evaluation.json, and report.html, a page with all pictures "
+    "By default these are the rows that the run held out. Writes evaluation.json, and report.html, a page with all images "
     "that needs nothing else.",
     examples=[
         "pushforward evaluate runs/digits",

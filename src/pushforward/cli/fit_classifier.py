@@ -43,7 +43,7 @@ def command(
     model: Any = load(run)
     if not hasattr(model, "fit_classifier"):
         raise ValueError(f"{run} holds a model that no classifier can guide: its source is not independent Gaussian noise")
-    schema, chosen = model.schema_, read_card(run).get("chosen") or {}
+    schema, chosen = model.space_.schema, read_card(run).get("chosen") or {}
     table, ending = schema.columns is not None, Path(data).suffix.lower()
     named = {".csv": table, ".parquet": table, ".npz": chosen.get("columns") is not None}.get(ending, False)
     columns = (list(schema.columns) if table else chosen["columns"]) if named else None

@@ -58,8 +58,8 @@ def command(
     model: Any = load(run)
     if not hasattr(model, "impute"):
         raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
-    rows, whole = read_with_gaps(file, model.schema_)
-    target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.schema_)
+    rows, whole = read_with_gaps(file, model.space_.schema)
+    target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.space_.schema)
     seed = fresh_seed() if seed is None else seed
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     how = given_to(model.impute, {"guidance_scale": guidance_scale, **guided, "steps": steps})
@@ -67,7 +67,7 @@ def command(
     gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
     for number, filled in enumerate(made if n > 1 else [made], 1):
         path = numbered(target, number, n)
-        _write(path, filled, whole, model.schema_)
+        _write(path, filled, whole, model.space_.schema)
         typer.echo(f"{gaps:,} gaps filled in {path} (seed {seed})")
 
 

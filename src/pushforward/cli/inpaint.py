@@ -1,4 +1,4 @@
-"""``pushforward inpaint``: draw anew what a mask covers in a picture."""
+"""``pushforward inpaint``: draw anew what a mask covers in an image."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +14,8 @@ from pushforward.cli.options import given_to
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Draw anew what is bright in a mask, given the rest of the picture, with the model in RUN.",
-    "All other pixels stay as they are. Picture and mask have the size of the training pictures.",
+    "Draw anew what is bright in a mask, given the rest of the image, with the model in RUN.",
+    "All other pixels stay as they are. Image and mask have the size of the training images.",
     examples=[
         "pushforward inpaint runs/digits seven.png --mask mask.png",
         "pushforward inpaint runs/digits seven.png --mask mask.png -n 4 --seed 1",
@@ -24,13 +24,13 @@ HELP = help_text(
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run on pictures.")],
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture like the training data.")],
-    mask: Annotated[Path, typer.Option(metavar="PICTURE", help="Bright where the picture is to be drawn anew.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run on images.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image like the training data.")],
+    mask: Annotated[Path, typer.Option(metavar="IMAGE", help="Bright where the image is to be drawn anew.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A .png. Default: PICTURE with -filled in its name.", show_default=False)
+        Path | None, typer.Option(metavar="PATH", help="A .png. Default: IMAGE with -filled in its name.", show_default=False)
     ] = None,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of pictures; more than one are numbered files.")] = 1,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of images; more than one are numbered files.")] = 1,
     condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector.")] = "",
     guidance_scale: Annotated[
         float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
@@ -42,16 +42,16 @@ def command(
         int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Names the pictures. Default: a fresh one, which is shown.")
+        int | None, typer.Option(metavar="N", help="Names the images. Default: a fresh one, which is shown.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
-    """Fill what the mask covers and write the picture."""
+    """Fill what the mask covers and write the image."""
     import numpy as np
     import torch
     from PIL import Image
 
-    from pushforward.data.pictures import decode_pictures
+    from pushforward.data.images import decode_images
     from pushforward.models import load
     from pushforward.probability.noise import fresh_seed
 
@@ -59,18 +59,18 @@ def command(
     guided = guided_by(guidance_interval, negative, guidance)
     model: Any = load(run)
     _check_model(model, run)
-    target = out or picture.with_name(f"{picture.stem}-filled.png")
+    target = out or image.with_name(f"{image.stem}-filled.png")
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target} must end in .png, which keeps every pixel as it is")
-    pixels, covered = decode_pictures([(picture.name, picture)], str(picture)), _covered(mask)
+    pixels, covered = decode_images([(image.name, image)], str(image)), _covered(mask)
     if covered.shape != pixels.shape[1:3]:
         sizes = [f"{shape[1]}×{shape[0]}" for shape in (covered.shape, pixels.shape[1:3])]
-        raise ValueError(f"the mask {mask} is {sizes[0]} (width×height), but {picture} is {sizes[1]}")
-    if model.schema_.channels == "first":
+        raise ValueError(f"the mask {mask} is {sizes[0]} (width×height), but {image} is {sizes[1]}")
+    if model.space_.schema.channels == "first":
         raise ValueError(
-            f"{run} was trained on tensors with their channels first; fill pictures from Python, model.impute(X, mask=...)"
+            f"{run} was trained on tensors with their channels first; fill images from Python, model.impute(X, mask=...)"
         )
-    pixels = pixels[..., None] if pixels.ndim == 3 and len(model.schema_.row_shape) == 3 else pixels
+    pixels = pixels[..., None] if pixels.ndim == 3 and len(model.space_.schema.row_shape) == 3 else pixels
     known = np.broadcast_to(~covered.reshape(1, *covered.shape, *[1] * (pixels.ndim - 3)), pixels.shape)
     seed = fresh_seed() if seed is None else seed
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -84,13 +84,13 @@ def command(
 
 
 def _check_model(model: Any, run: Path) -> None:
-    if model.schema_.kind != "pictures":
+    if model.space_.schema.kind != "images":
         raise ValueError(f"{run} was trained on vectors; fill the gaps of a table with `pushforward impute`")
     if not hasattr(model, "impute"):
         raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
-    if model.schema_.dtypes[0] not in ("uint8", "uint16"):
+    if model.space_.schema.dtypes[0] not in ("uint8", "uint16"):
         raise ValueError(
-            f"{run} was trained on {model.schema_.dtypes[0]}, which no PNG holds; fill arrays with `pushforward impute`, "
+            f"{run} was trained on {model.space_.schema.dtypes[0]}, which no PNG holds; fill arrays with `pushforward impute`, "
             "NaN where they are to be drawn"
         )
 
@@ -104,7 +104,7 @@ def _covered(mask: Path) -> Any:
         with Image.open(mask) as opened:
             bright = np.asarray(opened.convert("L")) > 127
     except UnidentifiedImageError:
-        raise ValueError(f"{mask} is not a picture that Pillow knows") from None
+        raise ValueError(f"{mask} is not an image that Pillow knows") from None
     if not bright.any():
         raise ValueError(f"the mask {mask} is dark everywhere, so there is nothing to draw; bright pixels are drawn anew")
     return bright

@@ -57,7 +57,7 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         return [*facts, *_unfinished(run, card)]
     from pushforward.training.progress import clock
 
-    result, rows = card["result"], "images" if schema["kind"] == "pictures" else "rows"
+    result, rows = card["result"], "images" if schema["kind"] == "images" else "rows"
     threads = card["machine"]["threads"]
     facts.append(
         (
@@ -68,8 +68,8 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     )
     facts += _quality(result, card.get("novelty"))
     facts += _calibrations(run)
-    picture = run / "samples.png"
-    return [*facts, ("picture", str(picture))] if picture.is_file() else facts
+    image = run / "samples.png"
+    return [*facts, ("image", str(image))] if image.is_file() else facts
 
 
 def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:

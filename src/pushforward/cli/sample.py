@@ -35,7 +35,7 @@ def command(
         str,
         typer.Option(
             metavar="PATH",
-            help=".png (one picture of all), .npy, .npz, .csv, .parquet, or a folder of pictures. Default: a file in RUN.",
+            help=".png (one image of all), .npy, .npz, .csv, .parquet, or a folder of images. Default: a file in RUN.",
         ),
     ] = "",
     condition: Annotated[
@@ -76,11 +76,11 @@ def command(
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     seed = fresh_seed() if seed is None else seed
-    target = out or str(run / f"samples-seed-{seed}.{'png' if model.schema_.kind == 'pictures' else 'csv'}")
-    path = check_target(target, model.schema_)
+    target = out or str(run / f"samples-seed-{seed}.{'png' if model.space_.schema.kind == 'images' else 'csv'}")
+    path = check_target(target, model.space_.schema)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
-    encoder = model.classifier_.encoder if by_classifier else model.condition_encoder_
+    encoder = model.classifier_.encoder if by_classifier else model.space_.conditions
     wanted, told = _conditions(encoder, condition, n)
     options = given_to(
         model.sample,
@@ -92,8 +92,8 @@ def command(
         },
     )
     values = _in_chunks(model, n, wanted, seed, options)
-    low, high = float(model.transform_.low.min()), float(model.transform_.high.max())
-    write_samples(path, values, model.schema_, condition=told, scale=(low, high))
+    low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
+    write_samples(path, values, model.space_.schema, condition=told, scale=(low, high))
     fitted = [found.sampler for found in getattr(model, "calibrations_", {}).values()]
     calibrated = getattr(model, "sample_sampler_", None) in fitted
     with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""

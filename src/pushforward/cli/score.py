@@ -44,7 +44,7 @@ def command(
     rows: Annotated[int | None, typer.Option(metavar="N", help="Score only the first N rows.")] = None,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Steps of the flow (32, for pictures 16) or of the bound's chain (200)."),
+        typer.Option(metavar="N", help="Steps of the flow (32, for images 16) or of the bound's chain (200)."),
     ] = None,
     probes: Annotated[
         int | None, typer.Option(metavar="N", help="Random probes of the divergence, for rows of more than 32 elements.")
@@ -113,7 +113,7 @@ def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditi
     """Return the rows of DATA and one condition per row, or None."""
     from pushforward.data import open_data
 
-    chosen, schema = card.get("chosen") or {}, model.schema_
+    chosen, schema = card.get("chosen") or {}, model.space_.schema
     wanted: Any = False
     if model.conditional and not unconditional:
         names = [name.strip() for name in condition.split(",")] if condition else chosen.get("condition")

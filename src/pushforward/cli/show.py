@@ -1,4 +1,4 @@
-"""``pushforward show``: the pictures that teach."""
+"""``pushforward show``: the plots that teach."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,37 +10,37 @@ from pushforward.cli.help import help_text
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Draw a picture that teaches, from the library's own exact laws.",
+    "Draw a plot that teaches, from the library's own exact laws.",
     examples=[
         "pushforward show --list",
         "pushforward show probability-flow",
         "pushforward show reverse-diffusion --out film.gif",
-        "pushforward show --all --out pictures/",
+        "pushforward show --all --out plots/",
     ],
 )
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of the picture.", show_default=False)] = None,
-    as_list: Annotated[bool, typer.Option("--list", help="Describe all pictures.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Draw all pictures into the folder --out.")] = False,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of the plot.", show_default=False)] = None,
+    as_list: Annotated[bool, typer.Option("--list", help="Describe all plots.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Draw all plots into the folder --out.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="File to write; .gif shows those that move.  [default: NAME.png]", show_default=False)
     ] = None,
 ) -> None:
-    """Draw one picture, or all, or describe them."""
+    """Draw one plot, or all, or describe them."""
     from pushforward import gallery
 
     if (name is not None) + as_list + every != 1:
         raise ValueError("write one of: a NAME, --list, --all.")
     if as_list:
         if out is not None:
-            raise ValueError("--list writes no file; leave --out away, or write --all to draw every picture.")
+            raise ValueError("--list writes no file; leave --out away, or write --all to draw every plot.")
         _list()
     elif every:
-        folder = out or Path("pictures")
+        folder = out or Path("images")
         if folder.suffix or folder.is_file():
-            raise ValueError(f"--all needs a folder for --out, not {str(folder)!r}; write --out pictures/.")
+            raise ValueError(f"--all needs a folder for --out, not {str(folder)!r}; write --out plots/.")
         for each in gallery.names():
             typer.echo(gallery.save(each, folder / f"{each}.png"))
     else:

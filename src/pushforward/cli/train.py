@@ -19,7 +19,7 @@ __all__ = ["HELP", "command"]
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
     "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a .npy, .npz, .csv or "
-    ".parquet file, or a folder of pictures, whose sub-folders are classes.",
+    ".parquet file, or a folder of images, whose sub-folders are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
@@ -36,7 +36,7 @@ _OPTIONS = {"random_state": "--seed", "max_time": "--max-time", "model": "--mode
 
 
 def command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of pictures.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images.")],
     model: Annotated[
         str,
         typer.Option(
@@ -66,7 +66,7 @@ def command(
         typer.Option(
             metavar="NAMES",
             help="Columns that samples can be conditioned on, or 'none'. Default: what comes with the data, such as the "
-            "sub-folders of pictures.",
+            "sub-folders of images.",
         ),
     ] = "",
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
@@ -159,10 +159,10 @@ def _show_result(model: Any, folder: Path) -> None:
     loss = "" if result.held_out_loss is None else f", held-out loss {result.held_out_loss:.4g}"
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
-    encoder = model.condition_encoder_
+    encoder = model.space_.conditions
     label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.kind == "labels" else ""
     quoted = shlex.quote(str(folder))
-    ending = "png" if model.schema_.kind == "pictures" else "csv"
+    ending = "png" if model.space_.schema.kind == "images" else "csv"
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
         steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""

@@ -4,6 +4,7 @@ from pushforward.data.checks import Values, clean_values
 from pushforward.data.condition import ConditionEncoder, ConditionKind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Kind, Schema
+from pushforward.data.space import RowSpace
 from pushforward.data.split import split_rows
 from pushforward.data.transform import Transform
 from pushforward.data.write import check_target, write_samples
@@ -13,6 +14,7 @@ __all__ = [
     "ConditionKind",
     "Dataset",
     "Kind",
+    "RowSpace",
     "Schema",
     "Transform",
     "Values",

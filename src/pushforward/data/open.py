@@ -16,7 +16,7 @@ import torch
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Values, clean_values, enumerate_names, is_frame
 from pushforward.data.condition import as_condition_array
-from pushforward.data.pictures import read_folder
+from pushforward.data.images import read_folder
 from pushforward.data.schema import Kind, Schema
 from pushforward.data.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
 
@@ -76,15 +76,15 @@ def open_data(
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
         A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a ``.npy``, ``.npz``, ``.csv`` or
-        ``.parquet`` file, a folder of pictures (sub-folders are classes), or the data themselves, rows first. A file or folder
+        ``.parquet`` file, a folder of images (sub-folders are classes), or the data themselves, rows first. A file or folder
         of the same name as a built-in is written with a slash: ``./digits``.
     columns : str, int or list, optional
-        Columns of a table to learn; for ``.npz`` the one array. Default: all, or the column of pictures.
+        Columns of a table to learn; for ``.npz`` the one array. Default: all, or the column of images.
     condition : optional
         A column name or a list of them (taken out of the data), or an array, Series or list with one entry per row. None takes
-        what comes with the data: sub-folder names, labels of built-ins, a column ``label`` beside pictures, an array
+        what comes with the data: sub-folder names, labels of built-ins, a column ``label`` beside images, an array
         ``condition`` in an .npz. False takes none.
-    kind : {"vectors", "pictures"}, optional
+    kind : {"vectors", "images"}, optional
         Needed only where the shape leaves it open (:mod:`pushforward.data.schema`).
     gaps : bool
         Whether NaN may stand in gaps; few models learn from them.
@@ -129,7 +129,7 @@ def _open_named(source: str | Path, columns: Names, condition: Any) -> tuple[Any
         return *BUILTIN[name](), name
     path = Path(source).expanduser()
     if path.is_dir():
-        _refuse_columns(columns, "a folder of pictures")
+        _refuse_columns(columns, "a folder of images")
         return *read_folder(path), name
     if not path.exists():
         raise _unknown_source(name)
@@ -144,7 +144,7 @@ def _open_named(source: str | Path, columns: Names, condition: Any) -> tuple[Any
     if suffix == ".npz":
         return *_read_npz(path, columns, condition), name
     raise ValueError(
-        f"{path} ends in {suffix or 'nothing'}, which is not opened; use one of {', '.join(_FILES)}, or a folder of pictures."
+        f"{path} ends in {suffix or 'nothing'}, which is not opened; use one of {', '.join(_FILES)}, or a folder of images."
     )
 
 

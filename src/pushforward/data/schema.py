@@ -1,8 +1,8 @@
 """What the user's rows look like, and the way to the library's own layout and back.
 
-Inside the library vectors are ``(N, D)`` and pictures ``(N, C, H, W)``. Outside, arrays are channels last, ``(N, H, W)`` or
+Inside the library vectors are ``(N, D)`` and images ``(N, C, H, W)``. Outside, arrays are channels last, ``(N, H, W)`` or
 ``(N, H, W, C)``, and tensors channels first, ``(N, H, W)`` or ``(N, C, H, W)``. Two dimensions are vectors; integers of three
-dimensions and anything of four are pictures; everything else must say ``kind``. With ``kind="vectors"`` rows of more dimensions
+dimensions and anything of four are images; everything else must say ``kind``. With ``kind="vectors"`` rows of more dimensions
 are flattened, and restored on the way back.
 """
 
@@ -19,7 +19,7 @@ from pushforward.data.checks import Values, clean_values, is_frame
 
 __all__ = ["Kind", "Schema"]
 
-Kind = Literal["vectors", "pictures"]
+Kind = Literal["vectors", "images"]
 
 # Every value of these is exact in float32; all others travel as float64.
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
@@ -31,7 +31,7 @@ class Schema:
 
     Parameters
     ----------
-    kind : {"vectors", "pictures"}
+    kind : {"vectors", "images"}
     container : {"numpy", "torch", "pandas"}
         What samples are returned in.
     row_shape : tuple of int
@@ -39,7 +39,7 @@ class Schema:
     dtypes : tuple of str
         One name for arrays and tensors, one per column for a DataFrame.
     channels : {"first", "last"} or None
-        Where the channels of a picture stand; None for vectors and for pictures without an axis for them.
+        Where the channels of an image stand; None for vectors and for images without an axis for them.
     columns : tuple of str or int, or None
         Column names of a DataFrame.
 
@@ -47,7 +47,7 @@ class Schema:
     --------
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
-    ('pictures', (1, 8, 8))
+    ('images', (1, 8, 8))
     >>> schema.to_user(torch.full((5, 1, 8, 8), 3.0)).shape
     (5, 8, 8)
     """
@@ -68,8 +68,8 @@ class Schema:
         ValueError
             If the kind cannot be known from the shape and dtype, or cannot be what was asked for.
         """
-        if kind not in (None, "vectors", "pictures"):
-            raise ValueError(f"kind must be 'vectors', 'pictures' or None (decide by shape and dtype), not {kind!r}.")
+        if kind not in (None, "vectors", "images"):
+            raise ValueError(f"kind must be 'vectors', 'images' or None (decide by shape and dtype), not {kind!r}.")
         if is_frame(values):
             return cls._of_frame(values, kind)
         shape = tuple(int(size) for size in values.shape)
@@ -77,11 +77,11 @@ class Schema:
         dtype = str(values.dtype).removeprefix("torch.")
         kind = kind or _decide_kind(shape, dtype)
         channels: Literal["first", "last"] | None = None
-        if kind == "pictures":
+        if kind == "images":
             if len(shape) not in (3, 4):
                 layout = "(N, C, H, W)" if torch_like else "(N, H, W, C)"
                 raise ValueError(
-                    f"kind='pictures' needs 3 or 4 dimensions, (N, H, W) or {layout}, but the shape is {shape}; "
+                    f"kind='images' needs 3 or 4 dimensions, (N, H, W) or {layout}, but the shape is {shape}; "
                     "reshape the data, or write kind='vectors'."
                 )
             if len(shape) == 4:
@@ -91,9 +91,9 @@ class Schema:
 
     @classmethod
     def _of_frame(cls, frame: Any, kind: Kind | None) -> "Schema":
-        if kind == "pictures":
+        if kind == "images":
             raise ValueError(
-                "kind='pictures' was asked for, but a DataFrame has no height and width: reshape it first, "
+                "kind='images' was asked for, but a DataFrame has no height and width: reshape it first, "
                 "e.g. frame.to_numpy().reshape(-1, 28, 28)."
             )
         columns = tuple(int(name) if isinstance(name, int | np.integer) else str(name) for name in frame.columns)
@@ -148,7 +148,7 @@ class Schema:
         Raises
         ------
         ValueError
-            If the number or names of columns or the size of the pictures differ from those of the training data.
+            If the number or names of columns or the size of the images differ from those of the training data.
         """
         values = clean_values(values, gaps=gaps)
         self._check_names(values)
@@ -227,7 +227,7 @@ class Schema:
                 f"X has {other.internal_shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input."
             )
         raise ValueError(
-            f"X holds pictures of {_size(other)}, but {name} was trained on pictures of {_size(self)}; "
+            f"X holds images of {_size(other)}, but {name} was trained on images of {_size(self)}; "
             "resize or convert them first."
         )
 
@@ -236,8 +236,8 @@ def _decide_kind(shape: tuple[int, ...], dtype: str) -> Kind:
     if len(shape) == 2:
         return "vectors"
     if len(shape) == 4 or (len(shape) == 3 and _is_integer(dtype)):
-        return "pictures"
-    options = "kind='pictures' if each row is a grey picture, or " if len(shape) == 3 else ""
+        return "images"
+    options = "kind='images' if each row is a grey image, or " if len(shape) == 3 else ""
     raise ValueError(
         f"data of shape {shape} and dtype {dtype} may mean several things: write {options}kind='vectors' to learn each row "
         "as one flat vector."
@@ -248,13 +248,13 @@ def _warn_if_channels_look_wrong(shape: tuple[int, ...], channels: str) -> None:
     usual = (1, 3, 4)
     if channels == "last" and shape[1] in usual and min(shape[2:]) > max(usual):
         warnings.warn(
-            f"An array of shape {shape} is read channels last, as pictures of {shape[1]}×{shape[2]} with {shape[3]} channels; "
+            f"An array of shape {shape} is read channels last, as images of {shape[1]}×{shape[2]} with {shape[3]} channels; "
             "if the channels come first, pass X.transpose(0, 2, 3, 1) or a tensor.",
             stacklevel=4,
         )
     if channels == "first" and shape[3] in usual and min(shape[1:3]) > max(usual):
         warnings.warn(
-            f"A tensor of shape {shape} is read channels first, as pictures of {shape[2]}×{shape[3]} with {shape[1]} channels; "
+            f"A tensor of shape {shape} is read channels first, as images of {shape[2]}×{shape[3]} with {shape[1]} channels; "
             "if the channels come last, pass X.permute(0, 3, 1, 2) or an array.",
             stacklevel=4,
         )

@@ -1,7 +1,7 @@
 """Open tables, and part them into the data and their condition.
 
 CSV files have a header, unless their first line is numbers alone; commas, semicolons and tabs are told apart by that line. In
-Parquet files a column of pictures follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
+Parquet files a column of images follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
 """
 
 import csv
@@ -14,7 +14,7 @@ import numpy as np
 
 from pushforward.data.checks import enumerate_names
 from pushforward.data.condition import as_condition_array
-from pushforward.data.pictures import decode_pictures
+from pushforward.data.images import decode_images
 
 __all__ = ["missing_column", "part_frame", "read_csv", "read_parquet"]
 
@@ -40,9 +40,9 @@ def read_csv(path: Path) -> Any:
 
 
 def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the data of a Parquet file, a DataFrame or decoded pictures, and the condition if it is made of columns.
+    """Return the data of a Parquet file, a DataFrame or decoded images, and the condition if it is made of columns.
 
-    Without ``columns`` the one column of pictures is taken, if there is one, and a column ``label`` beside it is its condition.
+    Without ``columns`` the one column of images is taken, if there is one, and a column ``label`` beside it is its condition.
     ``condition=False`` wants none.
     """
     import pyarrow as pa
@@ -52,27 +52,26 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.nd
         schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a Parquet file: {error}.") from None
-    pictures = [field.name for field in schema if _may_hold_pictures(field.type)]
+    images = [field.name for field in schema if _may_hold_images(field.type)]
     chosen = as_names(columns)
     for name in chosen or ():
         if name not in schema.names:
             raise missing_column(name, schema.names, str(path))
-    if chosen is None and len(pictures) > 1:
+    if chosen is None and len(images) > 1:
         raise ValueError(
-            f"{path} has {len(pictures)} columns of bytes, {enumerate_names(pictures)}; "
-            f"choose one with columns={pictures[0]!r}."
+            f"{path} has {len(images)} columns of bytes, {enumerate_names(images)}; choose one with columns={images[0]!r}."
         )
-    if chosen is None and pictures:
-        chosen = pictures
+    if chosen is None and images:
+        chosen = images
         if condition is None and "label" in schema.names:
             condition = "label"
-    if not set(chosen or ()) & set(pictures):
+    if not set(chosen or ()) & set(images):
         wanted = None if chosen is None else [*chosen, *(name for name in condition_names(condition, schema.names, None) or ())]
         frame = pq.read_table(path, columns=None if wanted is None else list(dict.fromkeys(wanted))).to_pandas()
         return part_frame(frame, columns, condition, str(path))
     if len(chosen or ()) > 1:
-        raise ValueError(f"{path}: pictures cannot be joined with other columns; choose one of {enumerate_names(chosen)}.")
-    return _read_pictures(path, str((chosen or [""])[0]), condition, schema.names)
+        raise ValueError(f"{path}: images cannot be joined with other columns; choose one of {enumerate_names(chosen)}.")
+    return _read_images(path, str((chosen or [""])[0]), condition, schema.names)
 
 
 def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, np.ndarray | None]:
@@ -138,7 +137,7 @@ def _condition_of(frame: Any, names: list[Any]) -> np.ndarray:
     return np.asarray(frame[names].to_numpy(dtype=float, na_value=np.nan))
 
 
-def _read_pictures(path: Path, name: str, condition: Any, names: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_images(path: Path, name: str, condition: Any, names: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
     import pyarrow.parquet as pq
 
     from_columns = condition_names(condition, names, None, str(path))
@@ -149,11 +148,11 @@ def _read_pictures(path: Path, name: str, condition: Any, names: list[str]) -> t
             content, file = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
             yield f"row {row}", content if content is not None or file is None else path.parent / file
 
-    pictures = decode_pictures(encoded(), f"column {name!r} of {path}")
-    return pictures, None if from_columns is None else _condition_of(table.select(from_columns).to_pandas(), from_columns)
+    images = decode_images(encoded(), f"column {name!r} of {path}")
+    return images, None if from_columns is None else _condition_of(table.select(from_columns).to_pandas(), from_columns)
 
 
-def _may_hold_pictures(kind: Any) -> bool:
+def _may_hold_images(kind: Any) -> bool:
     import pyarrow as pa
 
     if pa.types.is_struct(kind):

@@ -5,14 +5,14 @@ Every map is affine, element by element,
     z = (x - shift) / scale,      x = shift + scale z,      log |dz/dx| = - sum log scale,
 
 where the sum runs over the elements that are not constant. Vectors are standardized: shift is the mean and scale the standard
-deviation of each column. Pictures go to [-1, 1]: shift is the middle and scale half the width of each channel's own range.
+deviation of each column. Images go to [-1, 1]: shift is the middle and scale half the width of each channel's own range.
 
 An integer k stands for the interval [k, k + 1): uniform dequantization x + u, u ~ U[0, 1), makes its law a density whose
 integral over the interval is the probability of k. Statistics are those of x + u (mean + 1/2, variance + 1/12, range
 [min, max + 1)). :meth:`Transform.forward` adds no noise; a training step adds ``dequantization * u`` itself. The inverse rounds
 down, and keeps integers within the range seen in training.
 
-A constant element carries no density. Vectors drop it from z; in pictures, whose shape must stay, it holds a fixed value. The
+A constant element carries no density. Vectors drop it from z; in images, whose shape must stay, it holds a fixed value. The
 inverse writes the constant back exactly.
 
 References
@@ -34,11 +34,11 @@ __all__ = ["Transform"]
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """Standardization of vectors or scaling of pictures, fitted to data; make one with :meth:`fit`.
+    """Standardization of vectors or scaling of images, fitted to data; make one with :meth:`fit`.
 
     Parameters
     ----------
-    kind : {"vectors", "pictures"}
+    kind : {"vectors", "images"}
     dtype : torch.dtype
         dtype of the data, in which the inverse answers.
     shift, scale : Tensor
@@ -81,7 +81,7 @@ class Transform:
             float32 or float64, finite.
         integer : bool or sequence of bool
             Whether the values are integers, for all or per column (``(D,)``).
-        kind : {"vectors", "pictures"}
+        kind : {"vectors", "images"}
 
         Raises
         ------
@@ -112,7 +112,7 @@ class Transform:
         """
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
-        if kind == "pictures":
+        if kind == "images":
             low, high = low.amin((1, 2), keepdim=True), high.amax((1, 2), keepdim=True)
         return cls(kind, x.dtype, torch.zeros_like(value), torch.ones_like(value), low, high, whole, constant, value)
 
@@ -144,7 +144,7 @@ class Transform:
         if self.kind == "vectors":
             varies = ~self.constant.to(x.device)
             return ((x[:, varies].double() - shift[varies]) / scale[varies]).to(dtype)
-        # In float32 the subtraction of a nearby number is exact, so pictures, which are many, are spared the wide copy.
+        # In float32 the subtraction of a nearby number is exact, so images, which are many, are spared the wide copy.
         z = (x - shift.to(x.dtype)) / scale.to(x.dtype)
         if self.constants:
             z = torch.where(self.constant.to(x.device), self._fixed(x.dtype).to(x.device), z)
@@ -157,7 +157,7 @@ class Transform:
             x = self.value.to(z.device).repeat(len(z), 1)
             x[:, varies.to(z.device)] = self._unscale(z.double(), varies, torch.finfo(z.dtype).eps)
             return x.to(self.dtype)
-        # Few bits are enough for pictures that came in float32, and there are many of them.
+        # Few bits are enough for images that came in float32, and there are many of them.
         wide = z.double() if self.dtype == torch.float64 else z.to(torch.promote_types(z.dtype, torch.float32))
         x = self._unscale(wide, slice(None), torch.finfo(z.dtype).eps)
         if self.constants:

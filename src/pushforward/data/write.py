@@ -1,10 +1,10 @@
 """Write samples where the user wants them; the ending of the path picks the format.
 
-- ``.png``: one picture that shows them all: a grid of pictures, a scatter plot of points, histograms of more columns.
+- ``.png``: one image that shows them all: a grid of images, a scatter plot of points, histograms of more columns.
 - no ending, or a slash at the end: a folder with one PNG each, in a sub-folder per label if labels are given. Integers of 8
   bits (grey ones of 16 too) are written as they are, so that the folder opens to the same values; others are spread over
   0 to 255.
-- ``.npy``, ``.npz`` (with ``condition`` beside ``samples``), ``.csv`` and ``.parquet`` (pictures as PNG bytes in a column
+- ``.npy``, ``.npz`` (with ``condition`` beside ``samples``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
   ``image``, the condition in a column ``label``): everything exact.
 """
 
@@ -42,11 +42,11 @@ def check_target(path: str | Path, schema: Schema) -> Path:
     if suffix not in _FORMATS:
         raise ValueError(
             f"{path} ends in {suffix}, which is not written; use one of {', '.join(_FORMATS)}, "
-            f"or no ending for a folder of pictures."
+            f"or no ending for a folder of images."
         )
-    if schema.kind == "pictures" and suffix == ".csv":
-        raise ValueError(f"{path}: a CSV file does not hold pictures; use .npy, .npz, .parquet, .png or a folder.")
-    if schema.kind == "pictures" and suffix == ".parquet":
+    if schema.kind == "images" and suffix == ".csv":
+        raise ValueError(f"{path}: a CSV file does not hold images; use .npy, .npz, .parquet, .png or a folder.")
+    if schema.kind == "images" and suffix == ".parquet":
         _check_png(path, schema, exact=True)
     return path
 
@@ -81,7 +81,7 @@ def write_samples(
     if condition is not None and len(condition) != len(values):
         raise ValueError(f"condition has {len(condition)} entries for {len(values)} samples; give one per sample.")
     if suffix not in _FORMATS:
-        _write_folder(path, _pictures(values, schema), condition, scale)
+        _write_folder(path, _images(values, schema), condition, scale)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix == ".png":
@@ -98,10 +98,8 @@ def write_samples(
 
 
 def _check_folder(path: Path, schema: Schema) -> Path:
-    if schema.kind != "pictures":
-        raise ValueError(
-            f"{path} has no ending and so means a folder of pictures, but the samples are vectors; use {_tables()}."
-        )
+    if schema.kind != "images":
+        raise ValueError(f"{path} has no ending and so means a folder of images, but the samples are vectors; use {_tables()}.")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "holds files already" if path.is_dir() else "is a file"
         raise ValueError(f"{path} {what}; name a new folder, so that samples of two runs are not mixed.")
@@ -117,7 +115,7 @@ def _check_png(path: Path, schema: Schema, *, exact: bool) -> Path:
         )
     if exact and schema.dtypes[0] != "uint8":
         raise ValueError(
-            f"{path}: pictures are stored as PNG with 8 bits, but the samples are {schema.dtypes[0]}; use .npy or .npz."
+            f"{path}: images are stored as PNG with 8 bits, but the samples are {schema.dtypes[0]}; use .npy or .npz."
         )
     return path
 
@@ -134,8 +132,8 @@ def _array(values: Any) -> np.ndarray:
     return np.asarray(values.float() if str(values.dtype) == "torch.bfloat16" else values)
 
 
-def _pictures(values: Values, schema: Schema) -> np.ndarray:
-    """Return pictures as (N, H, W) or (N, H, W, C), with a single channel squeezed."""
+def _images(values: Values, schema: Schema) -> np.ndarray:
+    """Return images as (N, H, W) or (N, H, W, C), with a single channel squeezed."""
     array = _array(values)
     if schema.channels == "first":
         array = array.transpose(0, 2, 3, 1)
@@ -148,9 +146,9 @@ def _storable(condition: Any) -> np.ndarray:
 
 
 def _write_overview(path: Path, values: Values, schema: Schema, condition: Any, scale: tuple[float, float] | None) -> None:
-    if schema.kind == "pictures":
+    if schema.kind == "images":
         captions = None if condition is None or np.ndim(condition) > 1 else [_caption(label) for label in condition]
-        plots.save(plots.image_grid(_pictures(values, schema), labels=captions, scale=scale), path)
+        plots.save(plots.image_grid(_images(values, schema), labels=captions, scale=scale), path)
         return
     points = _array(values).reshape(len(values), -1)
     draw = plots.scatter_grid if points.shape[1] == 2 else plots.columns_grid
@@ -161,17 +159,17 @@ def _caption(label: Any) -> str:
     return f"{label:.3g}" if isinstance(label, float | np.floating) else str(label)
 
 
-def _write_folder(path: Path, pictures: np.ndarray, condition: Any, scale: tuple[float, float] | None) -> None:
+def _write_folder(path: Path, images: np.ndarray, condition: Any, scale: tuple[float, float] | None) -> None:
     from PIL import Image
 
-    encoded = _png_values(pictures, scale)
+    encoded = _png_values(images, scale)
     digits = max(5, len(str(len(encoded) - 1)))
     # Only labels name sub-folders; vectors of numbers do not.
     labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"
-    for index, picture in enumerate(encoded):
+    for index, image in enumerate(encoded):
         folder = path / _safe(str(condition[index])) if labelled else path
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{index:0{digits}d}.png")
+        Image.fromarray(image).save(folder / f"{index:0{digits}d}.png")
 
 
 def _safe(label: str) -> str:
@@ -179,12 +177,12 @@ def _safe(label: str) -> str:
     return re.sub(r"[\\/:]|^\.+", "_", label.strip()) or "_"
 
 
-def _png_values(pictures: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
-    if pictures.dtype in (np.uint8, np.uint16) and (pictures.dtype == np.uint8 or pictures.ndim == 3):
-        return pictures
-    if pictures.dtype == bool:
-        return pictures.astype(np.uint8) * 255
-    values = pictures.astype(np.float64)
+def _png_values(images: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
+    if images.dtype in (np.uint8, np.uint16) and (images.dtype == np.uint8 or images.ndim == 3):
+        return images
+    if images.dtype == bool:
+        return images.astype(np.uint8) * 255
+    values = images.astype(np.float64)
     low, high = scale if scale is not None else (float(values.min()), float(values.max()))
     return np.asarray((255 * ((values - low) / ((high - low) or 1.0)).clip(0, 1)).round().astype(np.uint8))
 
@@ -194,8 +192,8 @@ def _frame(values: Values, schema: Schema, condition: Any) -> Any:
 
     if is_frame(values):
         frame = cast(Any, values).copy()
-    elif schema.kind == "pictures":
-        frame = pd.DataFrame({"image": [{"bytes": _png_bytes(picture), "path": None} for picture in _pictures(values, schema)]})
+    elif schema.kind == "images":
+        frame = pd.DataFrame({"image": [{"bytes": _png_bytes(image), "path": None} for image in _images(values, schema)]})
     else:
         flat = _array(values).reshape(len(values), -1)
         frame = pd.DataFrame(flat, columns=[f"x{index}" for index in range(flat.shape[1])])
@@ -207,9 +205,9 @@ def _frame(values: Values, schema: Schema, condition: Any) -> Any:
     return frame
 
 
-def _png_bytes(picture: np.ndarray) -> bytes:
+def _png_bytes(image: np.ndarray) -> bytes:
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, format="png")
+    Image.fromarray(image).save(stream, format="png")
     return stream.getvalue()

@@ -20,7 +20,7 @@ of the range, so that the masses of all integers sum to one. Chains of any sched
 and the times k / T it is DDPM's own.
 
 An integer is told as soon as that can be done: its last step is the last one with a noise level sigma / alpha of at least half
-the width of its interval (of DDPM's chain and pictures of 256 levels, that is the last of all). Further down an integer that is
+the width of its interval (of DDPM's chain and images of 256 levels, that is the last of all). Further down an integer that is
 known already would be paid for again, by a denoiser that has learned the density of dequantized data. What is left of the chain
 then sees it noised by q, at no cost.
 

@@ -11,7 +11,7 @@ __all__ = ["Collection"]
 
 @dataclass(eq=False)
 class Collection:
-    """Figures, the arrays that pictures are drawn from, and parts that do not apply, with the reason."""
+    """Figures, the arrays that plots are drawn from, and parts that do not apply, with the reason."""
 
     figures: list[Figure] = field(default_factory=list)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What an evaluation came to: figures in a table, and the few rows that its pictures are drawn from.
+"""What an evaluation came to: figures in a table, and the few rows that its plots are drawn from.
 
 An evaluation is data alone. It is written as JSON, its arrays beside it as .npz, and both are read back without running code.
 """
@@ -16,7 +16,7 @@ import numpy as np
 
 from pushforward.evaluation.figure import Figure, Group
 from pushforward.metrics.measure import Measure
-from pushforward.plots import Picture
+from pushforward.plots import Plot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ class Evaluation:
     curve : sequence of mappings
         Learning curve: lines of ``metrics.jsonl``.
     arrays : mapping of arrays
-        The rows that pictures are drawn from: samples, held-out rows, nearest training rows, latents, paths.
+        The rows that plots are drawn from: samples, held-out rows, nearest training rows, latents, paths.
 
     >>> from pushforward.evaluation import Figure, Measure
     >>> figure = Figure("recall", "samples", Measure(0.2, 0.1, 0.3, 500), better="higher", floor=Measure(0.9, 0.8, 1.0, 500))
@@ -98,26 +98,26 @@ class Evaluation:
 
         return pd.DataFrame([_line(figure) for figure in self.figures], columns=list(_COLUMNS))
 
-    def plot(self, name: str = "figures") -> Picture:
-        """Draw a picture of the evaluation, as the report shows it.
+    def plot(self, name: str = "figures") -> Plot:
+        """Draw a plot of the evaluation, as the report shows it.
 
         Parameters
         ----------
         name : str
-            "figures" (intervals beside their noise floors), or one of :meth:`pictures`.
+            "figures" (intervals beside their noise floors), or one of :meth:`images`.
 
         Raises
         ------
         ValueError
-            If there is no such picture for this model and data.
+            If there is no such plot for this model and data.
         """
-        from pushforward.evaluation.report.pictures import draw
+        from pushforward.evaluation.report.plots import draw
 
         return draw(self, name)
 
-    def pictures(self) -> tuple[str, ...]:
+    def plots(self) -> tuple[str, ...]:
         """Return the names that :meth:`plot` can draw."""
-        from pushforward.evaluation.report.pictures import names
+        from pushforward.evaluation.report.plots import names
 
         return names(self)
 
@@ -145,7 +145,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: str | Path) -> "Evaluation":
-        """Read what :meth:`save` wrote; without the .npz the figures are there and the pictures of rows are not.
+        """Read what :meth:`save` wrote; without the .npz the figures are there and the plots of rows are not.
 
         Raises
         ------

@@ -1,6 +1,6 @@
 """Spaces of features in which laws are compared: named, so that figures from unlike spaces are never set side by side.
 
-Rows are vectors (n, D), or pictures (n, channels, H, W) or (n, H, W), in data units. A space that was fitted or that has
+Rows are vectors (n, D), or images (n, channels, H, W) or (n, H, W), in data units. A space that was fitted or that has
 weights carries a checksum of them in its name: equal names are equal spaces. Nothing here is downloaded. Networks that others
 trained are in :mod:`~pushforward.evaluation.pretrained_features`.
 
@@ -137,11 +137,11 @@ class PrincipalComponents:
 
 
 class RandomConvolutions:
-    """Means over a picture of what random filters find at three scales: textures, edges and their rough places, 112 numbers.
+    """Means over an image of what random filters find at three scales: textures, edges and their rough places, 112 numbers.
 
     The weights are drawn by an integer generator and so are the same everywhere. As the filters have no biases, the features
-    are in the units of the rows, and most follow the brightness of the picture; :meth:`fit` gives all of them the same spread,
-    which tells blurred, noisy and mixed-up pictures from real ones far better.
+    are in the units of the rows, and most follow the brightness of the image; :meth:`fit` gives all of them the same spread,
+    which tells blurred, noisy and mixed-up images from real ones far better.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class RandomConvolutions:
 
     def __init__(self, shape: tuple[int, ...], seed: int = 0, *, center: Any = 0.0, spread: Any = 1.0) -> None:
         if len(shape) not in (2, 3) or min(shape) < 1:
-            raise ValueError(f"shape must be (channels, H, W) or (H, W) of a picture, but is {tuple(shape)}")
+            raise ValueError(f"shape must be (channels, H, W) or (H, W) of an image, but is {tuple(shape)}")
         self.shape = (1, *shape) if len(shape) == 2 else tuple(shape)
         self.center, self.spread = np.asarray(center, dtype=np.float32), np.asarray(spread, dtype=np.float32)
         self.filters = []
@@ -172,7 +172,7 @@ class RandomConvolutions:
 
     @classmethod
     def fit(cls, rows: Any, seed: int = 0) -> "RandomConvolutions":
-        """Take center and spread of the features of pictures (n, H, W) or (n, channels, H, W)."""
+        """Take center and spread of the features of images (n, H, W) or (n, channels, H, W)."""
         shape = np.shape(rows)[1:]
         found = cls(shape, seed)(rows).astype(np.float64)
         spread = found.std(axis=0)
@@ -182,9 +182,9 @@ class RandomConvolutions:
         return cls(shape, seed, center=found.mean(axis=0), spread=np.where(spread > 0, spread, 1.0))
 
     def __call__(self, rows: Any, /) -> _Float:
-        """Return features (n, 112) of pictures."""
-        pictures = torch.from_numpy(as_rows(rows).astype(np.float32, copy=False)).reshape(_checked(rows, self.shape))
-        found = np.concatenate([self._of(part) for part in torch.split(pictures, _ROWS_AT_ONCE)])
+        """Return features (n, 112) of images."""
+        images = torch.from_numpy(as_rows(rows).astype(np.float32, copy=False)).reshape(_checked(rows, self.shape))
+        found = np.concatenate([self._of(part) for part in torch.split(images, _ROWS_AT_ONCE)])
         return (found - self.center) / self.spread
 
     @torch.no_grad()
@@ -237,7 +237,7 @@ class ClassifierFeatures:
 
     @classmethod
     def fit(cls, rows: Any, labels: Any, seed: int = 0, *, training: TrainingSettings = _TRAINING) -> "ClassifierFeatures":
-        """Train the classifier: convolutions for pictures, a perceptron for vectors.
+        """Train the classifier: convolutions for images, a perceptron for vectors.
 
         Parameters
         ----------
@@ -310,7 +310,7 @@ class _LabelTask(Task):
 def default_features(rows: Any, labels: Any = None, *, seed: int = 0) -> tuple[Features, ...]:
     """Return the spaces that suit rows (n, ...): at least one, and that of a classifier as well if there are labels.
 
-    Vectors are compared as standardized columns, pictures by random convolutions.
+    Vectors are compared as standardized columns, images by random convolutions.
 
     >>> [features.name for features in default_features([[0.0], [2.0], [4.0]])]
     ['standardized columns (...)']
@@ -337,7 +337,7 @@ def _row_shape(rows: Any) -> tuple[int, ...]:
     """Shape of one row as networks see it: (D,) or (channels, H, W)."""
     shape = tuple(np.shape(rows)[1:])
     if len(shape) not in (1, 2, 3):
-        raise ValueError(f"rows must be vectors (n, D) or pictures (n, H, W) or (n, channels, H, W), but have {np.shape(rows)}")
+        raise ValueError(f"rows must be vectors (n, D) or images (n, H, W) or (n, channels, H, W), but have {np.shape(rows)}")
     return (1, *shape) if len(shape) == 2 else shape
 
 
@@ -359,7 +359,7 @@ def _network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
     if len(shape) == 1:
         body = [nn.Linear(shape[0], 128), nn.SiLU(), nn.Linear(128, 64), nn.SiLU()]
         return nn.Sequential(*body, nn.Linear(64, classes))
-    # Larger pictures are halved at once: the first layer at full size would cost more than all others.
+    # Larger images are halved at once: the first layer at full size would cost more than all others.
     stride = 2 if min(shape[1:]) >= 16 else 1
     body = [nn.Conv2d(shape[0], 32, 3, padding=1, stride=stride), nn.SiLU()]
     body += [nn.Conv2d(32, 64, 3, padding=1, stride=2), nn.SiLU(), nn.Conv2d(64, 64, 3, padding=1, stride=2), nn.SiLU()]

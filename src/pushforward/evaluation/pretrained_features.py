@@ -40,12 +40,12 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PretrainedFeatures:
-    """Features of pictures (n, H, W) or (n, channels, H, W) by a network of three channels; one channel is taken three times.
+    """Features of images (n, H, W) or (n, channels, H, W) by a network of three channels; one channel is taken three times.
 
     Parameters
     ----------
     network : callable
-        Pictures (n, 3, H, W), float32 in [0, 1], to features (n, F).
+        Images (n, 3, H, W), float32 in [0, 1], to features (n, F).
     name : str
         The space; must hold a checksum of the weights.
     white : float
@@ -65,12 +65,12 @@ class PretrainedFeatures:
         shape = np.shape(rows)
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[1] not in (1, 3)):
             raise ValueError(
-                f"this space takes pictures (n, H, W) or (n, 1 or 3 channels, H, W), but these rows have the shape {shape}"
+                f"this space takes images (n, H, W) or (n, 1 or 3 channels, H, W), but these rows have the shape {shape}"
             )
         flat = torch.from_numpy(as_rows(rows).astype(np.float32, copy=False))
-        pictures = flat.reshape(shape[0], *((1, *shape[1:]) if len(shape) == 3 else shape[1:]))
+        images = flat.reshape(shape[0], *((1, *shape[1:]) if len(shape) == 3 else shape[1:]))
         parts = [
-            self.network((part / self.white).clamp(0, 1).expand(-1, 3, -1, -1)) for part in torch.split(pictures, _ROWS_AT_ONCE)
+            self.network((part / self.white).clamp(0, 1).expand(-1, 3, -1, -1)) for part in torch.split(images, _ROWS_AT_ONCE)
         ]
         return torch.cat(parts).float().numpy()
 
@@ -146,7 +146,7 @@ class _Transformer:
         self.positions = self._positions(_SIDE // self.patch)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return class tokens (n, D) of pictures (n, 3, H, W) in [0, 1]."""
+        """Return class tokens (n, D) of images (n, 3, H, W) in [0, 1]."""
         w = self.weights
         x = functional.interpolate(
             x, (_SIDE // self.patch * self.patch,) * 2, mode="bicubic", antialias=True, align_corners=False
@@ -176,7 +176,7 @@ class _Transformer:
         return functional.layer_norm(x, x.shape[-1:], self.weights[name + ".weight"], self.weights[name + ".bias"], _EPSILON)
 
     def _positions(self, side: int) -> Tensor:
-        """Embeddings of the places of ``side`` x ``side`` patches, from those of the pictures it was trained on."""
+        """Embeddings of the places of ``side`` x ``side`` patches, from those of the images it was trained on."""
         known = self.weights["pos_embed"]
         trained = math.isqrt(known.shape[1] - 1)
         if trained == side:

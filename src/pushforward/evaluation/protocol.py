@@ -225,7 +225,7 @@ def _rows_of_run(
 
 def _opened(card: Mapping[str, Any], model: Any, data: Any, condition: Any) -> Dataset:
     """Open data as those of a run were opened."""
-    chosen, schema = card["chosen"], model.schema_
+    chosen, schema = card["chosen"], model.space_.schema
     table = hasattr(data, "columns") or (isinstance(data, str | Path) and Path(data).suffix.lower() in (".csv", ".parquet"))
     wanted = chosen["condition"] if condition is None else condition
     wanted = (wanted if model.conditional else False) if wanted is not False else False
@@ -249,7 +249,7 @@ def _features(material: Material, features: Any) -> list[Features]:
     seed, rows, labels = material.seed, material.floor.x, None
     if material.train is not None and material.train.condition is not None and material.train.condition.ndim == 1:
         spare = material.spare()
-        kinds = 0 if material.model.condition_encoder_.kind != "labels" else len(material.model.condition_encoder_.classes)
+        kinds = 0 if material.model.space_.conditions.kind != "labels" else len(material.model.space_.conditions.classes)
         if kinds > 1 and len(spare) >= max(_LEAST_LABELLED, 20 * kinds) and spare.condition is not None:
             rows, labels = spare.x, np.array([str(label) for label in spare.condition])
     return list(default_features(rows.numpy(), labels, seed=seed))
@@ -258,12 +258,12 @@ def _features(material: Material, features: Any) -> list[Features]:
 def _about(material: Material, seconds: float) -> dict[str, Any]:
     """Say what was evaluated."""
     model = material.model
-    result = model.training_result_
+    result, transform = model.training_result_, model.space_.transform
     return {
         "source": model.data_["source"],
         "kind": material.schema.kind,
         "shape": list(material.schema.row_shape),
-        "columns": material.names if not material.pictures else None,
+        "columns": material.names if not material.images else None,
         "training_rows": model.data_["rows"] - model.data_["held_out"],
         "test_rows": len(material.test),
         "complete_rows": len(material.test.complete),
@@ -277,12 +277,12 @@ def _about(material: Material, seconds: float) -> dict[str, Any]:
         "parameters": result.parameters,
         "held_out_loss": result.held_out_loss,
         "held_out_by_level": result.held_out_by_level,
-        "pixel_range": [float(model.transform_.low.min()), float(model.transform_.high.max())] if material.pictures else None,
+        "pixel_range": [float(transform.low.min()), float(transform.high.max())] if material.images else None,
     }
 
 
 def _curve(run: Any) -> list[dict[str, Any]]:
-    """Return the learning curve of a run, thinned to what a picture can show."""
+    """Return the learning curve of a run, thinned to what a plot can show."""
     path = None if run is None else Path(run) / "metrics.jsonl"
     if path is None or not path.is_file():
         return []

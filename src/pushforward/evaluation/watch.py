@@ -55,7 +55,7 @@ class _Watched(Sampler):
 def paths(model: Any, n: int, *, seed: int, frames: int = 9) -> tuple[np.ndarray, np.ndarray]:
     """Return times (frames,) from 1 to 0 and what n samples are at them, (frames, n, *row), scaled as the model sees them.
 
-    States are divided by sqrt(alpha^2 + sigma^2), so that those of all schedules have about one size. Pictures have their
+    States are divided by sqrt(alpha^2 + sigma^2), so that those of all schedules have about one size. Images have their
     channels last.
 
     >>> import pushforward as pf

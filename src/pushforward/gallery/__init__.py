@@ -1,11 +1,11 @@
-"""Named pictures that teach, each a few lines on top of the library.
+"""Named plots that teach, each a few lines on top of the library.
 
 >>> from pushforward import gallery
 >>> gallery.describe("probability-flow")
 'The probability flow: the same laws at every time as the diffusion, reached without any noise.'
 >>> figure = gallery.draw("probability-flow")
 
-``pushforward show`` writes them to files. Each picture is a function without arguments, named as on the command line with
+``pushforward show`` writes them to files. Each plot is a function without arguments, named as on the command line with
 underscores; its docstring says what it shows. One that moves takes a ``moment`` in [0, 1], up to which the story is told;
 without it, it draws everything at once.
 """
@@ -36,54 +36,54 @@ FRAMES = 48
 
 
 def topics() -> dict[str, list[str]]:
-    """Return the names of all pictures by topic, in the order in which one would teach them."""
+    """Return the names of all plots by topic, in the order in which one would teach them."""
     return {title: [name.replace("_", "-") for name in _room(room).__all__] for room, title in TOPICS.items()}
 
 
 def names() -> list[str]:
-    """Return the names of all pictures."""
+    """Return the names of all plots."""
     return [name for room in topics().values() for name in room]
 
 
 def describe(name: str) -> str:
-    """Return in one sentence what a picture shows."""
-    return (_picture(name).__doc__ or "").partition("\n")[0]
+    """Return in one sentence what a plot shows."""
+    return (_plot(name).__doc__ or "").partition("\n")[0]
 
 
 def moves(name: str) -> bool:
-    """Return whether a picture can be written as a film."""
-    return "moment" in inspect.signature(_picture(name)).parameters
+    """Return whether a plot can be written as a film."""
+    return "moment" in inspect.signature(_plot(name)).parameters
 
 
 def draw(name: str) -> "Figure":
-    """Draw a picture.
+    """Draw a plot.
 
     Raises
     ------
     ValueError
-        If there is no picture of that name; the message names those that are like it.
+        If there is no plot of that name; the message names those that are like it.
     """
-    return _picture(name)()
+    return _plot(name)()
 
 
 def save(name: str, path: str | Path) -> Path:
-    """Draw a picture and write it to a file; a ``.gif`` shows it moving. Return the path.
+    """Draw a plot and write it to a file; a ``.gif`` shows it moving. Return the path.
 
     Raises
     ------
     ValueError
-        If there is no picture of that name, or it does not move and the file is a ``.gif``.
+        If there is no plot of that name, or it does not move and the file is a ``.gif``.
     """
     if Path(path).suffix.lower() != ".gif":
         return plots.save(draw(name), path)
     if not moves(name):
         moving = ", ".join(other for other in names() if moves(other))
         raise ValueError(f"{name} does not move, so it cannot be a .gif; write a .png. These move: {moving}.")
-    picture = _picture(name)
-    return plots.film((picture(moment=(frame + 1) / FRAMES) for frame in range(FRAMES)), path)
+    plot = _plot(name)
+    return plots.film((plot(moment=(frame + 1) / FRAMES) for frame in range(FRAMES)), path)
 
 
-def _picture(name: str) -> "Callable[..., Figure]":
+def _plot(name: str) -> "Callable[..., Figure]":
     for room in TOPICS:
         module = _room(room)
         if name.replace("-", "_") in module.__all__:
@@ -91,7 +91,7 @@ def _picture(name: str) -> "Callable[..., Figure]":
     from difflib import get_close_matches
 
     near = get_close_matches(name, names(), n=3, cutoff=0.4) or names()
-    raise ValueError(f"there is no picture {name!r}; there are {', '.join(near)} (pushforward show --list shows all).")
+    raise ValueError(f"there is no plot {name!r}; there are {', '.join(near)} (pushforward show --list shows all).")
 
 
 def _room(room: str):  # type: ignore[no-untyped-def]

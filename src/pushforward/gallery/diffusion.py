@@ -1,4 +1,4 @@
-"""Pictures of diffusion, all on laws whose score and denoiser are known exactly."""
+"""Plots of diffusion, all on laws whose score and denoiser are known exactly."""
 
 import functools
 from typing import TYPE_CHECKING

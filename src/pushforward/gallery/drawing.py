@@ -1,4 +1,4 @@
-"""Pictures of drawing: from uniform numbers to any law, and what many draws have in common."""
+"""Plots of drawing: from uniform numbers to any law, and what many draws have in common."""
 
 import math
 from typing import TYPE_CHECKING, Any

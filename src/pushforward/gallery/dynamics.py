@@ -1,4 +1,4 @@
-"""Pictures of motion: ordinary and stochastic differential equations, and chains that sample."""
+"""Plots of motion: ordinary and stochastic differential equations, and chains that sample."""
 
 import math
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Pictures of estimation and of Markov chains."""
+"""Plots of estimation and of Markov chains."""
 
 import functools
 import math

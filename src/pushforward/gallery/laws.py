@@ -1,4 +1,4 @@
-"""Pictures of densities, of Gaussians and their calculus, and of information."""
+"""Plots of densities, of Gaussians and their calculus, and of information."""
 
 import math
 from typing import TYPE_CHECKING

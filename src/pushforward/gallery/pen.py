@@ -1,4 +1,4 @@
-"""What several pictures draw: densities of laws over a line and over a plane."""
+"""What several plots draw: densities of laws over a line and over a plane."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

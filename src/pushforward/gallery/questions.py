@@ -1,4 +1,4 @@
-"""Pictures of what a diffusion can be asked: how probable, given a label, given a measurement. All beside the exact answer."""
+"""Plots of what a diffusion can be asked: how probable, given a label, given a measurement. All beside the exact answer."""
 
 import functools
 import math

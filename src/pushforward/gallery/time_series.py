@@ -1,4 +1,4 @@
-"""A picture of what Neural ODEs learn from noisy time series."""
+"""A plot of what Neural ODEs learn from noisy time series."""
 
 import functools
 from typing import TYPE_CHECKING

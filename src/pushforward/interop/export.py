@@ -3,7 +3,7 @@
 - ``onnx``: one graph, (x_t, t) or (x_t, t, condition) to ``denoised``, for any number of rows. Everything is in the scaled
   units of the network; the metadata under the key "pushforward" say how rows are scaled, and the schedule and the layout.
 - ``safetensors``: one file with the weights of the network and the scaling of the data; the same metadata.
-- ``diffusers``: a folder for ``DDPMPipeline.from_pretrained``, for models of pictures, after
+- ``diffusers``: a folder for ``DDPMPipeline.from_pretrained``, for models of images, after
   ``import pushforward.interop.to_diffusers``, which holds the class of the network.
 """
 
@@ -52,8 +52,8 @@ def export(model: DenoisingModel, path: str | Path, to: str) -> Path:
 
 def _facts(model: DenoisingModel) -> str:
     """Return what a reader must know to use the weights, as JSON."""
-    denoiser, encoder = model.denoiser_, model.condition_encoder_
-    transform, tensors = model.transform_.state()
+    denoiser, encoder = model.denoiser_, model.space_.conditions
+    transform, tensors = model.space_.transform.state()
     scaling = {name: tensors[name].tolist() for name in ("shift", "scale")}
     facts = {
         "class": type(model).__name__,
@@ -61,7 +61,7 @@ def _facts(model: DenoisingModel) -> str:
         "prediction": denoiser.prediction,
         "data_std": denoiser.data_std,
         "network": codec.to_plain(model.network_),
-        "schema": model.schema_.to_json(),
+        "schema": model.space_.schema.to_json(),
         "transform": transform | scaling | {"formula": "z = (x - shift) / scale"},
         "condition": None if encoder is None else encoder.state()[0],
     }
@@ -72,7 +72,7 @@ def _safetensors(model: DenoisingModel, path: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"network.{name}": value for name, value in model.denoiser_.network.state_dict().items()}
-    tensors |= {f"transform.{name}": value for name, value in model.transform_.state()[1].items()}
+    tensors |= {f"transform.{name}": value for name, value in model.space_.transform.state()[1].items()}
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     save_file(plain, path, metadata={"pushforward": _facts(model)})
 
@@ -94,8 +94,8 @@ def _onnx(model: DenoisingModel, path: Path) -> None:
         import onnxscript  # noqa: F401
     except ImportError:
         raise ImportError("an ONNX graph needs onnx and onnxscript; install them: pip install 'pushforward[onnx]'") from None
-    encoder, rows = model.condition_encoder_, 2
-    inputs = {"x_t": torch.zeros(rows, *model.transform_.shape), "t": torch.full((rows,), 0.5)}
+    encoder, rows = model.space_.conditions, 2
+    inputs = {"x_t": torch.zeros(rows, *model.space_.transform.shape), "t": torch.full((rows,), 0.5)}
     if encoder is not None:
         inputs["condition"] = torch.zeros(rows, encoder.dim)
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
@@ -141,8 +141,8 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
         raise ImportError("this format needs diffusers; install it: pip install 'pushforward[diffusers]'") from None
     from pushforward.interop.to_diffusers import ExportedUNet
 
-    if model.schema_.kind != "pictures":
-        raise ValueError("a pipeline of diffusers draws pictures, but this model was trained on vectors; use --to onnx")
+    if model.space_.schema.kind != "images":
+        raise ValueError("a pipeline of diffusers draws images, but this model was trained on vectors; use --to onnx")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already; name a new folder")
     if codec.is_part(codec.to_plain(model.network_)):

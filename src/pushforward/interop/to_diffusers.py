@@ -60,9 +60,9 @@ class ExportedUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @classmethod
     def of(cls, model: DenoisingModel) -> "ExportedUNet":
-        """Return the network of a fitted model of pictures."""
-        channels, *size = model.transform_.shape
-        denoiser, encoder = model.denoiser_, model.condition_encoder_
+        """Return the network of a fitted model of images."""
+        channels, *size = model.space_.transform.shape
+        denoiser, encoder = model.denoiser_, model.space_.conditions
         made: ExportedUNet = cls(
             sample_size=size,
             in_channels=channels,

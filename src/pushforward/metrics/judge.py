@@ -31,7 +31,7 @@ from pushforward.metrics.measure import Measure
 __all__ = ["cross_validated"]
 
 _Labels = NDArray[np.int64]
-# A split looks at a tenth of the columns, or at 32. On digits and on pictures of 784 columns trees of 8 leaves and 63 bins tell
+# A split looks at a tenth of the columns, or at 32. On digits and on images of 784 columns trees of 8 leaves and 63 bins tell
 # as much as those of 31 and 255, in a third of the time.
 _LEAVES, _BINS, _COLUMNS = 8, 63, 32
 

@@ -115,7 +115,7 @@ class GAN(DecoderVerbs, TrainedModel):
     Parameters
     ----------
     latent_dim : int, optional
-        Length of a code; default 4 for vectors with fewer than 8 columns, else 16; for pictures with a side of 16 or more 32,
+        Length of a code; default 4 for vectors with fewer than 8 columns, else 16; for images with a side of 16 or more 32,
         and of 32 or more 64.
     network : GANSpec, optional
         Size of generator and critic. Default by the shape of the data.
@@ -163,7 +163,7 @@ class GAN(DecoderVerbs, TrainedModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -182,7 +182,7 @@ class GAN(DecoderVerbs, TrainedModel):
         self.verbose = verbose
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape = self.transform_.shape
+        shape = self.space_.transform.shape
         return {
             "latent_dim": _default_latent_dim(shape),
             "network": _default_network(shape),
@@ -191,7 +191,7 @@ class GAN(DecoderVerbs, TrainedModel):
         }
 
     def _network(self) -> nn.Module:
-        return self.network_.generator(self.latent_dim_, self.transform_.shape, self._condition_dim)
+        return self.network_.generator(self.latent_dim_, self.space_.transform.shape, self._condition_dim)
 
     def _task(self, network: nn.Module, prepared: Prepared) -> GameTask:
         if self.training_.compile:
@@ -199,15 +199,15 @@ class GAN(DecoderVerbs, TrainedModel):
                 "training with compile=True cannot train a GAN: the penalty on slopes needs second derivatives, which "
                 "torch.compile does not give; write compile=False"
             )
-        varies = ~self.transform_.constant
+        varies = ~self.space_.transform.constant
         return GameTask(
             network,
-            self.network_.critic(self.transform_.shape, self._condition_dim),
+            self.network_.critic(self.space_.transform.shape, self._condition_dim),
             latent_dim=self.latent_dim_,
             penalty=self.penalty_,
-            varies=varies if self.transform_.kind == "pictures" else torch.ones(self.transform_.shape),
+            varies=varies if self.space_.transform.kind == "images" else torch.ones(self.space_.transform.shape),
             condition_dropout=self.condition_dropout,
-            dequantization=self.transform_.dequantization,
+            dequantization=self.space_.transform.dequantization,
         )
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:

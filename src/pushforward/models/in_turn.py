@@ -71,10 +71,8 @@ class TrainedInTurn(GenerativeModel):
         aside = replace(dataset, held_out=prepared.held_out_rows)
         return _Prepared(**{field.name: getattr(prepared, field.name) for field in fields(prepared)}, dataset=aside)
 
-    def _scaling(self, x: Tensor) -> Transform:
-        coder = clone(self.coder or VAE())
-        coder.schema_ = self.schema_
-        scaling: Transform = coder._scaling(x)
+    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
+        scaling: Transform = (self.coder or VAE())._scaling(x, schema)
         return scaling
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
@@ -136,7 +134,7 @@ class TrainedInTurn(GenerativeModel):
         prior = plan(self._codes(prepared.dataset), self.prior_)
         self.prior_ = prior.model
         self.prior_ = self._train("prior", prior, folder, resume, on_grid)
-        self.condition_encoder_ = self.prior_.condition_encoder_
+        self.space_ = self.space_.with_conditions(self.prior_.space_.conditions)
         first, second = self.coder_.training_result_, self.prior_.training_result_
         self.training_result_ = replace(first.followed_by(second), parameters=first.parameters + second.parameters)
 

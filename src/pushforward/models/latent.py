@@ -121,7 +121,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
         train_steps: Count | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -249,17 +249,17 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
                 )
                 for k, z in enumerate(codes)
             ]
-            found.append(_composed(ratios, priors, dims=int((~self.transform_.constant).sum())))
+            found.append(_composed(ratios, priors, dims=int((~self.space_.transform.constant).sum())))
         whole = found[0] if len(found) == 1 else LogProb.average(found, found[0].kind)
-        return replace(whole.shifted(self.transform_.log_det), constants=self.transform_.constants)
+        return replace(whole.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = _BATCH) -> Tensor:
         prior, coder = self.prior_, self.coder_
         z = prior._generate(n, condition, seed=noise.derive(seed, "prior"), first=first, batch_size=batch_size)
-        codes = prior.transform_.inverse(z)
+        codes = prior.space_.transform.inverse(z)
         if not isinstance(coder, RandomCodes):
-            rows = coder.inverse_transform(prior.schema_.to_user(codes), batch_size=batch_size)
-            return self.transform_.forward(self.schema_.to_internal(rows), dtype=torch.float32)
+            rows = coder.inverse_transform(prior.space_.schema.to_user(codes), batch_size=batch_size)
+            return self.space_.transform.forward(self.space_.schema.to_internal(rows), dtype=torch.float32)
         made = []
         for begin in range(0, n, batch_size):
             part = codes[begin : begin + batch_size]
@@ -269,7 +269,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
 
     def _check_condition(self, condition: Any, n: int) -> None:
         if condition is not None:
-            encoded_condition(self.condition_encoder_, condition, n, self.condition_dropout)
+            encoded_condition(self.space_.conditions, condition, n, self.condition_dropout)
 
 
 def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:

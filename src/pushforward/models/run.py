@@ -4,7 +4,7 @@ model.json            class, arguments, data, seed, machine; once finished also 
 weights.safetensors   what sampling needs (once finished)
 checkpoint/           what resuming needs
 metrics.jsonl         one line per log step
-samples/              pictures of samples drawn on the way
+samples/              images of samples drawn on the way
 samples.png           the same at the end
 """
 
@@ -40,7 +40,7 @@ def train(
     columns: Any = None,
     resume: bool = False,
 ) -> GenerativeModel:
-    """Train a model in a run folder, with checkpoints and pictures on the way; resume a run that was stopped.
+    """Train a model in a run folder, with checkpoints and plots on the way; resume a run that was stopped.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class Plan:
         return self.model._seconds(self.resolved, self.prepared)
 
     def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
-        """Train in ``folder`` and return the model; ``on_grid(step)`` may draw other pictures on the way than its own."""
+        """Train in ``folder`` and return the model; ``on_grid(step)`` may draw other plots on the way than its own."""
         picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
         model, prepared = self.model, self.prepared
         main = training.is_main_process()
@@ -145,12 +145,12 @@ class Plan:
             write_card(folder, describe(model) | picked | {"status": "training"})
 
         def draw(step: int) -> None:
-            plots.save(model._picture(prepared), folder / "samples" / f"step-{step:08d}.png")
+            plots.save(model._plot(prepared), folder / "samples" / f"step-{step:08d}.png")
 
         model._learn(prepared, self.resolved, folder=folder, resume=resume, on_grid=on_grid or draw)
         model.run_ = folder
         if main:
-            plots.save(model._picture(prepared), folder / "samples.png")
+            plots.save(model._plot(prepared), folder / "samples.png")
             save(model, folder, extra=picked | {"novelty": measure_novelty(model, prepared)})
         return model
 

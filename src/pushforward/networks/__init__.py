@@ -1,4 +1,4 @@
-"""Plain networks ``network(x, t, condition)``: an MLP for vectors, or for small pictures, and a compact U-Net for pictures.
+"""Plain networks ``network(x, t, condition)``: an MLP for vectors, or for small images, and a compact U-Net for images.
 
 Every network maps ``x`` of shape (B, D) or (B, C, H, W), ``t`` of shape (B,) and ``condition`` of shape (B, K), or None, to a
 tensor like ``x``. A network knows no schedule and no loss: what its output means is decided by whoever calls it. The last layer

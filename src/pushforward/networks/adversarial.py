@@ -1,16 +1,16 @@
 """The two players of an adversarial game: a generator of rows, and a critic that gives every row one number.
 
 A generator is a network ``(z, condition) -> (B, *D)`` of codes z (B, inputs), a critic a network ``(x, condition) -> (B, 1)``
-of rows x (B, *D). Rows are vectors or pictures of any height, width and number of channels. Both are made by one
+of rows x (B, *D). Rows are vectors or images of any height, width and number of channels. Both are made by one
 :class:`GANSpec`.
 
 No layer normalizes, and the activation is the leaky one, a(h) = max(h, h / 5): its second derivative is zero, which makes the
-slope of the critic, and the gradient of a penalty on it, cheap. Vectors, and pictures with no side of 32 or more, go through
+slope of the critic, and the gradient of a penalty on it, cheap. Vectors, and images with no side of 32 or more, go through
 ``depth`` layers
 
     h <- a(W h + b + A c),
 
-larger pictures through residual blocks of convolutions at each resolution of the pyramid of :mod:`pushforward.networks.coder`,
+larger images through residual blocks of convolutions at each resolution of the pyramid of :mod:`pushforward.networks.coder`,
 
     h <- h + V a(W a(h) + b + A c),
 
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from pushforward.networks.coder import Pyramid, check_shape, known, padded
 
-__all__ = ["GANSpec", "Perceptron", "PictureCritic", "PictureGenerator", "Shifts"]
+__all__ = ["GANSpec", "ImageCritic", "ImageGenerator", "Perceptron", "Shifts"]
 
 _LEAK = 0.2
 _CONVOLVED_FROM = 32
@@ -50,10 +50,10 @@ class GANSpec:
     Parameters
     ----------
     width : int
-        Length of the hidden layers of vectors and small pictures; channels of larger pictures at the finest level, which
+        Length of the hidden layers of vectors and small images; channels of larger images at the finest level, which
         double with each halving, up to four times ``width``. From 1 to 65,536.
     depth : int
-        Hidden layers of vectors and small pictures; residual blocks of larger pictures at each level. From 1 to 1,000.
+        Hidden layers of vectors and small images; residual blocks of larger images at each level. From 1 to 1,000.
 
     >>> spec = GANSpec(width=8, depth=1)
     >>> z, label = torch.rand(5, 4), torch.rand(5, 11)
@@ -78,14 +78,14 @@ class GANSpec:
         check_shape(shape)
         if _is_small(shape):
             return Perceptron((inputs,), shape, condition_dim, width=self.width, depth=self.depth)
-        return PictureGenerator(inputs, shape, condition_dim, width=self.width, depth=self.depth)
+        return ImageGenerator(inputs, shape, condition_dim, width=self.width, depth=self.depth)
 
     def critic(self, shape: tuple[int, ...], condition_dim: int = 0) -> nn.Module:
         """Return a new network (x, condition) -> (B, 1) for rows of ``shape``, (D,) or (C, H, W)."""
         check_shape(shape)
         if _is_small(shape):
             return Perceptron(shape, (1,), condition_dim, width=self.width, depth=self.depth)
-        return PictureCritic(shape, condition_dim, width=self.width, depth=self.depth)
+        return ImageCritic(shape, condition_dim, width=self.width, depth=self.depth)
 
 
 class Perceptron(nn.Module):
@@ -119,10 +119,10 @@ class Perceptron(nn.Module):
         return torch.as_tensor(self.last(hidden).unflatten(1, self.target))
 
 
-class PictureGenerator(nn.Module):
-    """Residual convolutions from vectors (B, inputs) to pictures (B, C, H, W).
+class ImageGenerator(nn.Module):
+    """Residual convolutions from vectors (B, inputs) to images (B, C, H, W).
 
-    >>> PictureGenerator(2, (3, 9, 20), 0, width=8, depth=1)(torch.rand(5, 2)).shape
+    >>> ImageGenerator(2, (3, 9, 20), 0, width=8, depth=1)(torch.rand(5, 2)).shape
     torch.Size([5, 3, 9, 20])
     """
 
@@ -151,10 +151,10 @@ class PictureGenerator(nn.Module):
         return cut[..., :height, :width].contiguous()
 
 
-class PictureCritic(nn.Module):
-    """Residual convolutions from pictures (B, C, H, W) to one number each, (B, 1).
+class ImageCritic(nn.Module):
+    """Residual convolutions from images (B, C, H, W) to one number each, (B, 1).
 
-    >>> PictureCritic((1, 28, 28), 0, width=8, depth=1)(torch.rand(5, 1, 28, 28)).shape
+    >>> ImageCritic((1, 28, 28), 0, width=8, depth=1)(torch.rand(5, 1, 28, 28)).shape
     torch.Size([5, 1])
     """
 
@@ -219,7 +219,7 @@ class _Block(nn.Module):
 
 
 def _is_small(shape: tuple[int, ...]) -> bool:
-    """Whether rows are vectors, or pictures with so few pixels that convolutions cost more and give no more."""
+    """Whether rows are vectors, or images with so few pixels that convolutions cost more and give no more."""
     return len(shape) == 1 or max(shape[1:]) < _CONVOLVED_FROM
 
 

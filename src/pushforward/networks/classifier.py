@@ -1,6 +1,6 @@
 """A classifier of noisy rows: what classifier guidance needs, logits at every time.
 
-Vectors go through a residual perceptron, pictures through convolutions that halve them three times at most and a mean over what
+Vectors go through a residual perceptron, images through convolutions that halve them three times at most and a mean over what
 is left of height and width. Every block is scaled and shifted by the embedding of the time.
 
 References
@@ -40,11 +40,11 @@ class NoisyClassifier(nn.Module):
         self.width = width
         self.embedding = Embedding(width, 0)
         self.modulation = nn.Linear(width, 2 * width * _BLOCKS)
-        pictures = len(shape) == 3
-        self.first: nn.Module = nn.Conv2d(shape[0], width, 3, padding=1) if pictures else nn.Linear(shape[0], width)
-        halvings = max(0, min(_BLOCKS, min(shape[1:]).bit_length() - 2)) if pictures else 0
+        images = len(shape) == 3
+        self.first: nn.Module = nn.Conv2d(shape[0], width, 3, padding=1) if images else nn.Linear(shape[0], width)
+        halvings = max(0, min(_BLOCKS, min(shape[1:]).bit_length() - 2)) if images else 0
         self.blocks = nn.ModuleList(
-            nn.Conv2d(width, width, 3, padding=1, stride=2 if block < halvings else 1) if pictures else nn.Linear(width, width)
+            nn.Conv2d(width, width, 3, padding=1, stride=2 if block < halvings else 1) if images else nn.Linear(width, width)
             for block in range(_BLOCKS)
         )
         self.keeps_size = [block >= halvings for block in range(_BLOCKS)]

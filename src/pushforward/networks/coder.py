@@ -1,7 +1,7 @@
 """Encoders and decoders: from a row to a short code, and from a code to a row.
 
 An encoder is a network ``(x, condition) -> (B, outputs)`` for rows x (B, *D), a decoder a network ``(z, condition) -> (B, *D)``
-for codes z (B, inputs). Rows are vectors or pictures of any height, width and number of channels. Both are made by one
+for codes z (B, inputs). Rows are vectors or images of any height, width and number of channels. Both are made by one
 :class:`CoderSpec`.
 
 Vectors go through residual blocks of width w, in both directions,
@@ -9,10 +9,10 @@ Vectors go through residual blocks of width w, in both directions,
     h <- h + V silu(W modulate(norm(h))),          modulate(h) = (1 + scale) h + shift,
 
 with scale and shift linear in an embedding of the condition that has no bias, so that a condition of zeros, the null condition,
-changes nothing. Pictures are cut into blocks of 2 x 2 pixels from a side of 16 on, go through residual blocks of convolutions,
+changes nothing. Images are cut into blocks of 2 x 2 pixels from a side of 16 on, go through residual blocks of convolutions,
 and are halved until no side has more than 4 cells; what is left is flattened and goes through a linear map to the code. A
-decoder is the same way back; what stands over at odd sizes is cut off. With ``dense=True`` a picture is the vector of its
-pixels, which learns small pictures whose objects stand in the middle in less time. With ``depth=0`` either is one affine map
+decoder is the same way back; what stands over at odd sizes is cut off. With ``dense=True`` an image is the vector of its
+pixels, which learns small images whose objects stand in the middle in less time. With ``depth=0`` either is one affine map
 of row and condition.
 
 References
@@ -33,9 +33,9 @@ __all__ = [
     "AffineCoder",
     "CoderSpec",
     "DenseCoder",
+    "ImageDecoder",
+    "ImageEncoder",
     "Modulation",
-    "PictureDecoder",
-    "PictureEncoder",
     "Pyramid",
     "ResidualBlock",
     "VectorCoder",
@@ -56,12 +56,12 @@ class CoderSpec:
     Parameters
     ----------
     width : int
-        Length of the hidden state of vectors; channels of pictures at the finest level, which double with each halving, up to
+        Length of the hidden state of vectors; channels of images at the finest level, which double with each halving, up to
         four times ``width``. From 1 to 65,536.
     depth : int
-        Residual blocks, of pictures at each level; 0 makes both maps affine. From 0 to 1,000.
+        Residual blocks, of images at each level; 0 makes both maps affine. From 0 to 1,000.
     dense : bool
-        Whether pictures are taken as vectors of their pixels, without convolutions.
+        Whether images are taken as vectors of their pixels, without convolutions.
 
     >>> spec = CoderSpec(width=8, depth=1)
     >>> x, label = torch.rand(5, 3, 17, 30), torch.rand(5, 11)
@@ -93,7 +93,7 @@ class CoderSpec:
             return VectorCoder(shape[0], outputs, condition_dim, width=self.width, depth=self.depth)
         if self.dense:
             return DenseCoder(shape, (outputs,), condition_dim, width=self.width, depth=self.depth)
-        return PictureEncoder(shape, outputs, condition_dim, width=self.width, depth=self.depth)
+        return ImageEncoder(shape, outputs, condition_dim, width=self.width, depth=self.depth)
 
     def decoder(self, inputs: int, shape: tuple[int, ...], condition_dim: int = 0) -> nn.Module:
         """Return a new network (z, condition) -> (B, *shape) for codes (B, inputs)."""
@@ -104,7 +104,7 @@ class CoderSpec:
             return VectorCoder(inputs, shape[0], condition_dim, width=self.width, depth=self.depth)
         if self.dense:
             return DenseCoder((inputs,), shape, condition_dim, width=self.width, depth=self.depth)
-        return PictureDecoder(inputs, shape, condition_dim, width=self.width, depth=self.depth)
+        return ImageDecoder(inputs, shape, condition_dim, width=self.width, depth=self.depth)
 
 
 class AffineCoder(nn.Module):
@@ -224,10 +224,10 @@ class DenseCoder(VectorCoder):
         return super().forward(x.flatten(1), condition).reshape(-1, *self.target)
 
 
-class PictureEncoder(nn.Module):
-    """Residual convolutions from pictures (B, C, H, W) to vectors (B, outputs); ``grid`` is the way without its last step.
+class ImageEncoder(nn.Module):
+    """Residual convolutions from images (B, C, H, W) to vectors (B, outputs); ``grid`` is the way without its last step.
 
-    >>> encoder = PictureEncoder((1, 28, 28), 2, 0, width=8, depth=1)
+    >>> encoder = ImageEncoder((1, 28, 28), 2, 0, width=8, depth=1)
     >>> encoder.grid(torch.rand(5, 1, 28, 28)).shape, encoder(torch.rand(5, 1, 28, 28)).shape
     (torch.Size([5, 32, 4, 4]), torch.Size([5, 2]))
     """
@@ -237,7 +237,7 @@ class PictureEncoder(nn.Module):
         self.pyramid = pyramid = Pyramid(shape, width)
         self.modulation = Modulation(condition_dim, [w for w in pyramid.widths for _ in range(depth)])
         self.first = nn.Conv2d(shape[0] * pyramid.patch**2, pyramid.widths[0], 3, padding=1)
-        self.levels = nn.ModuleList(nn.ModuleList(_PictureBlock(w) for _ in range(depth)) for w in pyramid.widths)
+        self.levels = nn.ModuleList(nn.ModuleList(_ImageBlock(w) for _ in range(depth)) for w in pyramid.widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(pyramid.widths))
         self.norm = _PixelNorm(pyramid.widths[-1])
         self.last = nn.Linear(math.prod(pyramid.coarsest), outputs)
@@ -258,10 +258,10 @@ class PictureEncoder(nn.Module):
         return torch.as_tensor(hidden)
 
 
-class PictureDecoder(nn.Module):
-    """Residual convolutions from vectors (B, inputs) to pictures (B, C, H, W); ``from_grid`` is the way after its first step.
+class ImageDecoder(nn.Module):
+    """Residual convolutions from vectors (B, inputs) to images (B, C, H, W); ``from_grid`` is the way after its first step.
 
-    >>> PictureDecoder(2, (3, 9, 20), 0, width=8, depth=1)(torch.rand(5, 2)).shape
+    >>> ImageDecoder(2, (3, 9, 20), 0, width=8, depth=1)(torch.rand(5, 2)).shape
     torch.Size([5, 3, 9, 20])
     """
 
@@ -271,7 +271,7 @@ class PictureDecoder(nn.Module):
         widths = pyramid.widths[::-1]
         self.modulation = Modulation(condition_dim, [w for w in widths for _ in range(depth)])
         self.first = nn.Linear(inputs, math.prod(pyramid.coarsest))
-        self.levels = nn.ModuleList(nn.ModuleList(_PictureBlock(w) for _ in range(depth)) for w in widths)
+        self.levels = nn.ModuleList(nn.ModuleList(_ImageBlock(w) for _ in range(depth)) for w in widths)
         self.grow = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in itertools.pairwise(widths))
         self.norm = _PixelNorm(widths[-1])
         self.last = nn.Conv2d(widths[-1], shape[0] * pyramid.patch**2, 3, padding=1)
@@ -295,7 +295,7 @@ class PictureDecoder(nn.Module):
 
 
 class Pyramid:
-    """The resolutions that a picture (C, H, W) goes through: cells (h, w) and channels of each level, finest first.
+    """The resolutions that an image (C, H, W) goes through: cells (h, w) and channels of each level, finest first.
 
     >>> pyramid = Pyramid((1, 28, 28), width=8)
     >>> pyramid.patch, pyramid.sizes, pyramid.widths
@@ -316,7 +316,7 @@ class Pyramid:
         return (self.widths[-1], *self.sizes[-1])
 
 
-class _PictureBlock(nn.Module):
+class _ImageBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = _PixelNorm(width)
@@ -360,6 +360,6 @@ def padded(x: Tensor, multiple: int) -> Tensor:
 
 
 def check_shape(shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if ``shape`` is not that of a vector or of a picture."""
+    """Raise a ValueError if ``shape`` is not that of a vector or of an image."""
     if len(shape) not in (1, 3) or min(shape) < 1:
-        raise ValueError(f"shape: rows are vectors (D,) or pictures (C, H, W) with sizes of at least 1, got {tuple(shape)}")
+        raise ValueError(f"shape: rows are vectors (D,) or images (C, H, W) with sizes of at least 1, got {tuple(shape)}")

@@ -12,7 +12,7 @@ spline is monotonic, rational-quadratic on [-6, 6] and the identity outside. Its
 alone, which makes the Jacobian triangular. The networks start at zero, where a step is only its other two parts. (A rotation in
 the place of P would mix elements with sharp bounds into some that look Gaussian, and did much worse.)
 
-Vectors have their columns as channels. Pictures are squeezed, cells of pixels becoming channels, and go through such steps at
+Vectors have their columns as channels. Images are squeezed, cells of pixels becoming channels, and go through such steps at
 every level; after each level but the last, half of the channels are done, and the other half goes on to the next. A side is cut
 by 2 where it is even, else by its smallest prime factor. At the end everything is put back where it came from.
 
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from pushforward.networks.coder import Modulation, VectorCoder
 
-__all__ = ["Bijection", "Chain", "Coupling", "FlowSpec", "GridNetwork", "Mix", "Normalize", "PictureFlow", "default_flow"]
+__all__ = ["Bijection", "Chain", "Coupling", "FlowSpec", "GridNetwork", "ImageFlow", "Mix", "Normalize", "default_flow"]
 
 _BOUND = 6.0
 _LEAST_STD = 1e-2
@@ -54,11 +54,11 @@ class FlowSpec:
     depth : int
         Residual blocks of each of these networks, from 1 to 1,000.
     steps : int
-        Steps of the flow, for pictures at each level, from 1 to 1,000.
+        Steps of the flow, for images at each level, from 1 to 1,000.
     bins : int
         Intervals of a spline, from 2 to 1,000.
     levels : int
-        Resolutions that pictures go through, from 1 to 20; not used for vectors.
+        Resolutions that images go through, from 1 to 20; not used for vectors.
 
     >>> flow = FlowSpec(width=8, steps=2).build((3,), condition_dim=0)
     >>> z, log_det = flow(torch.ones(5, 3))
@@ -84,12 +84,12 @@ class FlowSpec:
     def build(self, shape: tuple[int, ...], condition_dim: int) -> "Bijection":
         """Return a new flow for rows of ``shape``, (D,) or (C, H, W); its weights come from torch's global generator."""
         if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ValueError(f"shape: rows are vectors (D,) or pictures (C, H, W) with sizes of at least 1, got {tuple(shape)}")
-        return _steps(shape, condition_dim, self) if len(shape) == 1 else PictureFlow(shape, condition_dim, self, self.levels)
+            raise ValueError(f"shape: rows are vectors (D,) or images (C, H, W) with sizes of at least 1, got {tuple(shape)}")
+        return _steps(shape, condition_dim, self) if len(shape) == 1 else ImageFlow(shape, condition_dim, self, self.levels)
 
 
 def default_flow(shape: tuple[int, ...]) -> FlowSpec:
-    """Return the size that suits rows of ``shape``; pictures are halved while their sides are even and longer than 2.
+    """Return the size that suits rows of ``shape``; images are halved while their sides are even and longer than 2.
 
     >>> default_flow((1, 28, 28)).levels
     2
@@ -302,8 +302,8 @@ class GridNetwork(nn.Module):
         return torch.as_tensor(self.last(nn.functional.silu(hidden)))
 
 
-class PictureFlow(Bijection):
-    """A multi-scale flow of pictures (C, H, W) of any size: its own steps, and a flow of half of the channels that they make.
+class ImageFlow(Bijection):
+    """A multi-scale flow of images (C, H, W) of any size: its own steps, and a flow of half of the channels that they make.
 
     Parameters
     ----------
@@ -313,7 +313,7 @@ class PictureFlow(Bijection):
     levels : int
         How many are left, with this one.
 
-    >>> flow = PictureFlow((1, 6, 9), 0, FlowSpec(width=4, steps=1), levels=2)
+    >>> flow = ImageFlow((1, 6, 9), 0, FlowSpec(width=4, steps=1), levels=2)
     >>> flow.cut, flow.inner.cut, flow(torch.rand(2, 1, 6, 9))[0].shape
     ((2, 3), (3, 3), torch.Size([2, 1, 6, 9]))
     """
@@ -326,7 +326,7 @@ class PictureFlow(Bijection):
         self.kept = (grid[0] + 1) // 2
         self.steps = _steps(grid, condition_dim, spec)
         more = levels > 1 and max(grid[1:]) > 1
-        self.inner = PictureFlow((self.kept, *grid[1:]), condition_dim, spec, levels - 1) if more else None
+        self.inner = ImageFlow((self.kept, *grid[1:]), condition_dim, spec, levels - 1) if more else None
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return z and log |dz/dx|."""

@@ -1,4 +1,4 @@
-"""A residual multilayer perceptron for vectors, and for small pictures as vectors of their pixels.
+"""A residual multilayer perceptron for vectors, and for small images as vectors of their pixels.
 
 With e = embedding(t, condition) and, for each block, scale and shift linear in e,
 

@@ -43,10 +43,10 @@ class MLPSpec:
         _require("depth", self.depth, 1, 1_000)
 
     def build(self, shape: tuple[int, ...], condition_dim: int) -> MLP:
-        """Return a new network for vectors (D,) or pictures (C, H, W); its weights come from torch's global generator."""
+        """Return a new network for vectors (D,) or images (C, H, W); its weights come from torch's global generator."""
         _require("condition_dim", condition_dim, 0, 1_000_000)
         if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ValueError(f"shape: MLPSpec builds networks for vectors (D,) and pictures (C, H, W), got {tuple(shape)}")
+            raise ValueError(f"shape: MLPSpec builds networks for vectors (D,) and images (C, H, W), got {tuple(shape)}")
         return MLP(math.prod(shape), condition_dim, width=self.width, depth=self.depth)
 
 
@@ -85,11 +85,11 @@ class UNetSpec:
         _require("patch", self.patch, 1, 64)
 
     def build(self, shape: tuple[int, ...], condition_dim: int) -> UNet:
-        """Return a new network for pictures of ``shape`` (C, H, W); its weights come from torch's global generator."""
+        """Return a new network for images of ``shape`` (C, H, W); its weights come from torch's global generator."""
         _require("condition_dim", condition_dim, 0, 1_000_000)
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(
-                f"shape: UNetSpec builds networks for pictures (C, H, W), got {tuple(shape)}; vectors (D,) take MLPSpec"
+                f"shape: UNetSpec builds networks for images (C, H, W), got {tuple(shape)}; vectors (D,) take MLPSpec"
             )
         return UNet(
             shape[0],
@@ -103,15 +103,15 @@ class UNetSpec:
 
 
 def default_spec(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
-    """Return the specification that suits rows of ``shape``: (D,) for vectors, (C, H, W) for pictures.
+    """Return the specification that suits rows of ``shape``: (D,) for vectors, (C, H, W) for images.
 
-    Pictures are cut into blocks of 2 x 2 pixels from a side of 16 on, and halved until the longer side is at most 8 cells.
+    Images are cut into blocks of 2 x 2 pixels from a side of 16 on, and halved until the longer side is at most 8 cells.
 
     >>> default_spec((2,)), default_spec((1, 28, 28))
     (MLPSpec(width=128, depth=3), UNetSpec(width=48, depth=1, middle=0, levels=2, patch=2))
     """
     if len(shape) not in (1, 3) or min(shape) < 1:
-        raise ValueError(f"shape: rows are vectors (D,) or pictures (C, H, W) with sizes of at least 1, got {tuple(shape)}")
+        raise ValueError(f"shape: rows are vectors (D,) or images (C, H, W) with sizes of at least 1, got {tuple(shape)}")
     if len(shape) == 1:
         return MLPSpec(width=128 if shape[0] <= 8 else 256 if shape[0] <= 64 else 512)
     short, long = sorted(shape[1:])

@@ -1,4 +1,4 @@
-r"""A U-Net over pictures of tokens: what stands beside a hidden pixel says most about it.
+r"""A U-Net over images of tokens: what stands beside a hidden pixel says most about it.
 
 A pixel with values 0 ... K - 1 enters as K numbers: for each k < K - 1 whether its value is above k, as 1 or -1, so that near
 values look alike, and whether it is seen at all; a hidden one enters as zeros. The share of hidden tokens takes the place of
@@ -24,7 +24,7 @@ _MANY, _FEATURES = 64, 16
 
 
 class TokenUNet(nn.Module):
-    """U-Net, ``network(tokens, condition)`` from tokens (B, L) of pictures (C, H, W) to logits (B, L, K).
+    """U-Net, ``network(tokens, condition)`` from tokens (B, L) of images (C, H, W) to logits (B, L, K).
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class TokenUNet(nn.Module):
         super().__init__()
         if len(shape) != 3:
             raise ValueError(
-                f"shape: a U-Net is for pictures (C, H, W), got {tuple(shape)}; rows that are no pictures take TransformerSpec"
+                f"shape: a U-Net is for images (C, H, W), got {tuple(shape)}; rows that are no images take TransformerSpec"
             )
         counts = torch.as_tensor(levels)
         self.shape, self.most = tuple(shape), int(counts.max())
@@ -73,9 +73,9 @@ class TokenUNet(nn.Module):
         """Return logits (B, L, K), -inf where a position has no such value, from int64 tokens (B, L)."""
         seen = (tokens >= 0)[..., None]
         numbers = torch.where(seen, self.table[tokens.clamp(min=0)], 0.0)
-        pictures = numbers.to(self.bias.dtype).reshape(-1, *self.shape, self.table.shape[1]).movedim(-1, 2).flatten(1, 2)
+        images = numbers.to(self.bias.dtype).reshape(-1, *self.shape, self.table.shape[1]).movedim(-1, 2).flatten(1, 2)
         hidden = 1 - seen.to(self.bias.dtype).mean((1, 2))
-        made = self.unet(pictures, hidden, condition).reshape(-1, self.shape[0], self.table.shape[1], *self.shape[1:])
+        made = self.unet(images, hidden, condition).reshape(-1, self.shape[0], self.table.shape[1], *self.shape[1:])
         logits = made.movedim(2, -1).flatten(1, 3)
         logits = (logits if self.basis is None else logits @ self.basis.T) + self.bias
         if self.alike:

@@ -226,7 +226,7 @@ def _cells(shape: tuple[int, ...], patch: int, length: int) -> Tensor:
     """Return the positions (G, P) of each block of neighbors; where a block reaches beyond the edge, L."""
     if len(shape) not in (1, 3) or math.prod(shape) != length:
         raise ValueError(
-            f"shape: {length} positions lie as ({length},), or as pictures (C, H, W) with C H W = {length}, got {shape}"
+            f"shape: {length} positions lie as ({length},), or as images (C, H, W) with C H W = {length}, got {shape}"
         )
     grid = torch.arange(length).reshape(shape if len(shape) == 3 else (1, 1, length))
     high = patch if len(shape) == 3 else 1

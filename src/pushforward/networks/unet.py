@@ -1,13 +1,13 @@
-"""A compact U-Net for pictures of any size and any number of channels.
+"""A compact U-Net for images of any size and any number of channels.
 
-The picture is cut into blocks of ``patch`` x ``patch`` pixels, which become channels; residual blocks then work at
+The image is cut into blocks of ``patch`` x ``patch`` pixels, which become channels; residual blocks then work at
 ``levels`` resolutions, each half of the one before, and the way up adds to every level what the way down left there. With
 e = embedding(t, condition) and, for each residual block, scale and shift linear in e,
 
     h <- h + conv(silu(conv((1 + scale) norm(h) + shift))).
 
 norm normalizes the channels of one pixel and mixes no pixels: it is the fastest choice for channels that lie next to each
-other in memory, and what stands in the padding cannot change the picture's own statistics. Pictures whose sides are no
+other in memory, and what stands in the padding cannot change the image's own statistics. Images whose sides are no
 multiple of ``patch * 2**(levels - 1)`` are padded with zeros below and on the right, and the output is cropped.
 
 References

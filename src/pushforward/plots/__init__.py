@@ -1,14 +1,14 @@
-"""Pictures from arrays alone: samples, data, training, and whatever else is drawn with the same pen.
+"""Plots from arrays alone: samples, data, training, and whatever else is drawn with the same pen.
 
-Grids of pictures are Pillow images, pixel for pixel; everything with axes is a matplotlib figure made through its object
+Grids of images are Pillow images, pixel for pixel; everything with axes is a matplotlib figure made through its object
 interface, so that no global state, window or display is involved. :func:`save` writes either, :func:`film` writes several
-figures as a moving picture.
+figures as a moving plot.
 """
 
 from pushforward.plots.charts import columns_grid, error_curves, learning_curve, scatter_grid
 from pushforward.plots.grids import image_grid
 from pushforward.plots.scores import KINDS, distance_histogram, floor_chart, level_bars, path_lines, point_cloud, trade_off
-from pushforward.plots.style import ACCENT, DATA, FAINT, GOOD, INK, SAMPLES, Picture, figure, film, panel, rendered, save
+from pushforward.plots.style import ACCENT, DATA, FAINT, GOOD, INK, SAMPLES, Plot, figure, film, panel, rendered, save
 
 __all__ = [
     "ACCENT",
@@ -18,7 +18,7 @@ __all__ = [
     "INK",
     "KINDS",
     "SAMPLES",
-    "Picture",
+    "Plot",
     "columns_grid",
     "distance_histogram",
     "error_curves",

@@ -1,4 +1,4 @@
-"""Pictures side by side, pixel for pixel, as one Pillow image."""
+"""Images side by side, pixel for pixel, as one Pillow image."""
 
 import math
 from collections.abc import Sequence
@@ -22,21 +22,21 @@ def image_grid(
     scale: tuple[float, float] | None = None,
     width: int = 900,
 ) -> "Image":
-    """Return pictures side by side, each pixel enlarged to a square of whole screen pixels.
+    """Return images side by side, each pixel enlarged to a square of whole screen pixels.
 
     Parameters
     ----------
     images : array
         ``(N, H, W)`` grey, ``(N, H, W, 3)`` RGB, ``(N, H, W, 4)`` RGBA on white, or ``(N, H, W, C)`` with any other C, whose
-        channels stand side by side as grey pictures.
+        channels stand side by side as grey images.
     columns : int, optional
-        Pictures in a row; by default the grid is about square.
+        Images in a row; by default the grid is about square.
     labels : sequence, optional
-        One per picture, written under it.
+        One per image, written under it.
     scale : (float, float), optional
-        Values shown as black and as white, shared by all pictures; by default the smallest and the largest.
+        Values shown as black and as white, shared by all images; by default the smallest and the largest.
     width : int
-        Width to fill, in pixels. Larger pictures are not shrunk.
+        Width to fill, in pixels. Larger images are not shrunk.
     """
     from PIL import Image
 
@@ -61,7 +61,7 @@ def image_grid(
 def _to_bytes(images: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
     """Return uint8 tiles ``(N, H, W)`` or ``(N, H, W, 3)``."""
     if images.ndim not in (3, 4) or 0 in images.shape:
-        raise ValueError(f"images must be (N, H, W) or (N, H, W, C) with at least one picture, not of shape {images.shape}.")
+        raise ValueError(f"images must be (N, H, W) or (N, H, W, C) with at least one image, not of shape {images.shape}.")
     values = images.astype(np.float32)
     low, high = scale if scale is not None else (float(np.nanmin(values)), float(np.nanmax(values)))
     if not low <= high:

@@ -1,4 +1,4 @@
-"""Pictures of how good a model is: intervals beside noise floors, clouds of points, distances, noise levels, paths."""
+"""Plots of how good a model is: intervals beside noise floors, clouds of points, distances, noise levels, paths."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What all pictures share: colors, figures, panels, and how they are written to files."""
+"""What all plots share: colors, figures, panels, and how they are written to files."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-__all__ = ["ACCENT", "DATA", "FAINT", "GOOD", "INK", "SAMPLES", "Picture", "figure", "film", "panel", "rendered", "save"]
+__all__ = ["ACCENT", "DATA", "FAINT", "GOOD", "INK", "SAMPLES", "Plot", "figure", "film", "panel", "rendered", "save"]
 
-Picture: TypeAlias = "Figure | Image"
+Plot: TypeAlias = "Figure | Image"
 
 DATA = "#9aa5b1"
 SAMPLES = "#2563eb"
@@ -42,7 +42,7 @@ def panel(figure: "Figure", lines: int, columns: int, index: int, title: str = "
 
 
 def rendered(figure: "Figure", *, dpi: float = 140) -> "Image":
-    """Return a figure as an RGB picture."""
+    """Return a figure as an RGB plot."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -50,14 +50,14 @@ def rendered(figure: "Figure", *, dpi: float = 140) -> "Image":
     return Image.open(buffer).convert("RGB")
 
 
-def save(picture: Picture, path: str | Path) -> Path:
+def save(plot: Plot, path: str | Path) -> Path:
     """Write a grid or a figure to a file, making its folder; the ending picks the format. Return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if hasattr(picture, "savefig"):
-        picture.savefig(path, dpi=140, facecolor="white")
+    if hasattr(plot, "savefig"):
+        plot.savefig(path, dpi=140, facecolor="white")
     else:
-        picture.save(path)
+        plot.save(path)
     return path
 
 
@@ -76,23 +76,23 @@ def film(figures: "Iterable[Figure]", path: str | Path, *, seconds: float = 0.08
     path = Path(path)
     if path.suffix.lower() != ".gif":
         raise ValueError(f"a film is written to a .gif file, not to {path.name!r}; write {path.stem}.gif.")
-    pictures = [rendered(figure, dpi=90) for figure in figures]
-    if not pictures:
+    plots = [rendered(figure, dpi=90) for figure in figures]
+    if not plots:
         raise ValueError("a film needs at least one figure.")
-    palette = _common_palette(pictures)
-    frames = [picture.quantize(palette=palette, dither=Dither.NONE) for picture in pictures]
+    palette = _common_palette(plots)
+    frames = [plot.quantize(palette=palette, dither=Dither.NONE) for plot in plots]
     durations = [round(1000 * seconds)] * (len(frames) - 1) + [2000]
     path.parent.mkdir(parents=True, exist_ok=True)
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=True)
     return path
 
 
-def _common_palette(pictures: "Sequence[Image]") -> "Image":
-    """Return a picture with the colors of about eight frames and the last; one palette for all keeps colors from flickering."""
+def _common_palette(plots: "Sequence[Image]") -> "Image":
+    """Return a plot with the colors of about eight frames and the last; one palette for all keeps colors from flickering."""
     from PIL import Image
 
-    chosen = [*pictures[:: max(1, len(pictures) // 8)], pictures[-1]]
-    strip = Image.new("RGB", (pictures[0].width, pictures[0].height * len(chosen)))
-    for index, picture in enumerate(chosen):
-        strip.paste(picture, (0, index * picture.height))
+    chosen = [*plots[:: max(1, len(plots) // 8)], plots[-1]]
+    strip = Image.new("RGB", (plots[0].width, plots[0].height * len(chosen)))
+    for index, plot in enumerate(chosen):
+        strip.paste(plot, (0, index * plot.height))
     return strip.quantize(colors=255)

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from pushforward.diffusion import Blur, Downsample, Linear, Mask, Matrix, Projection, observe
 from pushforward.probability import Gaussian
 
-PICTURES = torch.randn(3, 2, 8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(3, 2, 8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 OPERATORS = [
     Mask(torch.arange(96).reshape(2, 8, 6) % 3 > 0),
     Downsample(2),
@@ -26,7 +26,7 @@ OPERATORS = [
 @settings(max_examples=10, deadline=None)
 @given(st.floats(-3, 3))
 def test_linear_and_adjoint(operator, factor):
-    one, two = PICTURES[:1], PICTURES[1:2]
+    one, two = IMAGES[:1], IMAGES[1:2]
     torch.testing.assert_close(operator(one + factor * two), operator(one) + factor * operator(two))
     v = torch.randn(operator(one).shape, dtype=torch.float64)
     torch.testing.assert_close((operator(one) * v).sum(), (one * operator.adjoint(v, one)).sum())
@@ -34,27 +34,27 @@ def test_linear_and_adjoint(operator, factor):
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: type(operator).__name__)
 def test_each_row_by_itself_and_the_dtype_kept(operator):
-    rows = operator(PICTURES)
+    rows = operator(IMAGES)
     for i in range(3):
-        torch.testing.assert_close(rows[i : i + 1], operator(PICTURES[i : i + 1]))
-    single = operator(PICTURES.float())
+        torch.testing.assert_close(rows[i : i + 1], operator(IMAGES[i : i + 1]))
+    single = operator(IMAGES.float())
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), rows, atol=1e-5, rtol=1e-5)
 
 
 def test_named_operators_are_what_they_say():
-    x = PICTURES.numpy()
-    np.testing.assert_allclose(Downsample(2)(PICTURES), x.reshape(3, 2, 4, 2, 3, 2).mean((3, 5)))
-    np.testing.assert_allclose(Projection("height")(PICTURES)[:, :, 0], x.sum(2))
-    np.testing.assert_allclose(Projection("width")(PICTURES)[..., 0], x.sum(3))
+    x = IMAGES.numpy()
+    np.testing.assert_allclose(Downsample(2)(IMAGES), x.reshape(3, 2, 4, 2, 3, 2).mean((3, 5)))
+    np.testing.assert_allclose(Projection("height")(IMAGES)[:, :, 0], x.sum(2))
+    np.testing.assert_allclose(Projection("width")(IMAGES)[..., 0], x.sum(3))
     blurred = x
     for axis in (2, 3):
         blurred = gaussian_filter1d(blurred, 1.3, axis=axis, mode="constant", truncate=5.9 / 1.3)
-    np.testing.assert_allclose(Blur(1.3)(PICTURES), blurred, atol=2e-5)
+    np.testing.assert_allclose(Blur(1.3)(IMAGES), blurred, atol=2e-5)
     seen = OPERATORS[0].seen.numpy()
-    np.testing.assert_array_equal(Mask(seen)(PICTURES), np.where(seen, x, 0))
+    np.testing.assert_array_equal(Mask(seen)(IMAGES), np.where(seen, x, 0))
     A = np.random.default_rng(1).normal(size=(5, 96))
-    np.testing.assert_allclose(Matrix(A)(PICTURES), x.reshape(3, -1) @ A.T)
+    np.testing.assert_allclose(Matrix(A)(IMAGES), x.reshape(3, -1) @ A.T)
 
 
 def test_an_observation_takes_constants_and_correlated_noise_off():
@@ -106,7 +106,7 @@ def test_an_observation_takes_constants_and_correlated_noise_off():
             Downsample(2),
             [1.0],
             0.1,
-            r"Downsample\(factor=2\) measures pictures \(C, H, W\), but the rows have the shape \(2,\)",
+            r"Downsample\(factor=2\) measures images \(C, H, W\), but the rows have the shape \(2,\)",
         ),
     ],
 )
@@ -124,8 +124,8 @@ def test_bad_arguments():
         Mask([1, 0])
     with pytest.raises(ValueError, match="factor must be an integer of at least 1, got 0"):
         Downsample(0)
-    with pytest.raises(ValueError, match="factor=5 does not divide the pictures of 8 x 6 pixels"):
-        Downsample(5)(PICTURES)
+    with pytest.raises(ValueError, match="factor=5 does not divide the images of 8 x 6 pixels"):
+        Downsample(5)(IMAGES)
     with pytest.raises(ValueError, match="width of a blur must be positive, got 0.0"):
         Blur(0.0)
     with pytest.raises(ValueError, match="along must be 'height' or 'width', got 'depth'"):

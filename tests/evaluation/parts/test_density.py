@@ -19,7 +19,9 @@ class Known:
 
     def __init__(self, log_prob, *, kind="exact", dims=1, numerical=0.0, integer=False):
         self.of, self.kind, self.dims, self.numerical = log_prob, kind, dims, numerical
-        self.transform_ = SimpleNamespace(integer=torch.tensor([integer]), constant=torch.tensor([False]))
+        self.space_ = SimpleNamespace(
+            transform=SimpleNamespace(integer=torch.tensor([integer]), constant=torch.tensor([False])), conditions=None
+        )
 
     def log_prob(self, X, *, condition=None, seed=0, batch_size=256):
         self.given = condition, seed, batch_size

@@ -1,6 +1,7 @@
 """Latent figures of maps that are known by heart, and of a model of each kind."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ class Known:
 
     def __init__(self, encode, decode, *, shape=(4,), has_law=True, kind="vectors"):
         self.encode, self.decode, self.generates = encode, decode, has_law
-        self.schema_ = Schema(kind, "numpy", shape, ("float64",), None)
+        self.space_ = SimpleNamespace(schema=Schema(kind, "numpy", shape, ("float64",), None), conditions=None)
         self.told = []
 
     def transform(self, X, *, condition=None):
@@ -53,7 +54,7 @@ def test_what_the_reconstruction_loses_is_what_scikit_learns_components_lose():
 def test_pixels_share_one_unit():
     rng = np.random.default_rng(1)
     X = rng.normal(size=(50, 2, 2)) * [[1, 1], [1, 10]]
-    found = latent_figures(Known(same, lambda z: z * [[1, 1], [1, 0]], shape=(2, 2), kind="pictures"), X)
+    found = latent_figures(Known(same, lambda z: z * [[1, 1], [1, 0]], shape=(2, 2), kind="images"), X)
     spread = X.reshape(50, 4).var(0).sum()
     assert found.lost.value == pytest.approx((X[:, 1, 1] ** 2).mean() / spread)
 
@@ -141,7 +142,7 @@ def test_paths_are_seen_in_the_given_features_of_rows_in_the_librarys_layout():
 
     X = np.linspace(-1, 2, 20).reshape(20, 1, 1) * np.ones((1, 2, 2))
     found = latent_figures(
-        Known(same, same, shape=(2, 2), kind="pictures", has_law=False), X, pairs=10, steps=50, features=features
+        Known(same, same, shape=(2, 2), kind="images", has_law=False), X, pairs=10, steps=50, features=features
     )
     assert set(seen) == {(10, 1, 2, 2)}
     start, end = X[:10, 0, 0], X[10:, 0, 0]
@@ -178,7 +179,7 @@ def test_an_invertible_model_loses_nothing_and_a_gan_has_paths_alone():
     assert abs(gan.codes.std() - 1) < 0.2
 
 
-def test_tensors_of_pictures_go_through_a_model_with_conditions():
+def test_tensors_of_images_go_through_a_model_with_conditions():
     rows = torch.as_tensor(np.asarray(pf.open_data("digits").values[:100]))
     labels = np.arange(100) % 10
     model = pf.VAE(latent_dim=3, train_steps=5, random_state=0).fit(rows, condition=labels)

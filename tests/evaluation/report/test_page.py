@@ -1,4 +1,4 @@
-"""The page: it asks nothing of a network, fits a phone, shows all its pictures, and takes the user's text as text."""
+"""The page: it asks nothing of a network, fits a phone, shows all its plots, and takes the user's text as text."""
 
 import base64
 import html
@@ -55,7 +55,7 @@ def evaluation(kind):
         "distances_of_samples": rng.random(50),
         "distances_of_held_out": rng.random(50),
     }
-    if kind == "pictures":
+    if kind == "images":
         for name, n in (("samples", 16), ("rows", 16), ("neighbor_samples", 5), ("neighbor_rows", 5)):
             arrays[name] = rng.integers(0, 17, (n, 8, 8))
         arrays["path_states"] = rng.normal(size=(9, 8, 8, 8))
@@ -84,7 +84,7 @@ class Reader(HTMLParser):
         self.text += data
 
 
-@pytest.fixture(scope="module", params=["pictures", "vectors"])
+@pytest.fixture(scope="module", params=["images", "vectors"])
 def page(request, tmp_path_factory):
     return evaluation(request.param).report(tmp_path_factory.mktemp("page") / "new" / "report.html")
 
@@ -110,10 +110,10 @@ def test_text_of_the_user_is_text(page):
     assert NASTY in Reader(source).text
 
 
-def test_every_picture_is_whole_and_named(page):
-    pictures = [attributes for tag, attributes in Reader(page.read_text()).tags if tag == "img"]
-    assert len(pictures) >= 8
-    for attributes in pictures:
+def test_every_plot_is_whole_and_named(page):
+    plots = [attributes for tag, attributes in Reader(page.read_text()).tags if tag == "img"]
+    assert len(plots) >= 8
+    for attributes in plots:
         content = base64.b64decode(attributes["src"].partition("base64,")[2])
         image = Image.open(io.BytesIO(content))
         image.load()
@@ -164,16 +164,16 @@ def test_an_evaluation_shows_itself_in_a_notebook():
             assert ".pushforward-evaluation" in selector or "table.figures" in selector, selector
 
 
-def test_every_picture_can_be_drawn_alone():
-    for kind in ("pictures", "vectors"):
+def test_every_plot_can_be_drawn_alone():
+    for kind in ("images", "vectors"):
         found = evaluation(kind)
-        assert {"figures", "latent", "distances", "paths", "learning", "noise levels"} <= set(found.pictures())
-        for name in found.pictures():
-            picture = found.plot(name)
-            assert hasattr(picture, "savefig") or picture.size[0] > 100
+        assert {"figures", "latent", "distances", "paths", "learning", "noise levels"} <= set(found.plots())
+        for name in found.plots():
+            plot = found.plot(name)
+            assert hasattr(plot, "savefig") or plot.size[0] > 100
     bare = Evaluation(figures(), "GAN")
-    assert bare.pictures() == ("figures",)
-    with pytest.raises(ValueError, match="there is no picture 'rows' of this evaluation, but there are 'figures'"):
+    assert bare.plots() == ("figures",)
+    with pytest.raises(ValueError, match="there is no plot 'rows' of this evaluation, but there are 'figures'"):
         bare.plot("rows")
 
 
@@ -208,8 +208,8 @@ def browsed(page, folder, width):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_in_a_browser(page, width, tmp_path):
-    inner, scrolled, wide, lost, pictures, requests = browsed(page, tmp_path, width)
+    inner, scrolled, wide, lost, plots, requests = browsed(page, tmp_path, width)
     assert inner == width
     assert scrolled <= inner
     assert (wide, lost, requests) == (0, 0, 0)
-    assert pictures >= 8
+    assert plots >= 8

@@ -27,11 +27,11 @@ def test_the_affine_autoencoder_is_pca():
 
 
 def test_the_loss_is_the_mean_square_over_elements_that_vary():
-    pictures = RNG.integers(0, 9, (30, 4, 4)).astype(np.uint8)
-    pictures[:, 0] = 5
-    model = pf.Autoencoder(latent_dim=2, train_steps=2, **TINY).fit(pictures)
-    x = model.transform_.forward(torch.as_tensor(pictures[:3, None]).float())
-    middle = x + model.transform_.dequantization.float() / 2
+    images = RNG.integers(0, 9, (30, 4, 4)).astype(np.uint8)
+    images[:, 0] = 5
+    model = pf.Autoencoder(latent_dim=2, train_steps=2, **TINY).fit(images)
+    x = model.space_.transform.forward(torch.as_tensor(images[:3, None]).float())
+    middle = x + model.space_.transform.dequantization.float() / 2
     with torch.no_grad():
         back = model.coder_.decode(model.coder_.encode(middle, None), None)
         loss = model._task(model.coder_, None).loss(x, None, ())
@@ -46,9 +46,9 @@ def test_integers_come_back_to_themselves_where_nothing_is_lost():
             layer.weight.copy_(torch.eye(2))
             layer.bias.zero_()
     codes = model.transform(X)
-    np.testing.assert_allclose(codes, (X + 0.5 - model.transform_.shift.numpy()) / model.transform_.scale.numpy())
-    np.testing.assert_array_equal(model.inverse_transform(codes + 0.49 * model.transform_.dequantization.numpy()), X)
-    np.testing.assert_array_equal(model.inverse_transform(codes - 0.49 * model.transform_.dequantization.numpy()), X)
+    np.testing.assert_allclose(codes, (X + 0.5 - model.space_.transform.shift.numpy()) / model.space_.transform.scale.numpy())
+    np.testing.assert_array_equal(model.inverse_transform(codes + 0.49 * model.space_.transform.dequantization.numpy()), X)
+    np.testing.assert_array_equal(model.inverse_transform(codes - 0.49 * model.space_.transform.dequantization.numpy()), X)
 
 
 def test_it_has_no_law_to_draw_from():
@@ -69,10 +69,10 @@ def test_a_run_shows_rows_beside_their_reconstructions_and_resumes(tmp_path, sha
     assert (tmp_path / "whole" / "samples.png").is_file()
     save = pf.plots.save
 
-    def stop(picture, path):
+    def stop(image, path):
         if "step-" in path.name and "8" in path.name:
             raise OSError("disk full")
-        return save(picture, path)
+        return save(image, path)
 
     with monkeypatch.context() as patch:
         patch.setattr("pushforward.models.run.plots.save", stop)
@@ -83,14 +83,14 @@ def test_a_run_shows_rows_beside_their_reconstructions_and_resumes(tmp_path, sha
     assert weights[0] == weights[1]
 
 
-def test_every_picture_stands_above_its_reconstruction():
+def test_every_image_stands_above_its_reconstruction():
     X = RNG.integers(0, 9, (30, 8, 8)).astype(np.uint8)
     model = pf.Autoencoder(latent_dim=2, train_steps=1, **TINY).fit(X)
-    from pushforward.models.base.pictures import picture_of_pairs
+    from pushforward.models.base.plots import plot_of_pairs
 
-    z = model.transform_.forward(torch.as_tensor(X[:20, None]).float())
+    z = model.space_.transform.forward(torch.as_tensor(X[:20, None]).float())
     low = torch.full_like(z, -1.0)
-    grid = np.asarray(picture_of_pairs(model, low, z))
+    grid = np.asarray(plot_of_pairs(model, low, z))
     lines = grid.shape[0] // 4
     assert grid[lines + 8 : 2 * lines - 8, 8:-8].astype(float).mean() < grid[8 : lines - 8, 8:-8].astype(float).mean()
     assert (grid[lines + 8 : 2 * lines - 8, 8:40] == 0).all()

@@ -53,7 +53,7 @@ def linear_gaussian():
         put(second.into, [[0], [1]], [0, 0])
         put(coder.decoder.linear, A, np.zeros(3))
         coder.likelihood.log_std.fill_(math.log(STD))
-    shift, scale = model.transform_.shift.numpy(), model.transform_.scale.numpy()
+    shift, scale = model.space_.transform.shift.numpy(), model.space_.transform.scale.numpy()
     law = stats.multivariate_normal(shift, scale[:, None] * cov * scale)
     return model, law, {"gain": gain_1, "var": (var_1, var_2), "prior": prior}
 
@@ -89,7 +89,7 @@ def test_the_terms_of_the_bound_are_the_information_of_the_levels():
 def test_the_loss_is_the_negative_bound():
     model, law, _ = linear_gaussian()
     task = model._task(model.coder_, None)
-    x = model.transform_.forward(torch.tensor(DATA[:1])).float().repeat(20_000, 1)
+    x = model.space_.transform.forward(torch.tensor(DATA[:1])).float().repeat(20_000, 1)
     eps = task.numbers(torch.arange(20_000), 20_000, torch.zeros(1, dtype=torch.int64), 0)[0][0]
     loss = task.loss(x, None, (eps, torch.ones(20_000))).detach()
     assert float(loss.mean()) == pytest.approx(-law.logpdf(DATA[0]), abs=5 * float(loss.std()) / math.sqrt(20_000))
@@ -104,13 +104,13 @@ def test_samples_have_the_law_of_the_chain():
 
 def test_codes_are_the_posterior_means_down_the_ladder():
     model, law, truth = linear_gaussian()
-    x = model.transform_.forward(torch.tensor(DATA[:5])).numpy()
+    x = model.space_.transform.forward(torch.tensor(DATA[:5])).numpy()
     z = model.transform(DATA[:5])
     cov = A @ truth["prior"] @ A.T + STD**2 * np.eye(3)
     both = truth["prior"] @ A.T @ np.linalg.solve(cov, x.T)  # E[z_1, z_2 | x]: with z_1 at its mean, so is z_2
     np.testing.assert_allclose(z, both.T, atol=1e-5)
     back = model.inverse_transform(z)
-    np.testing.assert_allclose(back, law.mean + (both.T @ A.T) * model.transform_.scale.numpy(), atol=1e-4)
+    np.testing.assert_allclose(back, law.mean + (both.T @ A.T) * model.space_.transform.scale.numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("dims", [(2,), (1, 2, 3)])
@@ -141,10 +141,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
     whole = pf.train(DATA, pf.HierarchicalVAE(**changes), out=tmp_path / "whole")
     save = pf.plots.save
 
-    def stop(picture, path):
+    def stop(image, path):
         if "step-" in path.name and "8" in path.name:
             raise OSError("disk full")
-        return save(picture, path)
+        return save(image, path)
 
     with monkeypatch.context() as patch:
         patch.setattr("pushforward.models.run.plots.save", stop)

@@ -116,13 +116,13 @@ def test_the_default_follows_the_data():
 
 
 def test_constant_pixels_are_not_counted():
-    pictures = torch.tensor([[[[0.0, 3.0], [5.0, 1.0]]], [[[0.0, 7.0], [5.0, 4.0]]]])
-    transform = Transform.fit(pictures, integer=True, kind="pictures")
+    images = torch.tensor([[[[0.0, 3.0], [5.0, 1.0]]], [[[0.0, 7.0], [5.0, 4.0]]]])
+    transform = Transform.fit(images, integer=True, kind="images")
     for name in ("gaussian", "diagonal", "logistic"):
         law = make_likelihood(name, transform)
         assert law.dims == 2
         output = torch.zeros(2, law.outputs, 2, 2)
-        x = transform.forward(pictures)
+        x = transform.forward(images)
         before = law.log_prob(output, x)
         output[:, :, 0, 0], output[:, :, 1, 0] = 3.0, -4.0
         torch.testing.assert_close(law.log_prob(output, x), before)

@@ -40,7 +40,7 @@ def linear_gaussian(loadings=((1.2, 0.3), (0.9, -0.4), (0.0, 0.7)), std=0.6, exa
             gain = gain + 0.1
         coder.encoder.linear.weight.copy_(torch.cat((gain, torch.zeros(2, 3))))
         coder.encoder.linear.bias.copy_(torch.cat((-0.2 * gain.sum(1), -precision.log() / 2)))
-    shift, scale = model.transform_.shift.numpy(), model.transform_.scale.numpy()
+    shift, scale = model.space_.transform.shift.numpy(), model.space_.transform.scale.numpy()
     cov = (A @ A.T).numpy() + std**2 * np.eye(3)
     return model, stats.multivariate_normal(shift + 0.2 * scale, scale[:, None] * cov * scale), A.numpy(), std
 
@@ -60,7 +60,7 @@ def test_with_the_exact_posterior_one_draw_gives_the_density():
 def test_with_another_posterior_the_gap_is_its_divergence_and_closes():
     model, law, A, std = linear_gaussian(exact=False)
     rows = np.repeat(DATA[:2], 4000, axis=0)
-    x = model.transform_.forward(torch.tensor(DATA[:2])).numpy()
+    x = model.space_.transform.forward(torch.tensor(DATA[:2])).numpy()
     precision = 1 + (A**2).sum(0) / std**2
     off = (0.1 * (x - 0.2).sum(1, keepdims=True)) * np.ones((1, 2))
     divergence = (off**2 * precision).sum(1) / 2
@@ -82,7 +82,7 @@ def test_the_stated_error_is_the_scatter():
 def test_the_loss_is_the_negative_bound_in_data_units():
     model, law, _, _ = linear_gaussian()
     task = model._task(model.coder_, None)
-    x = model.transform_.forward(torch.tensor(DATA[:1])).float().repeat(20_000, 1)
+    x = model.space_.transform.forward(torch.tensor(DATA[:1])).float().repeat(20_000, 1)
     numbers = task.numbers(torch.arange(20_000), 20_000, torch.zeros(1, dtype=torch.int64), 0)
     assert numbers[0].shape == (1, 20_000, 2)
     loss = task.loss(x, None, (numbers[0][0], torch.ones(20_000))).detach()
@@ -144,11 +144,11 @@ def test_samples_have_the_mean_and_covariance_of_the_law():
 
 def test_codes_are_posterior_means_and_lead_to_the_mean_row():
     model, law, A, std = linear_gaussian()
-    x = model.transform_.forward(torch.tensor(DATA[:5])).numpy() - 0.2
+    x = model.space_.transform.forward(torch.tensor(DATA[:5])).numpy() - 0.2
     expected = np.linalg.solve(A.T @ A + std**2 * np.eye(2), A.T @ x.T).T
     z = model.transform(DATA[:5])
     np.testing.assert_allclose(z, expected, atol=1e-6)
-    scale = model.transform_.scale.numpy()
+    scale = model.space_.transform.scale.numpy()
     np.testing.assert_allclose(model.inverse_transform(z), law.mean + (expected @ A.T) * scale, atol=1e-5)
     with pytest.raises(ValueError, match=r"X has 3 features, but VAE is expecting 2 features"):
         model.inverse_transform(np.zeros((2, 3)))
@@ -192,7 +192,7 @@ def test_integers_of_a_gaussian_decoder_are_taken_as_intervals():
     with torch.no_grad():
         for parameter in model.coder_.parameters():
             parameter.zero_()
-    shift, scale = model.transform_.shift.numpy(), model.transform_.scale.numpy()
+    shift, scale = model.space_.transform.shift.numpy(), model.space_.transform.scale.numpy()
     u = (np.arange(2000) + 0.5) / 2000
     expected = sum(stats.norm(shift[j], scale[j]).logpdf(3 + u).mean() for j in range(2))
     found = model.log_prob(np.full((1, 2), 3), samples=1, draws=600)
@@ -232,7 +232,7 @@ def test_a_condition_moves_the_code_and_the_bound_stays_a_density():
         coder.decoder.linear.weight.fill_(2.0)
         coder.encoder.linear.bias.copy_(torch.tensor([0.7, -0.2]))
     s = math.exp(2 * math.tanh(0.2))
-    shift, scale = float(model.transform_.shift), float(model.transform_.scale)
+    shift, scale = float(model.space_.transform.shift), float(model.space_.transform.scale)
     for label, mean, std in ((0, 0.0, 1.0), (1, 1.5, s), (None, 0.0, 1.0)):
         law = stats.norm(shift + 2 * mean * scale, scale * math.sqrt(4 * std**2 + 1))
         found = model.log_prob(np.full((200, 1), DATA[0, 0]), condition=label, samples=500)
@@ -299,8 +299,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
         settings = pf.TrainingSettings(steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4)
         return pf.VAE(latent_dim=2, training=settings, **TINY)
 
-    pictures = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
-    whole = pf.train(pictures, model(), out=tmp_path / "whole")
+    images = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
+    whole = pf.train(images, model(), out=tmp_path / "whole")
     drawn = []
 
     def stop(self, prepared):
@@ -309,12 +309,12 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
             raise ZeroDivisionError
         return original(self, prepared)
 
-    original = pf.VAE._picture
+    original = pf.VAE._plot
     with monkeypatch.context() as patch:
-        patch.setattr(pf.VAE, "_picture", stop)
+        patch.setattr(pf.VAE, "_image", stop)
         with pytest.raises(ZeroDivisionError):
-            pf.train(pictures, model(), out=tmp_path / "run")
-    resumed = pf.train(pictures, out=tmp_path / "run", resume=True)
+            pf.train(images, model(), out=tmp_path / "run")
+    resumed = pf.train(images, out=tmp_path / "run", resume=True)
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
     assert weights[0] == weights[1]
 

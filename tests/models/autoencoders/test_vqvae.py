@@ -52,7 +52,7 @@ def law_of_codes(model):
 
 def log_density_given(model, X, codes):
     """Return log p(x | codes) of each row given each code, (N, C), for the Gaussian likelihood."""
-    std = model.transform_.scale.numpy() * math.exp(model.coder_.likelihood.log_std.item())
+    std = model.space_.transform.scale.numpy() * math.exp(model.coder_.likelihood.log_std.item())
     return stats.norm(model.inverse_transform(codes)[None], std).logpdf(X[:, None]).sum(2)
 
 
@@ -79,7 +79,7 @@ def test_rows_are_drawn_from_the_law_that_is_bounded():
     model = small()
     codes, log_p = law_of_codes(model)
     p, middles = np.exp(log_p).mean(1), model.inverse_transform(codes)
-    std = model.transform_.scale.numpy() * math.exp(model.coder_.likelihood.log_std.item())
+    std = model.space_.transform.scale.numpy() * math.exp(model.coder_.likelihood.log_std.item())
     mean = p @ middles
     cov = (middles - mean).T @ (p[:, None] * (middles - mean)) + np.diag(std**2)
     rows = model.sample(8000, seed=0)
@@ -102,7 +102,7 @@ def test_the_loss_is_the_negative_bound_in_data_units():
     model = small()
     codes, log_p = law_of_codes(model)
     task = model._task(model.coder_, None).eval()
-    x = model.transform_.forward(torch.tensor(RING[:1])).float().repeat(4000, 1)
+    x = model.space_.transform.forward(torch.tensor(RING[:1])).float().repeat(4000, 1)
     numbers = task.numbers(torch.arange(4000), 4000, torch.zeros(1, dtype=torch.int64), 0)
     assert [tuple(part.shape) for part in numbers] == [(1, 4000, 2), (1, 4000)]
     loss = task.loss(x, None, tuple(part[0] for part in numbers)).detach()
@@ -119,11 +119,11 @@ def test_probabilities_of_integers_are_bounded_by_the_loss_that_is_trained(likel
     found = model.log_prob(there, draws=100)
     assert 0.2 < np.exp(found.values).sum() < 1
     task = model._task(model.coder_, None).eval()
-    x, draws = model.transform_.forward(torch.tensor(there).double()).float(), (torch.zeros(6, 1), torch.zeros(6))
+    x, draws = model.space_.transform.forward(torch.tensor(there).double()).float(), (torch.zeros(6, 1), torch.zeros(6))
     if likelihood == "logistic":
         np.testing.assert_allclose(task.loss(x, None, draws).detach(), -found.values, atol=1e-5)
         return
-    u = model.transform_.dequantization.float() * (torch.arange(500.0)[:, None, None] + 0.5) / 500
+    u = model.space_.transform.dequantization.float() * (torch.arange(500.0)[:, None, None] + 0.5) / 500
     loss = torch.stack([task.loss(x + part, None, draws) for part in u]).mean(0).detach().numpy()
     assert (np.abs(loss + found.values) < 5 * found.standard_error).all()
     assert (found.standard_error < 0.1 * np.abs(loss)).all()
@@ -200,10 +200,10 @@ def test_codes_are_integers_in_the_container_of_the_data():
     assert codes.min() >= 0
     assert codes.max() < 5
     np.testing.assert_array_equal(model.inverse_transform(codes.astype(float)), model.inverse_transform(codes))
-    pictures = torch.from_numpy(RNG.random((30, 1, 6, 5)))
-    other = pf.VQVAE(tokens=2, codebook_size=4, train_steps=2, **TINY).fit(pictures)
-    assert other.transform(pictures).dtype == torch.int64
-    assert other.inverse_transform(other.transform(pictures[:3])).shape == (3, 1, 6, 5)
+    images = torch.from_numpy(RNG.random((30, 1, 6, 5)))
+    other = pf.VQVAE(tokens=2, codebook_size=4, train_steps=2, **TINY).fit(images)
+    assert other.transform(images).dtype == torch.int64
+    assert other.inverse_transform(other.transform(images[:3])).shape == (3, 1, 6, 5)
 
 
 @pytest.mark.parametrize("wrong", [0.5, -1, 4])
@@ -240,7 +240,7 @@ def test_defaults_by_the_data():
         assert (model.tokens_, model.codebook_size_, model.likelihood_) == (tokens, size, likelihood)
 
 
-def test_larger_pictures_get_a_small_law_of_codes_and_larger_steps():
+def test_larger_images_get_a_small_law_of_codes_and_larger_steps():
     small, large = (
         pf.VQVAE(network=TINY["network"], train_steps=1).fit(RNG.integers(0, 9, (20, side, side))) for side in (8, 28)
     )
@@ -254,8 +254,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
             training=TrainingSettings(steps=12, checkpoint_every=4, batch_size=16), tokens=2, codebook_size=32, **TINY
         )
 
-    pictures = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
-    whole = pf.train(pictures, model(), out=tmp_path / "whole")
+    images = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
+    whole = pf.train(images, model(), out=tmp_path / "whole")
     drawn = []
 
     def stop(self, prepared):
@@ -264,13 +264,13 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
             raise ZeroDivisionError
         return original(self, prepared)
 
-    original = pf.VQVAE._picture
+    original = pf.VQVAE._plot
     with monkeypatch.context() as patch:
-        patch.setattr(pf.VQVAE, "_picture", stop)
+        patch.setattr(pf.VQVAE, "_image", stop)
         with pytest.raises(ZeroDivisionError):
-            pf.train(pictures, model(), out=tmp_path / "run")
+            pf.train(images, model(), out=tmp_path / "run")
     torch.manual_seed(99)  # dead codes are replaced by random ones: not by those of this generator
-    resumed = pf.train(pictures, out=tmp_path / "run", resume=True)
+    resumed = pf.train(images, out=tmp_path / "run", resume=True)
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
     assert weights[0] == weights[1]
 

@@ -81,7 +81,7 @@ def test_the_gain_is_that_on_noises_and_conditions_that_were_held_out(fitted, sc
     key = noise.derive(SEED, "calibration")
     aside = noise.permutation(NOISES, seed=SEED, purpose="calibration")[-NOISES // 4 :]
     z = noise.normal((2,), seed=key, purpose="sample", rows=torch.arange(NOISES))[aside]
-    condition = model.condition_encoder_.draw(NOISES, seed=key)[aside]
+    condition = model.space_.conditions.draw(NOISES, seed=key)[aside]
     denoiser = model.denoiser_ if scale == 1 else diffusion.Guided(model.denoiser_, scale)
     exact = pf.RK4().run(denoiser, z, steps=100, condition=condition).double()
 
@@ -97,7 +97,7 @@ def test_the_gain_is_that_on_noises_and_conditions_that_were_held_out(fitted, sc
     assert found.default_error == pytest.approx(error(default), abs=off + 1e-5)
     assert found.gain == found.default_error / found.error > 1.2
     fresh = noise.normal((2,), seed=99, purpose="sample", rows=torch.arange(256))
-    given = model.condition_encoder_.draw(256, seed=99)
+    given = model.space_.conditions.draw(256, seed=99)
     exact = pf.RK4().run(denoiser, fresh, steps=100, condition=given).double()
     calibrated, default = (s.run(denoiser, fresh, steps=STEPS, condition=given) for s in (found.sampler, model.sampler_))
     assert error(default) > 1.2 * error(calibrated)
@@ -375,7 +375,7 @@ def test_diffusion_models_are_calibrated_too():
 
 
 def test_few_steps_under_strong_guidance_take_a_lower_order(model):
-    condition = model.condition_encoder_.classes[0]
+    condition = model.space_.conditions.classes[0]
     for steps, scale, order in ((None, 1.0, 4), (5, 1.0, 0), (5, 2.0, 2), (8, 2.0, 3), (None, 6.0, 2)):
         model.sample(2, steps=steps, guidance_scale=scale, condition=condition, seed=0)
         assert model.sample_sampler_ == pf.default_sampler(steps or 20, scale)

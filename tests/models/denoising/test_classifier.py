@@ -36,7 +36,7 @@ def trained():
 
 
 def scaled(model, law):
-    shift, scale = model.transform_.shift, model.transform_.scale
+    shift, scale = model.space_.transform.shift, model.space_.transform.scale
     return GaussianMixture(law.weights, (law.means - shift) / scale, law.covs[:, None] / scale**2)
 
 
@@ -58,7 +58,7 @@ def test_guided_samples_are_of_the_class(trained):
     for k, label in enumerate(("left", "right")):
         denoiser = trained.guided_by_classifier(label, 1.0)
         z = trained._draw(denoiser, 1000, None, steps=20, sampler=trained.sampler_, seed=0)
-        x = trained.transform_.inverse(z).numpy()
+        x = trained.space_.transform.inverse(z).numpy()
         np.testing.assert_allclose(x.mean(0), LAW.means[k], atol=0.15)
         np.testing.assert_allclose(x.std(0), 0.5, atol=0.12)
         assert kstest(x[:, 0], norm(LAW.means[1 - k][0], 0.5).cdf).pvalue < 1e-9
@@ -137,7 +137,7 @@ def test_networks_of_each_shape(shape):
     assert not torch.allclose(network(x, torch.tensor(0.1)), network(x, torch.tensor(0.9)))
 
 
-def test_pictures_with_their_own_labels():
+def test_images_with_their_own_labels():
     digits = pf.open_data("digits")
     model = pf.Diffusion(network=pf.UNetSpec(width=8, levels=1), train_steps=1, random_state=0, device="cpu")
     model.fit(digits.values[:200], condition=digits.condition[:200])

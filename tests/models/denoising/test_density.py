@@ -21,7 +21,7 @@ DATA = LAW.sample(400, seed=0).numpy()
 
 def with_oracle(model, law):
     """Put the exact denoiser of ``law``, which is in data units, in the place of the network."""
-    transform = model.transform_
+    transform = model.space_.transform
     kept = ~transform.constant
     A = torch.diag(1 / transform.scale[kept])
     model.denoiser_ = ExactDenoiser(law.affine(A, -transform.shift[kept] / transform.scale[kept]), model.schedule_)
@@ -200,7 +200,7 @@ class Pixels(AbstractDenoiser):
         return torch.where(self.fixed, self.value, alpha * 0.25 / (alpha**2 * 0.25 + sigma**2) * x_t)
 
 
-def pictures(dtype):
+def images(dtype):
     rng = np.random.default_rng(0)
     X = rng.integers(0, 9, (40, 4, 4)).astype(dtype) if np.dtype(dtype).kind == "u" else rng.random((40, 4, 4, 1))
     X[:, 0, :2] = 0
@@ -208,10 +208,10 @@ def pictures(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float64])
-def test_pictures_with_constant_pixels(dtype):
-    X = pictures(dtype)
+def test_images_with_constant_pixels(dtype):
+    X = images(dtype)
     model = pf.Diffusion(**(TINY | {"network": pf.UNetSpec(width=8, levels=1, patch=1)})).fit(X)
-    transform = model.transform_
+    transform = model.space_.transform
     fixed = transform.constant
     value = ((transform.value - transform.shift) / transform.scale).float()
     model.denoiser_ = Pixels(model.schedule_, fixed, value)
@@ -271,7 +271,7 @@ def test_a_source_with_a_density_is_the_prior():
     target, source = Gaussian([5.0, 1.0], [4.0, 0.25]), Gaussian([3.0, 2.0], [1.0, 0.5])
     X = target.sample(300, seed=0).numpy()
     model = pf.FlowMatching(**TINY, source=source).fit(X)
-    shift, scale = model.transform_.shift, model.transform_.scale
+    shift, scale = model.space_.transform.shift, model.space_.transform.scale
     model.denoiser_ = Between(
         (target.mean - shift) / scale, target.cov.sqrt() / scale, (source.mean - shift) / scale, source.cov.sqrt() / scale
     )

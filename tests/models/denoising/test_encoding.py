@@ -26,7 +26,7 @@ def scaled(law, transform):
 
 
 def with_oracle(model, law):
-    model.denoiser_ = ExactDenoiser(scaled(law, model.transform_), model.schedule_)
+    model.denoiser_ = ExactDenoiser(scaled(law, model.space_.transform), model.schedule_)
     return model
 
 
@@ -35,7 +35,7 @@ def test_latents_of_a_gaussian_are_its_standardized_rows(schedule):
     model = with_oracle(pf.Diffusion(schedule=schedule, **TINY).fit(DATA), LAW)
     one = torch.ones((), dtype=torch.float64)
     alpha, sigma = schedule.alpha(one).numpy(), schedule.sigma(one).numpy()
-    law = scaled(LAW, model.transform_)
+    law = scaled(LAW, model.space_.transform)
     mean, std = law.mean.numpy(), law.cov.diagonal().sqrt().numpy()
     x = LAW.sample(20, seed=1).numpy()
     unit = (x - LAW.mean.numpy()) / LAW.cov.sqrt().numpy()
@@ -86,7 +86,7 @@ def test_integers_stand_in_the_middle_of_their_cell():
 
 
 class Watched(AbstractDenoiser):
-    """A denoiser of pictures that keeps what it was shown of the corner, with the time."""
+    """A denoiser of images that keeps what it was shown of the corner, with the time."""
 
     def __init__(self, inner):
         super().__init__()
@@ -101,20 +101,20 @@ class Watched(AbstractDenoiser):
 
 
 def test_constant_pixels_are_shown_noised_and_come_back():
-    pictures = np.random.default_rng(0).integers(0, 17, (20, 4, 4)).astype(np.uint8)
-    pictures[:, 0, 0] = 5
+    images = np.random.default_rng(0).integers(0, 17, (20, 4, 4)).astype(np.uint8)
+    images[:, 0, 0] = 5
     model = pf.Diffusion(train_steps=3, random_state=0, device="cpu", network=pf.UNetSpec(width=8, levels=1, patch=2)).fit(
-        pictures
+        images
     )
     model.denoiser_ = watched = Watched(model.denoiser_)
-    z = model.transform(pictures, rtol=1e-4)
-    assert (z.shape, z.dtype) == (pictures.shape, np.float32)
+    z = model.transform(images, rtol=1e-4)
+    assert (z.shape, z.dtype) == (images.shape, np.float32)
     corner = z[:, 0, 0]
     assert len(set(corner.tolist())) == 1
-    value = model.transform_.forward(torch.from_numpy(pictures[:1].astype(np.float32))[:, None])[0, 0, 0, 0]
+    value = model.space_.transform.forward(torch.from_numpy(images[:1].astype(np.float32))[:, None])[0, 0, 0, 0]
     schedule, one = model.schedule_, torch.ones((), dtype=torch.float64)
     seen = len(watched.seen)
-    np.testing.assert_array_equal(model.inverse_transform(z, rtol=1e-4), pictures)
+    np.testing.assert_array_equal(model.inverse_transform(z, rtol=1e-4), images)
     errors = {True: [], False: []}
     for call, (shown, t) in enumerate(watched.seen):
         if t.min() > 2 * schedule.t_min:  # below, the flow is continued and the state is that of another time
@@ -151,7 +151,7 @@ def test_latents_of_a_model_with_its_own_source_are_rows_of_it():
         """Every row was moved by 3 in the units of the data."""
 
         schedule, gaussian_source = model.schedule_, False
-        shift = 3 / model.transform_.scale
+        shift = 3 / model.space_.transform.scale
 
         def forward(self, x_t, t, condition=None):
             return x_t - t.reshape(-1, 1) * self.shift.to(x_t)

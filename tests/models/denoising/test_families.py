@@ -178,11 +178,11 @@ def test_the_data_scale_counts_dequantization():
     """The denoiser is told the standard deviation of what it sees: scaled integers with uniform noise one integer wide."""
     X = np.random.default_rng(0).integers(0, 3, size=(400, 2)).astype(np.int64)
     model = pf.FlowMatching(held_out=0.0, **TINY).fit(X)
-    assert bool((model.transform_.dequantization > 0).all())
-    scaled = model.transform_.forward(torch.from_numpy(X).double(), dtype=torch.float64)
+    assert bool((model.space_.transform.dequantization > 0).all())
+    scaled = model.space_.transform.forward(torch.from_numpy(X).double(), dtype=torch.float64)
     # A million draws of the noise, to be sure of the third digit: 1/12 of a squared step is a tenth of the variance.
     noise = torch.rand(2500, *scaled.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    seen = scaled + model.transform_.dequantization.double() * noise
+    seen = scaled + model.space_.transform.dequantization.double() * noise
     assert model.denoiser_.data_std == pytest.approx(seen.std().item(), rel=1e-3)
 
 
@@ -192,7 +192,7 @@ def test_source_law_is_carried_onto_the_data():
     source = Gaussian([6.0, 1.0], 0.01)
     model = pf.FlowMatching(source=source, **TINY).fit(X)
     z = model.source_.draw(torch.arange(2000), 0, 0, "sample")
-    back = model.transform_.inverse(z).double()
+    back = model.space_.transform.inverse(z).double()
     np.testing.assert_allclose(back.mean(0), [6.0, 1.0], atol=0.02)
     np.testing.assert_allclose(back.std(0), [0.1, 0.1], atol=0.02)
     assert torch.equal(model.source_.draw(torch.arange(5, 9), 0, 0, "sample"), z[5:9])
@@ -210,7 +210,7 @@ def test_a_law_without_first_and_an_array_are_sources_too(tmp_path):
     assert pf.FlowMatching(source=Law(), **TINY).fit(X).sample(3, seed=0).shape == (3, 2)
     model = pf.FlowMatching(source=X[:10] * 0 + [1.0, 2.0], **TINY).fit(X)
     z = model.source_.draw(torch.arange(4), 0, 0, "sample")
-    np.testing.assert_allclose(model.transform_.inverse(z), [[1.0, 2.0]] * 4, rtol=1e-5)
+    np.testing.assert_allclose(model.space_.transform.inverse(z), [[1.0, 2.0]] * 4, rtol=1e-5)
     model.save(tmp_path / "run")
     loaded = pf.load(tmp_path / "run")
     np.testing.assert_array_equal(loaded.sample(4, seed=1), model.sample(4, seed=1))
@@ -271,7 +271,7 @@ class Wrong(nn.Module):
             r"the network cannot be called on this data as network\(x, t, condition\) with x \(2, 2\)",
         ),
         (pf.FlowMatching(network=Wrong(2)), ValueError, r"must return a tensor like x, \(2, 2\), but returned \(2, 1\)"),
-        (pf.FlowMatching(network=pf.UNetSpec()), ValueError, r"UNetSpec builds networks for pictures"),
+        (pf.FlowMatching(network=pf.UNetSpec()), ValueError, r"UNetSpec builds networks for images"),
         (
             pf.FlowMatching(train_steps=-1),
             ValueError,
@@ -356,7 +356,7 @@ def test_rows_held_out_do_not_reach_the_transform_and_depend_on_the_seed():
     data = pf.open_data(X)
     rows, aside = model._split(data)
     assert len(rows) == len(aside) == 20
-    scaled = model.transform_.forward(torch.from_numpy(X), dtype=torch.float64)
+    scaled = model.space_.transform.forward(torch.from_numpy(X), dtype=torch.float64)
     np.testing.assert_allclose(scaled[rows].mean(0), 0.0, atol=1e-9)
     assert scaled[aside].mean(0).abs().max() > 1e-3
     other = pf.FlowMatching(held_out=0.5, **TINY | {"random_state": 1}).fit(X)

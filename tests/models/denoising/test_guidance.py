@@ -37,7 +37,7 @@ def by_hand(model, denoiser, condition):
     """The same rows from the diffusion room alone."""
     z = model.source_.draw(torch.arange(7), 0, 1, "sample")
     scaled = pf.AngleSolver().run(denoiser, z, steps=5, condition=condition, seed=1)
-    return model.transform_.inverse(scaled).numpy()
+    return model.space_.transform.inverse(scaled).numpy()
 
 
 def test_everywhere_is_an_interval(model):
@@ -48,7 +48,7 @@ def test_everywhere_is_an_interval(model):
     middle = drawn(model, condition="high", guidance_scale=3.0, guidance_interval=(0.1, 2.0))
     assert not np.allclose(middle, plain)
     assert not np.allclose(middle, never)
-    encoded = model.condition_encoder_.encode("high", 7)
+    encoded = model.space_.conditions.encode("high", 7)
     guided = diffusion.Guided(model.denoiser_, 3.0, interval=(0.1, 2.0))
     np.testing.assert_allclose(middle, by_hand(model, guided, encoded), rtol=1e-6)
 
@@ -57,7 +57,7 @@ def test_negative_conditions(model):
     plain = drawn(model, condition="high", guidance_scale=3.0)
     away = drawn(model, condition="high", guidance_scale=3.0, negative_condition="low")
     assert not np.allclose(away, plain)
-    encoder = model.condition_encoder_
+    encoder = model.space_.conditions
     guided = diffusion.Guided(model.denoiser_, 3.0, negative=encoder.encode("low", 7))
     np.testing.assert_allclose(away, by_hand(model, guided, encoder.encode("high", 7)), rtol=1e-6)
     # The null condition by its own name, no step away, and a step from a condition to itself.
@@ -101,7 +101,7 @@ def test_a_reward_in_the_units_of_the_data_tilts_a_gaussian():
     rng = np.random.default_rng(0)
     X = np.column_stack((5 + 2 * rng.normal(size=400), np.full(400, 7.0)))
     model = pf.Diffusion(**TINY).fit(X)
-    shift, scale = model.transform_.shift[0].item(), model.transform_.scale[0].item()
+    shift, scale = model.space_.transform.shift[0].item(), model.space_.transform.scale[0].item()
     law = pf.probability.Gaussian([0.0], 1.0)
 
     class Exact(diffusion.Denoiser):
@@ -126,12 +126,12 @@ def test_a_reward_in_the_units_of_the_data_tilts_a_gaussian():
     np.testing.assert_allclose(model.sample(50, seed=0, guidance=reward, guidance_scale=0.0), plain, rtol=1e-6)
 
 
-def test_rewards_see_pictures_in_their_own_units():
+def test_rewards_see_images_in_their_own_units():
     X = np.random.default_rng(0).integers(0, 17, size=(40, 6, 5)).astype(np.uint8)
     X[:, 0, 0] = 3
     model = pf.Diffusion(network=pf.UNetSpec(width=4, levels=1), train_steps=1, random_state=0, device="cpu").fit(X)
     x = torch.as_tensor(X[:, None]).double()
-    units = in_units(model.transform_.forward(x), model.transform_)
+    units = in_units(model.space_.transform.forward(x), model.space_.transform)
     torch.testing.assert_close(units, x)
     seen = []
 

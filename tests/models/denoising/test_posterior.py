@@ -36,7 +36,7 @@ class Exact(ExactDenoiser):
 
 def exact(model, law, kept=slice(None)):
     """Give a fitted model the exact denoiser of the law of its scaled rows; ``law`` is that of the rows."""
-    scale, shift = (part.reshape(-1)[kept] for part in (model.transform_.scale, model.transform_.shift))
+    scale, shift = (part.reshape(-1)[kept] for part in (model.space_.transform.scale, model.space_.transform.shift))
     cov = law.cov if law.cov.ndim == 2 else torch.diag(law.cov.expand(law.dim))
     model.denoiser_ = Exact(Gaussian((law.mean - shift) / scale, cov / scale / scale[:, None]), model.schedule_)
     return model
@@ -104,20 +104,20 @@ def test_constant_columns_count_in_the_measurement():
 
 
 ROOT = RNG.normal(size=(24, 24)) / 5
-PICTURE_LAW = Gaussian(RNG.normal(size=24) / 4, ROOT @ ROOT.T + 0.05 * np.eye(24))  # internal order: 2 channels, 4 x 3
-PICTURES = PICTURE_LAW.sample(60, seed=1).reshape(60, 2, 4, 3)
-LAYOUTS = {"channels last": PICTURES.permute(0, 2, 3, 1).numpy(), "tensor": PICTURES}
+IMAGE_LAW = Gaussian(RNG.normal(size=24) / 4, ROOT @ ROOT.T + 0.05 * np.eye(24))  # internal order: 2 channels, 4 x 3
+IMAGES = IMAGE_LAW.sample(60, seed=1).reshape(60, 2, 4, 3)
+LAYOUTS = {"channels last": IMAGES.permute(0, 2, 3, 1).numpy(), "tensor": IMAGES}
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
-def pictures(request):
+def images(request):
     data = LAYOUTS[request.param]
-    return exact(pf.FlowMatching(network=pf.UNetSpec(width=8, levels=1, patch=1), **TINY).fit(data), PICTURE_LAW), data
+    return exact(pf.FlowMatching(network=pf.UNetSpec(width=8, levels=1, patch=1), **TINY).fit(data), IMAGE_LAW), data
 
 
-def test_each_measurement_fits_in_the_layout_of_the_data(pictures):
+def test_each_measurement_fits_in_the_layout_of_the_data(images):
     """Noiseless, A x = y, with A applied by NumPy to the rows that came out."""
-    model, data = pictures
+    model, data = images
     last, row = isinstance(data, np.ndarray), np.asarray(data[0])
     axes = (0, 1) if last else (1, 2)
     B = RNG.normal(size=(4, 24))
@@ -141,7 +141,7 @@ def test_each_measurement_fits_in_the_layout_of_the_data(pictures):
     x = np.asarray(model.posterior(lambda x: (x**1)[..., :2].flip(-1), row[..., :2][..., ::-1].copy(), 0.0, **options))
     near(x[..., :2], row[..., :2])
     x = np.asarray(model.posterior(Blur(0.7), blurred(row, axes), 0.0, **options))
-    near([blurred(picture, axes) for picture in x], blurred(row, axes), atol=0.03)  # narrow directions come last
+    near([blurred(image, axes) for image in x], blurred(row, axes), atol=0.03)  # narrow directions come last
 
 
 def blurred(row, axes):
@@ -238,7 +238,7 @@ def test_tables_of_several_dtypes():
     assert filled.iloc[0, 1] != 0 or filled.iloc[0, 1] == int(filled.iloc[0, 1])
 
 
-def test_pictures_of_integers_take_a_mask():
+def test_images_of_integers_take_a_mask():
     digits = pf.open_data("digits").values[:60]
     model = pf.FlowMatching(network=pf.UNetSpec(width=8, levels=1), **TINY).fit(digits)
     mask = np.ones(digits[:3].shape, dtype=bool)
@@ -326,7 +326,7 @@ def test_errors(model):
         ((A, [np.nan], 0.5), "y must be finite"),
         ((lambda x: x.exp(), [1.0] * 3, 0.5), "A is not linear"),
         ((Mask([True, False]), [1.0, 0.0], 0.5), r"the mask has the shape \(2,\), but a row \(3,\)"),
-        ((Downsample(2), [1.0], 0.1), r"measures pictures \(C, H, W\), but the rows have the shape \(3,\)"),
+        ((Downsample(2), [1.0], 0.1), r"measures images \(C, H, W\), but the rows have the shape \(3,\)"),
     ]
     for arguments, message in cases:
         with pytest.raises(ValueError, match=message):

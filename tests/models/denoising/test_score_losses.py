@@ -53,8 +53,8 @@ def test_mean_of_the_matching_loss_is_that_of_the_denoising_loss(prediction, wei
     assert standard_error(difference) < 0.05 * denoiser.loss(x, t, eps, weight=weight).mean()
 
 
-def test_rows_of_pictures_with_conditions():
-    """The trace by autograd's own Jacobian, for pictures whose network reads its condition."""
+def test_rows_of_images_with_conditions():
+    """The trace by autograd's own Jacobian, for images whose network reads its condition."""
 
     class Reads(nn.Module):
         def forward(self, x, t, condition=None):
@@ -79,7 +79,7 @@ def test_rows_of_pictures_with_conditions():
 
 def score_errors(model, times=(0.1, 0.3, 0.6)):
     """Return sigma^2 E |score - true score|^2 at each time under the exact noised law of the scaled rows."""
-    shift, scale = model.transform_.shift, model.transform_.scale
+    shift, scale = model.space_.transform.shift, model.space_.transform.scale
     law = GaussianMixture(LAW.weights, (LAW.means - shift) / scale, LAW.covs / scale**2)
     errors = []
     for time in times:
@@ -184,7 +184,7 @@ def test_resumed_training_ends_in_the_same_bits(tmp_path):
     assert pf.load(tmp_path / "whole").loss == "sliced"
 
 
-def test_pictures():
+def test_images():
     """Convolutions go back twice, on integers with labels."""
     digits = pf.open_data("digits")
     for loss in ("sliced", "implicit"):

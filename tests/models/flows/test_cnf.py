@@ -54,7 +54,7 @@ def test_the_density_of_a_linear_field_is_gaussian():
     X = [3.0, -20.0, 0.5] + RNG.normal(size=(100, 3)) @ np.diag([1.0, 30.0, 0.01])
     model = fitted(X, Linear(), solver_steps=8)
     matrix, shift = exact()
-    scale, move = model.transform_.scale.numpy(), model.transform_.shift.numpy()
+    scale, move = model.space_.transform.scale.numpy(), model.space_.transform.shift.numpy()
     back = np.diag(scale) @ np.linalg.inv(matrix)
     law = stats.multivariate_normal(move - back @ shift, back @ back.T)
     found = model.log_prob(X[:40], steps=64)

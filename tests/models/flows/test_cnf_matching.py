@@ -117,7 +117,7 @@ def test_no_step_of_matching_is_plain_maximum_likelihood():
         (2,),
         kinetic=0.03,
         jacobian=0.03,
-        offset=twin.transform_.log_det,
+        offset=twin.space_.transform.log_det,
         condition_dropout=0.1,
         width=torch.zeros(2),
     )
@@ -146,10 +146,10 @@ def test_steps_of_the_solver_are_short_near_the_data():
         np.testing.assert_allclose(flow.inverse(there), 0, atol=1e-12)
 
 
-def test_after_matching_the_solver_is_finest_where_pictures_are():
-    pictures = RNG.integers(0, 9, (20, 4, 4)).astype(np.uint8)
+def test_after_matching_the_solver_is_finest_where_images_are():
+    images = RNG.integers(0, 9, (20, 4, 4)).astype(np.uint8)
     powers = []
-    for rows, steps in ((pictures, 1), (pictures, 0), (X, 1)):
+    for rows, steps in ((images, 1), (images, 0), (X, 1)):
         powers.append(model(matching_steps=steps, train_steps=1).fit(rows).flow_.power)
     assert powers == [2.0, 1.0, 1.0]
 
@@ -229,7 +229,7 @@ def test_what_is_no_number_of_steps_is_refused(value, error, said):
     [(np.zeros((100_000, 2), np.float32), 3000), (np.zeros((100, 2)), 50), (np.zeros((80, 8, 8), np.uint8), 90)],
 )
 def test_rows_that_are_few_are_not_seen_too_often(rows, wanted):
-    """140 epochs of vectors in batches of 256, and 80 of pictures in batches of 64, of the nine tenths that are trained on."""
+    """140 epochs of vectors in batches of 256, and 80 of images in batches of 64, of the nine tenths that are trained on."""
     rows = rows + RNG.integers(0, 2, rows.shape).astype(rows.dtype)
     found = pf.CNF(random_state=0)
     found._fill_in(found._prepare(pf.open_data(rows)))
@@ -237,14 +237,14 @@ def test_rows_that_are_few_are_not_seen_too_often(rows, wanted):
 
 
 def test_the_time_is_shared_between_both_parts(monkeypatch):
-    """Of 95 s, as 5 are kept back, pictures take 1 s. A step of matching is said to take 0.01 s and one of likelihood 0.1 s, all else of each part 0.5 s."""
+    """Of 95 s, as 5 are kept back, images take 1 s. A step of matching is said to take 0.01 s and one of likelihood 0.1 s, all else of each part 0.5 s."""
 
     def step(task, *_, **__):
         return 0.01 if isinstance(task, MatchingTask) else 0.1
 
     monkeypatch.setattr(training, "measure_step_seconds", step)
     monkeypatch.setattr(training, "measure_overhead_seconds", lambda *_, **__: 0.5)
-    monkeypatch.setattr("pushforward.models.flows.cnf.CNF._picture_seconds", lambda *_: 0.25)
+    monkeypatch.setattr("pushforward.models.flows.cnf.CNF._plot_seconds", lambda *_: 0.25)
     for wanted in (None, 20, 0):
         timed = model(max_time=100.0, matching_steps=wanted)
         prepared = timed._prepare(pf.open_data(RNG.normal(size=(8000, 2))))

@@ -31,13 +31,16 @@ def affine(model, seed=0):
             elif isinstance(part, Normalize | Mix):
                 for parameter in part.parameters():
                     parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    scaled = torch.eye(model.transform_.shape[0], dtype=torch.float64)
+    scaled = torch.eye(model.space_.transform.shape[0], dtype=torch.float64)
     flow = model.flow_.double()
     with torch.no_grad():
         shift = flow(0 * scaled[:1])[0][0]
         matrix = (flow(scaled)[0] - shift).T
     model.flow_.float()
-    of_data = model.transform_.scale[~model.transform_.constant], model.transform_.shift[~model.transform_.constant]
+    of_data = (
+        model.space_.transform.scale[~model.space_.transform.constant],
+        model.space_.transform.shift[~model.space_.transform.constant],
+    )
     return (matrix / of_data[0]).numpy(), (shift - matrix @ (of_data[1] / of_data[0])).numpy()
 
 
@@ -102,7 +105,7 @@ def test_constant_pixels_are_bounded_out(dtype):
     """With an element-wise affine flow the bound is a sum over pixels, and a mean over the noise on the constant one."""
     X = (20 * RNG.random((60, 2, 2))).astype(dtype)
     X[:, 1, 0] = 3
-    model = fitted(X, kind="pictures", network=pf.FlowSpec(width=4, steps=1, levels=1))
+    model = fitted(X, kind="images", network=pf.FlowSpec(width=4, steps=1, levels=1))
     first, last = (model.flow_.steps.parts[i] for i in (0, 3))
     with torch.no_grad():
         last.log_scale.zero_()
@@ -111,13 +114,13 @@ def test_constant_pixels_are_bounded_out(dtype):
             parameter.zero_()
         model.flow_.steps.parts[2].network.last.weight.zero_()
         model.flow_.steps.parts[2].network.last.bias.zero_()
-    scale, width = model.transform_.scale[0], model._constant_width
+    scale, width = model.space_.transform.scale[0], model._constant_width
     unit = 1 / scale[1, 0].item() if dtype == np.uint8 else 1 / 16
     assert width.flatten().tolist() == [0, 0, unit, 0]
     mean, slope = (p.detach().double().flatten().numpy() for p in (first.mean, first.log_scale.exp()))
     u = (np.arange(1000) + 0.5) / 1000
-    z = model.transform_.forward(torch.as_tensor(X).unsqueeze(1).float(), dtype=torch.float64).flatten(1).numpy()
-    noisy = z[:, :, None] + (model.transform_.dequantization + width).flatten().numpy()[:, None] * u
+    z = model.space_.transform.forward(torch.as_tensor(X).unsqueeze(1).float(), dtype=torch.float64).flatten(1).numpy()
+    noisy = z[:, :, None] + (model.space_.transform.dequantization + width).flatten().numpy()[:, None] * u
     each = stats.norm.logpdf((noisy - mean[:, None]) * slope[:, None]).mean(2) + np.log(slope)
     each[:, 2] += np.log(unit)
     wanted = each.sum(1) - scale.flatten()[[0, 1, 3]].log().sum().item()
@@ -159,10 +162,10 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
     pf.train(X, make(), out=tmp_path / "whole")
     save = pf.plots.save
 
-    def stop(picture, path):
+    def stop(image, path):
         if path.name == "step-00000008.png":
             raise OSError("disk full")
-        return save(picture, path)
+        return save(image, path)
 
     with monkeypatch.context() as patch:
         patch.setattr("pushforward.models.run.plots.save", stop)

@@ -161,10 +161,10 @@ def test_posterior_of_integers_reads_the_integer_and_knows_the_constants():
     assert rows[:, 2].mean() == pytest.approx(5.5, abs=0.1)
 
 
-def test_pictures_leave_constant_pixels_out_and_are_filled():
+def test_images_leave_constant_pixels_out_and_are_filled():
     model = pf.PPCA(random_state=0).fit("digits", condition=False)
     digits = pf.open_data("digits").values
-    assert model.law_.dim == model.log_prob(digits[:3]).dims == 64 - model.transform_.constants < 64
+    assert model.law_.dim == model.log_prob(digits[:3]).dims == 64 - model.space_.transform.constants < 64
     covered = np.ones((8, 8), dtype=bool)
     covered[4:] = False
     filled = model.impute(digits[:4], mask=np.broadcast_to(covered, (4, 8, 8)), seed=0)

@@ -131,7 +131,7 @@ def test_rows_with_gaps_can_be_learned_from():
     drawn = model.sample(500, seed=0)
     assert np.isfinite(drawn).all()
     assert (drawn[:, 1] == drawn[:, 0] + 10).mean() > 0.95
-    assert model.transform_.high.tolist() == [3, 13, 1]
+    assert model.space_.transform.high.tolist() == [3, 13, 1]
 
 
 def test_it_follows_a_label_and_knows_the_law_without_one():
@@ -163,11 +163,11 @@ def test_untrained_it_says_how_often_each_value_was_seen():
     ids=["cells", "u-net"],
 )
 def test_constant_pixels_are_known_and_not_counted(network):
-    pictures = np.random.default_rng(0).integers(0, 4, (60, 4, 4)).astype(np.uint8)
-    pictures[:, 0] = 7
-    pictures[:, 1, 1] = 0
-    model = pf.MaskedDiffusion(network=network, random_state=0, train_steps=3).fit(pictures)
-    found = model.log_prob(pictures[:5])
+    images = np.random.default_rng(0).integers(0, 4, (60, 4, 4)).astype(np.uint8)
+    images[:, 0] = 7
+    images[:, 1, 1] = 0
+    model = pf.MaskedDiffusion(network=network, random_state=0, train_steps=3).fit(images)
+    found = model.log_prob(images[:5])
     assert (found.dims, found.constants) == (11, 5)
     assert found.in_bits_per_dim().values.mean() == pytest.approx(2, abs=1.5)
     drawn = model.sample(20, seed=0)
@@ -176,8 +176,8 @@ def test_constant_pixels_are_known_and_not_counted(network):
     assert drawn.dtype == np.uint8
     mask = np.ones((5, 4, 4), dtype=bool)
     mask[:, 2:] = False
-    filled = model.impute(pictures[:5], mask=mask, seed=0)
-    np.testing.assert_array_equal(filled[mask], pictures[:5][mask])
+    filled = model.impute(images[:5], mask=mask, seed=0)
+    np.testing.assert_array_equal(filled[mask], images[:5][mask])
 
 
 def test_columns_share_a_range_exactly_if_their_ranges_are_alike():
@@ -236,7 +236,7 @@ def test_rows_set_aside_may_have_values_that_training_has_not():
     aside = pf.data.split_rows(100, 0.1, pf.probability.noise.derive(0, "held-out"))[1]
     rows[aside[0]] = 99
     model = pf.MaskedDiffusion(**TINY, train_steps=3).fit(rows)
-    assert model.transform_.high.tolist() == [2, 2]
+    assert model.space_.transform.high.tolist() == [2, 2]
     assert math.isfinite(model.training_result_.held_out_loss)
 
 
@@ -249,13 +249,13 @@ def test_training_numbers_are_stratified_over_the_batch():
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
-    pictures = np.random.default_rng(0).integers(0, 3, (60, 4, 4)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 3, (60, 4, 4)).astype(np.uint8)
 
     def model():
         return pf.MaskedDiffusion(**TINY, training=training(12, checkpoint_every=4, batch_size=16), device="cpu")
 
-    whole = pf.train(pictures, model(), out=tmp_path / "whole")
-    original, drawn = pf.MaskedDiffusion._picture, []
+    whole = pf.train(images, model(), out=tmp_path / "whole")
+    original, drawn = pf.MaskedDiffusion._plot, []
 
     def stop(self, prepared):
         drawn.append(1)
@@ -264,10 +264,10 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
         return original(self, prepared)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pf.MaskedDiffusion, "_picture", stop)
+        patch.setattr(pf.MaskedDiffusion, "_image", stop)
         with pytest.raises(ZeroDivisionError):
-            pf.train(pictures, model(), out=tmp_path / "run")
-    resumed = pf.train(pictures, out=tmp_path / "run", resume=True)
+            pf.train(images, model(), out=tmp_path / "run")
+    resumed = pf.train(images, out=tmp_path / "run", resume=True)
     weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
     assert weights[0] == weights[1]
 
@@ -279,14 +279,14 @@ def test_a_run_with_gaps_can_be_drawn_and_compared(tmp_path):
     assert (model.run_ / "samples.png").stat().st_size > 0
 
 
-def test_neighbors_matter_to_pictures_and_all_elements_to_rows():
-    pictures = np.random.default_rng(0).integers(0, 3, (40, 4, 4)).astype(np.uint8)
-    model = pf.MaskedDiffusion(train_steps=1).fit(pictures)
+def test_neighbors_matter_to_images_and_all_elements_to_rows():
+    images = np.random.default_rng(0).integers(0, 3, (40, 4, 4)).astype(np.uint8)
+    model = pf.MaskedDiffusion(train_steps=1).fit(images)
     assert isinstance(model.network_, pf.UNetSpec)
     assert (model.training_.batch_size, model.training_.evaluations) == (64, 20)
-    flat = pf.MaskedDiffusion(train_steps=1).fit(pictures.reshape(40, 16))
+    flat = pf.MaskedDiffusion(train_steps=1).fit(images.reshape(40, 16))
     assert isinstance(flat.network_, pf.TransformerSpec)
-    large = pf.MaskedDiffusion(train_steps=1).fit(np.tile(pictures, (1, 4, 4)))
+    large = pf.MaskedDiffusion(train_steps=1).fit(np.tile(images, (1, 4, 4)))
     assert (large.training_.batch_size, large.training_.evaluations) == (16, 5)
-    with pytest.raises(ValueError, match=r"a U-Net is for pictures .* take TransformerSpec"):
-        pf.MaskedDiffusion(network=pf.UNetSpec()).fit(pictures.reshape(40, 16))
+    with pytest.raises(ValueError, match=r"a U-Net is for images .* take TransformerSpec"):
+        pf.MaskedDiffusion(network=pf.UNetSpec()).fit(images.reshape(40, 16))

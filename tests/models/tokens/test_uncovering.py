@@ -85,7 +85,7 @@ def test_guided_rows_do_not_depend_on_the_batch(model):
 def test_codes_are_drawn_from_the_guided_law_and_decoded_under_the_condition(coded, w):
     hidden = torch.tensor([[-1]])
     with torch.no_grad():
-        laws = [coded.coder_.prior(hidden, coded.condition_encoder_.encode(y, 1))[0, 0].softmax(0) for y in (1, np.nan)]
+        laws = [coded.coder_.prior(hidden, coded.space_.conditions.encode(y, 1))[0, 0].softmax(0) for y in (1, np.nan)]
     powers = laws[0].double() ** w * laws[1].double() ** (1 - w)
     law = (powers / powers.sum()).numpy()
     means = coded.inverse_transform(np.arange(8)[:, None], condition=None if w == 0 else 1)
@@ -114,9 +114,9 @@ def test_what_is_said_when_there_is_nothing_to_guide_by(model, coded):
 
 
 @pytest.mark.parametrize(("side", "calls"), [(12, 64), (20, 16)])
-def test_pictures_on_the_way_take_few_calls_where_elements_are_many(side, calls):
-    pictures = np.random.default_rng(0).integers(0, 2, (20, side, side))
-    fitted = pf.MaskedDiffusion(network=pf.UNetSpec(width=4, levels=1), train_steps=1, random_state=0).fit(pictures)
+def test_images_on_the_way_take_few_calls_where_elements_are_many(side, calls):
+    images = np.random.default_rng(0).integers(0, 2, (20, side, side))
+    fitted = pf.MaskedDiffusion(network=pf.UNetSpec(width=4, levels=1), train_steps=1, random_state=0).fit(images)
     made = []
     fitted.predictor_.register_forward_hook(lambda *_: made.append(1))
     fitted._generate(2, None, seed=0)

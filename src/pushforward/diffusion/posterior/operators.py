@@ -5,7 +5,7 @@ An operator maps rows x (B, *D) to measurements (B, *M), linearly and row by row
     <A x, v> = <x, A^T v>,
 
 which automatic differentiation gives for every operator, so a new one is a function and no more. Rows are vectors (B, D) or
-pictures (B, C, H, W); measurements of pictures are pictures.
+images (B, C, H, W); measurements of images are images.
 
 Noise is Gaussian with mean 0 (a mean of its own is taken off y) and independent of x: a standard deviation, one per entry of y,
 or a :class:`~pushforward.probability.Gaussian`, whose covariance R = L L^T is taken out by measuring L^-1 y instead.
@@ -158,16 +158,16 @@ class Downsample(LinearOperator):
             raise ValueError(f"factor must be an integer of at least 1, got {self.factor!r}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the small pictures (B, C, H / factor, W / factor)."""
-        _need_pictures(self, x)
+        """Return the small images (B, C, H / factor, W / factor)."""
+        _need_images(self, x)
         if x.shape[2] % self.factor or x.shape[3] % self.factor:
-            raise ValueError(f"factor={self.factor} does not divide the pictures of {x.shape[2]} x {x.shape[3]} pixels")
+            raise ValueError(f"factor={self.factor} does not divide the images of {x.shape[2]} x {x.shape[3]} pixels")
         return torch.nn.functional.avg_pool2d(x, self.factor)
 
 
 @dataclass(frozen=True)
 class Blur(LinearOperator):
-    """Convolution with a Gaussian of standard deviation ``width`` pixels, over pictures that are dark (0) outside.
+    """Convolution with a Gaussian of standard deviation ``width`` pixels, over images that are dark (0) outside.
 
     Parameters
     ----------
@@ -182,15 +182,15 @@ class Blur(LinearOperator):
             raise ValueError(f"the width of a blur must be positive, got {self.width}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the blurred pictures (B, C, H, W)."""
-        _need_pictures(self, x)
+        """Return the blurred images (B, C, H, W)."""
+        _need_images(self, x)
         rows, columns = (_blur_matrix(size, self.width).to(x) for size in x.shape[2:])
         return rows @ x @ columns.mT
 
 
 @dataclass(frozen=True)
 class Projection(LinearOperator):
-    """Sums of pictures along one axis, as a beam through the object sees it: tomography with one or two angles.
+    """Sums of images along one axis, as a beam through the object sees it: tomography with one or two angles.
 
     Parameters
     ----------
@@ -205,8 +205,8 @@ class Projection(LinearOperator):
             raise ValueError(f"along must be 'height' or 'width', got {self.along!r}")
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return the sums, as pictures (B, C, 1, W) or (B, C, H, 1)."""
-        _need_pictures(self, x)
+        """Return the sums, as images (B, C, 1, W) or (B, C, H, 1)."""
+        _need_images(self, x)
         return x.sum(2 if self.along == "height" else 3, keepdim=True)
 
 
@@ -334,9 +334,9 @@ def _linear_part(A: LinearOperator, zero: Tensor) -> tuple[LinearOperator, Tenso
     return Linear(lambda x: function(x) - offset.to(x)), constant
 
 
-def _need_pictures(operator: LinearOperator, x: Tensor) -> None:
+def _need_images(operator: LinearOperator, x: Tensor) -> None:
     if x.ndim != 4:
-        raise ValueError(f"{operator} measures pictures (C, H, W), but the rows have the shape {tuple(x.shape[1:])}")
+        raise ValueError(f"{operator} measures images (C, H, W), but the rows have the shape {tuple(x.shape[1:])}")
 
 
 @functools.lru_cache(maxsize=32)

@@ -40,7 +40,7 @@ def exact_flow(law: Law, schedule: Schedule, noise: Tensor, *, steps: int = 800)
     noise : Tensor (B, D)
         Standard normal; taken to float64.
     steps : int
-        Runge-Kutta steps; 800 are right to about 1e-8 on mixtures fitted to pictures.
+        Runge-Kutta steps; 800 are right to about 1e-8 on mixtures fitted to images.
 
     Returns
     -------

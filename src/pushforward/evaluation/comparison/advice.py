@@ -33,7 +33,7 @@ def _best(comparison: "Comparison") -> Iterator[str]:
     best, about = ranked[0], comparison.about
     shape = " × ".join(str(size) for size in about["shape"])
     rows = f"On {about['training_rows']:,} " + (
-        f"pictures of {shape}" if about["kind"] == "pictures" else f"rows of {shape} columns"
+        f"images of {shape}" if about["kind"] == "images" else f"rows of {shape} columns"
     )
     if len(ranked) == 1:
         yield f"{rows} only {best} could be ranked."

@@ -69,7 +69,7 @@ def run_comparison(
     *,
     condition: Any = None,
     columns: Any = None,
-    kind: Literal["vectors", "pictures"] | None = None,
+    kind: Literal["vectors", "images"] | None = None,
     budget: float | None = None,
     steps: int | None = None,
     seeds: int = 2,
@@ -168,7 +168,7 @@ def default_models(dataset: Dataset) -> list[str]:
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
     """
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
-    if dataset.schema.kind == "pictures" or not all(dataset.schema.integer):
+    if dataset.schema.kind == "images" or not all(dataset.schema.integer):
         return names
     rows = dataset.to_internal(gaps=True)
     widest = float((rows.amax(0) - rows.amin(0)).max())

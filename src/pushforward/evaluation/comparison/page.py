@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pushforward.evaluation.evaluation import number, standing
 from pushforward.evaluation.report.page import Shown, page, write_page
-from pushforward.evaluation.report.pictures import scatter
+from pushforward.evaluation.report.plots import scatter
 from pushforward.training.progress import clock
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _decimal(value: float, digits: int) -> str:
 
 
 def _charts(comparison: "Comparison") -> list[Shown]:
-    """Return the pictures over all models."""
+    """Return the plots over all models."""
     if len(comparison.names) < 2:
         return []
     return [Shown.of(comparison.plot(), "Quality and speed", "on the line: no other model is both faster and better")]
@@ -135,7 +135,7 @@ def _grids(comparison: "Comparison") -> list[Shown]:
     shown: list[Shown] = []
     for name in comparison.names:
         evaluation = comparison.evaluations(name)[0]
-        names = evaluation.pictures()
+        names = evaluation.plots()
         if "samples" in names:
             rows, samples = evaluation.plot("rows"), evaluation.plot("samples")
         elif "plane" in names:

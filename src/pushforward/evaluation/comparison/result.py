@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.figure import Figure
-from pushforward.plots import Picture
+from pushforward.plots import Plot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,7 +179,7 @@ class Comparison:
 
         return advice(self)
 
-    def plot(self) -> Picture:
+    def plot(self) -> Plot:
         """Draw quality against the time of sampling, with the models that no other beats in both."""
         from pushforward.plots import trade_off
 

@@ -135,7 +135,7 @@ def held_out_density(model: Any, X: Any, *, condition: Any = None, seed: int = 0
     numerical = abs(float(np.mean(found.numerical_error)))
     nats = _mean(values, numerical)
     bits = found.dims * math.log(2)
-    transform = model.transform_
+    transform = model.space_.transform
     return HeldOutDensity(
         nats=nats,
         bits_per_dim=Measure(-nats.value / bits, -nats.high / bits, -nats.low / bits, nats.n),

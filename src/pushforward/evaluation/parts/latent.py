@@ -12,7 +12,7 @@ r"""The latent space of a model, from the outside: by ``transform`` and ``invers
       length = sum_k |f(x_k+1) - f(x_k)| / |f(x_s) - f(x_0)|,        largest step = s max_k |f(x_k+1) - f(x_k)| / sum_k |...|.
 
   Length 1 is a straight line; detours make it longer. A largest step near 1 is even, near s one jump. In the space of the rows
-  themselves the straight line is a cross-fade, which is no good path for pictures: features say more.
+  themselves the straight line is a cross-fade, which is no good path for images: features say more.
 
 Paths. Codes of a standard normal law are joined by cos(w) a + sin(w) b, w from 0 to pi/2, on which every point has that law
 again if both ends have; the middle of the straight line would be shorter than all codes are. Codes without a law are joined by
@@ -130,7 +130,7 @@ def latent_figures(
     rows = as_rows(_internal(model, X), "X", least=_LEAST)
     if pairs < 2 or steps < 2:
         raise ValueError(f"pairs and steps must be at least 2, but are {pairs} and {steps}; the defaults are 32 and 8")
-    unit = _unit(rows, model.schema_.kind)
+    unit = _unit(rows, model.space_.schema.kind)
     walk = _Walk(model, features or (lambda x: x.reshape(len(x), -1) / unit), pairs, steps)
     if not hasattr(model, "transform"):
         size = model.latent_dim_
@@ -234,7 +234,7 @@ def _lost(rows: np.ndarray, back: np.ndarray) -> Measure:
 
 def _unit(rows: np.ndarray, kind: str) -> np.ndarray:
     """Return what elements are divided by, so that columns of vectors count alike; pixels have one unit."""
-    if kind == "pictures":
+    if kind == "images":
         return np.ones(rows.shape[1])
     std = rows.std(axis=0)
     return np.where(std > 0, std, 1.0)
@@ -262,7 +262,7 @@ def _first(condition: Any, count: int, n: int) -> Any:
 
 def _internal(model: Any, values: Any) -> np.ndarray:
     """Return rows in the library's layout, (n, D) or (n, C, H, W), in data units."""
-    return np.asarray(model.schema_.to_internal(values, name=type(model).__name__), dtype=np.float64)
+    return np.asarray(model.space_.schema.to_internal(values, name=type(model).__name__), dtype=np.float64)
 
 
 def _root(found: Measure) -> Measure:

@@ -71,7 +71,7 @@ def parts_of(material: Material, features: Sequence[Features]) -> Iterator[Part]
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
-        if not material.pictures:
+        if not material.images:
             yield from (Part(name, run) for name, run in table_parts(material))
         yield Part("memorization", _memorization)
     if hasattr(model, "inverse_transform"):
@@ -184,7 +184,7 @@ def _density(material: Material, found: Collection) -> None:
             found.figures.append(
                 Figure("log-density", group, of_train.nats, "nats per row", "higher", "train", note="of rows it was fitted to")
             )
-    if material.samples is not None and held.condition is None and model.condition_encoder_ is None:
+    if material.samples is not None and held.condition is None and model.space_.conditions is None:
         samples = material.samples.some(max(len(held), 20), seed, "density")
         drawn = model.log_prob(material.schema.to_user(samples.x), seed=seed).values
         calibration = rank_calibration(result.rows, drawn)
@@ -233,7 +233,7 @@ def _latent(material: Material, found: Collection) -> None:
     walks = hasattr(model, "sampler_") or hasattr(model, "solver_steps")
     rows = material.held.some(_WALK_ROWS if walks else _CODES, material.seed, "latent")
     result = latent_figures(model, rows.user, condition=rows.condition, seed=material.seed, pairs=16 if walks else 32)
-    own = "pixel values" if material.pictures else "data units"
+    own = "pixel values" if material.images else "data units"
     figures: list[tuple[str, Measure | None, str, Better | None, str]] = [
         ("reconstruction error", result.reconstruction, own, "lower", "root mean square"),
         ("variance lost", result.lost, "share", "lower", "in reconstruction"),
@@ -253,7 +253,7 @@ def _latent(material: Material, found: Collection) -> None:
 
 
 def _speed(material: Material, found: Collection) -> None:
-    n = 64 if material.pictures else 256
+    n = 64 if material.images else 256
     result = speed(material.model, n, seed=material.seed)
     memory = result["memory"]
     megabytes = replace(memory, value=memory.value / 1e6, low=memory.low / 1e6, high=memory.high / 1e6)

@@ -83,7 +83,7 @@ class Scaling:
         [[3.0, 1.0]]
         """
         flat = x.flatten(1).double().numpy()
-        if kind == "pictures":
+        if kind == "images":
             low, high = np.nanmin(flat), np.nanmax(flat)
             return cls(np.asarray(low), np.asarray(high - low if high > low else 1.0))
         scale = np.nanstd(flat, axis=0)
@@ -137,9 +137,9 @@ class Material:
         return self.train.take(rest.nonzero().flatten()).some(MOST, self.seed, "spare")
 
     @property
-    def pictures(self) -> bool:
-        """Whether the rows are pictures."""
-        return self.schema.kind == "pictures"
+    def images(self) -> bool:
+        """Whether the rows are images."""
+        return self.schema.kind == "images"
 
     @property
     def names(self) -> list[str]:
@@ -179,13 +179,13 @@ def gather(
     reference = whole if train is None else train
     return Material(
         model=model,
-        schema=model.schema_,
+        schema=model.space_.schema,
         test=test,
         held=held.some(n, seed, "held-out"),
         floor=other.some(n, seed, "train"),
         train=train,
         n=n,
-        scaling=Scaling.fit(reference.x, model.schema_.kind),
+        scaling=Scaling.fit(reference.x, model.space_.schema.kind),
         seed=seed,
     )
 
@@ -204,7 +204,7 @@ def sampled(material: Material, note: Callable[[str], None]) -> Material:
 
 def _labels(model: Any, n: int, seed: int) -> np.ndarray | None:
     """Return the labels that n samples of this seed were drawn with, None where there was none."""
-    encoder = model.condition_encoder_
+    encoder = model.space_.conditions
     if encoder is None or encoder.kind != "labels":
         return None
     drawn = encoder.draw(n, seed=seed)
@@ -219,10 +219,10 @@ def _side(model: Any, values: Any, condition: Any, name: str) -> Side:
     from pushforward.data.checks import clean_values
 
     user = clean_values(values, name=name, gaps=model.gaps)
-    x = model.schema_.to_internal(user, name=type(model).__name__, gaps=model.gaps)
+    x = model.space_.schema.to_internal(user, name=type(model).__name__, gaps=model.gaps)
     given = None
     if condition is not None:
-        if model.condition_encoder_ is None:
+        if model.space_.conditions is None:
             raise ValueError(
                 "this model was trained without conditions and cannot follow one; leave condition out, or train with "
                 "fit(X, condition=labels)"

@@ -1,4 +1,4 @@
-"""The few rows that pictures are drawn from: samples, held-out rows, paths from noise to data."""
+"""The few rows that plots are drawn from: samples, held-out rows, paths from noise to data."""
 
 from typing import Any
 
@@ -10,25 +10,25 @@ from pushforward.evaluation.watch import paths
 
 __all__ = ["keep_paths", "keep_rows", "plane", "shown"]
 
-_PICTURES, _ROWS, _CLASSES, _PER_CLASS = 64, 2000, 10, 8
+_IMAGES, _ROWS, _CLASSES, _PER_CLASS = 64, 2000, 10, 8
 
 
 def keep_rows(material: Material, found: Collection) -> None:
     """Keep a few samples and held-out rows to look at."""
     assert material.samples is not None
     samples, rows = material.samples, material.held
-    if material.pictures:
+    if material.images:
         both = _by_class(samples, rows)
         if both is not None:
             found.arrays["class_labels"] = np.array([str(label) for label in both[0]])
             picked = both[1], both[2]
         else:
-            picked = np.arange(min(_PICTURES, len(samples))), np.arange(min(_PICTURES, len(rows)))
+            picked = np.arange(min(_IMAGES, len(samples))), np.arange(min(_IMAGES, len(rows)))
     else:
         picked = np.arange(min(_ROWS, len(samples))), np.arange(min(_ROWS, len(rows)))
     found.arrays["samples"] = shown(material, samples, picked[0])
     found.arrays["rows"] = shown(material, rows, picked[1])
-    if not material.pictures:
+    if not material.images:
         flat = np.concatenate([found.arrays["samples"], found.arrays["rows"]])
         if flat.shape[1] > 2:
             scaled = [material.scaling(side.x)[index] for side, index in zip((samples, rows), picked, strict=True)]
@@ -53,8 +53,8 @@ def _by_class(samples: Side, rows: Side) -> tuple[list[Any], np.ndarray, np.ndar
 
 def keep_paths(material: Material, found: Collection) -> None:
     """Follow a few samples from noise to data."""
-    times, states = paths(material.model, 8 if material.pictures else 256, seed=material.seed)
-    if material.pictures:
+    times, states = paths(material.model, 8 if material.images else 256, seed=material.seed)
+    if material.images:
         found.arrays["path_states"] = states if states.shape[-1] != 1 else states[..., 0]
     else:
         flat = states.reshape(len(states), states.shape[1], -1)
@@ -66,9 +66,9 @@ def keep_paths(material: Material, found: Collection) -> None:
 
 
 def shown(material: Material, side: Side, index: np.ndarray) -> np.ndarray:
-    """Return rows as pictures are drawn from them: (n, H, W[, C]) or (n, D), in data units."""
+    """Return rows as plots are drawn from them: (n, H, W[, C]) or (n, D), in data units."""
     x = side.x[np.asarray(index)].numpy()
-    if not material.pictures:
+    if not material.images:
         return x
     x = np.moveaxis(x, 1, -1)
     return x[..., 0] if x.shape[-1] == 1 else x

@@ -1,4 +1,4 @@
-"""The page of an evaluation: one HTML file with its pictures inside, which asks nothing of a network and runs no script."""
+"""The page of an evaluation: one HTML file with its plots inside, which asks nothing of a network and runs no script."""
 
 import base64
 import io
@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from pushforward.evaluation.evaluation import Evaluation, number, remarks, standing, verdict, written
 from pushforward.evaluation.figure import Figure
-from pushforward.evaluation.report.pictures import scatter
+from pushforward.evaluation.report.plots import scatter
 from pushforward.evaluation.report.words import sentences, tiles
-from pushforward.plots import Picture, columns_grid
+from pushforward.plots import Plot, columns_grid
 from pushforward.training.progress import clock
 
 __all__ = ["Shown", "data_uri", "fragment", "page", "write_page", "write_report"]
@@ -26,7 +26,7 @@ _SMALL = (4.6, 3.3)
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture on the page.
+    """A plot on the page.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Shown:
         In pixels of the file, so that the page does not jump while it loads.
     title, caption : str
     kind : {"chart", "grid"}
-        Charts are turned dark with the page; grids hold pictures of the data and stay as they are.
+        Charts are turned dark with the page; grids hold plots of the data and stay as they are.
     """
 
     source: str
@@ -47,23 +47,23 @@ class Shown:
     kind: Literal["chart", "grid"] = "chart"
 
     @classmethod
-    def of(cls, picture: Picture, title: str, caption: str = "", *, inches: tuple[float, float] | None = None) -> "Shown":
-        """Return a matplotlib figure, of another size if ``inches`` are given, or a grid of pictures."""
-        source, width, height = data_uri(picture, inches)
-        return cls(source, width, height, title, caption, "chart" if hasattr(picture, "savefig") else "grid")
+    def of(cls, plot: Plot, title: str, caption: str = "", *, inches: tuple[float, float] | None = None) -> "Shown":
+        """Return a matplotlib figure, of another size if ``inches`` are given, or a grid of plots."""
+        source, width, height = data_uri(plot, inches)
+        return cls(source, width, height, title, caption, "chart" if hasattr(plot, "savefig") else "grid")
 
 
-def data_uri(picture: Picture, inches: tuple[float, float] | None = None) -> tuple[str, int, int]:
-    """Return a picture as a data: URI with its width and height in pixels."""
+def data_uri(plot: Plot, inches: tuple[float, float] | None = None) -> tuple[str, int, int]:
+    """Return a plot as a data: URI with its width and height in pixels."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    if not isinstance(picture, Image.Image):
+    if not isinstance(plot, Image.Image):
         if inches is not None:
-            picture.set_size_inches(*inches)
-        picture.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
+            plot.set_size_inches(*inches)
+        plot.savefig(buffer, format="png", dpi=_DPI, facecolor="white")
     else:
-        picture.save(buffer, "PNG", optimize=True)
+        plot.save(buffer, "PNG", optimize=True)
     content = buffer.getvalue()
     width, height = Image.open(io.BytesIO(content)).size
     return f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height
@@ -185,8 +185,8 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _chapters(evaluation: Evaluation) -> dict[str, list[Shown]]:
-    """Return the pictures of each chapter of the page, in order."""
-    names = evaluation.pictures()
+    """Return the plots of each chapter of the page, in order."""
+    names = evaluation.plots()
     chapters: dict[str, list[Shown]] = {
         "samples": [],
         "neighbors": [],
@@ -230,10 +230,10 @@ def _chapters(evaluation: Evaluation) -> dict[str, list[Shown]]:
 
 
 def _marginals(evaluation: Evaluation) -> list[Shown]:
-    """Return one small picture for each column, so that a narrow page can put them below each other."""
+    """Return one small plot for each column, so that a narrow page can put them below each other."""
     samples, rows, columns = evaluation.arrays["samples"], evaluation.arrays["rows"], evaluation.about["columns"]
     shown = []
     for index in range(min(samples.shape[1], _MOST_COLUMNS)):
-        picture = columns_grid(samples[:, [index]], rows[:, [index]], names=[""])
-        shown.append(Shown.of(picture, columns[index], inches=(3.2, 2.2)))
+        plot = columns_grid(samples[:, [index]], rows[:, [index]], names=[""])
+        shown.append(Shown.of(plot, columns[index], inches=(3.2, 2.2)))
     return shown

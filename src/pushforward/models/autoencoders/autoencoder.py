@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_latent_dim, default_training
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.pictures import picture_of_pairs
+from pushforward.models.base.plots import plot_of_pairs
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
 from pushforward.networks import CoderSpec
-from pushforward.plots import Picture
+from pushforward.plots import Plot
 from pushforward.training import TrainingSettings
 
 __all__ = ["Autoencoder", "PlainCoder"]
@@ -125,7 +125,7 @@ class Autoencoder(CodeVerbs, TrainedModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -143,7 +143,7 @@ class Autoencoder(CodeVerbs, TrainedModel):
         self.verbose = verbose
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape = self.transform_.shape
+        shape = self.space_.transform.shape
         longest = -(-shape[0] // 2) if len(shape) == 1 else math.prod(shape)
         return {
             "latent_dim": min(default_latent_dim(shape), longest),
@@ -152,7 +152,7 @@ class Autoencoder(CodeVerbs, TrainedModel):
         }
 
     def _network(self) -> PlainCoder:
-        shape, spec = self.transform_.shape, self.network_
+        shape, spec = self.space_.transform.shape, self.network_
         return PlainCoder(
             spec.encoder(shape, self.latent_dim_, self._condition_dim),
             spec.decoder(self.latent_dim_, shape, self._condition_dim),
@@ -160,20 +160,20 @@ class Autoencoder(CodeVerbs, TrainedModel):
 
     def _task(self, network: nn.Module, prepared: Prepared) -> _ReconstructionTask:
         assert isinstance(network, PlainCoder)
-        transform = self.transform_
+        transform = self.space_.transform
         counted = torch.ones(transform.shape, dtype=torch.bool) if transform.kind == "vectors" else ~transform.constant
         return _ReconstructionTask(
             network, condition_dropout=self.condition_dropout, width=transform.dequantization, counted=counted
         )
 
-    def _picture(self, prepared: Prepared) -> Picture:
+    def _plot(self, prepared: Prepared) -> Plot:
         """Draw training rows beside their reconstructions."""
-        n = _PAIRS if self.transform_.kind == "pictures" else _POINTS
+        n = _PAIRS if self.space_.transform.kind == "images" else _POINTS
         x, condition = prepared.x[:n], None if prepared.condition is None else prepared.condition[:n]
         dtype = self._coder_dtype
         given = None if condition is None else condition.to(dtype)
-        z = self._through("encode", (x + self.transform_.dequantization / 2).to(dtype), given, n)
-        return picture_of_pairs(self, self._through("decode", z, given, n), x)
+        z = self._through("encode", (x + self.space_.transform.dequantization / 2).to(dtype), given, n)
+        return plot_of_pairs(self, self._through("decode", z, given, n), x)
 
-    def _picture_seconds(self, network: nn.Module) -> float:
+    def _plot_seconds(self, network: nn.Module) -> float:
         return 0.0  # a hundred rows through the network: nothing beside a run

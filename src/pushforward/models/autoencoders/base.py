@@ -190,10 +190,10 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
         return LatentReport.of(mean, log_std.exp(), kl_to_standard(mean, log_std), self.coder_.latent_dims)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape = self.transform_.shape
+        shape = self.space_.transform.shape
         training = default_training(shape)
         return {
-            "likelihood": default_likelihood(self.transform_),
+            "likelihood": default_likelihood(self.space_.transform),
             "kl_warmup": int(self.train_steps or (self.training or training).steps) // 4,
             "network": default_coder(shape),
             "training": training,
@@ -210,9 +210,9 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
             beta=self.beta,
             free_bits=self.free_bits,
             kl_warmup=self.kl_warmup_,
-            log_det=self.transform_.log_det,
+            log_det=self.space_.transform.log_det,
             condition_dropout=self.condition_dropout,
-            width=self.transform_.dequantization,
+            width=self.space_.transform.dequantization,
         )
 
     @torch.no_grad()

@@ -237,7 +237,7 @@ class HierarchicalVAE(VariationalModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -259,13 +259,13 @@ class HierarchicalVAE(VariationalModel):
         self.verbose = verbose
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        longest = default_latent_dim(self.transform_.shape)
+        longest = default_latent_dim(self.space_.transform.shape)
         return super()._defaults(prepared) | {"latent_dims": tuple(max(1, longest // 2**k) for k in (2, 1, 0))}
 
     def _network(self) -> LadderCoder:
-        shape, spec = self.transform_.shape, self.network_
+        shape, spec = self.space_.transform.shape, self.network_
         width = spec.width if len(shape) == 1 else max(spec.width, _STATE)
-        likelihood = make_likelihood(self.likelihood_, self.transform_)
+        likelihood = make_likelihood(self.likelihood_, self.space_.transform)
         wanted = (likelihood.outputs * shape[0], *shape[1:])
         return LadderCoder(
             spec.encoder(shape, width, self._condition_dim),

@@ -14,7 +14,7 @@ A decoder network gives each element of a row one or two numbers, and the law of
 
 Rows are scaled, and an integer stands in the middle of its interval, whose width is w. A probability is spread over that
 interval, log p(x) = log P(k) - log w: it is then a density like all others, and the log-determinant of the scaling gives back
-log P(k). Constant elements of pictures are not counted.
+log P(k). Constant elements of images are not counted.
 
 References
 ----------

@@ -147,7 +147,7 @@ class VAE(RandomCodes, VariationalModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -245,11 +245,11 @@ class VAE(RandomCodes, VariationalModel):
         return self.coder_.likelihood.draw(output, rows.to(like.device), seed).cpu()
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        return super()._defaults(prepared) | {"latent_dim": default_latent_dim(self.transform_.shape)}
+        return super()._defaults(prepared) | {"latent_dim": default_latent_dim(self.space_.transform.shape)}
 
     def _network(self) -> GaussianCoder:
-        shape, latent_dim, spec = self.transform_.shape, self.latent_dim_, self.network_
-        likelihood = make_likelihood(self.likelihood_, self.transform_)
+        shape, latent_dim, spec = self.space_.transform.shape, self.latent_dim_, self.network_
+        likelihood = make_likelihood(self.likelihood_, self.space_.transform)
         wanted = (likelihood.outputs * shape[0], *shape[1:])
         return GaussianCoder(
             spec.encoder(shape, 2 * latent_dim, self._condition_dim),

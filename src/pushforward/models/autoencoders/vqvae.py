@@ -63,9 +63,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     Parameters
     ----------
     tokens : int, optional
-        L, the number of codes of a row; default 8 for vectors, but no more than columns, 4 for pictures, 16 for larger ones.
+        L, the number of codes of a row; default 8 for vectors, but no more than columns, 4 for images, 16 for larger ones.
     codebook_size : int, optional
-        K, the number of codes that there are; default 64, 16 for vectors of up to 8 columns, 256 for larger pictures.
+        K, the number of codes that there are; default 64, 16 for vectors of up to 8 columns, 256 for larger images.
     likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
         The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`. Default by the data.
     commitment : float
@@ -123,7 +123,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -183,7 +183,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         prior = guided_tokens(self, self.coder_.prior, guidance_scale)
         told = torch.zeros_like(encoded) if encoded is not None and guidance_scale == 0 else encoded
         z = self._decoded(prior, n, encoded, told, seed=seed, first=first, batch_size=batch_size)
-        return self.schema_.to_user(self.transform_.inverse(z))
+        return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
     def log_prob(
         self,
@@ -263,20 +263,20 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         return tags
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape = self.transform_.shape
+        shape = self.space_.transform.shape
         tokens = self.tokens or _default_tokens(shape)
         return {
             "tokens": tokens,
             "codebook_size": _default_size(shape),
-            "likelihood": default_likelihood(self.transform_),
+            "likelihood": default_likelihood(self.space_.transform),
             "network": default_coder(shape),
             "prior": TransformerSpec(width=96, depth=2) if _is_large(shape) else default_transformer((tokens,)),
             "training": _default_training(shape),
         }
 
     def _network(self) -> QuantizedCoder:
-        shape, spec, tokens, size = self.transform_.shape, self.network_, self.tokens_, self.codebook_size_
-        likelihood = make_likelihood(self.likelihood_, self.transform_)
+        shape, spec, tokens, size = self.space_.transform.shape, self.network_, self.tokens_, self.codebook_size_
+        likelihood = make_likelihood(self.likelihood_, self.space_.transform)
         wanted = (likelihood.outputs * shape[0], *shape[1:])
         return QuantizedCoder(
             spec.encoder(shape, tokens * _WIDTH, self._condition_dim),
@@ -292,9 +292,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         return QuantizedTask(
             network,
             commitment=self.commitment,
-            log_det=self.transform_.log_det,
+            log_det=self.space_.transform.log_det,
             condition_dropout=self.condition_dropout,
-            width=self.transform_.dequantization,
+            width=self.space_.transform.dequantization,
         )
 
     @property

@@ -18,7 +18,7 @@ from sklearn.utils import TransformerTags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import Schema, Transform, Values
+from pushforward.data import RowSpace, Schema, Values
 from pushforward.data.checks import is_frame
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.rows import Rows, condition_rows
@@ -28,7 +28,7 @@ from pushforward.training import TrainingSettings
 __all__ = ["CodeVerbs", "DecoderVerbs", "RandomCodes", "default_coder", "default_latent_dim", "default_training"]
 
 _MANY = 1000
-_SMALL, _LARGE = 16, 32  # longer side of pictures
+_SMALL, _LARGE = 16, 32  # longer side of images
 
 
 class DecoderVerbs:
@@ -36,8 +36,7 @@ class DecoderVerbs:
 
     decodes: ClassVar[str] = "decode"
     core: ClassVar[str]
-    schema_: Schema
-    transform_: Transform
+    space_: RowSpace
     latent_dim_: int
 
     def inverse_transform(self, Z: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
@@ -66,7 +65,7 @@ class DecoderVerbs:
         check_count("batch_size", batch_size)
         z = self._code_schema(self._code_length).to_internal(Z, name=type(self).__name__).to(self._coder_dtype)
         condition = condition_rows(self, condition, len(z), self._coder_dtype)
-        return self.schema_.to_user(self.transform_.inverse(self._through(self.decodes, z, condition, batch_size)))
+        return self.space_.schema.to_user(self.space_.transform.inverse(self._through(self.decodes, z, condition, batch_size)))
 
     @property
     def _code_length(self) -> int:
@@ -76,7 +75,7 @@ class DecoderVerbs:
     @property
     def _coder_dtype(self) -> torch.dtype:
         """Float64 for vectors, where it is cheap, so that a code does not depend on the batch."""
-        return torch.float64 if self.transform_.kind == "vectors" else torch.float32
+        return torch.float64 if self.space_.transform.kind == "vectors" else torch.float32
 
     def _through(self, verb: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Any:
         """Return what the network's ``verb`` makes of the rows (and of more that goes with each), on the CPU."""
@@ -95,7 +94,7 @@ class DecoderVerbs:
 
     def _code_schema(self, length: int) -> Schema:
         """Layout of codes: vectors in the container of the data, in floats."""
-        schema = self.schema_
+        schema = self.space_.schema
         dtype = str(schema.internal_dtype).removeprefix("torch.")
         container = "numpy" if schema.container == "pandas" else schema.container
         return Schema("vectors", container, (length,), (dtype,), None)
@@ -149,7 +148,7 @@ class CodeVerbs(DecoderVerbs):
         if hasattr(row, "to_frame"):
             return row.to_frame().T
         whole = row if isinstance(row, Tensor) else np.asarray(row)
-        return whole[None] if whole.ndim == len(self.schema_.row_shape) else whole
+        return whole[None] if whole.ndim == len(self.space_.schema.row_shape) else whole
 
 
 class RandomCodes(abc.ABC):
@@ -185,7 +184,7 @@ def default_coder(shape: tuple[int, ...]) -> CoderSpec:
     """Return the size of networks that suits rows of ``shape``.
 
     On MNIST's digits dense networks take more steps than convolutions in the same minutes of a CPU, and gave samples that keep
-    to their label. Smaller pictures cost little either way.
+    to their label. Smaller images cost little either way.
 
     >>> default_coder((1, 28, 28)).dense, default_coder((1, 8, 8)).dense, default_coder((3, 32, 32)).dense
     (True, False, False)

@@ -14,7 +14,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import ConditionEncoder, Schema, Transform
+from pushforward.data import RowSpace
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.rows import Rows
@@ -38,9 +38,7 @@ class DensityVerbs:
     """The verbs ``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`."""
 
     core: ClassVar[str]
-    schema_: Schema
-    transform_: Transform
-    condition_encoder_: ConditionEncoder | None
+    space_: RowSpace
 
     def log_prob(
         self,
@@ -118,7 +116,7 @@ class DensityVerbs:
         if rows.random:
             kind: Kind = "lower bound" if rows.integer or found.kind == "lower bound" else "estimate"
             found = LogProb.average([found, *(of_draw(draw) for draw in range(1, draws))], kind)
-        return replace(found.shifted(self.transform_.log_det), constants=self.transform_.constants)
+        return replace(found.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
 
     def _rows(self, X: Any, condition: Any) -> Rows:
         """Return the rows to be scored as the density takes them."""
@@ -144,4 +142,4 @@ class DensityVerbs:
     def _density_dtype(self) -> torch.dtype:
         """Dtype of scaled rows: float64 for vectors, where it is cheap and nothing is lost to rounding."""
         own = isinstance(getattr(self, "network_", None), nn.Module)
-        return torch.float64 if self.transform_.kind == "vectors" and not own else torch.float32
+        return torch.float64 if self.space_.transform.kind == "vectors" and not own else torch.float32

@@ -29,7 +29,7 @@ class Scaled(LinearOperator):
     def __call__(self, z: Tensor) -> Tensor:
         """Return A (scale z)."""
         scale = torch.where(self.transform.constant, 0.0, self.transform.scale).to(z)
-        if self.transform.kind == "pictures":
+        if self.transform.kind == "images":
             return self.operator(scale * z)
         varies = (~self.transform.constant).nonzero()[:, 0].to(z.device)
         x = torch.zeros(len(z), len(scale), dtype=z.dtype, device=z.device)
@@ -68,28 +68,28 @@ class Layout:
             x = x.movedim(1, -1)
         return x.reshape(len(x), *self.schema.row_shape)
 
-    def picture(self, values: Any) -> Tensor:
-        """Return an array in the layout of a picture of the user, of any size, with the channels first."""
-        picture: Tensor = torch.as_tensor(np.asarray(values))
-        if self.schema.channels == "last" and picture.ndim == 3:
-            return picture.movedim(-1, 0)
-        return picture
+    def image(self, values: Any) -> Tensor:
+        """Return an array in the layout of an image of the user, of any size, with the channels first."""
+        image: Tensor = torch.as_tensor(np.asarray(values))
+        if self.schema.channels == "last" and image.ndim == 3:
+            return image.movedim(-1, 0)
+        return image
 
     def measurement(self, A: Any, y: Any) -> tuple[LinearOperator, Any, torch.dtype]:
         """Return A as an operator on internal rows, y in the order of what it gives, and the dtype that A is tried in."""
         if isinstance(A, Mask):
-            shape, seen = self.schema.internal_shape, self.picture(A.seen)
-            if seen.numel() * shape[0] == int(np.prod(shape)) and self.schema.kind == "pictures":
+            shape, seen = self.schema.internal_shape, self.image(A.seen)
+            if seen.numel() * shape[0] == int(np.prod(shape)) and self.schema.kind == "images":
                 seen = seen.reshape(1, *shape[1:]).expand(shape)
             elif tuple(A.seen.shape) != tuple(self.schema.row_shape):
                 raise ValueError(f"the mask has the shape {tuple(A.seen.shape)}, but a row {tuple(self.schema.row_shape)}")
             seen = seen.reshape(shape)
-            values = self.picture(y)
+            values = self.image(y)
             if values.numel() == seen.numel():
                 values = torch.where(seen, values.reshape(shape).double(), 0.0)
             return Mask(seen), values, torch.float64
         if isinstance(A, LinearOperator) and not isinstance(A, Matrix | Linear):
-            return A, self.picture(y), torch.float64
+            return A, self.image(y), torch.float64
         if callable(A):
             return Linear(lambda x: A(self.to_user(x))), y, torch.float32
         matrix = A if isinstance(A, Matrix) else Matrix(A)

@@ -26,11 +26,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import training
-from pushforward.data import ConditionEncoder, Dataset, Schema, Transform, Values, open_data, split_rows
+from pushforward.data import ConditionEncoder, Dataset, RowSpace, Schema, Transform, Values, open_data, split_rows
 from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.base.pictures import picture_of_samples
+from pushforward.models.base.plots import plot_of_samples
 from pushforward.models.files.params import check_params
-from pushforward.plots import Picture
+from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.training import TrainingResult
 
@@ -68,7 +68,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     ----------
     held_out : float
         Share of rows, at most 2,000 of them, that are set aside to measure the loss.
-    kind : {"vectors", "pictures"}, optional
+    kind : {"vectors", "images"}, optional
         What the rows are, where shape and dtype leave it open.
     random_state : int, RandomState or None
         Names everything random in ``fit``; None draws a fresh seed. The seed is kept as ``seed_``.
@@ -77,7 +77,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
 
     Attributes
     ----------
-    schema_, transform_, condition_encoder_
+    space_ : RowSpace
         Layout, scaling and conditions of the data.
     training_result_ : TrainingResult
         Steps (iterations, for a family that is not trained by gradients), seconds and held-out loss.
@@ -101,9 +101,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     random_state: Any
     verbose: bool
 
-    schema_: Schema
-    transform_: Transform
-    condition_encoder_: ConditionEncoder | None
+    space_: RowSpace
     training_result_: TrainingResult
     seed_: int
     sample_seed_: int
@@ -116,8 +114,8 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         Parameters
         ----------
         X : array, tensor, DataFrame, path or built-in name
-            Rows first: ``(N, D)`` vectors, ``(N, H, W)`` or ``(N, H, W, C)`` pictures (tensors ``(N, C, H, W)``), a ``.npy``,
-            ``.npz``, ``.csv`` or ``.parquet`` file, a folder of pictures, or a name such as "digits".
+            Rows first: ``(N, D)`` vectors, ``(N, H, W)`` or ``(N, H, W, C)`` images (tensors ``(N, C, H, W)``), a ``.npy``,
+            ``.npz``, ``.csv`` or ``.parquet`` file, a folder of images, or a name such as "digits".
         y : ignored
         condition : array, column name(s) or False, optional
             A label or a vector for each row. By default what comes with the data (sub-folders, labels of built-ins).
@@ -164,7 +162,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         z = self._generate(n, encoded, seed=seed, first=first, batch_size=batch_size)
-        return self.schema_.to_user(self.transform_.inverse(z))
+        return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.json`` and ``weights.safetensors``; :func:`pushforward.load` needs nothing else."""
@@ -185,7 +183,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     def conditional(self) -> bool:
         """Whether the model was trained with conditions."""
         check_is_fitted(self)
-        return self.condition_encoder_ is not None
+        return self.space_.conditions is not None
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell scikit-learn whether ``fit`` has been called."""
@@ -204,7 +202,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
 
     def _conditions_for_sampling(self, condition: Any, n: int, seed: int, first: int = 0) -> Tensor | None:
         """Return one encoded condition per row (n, K), drawn as in training if none is given; None without conditions."""
-        encoder = self.condition_encoder_
+        encoder = self.space_.conditions
         if condition is None and encoder is not None:
             return encoder.draw(n, seed=seed, first=first)
         return encoded_condition(encoder, condition, n, dropout=0.0)
@@ -213,15 +211,13 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         """Split, scale and encode the data; keeps schema, transform, encoder and seed."""
         self.seed_ = _seed(self.random_state)
         rows, aside = self._split(dataset)
-        self.schema_ = dataset.schema
-        self._name_features()
         internal = dataset.to_internal(gaps=self.gaps)
-        self.transform_ = self._scaling(internal[rows])
-        x = self.transform_.forward(internal, dtype=self.row_dtype)
         given = dataset.condition
         encoder = None if given is None else ConditionEncoder.fit(given)
+        self.space_ = RowSpace(dataset.schema, self._scaling(internal[rows], dataset.schema), encoder)
+        self._name_features()
+        x = self.space_.transform.forward(internal, dtype=self.row_dtype)
         condition = None if encoder is None else encoder.encode(given, len(x))
-        self.condition_encoder_ = encoder
         self.data_ = {
             "source": dataset.source,
             "rows": len(dataset),
@@ -231,9 +227,9 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
         return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
 
-    def _scaling(self, x: Tensor) -> Transform:
+    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
         """Fit the transform to rows in data units."""
-        return Transform.fit(x, integer=self.schema_.integer, kind=self.schema_.kind)
+        return Transform.fit(x, integer=schema.integer, kind=schema.kind)
 
     def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """Row numbers for training and held out; never more than 2,000 of these, which measure the loss well enough."""
@@ -247,9 +243,9 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 delattr(self, name)
-        if self.schema_.kind == "vectors":
-            self.n_features_in_ = self.schema_.internal_shape[0]
-        columns = self.schema_.columns
+        if self.space_.schema.kind == "vectors":
+            self.n_features_in_ = self.space_.schema.internal_shape[0]
+        columns = self.space_.schema.columns
         if columns is not None and all(isinstance(column, str) for column in columns):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
@@ -269,9 +265,9 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         """Return the rows of data (N, *D) of prepared rows, which may carry more along."""
         return x
 
-    def _picture(self, prepared: Prepared) -> Picture:
+    def _plot(self, prepared: Prepared) -> Plot:
         """Draw what the model makes, beside the data where that tells something."""
-        return picture_of_samples(self, self._clean(prepared.x))
+        return plot_of_samples(self, self._clean(prepared.x))
 
     def _size(self, resolved: Any) -> int | None:
         """Return the number of learned numbers, if it is known beforehand."""

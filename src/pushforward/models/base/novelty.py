@@ -28,7 +28,7 @@ def measure_novelty(model: "GenerativeModel", prepared: "Prepared") -> dict[str,
     n = min(len(aside), _ROWS)
     z = model._generate(n, model._conditions_for_sampling(None, n, _SEED), seed=_SEED)
     # As rows are given out, integers whole: what lies beyond the range of the data is on its edge.
-    samples = model.transform_.forward(model.transform_.inverse(z), dtype=torch.float32)
+    samples = model.space_.transform.forward(model.space_.transform.inverse(z), dtype=torch.float32)
     return novelty(samples, model._clean(prepared.x), aside[:n])
 
 

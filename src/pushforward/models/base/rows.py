@@ -38,7 +38,7 @@ class Rows:
     bins : Bins or None
         The interval of each element, where any is an integer.
     varies : bool Tensor (*D) or None
-        Where pictures are not constant.
+        Where images are not constant.
     log_det_of_reals : float
         log |dz/dx| over the elements that are real numbers.
     """
@@ -60,8 +60,8 @@ class Rows:
             If X does not fit the training data, has fractions where these are integers, or the model has learned no law
             without a condition and none is given.
         """
-        transform: Transform = model.transform_
-        x = model.schema_.to_internal(X, name=type(model).__name__, gaps=model.gaps)
+        transform: Transform = model.space_.transform
+        x = model.space_.schema.to_internal(X, name=type(model).__name__, gaps=model.gaps)
         counted = ~transform.constant
         integer = transform.integer & counted
         _refuse_fractions(x, integer)
@@ -71,7 +71,7 @@ class Rows:
             condition=condition_rows(model, condition, len(x), dtype),
             width=transform.dequantization.to(dtype),
             bins=bins,
-            varies=counted if transform.kind == "pictures" and transform.constants else None,
+            varies=counted if transform.kind == "images" and transform.constants else None,
             log_det_of_reals=-float(transform.scale[counted & ~transform.integer].log().sum()),
         )
 
@@ -82,7 +82,7 @@ class Rows:
 
     @property
     def random(self) -> bool:
-        """Whether scoring needs random numbers: for integers, and for the constant elements of pictures."""
+        """Whether scoring needs random numbers: for integers, and for the constant elements of images."""
         return self.integer or self.varies is not None
 
     @property
@@ -124,7 +124,7 @@ def _refuse_fractions(x: Tensor, integer: Tensor) -> None:
 
 def condition_rows(model: Any, condition: Any, n: int, dtype: torch.dtype) -> Tensor | None:
     """Return an encoded condition per row; rows of zeros, "no condition", if there is none."""
-    encoder = model.condition_encoder_
+    encoder = model.space_.conditions
     encoded = encoded_condition(encoder, condition, n, getattr(model, "condition_dropout", 1.0))
     if encoded is None and encoder is not None:
         encoded = encoder.encode(None, n)

@@ -4,7 +4,7 @@ Such a family is a subclass of :class:`TrainedModel`. Its arguments end with tho
 
 - ``core``: the name of the attribute that holds the trained network, such as "denoiser_";
 - ``_defaults(prepared)``: values for the arguments that were left at None, by kind, shape and number of the rows;
-- ``_network()``: that network, untrained, from the resolved arguments, ``transform_`` and ``condition_encoder_`` alone;
+- ``_network()``: that network, untrained, from the resolved arguments, ``space_`` and ``space_.conditions`` alone;
 - ``_task(network, prepared)``: what is trained, a :class:`~pushforward.training.Task` with the network inside. What it takes
   from the rows beforehand goes into buffers of the network, which are stored with it;
 - ``_generate(n, condition, ...)``: new scaled rows from the trained network.
@@ -26,13 +26,13 @@ from pushforward.models.base.model import GenerativeModel, Prepared
 from pushforward.probability import noise
 from pushforward.training import Task, TrainingResult, TrainingSettings
 
-__all__ = ["PICTURE_ROWS", "Count", "Seconds", "Share", "TrainedModel", "fresh_module"]
+__all__ = ["PLOT_ROWS", "Count", "Seconds", "Share", "TrainedModel", "fresh_module"]
 
 Count = Annotated[int, Ge(1)]
 Seconds = Annotated[float, Gt(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 
-PICTURE_ROWS = 100
+PLOT_ROWS = 100
 _TRIAL_ROWS = 16
 M = TypeVar("M", bound=nn.Module)
 
@@ -74,7 +74,7 @@ class TrainedModel(GenerativeModel):
 
     @abc.abstractmethod
     def _network(self) -> nn.Module:
-        """Return the untrained network, by what was resolved, ``transform_`` and ``condition_encoder_`` alone."""
+        """Return the untrained network, by what was resolved, ``space_`` and ``space_.conditions`` alone."""
 
     @abc.abstractmethod
     def _task(self, network: nn.Module, prepared: Prepared) -> Task:
@@ -83,10 +83,10 @@ class TrainedModel(GenerativeModel):
     @property
     def _condition_dim(self) -> int:
         """Length of an encoded condition; 0 without conditions."""
-        return 0 if self.condition_encoder_ is None else self.condition_encoder_.dim
+        return 0 if self.space_.conditions is None else self.space_.conditions.dim
 
     def _adopt(self, network: nn.Module) -> None:
-        """Keep the network that sampling needs; called with a half-trained one for pictures on the way."""
+        """Keep the network that sampling needs; called with a half-trained one for plots on the way."""
         setattr(self, self.core, network.eval())
 
     def _resolve(self, prepared: Prepared) -> tuple[Task, nn.Module]:
@@ -169,7 +169,7 @@ class TrainedModel(GenerativeModel):
     def _affordable_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> int:
         """Return the number of steps that fit into ``max_time``, measured once on a copy."""
         step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
-        return self._in_time(step, overhead + training.GRIDS * self._picture_seconds(network))
+        return self._in_time(step, overhead + training.GRIDS * self._plot_seconds(network))
 
     def _in_time(self, step: float, overhead: float) -> int:
         """Return the number of steps of so many seconds that fit into ``max_time``."""
@@ -191,13 +191,13 @@ class TrainedModel(GenerativeModel):
         )
         return step, overhead
 
-    def _picture_seconds(self, network: nn.Module) -> float:
-        """Return about how long one picture of samples on the way takes."""
+    def _plot_seconds(self, network: nn.Module) -> float:
+        """Return about how long one plot of samples on the way takes."""
         self._adopt(network)
         condition = self._conditions_for_sampling(None, _TRIAL_ROWS, 0)
         begin = time.perf_counter()
         self._generate(_TRIAL_ROWS, condition, seed=0)
-        return (time.perf_counter() - begin) * PICTURE_ROWS / _TRIAL_ROWS
+        return (time.perf_counter() - begin) * PLOT_ROWS / _TRIAL_ROWS
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         network: nn.Module = getattr(self, self.core)

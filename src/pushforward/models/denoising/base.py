@@ -91,7 +91,7 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
         guidance : "condition", "classifier" or function, optional
             What the rows are guided by: their condition; the classifier that ``fit_classifier`` trained, whose labels
             ``condition`` then holds, on top of the law without a condition; or a reward, ``guidance(x)`` of rows x
-            (B, *row) in the units of the data (pictures (B, C, H, W)), which returns (B,) and is differentiable.
+            (B, *row) in the units of the data (images (B, C, H, W)), which returns (B,) and is differentiable.
         steps : int, optional
             Steps of the sampler; default 20.
         sampler : Sampler, optional
@@ -136,7 +136,7 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
             first=first,
             batch_size=batch_size,
         )
-        return self.schema_.to_user(self.transform_.inverse(z))
+        return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
     def _draw(
         self,
@@ -173,13 +173,13 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
             raise ValueError(
                 "this model starts from Gaussian noise, which `seed` names; source=... is for models with their own"
             )
-        rows = self.transform_.forward(self.schema_.to_internal(source, name="source"), dtype=torch.float32)
+        rows = self.space_.transform.forward(self.space_.schema.to_internal(source, name="source"), dtype=torch.float32)
         if len(rows) != n:
             raise ValueError(f"source has {len(rows)} rows to start from, but n={n}; give n={len(rows)}")
         return rows
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape = self.transform_.shape
+        shape = self.space_.transform.shape
         return {
             "schedule": diffusion.StraightLine(),
             "times": diffusion.LogitNormalTimes(uniform_share=0.1),
@@ -191,13 +191,15 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
 
     def _fill_in(self, prepared: Prepared) -> None:
         super()._fill_in(prepared)
-        self.source_ = make_source(getattr(self, "source", None), self.schema_, self.transform_)
-        self.data_std_ = _data_std(prepared.x, self.transform_.dequantization)
+        self.source_ = make_source(getattr(self, "source", None), self.space_.schema, self.space_.transform)
+        self.data_std_ = _data_std(prepared.x, self.space_.transform.dequantization)
 
     def _network(self) -> Denoiser:
         given = self.network_
         network = (
-            copy.deepcopy(given) if isinstance(given, nn.Module) else given.build(self.transform_.shape, self._condition_dim)
+            copy.deepcopy(given)
+            if isinstance(given, nn.Module)
+            else given.build(self.space_.transform.shape, self._condition_dim)
         )
         coupling: Coupling = getattr(self, "coupling", "independent")
         return Denoiser(
@@ -218,14 +220,14 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
             weight=self.weight_,
             coupling=getattr(self, "coupling", "independent"),
             condition_dropout=self.condition_dropout,
-            dequantization=self.transform_.dequantization,
+            dequantization=self.space_.transform.dequantization,
             by=getattr(self, "loss", "denoising"),
         )
 
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:
         """Call the network once, so that one that does not fit the data is named before training."""
         x, condition = prepared.x[:2], None if prepared.condition is None else prepared.condition[:2]
-        if x.ndim > len(self.transform_.shape) + 1:  # pairs of data and source
+        if x.ndim > len(self.space_.transform.shape) + 1:  # pairs of data and source
             x = x[:, 0]
         try:
             with torch.no_grad():
@@ -254,7 +256,9 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
         if "source.rows" in tensors:
             self.source_ = ArraySource(tensors["source.rows"])
         else:
-            self.source_ = make_source(parts.get("source", getattr(self, "source", None)), self.schema_, self.transform_)
+            self.source_ = make_source(
+                parts.get("source", getattr(self, "source", None)), self.space_.schema, self.space_.transform
+            )
         self.data_std_ = facts["data_std"]
         super()._restore(facts, tensors, parts)
         self._restore_classifier(facts.get("classifier"), tensors)

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import diffusion
-from pushforward.data import ConditionEncoder, Schema, Transform, open_data, split_rows
+from pushforward.data import ConditionEncoder, RowSpace, open_data, split_rows
 from pushforward.diffusion import ClassifierGuided, Denoiser
 from pushforward.models.base.task import RowTask, uniform
 from pushforward.models.base.trained import fresh_module
@@ -127,8 +127,7 @@ class ClassifierTask(RowTask):
 class ClassifierVerbs:
     """The verbs ``fit_classifier`` and ``guided_by_classifier`` of models with a denoiser of independent Gaussian noise."""
 
-    schema_: Schema
-    transform_: Transform
+    space_: RowSpace
     denoiser_: Denoiser
     held_out: float
     device: str | None
@@ -149,7 +148,7 @@ class ClassifierVerbs:
         labels : array, column name or None
             A label for each row; by default what comes with the data.
         width : int, optional
-            Size of the network; default 128 for vectors, 32 channels for pictures.
+            Size of the network; default 128 for vectors, 32 channels for images.
         training : TrainingSettings, optional
             Default 1,000 steps.
 
@@ -165,17 +164,19 @@ class ClassifierVerbs:
         (0, 1)
         """
         check_is_fitted(self)
-        dataset = open_data(X, condition=labels, kind=self.schema_.kind)
+        dataset = open_data(X, condition=labels, kind=self.space_.schema.kind)
         if dataset.condition is None:
             raise ValueError("a classifier needs labels, and none came with the data; write fit_classifier(X, labels)")
         encoder = ConditionEncoder.fit(dataset.condition)
         if encoder.kind != "labels":
             raise ValueError("a classifier needs labels, but these are numbers; give text or integers that count as classes")
-        x = self.transform_.forward(self.schema_.to_internal(dataset.values, name=type(self).__name__), dtype=torch.float32)
+        x = self.space_.transform.forward(
+            self.space_.schema.to_internal(dataset.values, name=type(self).__name__), dtype=torch.float32
+        )
         encoded = encoder.encode(dataset.condition, len(x))
         rows, aside = split_rows(len(x), self.held_out, noise.derive(self.seed_, "classifier held-out"))
-        width = width or (128 if len(self.transform_.shape) == 1 else 32)
-        task = ClassifierTask(self._new_classifier(encoder, width), self.transform_.dequantization)
+        width = width or (128 if len(self.space_.transform.shape) == 1 else 32)
+        task = ClassifierTask(self._new_classifier(encoder, width), self.space_.transform.dequantization)
         result = train(
             task,
             x[rows],
@@ -214,7 +215,7 @@ class ClassifierVerbs:
         return ClassifierGuided(self.denoiser_, classifier, int(classifier.index(label)[0]), scale)
 
     def _new_classifier(self, encoder: ConditionEncoder, width: int) -> LabelClassifier:
-        shape, classes = self.transform_.shape, len(encoder.classes)
+        shape, classes = self.space_.transform.shape, len(encoder.classes)
         network = fresh_module(lambda: NoisyClassifier(shape, classes, width), noise.derive(self.seed_, "classifier"))
         return LabelClassifier(network, encoder, self.denoiser_)
 

@@ -5,7 +5,7 @@ source and coupling, as long as the source has a density. ``bound`` gives DDPM's
 is Gaussian and independent; it needs no draws of u for integers: it takes the middle of the interval and the mass of a Gaussian
 on it.
 
-Constant elements have no density and are left out. In pictures, whose networks see them, they are noised along the way.
+Constant elements have no density and are left out. In images, whose networks see them, they are noised along the way.
 """
 
 import functools
@@ -41,7 +41,7 @@ def _has_density(model: Any) -> bool:
 
 def _law_prior_exists(source: LawSource, model: Any) -> bool:
     """Whether a law in data units gives a density of x_1: it has one, of elements that all vary, and x_1 is z alone."""
-    return callable(getattr(source.law, "log_prob", None)) and not model.transform_.constants and _ends_in_noise(model)
+    return callable(getattr(source.law, "log_prob", None)) and not model.space_.transform.constants and _ends_in_noise(model)
 
 
 def _ends_in_noise(model: Any) -> bool:
@@ -91,10 +91,10 @@ class FlowDensityVerbs(DensityVerbs):
             Random probes per row, for "hutchinson"; its standard error needs 2.
         steps : int, optional
             Runge-Kutta steps, of four network calls each; ``numerical_error`` tells whether they are enough. Default 32, for
-            pictures 16.
+            images 16.
         draws : int
             For integers, draws of u in [0, 1) whose log-densities of x + u are averaged: a lower bound of the
-            log-probability. Not used for real numbers, except where pictures have constant elements, whose noise is drawn.
+            log-probability. Not used for real numbers, except where images have constant elements, whose noise is drawn.
         seed, first : int
             Name the random numbers: those of row i of X depend on (seed, first + i) alone.
         batch_size : int
@@ -120,7 +120,7 @@ class FlowDensityVerbs(DensityVerbs):
         ('exact', (3,), 2)
         """
         check_is_fitted(self)
-        default = 16 if self.transform_.kind == "pictures" else 32
+        default = 16 if self.space_.transform.kind == "images" else 32
         density = functools.partial(
             flow_log_prob,
             prior=self._prior(),
@@ -198,7 +198,7 @@ class FlowDensityVerbs(DensityVerbs):
             )
 
         found = Bound.concatenate(self._in_batches(of, len(rows.z), batch_size)).shifted(rows.log_det_of_reals)
-        return replace(found, constants=self.transform_.constants)
+        return replace(found, constants=self.space_.transform.constants)
 
     def _prior(self) -> DensityLaw | None:
         """Return the law of x_1 where it is not that of independent noise."""
@@ -207,7 +207,7 @@ class FlowDensityVerbs(DensityVerbs):
         std = float(self.denoiser_.schedule.sigma(torch.ones((), dtype=torch.float64)))
         if isinstance(self.source_, GaussianSource):
             return StandardNoise(std)
-        return _SourcePrior(self.source_.law, self.transform_, std)
+        return _SourcePrior(self.source_.law, self.space_.transform, std)
 
 
 @dataclass(frozen=True, eq=False)

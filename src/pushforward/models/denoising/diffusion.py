@@ -52,7 +52,7 @@ class Diffusion(DenoisingModel):
         Seconds that training may take; sets the number of steps by timing the first ones.
     held_out : float
         Share of rows, at most 2,000 of them, that measure the loss and choose the weights to keep.
-    kind : "vectors" or "pictures", optional
+    kind : "vectors" or "images", optional
         Needed where the shape of the data leaves it open.
     device : str, optional
         Such as "cpu" or "cuda"; default the fastest there is.
@@ -69,7 +69,7 @@ class Diffusion(DenoisingModel):
         The trained network with its schedule.
     schedule_, times_, weight_, network_, sampler_, training_
         The arguments with their defaults filled in.
-    schema_, transform_, condition_encoder_
+    space_ : RowSpace
         Layout, scaling and conditions of the data.
     training_result_ : TrainingResult
     seed_ : int
@@ -105,7 +105,7 @@ class Diffusion(DenoisingModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,

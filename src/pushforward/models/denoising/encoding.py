@@ -10,7 +10,7 @@ E[x | x_t].
 
 Integers stand in the middle of their unit cell and are rounded down on the way back, so they return exactly as long as the
 error is less than half of it. Constant columns are no part of the flow: their latents are 0 and nobody reads them. Constant
-elements of pictures are seen by the network, which knows them noised: their noise is one draw, the same for all rows, and is
+elements of images are seen by the network, which knows them noised: their noise is one draw, the same for all rows, and is
 their latent (with a source of its own, what its rows have there).
 """
 
@@ -119,27 +119,27 @@ class EncodingVerbs(TransformerMixin, DensityVerbs):  # type: ignore[misc]
         flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
         z = self._from_latent(self._latent_schema.to_internal(Z, name=type(self).__name__)).to(self._density_dtype)
         given = condition_rows(self, condition, len(z), self._density_dtype)
-        pictures = self.transform_.kind == "pictures" and self.transform_.constants > 0
-        held = self._held(~self.transform_.constant if pictures else None)
+        images = self.space_.transform.kind == "images" and self.space_.transform.constants > 0
+        held = self._held(~self.space_.transform.constant if images else None)
 
         def of(part: slice, denoiser: Any, device: torch.device) -> Tensor:
             c = None if given is None else given[part].to(device)
             through = denoiser if held is None else _Held(denoiser, held, noised=False)
             return flow.decode(through, z[part].to(device), condition=c).x.cpu()
 
-        return self.schema_.to_user(self.transform_.inverse(torch.cat(self._in_batches(of, len(z), batch_size))))
+        return self.space_.schema.to_user(self.space_.transform.inverse(torch.cat(self._in_batches(of, len(z), batch_size))))
 
     @property
     def _latent_schema(self) -> Schema:
         """Layout of latents: that of the data, in floats."""
-        schema = self.schema_
+        schema = self.space_.schema
         dtype = str(schema.internal_dtype).removeprefix("torch.")
         container = "numpy" if schema.container == "pandas" else schema.container
         return replace(schema, container=container, dtypes=(dtype,), columns=None)
 
     def _as_latent(self, z: Tensor) -> Tensor:
         """Return latents with constant columns, in the units of the data where the source has such."""
-        transform, z = self.transform_, z.double()
+        transform, z = self.space_.transform, z.double()
         varies = ~transform.constant
         if transform.kind == "vectors":
             z = z.new_zeros(len(z), len(varies)).index_copy(1, varies.nonzero()[:, 0], z)
@@ -150,14 +150,14 @@ class EncodingVerbs(TransformerMixin, DensityVerbs):  # type: ignore[misc]
     def _from_latent(self, z: Tensor) -> Tensor:
         """Return the inverse of :meth:`_as_latent`."""
         if not isinstance(self.source_, GaussianSource):
-            return self.transform_.forward(z)
-        return z[:, ~self.transform_.constant] if self.transform_.kind == "vectors" else z
+            return self.space_.transform.forward(z)
+        return z[:, ~self.space_.transform.constant] if self.space_.transform.kind == "vectors" else z
 
     def _held(self, varies: Tensor | None) -> "_Constants | None":
-        """Return what is known of the constant elements of pictures."""
+        """Return what is known of the constant elements of images."""
         if varies is None:
             return None
-        value = self.transform_.forward(torch.zeros(1, *self.transform_.shape, dtype=self._density_dtype))
+        value = self.space_.transform.forward(torch.zeros(1, *self.space_.transform.shape, dtype=self._density_dtype))
         if not isinstance(self.source_, GaussianSource):
             return _Constants(varies, value, value, value)  # rows of a source have the same constants
         eps = noise.normal(value.shape[1:], seed=0, purpose="constants", rows=torch.arange(1), dtype=value.dtype)

@@ -52,7 +52,7 @@ class FlowMatching(DenoisingModel):
         Seconds that training may take; sets the number of steps by timing the first ones.
     held_out : float
         Share of rows, at most 2,000 of them, that measure the loss and choose the weights to keep.
-    kind : "vectors" or "pictures", optional
+    kind : "vectors" or "images", optional
         Needed where the shape of the data leaves it open.
     device : str, optional
         Such as "cpu" or "cuda"; default the fastest there is.
@@ -67,7 +67,7 @@ class FlowMatching(DenoisingModel):
         The trained network with its path.
     schedule_, times_, weight_, network_, sampler_, training_
         The arguments with their defaults filled in.
-    schema_, transform_, condition_encoder_
+    space_ : RowSpace
         Layout, scaling and conditions of the data.
     training_result_ : TrainingResult
     seed_ : int
@@ -102,7 +102,7 @@ class FlowMatching(DenoisingModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -129,8 +129,8 @@ class FlowMatching(DenoisingModel):
         prepared = super()._prepare(dataset)
         if (
             self.coupling == "optimal-transport"
-            and self.condition_encoder_ is not None
-            and self.condition_encoder_.kind != "labels"
+            and self.space_.conditions is not None
+            and self.space_.conditions.kind != "labels"
         ):
             raise ValueError(
                 "coupling='optimal-transport' exchanges noise among rows of the same condition, but these conditions are "
@@ -140,7 +140,7 @@ class FlowMatching(DenoisingModel):
 
     def _pair(self, prepared: Prepared, rows: int) -> Prepared:
         """Put beside each row the row of the source that belongs to it, as (N, 2, *D)."""
-        source = make_source(self.source, self.schema_, self.transform_)
+        source = make_source(self.source, self.space_.schema, self.space_.transform)
         if not isinstance(source, ArraySource) or len(source.rows) != rows:
             got = f"an array of {len(source.rows)} rows" if isinstance(source, ArraySource) else repr(self.source)
             raise ValueError(

@@ -75,7 +75,7 @@ class Guide:
             raise ValueError(
                 f"guidance must be 'condition', 'classifier' or a function that gives each row a reward, got {self.by!r}"
             )
-        reward, transform = self.by, model.transform_
+        reward, transform = self.by, model.space_.transform
         return RewardGuided(model.denoiser_, lambda z: reward(in_units(z, transform)), self.scale)
 
     def condition(self, model: Any, condition: Any, n: int, encoded: Tensor | None) -> Tensor | None:
@@ -132,8 +132,8 @@ def _by_classifier(model: Any, scale: float) -> AbstractDenoiser:
             "guidance='classifier' needs a classifier of noisy rows, and this model has none yet; train one with "
             "model.fit_classifier(X, labels), or on the command line with pushforward fit-classifier RUN DATA"
         )
-    if model.condition_encoder_ is not None:
-        check_null(model.condition_encoder_, model.condition_dropout)
+    if model.space_.conditions is not None:
+        check_null(model.space_.conditions, model.condition_dropout)
     return guided
 
 
@@ -175,7 +175,7 @@ def check_null(encoder: ConditionEncoder, dropout: float, *, negative: bool = Fa
 
 
 def _needed_encoder(model: Any, scale: float) -> ConditionEncoder:
-    encoder: ConditionEncoder | None = model.condition_encoder_
+    encoder: ConditionEncoder | None = model.space_.conditions
     if encoder is None:
         raise ValueError(f"guidance_scale={scale} needs a model trained with conditions, but this one has none; leave it out")
     return encoder

@@ -1,4 +1,4 @@
-"""Inverse problems with a trained model: rows given a measurement, and tables and pictures with their gaps filled.
+"""Inverse problems with a trained model: rows given a measurement, and tables and images with their gaps filled.
 
 Measurements act on rows in the units and the layout of the data; inside, rows are z with x = shift + scale z, so A x is the
 measurement (A scale) z + A shift. An integer k is seen as x = k + u, u uniform on [0, 1), as in training: y = A k + noise is
@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import ConditionEncoder, Schema, Transform, Values
+from pushforward.data import RowSpace, Values
 from pushforward.diffusion import (
     MMPS,
     AbstractDenoiser,
@@ -52,9 +52,7 @@ def _with_score(verb: Verb) -> Verb:
 class InverseVerbs:
     """The verbs ``posterior`` and ``impute`` of models with a denoiser, where its noise is Gaussian and independent."""
 
-    schema_: Schema
-    transform_: Transform
-    condition_encoder_: ConditionEncoder | None
+    space_: RowSpace
     condition_dropout: float
     denoiser_: Denoiser
     training_: TrainingSettings
@@ -87,9 +85,9 @@ class InverseVerbs:
         A : array (M, D), function or LinearOperator
             A matrix acts on the flattened row and a function on tensors (B, *row) of rows, both in the layout of the training
             data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and operators of one's
-            own act on pictures (B, C, H, W).
+            own act on images (B, C, H, W).
         y : array
-            One measurement, in the shape that A gives a row (pictures in the layout of the data) or flat.
+            One measurement, in the shape that A gives a row (images in the layout of the data) or flat.
         noise : float, array or Gaussian
             Its standard deviation (one, or one per entry of y; 0 is allowed), or its law.
         b : array, optional
@@ -126,20 +124,20 @@ class InverseVerbs:
         seed = self._named_seed(seed)
         guide = Guide(guidance, guidance_scale, guidance_interval, negative_condition)
         denoiser, encoded = self._asked(guide, condition, n)
-        layout = Layout(self.schema_)
+        layout = Layout(self.space_.schema)
         operator, measured, dtype = layout.measurement(A, y)
-        in_data = observe(operator, measured, noise, self.schema_.internal_shape, b, dtype=dtype)
-        at_zero, whole = origin(self.transform_), self.transform_.integer & ~self.transform_.constant
+        in_data = observe(operator, measured, noise, self.space_.schema.internal_shape, b, dtype=dtype)
+        at_zero, whole = origin(self.space_.transform), self.space_.transform.integer & ~self.space_.transform.constant
 
         def given(rows: Tensor) -> Observation:
             seen = in_data.y - in_data.measure(at_zero[None].to(dtype)).double()
             if bool(whole.any()):
                 u = random.uniform(tuple(whole.shape), seed=seed, purpose="dequantization", rows=rows, dtype=dtype)
                 seen = seen + in_data.measure(u * whole).double()
-            return Observation(Scaled(in_data.operator, self.transform_), seen, in_data.std, in_data.whitening)
+            return Observation(Scaled(in_data.operator, self.space_.transform), seen, in_data.std, in_data.whitening)
 
         z = self._solve(given, n, encoded, _How(denoiser, method, steps, seed, first, batch_size))
-        return self.schema_.to_user(self.transform_.inverse(z))
+        return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
     @_with_score
     def impute(
@@ -187,8 +185,8 @@ class InverseVerbs:
         check_is_fitted(self)
         seed = self._named_seed(seed)
         check_count("n", n)
-        x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
-        transform = self.transform_
+        x, known = with_gaps(X, mask, self.space_.schema, type(self).__name__)
+        transform = self.space_.transform
         guide = Guide(guidance, guidance_scale, guidance_interval, negative_condition)
         denoiser, encoded = self._asked(guide, condition, len(x))
         gaps = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
@@ -201,7 +199,7 @@ class InverseVerbs:
                 given = known_of(transform, x[gaps], known[gaps], how.seed)
                 z = self._solve(given, len(gaps), None if encoded is None else encoded[gaps], how)
                 filled[gaps] = torch.where(known[gaps], x[gaps], transform.inverse(z).to(x.dtype))
-            drawn.append(like_frame(X, self.schema_.to_user(filled)))
+            drawn.append(like_frame(X, self.space_.schema.to_user(filled)))
         return drawn[0] if n == 1 else drawn
 
     def _solve(self, given: Callable[[Tensor], Observation], n: int, condition: Tensor | None, how: "_How") -> Tensor:
@@ -216,7 +214,7 @@ class InverseVerbs:
         for start in range(0, n, how.batch_size):
             first, stop = how.first + start, how.first + min(start + how.batch_size, n)
             rows = torch.arange(first, stop, device=device)
-            z = random.normal(self.transform_.shape, seed=how.seed, purpose="sample", rows=rows, device=device)
+            z = random.normal(self.space_.transform.shape, seed=how.seed, purpose="sample", rows=rows, device=device)
             c = None if condition is None else condition[start : start + how.batch_size].to(device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowered):
                 x = method.run(how.denoiser, given(rows.cpu()), z, steps=how.steps, condition=c, seed=how.seed, first=first)
@@ -227,7 +225,7 @@ class InverseVerbs:
         """Return the guided denoiser and one encoded condition per row, or None for the law without a condition."""
         check_count("n", n)
         of_model = None if guide.by == "classifier" else condition
-        encoded = encoded_condition(self.condition_encoder_, of_model, n, self.condition_dropout)
+        encoded = encoded_condition(self.space_.conditions, of_model, n, self.condition_dropout)
         if guide.by == "condition":
             check_towards(encoded, guide.scale)
         denoiser = guide.denoiser(self)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import pushforward
-from pushforward.data import ConditionEncoder, Schema, Transform
+from pushforward.data import ConditionEncoder, RowSpace, Schema, Transform
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.denoising.calibration import CalibrationVerbs, read_calibrations, write_calibrations
 from pushforward.models.files import codec
@@ -60,9 +60,9 @@ def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | Non
 def pack(model: GenerativeModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a fitted model as its card and its tensors; :func:`unpack` takes both."""
     facts, tensors = model._state()
-    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {"transform": model.transform_.state()}
-    if model.condition_encoder_ is not None:
-        parts["condition"] = model.condition_encoder_.state()
+    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {"transform": model.space_.transform.state()}
+    if model.space_.conditions is not None:
+        parts["condition"] = model.space_.conditions.state()
     for prefix, (_, part) in parts.items():
         tensors |= {f"{prefix}.{name}": value for name, value in part.items()}
     card = describe(model) | {
@@ -88,7 +88,7 @@ def describe(model: GenerativeModel) -> dict[str, Any]:
         "class": type(model).__name__,
         "params": {name: codec.to_plain(value) for name, value in model.get_params(deep=False).items()},
         "resolved": {name: codec.to_plain(value) for name, value in model._resolved().items()},
-        "schema": model.schema_.to_json(),
+        "schema": model.space_.schema.to_json(),
         "data": model.data_,
         "seed": model.seed_,
         "machine": {
@@ -162,11 +162,12 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
 def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> GenerativeModel:
     """Return the fitted model that :func:`pack` took apart; ``parts`` as in :func:`load`."""
     model = rebuild(card, "params", parts, stored=True)
-    model.schema_ = Schema.from_json(card["schema"])
-    model.transform_ = Transform.from_state(card["transform"], under(tensors, "transform."))
-    model.condition_encoder_ = None
-    if card["condition"] is not None:
-        model.condition_encoder_ = ConditionEncoder.from_state(card["condition"], under(tensors, "condition."))
+    conditions = card["condition"]
+    model.space_ = RowSpace(
+        Schema.from_json(card["schema"]),
+        Transform.from_state(card["transform"], under(tensors, "transform.")),
+        None if conditions is None else ConditionEncoder.from_state(conditions, under(tensors, "condition.")),
+    )
     resolved = _objects(card["resolved"], parts, only=model.fitted, stored=True)
     for name, value in resolved.items():
         setattr(model, f"{name}_", value)

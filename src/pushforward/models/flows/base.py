@@ -6,7 +6,7 @@ latents z and log |dz/dx|, and its ``inverse(z, condition)`` returns x. With z s
     log p(x) = log N(z; 0, I) + log |dz/dx|.
 
 Integers are trained and scored as x + u, encoded in the middle of their interval and decoded by rounding down. Constant columns
-of vectors are no part of the map; their latents are 0 and nobody reads them. Pictures keep their shape, so the network sees
+of vectors are no part of the map; their latents are 0 and nobody reads them. Images keep their shape, so the network sees
 constant elements too: each is filled with uniform noise e on an interval of width w, which is taken out of the density again.
 By Jensen, with q(e) = 1 / w for each of them,
 
@@ -42,7 +42,7 @@ from pushforward.probability import noise
 
 __all__ = ["FlowTask", "InvertibleModel", "standard_log_prob"]
 
-_WIDTH_OF_REALS = 1 / 16  # of the noise on constant elements of pictures of real numbers, which span [-1, 1]
+_WIDTH_OF_REALS = 1 / 16  # of the noise on constant elements of images of real numbers, which span [-1, 1]
 
 
 def standard_log_prob(z: Tensor) -> Tensor:
@@ -114,8 +114,8 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
 
         with torch.no_grad():
             z = torch.cat(self._in_batches(of, len(start), batch_size)).double()
-        if self.transform_.kind == "vectors":
-            varies = ~self.transform_.constant
+        if self.space_.transform.kind == "vectors":
+            varies = ~self.space_.transform.constant
             z = z.new_zeros(len(z), len(varies)).index_copy(1, varies.nonzero()[:, 0], z)
         return self._latent_schema.to_user(z)
 
@@ -142,8 +142,8 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
         check_is_fitted(self)
         check_count("batch_size", batch_size)
         z = self._latent_schema.to_internal(Z, name=type(self).__name__).to(self._density_dtype)
-        if self.transform_.kind == "vectors":
-            z = z[:, ~self.transform_.constant]
+        if self.space_.transform.kind == "vectors":
+            z = z[:, ~self.space_.transform.constant]
         given = condition_rows(self, condition, len(z), self._density_dtype)
 
         def of(part: slice, flow: Any, device: torch.device) -> Tensor:
@@ -152,20 +152,20 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
 
         with torch.no_grad():
             x = torch.cat(self._in_batches(of, len(z), batch_size))
-        return self.schema_.to_user(self.transform_.inverse(x))
+        return self.space_.schema.to_user(self.space_.transform.inverse(x))
 
     @property
     def _latent_schema(self) -> Schema:
         """Layout of latents: that of the data, in floats."""
-        schema = self.schema_
+        schema = self.space_.schema
         dtype = str(schema.internal_dtype).removeprefix("torch.")
         container = "numpy" if schema.container == "pandas" else schema.container
         return replace(schema, container=container, dtypes=(dtype,), columns=None)
 
     @property
     def _constant_width(self) -> Tensor:
-        """Width (*D) of the noise on constant elements of pictures, in scaled units; 0 elsewhere."""
-        transform = self.transform_
+        """Width (*D) of the noise on constant elements of images, in scaled units; 0 elsewhere."""
+        transform = self.space_.transform
         if transform.kind == "vectors":
             return torch.zeros(transform.shape, dtype=torch.float64)
         of_constants = torch.where(transform.integer, 1 / transform.scale, _WIDTH_OF_REALS)
@@ -174,10 +174,10 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
     def _offset(self) -> float:
         """Return the nats between log p of scaled rows with their noise and log p of data."""
         width = self._constant_width
-        return self.transform_.log_det + float(width[width > 0].log().sum())
+        return self.space_.transform.log_det + float(width[width > 0].log().sum())
 
     def _filled(self, z: Tensor, varies: Tensor | None, seed: int, first: int) -> Tensor:
-        """Return scaled rows with noise on the constant elements of pictures; that of row i depends on (seed, first + i)."""
+        """Return scaled rows with noise on the constant elements of images; that of row i depends on (seed, first + i)."""
         if varies is None:
             return z
         numbers = torch.arange(first, first + len(z), device=z.device)
@@ -196,7 +196,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
         none, constants = np.zeros(len(values)), int((self._constant_width > 0).sum())
         kind: Kind = "lower bound" if constants else "exact"
         found = LogProb(values, kind, none, none, none, nfe=nfe, dims=z[0].numel() - constants)
-        return found.shifted(self._offset() - self.transform_.log_det)
+        return found.shifted(self._offset() - self.space_.transform.log_det)
 
     @torch.no_grad()
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
@@ -205,7 +205,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
         for begin in range(0, n, batch_size):
             part = slice(begin, min(begin + batch_size, n))
             rows = torch.arange(first + part.start, first + part.stop, device=device)
-            z = noise.normal(self.transform_.shape, seed=seed, purpose="sample", rows=rows, device=device)
+            z = noise.normal(self.space_.transform.shape, seed=seed, purpose="sample", rows=rows, device=device)
             made.append(flow.inverse(z, _part(condition, part, device)).cpu())
         return torch.cat(made)
 

@@ -59,13 +59,13 @@ from pushforward.training import Task, TrainingSettings
 
 __all__ = ["CNF"]
 
-_CONVOLVED_FROM = 32  # side of pictures, without matching
-_LARGE_FROM = 16  # side of pictures; for these nothing has been tuned
-_POWER_OF_PICTURES = 2.0  # of the times of the solver's steps, after matching
+_CONVOLVED_FROM = 32  # side of images, without matching
+_LARGE_FROM = 16  # side of images; for these nothing has been tuned
+_POWER_OF_IMAGES = 2.0  # of the times of the solver's steps, after matching
 _MATCHING_SHARE = 0.6  # of the time for steps, at most, if there is a limit
 _EPOCHS_IN_TIME = 2  # times as many epochs of matching, at most, where the time allows it
 _MATCHING_OF_VECTORS = {"batch_size": 256, "learning_rate": 3e-3, "ema": 0.1, "evaluations": 10}
-_MATCHING_OF_PICTURES = {"batch_size": 64, "learning_rate": 3e-3, "ema": 0.1, "evaluations": 10}
+_MATCHING_OF_IMAGES = {"batch_size": 64, "learning_rate": 3e-3, "ema": 0.1, "evaluations": 10}
 
 
 class CNF(InvertibleModel):
@@ -84,7 +84,7 @@ class CNF(InvertibleModel):
         FFJORD. Default by shape and number of the rows; with ``max_time`` by the time, of which they get a
         fixed share, or less where rows are so few that they would be learned by heart.
     solver_steps : int
-        Runge-Kutta steps in training by likelihood; all else takes twice as many. Of pictures, after matching, they are short
+        Runge-Kutta steps in training by likelihood; all else takes twice as many. Of images, after matching, they are short
         near the data; all others are of one length.
     kinetic, jacobian : float, optional
         Weights of the squared speed and of the squared Jacobian along the paths. Default 0.001, and 0.03 without matching,
@@ -142,7 +142,7 @@ class CNF(InvertibleModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -240,7 +240,7 @@ class CNF(InvertibleModel):
         return replace(found, kind="estimate" if found.kind == "exact" else found.kind, standard_error=spread)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape, plain = self.transform_.shape, self.matching_steps == 0
+        shape, plain = self.space_.transform.shape, self.matching_steps == 0
         penalty = 0.03 if plain else 0.001
         return {
             "network": _plain_network(shape) if plain else _default_network(shape),
@@ -251,15 +251,15 @@ class CNF(InvertibleModel):
         }
 
     def _network(self) -> ODEFlow:
-        field = self.network_.build(self.transform_.shape, self._condition_dim)
-        power = _POWER_OF_PICTURES if self.matching_steps_ and len(self.transform_.shape) > 1 else 1.0
+        field = self.network_.build(self.space_.transform.shape, self._condition_dim)
+        power = _POWER_OF_IMAGES if self.matching_steps_ and len(self.space_.transform.shape) > 1 else 1.0
         return ODEFlow(field, REFINED * self.solver_steps, power)
 
     def _task(self, network: nn.Module, prepared: Prepared) -> LikelihoodTask:
         assert isinstance(network, ODEFlow)
         return LikelihoodTask(
             ODEFlow(network.network, self.solver_steps, network.power),
-            self.transform_.shape,
+            self.space_.transform.shape,
             kinetic=self.kinetic_,
             jacobian=self.jacobian_,
             offset=self._offset(),
@@ -269,17 +269,17 @@ class CNF(InvertibleModel):
 
     def _matching_task(self, network: nn.Module) -> MatchingTask:
         assert isinstance(network, ODEFlow)
-        return MatchingTask(network, self.transform_.shape, condition_dropout=self.condition_dropout, width=self._width)
+        return MatchingTask(network, self.space_.transform.shape, condition_dropout=self.condition_dropout, width=self._width)
 
     @property
     def _width(self) -> Tensor:
         """Width (*D) of the noise that makes the law of rows continuous, in scaled units."""
-        return self.transform_.dequantization + self._constant_width
+        return self.space_.transform.dequantization + self._constant_width
 
     @property
     def _matching_settings(self) -> TrainingSettings:
         """Settings of flow matching: those of the likelihood, but for batches, rate, average and evaluations."""
-        own: dict[str, Any] = _MATCHING_OF_VECTORS if len(self.transform_.shape) == 1 else _MATCHING_OF_PICTURES
+        own: dict[str, Any] = _MATCHING_OF_VECTORS if len(self.space_.transform.shape) == 1 else _MATCHING_OF_IMAGES
         return replace(self.training_, steps=self.matching_steps_, warmup_steps=None, **own)
 
     def _learn(
@@ -313,9 +313,9 @@ class CNF(InvertibleModel):
         matching, seconds = self._matching_task(network), self._trial_seconds / 2
         brief, overhead = self._costs(matching, prepared, self._matching_settings, seconds=seconds)
         long, more = self._costs(task, prepared, self.training_, seconds=seconds)
-        alone = self._in_time(long, overhead + more + training.GRIDS * self._picture_seconds(network))
+        alone = self._in_time(long, overhead + more + training.GRIDS * self._plot_seconds(network))
         affordable = max(1, int(_MATCHING_SHARE * alone * long / brief))
-        shape, rows = self.transform_.shape, len(prepared.x)
+        shape, rows = self.space_.transform.shape, len(prepared.x)
         steps = min(affordable, _EPOCHS_IN_TIME * _default_matching_steps(shape, rows, most=affordable))
         return steps, max(1, int(alone - steps * brief / long))
 
@@ -344,7 +344,7 @@ def _default_matching_steps(shape: tuple[int, ...], rows: int, most: int | None 
 
     Few rows are soon learned by heart, which the squared error shows late: they are seen for so many epochs and no more.
     """
-    own, usual, epochs = _MATCHING_OF_PICTURES, 4000, 80
+    own, usual, epochs = _MATCHING_OF_IMAGES, 4000, 80
     if len(shape) == 1:
         own, usual, epochs = _MATCHING_OF_VECTORS, 3000, 140
     elif max(shape[1:]) < _LARGE_FROM:

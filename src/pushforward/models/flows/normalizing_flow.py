@@ -36,7 +36,7 @@ class NormalizingFlow(InvertibleModel):
     r"""Normalizing flow: an invertible network with a density that is exact.
 
     ``transform`` gives the latent of a row, standard normal as far as the law is learned, and ``inverse_transform`` its row.
-    ``log_prob`` is exact for real numbers. For integers, and for pictures with constant elements, which are filled with noise,
+    ``log_prob`` is exact for real numbers. For integers, and for images with constant elements, which are filled with noise,
     it is a lower bound.
 
     Parameters
@@ -86,7 +86,7 @@ class NormalizingFlow(InvertibleModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -103,15 +103,15 @@ class NormalizingFlow(InvertibleModel):
         self.verbose = verbose
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape = self.transform_.shape
+        shape = self.space_.transform.shape
         return {"network": default_flow(shape), "training": _default_training(shape)}
 
     def _network(self) -> Bijection:
-        return self.network_.build(self.transform_.shape, self._condition_dim)
+        return self.network_.build(self.space_.transform.shape, self._condition_dim)
 
     def _task(self, network: nn.Module, prepared: Prepared) -> FlowTask:
         assert isinstance(network, Bijection)
-        width = self.transform_.dequantization + self._constant_width
+        width = self.space_.transform.dequantization + self._constant_width
         network.start(*self._first_rows(prepared, width.float()))
         return FlowTask(network, offset=self._offset(), condition_dropout=self.condition_dropout, width=width)
 
@@ -124,7 +124,7 @@ class NormalizingFlow(InvertibleModel):
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did well on eight-by-eight digits and on points in the plane; for larger pictures it has not been tuned."""
+    """Return what did well on eight-by-eight digits and on points in the plane; for larger images it has not been tuned."""
     common = TrainingSettings(weight_decay=1.0, betas=(0.9, 0.99), gradient_clip=10.0)
     if len(shape) == 1:
         return replace(common, steps=1000, batch_size=256, learning_rate=3e-3, ema=0.1, weight_decay=0.01)

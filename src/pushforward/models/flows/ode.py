@@ -9,7 +9,7 @@ It asks for one call of f, and is least for f = E[z - x | x_t], which carries th
 the rows of a batch so that the sum of |z - x|^2 is least, among rows of one condition alone. That leaves the laws of rows and
 of noise as they are, and lines cross less, so the paths of f are straighter and fewer steps can follow them.
 
-As t falls to 0 this field grows as sharp as the data's finest detail, in pictures of integers the width of one. So the solver's
+As t falls to 0 this field grows as sharp as the data's finest detail, in images of integers the width of one. So the solver's
 steps may end at t = (k / n)^p, short near the data, and matching draws its t from the same law, as u^p. On digits of
 8 x 8 pixels 8 steps with p = 2 are off by 0.03 nats, and steps of one length by 0.6.
 

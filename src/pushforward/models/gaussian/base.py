@@ -27,7 +27,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Transform
+from pushforward.data import Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import GenerativeModel, Prepared
@@ -92,7 +92,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
     joint_ : GaussianMixture
         Law of (x, c), c the standardized numbers of a vector condition; ``law_`` is its marginal.
     owner_ : int64 Tensor (K,)
-        Label that each component of ``joint_`` belongs to, by its number in ``condition_encoder_.classes``; -1 for all.
+        Label that each component of ``joint_`` belongs to, by its number in ``space_.conditions.classes``; -1 for all.
     """
 
     core: ClassVar[str] = "law_"
@@ -113,8 +113,8 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
         tags.input_tags.allow_nan = True
         return tags
 
-    def _scaling(self, x: Tensor) -> Transform:
-        return Transform.in_data_units(x, integer=self.schema_.integer, kind=self.schema_.kind)
+    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
+        return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind)
 
     def _resolve(self, prepared: Prepared) -> float:
         """Decide what was left open, and return the seconds that this took: they belong to the training."""
@@ -169,7 +169,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
     def _adopt(self, joint: GaussianMixture, owner: Tensor) -> None:
         """Keep what was fitted, and the law without a condition."""
         self.joint_, self.owner_ = joint, owner
-        dim = int((~self.transform_.constant).sum())
+        dim = int((~self.space_.transform.constant).sum())
         law = joint if joint.dim == dim else joint.marginal(range(dim))
         self.law_ = Gaussian(law.means[0], law.covs[0]) if len(law.weights) == 1 else law
 
@@ -179,7 +179,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
 
     def _dequantized(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
         """Return the varying elements of scaled rows, with numbers of [0, 1) added to integers that belong to (seed, row)."""
-        x, width = self._flat(z), self._flat(self.transform_.dequantization[None])
+        x, width = self._flat(z), self._flat(self.space_.transform.dequantization[None])
         if not bool((width > 0).any()):
             return x
         u = noise.uniform((x.shape[1],), seed=seed, purpose="dequantization", rows=rows, dtype=x.dtype)
@@ -187,11 +187,11 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
 
     def _flat(self, z: Tensor) -> Tensor:
         """Return the varying elements of scaled rows (N, *D) as (N, d), float64."""
-        return z.double() if self.transform_.kind == "vectors" else z.double()[:, ~self.transform_.constant]
+        return z.double() if self.space_.transform.kind == "vectors" else z.double()[:, ~self.space_.transform.constant]
 
     def _whole(self, x: Tensor) -> Tensor:
         """Return scaled rows (N, *D) from their varying elements (N, d)."""
-        transform = self.transform_
+        transform = self.space_.transform
         if transform.kind == "vectors":
             return x
         z = transform.value.expand(len(x), *transform.shape).clone()
@@ -200,7 +200,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
 
     def _features(self, condition: Tensor | None, n: int) -> Features:
         """Take encoded conditions (n, K) apart; None is "no condition" for all."""
-        encoder = self.condition_encoder_
+        encoder = self.space_.conditions
         nobody = torch.full((n,), -1)
         if encoder is None:
             return Features(nobody, torch.empty(n, 0, dtype=torch.float64))
@@ -257,7 +257,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
         for begin in range(0, n, batch_size):
             count = min(batch_size, n - begin)
             features = self._features(None if condition is None else condition[begin : begin + count], count)
-            nothing = torch.full((count, int((~self.transform_.constant).sum())), torch.nan, dtype=torch.float64)
+            nothing = torch.full((count, int((~self.space_.transform.constant).sum())), torch.nan, dtype=torch.float64)
             made.append(self._draw(nothing, features, seed=seed, first=first + begin))
         return self._whole(torch.cat(made))
 

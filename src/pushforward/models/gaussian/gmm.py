@@ -104,7 +104,7 @@ class GMM(LawModel):
         max_iterations: Count = 200,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -211,7 +211,7 @@ class GMM(LawModel):
         start = self.start
         if start is None:
             return
-        if self.condition_encoder_ is not None and self.condition_encoder_.kind == "labels":
+        if self.space_.conditions is not None and self.space_.conditions.kind == "labels":
             raise ValueError(
                 "start is one law, but each label gets a mixture of its own; leave it out, or write condition=False"
             )
@@ -258,7 +258,7 @@ class GMM(LawModel):
             law, part = found.parameters, len(rows) / len(x)
             laws.append(law)
             weights.append(part * law.weights)
-            mine = label if label >= 0 or self.condition_encoder_ is None else len(self.condition_encoder_.classes)
+            mine = label if label >= 0 or self.space_.conditions is None else len(self.space_.conditions.classes)
             mine = -1 if features.numbers.shape[1] else mine
             owner.append(torch.full((len(law.weights),), mine))
             done += found.iterations

@@ -12,7 +12,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import ConditionEncoder, Schema, Transform, Values
+from pushforward.data import RowSpace, Transform, Values
 from pushforward.diffusion import Observation, observe
 from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.measurement import Layout, like_frame, with_gaps
@@ -25,9 +25,7 @@ __all__ = ["LawInverseVerbs"]
 class LawInverseVerbs:
     """The verbs ``posterior`` and ``impute`` of models whose result is a law, exact."""
 
-    schema_: Schema
-    transform_: Transform
-    condition_encoder_: ConditionEncoder | None
+    space_: RowSpace
     joint_: GaussianMixture
     owner_: Tensor
     sample_seed_: int
@@ -51,9 +49,9 @@ class LawInverseVerbs:
         A : array (M, D), function or LinearOperator
             A matrix acts on the flattened row and a function on tensors (B, *row) of rows, both in the layout of the training
             data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and operators of one's
-            own act on pictures (B, C, H, W).
+            own act on images (B, C, H, W).
         y : array
-            One measurement, in the shape that A gives a row (pictures in the layout of the data) or flat.
+            One measurement, in the shape that A gives a row (images in the layout of the data) or flat.
         noise : float, array or Gaussian
             Its standard deviation (one, or one per entry of y; 0 is allowed), or its law.
         b : array, optional
@@ -78,11 +76,11 @@ class LawInverseVerbs:
         check_count("n", n)
         check_count("first", first, least=0)
         self.sample_seed_ = seed = random.fresh_seed() if seed is None else seed
-        operator, measured, dtype = Layout(self.schema_).measurement(A, y)
-        seen = observe(operator, measured, noise, self.schema_.internal_shape, b, dtype=dtype)
-        encoded = encoded_condition(self.condition_encoder_, condition, n, dropout=1.0)
-        x = self._given(_Measured.of(seen, self.transform_, dtype), n, encoded, seed=seed, first=first)
-        return self.schema_.to_user(self.transform_.inverse(self._whole(x)))  # type: ignore[attr-defined]
+        operator, measured, dtype = Layout(self.space_.schema).measurement(A, y)
+        seen = observe(operator, measured, noise, self.space_.schema.internal_shape, b, dtype=dtype)
+        encoded = encoded_condition(self.space_.conditions, condition, n, dropout=1.0)
+        x = self._given(_Measured.of(seen, self.space_.transform, dtype), n, encoded, seed=seed, first=first)
+        return self.space_.schema.to_user(self.space_.transform.inverse(self._whole(x)))  # type: ignore[attr-defined]
 
     def impute(
         self, X: Any, *, mask: Any = None, n: int = 1, condition: Any = None, seed: int | None = None, batch_size: int = 256
@@ -112,9 +110,9 @@ class LawInverseVerbs:
         check_count("n", n)
         check_count("batch_size", batch_size)
         self.sample_seed_ = seed = random.fresh_seed() if seed is None else seed
-        x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
-        transform: Any = self.transform_
-        encoded = encoded_condition(self.condition_encoder_, condition, len(x), dropout=1.0)
+        x, known = with_gaps(X, mask, self.space_.schema, type(self).__name__)
+        transform: Any = self.space_.transform
+        encoded = encoded_condition(self.space_.conditions, condition, len(x), dropout=1.0)
         rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
         drawn = []
         for copy in range(n):
@@ -125,17 +123,17 @@ class LawInverseVerbs:
                 c = None if encoded is None else encoded[part]
                 made = self._filled(x[part], known[part], c, seed=named, first=begin)
                 filled[part] = torch.where(known[part], x[part], made.to(x.dtype))
-            drawn.append(like_frame(X, self.schema_.to_user(filled)))
+            drawn.append(like_frame(X, self.space_.schema.to_user(filled)))
         return drawn[0] if n == 1 else drawn
 
     def _filled(self, x: Tensor, known: Tensor, condition: Tensor | None, *, seed: int, first: int) -> Tensor:
         """Return rows in data units with their unknown elements drawn."""
         model: Any = self
         rows = torch.arange(first, first + len(x))
-        z = model._dequantized(self.transform_.forward(x, dtype=torch.float64), rows, seed)
-        flat = torch.where(known.flatten(1)[:, ~self.transform_.constant.flatten()], z, torch.nan)
+        z = model._dequantized(self.space_.transform.forward(x, dtype=torch.float64), rows, seed)
+        flat = torch.where(known.flatten(1)[:, ~self.space_.transform.constant.flatten()], z, torch.nan)
         made = model._draw(flat, model._features(condition, len(x)), seed=seed, first=first)
-        return self.transform_.inverse(model._whole(made))
+        return self.space_.transform.inverse(model._whole(made))
 
     def _given(self, seen: "_Measured", n: int, condition: Tensor | None, *, seed: int, first: int) -> Tensor:
         """Return n draws (n, d) of varying elements given a measurement of them."""

@@ -87,7 +87,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         tolerance: Tolerance = 1e-6,
         max_iterations: Count = 1000,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
@@ -153,14 +153,14 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             return GaussianMixture([1.0], mean[None], 0.5 * (whole + whole.mT)[None]), torch.tensor([-1])
         label, counts = torch.unique(features.label, return_counts=True)
         means = self._columns(Features(label, features.numbers[: len(label)])) @ law.coefficients
-        owner = label if self.condition_encoder_ is None else label.where(label >= 0, len(self.condition_encoder_.classes))
+        owner = label if self.space_.conditions is None else label.where(label >= 0, len(self.space_.conditions.classes))
         weights = counts.double() / len(features.label)
         return GaussianMixture(weights, means, cov.expand(len(label), -1, -1)), owner
 
     def _columns(self, features: Features) -> Tensor:
         """Return what the mean depends on, (N, F): 1, and one column for each label or number."""
         one = torch.ones(len(features.label), 1, dtype=torch.float64)
-        encoder = self.condition_encoder_
+        encoder = self.space_.conditions
         if encoder is not None and encoder.kind == "labels":
             count = len(encoder.classes)
             chosen = torch.nn.functional.one_hot(features.label.where(features.label >= 0, count), count + 1)[:, :-1]
@@ -210,7 +210,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
     def _mean_columns(self, features: Features) -> Tensor:
         """Return the columns that the mean depends on, for rows without a condition their average."""
         columns = self._columns(features)
-        encoder = self.condition_encoder_
+        encoder = self.space_.conditions
         if encoder is None or encoder.kind != "labels":
             return columns
         nobody = torch.full_like(self.owner_, -1)

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward import diffusion, networks
-from pushforward.data import Dataset, Transform
+from pushforward.data import Dataset, Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.density import DensityVerbs
@@ -36,7 +36,7 @@ from pushforward.training import TrainingSettings
 __all__ = ["MaskedDiffusion", "UnmaskingTask"]
 
 DRAWS = 16
-_LARGE = 16  # longer side of pictures
+_LARGE = 16  # longer side of images
 
 
 class UnmaskingTask(RowTask):
@@ -87,8 +87,8 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
     Parameters
     ----------
     network : TransformerSpec or UNetSpec, optional
-        Size of a transformer over the elements, in which each sees all others alike, or for pictures of a U-Net, which looks
-        at neighbors first and learns from fewer pictures. Default: a U-Net for pictures, else a transformer.
+        Size of a transformer over the elements, in which each sees all others alike, or for images of a U-Net, which looks
+        at neighbors first and learns from fewer images. Default: a U-Net for images, else a transformer.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
@@ -128,7 +128,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
         training: TrainingSettings | None = None,
         max_time: Seconds | None = None,
         held_out: Share = 0.1,
-        kind: Literal["vectors", "pictures"] | None = None,
+        kind: Literal["vectors", "images"] | None = None,
         device: str | None = None,
         random_state: Any = None,
         verbose: bool = False,
@@ -207,18 +207,18 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
             refuse_fractions(prepared.held_out[0])
         return prepared
 
-    def _scaling(self, x: Tensor) -> Transform:
-        return token_scaling(x, self.schema_.kind)
+    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
+        return token_scaling(x, schema.kind)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
-        shape = self.transform_.shape
+        shape = self.space_.transform.shape
         size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)
         return {"network": size, "training": _default_training(shape)}
 
     def _network(self) -> TokenTransformer | TokenUNet:
-        transform = self.transform_
+        transform = self.space_.transform
         levels = (transform.high - transform.low + 1).long().expand(transform.shift.shape)
-        levels = levels if transform.kind == "pictures" else levels[~transform.constant]
+        levels = levels if transform.kind == "images" else levels[~transform.constant]
         if isinstance(self.network_, UNetSpec):
             return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
@@ -250,13 +250,13 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
             return replace(found, values=np.where(inside.cpu(), found.values, -np.inf))
 
         found = LogProb.concatenate(self._in_batches(of, len(rows.z), batch_size))
-        return replace(found, dims=int(self._free.sum()), constants=self.transform_.constants)
+        return replace(found, dims=int(self._free.sum()), constants=self.space_.transform.constants)
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
     """Return what did best on digits of 8 x 8 and 28 x 28 pixels and on small tables, on one CPU core.
 
-    Larger pictures are dear: more steps of fewer of them learn more in the same time, and evaluations are few.
+    Larger images are dear: more steps of fewer of them learn more in the same time, and evaluations are few.
     """
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
     if len(shape) == 1:

@@ -1,7 +1,7 @@
-"""Rows of tokens: what an integer is above the least that its column, or the channel of a picture, can have.
+"""Rows of tokens: what an integer is above the least that its column, or the channel of an image, can have.
 
 Columns whose ranges are alike, the smallest being at least half of all taken together, share one range and the meaning of its
-values, as grey values and letters do; else each column has its own. So do the channels of pictures. A gap (NaN) is a token that
+values, as grey values and letters do; else each column has its own. So do the channels of images. A gap (NaN) is a token that
 is not seen.
 """
 
@@ -55,7 +55,7 @@ def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
     size = high - low + 1
     widest = int(size[varies].max())
     if widest > MOST_VALUES:
-        where = "" if transform.kind == "pictures" else f" in column {int((size * varies).argmax())}"
+        where = "" if transform.kind == "images" else f" in column {int((size * varies).argmax())}"
         raise ValueError(
             f"X ranges over {widest:,} integers{where}, and MaskedDiffusion has probabilities for at most {MOST_VALUES:,}: "
             "count in a larger unit, such as X // 10, or take FlowMatching or NormalizingFlow, which take integers as x + u"

@@ -77,7 +77,7 @@ class UncoveringModel(TrainedModel):
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         network = guided_tokens(self, self.predictor_, guidance_scale)
         z = self._new_rows(network, n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
-        return self.schema_.to_user(self.transform_.inverse(z))
+        return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
     def impute(
         self,
@@ -121,14 +121,14 @@ class UncoveringModel(TrainedModel):
         check_count("batch_size", batch_size)
         steps = _steps(steps)
         self.sample_seed_ = seed = noise.fresh_seed() if seed is None else seed
-        x, known = with_gaps(X, mask, self.schema_, type(self).__name__)
-        transform = self.transform_
-        encoded = encoded_condition(self.condition_encoder_, condition, len(x), self.condition_dropout)
+        x, known = with_gaps(X, mask, self.space_.schema, type(self).__name__)
+        transform = self.space_.transform
+        encoded = encoded_condition(self.space_.conditions, condition, len(x), self.condition_dropout)
         check_towards(encoded, guidance_scale)
         network = guided_tokens(self, self.predictor_, guidance_scale)
         rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
         z = transform.forward(x[rows], dtype=torch.float32)
-        seen = known[rows] if transform.kind == "pictures" else known[rows][:, ~transform.constant]
+        seen = known[rows] if transform.kind == "images" else known[rows][:, ~transform.constant]
         refuse_unknown(x[rows], known[rows] & ~transform.constant, transform)
         drawn = []
         for copy in range(n):
@@ -138,14 +138,14 @@ class UncoveringModel(TrainedModel):
                 given = None if encoded is None else encoded[rows]
                 made = self._uncovered(network, z, seen, given, seed=named, first=0, batch_size=batch_size, steps=steps)
                 filled[rows] = torch.where(known[rows], x[rows], transform.inverse(made).to(x.dtype))
-            drawn.append(like_frame(X, self.schema_.to_user(filled)))
+            drawn.append(like_frame(X, self.space_.schema.to_user(filled)))
         return drawn[0] if n == 1 else drawn
 
     @property
     def _free(self) -> Tensor:
         """Which tokens vary, bool (L,)."""
-        transform = self.transform_
-        return ~transform.constant.flatten() if transform.kind == "pictures" else ~transform.constant[~transform.constant]
+        transform = self.space_.transform
+        return ~transform.constant.flatten() if transform.kind == "images" else ~transform.constant[~transform.constant]
 
     def _clean(self, x: Tensor) -> Tensor:
         """Return rows with their gaps filled by draws."""
@@ -154,7 +154,7 @@ class UncoveringModel(TrainedModel):
         return self._uncovered(self.predictor_, x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        # Pictures on the way of a training, with calls as many as ``sample`` makes, would take as long as the training.
+        # Plots on the way of a training, with calls as many as ``sample`` makes, would take as long as the training.
         steps = _QUICK if len(self.predictor_.levels) > _LONG else STEPS
         return self._new_rows(self.predictor_, n, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
@@ -170,9 +170,9 @@ class UncoveringModel(TrainedModel):
         steps: int,
     ) -> Tensor:
         """Return n scaled rows (n, *D), of which only what is constant was known."""
-        constants = self.transform_.forward(self.transform_.value[None].to(torch.float32))
-        z = constants.expand(n, *self.transform_.shape)
-        known = ~self._free.reshape(self.transform_.shape).expand_as(z)
+        constants = self.space_.transform.forward(self.space_.transform.value[None].to(torch.float32))
+        z = constants.expand(n, *self.space_.transform.shape)
+        known = ~self._free.reshape(self.space_.transform.shape).expand_as(z)
         return self._uncovered(network, z, known, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
     def _uncovered(

@@ -1,6 +1,6 @@
-"""Read pictures with Pillow: folders whose sub-folders are classes, and the encoded bytes that tables carry.
+"""Read images with Pillow: folders whose sub-folders are classes, and the encoded bytes that tables carry.
 
-All pictures of a data set come out as one array ``(N, H, W)`` or ``(N, H, W, C)``. Grey stays grey; palettes, CMYK and the like
+All images of a data set come out as one array ``(N, H, W)`` or ``(N, H, W, C)``. Grey stays grey; palettes, CMYK and the like
 become RGB; transparency is kept. Where grey, RGB and RGBA are mixed, all become the richest of them, and a warning says so.
 """
 
@@ -14,42 +14,40 @@ import numpy as np
 
 from pushforward.data.checks import enumerate_names
 
-__all__ = ["decode_pictures", "read_folder"]
+__all__ = ["decode_images", "read_folder"]
 
 _SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"))
 _NAMED = 5
 
 
 def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return all pictures of a folder in the order of their paths, and their classes.
+    """Return all images of a folder in the order of their paths, and their classes.
 
-    Pictures lie either in the folder itself (no classes) or in its sub-folders, to any depth (the class is the name of the
+    Images lie either in the folder itself (no classes) or in its sub-folders, to any depth (the class is the name of the
     first sub-folder). Files with other endings and hidden files are passed over.
 
     Raises
     ------
     ValueError
-        If there is no picture, one is broken, sizes differ, or pictures lie both in the folder and in sub-folders.
+        If there is no image, one is broken, sizes differ, or images lie both in the folder and in sub-folders.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and _visible(path, folder))
     if not paths:
         endings = ", ".join(sorted(_SUFFIXES))
-        raise ValueError(
-            f"{folder} holds no picture ({endings}), neither itself nor in its sub-folders; is it the right folder?"
-        )
+        raise ValueError(f"{folder} holds no image ({endings}), neither itself nor in its sub-folders; is it the right folder?")
     relative = [path.relative_to(folder) for path in paths]
     flat = [path for path in relative if len(path.parts) == 1]
     if flat and len(flat) < len(relative):
         nested = next(path for path in relative if len(path.parts) > 1)
         raise ValueError(
-            f"{folder} holds pictures itself ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
-            "give every picture a sub-folder, or none."
+            f"{folder} holds images itself ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
+            "give every image a sub-folder, or none."
         )
-    pictures = decode_pictures(((str(name), path) for name, path in zip(relative, paths, strict=True)), str(folder))
-    return pictures, None if flat else np.array([path.parts[0] for path in relative], dtype=object)
+    images = decode_images(((str(name), path) for name, path in zip(relative, paths, strict=True)), str(folder))
+    return images, None if flat else np.array([path.parts[0] for path in relative], dtype=object)
 
 
-def decode_pictures(encoded: Iterable[tuple[str, Path | bytes | None]], source: str) -> np.ndarray:
+def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: str) -> np.ndarray:
     """Decode named files or bytes into one array.
 
     Parameters
@@ -57,12 +55,12 @@ def decode_pictures(encoded: Iterable[tuple[str, Path | bytes | None]], source: 
     encoded : iterable of (name, path or bytes)
         The name stands in messages; None in place of bytes counts as broken.
     source : str
-        What the pictures belong to, for messages.
+        What the images belong to, for messages.
 
     Raises
     ------
     ValueError
-        Naming the broken pictures, or two pictures of different sizes.
+        Naming the broken images, or two images of different sizes.
     """
     names: list[str] = []
     arrays: list[np.ndarray] = []
@@ -79,7 +77,7 @@ def decode_pictures(encoded: Iterable[tuple[str, Path | bytes | None]], source: 
                 break
     if broken:
         shown = "; ".join(broken[:_NAMED]) + (f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else "")
-        what = "does not hold pictures" if not arrays else f"has {len(broken)} broken among {count} pictures"
+        what = "does not hold images" if not arrays else f"has {len(broken)} broken among {count} images"
         raise ValueError(f"{source} {what}: {shown}. Remove or replace {'it' if len(broken) == 1 else 'them'}.")
     _check_same_size(names, arrays, source)
     return np.stack(_same_channels(names, arrays, source))
@@ -94,24 +92,24 @@ def _decode(content: Path | bytes | None) -> np.ndarray:
 
     if content is None:
         raise ValueError("nothing there")
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as picture:
-        mode = _plain_mode(picture)
-        return np.asarray(picture if mode == picture.mode else picture.convert(mode))
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        mode = _plain_mode(image)
+        return np.asarray(image if mode == image.mode else image.convert(mode))
 
 
-def _plain_mode(picture: Any) -> str:
-    """Return the simplest mode that keeps what the picture holds."""
-    if picture.mode in ("L", "RGB", "RGBA", "I", "I;16", "F"):
-        return str(picture.mode)
-    if picture.mode == "1":
+def _plain_mode(image: Any) -> str:
+    """Return the simplest mode that keeps what the image holds."""
+    if image.mode in ("L", "RGB", "RGBA", "I", "I;16", "F"):
+        return str(image.mode)
+    if image.mode == "1":
         return "L"
-    if picture.mode in ("LA", "PA") or "transparency" in picture.info:
+    if image.mode in ("LA", "PA") or "transparency" in image.info:
         return "RGBA"
     return "RGB"
 
 
 def _reason(error: Exception) -> str:
-    return "not a picture that Pillow knows" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+    return "not an image that Pillow knows" if type(error).__name__ == "UnidentifiedImageError" else str(error)
 
 
 def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) -> None:
@@ -120,7 +118,7 @@ def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) ->
     if different:
         other = arrays[different[0]].shape
         raise ValueError(
-            f"{source} holds pictures of different sizes: {names[0]} is {width}×{height} (width×height), "
+            f"{source} holds images of different sizes: {names[0]} is {width}×{height} (width×height), "
             f"{names[different[0]]} is {other[1]}×{other[0]}; {len(different)} of {len(arrays)} differ from the first. "
             f"Bring them to one size first, e.g. with Pillow: Image.open(path).resize(({width}, {height})).save(path)."
         )
@@ -130,14 +128,14 @@ def _same_channels(names: list[str], arrays: list[np.ndarray], source: str) -> l
     depths = {str(array.dtype): name for name, array in zip(names, arrays, strict=True)}
     if len(depths) > 1:
         examples = ", ".join(f"{name} is {depth}" for depth, name in sorted(depths.items()))
-        raise ValueError(f"{source} mixes depths: {examples}. Save all pictures with the same number of bits.")
+        raise ValueError(f"{source} mixes depths: {examples}. Save all images with the same number of bits.")
     channels = [1 if array.ndim == 2 else array.shape[2] for array in arrays]
     most = max(channels)
     poorer = [name for name, count in zip(names, channels, strict=True) if count < most]
     if poorer:
         words = {1: "grey", 3: "RGB", 4: "RGBA"}
         warnings.warn(
-            f"{source} mixes {' and '.join(words[count] for count in sorted(set(channels)))} pictures; all are read as "
+            f"{source} mixes {' and '.join(words[count] for count in sorted(set(channels)))} images; all are read as "
             f"{words[most]} (converted: {enumerate_names(poorer, 2)}).",
             stacklevel=4,
         )

@@ -1,6 +1,6 @@
 """Draw docs/images/noise-to-digits.png from a trained run.
 
-pushforward train digits && python docs/make_readme_picture.py runs/digits
+pushforward train digits && python docs/make_readme_plot.py runs/digits
 """
 
 import sys
@@ -18,10 +18,10 @@ from pushforward.probability import noise
 def main(run: str) -> None:
     """Draw one sample per class on its way from noise to data, a row each, eleven states."""
     model = pf.load(run)
-    classes = model.condition_encoder_.classes[:6]
-    condition = model.condition_encoder_.encode(list(classes), len(classes))
+    classes = model.space_.conditions.classes[:6]
+    condition = model.space_.conditions.encode(list(classes), len(classes))
     states = []
-    z = noise.normal(model.transform_.shape, seed=3, purpose="readme", rows=len(classes))
+    z = noise.normal(model.space_.transform.shape, seed=3, purpose="readme", rows=len(classes))
     times = np.linspace(1, 0, 11)
     model.sampler_.run(
         Guided(model.denoiser_, 2.0),
@@ -31,8 +31,8 @@ def main(run: str) -> None:
         on_step=lambda row, time, x, d: states.append(x.clone()),
     )
     frames = torch.stack([z, *states], dim=1).flatten(0, 1)
-    pictures = frames.clamp(-1.6, 1.6)[:, 0].numpy()
-    image = plots.image_grid(pictures, columns=frames.shape[0] // len(classes), scale=(-1.2, 1.2), width=960)
+    images = frames.clamp(-1.6, 1.6)[:, 0].numpy()
+    image = plots.image_grid(images, columns=frames.shape[0] // len(classes), scale=(-1.2, 1.2), width=960)
     plots.save(image, Path(__file__).parent / "images" / "noise-to-digits.png")
 
 
