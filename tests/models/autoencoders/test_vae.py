@@ -311,7 +311,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
 
     original = pf.VAE._plot
     with monkeypatch.context() as patch:
-        patch.setattr(pf.VAE, "_image", stop)
+        patch.setattr(pf.VAE, "_plot", stop)
         with pytest.raises(ZeroDivisionError):
             pf.train(images, model(), out=tmp_path / "run")
     resumed = pf.train(images, out=tmp_path / "run", resume=True)

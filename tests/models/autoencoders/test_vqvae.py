@@ -266,7 +266,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
 
     original = pf.VQVAE._plot
     with monkeypatch.context() as patch:
-        patch.setattr(pf.VQVAE, "_image", stop)
+        patch.setattr(pf.VQVAE, "_plot", stop)
         with pytest.raises(ZeroDivisionError):
             pf.train(images, model(), out=tmp_path / "run")
     torch.manual_seed(99)  # dead codes are replaced by random ones: not by those of this generator
