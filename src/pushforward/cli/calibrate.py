@@ -70,6 +70,6 @@ def command(
         return
     add_calibration(run, steps, guidance_scale, found, run / WEIGHTS)
     guided = f" --guidance-scale {guidance_scale:g}" if guidance_scale != 1 else ""
-    ending = "png" if model.space_.schema.kind == "images" else "csv"
+    ending = model.space_.kind.ending
     typer.echo(f"Kept in {run / CALIBRATIONS}. Next:\n")
     typer.echo(f"    pushforward sample {shlex.quote(str(run))} -n 100 --steps {steps}{guided} --out samples.{ending}\n")

@@ -84,7 +84,7 @@ def command(
 
 
 def _check_model(model: Any, run: Path) -> None:
-    if model.space_.schema.kind != "images":
+    if model.space_.kind.structure != "grid":
         raise ValueError(f"{run} was trained on vectors; fill the gaps of a table with `pushforward impute`")
     if not hasattr(model, "impute"):
         raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")

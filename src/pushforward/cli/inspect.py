@@ -55,9 +55,10 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     facts.append(("training", f"{steps}seed {card['seed']}"))
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
+    from pushforward.data import Schema
     from pushforward.training.progress import clock
 
-    result, rows = card["result"], "images" if schema["kind"] == "images" else "rows"
+    result, rows = card["result"], Schema.from_json(schema).rules.noun
     threads = card["machine"]["threads"]
     facts.append(
         (

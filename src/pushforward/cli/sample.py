@@ -76,7 +76,7 @@ def command(
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     seed = fresh_seed() if seed is None else seed
-    target = out or str(run / f"samples-seed-{seed}.{'png' if model.space_.schema.kind == 'images' else 'csv'}")
+    target = out or str(run / f"samples-seed-{seed}.{model.space_.kind.ending}")
     path = check_target(target, model.space_.schema)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
@@ -104,7 +104,7 @@ def _conditions(encoder: Any, text: str, n: int) -> tuple[Any, Any]:
     """Return the condition to sample with, and what to write beside each sample."""
     if not text or encoder is None:
         return text or None, None
-    if encoder.kind == "vector":
+    if not encoder.has_classes:
         import numpy as np
 
         encoder.encode(text, 1)

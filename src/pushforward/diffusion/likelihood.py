@@ -133,6 +133,16 @@ class LogProb:
     constants: int = 0
     unit: Literal["nats", "bits per dimension"] = "nats"
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the values are exact up to the numerical error."""
+        return self.kind.startswith("exact")
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the values are lower bounds."""
+        return self.kind.startswith("lower")
+
     def in_bits_per_dim(self) -> "LogProb":
         """Return the same with ``values`` = -log2 p / dims, and errors in that unit."""
         if self.unit != "nats":

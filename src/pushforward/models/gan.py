@@ -199,13 +199,12 @@ class GAN(DecoderVerbs, TrainedModel):
                 "training with compile=True cannot train a GAN: the penalty on slopes needs second derivatives, which "
                 "torch.compile does not give; write compile=False"
             )
-        varies = ~self.space_.transform.constant
         return GameTask(
             network,
             self.network_.critic(self.space_.transform.shape, self._condition_dim),
             latent_dim=self.latent_dim_,
             penalty=self.penalty_,
-            varies=varies if self.space_.transform.kind == "images" else torch.ones(self.space_.transform.shape),
+            varies=self.space_.transform.varies,
             condition_dropout=self.condition_dropout,
             dequantization=self.space_.transform.dequantization,
         )

@@ -284,6 +284,7 @@ def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:
         for name in ("numerical_error", "prior_mismatch")
     )
     # A random error of log p_prior is one of the mean for one draw, but under the logarithm of several it lifts the bound.
-    kind: Kind = "estimate" if len(priors) > 1 and priors[0].kind == "estimate" else "lower bound"
+    is_estimate = not (priors[0].is_exact or priors[0].is_bound)
+    kind: Kind = "estimate" if len(priors) > 1 and is_estimate else "lower bound"
     error = np.hypot(bound.standard_error, carried)
     return replace(bound, kind=kind, standard_error=error, numerical_error=numerical, prior_mismatch=mismatch)

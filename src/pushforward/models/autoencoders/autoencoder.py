@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_latent_dim, default_training
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.plots import plot_of_pairs
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
 from pushforward.networks import CoderSpec
@@ -29,8 +28,6 @@ from pushforward.plots import Plot
 from pushforward.training import TrainingSettings
 
 __all__ = ["Autoencoder", "PlainCoder"]
-
-_PAIRS, _POINTS = 50, 1000
 
 
 class PlainCoder(nn.Module):
@@ -161,19 +158,18 @@ class Autoencoder(CodeVerbs, TrainedModel):
     def _task(self, network: nn.Module, prepared: Prepared) -> _ReconstructionTask:
         assert isinstance(network, PlainCoder)
         transform = self.space_.transform
-        counted = torch.ones(transform.shape, dtype=torch.bool) if transform.kind == "vectors" else ~transform.constant
         return _ReconstructionTask(
-            network, condition_dropout=self.condition_dropout, width=transform.dequantization, counted=counted
+            network, condition_dropout=self.condition_dropout, width=transform.dequantization, counted=transform.varies
         )
 
     def _plot(self, prepared: Prepared) -> Plot:
         """Draw training rows beside their reconstructions."""
-        n = _PAIRS if self.space_.transform.kind == "images" else _POINTS
+        n = self.space_.kind.drawn_while_training
         x, condition = prepared.x[:n], None if prepared.condition is None else prepared.condition[:n]
         dtype = self._coder_dtype
         given = None if condition is None else condition.to(dtype)
         z = self._through("encode", (x + self.space_.transform.dequantization / 2).to(dtype), given, n)
-        return plot_of_pairs(self, self._through("decode", z, given, n), x)
+        return self.space_.draw_pairs(self._through("decode", z, given, n), x)
 
     def _plot_seconds(self, network: nn.Module) -> float:
         return 0.0  # a hundred rows through the network: nothing beside a run

@@ -301,8 +301,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     def _code_length(self) -> int:
         return self.tokens_
 
-    def _code_schema(self, length: int) -> Schema:
-        return replace(super()._code_schema(length), dtypes=("int64",))
+    @property
+    def _code_schema(self) -> Schema:
+        return replace(super()._code_schema, dtypes=("int64",))
 
     def _weighed(
         self,

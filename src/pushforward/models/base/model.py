@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from pushforward import training
 from pushforward.data import ConditionEncoder, Dataset, RowSpace, Schema, Transform, Values, open_data, split_rows
 from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.base.plots import plot_of_samples
 from pushforward.models.files.params import check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
@@ -37,6 +36,7 @@ from pushforward.training import TrainingResult
 __all__ = ["GenerativeModel", "Prepared"]
 
 _MOST_HELD_OUT = 2000
+_PLOT_SEED, _CLASSES, _PER_CLASS = 0, 10, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +68,8 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     ----------
     held_out : float
         Share of rows, at most 2,000 of them, that are set aside to measure the loss.
-    kind : {"vectors", "images"}, optional
-        What the rows are, where shape and dtype leave it open.
+    kind : str, optional
+        Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype leave it open.
     random_state : int, RandomState or None
         Names everything random in ``fit``; None draws a fresh seed. The seed is kept as ``seed_``.
     verbose : bool
@@ -243,7 +243,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 delattr(self, name)
-        if self.space_.schema.kind == "vectors":
+        if self.space_.kind.has_columns:
             self.n_features_in_ = self.space_.schema.internal_shape[0]
         columns = self.space_.schema.columns
         if columns is not None and all(isinstance(column, str) for column in columns):
@@ -266,8 +266,16 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         return x
 
     def _plot(self, prepared: Prepared) -> Plot:
-        """Draw what the model makes, beside the data where that tells something."""
-        return plot_of_samples(self, self._clean(prepared.x))
+        """Draw the same samples every time: a line of them for each class, or all, where the kind does so beside the data."""
+        encoder, kind = self.space_.conditions, self.space_.kind
+        data = self._clean(prepared.x)
+        if encoder is not None and encoder.has_classes and kind.drawn_singly:
+            labels = [label for label in encoder.classes[:_CLASSES] for _ in range(_PER_CLASS)]
+            z = self._generate(len(labels), encoder.encode(labels, len(labels)), seed=_PLOT_SEED)
+            return self.space_.draw(z, data, columns=_PER_CLASS, labels=labels)
+        n = kind.drawn_while_training
+        z = self._generate(n, self._conditions_for_sampling(None, n, _PLOT_SEED), seed=_PLOT_SEED)
+        return self.space_.draw(z, data)
 
     def _size(self, resolved: Any) -> int | None:
         """Return the number of learned numbers, if it is known beforehand."""

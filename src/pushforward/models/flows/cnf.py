@@ -237,7 +237,7 @@ class CNF(InvertibleModel):
             return found
         unknown = np.full(len(z), np.nan)
         spread = fine.std(0, ddof=1) / math.sqrt(probes) if probes > 1 else unknown
-        return replace(found, kind="estimate" if found.kind == "exact" else found.kind, standard_error=spread)
+        return replace(found, kind="estimate" if found.is_exact else found.kind, standard_error=spread)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape, plain = self.space_.transform.shape, self.matching_steps == 0

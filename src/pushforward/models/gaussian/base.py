@@ -187,15 +187,13 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
 
     def _flat(self, z: Tensor) -> Tensor:
         """Return the varying elements of scaled rows (N, *D) as (N, d), float64."""
-        return z.double() if self.space_.transform.kind == "vectors" else z.double()[:, ~self.space_.transform.constant]
+        return z.double()[:, self.space_.transform.varies]
 
     def _whole(self, x: Tensor) -> Tensor:
         """Return scaled rows (N, *D) from their varying elements (N, d)."""
         transform = self.space_.transform
-        if transform.kind == "vectors":
-            return x
-        z = transform.value.expand(len(x), *transform.shape).clone()
-        z[:, ~transform.constant] = x
+        z = transform.pick(transform.value).expand(len(x), *transform.shape).clone()
+        z[:, transform.varies] = x
         return z
 
     def _features(self, condition: Tensor | None, n: int) -> Features:
@@ -206,7 +204,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
             return Features(nobody, torch.empty(n, 0, dtype=torch.float64))
         encoded = encoder.encode(None, n) if condition is None else condition
         given = encoded[:, 0] > 0
-        if encoder.kind == "labels":
+        if encoder.has_classes:
             return Features(torch.where(given, encoded[:, 1:].argmax(1), nobody), torch.empty(n, 0, dtype=torch.float64))
         size = len(encoder.mean)
         numbers = encoded[:, 1 : 1 + size].double()

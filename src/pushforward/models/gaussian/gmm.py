@@ -211,7 +211,7 @@ class GMM(LawModel):
         start = self.start
         if start is None:
             return
-        if self.space_.conditions is not None and self.space_.conditions.kind == "labels":
+        if self.space_.conditions is not None and self.space_.conditions.has_classes:
             raise ValueError(
                 "start is one law, but each label gets a mixture of its own; leave it out, or write condition=False"
             )

@@ -161,7 +161,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         """Return what the mean depends on, (N, F): 1, and one column for each label or number."""
         one = torch.ones(len(features.label), 1, dtype=torch.float64)
         encoder = self.space_.conditions
-        if encoder is not None and encoder.kind == "labels":
+        if encoder is not None and encoder.has_classes:
             count = len(encoder.classes)
             chosen = torch.nn.functional.one_hot(features.label.where(features.label >= 0, count), count + 1)[:, :-1]
             return torch.cat([one, chosen.double()], 1)
@@ -211,7 +211,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         """Return the columns that the mean depends on, for rows without a condition their average."""
         columns = self._columns(features)
         encoder = self.space_.conditions
-        if encoder is None or encoder.kind != "labels":
+        if encoder is None or not encoder.has_classes:
             return columns
         nobody = torch.full_like(self.owner_, -1)
         label = self.owner_.where(self.owner_ < len(encoder.classes), nobody)

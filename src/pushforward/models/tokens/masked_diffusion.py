@@ -217,8 +217,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
 
     def _network(self) -> TokenTransformer | TokenUNet:
         transform = self.space_.transform
-        levels = (transform.high - transform.low + 1).long().expand(transform.shift.shape)
-        levels = levels if transform.kind == "images" else levels[~transform.constant]
+        levels = transform.pick((transform.high - transform.low + 1).long().expand(transform.shift.shape))
         if isinstance(self.network_, UNetSpec):
             return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
