@@ -32,7 +32,6 @@ def command(
     """Train the classifier and write it into the run."""
     from dataclasses import replace
 
-    from pushforward.data import open_data
     from pushforward.models import load
     from pushforward.models.denoising.classifier import DEFAULT_TRAINING
     from pushforward.models.files.storage import read_card, update
@@ -43,11 +42,10 @@ def command(
     model: Any = load(run)
     if not hasattr(model, "fit_classifier"):
         raise ValueError(f"{run} holds a model that no classifier can guide: its source is not independent Gaussian noise")
-    schema, chosen = model.space_.schema, read_card(run).get("chosen") or {}
-    table, ending = schema.columns is not None, Path(data).suffix.lower()
-    named = {".csv": table, ".parquet": table, ".npz": chosen.get("columns") is not None}.get(ending, False)
-    columns = (list(schema.columns) if table else chosen["columns"]) if named else None
-    opened = open_data(data, columns=columns, condition=condition or chosen.get("condition") or None, kind=schema.kind)
+    chosen = read_card(run).get("chosen") or {}
+    if chosen.get("condition") is False:  # the model has no condition, but its classifier needs labels
+        chosen["condition"] = None
+    opened = model.space_.open(data, chosen, condition=condition or None, conditional=True)
     if opened.condition is None:
         raise ValueError(f"{data} comes without labels; name the column that holds them with --condition")
     model.set_params(verbose=True, device=device or None)

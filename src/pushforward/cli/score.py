@@ -7,7 +7,7 @@ import typer
 
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
-from pushforward.cli.options import given_to
+from pushforward.cli.options import condition_of, given_to
 
 __all__ = ["HELP", "command"]
 
@@ -111,19 +111,12 @@ def _absent(verb: str, model: Any) -> str:
 
 def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditional: bool) -> tuple[Any, Any]:
     """Return the rows of DATA and one condition per row, or None."""
-    from pushforward.data import open_data
-
-    chosen, schema = card.get("chosen") or {}, model.space_.schema
-    wanted: Any = False
-    if model.conditional and not unconditional:
-        names = [name.strip() for name in condition.split(",")] if condition else chosen.get("condition")
-        wanted = names[0] if isinstance(names, list) and len(names) == 1 else names
-    elif condition:
+    conditional = model.conditional and not unconditional
+    if condition and not conditional:
         raise ValueError("this model was trained without conditions; leave --condition out")
-    table = Path(data).suffix.lower() in (".csv", ".parquet")
-    columns = list(schema.columns) if table and schema.columns is not None else chosen.get("columns")
-    opened = open_data(data, columns=columns, condition=wanted, kind=schema.kind, gaps=model.gaps)
-    if model.conditional and not unconditional and opened.condition is None:
+    names = condition_of(condition)
+    opened = model.space_.open(data, card.get("chosen") or {}, condition=names, conditional=conditional, gaps=model.gaps)
+    if conditional and opened.condition is None:
         raise ValueError(
             f"this model was trained with conditions, but {data} comes with none: name the columns that hold them with "
             "--condition, or score without conditions by --unconditional"

@@ -1,7 +1,8 @@
 """The border between the rows of a user and the tensors of a model: layout, scaling and conditions, fitted once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from pushforward.data.condition import ConditionEncoder
 from pushforward.data.kinds import Kind
+from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.transform import Transform
 from pushforward.plots import Plot
@@ -44,6 +46,41 @@ class RowSpace:
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""
         return replace(self, conditions=conditions)
+
+    def open(
+        self,
+        source: Any,
+        chosen: Mapping[str, Any],
+        *,
+        condition: Any = None,
+        conditional: bool | None = None,
+        gaps: bool = False,
+    ) -> Dataset:
+        """Open data as those of the training were opened.
+
+        Parameters
+        ----------
+        source : anything that :func:`~pushforward.data.open_data` takes
+        chosen : mapping
+            The ``columns`` and the ``condition`` that were named then, if any were.
+        condition : optional
+            As for :func:`~pushforward.data.open_data`; None is the one named then.
+        conditional : bool, optional
+            Whether conditions are wanted; by default if the space has any.
+        gaps : bool
+            Whether NaN may stand in gaps.
+        """
+        ending = Path(source).suffix.lower() if isinstance(source, str | Path) else ""
+        columns: Any = None
+        if self.schema.columns is not None and (ending in (".csv", ".parquet") or hasattr(source, "columns")):
+            columns = list(self.schema.columns)
+        elif ending == ".npz":
+            columns = chosen.get("columns")
+        if not (self.conditions is not None if conditional is None else conditional):
+            condition = False
+        elif condition is None:
+            condition = chosen.get("condition")
+        return open_data(source, columns=columns, condition=condition, kind=self.schema.kind, gaps=gaps)
 
     def draw(
         self,
