@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pushforward.diffusion import Sampler
-    from pushforward.diffusion.samplers.benchmark import Measured
+    from pushforward.diffusion.samplers.benchmark import Measurement
     from pushforward.probability import GaussianMixture
 
 __all__ = ["HELP", "SAMPLERS_HELP", "app", "samplers"]
@@ -118,7 +118,7 @@ def _chosen(names: Sequence[str]) -> "dict[str, Sampler]":
 
 def _cells(
     law: "GaussianMixture", seed: int, chosen: "Mapping[str, Sampler]", calls: Sequence[int], fitted: Sequence[int]
-) -> "Iterator[Measured]":
+) -> "Iterator[Measurement]":
     from pushforward.diffusion.samplers.benchmark import Problem, compare
 
     problem = Problem.of_law(law, seed=seed)
@@ -127,7 +127,7 @@ def _cells(
         yield problem.calibrated(count)
 
 
-def _with_progress(cells: "Iterator[Measured]", total: int) -> "list[Measured]":
+def _with_progress(cells: "Iterator[Measurement]", total: int) -> "list[Measurement]":
     from rich.console import Console
     from rich.progress import track
 
@@ -136,7 +136,7 @@ def _with_progress(cells: "Iterator[Measured]", total: int) -> "list[Measured]":
     return list(track(cells, description="Measuring", total=total, transient=True, disable=hidden, console=console))
 
 
-def _write_csv(path: Path, law: str, cells: "Sequence[Measured]") -> None:
+def _write_csv(path: Path, law: str, cells: "Sequence[Measurement]") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["law", *(field.name for field in dataclasses.fields(cells[0]))])
@@ -144,7 +144,7 @@ def _write_csv(path: Path, law: str, cells: "Sequence[Measured]") -> None:
         writer.writerows({"law": law} | dataclasses.asdict(cell) for cell in cells)
 
 
-def _print_table(title: str, shown: "Sequence[tuple[Measured, float]]", calls: Sequence[int]) -> None:
+def _print_table(title: str, shown: "Sequence[tuple[Measurement, float]]", calls: Sequence[int]) -> None:
     """Print one line per sampler and one column per number of calls; the default and the best are bold."""
     from rich import box
     from rich.console import Console
@@ -172,7 +172,7 @@ def _print_table(title: str, shown: "Sequence[tuple[Measured, float]]", calls: S
     console.print(title, table, sep="\n")
 
 
-def _plot(shown: "Sequence[tuple[Measured, float]]", measure: str) -> "Figure":
+def _plot(shown: "Sequence[tuple[Measurement, float]]", measure: str) -> "Figure":
     from pushforward import plots
 
     lines: dict[str, list[tuple[float, float]]] = {}
