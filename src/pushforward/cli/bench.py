@@ -1,4 +1,4 @@
-"""``pushforward bench``: the library measured against exact answers."""
+"""``pushforward bench``: measure the library against exact answers."""
 
 import csv
 import dataclasses
@@ -24,10 +24,9 @@ HELP = help_text(
     examples=["pushforward bench samplers", "pushforward bench samplers --law photos --steps 5,10,20"],
 )
 SAMPLERS_HELP = help_text(
-    "Compare samplers on a law whose probability flow is known exactly: error by network calls, as a table and an image.",
-    "The error is the root mean square per dimension between what a sampler and what the exact flow make of the same 128 "
-    "noises. All samplers of a column make at most so many calls; the number really made stands behind the error where it is "
-    "smaller.",
+    "Compare samplers on a law with a known probability flow: error by network calls, as a table and a plot.",
+    "The error is the root mean square per dimension between a sampler's results and those of the exact flow for the same 128 "
+    "noises. The samplers of a column make at most the given number of calls; a smaller number is shown after the error.",
     examples=[
         "pushforward bench samplers",
         "pushforward bench samplers --law spiky --median",
@@ -38,7 +37,7 @@ SAMPLERS_HELP = help_text(
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP, context_settings=CONTEXT)
 
-_MOST_CALIBRATED = 15  # above it a fitted table gains nothing
+_MOST_CALIBRATED = 15  # a fitted table has no gain with more steps
 
 
 @app.command("samplers", help=SAMPLERS_HELP, short_help=SAMPLERS_HELP.partition("\n")[0], context_settings=CONTEXT)
@@ -62,9 +61,9 @@ def samplers(
         bool, typer.Option("--calibrate", help=f"Also fit tables to the law, up to {_MOST_CALIBRATED} steps; minutes.")
     ] = False,
     median: Annotated[
-        bool, typer.Option("--median", help="Show the median error of a row, which does not depend on rare rows.")
+        bool, typer.Option("--median", help="Show the median error of a row, which a few bad rows do not change.")
     ] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Names the noises.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noises.")] = 0,
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Folder for table.csv and samplers.png. Default: bench/samplers-LAW.")
     ] = "",
@@ -99,7 +98,7 @@ def _folder(text: str) -> Path:
 
 
 def _counts(text: str) -> list[int]:
-    """Return the numbers of a list such as "5,8,10", rising."""
+    """Parse a list of numbers such as "5,8,10", and sort it."""
     try:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
@@ -154,12 +153,12 @@ def _print_table(title: str, shown: "Sequence[tuple[Measurement, float]]", calls
     table.add_column("calls", no_wrap=True)
     for count in calls:
         table.add_column(str(count), justify="right", no_wrap=True)
-    found = {(cell.solver, cell.calls): (cell, value) for cell, value in shown}
+    values = {(cell.solver, cell.calls): (cell, value) for cell, value in shown}
     best = {count: min(value for cell, value in shown if cell.calls == count) for count in calls}
     for name in dict.fromkeys(cell.solver for cell, _ in shown):
         texts = []
         for count in calls:
-            cell, value = found.get((name, count), (None, 0.0))
+            cell, value = values.get((name, count), (None, 0.0))
             if cell is None:
                 texts.append("")
                 continue
