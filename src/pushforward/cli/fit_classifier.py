@@ -1,4 +1,4 @@
-"""``pushforward fit-classifier``: train the classifier of noisy rows that classifier guidance needs."""
+"""``pushforward fit-classifier``: train the classifier of noisy rows for classifier guidance."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +11,8 @@ from pushforward.cli.help import help_text
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Train a classifier of noisy rows on DATA and keep it in RUN, for `pushforward sample RUN --guidance classifier`.",
-    "The model itself stays as it is. A classifier that RUN already has is replaced.",
+    "Train a classifier of noisy rows on DATA and store it in RUN, for `pushforward sample RUN --guidance classifier`.",
+    "The model itself is unchanged. A classifier already in RUN is replaced.",
     examples=[
         "pushforward fit-classifier runs/digits digits",
         "pushforward fit-classifier runs/table table.csv --condition species",
@@ -24,7 +24,7 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows like those of the run, with labels.")],
     condition: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of DATA that holds the labels. Default: what comes with the data.")
+        str, typer.Option(metavar="NAME", help="Column of DATA with the labels. Default: those that come with the data.")
     ] = "",
     steps: Annotated[int, typer.Option(metavar="N", help="Training steps.")] = 1000,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",

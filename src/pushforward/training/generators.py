@@ -1,7 +1,7 @@
-"""torch's global generators during training, for modules such as dropout that can draw from nowhere else.
+"""torch's global generators during training, for modules such as dropout that can use no others.
 
-They are seeded from the step's number before every step, which makes the step a function of its address also where a
-network contains dropout, and costs about a microsecond. After the run they are what they were before it.
+They are seeded from the step number before every step, which makes the step a function of its address even if a network
+contains dropout, and takes about a microsecond. After the run they have their previous state.
 """
 
 from contextlib import AbstractContextManager
@@ -15,7 +15,7 @@ MASK = (1 << 63) - 1
 
 
 class ModuleGenerators:
-    """Context in which the global generators of the CPU and of ``device`` belong to the training loop."""
+    """Context in which the training loop controls the global generators of the CPU and of ``device``."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -35,7 +35,7 @@ class ModuleGenerators:
         self._fork.__exit__(kind, error, trace)
 
     def start(self, base: int) -> None:
-        """Set the seed that steps are counted from."""
+        """Set the base to which step numbers are added."""
         self._base = base
 
     def seed(self, step: int) -> None:

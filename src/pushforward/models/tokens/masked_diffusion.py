@@ -70,7 +70,7 @@ class UnmaskingTask(RowTask):
         u, v = numbers
         tokens, seen = to_tokens(x, self.network.levels)
         free = self.free & seen
-        return diffusion.hidden_loss(self.network, tokens, diffusion.hide(u, v, free), condition, free=free)
+        return diffusion.masked_loss(self.network, tokens, diffusion.mask_tokens(u, v, free), condition, free=free)
 
 
 class MaskedDiffusion(DensityVerbs, UncoveringModel):

@@ -39,7 +39,7 @@ def to_tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Return int64 tokens (B, L) of scaled rows, each the nearest that there is, -1 in gaps, and which are seen."""
     z = z.flatten(1)
     top = (levels - 1).to(z)
-    return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.HIDDEN).long(), ~z.isnan()
+    return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.MASKED).long(), ~z.isnan()
 
 
 def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
