@@ -39,7 +39,8 @@ from torch import Tensor, nn
 from pushforward.models.base.codes import DecoderVerbs
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.networks import GANSpec
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings

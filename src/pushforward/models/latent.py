@@ -39,9 +39,9 @@ from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import GenerativeModel
-from pushforward.models.base.trained import Count, Seconds, Share
 from pushforward.models.denoising.density import FlowDensityVerbs
 from pushforward.models.denoising.flow_matching import FlowMatching
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.flows.cnf import CNF
 from pushforward.models.in_turn import TrainedInTurn
 from pushforward.probability import noise

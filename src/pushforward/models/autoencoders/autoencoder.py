@@ -23,7 +23,8 @@ from pushforward.models.base.codes import CodeVerbs, default_coder, default_late
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.plots import plot_of_pairs
 from pushforward.models.base.task import RowTask
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.networks import CoderSpec
 from pushforward.plots import Plot
 from pushforward.training import TrainingSettings

@@ -35,7 +35,7 @@ from pushforward.models.autoencoders.base import Passage, VariationalCoder, Vari
 from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, make_likelihood
 from pushforward.models.base.codes import default_latent_dim
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.networks import CoderSpec
 from pushforward.networks.coder import ResidualBlock, VectorCoder
 from pushforward.training import TrainingSettings

@@ -30,7 +30,7 @@ from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodNa
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.codes import RandomCodes, default_latent_dim
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.networks import CoderSpec
 from pushforward.training import TrainingSettings
 

@@ -39,8 +39,9 @@ from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.guidance import guided_tokens
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.networks import CoderSpec, TransformerSpec, default_transformer
 from pushforward.networks.quantizer import Quantizer
 from pushforward.training import TrainingSettings

@@ -5,9 +5,9 @@ from typing import Any, Literal, Self
 from pushforward import diffusion
 from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
 from pushforward.models.denoising.base import DenoisingModel, Network
 from pushforward.models.denoising.task import Loss
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.training import TrainingSettings
 
 __all__ = ["Diffusion"]

@@ -8,9 +8,9 @@ from torch import Tensor
 from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
 from pushforward.models.denoising.base import DenoisingModel, Network
 from pushforward.models.denoising.source import ArraySource, make_source
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.training import TrainingSettings
 
 __all__ = ["FlowMatching"]

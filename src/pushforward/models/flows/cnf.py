@@ -51,7 +51,8 @@ from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
 from pushforward.diffusion.trace import rademacher
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow
 from pushforward.networks import MLPSpec, UNetSpec, default_spec

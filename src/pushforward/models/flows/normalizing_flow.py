@@ -21,7 +21,8 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.flows.base import FlowTask, InvertibleModel
 from pushforward.networks.flows import Bijection, FlowSpec, default_flow
 from pushforward.probability import noise

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.rows import Rows
-from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, noise
 from pushforward.probability.estimate import EMResult, OnIteration

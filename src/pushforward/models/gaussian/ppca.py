@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Share
+from pushforward.models.files.params import Count, Share
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, gaps, noise
 from pushforward.probability.linear_latent import (

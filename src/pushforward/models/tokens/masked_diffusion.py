@@ -26,7 +26,8 @@ from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.rows import Rows
 from pushforward.models.base.task import RowTask
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.tokens.uncovering import UncoveringModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
