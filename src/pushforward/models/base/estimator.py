@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
+from pydantic_core import CoreSchema, core_schema
+
 __all__ = ["BaseEstimator", "Estimator", "TransformerMixin"]
 
 if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of unknown type would take any argument
@@ -56,8 +58,14 @@ class Estimator(BaseEstimator):
                 raise TypeError(f"{cls.__name__}.{name} is learned and no argument; write {name}: ... = field(init=False)")
         dataclass(cls, kw_only=True, eq=False, repr=False)
         # A dataclass takes the arguments of its bases first; a reader looks for those of the class itself.
-        order = ["self", *(name for base in cls.__mro__ for name in inspect.get_annotations(base))]
+        bases = [base for base in cls.__mro__ if issubclass(base, Estimator)]
+        order = ["self", *(name for base in bases for name in inspect.get_annotations(base))]
         init = vars(cls)["__init__"]
         signature = inspect.signature(init)
         parameters = sorted(signature.parameters.values(), key=lambda argument: (argument.kind, order.index(argument.name)))
         init.__signature__ = signature.replace(parameters=parameters)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        """Let pydantic check the class of an estimator alone; other dataclasses it takes apart."""
+        return core_schema.is_instance_schema(cls)
