@@ -4,14 +4,20 @@ They are seeded from the step number before every step, which makes the step a f
 contains dropout, and takes about a microsecond. After the run they have their previous state.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TypeVar
 
 import torch
+from torch import nn
 
-__all__ = ["ModuleGenerators"]
+from pushforward.probability import noise
+
+__all__ = ["ModuleGenerators", "fresh_module"]
 
 MASK = (1 << 63) - 1
+M = TypeVar("M", bound=nn.Module)
 
 
 class ModuleGenerators:
@@ -42,3 +48,10 @@ class ModuleGenerators:
         """Seed the generators for a step."""
         for generator in self._generators:
             generator.manual_seed((self._base + step) & MASK)
+
+
+def fresh_module(build: Callable[[], M], seed: int) -> M:
+    """Build a module with weights that depend on ``seed`` alone, leaving torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise.derive(seed, "weights"))
+        return build()

@@ -14,7 +14,8 @@ Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with 
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from dataclasses import field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,10 @@ from torch import Tensor, nn
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_latent_dim, default_training
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count
 from pushforward.networks import CoderSpec
 from pushforward.plots import Plot
-from pushforward.training import TrainingSettings
 
 __all__ = ["Autoencoder", "PlainCoder"]
 
@@ -108,36 +109,12 @@ class Autoencoder(CodeVerbs, TrainedModel):
     core: ClassVar[str] = "coder_"
     generates: ClassVar[bool] = False
 
-    coder_: PlainCoder
-    latent_dim_: int
-    network_: CoderSpec
+    latent_dim: Count | None = None
+    network: CoderSpec | None = None
 
-    def __init__(
-        self,
-        *,
-        latent_dim: Count | None = None,
-        network: CoderSpec | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    coder_: PlainCoder = field(init=False)
+    latent_dim_: int = field(init=False)
+    network_: CoderSpec = field(init=False)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape = self.space_.transform.shape

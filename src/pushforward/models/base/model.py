@@ -1,7 +1,8 @@
 """What all families share: from any data to a fitted model, and from the model to new rows.
 
 A family is a subclass of :class:`GenerativeModel`, which checks the arguments, opens the data, sets rows aside, and fits the
-transform and the encoder of conditions. It defines
+transform and the encoder of conditions. The fields of its class are the arguments of its constructor
+(:mod:`pushforward.models.base.estimator`). It defines
 
 - ``_resolve(prepared)``: fills in what was left open and returns what ``_learn`` needs besides the rows;
 - ``_learn(prepared, resolved, ...)``: learns, and keeps how it went as ``training_result_``;
@@ -14,13 +15,12 @@ Families that are trained by gradients do not define these but the few methods o
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from pushforward import training
 from pushforward.data import ConditionEncoder, Dataset, RowSpace, Schema, Transform, Values, open_data, split_rows
 from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.files.params import check_params
+from pushforward.models.base.estimator import Estimator
+from pushforward.models.files.params import Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.training import TrainingResult
@@ -61,7 +62,7 @@ class Prepared:
     held_out_rows: Tensor
 
 
-class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
+class GenerativeModel(Estimator, abc.ABC):
     """Base of all estimators; the module's text says what a family defines.
 
     Parameters
@@ -96,17 +97,17 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     generates: ClassVar[bool] = True
     """Whether the family learns a law to draw from; without one it has no ``sample``."""
 
-    held_out: float
-    kind: Any
-    random_state: Any
-    verbose: bool
+    held_out: Share = 0.1
+    kind: str | None = None
+    random_state: Any = None
+    verbose: bool = False
 
-    space_: RowSpace
-    training_result_: TrainingResult
-    seed_: int
-    sample_seed_: int
-    data_: dict[str, Any]
-    run_: Path
+    space_: RowSpace = field(init=False)
+    training_result_: TrainingResult = field(init=False)
+    seed_: int = field(init=False)
+    sample_seed_: int = field(init=False)
+    data_: dict[str, Any] = field(init=False)
+    run_: Path = field(init=False)
 
     def fit(self, X: Any, y: Any = None, *, condition: Any = None) -> Self:
         """Train on data of any kind.

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -34,6 +33,7 @@ from pushforward.data import Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.estimator import TransformerMixin
 from pushforward.models.base.rows import Rows, condition_rows
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
@@ -77,7 +77,7 @@ class FlowTask(RowTask):
         return torch.as_tensor(-standard_log_prob(z) - log_det - self.offset)
 
 
-class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ignore[misc]
+class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
     """Base of the families with an invertible network; the module's text says what it must be."""
 
     def transform(self, X: Any, *, condition: Any = None, batch_size: int = 256) -> Values:

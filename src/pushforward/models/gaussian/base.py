@@ -18,7 +18,7 @@ import abc
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -99,9 +99,9 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
     gaps: ClassVar[bool] = True
     row_dtype: ClassVar[torch.dtype] = torch.float64
 
-    law_: Gaussian | GaussianMixture
-    joint_: GaussianMixture
-    owner_: Tensor
+    law_: Gaussian | GaussianMixture = field(init=False)
+    joint_: GaussianMixture = field(init=False)
+    owner_: Tensor = field(init=False)
 
     @abc.abstractmethod
     def _fit_law(self, x: Tensor, features: Features) -> Found:
