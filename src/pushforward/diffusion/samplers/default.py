@@ -18,8 +18,8 @@ _GENTLE = (-0.5, 1.5)  # at these scales of guidance the flow is about as stiff 
 def default_sampler(steps: int, guidance_scale: float = 1.0) -> TableSampler:
     """Return the sampler, with its grid: a fitted table for 2 to 10 calls, ``AngleSolver(order=4)`` for more.
 
-    Both were fitted to the error against the exact flow of laws with known denoisers (``benchmarks/fit_default.py``). The guide to
-    samplers compares them with the samplers of other libraries (``benchmarks/sampler_quality.py``). Two calls are too few on some
+    Both were fitted to the error against the exact flow of laws with known denoisers (``benchmarks/fit_default.py``). The guide
+    to samplers compares them with those of other libraries (``benchmarks/sampler_quality.py``). Two calls are too few on some
     laws, where other samplers are better.
 
     A guided flow is stiffer, and a high order makes its error larger. Outside scales from -0.5 to 1.5 the order is 3, or 2 when
