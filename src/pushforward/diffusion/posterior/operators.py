@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite, deviations
+from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_count, check_finite, deviations
 from pushforward.probability.gaussian import Gaussian
 
 __all__ = [
@@ -154,8 +154,7 @@ class Downsample(LinearOperator):
     factor: int = 2
 
     def __post_init__(self) -> None:
-        if isinstance(self.factor, bool) or not isinstance(self.factor, int) or self.factor < 1:
-            raise ValueError(f"factor must be an integer of at least 1, got {self.factor!r}")
+        check_count("factor", self.factor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the small images (B, C, H / factor, W / factor)."""

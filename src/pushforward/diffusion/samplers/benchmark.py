@@ -36,6 +36,7 @@ from pushforward.diffusion.samplers.runge_kutta import RK4, Heun
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import DiscreteBeta, Schedule
 from pushforward.probability import GaussianMixture
+from pushforward.probability.arrays import check_count
 from pushforward.probability.noise import normal
 
 if TYPE_CHECKING:
@@ -128,8 +129,7 @@ class Problem:
         fine_steps : int
             Steps of :func:`exact_flow`; 400 are accurate to about 1e-6 on the laws here.
         """
-        if rows < 1:
-            raise ValueError(f"rows must be at least 1, got {rows}")
+        check_count("rows", rows)
         # Torch's own stream: benchmarks/sampler_quality.py measures other libraries on these noises.
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(rows, law.dim, dtype=torch.float64, generator=generator)
