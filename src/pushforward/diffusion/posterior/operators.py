@@ -326,9 +326,7 @@ def _linear_part(A: LinearOperator, zero: Tensor) -> tuple[LinearOperator, Tenso
     values = A(torch.cat((one, two, one - 2 * two))).detach() - constant
     gap = (values[0] - 2 * values[1] - values[2]).abs().max()
     if not bool(gap <= 1e-4 * values.abs().max()):
-        raise ValueError(
-            f"A is not linear: A(u - 2 v) differs from A u - 2 A v by {gap.item():g}; posterior knows linear measurements only"
-        )
+        raise ValueError(f"A is not linear: A(u - 2 v) differs from A u - 2 A v by {gap.item():g}; use a linear measurement")
     function, offset = A.function, constant
     return Linear(lambda x: function(x) - offset.to(x)), constant
 

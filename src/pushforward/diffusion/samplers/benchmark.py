@@ -191,13 +191,13 @@ def _cells(problem: Problem, samplers: Mapping[str, Sampler], calls: tuple[int, 
 def check_comparable(sampler: Sampler) -> TableSampler:
     """Return a sampler whose results can be compared noise by noise at equal calls; raise for others."""
     if not isinstance(sampler, TableSampler):
-        raise TypeError(f"{sampler} chooses its own number of calls, so it has no place among samplers at equal calls")
+        raise TypeError(f"{sampler} chooses its own number of calls, so it cannot be compared at equal calls")
     if isinstance(sampler, CalibratedSampler):  # has one grid, and no noise
         return sampler
     if sampler.table(_SCHEDULE, UniformGrid()(_SCHEDULE, 2)).stochastic:
         raise ValueError(
             f"{sampler} draws noise, so its results cannot be compared one by one with those of the exact flow; "
-            "take a deterministic sampler, such as DPMSolver() or DDIM()"
+            "use a deterministic sampler, such as DPMSolver() or DDIM()"
         )
     return sampler
 

@@ -128,7 +128,7 @@ def calibrate(
     noise, condition = noise[order], None if condition is None else condition[order]
     fine = _in_batches(default_sampler(fine_steps), denoiser, noise, condition, fine_steps, batch_size)
     if not bool(fine.isfinite().all()):
-        raise ValueError("the denoiser returns NaN or infinity on its way from noise to data, so there is nothing to fit to")
+        raise ValueError("the denoiser returns NaN or infinity between noise and data, so there is nothing to fit")
     begin = default if isinstance(default, TableSampler) and default.nfe(steps) == steps else default_sampler(steps)
     start = CalibratedSampler.of(begin, denoiser.schedule, steps)
     fit = TableFit(denoiser.schedule, start)
