@@ -109,7 +109,7 @@ ROOM = {
     # Conditions and sources.
     "a law with a condition": (
         lambda: EXACT(NOISE, torch.tensor(0.5), NOISE),
-        "the exact answer for one law and knows no condition; call it without one",
+        "this denoiser belongs to one law, which has no condition; call it without a condition",
     ),
     "guidance without a condition": (
         lambda: run(denoiser=diffusion.Guided(EXACT, 2.0)),
@@ -117,7 +117,7 @@ ROOM = {
     ),
     "noise on another source": (
         lambda: run(diffusion.DDPM(), OTHER, seed=0),
-        "source is not independent Gaussian noise, so its reverse process is another one; use a deterministic sampler such as",
+        "source is not independent Gaussian noise, so its reverse process is different; use a deterministic sampler such as",
     ),
     "a posterior from another source": (
         lambda: solve(diffusion.MMPS(), denoiser=OTHER),
@@ -150,7 +150,7 @@ ROOM = {
         lambda: fit(default=diffusion.DDPM()),
         "cannot be compared; compare with a deterministic sampler such as DPMSolver(), or with the default",
     ),
-    "a broken denoiser": (lambda: fit(denoiser=Broken()), "the denoiser returns NaN or infinity on its way from noise to data"),
+    "a broken denoiser": (lambda: fit(denoiser=Broken()), "the denoiser returns NaN or infinity between noise and data"),
     # Names.
     "a prediction": (
         lambda: coefficients("epsilon", LinearBeta(), torch.tensor(0.5)),

@@ -147,7 +147,7 @@ class _GradientGuided(AbstractDenoiser):
         if not denoiser.gaussian_source:
             raise ValueError(
                 f"{type(self).__name__} adds a gradient to the score, but this model's source is not independent Gaussian "
-                "noise, so its denoised prediction is no score; train one with Gaussian noise, or guide by conditions"
+                "noise, so its denoised prediction is not a score; train one with Gaussian noise, or guide by conditions"
             )
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
@@ -215,7 +215,7 @@ class ClassifierGuided(_GradientGuided):
         if label.ndim and len(label) != len(x_t):
             raise ValueError(f"there are {len(x_t)} rows to guide but {len(label)} labels; give one for all, or one per row")
         if int(label.min()) < 0 or int(label.max()) >= logits.shape[1]:
-            raise ValueError(f"label {int(label.max())} is no class: the classifier has {logits.shape[1]}, numbered from 0")
+            raise ValueError(f"label {int(label.max())} is not a class: the classifier has {logits.shape[1]}, numbered from 0")
         return logits.log_softmax(1).gather(1, label.expand(len(x_t))[:, None])[:, 0]
 
 

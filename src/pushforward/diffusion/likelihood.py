@@ -46,6 +46,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
+from pushforward.probability.arrays import check_count
 
 __all__ = [
     "EXACT_UP_TO",
@@ -390,11 +391,8 @@ def _check(
         raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")
     if divergence not in (None, "exact", "hutchinson"):
         raise ValueError(f"divergence must be 'exact', 'hutchinson' or None (by the size of a row), got {divergence!r}")
-    for name, value, least in (("probes", probes, 1), ("steps", steps, 2)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_count("probes", probes)
+    check_count("steps", steps, 2)
     if prior is None and not denoiser.gaussian_source:
         raise ValueError(
             "this denoiser was trained with a source or a coupling of its own: give the law of x_1 as prior=..., "

@@ -334,10 +334,10 @@ def test_errors():
     with pytest.raises(ValueError, match=r"Exact\(\) needs the exact denoiser of a Gaussian or a mixture; a trained model"):
         Exact().run(Guided(denoiser, 1.0), seen, z, steps=1)
     for make, message in (
-        (lambda: MMPS(iterations=0), "iterations must be an integer of at least 1, got 0"),
+        (lambda: MMPS(iterations=0), "iterations must be at least 1, got 0"),
         (lambda: DiffPIR(pull=0.0), "pull must be positive, got 0.0"),
         (lambda: DPS(strength=math.nan), "strength must be positive, got nan"),
-        (lambda: Replacement(repeats=0), "repeats must be an integer of at least 1, got 0"),
+        (lambda: Replacement(repeats=0), "repeats must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -25,6 +25,7 @@ from pushforward.diffusion.samplers.coefficients import Scales, exponential_inte
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.samplers.table import TableBuilder, TableSampler, check_falling
 from pushforward.diffusion.schedule import Schedule
+from pushforward.probability.arrays import check_count
 
 __all__ = ["AnnealedLangevin", "PredictorCorrector", "ReverseSDE", "StochasticDPMSolver"]
 
@@ -151,8 +152,7 @@ class PredictorCorrector(TableSampler):
     def __post_init__(self) -> None:
         if not isinstance(self.predictor, TableSampler):
             raise TypeError(f"the predictor must be a sampler with a table, such as ReverseSDE(), not {self.predictor!r}")
-        if isinstance(self.corrections, bool) or not isinstance(self.corrections, int) or self.corrections < 1:
-            raise ValueError(f"corrections must be an integer of at least 1, got {self.corrections!r}")
+        check_count("corrections", self.corrections)
         if not 0 < self.snr < 0.7:
             raise ValueError(f"snr must lie between 0 and 0.7, where Langevin steps are stable, got {self.snr}")
 
@@ -207,8 +207,7 @@ class AnnealedLangevin(TableSampler):
     def __post_init__(self) -> None:
         if not 0 < self.step < 1:
             raise ValueError(f"step must lie between 0 and 1, where Langevin steps are stable, got {self.step}")
-        if isinstance(self.n_steps, bool) or not isinstance(self.n_steps, int) or self.n_steps < 1:
-            raise ValueError(f"n_steps must be an integer of at least 1, got {self.n_steps!r}")
+        check_count("n_steps", self.n_steps)
 
     @property
     def order(self) -> int:
