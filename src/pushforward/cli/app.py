@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-import pushforward
+from pushforward._version import __version__
 from pushforward.cli import (
     bench,
     calibrate,
@@ -70,7 +70,7 @@ app.add_typer(bench.app, name="bench")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pushforward {pushforward.__version__}")
+        typer.echo(f"pushforward {__version__}")
         raise typer.Exit
 
 
