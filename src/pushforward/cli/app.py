@@ -64,6 +64,7 @@ for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, e
         short_help=verb.HELP.partition("\n")[0],
         no_args_is_help=True,
         context_settings=CONTEXT,
+        cls=train.TrainCommand if verb is train else None,
     )(verb.command)
 app.add_typer(bench.app, name="bench")
 
@@ -91,7 +92,7 @@ def main() -> None:
         warnings.showwarning = _show_warning
         try:
             app()
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, OSError, ImportError) as error:
             if os.environ.get("PUSHFORWARD_TRACEBACK"):
                 raise
             typer.secho(f"Error: {_as_options(str(error))}", fg="red", err=True)

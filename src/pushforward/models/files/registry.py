@@ -40,7 +40,10 @@ MODELS: Mapping[str, type[Any]] = _Families()
 
 def add(cls: type) -> None:
     """Make a class known by its name for this process; ValueError if another family has that name."""
-    name, known = cls.__name__, MODELS.get(cls.__name__)
+    name, listed = cls.__name__, _by_class().get(cls.__name__)
+    if listed is not None and listed.value == f"{cls.__module__}:{cls.__qualname__}":
+        return  # it may be half imported yet
+    known = MODELS.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"there is a family {name} already, {known.__module__}.{known.__qualname__}; give yours another name")
     _added[name] = cls
