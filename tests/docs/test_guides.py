@@ -12,7 +12,7 @@ from check_model import check_model
 from sklearn.utils.estimator_checks import check_estimator
 
 import pushforward as pf
-from pushforward.models import MODELS, register
+from pushforward.models import register
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 
@@ -44,7 +44,7 @@ def affine_flow(monkeypatch, tmp_path_factory):
     text = (GUIDES / "add-a-family.md").read_text(encoding="utf-8")
     folder = tmp_path_factory.mktemp("own")
     (folder / "affine.py").write_text(re.findall(r"^```python[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0])
-    monkeypatch.setattr("pushforward.models.files.registry.MODELS", dict(MODELS))
+    monkeypatch.setattr("pushforward.models.files.registry._added", {})
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "affine", raising=False)
     return importlib.import_module("affine").AffineFlow

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-import pushforward
+from pushforward._version import __version__
 from pushforward.cli import (
     bench,
     calibrate,
@@ -64,13 +64,14 @@ for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, e
         short_help=verb.HELP.partition("\n")[0],
         no_args_is_help=True,
         context_settings=CONTEXT,
+        cls=train.TrainCommand if verb is train else None,
     )(verb.command)
 app.add_typer(bench.app, name="bench")
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"pushforward {pushforward.__version__}")
+        typer.echo(f"pushforward {__version__}")
         raise typer.Exit
 
 
@@ -91,7 +92,7 @@ def main() -> None:
         warnings.showwarning = _show_warning
         try:
             app()
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, OSError, ImportError) as error:
             if os.environ.get("PUSHFORWARD_TRACEBACK"):
                 raise
             typer.secho(f"Error: {_as_options(str(error))}", fg="red", err=True)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
 from pushforward.cli.options import condition_of, listed
 
-__all__ = ["HELP", "command"]
+__all__ = ["HELP", "TrainCommand", "command"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
@@ -32,7 +33,21 @@ HELP = help_text(
     ],
 )
 
+_DEFAULT = "flow-matching"
 _OPTIONS = {"random_state": "--seed", "max_time": "--max-time", "model": "--model", "device": "--device"}
+
+
+class TrainCommand(TyperCommand):
+    """The verb as Typer knows it, whose help lists the families that are installed, and reads their names only then."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, with all models after the default one."""
+        from pushforward.models.files.registry import family_names, preset_names
+
+        others = [name for name in [*family_names(), *preset_names()] if name != _DEFAULT]
+        option = next(parameter for parameter in self.params if parameter.name == "model")
+        option.help = f"{_DEFAULT} (the default), {', '.join(others[:-1])} or {others[-1]}."  # type: ignore[attr-defined]
+        super().format_options(ctx, formatter)
 
 
 def command(
@@ -41,8 +56,7 @@ def command(
         str,
         typer.Option(
             metavar="NAME",
-            help="flow-matching (the default), diffusion, latent, gmm, ppca, vae, hierarchical-vae, autoencoder, gan, "
-            "normalizing-flow or cnf.",
+            help=f"{_DEFAULT} (the default)",
         ),
     ] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,

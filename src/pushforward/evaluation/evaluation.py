@@ -17,6 +17,7 @@ import numpy as np
 from pushforward.evaluation.figure import Figure, Group
 from pushforward.metrics.measure import Measure
 from pushforward.plots import Plot
+from pushforward.training.files import write_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,13 +135,13 @@ class Evaluation:
         if self.arrays:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, allow_pickle=False, **self.arrays)
-            _replace(path.with_suffix(".npz"), buffer.getvalue())
+            write_file(path.with_suffix(".npz"), buffer.getvalue())
         else:
             path.with_suffix(".npz").unlink(missing_ok=True)
         facts = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "arrays"}
         facts["figures"] = [dataclasses.asdict(figure) for figure in self.figures]
         text = json.dumps(_to_json({"format": _FORMAT} | facts), indent=1, allow_nan=False)
-        _replace(path, (text + "\n").encode())
+        write_file(path, text + "\n")
         return path
 
     @classmethod
@@ -348,10 +349,3 @@ def _json_path(path: str | Path) -> Path:
             f"an evaluation is written to a .json file, not to {path.name!r}; write {path.stem or 'evaluation'}.json"
         )
     return path
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one piece."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(content)
-    temporary.replace(path)

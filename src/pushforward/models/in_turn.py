@@ -149,7 +149,8 @@ class TrainedInTurn(GenerativeModel):
         status = training.agreed(lambda: read_card(place)["status"] if resume and (place / CARD).is_file() else None)
         if status == "finished":
             own = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
-            return load(place, parts=own)
+            finished: GenerativeModel = load(place, parts=own)
+            return finished
         return part.start(place, resume=status is not None, on_grid=on_grid)
 
     def _codes(self, dataset: Dataset) -> Dataset:

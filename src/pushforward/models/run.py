@@ -67,7 +67,7 @@ def train(
         return plan(dataset, model or FlowMatching(), chosen=chosen).start(run_folder(out, dataset.source))
     folder = newest_run(out, _source(data))
     if read_card(folder)["status"] == "finished":
-        finished = load(folder)
+        finished: GenerativeModel = load(folder)
         finished.run_ = folder
         return finished
     own = {} if model is None else {k: v for k, v in model.get_params().items() if is_part(to_plain(v))}

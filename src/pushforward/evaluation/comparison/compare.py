@@ -26,8 +26,9 @@ from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.progress import Steps
 from pushforward.evaluation.protocol import evaluate, taken
 from pushforward.models import GenerativeModel, load
+from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, read_card
-from pushforward.models.recipe import assemble, family_name
+from pushforward.models.recipe import assemble
 from pushforward.models.run import plan, reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
@@ -254,9 +255,9 @@ def _trained(model: GenerativeModel, dataset: Dataset, place: Path) -> Generativ
         return plan(dataset, model).start(place)
     if read_card(place)["status"] != "finished":
         return reopen(dataset, place).start(place, resume=True)
-    found = load(place)
-    found.run_ = place
-    return found
+    finished: GenerativeModel = load(place)
+    finished.run_ = place
+    return finished
 
 
 def _folder(out: str | Path | None, source: str) -> Path:

@@ -15,6 +15,7 @@ from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.report.plots import scatter
 from pushforward.evaluation.report.words import sentences, tiles
 from pushforward.plots import Plot, columns_grid
+from pushforward.training.files import write_file
 from pushforward.training.progress import clock
 
 __all__ = ["Shown", "data_uri", "fragment", "page", "write_page", "write_report"]
@@ -92,9 +93,7 @@ def write_page(template: str, path: str | Path, **values: Any) -> Path:
     """Fill in a template of the folder ``page`` and write it; text is escaped. Return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(page(template, **values), encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, page(template, **values))
     return path
 
 

@@ -15,7 +15,7 @@ import operator
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -29,6 +29,7 @@ from pushforward.models.denoising.source import ArraySource, Source
 from pushforward.models.files import codec
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
+from pushforward.training.files import write_file
 from pushforward.training.progress import Progress
 
 __all__ = [
@@ -58,6 +59,8 @@ class CalibrationVerbs:
     calibrations_ : dict
         :class:`~pushforward.diffusion.Calibration` by (steps, guidance scale); emptied by ``fit``.
     """
+
+    beside: ClassVar[tuple[str, ...]] = (CALIBRATIONS,)
 
     denoiser_: Denoiser
     source_: Source
@@ -167,6 +170,12 @@ class CalibrationVerbs:
         check_is_fitted(self)
         return self.calibrations_.get((checked_steps(steps), guidance_scale))
 
+    def _write_beside(self, weights: Path) -> None:
+        write_calibrations(weights.parent, self.calibrations_, weights)
+
+    def _read_beside(self, weights: Path) -> None:
+        self.calibrations_ = read_calibrations(weights.parent, weights, self.denoiser_.schedule)
+
     def _sampler_of(self, steps: int | None, guide: Guide) -> Sampler:
         """Return the sampler to use when none is named; ``steps`` None stands for the default number."""
         plain = guide.by == "condition" and guide.interval is None and guide.negative is None
@@ -206,9 +215,7 @@ def write_calibrations(folder: Path, calibrations: Calibrations, weights: Path) 
         for (steps, scale), found in sorted(calibrations.items())
     ]
     content = {"format": _FORMAT, "weights": _fingerprint(weights), "calibrations": entries}
-    temporary = folder / f".{CALIBRATIONS}.new"
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def add_calibration(folder: Path, steps: int, guidance_scale: float, found: Calibration, weights: Path) -> None:
