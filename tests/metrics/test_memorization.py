@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 def test_too_few_rows_and_other_widths_are_refused():
     rows = np.zeros((20, 2))
-    with pytest.raises(ValueError, match="samples has 9 rows, but distances are compared from 10 on"):
+    with pytest.raises(ValueError, match="samples has 9 rows, but at least 10 are needed"):
         memorization(rows[:9], rows, rows)
     with pytest.raises(ValueError, match="held_out has 3 rows"):
         memorization(rows, rows, rows[:3])
