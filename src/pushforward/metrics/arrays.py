@@ -1,4 +1,4 @@
-"""The one check of rows that metrics compare, and the choice of fewer of them."""
+"""Checks of the rows that metrics compare, and random subsets of them."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ Rows = NDArray[np.floating[Any]]
 
 
 def as_rows(values: Any, name: str = "rows", *, least: int = 1) -> Rows:
-    """Return rows (n, ...) as a finite array (n, D), float32 where nothing is lost by it and float64 else.
+    """Return rows (n, ...) as a finite array (n, D), float32 where that loses nothing and float64 otherwise.
 
     Raises
     ------
     ValueError
         If there are fewer than ``least`` rows, no columns, or a number that is not finite.
     TypeError
-        If the rows are no numbers.
+        If the rows are not numbers.
 
     >>> as_rows(np.zeros((5, 8, 8), dtype=np.uint8)).shape
     (5, 64)
@@ -76,7 +76,7 @@ def pair(P: Any, Q: Any, *, least: int = 2) -> tuple[Rows, Rows]:
 
 
 def subset(rows: Rows, most: int, generator: np.random.Generator) -> Rows:
-    """Return the rows, or ``most`` of them chosen at random without repetition, in their order.
+    """Return the rows, or ``most`` of them drawn without replacement, in their order.
 
     >>> subset(np.arange(8.0)[:, None], 3, np.random.default_rng(0)).shape
     (3, 1)

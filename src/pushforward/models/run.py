@@ -20,15 +20,17 @@ from torch import Tensor
 
 from pushforward import plots, training
 from pushforward.data import Dataset, open_data
+from pushforward.metrics.memorization import distance_ratio
 from pushforward.models.base.model import GenerativeModel, Prepared
-from pushforward.models.base.novelty import measure_novelty
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import CARD, describe, load, read_card, rebuild, save, write_card
 
-__all__ = ["Plan", "newest_run", "plan", "reopen", "run_folder", "train"]
+__all__ = ["Plan", "measure_novelty", "newest_run", "plan", "reopen", "run_folder", "train"]
+
+_NOVELTY_ROWS, _NOVELTY_SEED = 500, 0
 
 
 def train(
@@ -160,6 +162,22 @@ def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, Any] 
     check_params(type(model), model.get_params(deep=False))
     prepared = model._prepare(dataset)
     return Plan(model, prepared, model._resolve(prepared), chosen or {})
+
+
+def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, float] | None:
+    """Compare distances of samples and of held-out rows to the training rows, all scaled.
+
+    None without held-out rows, or if the model does not sample.
+    """
+    if prepared.held_out is None or not hasattr(model, "sample"):
+        return None
+    aside = model._clean(prepared.held_out[0])
+    n = min(len(aside), _NOVELTY_ROWS)
+    z = model._generate(n, model._conditions_for_sampling(None, n, _NOVELTY_SEED), seed=_NOVELTY_SEED)
+    # As rows are given out, integers whole: what lies beyond the range of the data is on its edge.
+    samples = model.space_.transform.forward(model.space_.transform.inverse(z), dtype=torch.float32)
+    rows = (samples, model._clean(prepared.x), aside[:n])
+    return distance_ratio(*(part.detach().cpu().float().numpy() for part in rows))
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:
