@@ -293,7 +293,6 @@ def _like(now: Scales) -> float:
 def _check(
     denoiser: AbstractDenoiser, x: Tensor, times: Tensor | Sequence[float], variance: Variance | None, draws: int
 ) -> list[float]:
-    """Return the grid as a list."""
     if x.ndim < 2 or not len(x) or not x.is_floating_point():
         raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")
     if not denoiser.gaussian_source:

@@ -372,7 +372,6 @@ def _angle(denoiser: AbstractDenoiser, t: float) -> float:
 
 
 def _standard_error(values: np.ndarray) -> np.ndarray:
-    """Return the standard error of the mean over the first axis; NaN for a single value."""
     count = len(values)
     if count == 1:
         return np.full(values.shape[1:], np.nan)

@@ -209,7 +209,6 @@ def _rank(factor: Tensor, *, scale: Tensor, tolerance: float) -> Tensor:
 
 
 def _refuse(rank: Tensor, full: int, what: str, advice: str) -> None:
-    """Raise a ``ValueError`` if a rank (K,) is not full."""
     if bool((rank < full).any()):
         k = int((rank < full).nonzero()[0])
         where = "" if len(rank) == 1 else f" under component {k}"

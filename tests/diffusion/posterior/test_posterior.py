@@ -29,7 +29,7 @@ from pushforward.diffusion import (
 )
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.posterior import PosteriorDenoiser
-from pushforward.diffusion.posterior.method import solve
+from pushforward.diffusion.posterior.method import InverseProblem, solve
 from pushforward.probability import Gaussian, GaussianMixture
 
 A = np.array([[1.0, 0.5, -0.3], [0.2, -1.0, 0.4]])
@@ -168,8 +168,9 @@ def test_replacement_noises_the_measurement_to_the_level_of_the_state():
     from pushforward.diffusion.posterior.stepwise import _Chain
 
     schedule, s, std = LinearBeta(), float64(0.3), 1.0
-    chain = _Chain(schedule, starts(20000, 3), 0, 0)
     seen = observe(Mask([True, False, False]), [0.9, 0.0, 0.0], std, (3,))
+    problem = InverseProblem(ExactDenoiser(NORMAL, schedule), seen, starts(20000, 3), 1, None, seed=0, first=0)
+    chain = _Chain(problem)
     x_s = starts(20000, 3)
     moved = Replacement()._replace(seen, chain, x_s, s)
     alpha, sigma = schedule.alpha(s).item(), schedule.sigma(s).item()

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pushforward.diffusion.samplers.ancestral import DDIM
+from pushforward.diffusion.samplers.ancestral import DDIM, EtaSampler
 from pushforward.diffusion.samplers.coefficients import Scales, exponential_integrals
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.samplers.table import TableBuilder, TableSampler, check_falling
@@ -31,7 +31,7 @@ __all__ = ["AnnealedLangevin", "PredictorCorrector", "ReverseSDE", "StochasticDP
 
 
 @dataclass(frozen=True)
-class ReverseSDE(TableSampler):
+class ReverseSDE(EtaSampler):
     """Euler-Maruyama on the reverse SDE in t, with a share ``eta`` of its noise.
 
     x_s = x_t + (s - t) (f x_t - (1 + eta^2) / 2 g^2 score) + eta g sqrt(t - s) z
@@ -49,16 +49,6 @@ class ReverseSDE(TableSampler):
     """
 
     eta: float = 1.0
-    grid: Grid = field(default=UniformGrid())
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie between 0 and 1, got {self.eta}")
-
-    @property
-    def order(self) -> int:
-        """1 (weak)."""
-        return 1
 
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
         if self.eta > 0:
