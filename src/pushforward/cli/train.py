@@ -119,19 +119,20 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.data import open_data
     from pushforward.models import recipe as recipes
     from pushforward.models import run
+    from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
     dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     folder = run.run_folder(out, dataset.source)
-    plan = run.plan(dataset, assembled, chosen=chosen)
+    planned = plan(dataset, assembled, chosen=chosen)
     if dry_run:
-        _show_plan(plan, folder)
+        _show_plan(planned, folder)
         return
-    counts = [(plan.parameters, "parameters"), (plan.steps, "steps")]
+    counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
     told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
     typer.echo(f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows){told}, in {folder}")
-    _finish(lambda: plan.start(folder), folder)
+    _finish(lambda: planned.start(folder), folder)
 
 
 def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
@@ -174,9 +175,9 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
-    label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.kind == "labels" else ""
+    label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
     quoted = shlex.quote(str(folder))
-    ending = "png" if model.space_.schema.kind == "images" else "csv"
+    ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
         steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""

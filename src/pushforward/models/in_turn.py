@@ -22,13 +22,13 @@ from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.plan import Plan, plan
 from pushforward.models.base.rows import Rows
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
 from pushforward.models.files.params import Count, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
-from pushforward.models.run import Plan, plan
 from pushforward.probability import noise
 
 __all__ = ["TrainedInTurn"]

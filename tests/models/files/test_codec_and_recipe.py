@@ -9,9 +9,9 @@ import torch
 
 import pushforward as pf
 from pushforward.diffusion import FittedVariance
+from pushforward.models.base.plan import plan
 from pushforward.models.files import codec
 from pushforward.models.recipe import assemble, merge, named_sampler, override, read_recipe, recipe_of
-from pushforward.models.run import plan
 from pushforward.probability import Gaussian, GaussianMixture
 
 OBJECTS = [

@@ -28,10 +28,11 @@ from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.progress import PartProgress
 from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
+from pushforward.models.base.plan import plan
 from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, read_card
 from pushforward.models.recipe import assemble
-from pushforward.models.run import plan, reopen
+from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
 

@@ -280,6 +280,11 @@ class GenerativeModel(Estimator, abc.ABC):
         z = self._generate(n, self._conditions_for_sampling(None, n, _PLOT_SEED), seed=_PLOT_SEED)
         return self.space_.draw(z, data)
 
+    @property
+    def _steps(self) -> int | None:
+        """Number of training steps, of a model that is trained by gradients."""
+        return None
+
     def _size(self, resolved: Any) -> int | None:
         """Return the number of learned numbers, if it is known beforehand."""
         return None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pushforward._version import __version__
-from pushforward.data import ConditionEncoder, RowSpace, Schema, Transform
+from pushforward.data import RowSpace
 from pushforward.models.files import codec
 from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult
@@ -79,19 +79,13 @@ def save(model: Storable, folder: Path, *, extra: Mapping[str, Any] | None = Non
 def pack(model: Storable) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a fitted model as its card and its tensors; :func:`unpack` takes both."""
     facts, tensors = model._state()
-    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {"transform": model.space_.transform.state()}
-    if model.space_.conditions is not None:
-        parts["condition"] = model.space_.conditions.state()
-    for prefix, (_, part) in parts.items():
-        tensors |= {f"{prefix}.{name}": value for name, value in part.items()}
+    plain, own = model.space_.state()
     card = describe(model) | {
         "status": "finished",
-        "transform": parts["transform"][0],
-        "condition": parts["condition"][0] if "condition" in parts else None,
         "state": facts,
         "result": dataclasses.asdict(model.training_result_),
     }
-    return card, tensors
+    return card | plain, tensors | own
 
 
 def update(model: Storable, folder: Path) -> None:
@@ -178,12 +172,7 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Any:
 def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> Any:
     """Return the fitted model that :func:`pack` took apart; ``parts`` as in :func:`load`."""
     model: Storable = rebuild(card, "params", parts, stored=True)
-    conditions = card["condition"]
-    model.space_ = RowSpace(
-        Schema.from_json(card["schema"]),
-        Transform.from_state(card["transform"], under(tensors, "transform.")),
-        None if conditions is None else ConditionEncoder.from_state(conditions, under(tensors, "condition.")),
-    )
+    model.space_ = RowSpace.from_state(card, tensors)
     resolved = _objects(card["resolved"], parts, only=model.fitted, stored=True)
     for name, value in resolved.items():
         setattr(model, f"{name}_", value)
