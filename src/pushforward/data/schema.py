@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward._messages import Argument, naming
 from pushforward.data.checks import Values, clean_values, is_frame
 
 __all__ = ["Kind", "Schema"]
+
+_IMAGES, _VECTORS = Argument("kind", "images"), Argument("kind", "vectors")
 
 Kind = Literal["vectors", "images"]
 
@@ -80,9 +83,12 @@ class Schema:
         if kind == "images":
             if len(shape) not in (3, 4):
                 layout = "(N, C, H, W)" if torch_like else "(N, H, W, C)"
-                raise ValueError(
-                    f"kind='images' needs 3 or 4 dimensions, (N, H, W) or {layout}, but the shape is {shape}; "
-                    "reshape the data, or write kind='vectors'."
+                raise naming(
+                    ValueError(
+                        f"{_IMAGES} needs 3 or 4 dimensions, (N, H, W) or {layout}, but the shape is {shape}; "
+                        f"reshape the data, or write {_VECTORS}."
+                    ),
+                    *(_IMAGES, _VECTORS),
                 )
             if len(shape) == 4:
                 channels = "first" if torch_like else "last"
@@ -92,10 +98,8 @@ class Schema:
     @classmethod
     def _of_frame(cls, frame: Any, kind: Kind | None) -> "Schema":
         if kind == "images":
-            raise ValueError(
-                "kind='images' was asked for, but a DataFrame has no height and width: reshape it first, "
-                "e.g. frame.to_numpy().reshape(-1, 28, 28)."
-            )
+            message = f"{_IMAGES} was asked for, but a DataFrame has no height and width: reshape it first, "
+            raise naming(ValueError(message + "e.g. frame.to_numpy().reshape(-1, 28, 28)."), _IMAGES)
         columns = tuple(int(name) if isinstance(name, int | np.integer) else str(name) for name in frame.columns)
         return cls("vectors", "pandas", (len(columns),), tuple(str(dtype) for dtype in frame.dtypes), None, columns)
 
@@ -237,11 +241,9 @@ def _decide_kind(shape: tuple[int, ...], dtype: str) -> Kind:
         return "vectors"
     if len(shape) == 4 or (len(shape) == 3 and _is_integer(dtype)):
         return "images"
-    options = "kind='images' if each row is a grey image, or " if len(shape) == 3 else ""
-    raise ValueError(
-        f"data of shape {shape} and dtype {dtype} may mean several things: write {options}kind='vectors' to learn each row "
-        "as one flat vector."
-    )
+    options = f"{_IMAGES} if each row is a grey image, or " if len(shape) == 3 else ""
+    message = f"data of shape {shape} and dtype {dtype} may mean several things: write {options}{_VECTORS} to learn each row "
+    raise naming(ValueError(message + "as one flat vector."), _IMAGES, _VECTORS)
 
 
 def _warn_if_channels_look_wrong(shape: tuple[int, ...], channels: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pushforward._messages import Argument, naming
 from pushforward.data import Dataset, open_data
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.features import Features, default_features
@@ -24,6 +25,8 @@ from pushforward.models import load
 from pushforward.models.files.storage import read_card
 
 __all__ = ["evaluate", "evaluate_run", "taken"]
+
+_DATA = Argument("data")
 
 _MOST_LINES = 400
 _LEAST_LABELLED = 300
@@ -173,10 +176,10 @@ def evaluate_run(
         train = taken(own, rows)
         if test is None:
             if not len(aside):
-                raise ValueError(
+                message = (
                     f"{run} was trained on all of its {len(rows):,} rows (held_out=0), so none are left to measure it on; "
-                    "name rows that it has not seen with data=... (on the command line: --data FILE)"
                 )
+                raise naming(ValueError(f"{message}name rows that it has not seen with {_DATA}"), _DATA)
             test = own.source, *taken(own, aside)
     assert test is not None
     conditional = model.conditional
@@ -211,15 +214,16 @@ def _rows_of_run(
             own = None
         return own, (given.source, given.values, given.condition)
     source = card["data"]["source"]
-    way_out = "say where they are with data=... (on the command line: --data FILE), or name other rows like them"
+    way_out = f"say where they are with {_DATA}, or name other rows like them"
     if source in ("array", "tensor", "DataFrame"):
-        raise ValueError(f"{run} was trained on rows that were given as {source}, not as a file; {way_out}")
+        raise naming(ValueError(f"{run} was trained on rows that were given as {source}, not as a file; {way_out}"), _DATA)
     try:
         own = _opened(card, model, source, condition)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{run} was trained on {source}, which is not there (any more); {way_out}") from None
+        message = f"{run} was trained on {source}, which is not there (any more); {way_out}"
+        raise naming(FileNotFoundError(message), _DATA) from None
     if own.fingerprint != known:
-        raise ValueError(f"{run} was trained on other data than {source} holds now; {way_out}")
+        raise naming(ValueError(f"{run} was trained on other data than {source} holds now; {way_out}"), _DATA)
     return own, None
 
 
