@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pushforward._messages import Argument, naming
 from pushforward.data import Dataset, open_data
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.features import FeatureSpace, default_features
@@ -29,6 +30,8 @@ from pushforward.models.files.storage import read_card
 __all__ = ["evaluate", "evaluate_run", "rows_of"]
 
 T = TypeVar("T")
+
+_DATA = Argument("data")
 
 _MOST_LINES = 400
 _LEAST_LABELLED = 300
@@ -178,10 +181,10 @@ def evaluate_run(
         train = rows_of(own, rows)
         if test is None:
             if not len(aside):
-                raise ValueError(
+                message = (
                     f"{run} was trained on all of its {len(rows):,} rows (held_out=0), so none are left to measure it on; "
-                    "name rows that it has not seen with data=... (on the command line: --data FILE)"
                 )
+                raise naming(ValueError(f"{message}name rows that it has not seen with {_DATA}"), _DATA)
             test = own.source, *rows_of(own, aside)
     assert test is not None
     conditional = model.conditional
@@ -216,15 +219,16 @@ def _data_of_run(
             own = None
         return own, (other.source, other.values, other.condition)
     source = card["data"]["source"]
-    remedy = "say where they are with data=... (on the command line: --data FILE), or name other rows like them"
+    remedy = f"say where they are with {_DATA}, or name other rows like them"
     if source in ("array", "tensor", "DataFrame"):
-        raise ValueError(f"{run} was trained on rows that were given as {source}, not as a file; {remedy}")
+        raise naming(ValueError(f"{run} was trained on rows that were given as {source}, not as a file; {remedy}"), _DATA)
     try:
         own = _opened(card, model, source, condition)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{run} was trained on {source}, which is not there (any more); {remedy}") from None
+        message = f"{run} was trained on {source}, which is not there (any more); {remedy}"
+        raise naming(FileNotFoundError(message), _DATA) from None
     if own.fingerprint != known:
-        raise ValueError(f"{run} was trained on other data than {source} holds now; {remedy}")
+        raise naming(ValueError(f"{run} was trained on other data than {source} holds now; {remedy}"), _DATA)
     return own, None
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pushforward._messages import Argument, naming
 from pushforward.data import ConditionEncoder, Transform
 from pushforward.diffusion import (
     AbstractDenoiser,
@@ -128,10 +129,9 @@ def _by_classifier(model: Any, scale: float) -> AbstractDenoiser:
     classifier = getattr(model, "classifier_", None)
     guided = _ByLabel(model.denoiser_, classifier, scale)  # refuses a source that no classifier could help
     if classifier is None:
-        raise ValueError(
-            "guidance='classifier' needs a classifier of noisy rows, and this model has none yet; train one with "
-            "model.fit_classifier(X, labels), or on the command line with pushforward fit-classifier RUN DATA"
-        )
+        verb = Argument("fit_classifier", call="model.fit_classifier(X, labels)")
+        message = "guidance='classifier' needs a classifier of noisy rows, and this model has none yet; train one with "
+        raise naming(ValueError(f"{message}{verb}"), verb)
     if model.space_.conditions is not None:
         check_null(model.space_.conditions, model.condition_dropout)
     return guided
