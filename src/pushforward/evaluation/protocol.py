@@ -7,7 +7,7 @@ figure at that n.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ def evaluate(
     condition: Any = None,
     train_condition: Any = None,
     samples: int | None = None,
-    features: Any = None,
+    features: FeatureSpace | Sequence[FeatureSpace] | None = None,
     seed: int = 0,
     verbose: bool = False,
 ) -> Evaluation:
@@ -136,7 +136,7 @@ def evaluate_run(
     *,
     condition: Any = None,
     samples: int | None = None,
-    features: Any = None,
+    features: FeatureSpace | Sequence[FeatureSpace] | None = None,
     seed: int = 0,
     device: str | None = None,
     verbose: bool = False,
@@ -247,13 +247,13 @@ def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
     return take_rows(dataset.values, rows), None if dataset.condition is None else dataset.condition[rows]
 
 
-def _feature_spaces(inputs: Inputs, features: Any) -> list[FeatureSpace]:
+def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpace] | None) -> list[FeatureSpace]:
     """Return the feature spaces: those given, or the default of the kind of data.
 
     A classifier is trained on rows that none of its figures compares: in its space, rows that it was trained on lie elsewhere.
     """
     if features is not None:
-        return list(features) if isinstance(features, list | tuple) else [features]
+        return list(features) if isinstance(features, Sequence) else [features]
     seed, rows, labels = inputs.seed, inputs.floor.x, None
     if inputs.train is not None and inputs.train.condition is not None and inputs.train.condition.ndim == 1:
         spare = inputs.spare()
@@ -289,9 +289,9 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
     }
 
 
-def _curve(run: Any) -> list[dict[str, Any]]:
+def _curve(run: Path | None) -> list[dict[str, Any]]:
     """Return the learning curve of a run, thinned to the resolution of a plot."""
-    path = None if run is None else Path(run) / "metrics.jsonl"
+    path = None if run is None else run / "metrics.jsonl"
     if path is None or not path.is_file():
         return []
     lines = []
