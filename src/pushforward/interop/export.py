@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pushforward.models.denoising.base import DenoisingModel
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files import codec
 
 __all__ = ["FORMATS", "export", "file_name"]

@@ -4,6 +4,7 @@ from pushforward.models.autoencoders.autoencoder import Autoencoder
 from pushforward.models.autoencoders.hierarchical import HierarchicalVAE
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
+from pushforward.models.base.guidance import Guidance
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.denoising.diffusion import Diffusion
 from pushforward.models.denoising.flow_matching import FlowMatching
@@ -30,6 +31,7 @@ __all__ = [
     "Diffusion",
     "FlowMatching",
     "GenerativeModel",
+    "Guidance",
     "HierarchicalVAE",
     "Latent",
     "MaskedDiffusion",

@@ -56,7 +56,7 @@ def speed(
     batch_size : int
         Rows that are made at once. Memory grows with it, and up to a point speed.
     **options
-        Handed to ``model.sample`` as they are, such as ``steps``, ``sampler`` or ``guidance_scale``.
+        Handed to ``model.sample`` as they are, such as ``steps``, ``sampler`` or ``guidance``.
 
     Returns
     -------

@@ -6,7 +6,8 @@ from pushforward import diffusion
 from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import Count, Seconds, Share
-from pushforward.models.denoising.base import DenoisingModel, Network
+from pushforward.models.denoising.base import Network
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.task import Loss
 from pushforward.training import TrainingSettings
 
@@ -198,6 +199,10 @@ class Diffusion(DenoisingModel):
     def _preset(cls, schedule: Schedule, arguments: dict[str, Any]) -> Self:
         preset: dict[str, Any] = {"schedule": schedule, "weight": "eps"}
         return cls(**(preset | arguments))
+
+    @property
+    def _loss(self) -> Loss:
+        return self.loss
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         weight = self.prediction if self.loss == "denoising" else "eps"

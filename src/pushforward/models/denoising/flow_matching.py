@@ -9,7 +9,8 @@ from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import Count, Seconds, Share
-from pushforward.models.denoising.base import DenoisingModel, Network
+from pushforward.models.denoising.base import Network
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.source import ArraySource, make_source
 from pushforward.training import TrainingSettings
 
@@ -124,6 +125,14 @@ class FlowMatching(DenoisingModel):
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    @property
+    def _source_argument(self) -> Any:
+        return self.source
+
+    @property
+    def _coupling(self) -> Coupling:
+        return self.coupling
 
     def _prepare(self, dataset: Any) -> Prepared:
         prepared = super()._prepare(dataset)

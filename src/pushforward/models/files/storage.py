@@ -19,8 +19,8 @@ from torch import Tensor
 import pushforward
 from pushforward.data import ConditionEncoder, RowSpace, Schema, Transform
 from pushforward.models.base.model import GenerativeModel
-from pushforward.models.denoising.calibration import CalibrationVerbs, read_calibrations, write_calibrations
 from pushforward.models.files import codec
+from pushforward.models.files.calibrations import Calibrated, read_calibrations, write_calibrations
 from pushforward.training import TrainingResult
 
 __all__ = [
@@ -52,7 +52,7 @@ def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | Non
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary)
     write_calibrations(folder, {}, folder / WEIGHTS)  # at no moment do old tables stand beside new weights
     temporary.replace(folder / WEIGHTS)
-    if isinstance(model, CalibrationVerbs):
+    if isinstance(model, Calibrated):
         write_calibrations(folder, model.calibrations_, folder / WEIGHTS)
     write_card(folder, card | dict(extra or {}))
 
@@ -154,7 +154,7 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
             f"{folder} holds a run that is not finished, so there is no model yet; go on with `{resume_command(card, folder)}`"
         )
     model = unpack(card, load_file(folder / WEIGHTS), parts)
-    if isinstance(model, CalibrationVerbs):
+    if isinstance(model, Calibrated):
         model.calibrations_ = read_calibrations(folder, folder / WEIGHTS, model.denoiser_.schedule)
     return model
 
