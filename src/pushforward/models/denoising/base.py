@@ -71,17 +71,14 @@ class Denoising(DensityVerbs, TrainedModel):
 
     @property
     def _coupling(self) -> Coupling:
-        """How data and source are brought together in training."""
         return "independent"
 
     @property
     def _loss(self) -> Loss:
-        """What is minimized."""
         return "denoising"
 
     @property
     def _classifier(self) -> LabelClassifier | None:
-        """``classifier_``, if there is one."""
         return vars(self).get("classifier_")
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:

@@ -110,11 +110,7 @@ def log_prob(
     check_is_fitted(model)
     default = 16 if model.space_.transform.kind == "images" else 32
     density = functools.partial(
-        flow_log_prob,
-        prior=_prior(model),
-        divergence=divergence,
-        probes=probes,
-        steps=default if steps is None else steps,
+        flow_log_prob, prior=_prior(model), divergence=divergence, probes=probes, steps=default if steps is None else steps
     )
     result = model._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
     if not model.denoiser_.gaussian_source and not _ends_in_noise(model):

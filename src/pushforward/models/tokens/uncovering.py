@@ -156,15 +156,7 @@ class UncoveringModel(TrainedModel):
         return self._new_rows(self.predictor_, n, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
     def _new_rows(
-        self,
-        network: TokenNetwork,
-        n: int,
-        condition: Tensor | None,
-        *,
-        seed: int,
-        first: int,
-        batch_size: int,
-        steps: int,
+        self, network: TokenNetwork, n: int, condition: Tensor | None, *, seed: int, first: int, batch_size: int, steps: int
     ) -> Tensor:
         """Return n scaled rows (n, *D), of which only what is constant was known."""
         constants = self.space_.transform.forward(self.space_.transform.value[None].to(torch.float32))
