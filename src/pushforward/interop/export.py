@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward._messages import Argument, naming
-from pushforward.models.denoising.base import DenoisingModel
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files import codec
 
 __all__ = ["FORMATS", "export", "file_name"]

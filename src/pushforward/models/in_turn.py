@@ -221,7 +221,7 @@ class TrainedInTurn(GenerativeModel):
         def of(part: slice, learned: Any, device: torch.device) -> tuple[Tensor, Tensor]:
             x = rows.dequantized(part, seed, first + part.start).to(device)
             numbers = torch.arange(first + part.start, first + part.start + len(x), device=device) * (not shared)
-            draw, made = self.coder_._posterior(learned, x), []
+            draw, made = self.coder_._code_sampler(learned, x), []
             for k in range(samples):
                 shape = (self.coder_._code_length,)
                 made.append(

@@ -57,7 +57,7 @@ def speed(
     batch_size : int
         Rows that are drawn at once. Memory grows with it, and speed up to a point.
     **options
-        For ``model.sample``, such as ``steps``, ``sampler`` or ``guidance_scale``.
+        For ``model.sample``, such as ``steps``, ``sampler`` or ``guidance``.
 
     Returns
     -------

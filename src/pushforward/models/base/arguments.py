@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from pushforward.data import ConditionEncoder
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 
 __all__ = ["check_count", "encoded_condition"]
 

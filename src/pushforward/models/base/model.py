@@ -200,8 +200,13 @@ class GenerativeModel(Estimator, abc.ABC):
         check_count("n", n, 1)
         check_count("first", first, 0)
         check_count("batch_size", batch_size, 1)
+        seed = self._keep_seed(seed)
+        return self._conditions_for_sampling(condition, n, seed, first), seed
+
+    def _keep_seed(self, seed: int | None) -> int:
+        """Return the seed of a call, a fresh one if none is given, and keep it as ``sample_seed_``."""
         self.sample_seed_ = noise.fresh_seed() if seed is None else seed
-        return self._conditions_for_sampling(condition, n, self.sample_seed_, first), self.sample_seed_
+        return self.sample_seed_
 
     def _conditions_for_sampling(self, condition: Any, n: int, seed: int, first: int = 0) -> Tensor | None:
         """Return one encoded condition per row (n, K), drawn as in training if none is given; None without conditions."""
