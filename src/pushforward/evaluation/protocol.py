@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushforward._messages import Argument, naming
-from pushforward.data import Dataset, open_data
+from pushforward.data import Dataset
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.features import FeatureSpace, default_features
 from pushforward.evaluation.findings import Results
@@ -234,12 +234,8 @@ def _data_of_run(
 
 def _opened(card: Mapping[str, Any], model: Any, data: Any, condition: Any) -> Dataset:
     """Open data with the columns, condition and kind of a run."""
-    chosen, schema = card["chosen"], model.space_.schema
-    table = hasattr(data, "columns") or (isinstance(data, str | Path) and Path(data).suffix.lower() in (".csv", ".parquet"))
-    wanted = chosen["condition"] if condition is None else condition
-    wanted = (wanted if model.conditional else False) if wanted is not False else False
-    columns = list(schema.columns) if table and schema.columns is not None else chosen["columns"]
-    return open_data(data, columns=columns, condition=wanted, kind=schema.kind, gaps=True)
+    opened: Dataset = model.space_.open(data, card["chosen"], condition=condition, gaps=True)
+    return opened
 
 
 def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
@@ -258,7 +254,7 @@ def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpa
     if inputs.train is not None and inputs.train.condition is not None and inputs.train.condition.ndim == 1:
         spare = inputs.spare()
         conditions = inputs.model.space_.conditions
-        classes = len(conditions.classes) if conditions.kind == "labels" else 0
+        classes = len(conditions.classes) if conditions.has_classes else 0
         if classes > 1 and len(spare) >= max(_LEAST_LABELLED, 20 * classes) and spare.condition is not None:
             rows, labels = spare.x, np.array([str(label) for label in spare.condition])
     return list(default_features(rows.numpy(), labels, seed=seed))
@@ -271,7 +267,7 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "source": model.data_["source"],
         "kind": inputs.schema.kind,
         "shape": list(inputs.schema.row_shape),
-        "columns": inputs.names if not inputs.images else None,
+        "columns": inputs.names if inputs.kind.has_columns else None,
         "training_rows": model.data_["rows"] - model.data_["held_out"],
         "test_rows": len(inputs.test),
         "complete_rows": len(inputs.test.complete),
@@ -285,7 +281,7 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "parameters": result.parameters,
         "held_out_loss": result.held_out_loss,
         "held_out_by_level": result.held_out_by_level,
-        "pixel_range": [float(transform.low.min()), float(transform.high.max())] if inputs.images else None,
+        "pixel_range": None if inputs.kind.has_columns else [float(transform.low.min()), float(transform.high.max())],
     }
 
 

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from pushforward import training
 from pushforward.data import Dataset, Schema, Transform
+from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import GenerativeModel, Prepared
 from pushforward.models.base.plan import Plan, plan
-from pushforward.models.base.rows import Rows
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain

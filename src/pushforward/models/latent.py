@@ -35,7 +35,6 @@ from pushforward.data import Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.autoencoders.bound import importance_bound
 from pushforward.models.autoencoders.vae import VAE
-from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.denoising.base import Denoising
@@ -43,6 +42,7 @@ from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.flows.cnf import CNF
 from pushforward.models.in_turn import TrainedInTurn
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = ["Latent"]
 
@@ -196,9 +196,8 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
         return self
 
     @property
-    def condition_dropout(self) -> float:
-        """Share of rows that the prior saw without their condition."""
-        return float(getattr(self.prior_, "condition_dropout", 1.0))
+    def _knows_null(self) -> bool:
+        return bool(self.prior_._knows_null)
 
     def _bound(
         self, X: Any, condition: Any, samples: int | None, draws: int, seed: int, first: int, batch_size: int, *, shared: bool
@@ -242,7 +241,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
 
     def _check_condition(self, condition: Any, n: int) -> None:
         if condition is not None:
-            encoded_condition(self.space_.conditions, condition, n, self.condition_dropout)
+            self.space_.encode(condition, n, null=self._knows_null)
 
 
 def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:

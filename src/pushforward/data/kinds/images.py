@@ -6,6 +6,7 @@ width of each channel's own range.
 """
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ class Images(Kind):
     ending: ClassVar[str] = "png"
     density_dtype: ClassVar[torch.dtype] = torch.float32
     drawn_singly: ClassVar[bool] = True
+    solver_steps: ClassVar[int] = 16
     shown: ClassVar[int] = 64
     followed: ClassVar[int] = 8
     drawn_while_training: ClassVar[int] = 64
@@ -81,6 +83,14 @@ class Images(Kind):
     def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
         """Put the channels where the user has them."""
         return (rows.movedim(1, -1) if channels == "last" else rows).reshape(len(rows), *row)
+
+    def measured(self, values: Tensor, channels: Channels) -> Tensor:
+        """Put the channels first."""
+        return values.movedim(-1, 0) if channels == "last" and values.ndim == 3 else values
+
+    def whole_mask(self, known: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Take a mask of pixels for all channels."""
+        return known.reshape(1, *shape[1:]).expand(shape) if known.numel() * shape[0] == math.prod(shape) else known
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """Return such as "images of 8×8 with 1 channel"."""

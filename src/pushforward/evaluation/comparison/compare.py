@@ -151,6 +151,7 @@ def run_comparison(
     about = shared | {
         "source": dataset.source,
         "kind": dataset.schema.kind,
+        "described": dataset.schema.rules.describe(dataset.schema.internal_shape),
         "shape": list(dataset.schema.row_shape),
         "training_rows": len(parts.train),
         "test_rows": len(parts.test[0]),
@@ -172,7 +173,7 @@ def default_models(dataset: Dataset) -> list[str]:
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
     """
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
-    if dataset.schema.kind == "images" or not all(dataset.schema.integer):
+    if not dataset.schema.rules.has_columns or not all(dataset.schema.integer):
         return names
     rows = dataset.to_internal(gaps=True)
     widest = float((rows.amax(0) - rows.amin(0)).max())

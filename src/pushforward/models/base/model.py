@@ -27,12 +27,13 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import ConditionEncoder, Dataset, RowSpace, Schema, Transform, Values, open_data, split_rows
-from pushforward.models.base.arguments import check_count, encoded_condition
+from pushforward.data.rows import Rows
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
 from pushforward.models.files.params import Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 from pushforward.training import TrainingResult
 
 __all__ = ["GenerativeModel", "Prepared", "register"]
@@ -213,7 +214,29 @@ class GenerativeModel(Estimator, abc.ABC):
         encoder = self.space_.conditions
         if condition is None and encoder is not None:
             return encoder.draw(n, seed=seed, first=first)
-        return encoded_condition(encoder, condition, n, dropout=0.0)
+        return self.space_.encode(condition, n, null=False)
+
+    @property
+    def _knows_null(self) -> bool:
+        """Whether a conditional model has a law without a condition."""
+        return True
+
+    def _encode(self, condition: Any, n: int) -> Tensor | None:
+        """Return one encoded condition per row (n, K); rows of zeros, "no condition", if a conditional model is given none."""
+        encoded = self.space_.encode(condition, n, null=self._knows_null)
+        return self.space_.conditions.encode(None, n) if encoded is None and self.space_.conditions is not None else encoded
+
+    def _rows_of(self, X: Any, condition: Any, dtype: torch.dtype) -> Rows:
+        """Return rows of the user with their conditions, as densities and codes take them.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, has fractions where these are integers, or the model has learned no law
+            without a condition and none is given.
+        """
+        x = self.space_.schema.to_internal(X, name=type(self).__name__, gaps=self.gaps)
+        return Rows.of(self.space_, x, self._encode(condition, len(x)), dtype=dtype)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; keeps schema, transform, encoder and seed."""

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.diffusion import Calibration, Sampler
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.guidance import Guidance, scale_of
 from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising
 from pushforward.models.denoising.guidance import by_condition
 from pushforward.models.denoising.source import ArraySource
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 from pushforward.training.progress import Progress
 
 __all__ = ["calibrate", "calibration", "sampler_for", "starts_to_fit"]

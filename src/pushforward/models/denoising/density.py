@@ -21,11 +21,10 @@ from pushforward.data import Transform
 from pushforward.diffusion import Denoiser, Grid, UniformGrid
 from pushforward.diffusion.bound import Bound, Variance, variational_bound
 from pushforward.diffusion.likelihood import DensityLaw, Divergence, LogProb, StandardNoise, flow_log_prob
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.batches import part_of
-from pushforward.models.base.rows import Rows
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.source import GaussianSource, LawSource
+from pushforward.probability.counts import check_count
 
 __all__ = ["bound", "has_density", "log_prob"]
 
@@ -108,7 +107,7 @@ def log_prob(
     ('exact', (3,), 2)
     """
     check_is_fitted(model)
-    default = 16 if model.space_.transform.kind == "images" else 32
+    default = model.space_.kind.solver_steps
     density = functools.partial(
         flow_log_prob, prior=_prior(model), divergence=divergence, probes=probes, steps=default if steps is None else steps
     )
@@ -160,7 +159,7 @@ def bound(
     check_is_fitted(model)
     check_count("draws", draws)
     check_count("batch_size", batch_size)
-    rows = Rows.of(model, X, condition, dtype=model._density_dtype)
+    rows = model._rows_of(X, condition, model._density_dtype)
     times = (UniformGrid() if grid is None else grid)(model.denoiser_.schedule, steps)
 
     def bound_of(part: slice, denoiser: Denoiser, device: torch.device) -> Bound:

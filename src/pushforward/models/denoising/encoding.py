@@ -14,21 +14,20 @@ way back. Constant elements of images are part of it, because the network was tr
 noise is one draw, the same for all rows, and is their latent (with a source of its own, what its rows have there).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Schema, Values
+from pushforward.data import Values
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.batches import part_of
-from pushforward.models.base.rows import Rows, condition_rows
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = ["inverse_transform", "transform"]
 
@@ -71,7 +70,7 @@ def transform(model: Denoising, X: Any, *, condition: Any = None, rtol: float = 
     check_is_fitted(model)
     check_count("batch_size", batch_size)
     flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
-    rows = Rows.of(model, X, condition, dtype=model._density_dtype)
+    rows = model._rows_of(X, condition, model._density_dtype)
     x, constants = rows.middle, _constants(model, rows.varies)
     if constants is not None:
         x = torch.where(constants.varies, x, constants.value)
@@ -83,7 +82,7 @@ def transform(model: Denoising, X: Any, *, condition: Any = None, rtol: float = 
     z = torch.cat(model._in_batches(encode, len(x), batch_size))
     if constants is not None:
         z = torch.where(constants.varies, z, constants.latent)
-    return _latent_schema(model.space_.schema).to_user(_in_units(model, z))
+    return model.space_.schema.codes().to_user(_in_units(model, z))
 
 
 def inverse_transform(model: Denoising, Z: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:
@@ -114,11 +113,11 @@ def inverse_transform(model: Denoising, Z: Any, *, condition: Any = None, rtol: 
     check_is_fitted(model)
     check_count("batch_size", batch_size)
     flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
-    latents = _latent_schema(model.space_.schema).to_internal(Z, name=type(model).__name__)
+    latents = model.space_.schema.codes().to_internal(Z, name=type(model).__name__)
     z = _from_units(model, latents).to(model._density_dtype)
-    encoded = condition_rows(model, condition, len(z), model._density_dtype)
-    images = model.space_.transform.kind == "images" and model.space_.transform.constants > 0
-    constants = _constants(model, ~model.space_.transform.constant if images else None)
+    encoded = model._encode(condition, len(z))
+    varies = model.space_.transform.varies
+    constants = _constants(model, None if bool(varies.all()) else varies)
 
     def decode(part: slice, denoiser: AbstractDenoiser, device: torch.device) -> Tensor:
         inner = denoiser if constants is None else _WithConstants(denoiser, constants, noised=False)
@@ -128,29 +127,20 @@ def inverse_transform(model: Denoising, Z: Any, *, condition: Any = None, rtol: 
     return model.space_.schema.to_user(model.space_.transform.inverse(x))
 
 
-def _latent_schema(schema: Schema) -> Schema:
-    """Return the layout of latents: that of the data, in floats."""
-    dtype = str(schema.internal_dtype).removeprefix("torch.")
-    container = "numpy" if schema.container == "pandas" else schema.container
-    return replace(schema, container=container, dtypes=(dtype,), columns=None)
-
-
 def _in_units(model: Denoising, z: Tensor) -> Tensor:
     """Return latents with constant columns, in the units of the data where the source has such."""
     transform, z = model.space_.transform, z.double()
-    varies = ~transform.constant
-    if transform.kind == "vectors":
-        z = z.new_zeros(len(z), len(varies)).index_copy(1, varies.nonzero()[:, 0], z)
+    z = transform.spread(z)
     if isinstance(model.source_, GaussianSource):
         return z
-    return torch.where(varies, transform.shift + transform.scale * z, transform.value)
+    return torch.where(~transform.constant, transform.shift + transform.scale * z, transform.value)
 
 
 def _from_units(model: Denoising, z: Tensor) -> Tensor:
     """Return the inverse of :func:`_in_units`."""
     if not isinstance(model.source_, GaussianSource):
         return model.space_.transform.forward(z)
-    return z[:, ~model.space_.transform.constant] if model.space_.transform.kind == "vectors" else z
+    return model.space_.transform.pick(z)
 
 
 def _constants(model: Denoising, varies: Tensor | None) -> "_Constants | None":

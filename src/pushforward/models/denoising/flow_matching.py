@@ -77,7 +77,7 @@ class FlowMatching(DenoisingModel):
         if (
             self.coupling == "optimal-transport"
             and self.space_.conditions is not None
-            and self.space_.conditions.kind != "labels"
+            and not self.space_.conditions.has_classes
         ):
             raise ValueError(
                 "coupling='optimal-transport' exchanges noise among rows of the same condition, but these conditions are "

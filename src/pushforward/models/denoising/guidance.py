@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward._messages import Argument, naming
-from pushforward.data import ConditionEncoder, Transform, open_data, split_rows
+from pushforward.data import ConditionEncoder, open_data, split_rows
 from pushforward.diffusion import AbstractDenoiser, ClassifierGuided, Guided, RewardGuided
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder
 from pushforward.models.denoising.base import Denoising
@@ -22,7 +22,7 @@ from pushforward.models.denoising.classifier import DEFAULT_TRAINING, Classifier
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings, train
 
-__all__ = ["by_condition", "fit_classifier", "guided", "guided_by_classifier", "in_units", "model_condition"]
+__all__ = ["by_condition", "fit_classifier", "guided", "guided_by_classifier", "model_condition"]
 
 Model = TypeVar("Model", bound=Denoising)
 
@@ -50,7 +50,7 @@ def guided(
         classifier = _needed_classifier(model)
         return _ByLabel(model.denoiser_, classifier, guidance.scale), _labels(classifier, condition, n)
     reward, transform = guidance.by, model.space_.transform
-    return RewardGuided(model.denoiser_, lambda z: reward(in_units(z, transform)), guidance.scale), encoded
+    return RewardGuided(model.denoiser_, lambda z: reward(transform.in_units(z)), guidance.scale), encoded
 
 
 def by_condition(model: Denoising, guidance: Guidance) -> AbstractDenoiser:
@@ -142,7 +142,7 @@ def fit_classifier(
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, and none came with the data; write fit_classifier(X, labels)")
     encoder = ConditionEncoder.fit(dataset.condition)
-    if encoder.kind != "labels":
+    if not encoder.has_classes:
         raise ValueError("a classifier needs labels, but these are numbers; give text or integers that count as classes")
     space = model.space_
     x = space.transform.forward(space.schema.to_internal(dataset.values, name=type(model).__name__), dtype=torch.float32)
@@ -186,18 +186,3 @@ def guided_by_classifier(model: Denoising, label: Any, scale: float = 1.0) -> Cl
         raise ValueError("this model has no classifier of noisy rows yet; train one with fit_classifier(X, labels)")
     classifier = model._classifier.to(model._device)
     return ClassifierGuided(model.denoiser_, classifier, int(classifier.index(label)[0]), scale)
-
-
-def in_units(z: Tensor, transform: Transform) -> Tensor:
-    """Return scaled rows in the units of the data, (B, *row) with channels first, without rounding; differentiable.
-
-    >>> transform = Transform.fit(torch.tensor([[1.0, 7.0], [3.0, 7.0]]), integer=False, kind="vectors")
-    >>> in_units(torch.tensor([[0.5]]), transform)  # the second column is constant
-    tensor([[2.5000, 7.0000]])
-    """
-    shift, scale = transform.shift.to(z), transform.scale.to(z)
-    value, constant = transform.value.to(z), transform.constant.to(z.device)
-    if transform.kind != "vectors":
-        return torch.where(constant, value, shift + scale * z)
-    varies = (~constant).nonzero()[:, 0]
-    return value.repeat(len(z), 1).index_copy(1, varies, shift[varies] + scale[varies] * z)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pushforward.data import Values
 from pushforward.diffusion import Sampler
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.available import available_if
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.guidance import Guidance
@@ -23,6 +22,7 @@ from pushforward.models.denoising import guidance as guiding
 from pushforward.models.denoising import posterior as posteriors
 from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising, has_score
 from pushforward.models.denoising.source import GaussianSource
+from pushforward.probability.counts import check_count
 
 __all__ = ["DenoisingModel"]
 

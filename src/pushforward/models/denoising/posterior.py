@@ -14,13 +14,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import Values
+from pushforward.data.filling import Gaps
+from pushforward.data.measurement import ScaledOperator, known_elements, measurement
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
-from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.base.gaps import Gaps
 from pushforward.models.base.guidance import Guidance
-from pushforward.models.base.measurement import Layout, Scaled, known_of, origin
 from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising
 from pushforward.models.denoising.guidance import guided, model_condition
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal, uniform
 
 __all__ = ["impute", "posterior"]
@@ -88,16 +88,16 @@ def posterior(
     seed = model._keep_seed(seed)
     denoiser, encoded = _guided(model, guidance, condition, n)
     space = model.space_
-    operator, measured, dtype = Layout(space.schema).measurement(A, y)
+    operator, measured, dtype = measurement(space.schema, A, y)
     in_data = observe(operator, measured, noise, space.schema.internal_shape, b, dtype=dtype)
-    at_zero, whole = origin(space.transform), space.transform.integer & ~space.transform.constant
+    at_zero, whole = space.transform.origin, space.transform.integer & ~space.transform.constant
 
     def observation(rows: Tensor) -> Observation:
         values = in_data.y - in_data.measure(at_zero[None].to(dtype)).double()
         if bool(whole.any()):
             u = uniform(tuple(whole.shape), seed=seed, purpose="dequantization", rows=rows, dtype=dtype)
             values = values + in_data.measure(u * whole).double()
-        return Observation(Scaled(in_data.operator, space.transform), values, in_data.std, in_data.whitening)
+        return Observation(ScaledOperator(in_data.operator, space.transform), values, in_data.std, in_data.whitening)
 
     z = _solve(
         model, denoiser, observation, n, encoded, method=method, steps=steps, seed=seed, first=first, batch_size=batch_size
@@ -153,7 +153,7 @@ def impute(
     encoded = None if encoded is None else encoded[rows]
 
     def draw(seed: int) -> Tensor:
-        observation = known_of(model.space_.transform, gaps.x[rows], gaps.known[rows], seed)
+        observation = known_elements(model.space_.transform, gaps.x[rows], gaps.known[rows], seed)
         return _solve(
             model, denoiser, observation, len(rows), encoded, method=method, steps=steps, seed=seed, batch_size=batch_size
         )
@@ -165,7 +165,7 @@ def _guided(model: Denoising, guidance: Guidance | float, condition: Any, n: int
     """Return the guided denoiser and one encoded condition per row, or None for the law without a condition."""
     check_count("n", n)
     guidance = Guidance.of(guidance)
-    encoded = encoded_condition(model.space_.conditions, model_condition(guidance, condition), n, model.condition_dropout)
+    encoded = model.space_.encode(model_condition(guidance, condition), n, null=model._knows_null)
     guidance.check_condition(encoded)
     return guided(model, guidance, condition, n, encoded)
 

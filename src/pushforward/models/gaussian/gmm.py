@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.rows import Rows
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
@@ -112,7 +111,7 @@ class GMM(LawModel):
         [[0.0, 1.0]]
         """
         check_is_fitted(self)
-        rows = Rows.of(self, X, condition, dtype=torch.float64)
+        rows = self._rows_of(X, condition, torch.float64)
         x = self._flat(rows.middle)
         return np.asarray(self._joint_of(x, self._features(rows.condition, len(x))).softmax(1))
 

@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import Transform, Values
+from pushforward.data.filling import Gaps
+from pushforward.data.measurement import measurement
 from pushforward.diffusion import Observation, observe
-from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.batches import batches
-from pushforward.models.base.gaps import Gaps
-from pushforward.models.base.measurement import Layout
 from pushforward.models.gaussian.base import LawModel
 from pushforward.probability import GaussianMixture
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal, uniform
 
 __all__ = ["impute", "posterior"]
@@ -72,9 +72,9 @@ def posterior(
     check_count("first", first, least=0)
     seed = model._keep_seed(seed)
     space = model.space_
-    operator, measured, dtype = Layout(space.schema).measurement(A, y)
+    operator, measured, dtype = measurement(space.schema, A, y)
     observation = observe(operator, measured, noise, space.schema.internal_shape, b, dtype=dtype)
-    encoded = encoded_condition(space.conditions, condition, n, dropout=1.0)
+    encoded = space.encode(condition, n)
     x = _draws(model, _Measured.of(observation, space.transform, dtype), n, encoded, seed=seed, first=first)
     return space.schema.to_user(space.transform.inverse(model._whole(x)))
 
@@ -115,7 +115,7 @@ def impute(
     check_count("batch_size", batch_size)
     seed = model._keep_seed(seed)
     gaps = Gaps.of(X, mask, model.space_, type(model).__name__)
-    encoded = encoded_condition(model.space_.conditions, condition, len(gaps.x), dropout=1.0)
+    encoded = model.space_.encode(condition, len(gaps.x))
     varies = ~model.space_.transform.constant.flatten()
 
     def draw(seed: int) -> Tensor:

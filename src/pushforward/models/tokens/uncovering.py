@@ -14,14 +14,14 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.data import Values
+from pushforward.data.filling import Gaps
 from pushforward.diffusion import TokenNetwork
-from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.batches import batches, part_of
-from pushforward.models.base.gaps import Gaps
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
 from pushforward.networks import TokenTransformer, TokenUNet
+from pushforward.probability.counts import check_count
 
 __all__ = ["STEPS", "UncoveringModel"]
 
@@ -124,7 +124,7 @@ class UncoveringModel(TrainedModel):
         seed = self._keep_seed(seed)
         gaps = Gaps.of(X, mask, self.space_, type(self).__name__)
         transform = self.space_.transform
-        encoded = encoded_condition(self.space_.conditions, condition, len(gaps.x), self.condition_dropout)
+        encoded = self.space_.encode(condition, len(gaps.x), null=self._knows_null)
         scale = scale_of(guidance, "a model of tokens")
         Guidance(scale).check_condition(encoded)
         network = guided_tokens(self, self.predictor_, scale)
@@ -132,7 +132,7 @@ class UncoveringModel(TrainedModel):
         x, known = gaps.x[gaps.rows], gaps.known[gaps.rows]
         refuse_unknown(x, known & ~transform.constant, transform)
         z = transform.forward(x, dtype=torch.float32)
-        seen = known if transform.kind == "images" else known[:, ~transform.constant]
+        seen = transform.pick(known)
 
         def draw(seed: int) -> Tensor:
             return self._uncovered(network, z, seen, encoded, seed=seed, first=0, batch_size=batch_size, steps=steps)
@@ -142,8 +142,7 @@ class UncoveringModel(TrainedModel):
     @property
     def _free(self) -> Tensor:
         """Which tokens vary, bool (L,)."""
-        transform = self.space_.transform
-        return ~transform.constant.flatten() if transform.kind == "images" else ~transform.constant[~transform.constant]
+        return self.space_.transform.varies.flatten()
 
     def _clean(self, x: Tensor) -> Tensor:
         """Return rows with their gaps filled by draws."""

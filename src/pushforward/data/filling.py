@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data import RowSpace, Schema
 from pushforward.data.checks import is_frame
+from pushforward.data.schema import Schema
+from pushforward.data.space import RowSpace
 from pushforward.probability import noise
 
 __all__ = ["Gaps"]
@@ -85,9 +86,6 @@ def _with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Te
             raise ValueError(f"mask has the shape {given.shape}, but X {tuple(known.shape)}")
         known = known & (torch.as_tensor(given) if isinstance(known, Tensor) else given)
     x = schema.to_internal(filled, name=name)
-    flags = torch.as_tensor(known)
-    if schema.kind == "vectors":
-        return x, flags.reshape(x.shape)
-    if flags.ndim == 3:
-        return x, flags[:, None]
-    return x, flags if isinstance(X, Tensor) else flags.movedim(-1, 1)
+    rows = torch.as_tensor(known)
+    channels = schema.rules.channels(tuple(rows.shape), "torch" if isinstance(X, Tensor) else "numpy")
+    return x, schema.rules.mask(rows, channels)
