@@ -168,8 +168,8 @@ def test_a_chain_of_one_step_tells_everything_at_once():
         plain = variational_bound(ExactDenoiser(law, schedule), x, [1.0, 0.0])
         assert np.isfinite(plain.values).all()
         bins = Bins(x - 0.5, x + 0.5, torch.tensor([1.0], dtype=torch.float64))
-        told = variational_bound(ExactDenoiser(law, schedule), x, [1.0, 0.0], bins=bins)
-        assert (told.values < 0).all()
+        bound = variational_bound(ExactDenoiser(law, schedule), x, [1.0, 0.0], bins=bins)
+        assert (bound.values < 0).all()
     plain = variational_bound(ExactDenoiser(law, Cosine()), x, [1.0, 0.0])
     np.testing.assert_allclose(plain.values, stats.norm(0.3, 1).logpdf(x[:, 0]), atol=1e-12)
 
@@ -187,7 +187,7 @@ def test_masses_sum_to_one_far_from_the_range_too():
     assert narrow.cost(torch.zeros(1, 1), 0.05).isfinite().all()
 
 
-def test_integers_are_told_once_and_then_cost_nothing():
+def test_integers_are_decoded_once_and_then_cost_nothing():
     """The bound of a table of coarse and fine integers and reals is close to what each element costs by itself."""
     law = Gaussian([0.0, 0.0, 0.0], [1.0, 0.5, 0.3])
     schedule = Cosine()
@@ -204,14 +204,14 @@ def test_integers_are_told_once_and_then_cost_nothing():
     # Each element has one last step; the coarse integer's is where the noise level passes 0.25.
     levels = [*schedule.noise_level(torch.tensor(bound.times)).tolist(), 0.0]
     bins = Bins(low, low + widths, widths)
-    told = np.stack([bins.told(now, after).numpy() for now, after in itertools.pairwise(levels)])
-    assert told.sum(0).tolist() == [1, 1, 0]
-    assert levels[told[:, 0].argmax() + 1] < 0.25 <= levels[told[:, 0].argmax()]
+    decoded = np.stack([bins.decoded(now, after).numpy() for now, after in itertools.pairwise(levels)])
+    assert decoded.sum(0).tolist() == [1, 1, 0]
+    assert levels[decoded[:, 0].argmax() + 1] < 0.25 <= levels[decoded[:, 0].argmax()]
     alone = variational_bound(
         ExactDenoiser(law, schedule), x, times, bins=bins, draws=1, varies=torch.tensor([True, False, False])
     )
-    assert (alone.terms[:, told[:, 0].argmax() + 1 :] == 0).all()
-    assert (alone.terms[:, told[:, 0].argmax()] > 0).all()
+    assert (alone.terms[:, decoded[:, 0].argmax() + 1 :] == 0).all()
+    assert (alone.terms[:, decoded[:, 0].argmax()] > 0).all()
 
 
 def test_reals_beside_integers_keep_their_density():

@@ -9,7 +9,7 @@ import torch
 from scipy import integrate, stats
 
 from pushforward import diffusion
-from pushforward.diffusion import hidden_loss, hide, masked_bound, unmask
+from pushforward.diffusion import mask_tokens, masked_bound, masked_loss, unmask
 from pushforward.probability import MarkovChain
 
 K, L = 3, 4
@@ -63,7 +63,7 @@ def test_the_mean_of_the_loss_is_the_integral_over_continuous_time():
     for order in itertools.permutations(range(L)):
         for count in range(L):
             u, v = torch.tensor([order]).argsort() / L, torch.tensor([(count + 0.3) / L])
-            mean += float(hidden_loss(network, row[None], hide(u, v))) / (math.factorial(L) * L)
+            mean += float(masked_loss(network, row[None], mask_tokens(u, v))) / (math.factorial(L) * L)
     assert mean == pytest.approx(wanted, rel=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_every_set_of_a_size_is_hidden_equally_often_and_only_of_free_tokens():
     n = 40_000
     numbers = torch.from_numpy(np.random.default_rng(0).random((n, 5)))
     free = torch.tensor([True, False, True, True])
-    hidden = hide(numbers[:, :4], numbers[:, 4], free)
+    hidden = mask_tokens(numbers[:, :4], numbers[:, 4], free)
     assert not hidden[:, 1].any()
     counts = np.unique(hidden.numpy() @ [1, 0, 2, 4], return_counts=True)
     assert counts[0].tolist() == [1, 2, 3, 4, 5, 6, 7]
@@ -81,8 +81,8 @@ def test_every_set_of_a_size_is_hidden_equally_often_and_only_of_free_tokens():
 
 def test_the_ends_of_the_uniform_numbers_hide_one_token_and_all():
     u = torch.rand(2, 3, generator=torch.Generator().manual_seed(0))
-    assert hide(u, torch.tensor([0.0, 1.0])).sum(1).tolist() == [1, 3]
-    assert hide(u, torch.tensor([0.5, 0.5]), torch.zeros(3, dtype=torch.bool)).sum() == 0
+    assert mask_tokens(u, torch.tensor([0.0, 1.0])).sum(1).tolist() == [1, 3]
+    assert mask_tokens(u, torch.tensor([0.5, 0.5]), torch.zeros(3, dtype=torch.bool)).sum() == 0
 
 
 def test_with_exact_conditionals_the_bound_is_the_log_probability():
@@ -225,5 +225,5 @@ def test_of_a_markov_chain_rows_have_its_transitions_and_the_bound_its_entropy()
 
 
 def test_the_names_stand_in_the_room():
-    assert diffusion.hide is hide
+    assert diffusion.mask_tokens is mask_tokens
     assert diffusion.unmask is unmask

@@ -1,4 +1,4 @@
-"""``pushforward bench``: the library measured against exact answers."""
+"""``pushforward bench``: measure the library against exact answers."""
 
 import csv
 import dataclasses
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from pushforward.diffusion import Sampler
-    from pushforward.diffusion.samplers.benchmark import Measured
+    from pushforward.diffusion.samplers.benchmark import Measurement
     from pushforward.probability import GaussianMixture
 
 __all__ = ["HELP", "SAMPLERS_HELP", "app", "samplers"]
@@ -24,10 +24,9 @@ HELP = help_text(
     examples=["pushforward bench samplers", "pushforward bench samplers --law photos --steps 5,10,20"],
 )
 SAMPLERS_HELP = help_text(
-    "Compare samplers on a law whose probability flow is known exactly: error by network calls, as a table and an image.",
-    "The error is the root mean square per dimension between what a sampler and what the exact flow make of the same 128 "
-    "noises. All samplers of a column make at most so many calls; the number really made stands behind the error where it is "
-    "smaller.",
+    "Compare samplers on a law with a known probability flow: error by network calls, as a table and a plot.",
+    "The error is the root mean square per dimension between a sampler's results and those of the exact flow for the same 128 "
+    "noises. The samplers of a column make at most the given number of calls; a smaller number is shown after the error.",
     examples=[
         "pushforward bench samplers",
         "pushforward bench samplers --law spiky --median",
@@ -38,7 +37,7 @@ SAMPLERS_HELP = help_text(
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP, context_settings=CONTEXT)
 
-_MOST_CALIBRATED = 15  # above it a fitted table gains nothing
+_MOST_CALIBRATED = 15  # a fitted table has no gain with more steps
 
 
 @app.command("samplers", help=SAMPLERS_HELP, short_help=SAMPLERS_HELP.partition("\n")[0], context_settings=CONTEXT)
@@ -62,9 +61,9 @@ def samplers(
         bool, typer.Option("--calibrate", help=f"Also fit tables to the law, up to {_MOST_CALIBRATED} steps; minutes.")
     ] = False,
     median: Annotated[
-        bool, typer.Option("--median", help="Show the median error of a row, which does not depend on rare rows.")
+        bool, typer.Option("--median", help="Show the median error of a row, which a few bad rows do not change.")
     ] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Names the noises.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the noises.")] = 0,
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Folder for table.csv and samplers.png. Default: bench/samplers-LAW.")
     ] = "",
@@ -99,7 +98,7 @@ def _folder(text: str) -> Path:
 
 
 def _counts(text: str) -> list[int]:
-    """Return the numbers of a list such as "5,8,10", rising."""
+    """Parse a list of numbers such as "5,8,10", and sort it."""
     try:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
@@ -118,7 +117,7 @@ def _chosen(names: Sequence[str]) -> "dict[str, Sampler]":
 
 def _cells(
     law: "GaussianMixture", seed: int, chosen: "Mapping[str, Sampler]", calls: Sequence[int], fitted: Sequence[int]
-) -> "Iterator[Measured]":
+) -> "Iterator[Measurement]":
     from pushforward.diffusion.samplers.benchmark import Problem, compare
 
     problem = Problem.of_law(law, seed=seed)
@@ -127,7 +126,7 @@ def _cells(
         yield problem.calibrated(count)
 
 
-def _with_progress(cells: "Iterator[Measured]", total: int) -> "list[Measured]":
+def _with_progress(cells: "Iterator[Measurement]", total: int) -> "list[Measurement]":
     from rich.console import Console
     from rich.progress import track
 
@@ -136,7 +135,7 @@ def _with_progress(cells: "Iterator[Measured]", total: int) -> "list[Measured]":
     return list(track(cells, description="Measuring", total=total, transient=True, disable=hidden, console=console))
 
 
-def _write_csv(path: Path, law: str, cells: "Sequence[Measured]") -> None:
+def _write_csv(path: Path, law: str, cells: "Sequence[Measurement]") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ["law", *(field.name for field in dataclasses.fields(cells[0]))])
@@ -144,7 +143,7 @@ def _write_csv(path: Path, law: str, cells: "Sequence[Measured]") -> None:
         writer.writerows({"law": law} | dataclasses.asdict(cell) for cell in cells)
 
 
-def _print_table(title: str, shown: "Sequence[tuple[Measured, float]]", calls: Sequence[int]) -> None:
+def _print_table(title: str, shown: "Sequence[tuple[Measurement, float]]", calls: Sequence[int]) -> None:
     """Print one line per sampler and one column per number of calls; the default and the best are bold."""
     from rich import box
     from rich.console import Console
@@ -154,12 +153,12 @@ def _print_table(title: str, shown: "Sequence[tuple[Measured, float]]", calls: S
     table.add_column("calls", no_wrap=True)
     for count in calls:
         table.add_column(str(count), justify="right", no_wrap=True)
-    found = {(cell.solver, cell.calls): (cell, value) for cell, value in shown}
+    values = {(cell.solver, cell.calls): (cell, value) for cell, value in shown}
     best = {count: min(value for cell, value in shown if cell.calls == count) for count in calls}
     for name in dict.fromkeys(cell.solver for cell, _ in shown):
         texts = []
         for count in calls:
-            cell, value = found.get((name, count), (None, 0.0))
+            cell, value = values.get((name, count), (None, 0.0))
             if cell is None:
                 texts.append("")
                 continue
@@ -172,7 +171,7 @@ def _print_table(title: str, shown: "Sequence[tuple[Measured, float]]", calls: S
     console.print(title, table, sep="\n")
 
 
-def _plot(shown: "Sequence[tuple[Measured, float]]", measure: str) -> "Figure":
+def _plot(shown: "Sequence[tuple[Measurement, float]]", measure: str) -> "Figure":
     from pushforward import plots
 
     lines: dict[str, list[tuple[float, float]]] = {}

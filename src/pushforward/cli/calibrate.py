@@ -15,9 +15,9 @@ from pushforward.cli.help import help_text
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Fit the sampler to the model in RUN, for one number of steps, so that few steps come near to many.",
-    "The result is kept in RUN; `pushforward sample RUN` uses it when exactly these --steps and this --guidance-scale are "
-    "given and no --sampler is named.",
+    "Fit the sampler to the model in RUN for a small number of steps, so that its samples are close to those of many steps.",
+    "The result is stored in RUN; `pushforward sample RUN` uses it with these --steps and this --guidance-scale, unless "
+    "--sampler is given.",
     examples=[
         "pushforward calibrate runs/digits --steps 8",
         "pushforward calibrate runs/digits --steps 10 --guidance-scale 2",
@@ -29,14 +29,14 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler, at least 2; one network call each.")] = 8,
     guidance_scale: Annotated[
-        float, typer.Option(metavar="W", help="The scale to calibrate for; each has a sampler of its own.")
+        float, typer.Option(metavar="W", help="The guidance scale to calibrate for; each has its own sampler.")
     ] = 1.0,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Names the noises. Default: a fresh one, which is shown.")
+        int | None, typer.Option(metavar="N", help="Seed of the noises. Default: a new one, which is printed.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
-    """Calibrate, keep what was found, and say how much it helps."""
+    """Calibrate, store the result, and print its gain."""
     import torch
 
     from pushforward.models import load
@@ -54,7 +54,7 @@ def command(
     begin = time.monotonic()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "the table fitted to")  # said below
+            warnings.filterwarnings("ignore", "the table fitted to")  # printed below
             found = model.calibrate(steps, guidance_scale=guidance_scale, seed=seed)
     except KeyboardInterrupt:
         typer.echo(f"\nStopped; {run} is as it was.")
@@ -70,6 +70,6 @@ def command(
         return
     add_calibration(run, steps, guidance_scale, found, run / WEIGHTS)
     guided = f" --guidance-scale {guidance_scale:g}" if guidance_scale != 1 else ""
-    ending = "png" if model.space_.schema.kind == "images" else "csv"
+    ending = model.space_.kind.ending
     typer.echo(f"Kept in {run / CALIBRATIONS}. Next:\n")
     typer.echo(f"    pushforward sample {shlex.quote(str(run))} -n 100 --steps {steps}{guided} --out samples.{ending}\n")

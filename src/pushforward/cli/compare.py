@@ -1,4 +1,4 @@
-"""``pushforward compare``: which family to take for one's own data."""
+"""``pushforward compare``: choose a model family for a data set."""
 
 import sys
 from pathlib import Path
@@ -14,9 +14,9 @@ from pushforward.cli.options import condition_of, listed
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Train several models on DATA under the same budget, measure them on rows that none of them saw, and rank them.",
-    "Writes all runs, table.csv, and report.html, a page with everything. Give the same command again to go on with a "
-    "comparison that was stopped, or to add models or seeds: what is done is not done again.",
+    "Train several models on DATA under the same budget, measure them on held-out rows, and rank them.",
+    "Writes all runs, table.csv, and report.html, a self-contained page. Repeat the command to continue a comparison that was "
+    "stopped, or to add models or seeds: finished parts are not repeated.",
     examples=[
         "pushforward compare digits --models gmm,vae,gan,flow,diffusion,flow-matching --budget 1m",
         "pushforward compare table.csv --budget 5m --seeds 3",
@@ -31,23 +31,23 @@ def command(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Families or classical models, with commas between. Default: those that suit the kind of data.",
+            help="Families or classical models, separated by commas. Default: those that suit the kind of data.",
         ),
     ] = "",
     budget: Annotated[
         str, typer.Option(metavar="TIME", help="Time of each training, such as 90s, 10m or 1h. Default: each its own recipe.")
     ] = "",
     steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of each training, instead of a time.")] = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Trainings of each model, which show how stable it is.")] = 2,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Trainings of each model, to measure its stability.")] = 2,
     n: Annotated[
         int | None,
-        typer.Option("--n", metavar="N", help="Samples of each model, and rows beside them. Default: all rows set aside."),
+        typer.Option("--n", metavar="N", help="Samples of each model, and rows to compare with. Default: all held-out rows."),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the comparison. Default: compare/<name>.")] = None,
     column: Annotated[str, typer.Option(metavar="NAMES", help="Columns of a table to learn, or the key of an .npz.")] = "",
     condition: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Columns to be conditioned on, or 'none'. Default: what comes with the data."),
+        typer.Option(metavar="NAMES", help="Columns to condition on, or 'none'. Default: those that come with the data."),
     ] = "",
     seed: Annotated[int, typer.Option(metavar="N", help="First of the seeds.")] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",

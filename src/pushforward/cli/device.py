@@ -4,13 +4,13 @@ __all__ = ["check_device"]
 
 
 def check_device(name: str | None) -> None:
-    """Raise a ValueError if there is no device of this name here; None and "" leave the choice open."""
+    """Raise a ValueError if this machine has no device of this name; None and "" mean no choice."""
     if not name:
         return
     import torch
 
-    found = torch.accelerator.current_accelerator()
-    here = "cpu" if found is None else f"cpu and {found.type}"
+    accelerator = torch.accelerator.current_accelerator()
+    here = "cpu" if accelerator is None else f"cpu and {accelerator.type}"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""``pushforward evaluate``: how good is the model of a run."""
+"""``pushforward evaluate``: measure the model of a run."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +11,9 @@ from pushforward.cli.help import help_text
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Measure the model in RUN on rows that it was not trained on, each figure beside its noise floor.",
-    "By default these are the rows that the run held out. Writes evaluation.json, and report.html, a page with all images "
-    "that needs nothing else.",
+    "Measure the model in RUN on held-out rows, with a noise floor for each measure.",
+    "By default these are the rows that the run held out. Writes evaluation.json and report.html, a self-contained page with "
+    "all images.",
     examples=[
         "pushforward evaluate runs/digits",
         "pushforward evaluate runs/table --data moved/table.csv",
@@ -28,19 +28,19 @@ def command(
         str,
         typer.Option(
             metavar="DATA",
-            help="Where the run's data are now; or other rows like them, all of which then count as held out. "
+            help="The run's data in another place, or other rows like them, all of which then count as held out. "
             "Default: the data that the run names.",
         ),
     ] = "",
     n: Annotated[
         int | None,
-        typer.Option("--n", metavar="N", help="Samples, and rows beside them. Default: all held-out rows, up to 10,000."),
+        typer.Option("--n", metavar="N", help="Samples, and rows to compare with. Default: all held-out rows, up to 10,000."),
     ] = None,
     condition: Annotated[
-        str, typer.Option(metavar="NAMES", help="Columns of DATA that hold the condition. Default: those of the run.")
+        str, typer.Option(metavar="NAMES", help="Columns of DATA with the condition. Default: those of the run.")
     ] = "",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to. Default: RUN.")] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Names the samples, and whatever else is random.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the samples and of all other random choices.")] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
     """Evaluate, write the report, and show the table."""

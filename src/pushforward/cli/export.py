@@ -1,4 +1,4 @@
-"""``pushforward export``: a trained model for other programs."""
+"""``pushforward export``: write a trained model for other programs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ __all__ = ["HELP", "command"]
 
 HELP = help_text(
     "Write the denoiser of RUN as an ONNX graph, a safetensors file or a pipeline of diffusers.",
-    "Graph and file work on scaled rows; their metadata say how rows are scaled.",
+    "The graph and the file work on scaled rows; their metadata describe the scaling.",
     examples=[
         "pushforward export runs/digits --to onnx",
         "pushforward export runs/digits --to diffusers --out digits-pipeline",

@@ -1,4 +1,4 @@
-"""``pushforward fit-classifier``: train the classifier of noisy rows that classifier guidance needs."""
+"""``pushforward fit-classifier``: train the classifier of noisy rows for classifier guidance."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +11,8 @@ from pushforward.cli.help import help_text
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Train a classifier of noisy rows on DATA and keep it in RUN, for `pushforward sample RUN --guidance classifier`.",
-    "The model itself stays as it is. A classifier that RUN already has is replaced.",
+    "Train a classifier of noisy rows on DATA and store it in RUN, for `pushforward sample RUN --guidance classifier`.",
+    "The model itself is unchanged. A classifier already in RUN is replaced.",
     examples=[
         "pushforward fit-classifier runs/digits digits",
         "pushforward fit-classifier runs/table table.csv --condition species",
@@ -24,7 +24,7 @@ def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows like those of the run, with labels.")],
     condition: Annotated[
-        str, typer.Option(metavar="NAME", help="Column of DATA that holds the labels. Default: what comes with the data.")
+        str, typer.Option(metavar="NAME", help="Column of DATA with the labels. Default: those that come with the data.")
     ] = "",
     steps: Annotated[int, typer.Option(metavar="N", help="Training steps.")] = 1000,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
@@ -32,7 +32,6 @@ def command(
     """Train the classifier and write it into the run."""
     from dataclasses import replace
 
-    from pushforward.data import open_data
     from pushforward.models import load
     from pushforward.models.denoising.classifier import DEFAULT_TRAINING
     from pushforward.models.files.storage import read_card, update
@@ -43,11 +42,10 @@ def command(
     model: Any = load(run)
     if not hasattr(model, "fit_classifier"):
         raise ValueError(f"{run} holds a model that no classifier can guide: its source is not independent Gaussian noise")
-    schema, chosen = model.space_.schema, read_card(run).get("chosen") or {}
-    table, ending = schema.columns is not None, Path(data).suffix.lower()
-    named = {".csv": table, ".parquet": table, ".npz": chosen.get("columns") is not None}.get(ending, False)
-    columns = (list(schema.columns) if table else chosen["columns"]) if named else None
-    opened = open_data(data, columns=columns, condition=condition or chosen.get("condition") or None, kind=schema.kind)
+    chosen = read_card(run).get("chosen") or {}
+    if chosen.get("condition") is False:  # the model has no condition, but its classifier needs labels
+        chosen["condition"] = None
+    opened = model.space_.open(data, chosen, condition=condition or None, conditional=True)
     if opened.condition is None:
         raise ValueError(f"{data} comes without labels; name the column that holds them with --condition")
     model.set_params(verbose=True, device=device or None)

@@ -1,4 +1,4 @@
-"""The options of guidance that ``sample``, ``impute`` and ``inpaint`` share, beside its scale."""
+"""The options of guidance that ``sample``, ``impute`` and ``inpaint`` share, besides the scale."""
 
 from typing import Annotated, Any
 
@@ -20,13 +20,13 @@ Negative = Annotated[
 By = Annotated[
     str,
     typer.Option(
-        metavar="KIND", help="condition, or classifier: by that of `pushforward fit-classifier`, whose labels are --condition."
+        metavar="KIND", help="condition, or classifier: the one of `pushforward fit-classifier`; --condition gives its label."
     ),
 ]
 
 
 def guided_by(interval: str, negative: str, guidance: str) -> dict[str, Any]:
-    """Return these options as the verbs of models take them; None where nothing was given.
+    """Return these options as arguments of a model's verbs, None for absent ones.
 
     >>> guided_by("0.2,5", "", "condition")
     {'guidance_interval': (0.2, 5.0), 'negative_condition': None, 'guidance': None}
@@ -41,7 +41,7 @@ def guided_by(interval: str, negative: str, guidance: str) -> dict[str, Any]:
 
 
 def _levels(text: str) -> tuple[float, float] | None:
-    """Return the noise levels that text such as "0.2,5" means."""
+    """Parse noise levels such as "0.2,5"."""
     if not text:
         return None
     try:

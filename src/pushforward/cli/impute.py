@@ -14,7 +14,7 @@ __all__ = ["HELP", "command", "numbered"]
 
 HELP = help_text(
     "Fill the gaps in FILE with draws from the model in RUN, given the rest of each row.",
-    "Known values stay as they are. FILE is a table (.csv, .parquet), whose further columns are kept, or an array (.npy).",
+    "Known values are unchanged. FILE is a table (.csv, .parquet), whose other columns are kept, or an array (.npy).",
     examples=[
         "pushforward impute runs/table gaps.csv",
         "pushforward impute runs/table gaps.csv -n 5 --seed 1 --out filled.parquet",
@@ -29,7 +29,7 @@ def command(
         Path | None,
         typer.Option(metavar="PATH", help="Where to write. Default: FILE with -filled in its name.", show_default=False),
     ] = None,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of fillings; more than one are numbered files.")] = 1,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of fillings; several are written to numbered files.")] = 1,
     condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector, for all rows.")] = "",
     guidance_scale: Annotated[
         float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
@@ -41,7 +41,7 @@ def command(
         int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Names the filling. Default: a fresh one, which is shown.")
+        int | None, typer.Option(metavar="N", help="Seed of the filling. Default: a new one, which is printed.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
@@ -81,7 +81,7 @@ def numbered(path: Path, number: int, count: int) -> Path:
 
 
 def _write(path: Path, filled: Any, whole: Any, schema: Any) -> None:
-    """Write the rows; of a table also the columns that the model does not know."""
+    """Write the rows; for a table also the columns that the model does not use."""
     from pushforward.data import write_samples
 
     if hasattr(whole, "columns"):

@@ -1,4 +1,4 @@
-"""``pushforward inpaint``: draw anew what a mask covers in an image."""
+"""``pushforward inpaint``: redraw a masked part of an image."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,8 +14,8 @@ from pushforward.cli.options import given_to
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Draw anew what is bright in a mask, given the rest of the image, with the model in RUN.",
-    "All other pixels stay as they are. Image and mask have the size of the training images.",
+    "Redraw the part of an image that is bright in a mask, given the rest of the image, with the model in RUN.",
+    "All other pixels are unchanged. Image and mask have the size of the training images.",
     examples=[
         "pushforward inpaint runs/digits seven.png --mask mask.png",
         "pushforward inpaint runs/digits seven.png --mask mask.png -n 4 --seed 1",
@@ -26,11 +26,11 @@ HELP = help_text(
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run on images.")],
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image like the training data.")],
-    mask: Annotated[Path, typer.Option(metavar="IMAGE", help="Bright where the image is to be drawn anew.")],
+    mask: Annotated[Path, typer.Option(metavar="IMAGE", help="Bright where the image is to be redrawn.")],
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A .png. Default: IMAGE with -filled in its name.", show_default=False)
     ] = None,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of images; more than one are numbered files.")] = 1,
+    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of images; several are written to numbered files.")] = 1,
     condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector.")] = "",
     guidance_scale: Annotated[
         float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
@@ -42,11 +42,11 @@ def command(
         int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Names the images. Default: a fresh one, which is shown.")
+        int | None, typer.Option(metavar="N", help="Seed of the images. Default: a new one, which is printed.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
-    """Fill what the mask covers and write the image."""
+    """Redraw the masked part and write the image."""
     import numpy as np
     import torch
     from PIL import Image
@@ -84,7 +84,7 @@ def command(
 
 
 def _check_model(model: Any, run: Path) -> None:
-    if model.space_.schema.kind != "images":
+    if model.space_.kind.structure != "grid":
         raise ValueError(f"{run} was trained on vectors; fill the gaps of a table with `pushforward impute`")
     if not hasattr(model, "impute"):
         raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")

@@ -13,7 +13,7 @@ from pushforward.cli.help import help_text
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Show what a run was trained on, with what, how long, and how good it is.",
+    "Show the data, settings, duration and quality of a run.",
     examples=["pushforward inspect runs/digits", "pushforward inspect runs/digits --json"],
 )
 
@@ -34,7 +34,7 @@ def command(
     width = max(shutil.get_terminal_size().columns, indent + 40)
     typer.secho(str(run), bold=True)
     for name, value in facts:
-        # Only spaces part lines, so that paths and commands stay whole.
+        # Lines break only at spaces, so that paths and commands stay whole.
         lines = textwrap.wrap(value, width - indent, break_long_words=False, break_on_hyphens=False) or [""]
         typer.echo(typer.style(name.ljust(indent), bold=True) + f"\n{' ' * indent}".join(lines))
 
@@ -55,9 +55,10 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     facts.append(("training", f"{steps}seed {card['seed']}"))
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
+    from pushforward.data import Schema
     from pushforward.training.progress import clock
 
-    result, rows = card["result"], "images" if schema["kind"] == "images" else "rows"
+    result, rows = card["result"], Schema.from_json(schema).rules.noun
     threads = card["machine"]["threads"]
     facts.append(
         (
@@ -75,13 +76,13 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     from pushforward.models.files.storage import resume_command
 
-    logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # of a model of several parts each has its own
+    logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # each part of a composed model has its own
     done = sum(_step(log.read_text(encoding="utf-8").splitlines()) for log in logs)
     return [("status", f"not finished, {done:,} steps done"), ("go on with", resume_command(card, run))]
 
 
 def _step(lines: list[str]) -> int:
-    """Return the step of the last line of metrics that was written to its end."""
+    """Return the step of the last complete line of metrics."""
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])
@@ -131,7 +132,7 @@ def _condition(facts: dict[str, Any] | None) -> str:
 
 
 def _part(model: dict[str, Any]) -> str:
-    """Return the name of a model inside the model, with what it learns by; all of anything else."""
+    """Return the name of an inner model with its training settings; for anything else its fields."""
     from pushforward.models.files.codec import is_model
 
     if not is_model(model):

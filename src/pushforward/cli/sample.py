@@ -14,7 +14,7 @@ __all__ = ["HELP", "command"]
 
 HELP = help_text(
     "Draw samples from the model in RUN.",
-    "The same seed gives the same samples; the ending of --out picks the format.",
+    "The same seed gives the same samples; the suffix of --out sets the format.",
     examples=[
         "pushforward sample runs/digits -n 100 --condition 7 --out sevens.png",
         "pushforward sample runs/digits --condition 3 --guidance-scale 2 --out 3.png",
@@ -40,23 +40,23 @@ def command(
     ] = "",
     condition: Annotated[
         str,
-        typer.Option(metavar="VALUES", help="A label, several labels that are dealt out in turn, or the numbers of a vector."),
+        typer.Option(metavar="VALUES", help="A label, several labels used in turn, or the numbers of a vector."),
     ] = "",
     guidance_scale: Annotated[
-        float, typer.Option(metavar="W", help="1 follows the condition as learned, above 1 more sharply, 0 not at all.")
+        float, typer.Option(metavar="W", help="1 gives the learned conditional law, above 1 sharpens it, 0 ignores it.")
     ] = 1.0,
     guidance_interval: Interval = "",
     negative: Negative = "",
     guidance: By = "condition",
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Steps of the sampler; a number given to calibrate uses what that found. Default: 20."),
+        typer.Option(metavar="N", help="Steps of the sampler; a calibrated number of steps uses its fit. Default: 20."),
     ] = None,
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="E.g. heun, ddpm, ddim:eta=0.5, dpm-solver:order=3. Default: that of the run.")
     ] = "",
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Names the sample. Default: a fresh one, which is shown.")
+        int | None, typer.Option(metavar="N", help="Seed of the samples. Default: a new one, which is printed.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
@@ -76,7 +76,7 @@ def command(
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     seed = fresh_seed() if seed is None else seed
-    target = out or str(run / f"samples-seed-{seed}.{'png' if model.space_.schema.kind == 'images' else 'csv'}")
+    target = out or str(run / f"samples-seed-{seed}.{model.space_.kind.ending}")
     path = check_target(target, model.space_.schema)
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
@@ -101,10 +101,10 @@ def command(
 
 
 def _conditions(encoder: Any, text: str, n: int) -> tuple[Any, Any]:
-    """Return the condition to sample with, and what to write beside each sample."""
+    """Return the condition to sample with, and the condition to write with each sample."""
     if not text or encoder is None:
         return text or None, None
-    if encoder.kind == "vector":
+    if not encoder.has_classes:
         import numpy as np
 
         encoder.encode(text, 1)
@@ -118,7 +118,7 @@ def _conditions(encoder: Any, text: str, n: int) -> tuple[Any, Any]:
 
 
 def _in_chunks(model: Any, n: int, condition: Any, seed: int, options: dict[str, Any]) -> Any:
-    """Sample in parts behind a progress bar; row i does not depend on the parts."""
+    """Sample in parts with a progress bar; row i does not depend on the parts."""
     from rich.console import Console
     from rich.progress import track
 

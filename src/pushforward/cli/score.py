@@ -1,4 +1,4 @@
-"""``pushforward score``: how probable are rows under a trained model."""
+"""``pushforward score``: log-densities of rows under a trained model."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,13 +7,13 @@ import typer
 
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
-from pushforward.cli.options import given_to
+from pushforward.cli.options import condition_of, given_to
 
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Say how probable the rows of DATA are under the model in RUN: their log-density in nats, in the units of the data.",
-    "A conditional model scores each row given its condition. Integers get the probability of the integer, as a lower bound.",
+    "Score the rows of DATA under the model in RUN: log-densities in nats, in the units of the data.",
+    "A conditional model scores each row given its condition. For integers the score is a lower bound of their probability.",
     examples=[
         "pushforward score runs/moons moons --out scores.parquet",
         "pushforward score runs/digits digits --bits-per-dim --rows 200",
@@ -33,12 +33,12 @@ def command(
         str, typer.Argument(metavar="DATA", help="Data like those of the run: a file, a folder or a built-in name.")
     ],
     out: Annotated[
-        str, typer.Option(metavar="PATH", help=".parquet or .csv, one line per row. Default: the mean alone is shown.")
+        str, typer.Option(metavar="PATH", help=".parquet or .csv, one line per row. Default: only the mean is shown.")
     ] = "",
     bits_per_dim: Annotated[bool, typer.Option("--bits-per-dim", help="Bits per dimension instead of nats per row.")] = False,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM's variational bound instead of the flow's density.")] = False,
     condition: Annotated[
-        str, typer.Option(metavar="NAMES", help="Columns of DATA that hold the condition. Default: those of the run.")
+        str, typer.Option(metavar="NAMES", help="Columns of DATA with the condition. Default: those of the run.")
     ] = "",
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Score without conditions.")] = False,
     rows: Annotated[int | None, typer.Option(metavar="N", help="Score only the first N rows.")] = None,
@@ -51,9 +51,9 @@ def command(
     ] = None,
     draws: Annotated[int | None, typer.Option(metavar="N", help="Draws of noise per row, or per term of the bound.")] = None,
     samples: Annotated[
-        int | None, typer.Option(metavar="N", help="Codes per row of a VAE or another coder; its bound rises with them.")
+        int | None, typer.Option(metavar="N", help="Codes per row of a VAE or another coder; more make its bound tighter.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Names the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
 ) -> None:
     """Score rows, write them, and show their mean."""
@@ -85,7 +85,7 @@ def command(
 
 
 def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condition: str, unconditional: bool) -> Path | None:
-    """Return the path to write to, if any; say what cannot be done before any work."""
+    """Return the path to write to, if any; raise for wrong options before any work."""
     if rows is not None and rows < 1:
         raise ValueError(f"--rows must be at least 1, got {rows}")
     if bound and probes is not None:
@@ -111,19 +111,12 @@ def _absent(verb: str, model: Any) -> str:
 
 def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditional: bool) -> tuple[Any, Any]:
     """Return the rows of DATA and one condition per row, or None."""
-    from pushforward.data import open_data
-
-    chosen, schema = card.get("chosen") or {}, model.space_.schema
-    wanted: Any = False
-    if model.conditional and not unconditional:
-        names = [name.strip() for name in condition.split(",")] if condition else chosen.get("condition")
-        wanted = names[0] if isinstance(names, list) and len(names) == 1 else names
-    elif condition:
+    conditional = model.conditional and not unconditional
+    if condition and not conditional:
         raise ValueError("this model was trained without conditions; leave --condition out")
-    table = Path(data).suffix.lower() in (".csv", ".parquet")
-    columns = list(schema.columns) if table and schema.columns is not None else chosen.get("columns")
-    opened = open_data(data, columns=columns, condition=wanted, kind=schema.kind, gaps=model.gaps)
-    if model.conditional and not unconditional and opened.condition is None:
+    names = condition_of(condition)
+    opened = model.space_.open(data, card.get("chosen") or {}, condition=names, conditional=conditional, gaps=model.gaps)
+    if conditional and opened.condition is None:
         raise ValueError(
             f"this model was trained with conditions, but {data} comes with none: name the columns that hold them with "
             "--condition, or score without conditions by --unconditional"
@@ -132,7 +125,7 @@ def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditi
 
 
 def _in_chunks(verb: Any, values: Any, condition: Any, seed: int, options: dict[str, Any]) -> Any:
-    """Score in parts behind a progress bar; a row's score does not depend on the parts."""
+    """Score in parts with a progress bar; a row's score does not depend on the parts."""
     from rich.console import Console
     from rich.progress import track
 

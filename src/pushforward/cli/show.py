@@ -1,4 +1,4 @@
-"""``pushforward show``: the plots that teach."""
+"""``pushforward show``: the plots for teaching."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ from pushforward.cli.help import help_text
 __all__ = ["HELP", "command"]
 
 HELP = help_text(
-    "Draw a plot that teaches, from the library's own exact laws.",
+    "Draw a plot for teaching, from the library's own exact laws.",
     examples=[
         "pushforward show --list",
         "pushforward show probability-flow",
@@ -25,7 +25,7 @@ def command(
     as_list: Annotated[bool, typer.Option("--list", help="Describe all plots.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Draw all plots into the folder --out.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; .gif shows those that move.  [default: NAME.png]", show_default=False)
+        Path | None, typer.Option(help="File to write; .gif for an animation.  [default: NAME.png]", show_default=False)
     ] = None,
 ) -> None:
     """Draw one plot, or all, or describe them."""

@@ -2,14 +2,16 @@
 
 from pushforward.data.checks import Values, clean_values
 from pushforward.data.condition import ConditionEncoder, ConditionKind
+from pushforward.data.kinds import KINDS, Kind, register_kind
 from pushforward.data.open import Dataset, open_data
-from pushforward.data.schema import Kind, Schema
+from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
 from pushforward.data.split import split_rows
 from pushforward.data.transform import Transform
 from pushforward.data.write import check_target, write_samples
 
 __all__ = [
+    "KINDS",
     "ConditionEncoder",
     "ConditionKind",
     "Dataset",
@@ -21,6 +23,7 @@ __all__ = [
     "check_target",
     "clean_values",
     "open_data",
+    "register_kind",
     "split_rows",
     "write_samples",
 ]

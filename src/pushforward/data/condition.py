@@ -125,6 +125,11 @@ class ConditionEncoder:
         return cls("vector", (), mean, scale, not bool(seen.all()), numbers.clone())
 
     @property
+    def has_classes(self) -> bool:
+        """Whether conditions are labels, and not numbers."""
+        return self.kind == "labels"
+
+    @property
     def dim(self) -> int:
         """Number of columns K of an encoded condition, the flag included."""
         if self.kind == "labels":

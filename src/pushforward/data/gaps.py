@@ -39,8 +39,10 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"{path} ends in {suffix or 'nothing'}, which is not filled; use .csv, .parquet or .npy")
     frame = read_csv(path) if suffix == ".csv" else _read_parquet(path)
-    if schema.kind == "images":
-        raise ValueError(f"{path} is a table, but the model was trained on images; give an array (.npy) of them with NaN")
+    if not schema.rules.takes_frames:
+        raise ValueError(
+            f"{path} is a table, but the model was trained on {schema.kind}; give an array (.npy) of them with NaN"
+        )
     if schema.columns is None:
         return frame.to_numpy(dtype=float, na_value=np.nan), frame
     for name in schema.columns:

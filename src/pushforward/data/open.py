@@ -17,7 +17,7 @@ from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Values, clean_values, enumerate_names, is_frame
 from pushforward.data.condition import as_condition_array
 from pushforward.data.images import read_folder
-from pushforward.data.schema import Kind, Schema
+from pushforward.data.schema import Schema
 from pushforward.data.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
 
 __all__ = ["Dataset", "open_data"]
@@ -68,7 +68,7 @@ class Dataset:
 
 
 def open_data(
-    source: Any, *, columns: Names = None, condition: Any = None, kind: Kind | None = None, gaps: bool = False
+    source: Any, *, columns: Names = None, condition: Any = None, kind: str | None = None, gaps: bool = False
 ) -> Dataset:
     """Open data of any form.
 
@@ -84,8 +84,8 @@ def open_data(
         A column name or a list of them (taken out of the data), or an array, Series or list with one entry per row. None takes
         what comes with the data: sub-folder names, labels of built-ins, a column ``label`` beside images, an array
         ``condition`` in an .npz. False takes none.
-    kind : {"vectors", "images"}, optional
-        Needed only where the shape leaves it open (:mod:`pushforward.data.schema`).
+    kind : str, optional
+        Name of a kind of data (:mod:`pushforward.data.kinds`), needed only where the shape leaves it open.
     gaps : bool
         Whether NaN may stand in gaps; few models learn from them.
 

@@ -1,14 +1,9 @@
-"""What the user's rows look like, and the way to the library's own layout and back.
+"""What the user's rows look like: layout, dtype and container; and the way to the library's own layout and back.
 
-Inside the library vectors are ``(N, D)`` and images ``(N, C, H, W)``. Outside, arrays are channels last, ``(N, H, W)`` or
-``(N, H, W, C)``, and tensors channels first, ``(N, H, W)`` or ``(N, C, H, W)``. Two dimensions are vectors; integers of three
-dimensions and anything of four are images; everything else must say ``kind``. With ``kind="vectors"`` rows of more dimensions
-are flattened, and restored on the way back.
+What depends on the kind of data is in :mod:`pushforward.data.kinds`.
 """
 
-import math
-import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,10 +11,9 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import Values, clean_values, is_frame
+from pushforward.data.kinds import Channels, Kind, kind_named, kind_of
 
-__all__ = ["Kind", "Schema"]
-
-Kind = Literal["vectors", "images"]
+__all__ = ["Schema"]
 
 # Every value of these is exact in float32; all others travel as float64.
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
@@ -31,7 +25,8 @@ class Schema:
 
     Parameters
     ----------
-    kind : {"vectors", "images"}
+    kind : str
+        Name of the kind, see :mod:`pushforward.data.kinds`.
     container : {"numpy", "torch", "pandas"}
         What samples are returned in.
     row_shape : tuple of int
@@ -52,15 +47,15 @@ class Schema:
     (5, 8, 8)
     """
 
-    kind: Kind
+    kind: str
     container: Literal["numpy", "torch", "pandas"]
     row_shape: tuple[int, ...]
     dtypes: tuple[str, ...]
-    channels: Literal["first", "last"] | None = None
+    channels: Channels = None
     columns: tuple[str | int, ...] | None = None
 
     @classmethod
-    def infer(cls, values: Values, kind: Kind | None = None) -> "Schema":
+    def infer(cls, values: Values, kind: str | None = None) -> "Schema":
         """Return the schema of clean data (see :func:`~pushforward.data.clean_values`); ``kind`` overrides the rule.
 
         Raises
@@ -68,45 +63,35 @@ class Schema:
         ValueError
             If the kind cannot be known from the shape and dtype, or cannot be what was asked for.
         """
-        if kind not in (None, "vectors", "images"):
-            raise ValueError(f"kind must be 'vectors', 'images' or None (decide by shape and dtype), not {kind!r}.")
-        if is_frame(values):
-            return cls._of_frame(values, kind)
+        asked = None if kind is None else kind_named(kind)
         shape = tuple(int(size) for size in values.shape)
-        torch_like = isinstance(values, Tensor)
+        if is_frame(values):
+            frame = cast(Any, values)
+            columns = tuple(int(name) if isinstance(name, int | np.integer) else str(name) for name in frame.columns)
+            found = asked or kind_named("vectors")
+            return cls(found.name, "pandas", shape[1:], tuple(map(str, frame.dtypes)), found.channels(shape, "pandas"), columns)
         dtype = str(values.dtype).removeprefix("torch.")
-        kind = kind or _decide_kind(shape, dtype)
-        channels: Literal["first", "last"] | None = None
-        if kind == "images":
-            if len(shape) not in (3, 4):
-                layout = "(N, C, H, W)" if torch_like else "(N, H, W, C)"
-                raise ValueError(
-                    f"kind='images' needs 3 or 4 dimensions, (N, H, W) or {layout}, but the shape is {shape}; "
-                    "reshape the data, or write kind='vectors'."
-                )
-            if len(shape) == 4:
-                channels = "first" if torch_like else "last"
-                _warn_if_channels_look_wrong(shape, channels)
-        return cls(kind, "torch" if torch_like else "numpy", shape[1:], (dtype,), channels)
+        container: Literal["numpy", "torch"] = "torch" if isinstance(values, Tensor) else "numpy"
+        found = asked or kind_of(shape, dtype, _is_integer(dtype))
+        return cls(found.name, container, shape[1:], (dtype,), found.channels(shape, container))
 
-    @classmethod
-    def _of_frame(cls, frame: Any, kind: Kind | None) -> "Schema":
-        if kind == "images":
-            raise ValueError(
-                "kind='images' was asked for, but a DataFrame has no height and width: reshape it first, "
-                "e.g. frame.to_numpy().reshape(-1, 28, 28)."
-            )
-        columns = tuple(int(name) if isinstance(name, int | np.integer) else str(name) for name in frame.columns)
-        return cls("vectors", "pandas", (len(columns),), tuple(str(dtype) for dtype in frame.dtypes), None, columns)
+    @property
+    def rules(self) -> Kind:
+        """The kind itself, with all that depends on it."""
+        return kind_named(self.kind)
 
     @property
     def internal_shape(self) -> tuple[int, ...]:
-        """Shape of one row inside the library: ``(D,)`` or ``(C, H, W)``."""
-        if self.kind == "vectors":
-            return (math.prod(self.row_shape),)
-        if self.channels is None:
-            return (1, *self.row_shape)
-        return self.row_shape if self.channels == "first" else (self.row_shape[2], *self.row_shape[:2])
+        """Shape of one row inside the library, such as ``(D,)`` or ``(C, H, W)``."""
+        return self.rules.internal_shape(self.row_shape, self.channels)
+
+    def codes(self, length: int | None = None) -> "Schema":
+        """Return the layout of latents, in floats: vectors of this length, or by default like the rows themselves."""
+        container: Literal["numpy", "torch"] = "torch" if self.container == "torch" else "numpy"
+        dtypes = (str(self.internal_dtype).removeprefix("torch."),)
+        if length is not None:
+            return Schema("vectors", container, (length,), dtypes)
+        return replace(self, container=container, dtypes=dtypes, columns=None)
 
     @property
     def internal_dtype(self) -> torch.dtype:
@@ -143,25 +128,21 @@ class Schema:
         Returns
         -------
         Tensor
-            ``(N, D)`` or ``(N, C, H, W)`` of :attr:`internal_dtype`, in data units and in memory of its own.
+            ``(N, *D)`` of :attr:`internal_dtype`, in data units and in memory of its own.
 
         Raises
         ------
         ValueError
-            If the number or names of columns or the size of the images differ from those of the training data.
+            If the number or names of columns or the shape of a row differ from those of the training data.
         """
         values = clean_values(values, gaps=gaps)
         self._check_names(values)
         self._check_shape(values, name)
-        rows = _to_tensor(values, self.internal_dtype)
-        if self.kind == "vectors":
-            return rows.reshape(len(rows), -1)
-        if rows.ndim == 3:
-            return rows.unsqueeze(1)
-        return rows if isinstance(values, Tensor) else rows.movedim(-1, 1).contiguous()
+        channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
+        return self.rules.inward(_to_tensor(values, self.internal_dtype), channels)
 
     def to_user(self, rows: Tensor) -> Values:
-        """Return rows ``(N, D)`` or ``(N, C, H, W)`` in the layout, dtype and container of the training data.
+        """Return rows ``(N, *D)`` in the layout, dtype and container of the training data.
 
         Integers are rounded to the nearest and kept within their dtype.
 
@@ -173,9 +154,7 @@ class Schema:
         rows = rows.detach().cpu()
         if tuple(rows.shape[1:]) != self.internal_shape:
             raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema describes {self.internal_shape}.")
-        if self.channels == "last":
-            rows = rows.movedim(1, -1)
-        rows = rows.reshape(len(rows), *self.row_shape)
+        rows = self.rules.outward(rows, self.row_shape, self.channels)
         if self.container == "torch":
             return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":
@@ -219,45 +198,13 @@ class Schema:
         raise ValueError("\n".join(lines) + "\n")
 
     def _check_shape(self, values: Values, name: str) -> None:
-        other = Schema.infer(values, self.kind)
-        if other.internal_shape == self.internal_shape:
+        shape = Schema.infer(values, self.kind).internal_shape
+        if shape == self.internal_shape:
             return
-        if self.kind == "vectors":
-            raise ValueError(
-                f"X has {other.internal_shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input."
-            )
-        raise ValueError(
-            f"X holds images of {_size(other)}, but {name} was trained on images of {_size(self)}; "
-            "resize or convert them first."
-        )
-
-
-def _decide_kind(shape: tuple[int, ...], dtype: str) -> Kind:
-    if len(shape) == 2:
-        return "vectors"
-    if len(shape) == 4 or (len(shape) == 3 and _is_integer(dtype)):
-        return "images"
-    options = "kind='images' if each row is a grey image, or " if len(shape) == 3 else ""
-    raise ValueError(
-        f"data of shape {shape} and dtype {dtype} may mean several things: write {options}kind='vectors' to learn each row "
-        "as one flat vector."
-    )
-
-
-def _warn_if_channels_look_wrong(shape: tuple[int, ...], channels: str) -> None:
-    usual = (1, 3, 4)
-    if channels == "last" and shape[1] in usual and min(shape[2:]) > max(usual):
-        warnings.warn(
-            f"An array of shape {shape} is read channels last, as images of {shape[1]}×{shape[2]} with {shape[3]} channels; "
-            "if the channels come first, pass X.transpose(0, 2, 3, 1) or a tensor.",
-            stacklevel=4,
-        )
-    if channels == "first" and shape[3] in usual and min(shape[1:3]) > max(usual):
-        warnings.warn(
-            f"A tensor of shape {shape} is read channels first, as images of {shape[2]}×{shape[3]} with {shape[1]} channels; "
-            "if the channels come last, pass X.permute(0, 3, 1, 2) or an array.",
-            stacklevel=4,
-        )
+        if self.rules.has_columns:
+            raise ValueError(f"X has {shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input.")
+        of, trained = self.rules.describe(shape), self.rules.describe(self.internal_shape)
+        raise ValueError(f"X holds {of}, but {name} was trained on {trained}; resize or convert them first.")
 
 
 def _is_integer(dtype: str) -> bool:
@@ -304,8 +251,3 @@ def _cast_tensor(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _bullets(names: list[Any]) -> list[str]:
     return [f"- {name}" for name in names[:5]] + (["- ..."] if len(names) > 5 else [])
-
-
-def _size(schema: Schema) -> str:
-    channels, height, width = schema.internal_shape
-    return f"{height}×{width} with {channels} channel{'s' if channels > 1 else ''}"

@@ -1,12 +1,23 @@
 """The border between the rows of a user and the tensors of a model: layout, scaling and conditions, fitted once."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from pushforward.data.condition import ConditionEncoder
+from pushforward.data.kinds import Kind
+from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.transform import Transform
+from pushforward.plots import Plot
 
 __all__ = ["RowSpace"]
+
+_IN_A_LINE = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +38,78 @@ class RowSpace:
     transform: Transform
     conditions: ConditionEncoder | None = None
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of data, with all that depends on it."""
+        return self.schema.rules
+
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""
         return replace(self, conditions=conditions)
+
+    def open(
+        self,
+        source: Any,
+        chosen: Mapping[str, Any],
+        *,
+        condition: Any = None,
+        conditional: bool | None = None,
+        gaps: bool = False,
+    ) -> Dataset:
+        """Open data as those of the training were opened.
+
+        Parameters
+        ----------
+        source : anything that :func:`~pushforward.data.open_data` takes
+        chosen : mapping
+            The ``columns`` and the ``condition`` that were named then, if any were.
+        condition : optional
+            As for :func:`~pushforward.data.open_data`; None is the one named then.
+        conditional : bool, optional
+            Whether conditions are wanted; by default if the space has any.
+        gaps : bool
+            Whether NaN may stand in gaps.
+        """
+        ending = Path(source).suffix.lower() if isinstance(source, str | Path) else ""
+        columns: Any = None
+        if self.schema.columns is not None and (ending in (".csv", ".parquet") or hasattr(source, "columns")):
+            columns = list(self.schema.columns)
+        elif ending == ".npz":
+            columns = chosen.get("columns")
+        if not (self.conditions is not None if conditional is None else conditional):
+            condition = False
+        elif condition is None:
+            condition = chosen.get("condition")
+        return open_data(source, columns=columns, condition=condition, kind=self.schema.kind, gaps=gaps)
+
+    def draw(
+        self,
+        z: Tensor,
+        beside: Tensor,
+        *,
+        columns: int | None = None,
+        labels: Sequence[Any] | None = None,
+        titles: tuple[str, str] = ("samples", "data"),
+    ) -> Plot:
+        """Draw scaled rows z (n, *D), where the kind does so ``beside`` scaled rows of the data."""
+        low, high = float(self.transform.low.min()), float(self.transform.high.max())
+        return self.kind.draw(
+            self._view(z),
+            beside=self._view(beside[: self.kind.shown]),
+            names=self.schema.columns,
+            labels=labels,
+            columns=columns,
+            scale=(low, high),
+            titles=titles,
+        )
+
+    def draw_pairs(self, z: Tensor, rows: Tensor) -> Plot:
+        """Draw scaled reconstructions z (n, *D) of rows, each below its own row or all beside the rows."""
+        columns = min(_IN_A_LINE, len(rows))
+        pairs = self.kind.pairs(rows, z, columns)
+        if pairs is None:
+            return self.draw(z, rows, titles=("reconstructions", "data"))
+        return self.draw(pairs, rows, columns=columns)
+
+    def _view(self, z: Tensor) -> np.ndarray:
+        return self.kind.view(np.asarray(self.transform.inverse(z)), "first")

@@ -4,16 +4,16 @@ Every map is affine, element by element,
 
     z = (x - shift) / scale,      x = shift + scale z,      log |dz/dx| = - sum log scale,
 
-where the sum runs over the elements that are not constant. Vectors are standardized: shift is the mean and scale the standard
-deviation of each column. Images go to [-1, 1]: shift is the middle and scale half the width of each channel's own range.
+where the sum runs over the elements that are not constant. Shift and scale are what the kind of data says: vectors are
+standardized, images go to [-1, 1] (:mod:`pushforward.data.kinds`).
 
 An integer k stands for the interval [k, k + 1): uniform dequantization x + u, u ~ U[0, 1), makes its law a density whose
 integral over the interval is the probability of k. Statistics are those of x + u (mean + 1/2, variance + 1/12, range
 [min, max + 1)). :meth:`Transform.forward` adds no noise; a training step adds ``dequantization * u`` itself. The inverse rounds
 down, and keeps integers within the range seen in training.
 
-A constant element carries no density. Vectors drop it from z; in images, whose shape must stay, it holds a fixed value. The
-inverse writes the constant back exactly.
+A constant element carries no density. It is dropped from z, or holds a fixed value there in kinds whose shape must stay, such
+as images. The inverse writes the constant back exactly.
 
 References
 ----------
@@ -27,18 +27,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pushforward.data.schema import Kind
+from pushforward.data.kinds import kind_named
 
 __all__ = ["Transform"]
 
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """Standardization of vectors or scaling of images, fitted to data; make one with :meth:`fit`.
+    """The scaling of rows, fitted to data; make one with :meth:`fit`.
 
     Parameters
     ----------
-    kind : {"vectors", "images"}
+    kind : str
+        Name of the kind of data.
     dtype : torch.dtype
         dtype of the data, in which the inverse answers.
     shift, scale : Tensor
@@ -61,7 +62,7 @@ class Transform:
     tensor([[4., 7.]])
     """
 
-    kind: Kind
+    kind: str
     dtype: torch.dtype
     shift: Tensor
     scale: Tensor
@@ -72,8 +73,8 @@ class Transform:
     value: Tensor
 
     @classmethod
-    def fit(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: Kind) -> "Transform":
-        """Fit to rows ``x``, ``(N, D)`` or ``(N, C, H, W)``, in data units.
+    def fit(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str) -> "Transform":
+        """Fit to rows ``x``, ``(N, *D)``, in data units.
 
         Parameters
         ----------
@@ -81,7 +82,7 @@ class Transform:
             float32 or float64, finite.
         integer : bool or sequence of bool
             Whether the values are integers, for all or per column (``(D,)``).
-        kind : {"vectors", "images"}
+        kind : str
 
         Raises
         ------
@@ -90,12 +91,8 @@ class Transform:
         """
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
-        if kind == "vectors":
-            shift, scale = _standardize(x, low, high, whole)
-        else:
-            low, high = (low.amin((1, 2), keepdim=True), high.amax((1, 2), keepdim=True))
-            top = high + whole.double()
-            shift, scale = (low / 2 + top / 2).expand(x.shape[1:]).clone(), (top / 2 - low / 2).expand(x.shape[1:]).clone()
+        shift, scale = kind_named(kind).scaling(x, low, high, whole)
+        low, high = kind_named(kind).ranges(low, high)
         # Where nothing varies any scale will do; 1 keeps z finite.
         scale = torch.where(constant & (scale == 0), 1.0, scale)
         if not bool((scale.isfinite() & (scale > torch.finfo(torch.float64).tiny) | constant).all()):
@@ -103,7 +100,7 @@ class Transform:
         return cls(kind, x.dtype, shift, scale, low, high, whole, constant, value)
 
     @classmethod
-    def in_data_units(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: Kind) -> "Transform":
+    def in_data_units(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str) -> "Transform":
         """Return the map that changes no unit, z = x: it only leaves out what is constant. NaN may stand in gaps.
 
         >>> transform = Transform.in_data_units(torch.tensor([[0.0, 7.0], [2.0, 7.0]]), integer=False, kind="vectors")
@@ -112,20 +109,50 @@ class Transform:
         """
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
-        if kind == "images":
-            low, high = low.amin((1, 2), keepdim=True), high.amax((1, 2), keepdim=True)
+        low, high = kind_named(kind).ranges(low, high)
         return cls(kind, x.dtype, torch.zeros_like(value), torch.ones_like(value), low, high, whole, constant, value)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a row of z: ``(D - number of constant columns,)`` or ``(C, H, W)``."""
-        return (int((~self.constant).sum()),) if self.kind == "vectors" else tuple(self.shift.shape)
+        """Shape of a row of z, without the constant elements that are dropped."""
+        return tuple(self.shift.shape) if self.keeps_constants else (int((~self.constant).sum()),)
+
+    @property
+    def keeps_constants(self) -> bool:
+        """Whether constant elements stay in z."""
+        return kind_named(self.kind).keeps_constants
+
+    @property
+    def varies(self) -> Tensor:
+        """Which elements of z vary, bool of :attr:`shape`: all, where constant elements are dropped."""
+        return self.pick(~self.constant)
+
+    def pick(self, values: Tensor) -> Tensor:
+        """Return those of values for all elements of a row, ``(..., *D)``, that belong to the elements of z."""
+        return values if self.keeps_constants else values[..., ~self.constant.to(values.device)]
+
+    def spread(self, z: Tensor, fill: Tensor | float = 0.0) -> Tensor:
+        """Return rows z with the constant elements that they lack, ``(N, *D)``, where ``fill`` stands; differentiable."""
+        if self.keeps_constants:
+            return z
+        whole = torch.as_tensor(fill, dtype=z.dtype, device=z.device).expand(len(z), *self.constant.shape)
+        return whole.index_copy(1, (~self.constant).nonzero()[:, 0].to(z.device), z)
+
+    def in_units(self, z: Tensor) -> Tensor:
+        """Return rows z in data units, ``(N, *D)``, without rounding; differentiable.
+
+        >>> transform = Transform.fit(torch.tensor([[1.0, 7.0], [3.0, 7.0]]), integer=False, kind="vectors")
+        >>> transform.in_units(torch.tensor([[0.5]]))  # the second column is constant
+        tensor([[2.5000, 7.0000]])
+        """
+        x = self.pick(self.shift).to(z) + self.pick(self.scale).to(z) * z
+        value = self.value.to(z)
+        return self.spread(x, value) if not self.keeps_constants else torch.where(self.constant.to(z.device), value, x)
 
     @property
     def dequantization(self) -> Tensor:
         """Width of one integer in units of z, float64, of :attr:`shape`; 0 where values are not integers or constant."""
-        width = torch.where(self.integer & ~self.constant, 1 / self.scale, 0.0)
-        return width[~self.constant] if self.kind == "vectors" else width
+        return self.pick(torch.where(self.integer & ~self.constant, 1 / self.scale, 0.0))
 
     @property
     def log_det(self) -> float:
@@ -141,7 +168,7 @@ class Transform:
         """Return z for rows x in data units, without dequantization noise; ``dtype`` defaults to that of ``x``."""
         dtype = dtype or x.dtype
         shift, scale = self.shift.to(x.device), self.scale.to(x.device)
-        if self.kind == "vectors":
+        if not self.keeps_constants:
             varies = ~self.constant.to(x.device)
             return ((x[:, varies].double() - shift[varies]) / scale[varies]).to(dtype)
         # In float32 the subtraction of a nearby number is exact, so images, which are many, are spared the wide copy.
@@ -152,7 +179,7 @@ class Transform:
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return rows in data units, of the training data's dtype; integers are rounded down and kept in the seen range."""
-        if self.kind == "vectors":
+        if not self.keeps_constants:
             varies = ~self.constant
             x = self.value.to(z.device).repeat(len(z), 1)
             x[:, varies.to(z.device)] = self._unscale(z.double(), varies, torch.finfo(z.dtype).eps)
@@ -195,12 +222,12 @@ class Transform:
         return whole if bool(integer.all()) else torch.where(integer, whole, x)
 
 
-def _facts(x: Tensor, integer: bool | Sequence[bool], kind: Kind) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _facts(x: Tensor, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the smallest and largest value seen of each element, and whether it is constant, and an integer."""
     gap = x.isnan()
     if bool(gap.all(0).any()):
         where = tuple(gap.all(0).nonzero()[0].tolist())
-        place = f"column {where[0]}" if kind == "vectors" else f"element {where}"
+        place = f"column {where[0]}" if kind_named(kind).has_columns else f"element {where}"
         raise ValueError(f"X: {place} is missing in every row that is trained on, so nothing is known of it; leave it out.")
     low = torch.where(gap, torch.inf, x).amin(0).double()
     high = torch.where(gap, -torch.inf, x).amax(0).double()
@@ -210,15 +237,4 @@ def _facts(x: Tensor, integer: bool | Sequence[bool], kind: Kind) -> tuple[Tenso
             f"X is constant: every one of the {len(x)} rows is the same, so there is no law to learn. "
             "Give rows that differ in at least one element."
         )
-    whole = torch.as_tensor(integer, dtype=torch.bool).expand(x.shape[1]) if kind == "vectors" else torch.as_tensor(integer)
-    return low, high, constant, whole.expand(x.shape[1:]).clone()
-
-
-def _standardize(x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each column of x + u, guarded against overflow of the squares."""
-    width = high - low
-    unit = torch.where(width > 0, width, 1.0)
-    relative = (x.double() - low) / unit
-    mean, variance = low + unit * relative.mean(0), relative.var(0, correction=0)
-    half, twelfth = torch.where(integer, 0.5, 0.0), torch.where(integer, 1 / 12, 0.0)
-    return mean + half, unit * (variance + twelfth / unit / unit).sqrt()
+    return low, high, constant, torch.as_tensor(integer, dtype=torch.bool).expand(x.shape[1:]).clone()

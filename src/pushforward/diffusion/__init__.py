@@ -13,7 +13,7 @@ from pushforward.diffusion.bound import Bins, Bound, variational_bound
 from pushforward.diffusion.denoiser import AbstractDenoiser, Denoiser, ExactDenoiser, Weight
 from pushforward.diffusion.guidance import ClassifierGuided, Guided, RewardGuided
 from pushforward.diffusion.likelihood import LogProb, StandardNoise, flow_log_prob
-from pushforward.diffusion.masked import HIDDEN, GuidedTokens, TokenNetwork, hidden_loss, hide, masked_bound, unmask
+from pushforward.diffusion.masked import MASKED, GuidedTokens, TokenNetwork, mask_tokens, masked_bound, masked_loss, unmask
 from pushforward.diffusion.posterior import DPS, MMPS, DiffPIR, Exact, PiGDM, PosteriorMethod, Replacement
 from pushforward.diffusion.posterior.operators import (
     Blur,
@@ -78,7 +78,7 @@ __all__ = [
     "DDPM",
     "DEIS",
     "DPS",
-    "HIDDEN",
+    "MASKED",
     "MMPS",
     "RK4",
     "AbstractDenoiser",
@@ -154,10 +154,10 @@ __all__ = [
     "flow_error",
     "flow_log_prob",
     "from_denoised",
-    "hidden_loss",
-    "hide",
     "implicit_score_matching",
+    "mask_tokens",
     "masked_bound",
+    "masked_loss",
     "observe",
     "sliced_score_matching",
     "stratified",

@@ -1,7 +1,7 @@
-r"""DDPM's variational bound: what a chain of Gaussian steps costs, term by term.
+r"""DDPM's variational bound: the cost of a chain of Gaussian steps, term by term.
 
-On a grid 1 = t_T > ... > t_1 > 0 the forward chain q(x_k | x) = N(alpha_k x, sigma_k^2) is undone by Gaussian steps p whose
-means put denoised = D(x_k, t_k) in the place of x. With E over the noise of x_k,
+On a grid 1 = t_T > ... > t_1 > 0 the forward chain q(x_k | x) = N(alpha_k x, sigma_k^2) is reversed by Gaussian steps p whose
+means replace x by denoised = D(x_k, t_k). With E over the noise of x_k,
 
     -log p(x) <= L_T + sum_{k=2}^T L_{k-1} + L_0
     L_T     = KL(q(x_T | x) || p(x_T)),                p(x_T) = N(0, sigma_T^2)
@@ -10,23 +10,23 @@ means put denoised = D(x_k, t_k) in the place of x. With E over the noise of x_k
     L_0     = -E log p(x | x_1).
 
 where b2 = sigma_t^2 - (alpha_t sigma_s / alpha_s)^2 is the variance of the forward step, w = b2 sigma_s^2 / sigma_t^2
-("beta-tilde") that of q(x_{k-1} | x_k, x), and v that of p. The best v is w + (alpha_s b2 / sigma_t^2)^2 E |x - D|^2 / D, with
-a measured error of the denoiser (``FittedVariance``), or by default with sigma^2 / (alpha^2 + sigma^2), that of standard normal
-data; where alpha^2 + sigma^2 = 1 this is b2 itself ("beta").
+("beta-tilde") that of q(x_{k-1} | x_k, x), and v that of p. The best v is w + (alpha_s b2 / sigma_t^2)^2 E |x - D|^2 / D, where
+the error of the denoiser is measured (``FittedVariance``) or, by default, sigma^2 / (alpha^2 + sigma^2), that for normal data
+of unit variance; where alpha^2 + sigma^2 = 1 the latter gives b2 itself ("beta").
 
 The last step goes to x itself, so its variance is the error E |x - D|^2 / D alone, measured or by default. For real data
-p(x | x_1) is that Gaussian's density; for integers it is the Gaussian's mass on the interval of the integer, open at the ends
-of the range, so that the masses of all integers sum to one. Chains of any schedule and length are meant: with ``DiscreteBeta``
-and the times k / T it is DDPM's own.
+p(x | x_1) is the density of this Gaussian; for integers it is its mass on the interval of the integer, open at the ends of the
+range, so that the masses of all integers sum to one. The chain may have any schedule and length: with ``DiscreteBeta`` and the
+times k / T it is DDPM's own.
 
-An integer is told as soon as that can be done: its last step is the last one with a noise level sigma / alpha of at least half
-the width of its interval (of DDPM's chain and images of 256 levels, that is the last of all). Further down an integer that is
-known already would be paid for again, by a denoiser that has learned the density of dequantized data. What is left of the chain
-then sees it noised by q, at no cost.
+An integer is decoded as early as possible: its last step is the last one with a noise level sigma / alpha of at least half the
+width of its interval (for DDPM's chain and images of 256 levels this is the last step of all). At lower levels a denoiser that
+has learned the density of dequantized data would pay again for an integer that is already known. The rest of the chain uses the
+integer noised by q, at no cost.
 
 Each KL is computed in closed form for the drawn x_k. (Drawing the whole chain and averaging log q(x_k | x_{k-1}) - log p has
-the same mean.) At low noise D - x is nearly (sigma / alpha) eps, so most of the scatter of a term is that of
-|eps|^2, whose mean is known: c (|eps|^2 - D) is subtracted, with c the factor that a denoiser of unit Gaussian data would have.
+the same mean.) At low noise D - x is nearly (sigma / alpha) eps, so most of the variance of a term is that of |eps|^2, whose
+mean is known: c (|eps|^2 - D) is subtracted, where c is the factor of a denoiser of unit Gaussian data.
 
 References
 ----------
@@ -55,17 +55,17 @@ Scales = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class Bins:
-    """The intervals that integers stand for.
+    """The intervals of integers.
 
     Attributes
     ----------
     low, high : Tensor (B, *D)
         Edges of the interval of each element; infinite at the ends of the range.
     width : Tensor (*D)
-        Distance of two integers; 0 where data are real numbers.
+        Distance of consecutive integers; 0 where data are real numbers.
 
     >>> bins = Bins(torch.tensor([[-1.0]]), torch.tensor([[1.0]]), torch.tensor([2.0]))
-    >>> bins.told(noise_level=0.9, after=0.8).tolist(), bins.told(noise_level=1.2, after=0.9).tolist()
+    >>> bins.decoded(noise_level=0.9, after=0.8).tolist(), bins.decoded(noise_level=1.2, after=0.9).tolist()
     ([False], [True])
     """
 
@@ -74,17 +74,18 @@ class Bins:
     width: Tensor
 
     def open(self, noise_level: float) -> Tensor:
-        """Return which elements (*D) still pay at a step from this noise level: reals, and integers not told before."""
+        """Return which elements (*D) still cost at a step from this noise level: reals, and integers not yet decoded."""
         return (self.width <= 0) | (self.width <= 2 * noise_level)
 
-    def told(self, noise_level: float, after: float) -> Tensor:
+    def decoded(self, noise_level: float, after: float) -> Tensor:
         """Return which elements (*D) are integers whose last step is this one; ``after`` is the noise level of the next."""
         return (self.width > 0) & (self.width <= 2 * noise_level) & (self.width > 2 * after)
 
     def cost(self, denoised: Tensor, std: float) -> Tensor:
         """Return -log of the mass of N(denoised, std^2) on the interval of each element, (B, *D)."""
         low, high = (self.low.to(denoised) - denoised) / std, (self.high.to(denoised) - denoised) / std
-        # In the tail where both ends have the same sign, by symmetry the left one, a difference of logarithms loses nothing.
+        # Where both ends have the same sign, the interval is reflected to the left tail, where differences of logs are
+        # accurate.
         flip = low > 0
         low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
         log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
@@ -100,20 +101,20 @@ class Bound:
     Attributes
     ----------
     times : array (T,)
-        Time t_T ... t_1 from which each step starts, falling.
+        Time t_T ... t_1 from which each step starts, decreasing.
     prior : array (N,)
         L_T of each row in nats.
     terms : array (N, T)
-        L_{T-1}, ..., L_1, L_0 of each row in nats, averaged over the draws. The L_0 of an integer is part of the term of the
-        step that tells it.
+        L_{T-1}, ..., L_1, L_0 of each row in nats, averaged over the draws. The L_0 of an integer belongs to the term of the
+        step that decodes it.
     variances : array (N, T)
         Estimated variance of each of these averages; NaN if there was one draw.
     nfe : int
         Network calls per row.
     dims, constants : int
-        Number of elements of a row that are counted, and that never change and were left out.
+        Numbers of counted elements of a row and of constant elements, which are left out.
     log_det : float
-        Log-determinant of the change of units, in nats, which ``values`` contains.
+        Log-determinant of the change of units, in nats, included in ``values``.
 
     >>> bound = Bound(np.array([1.0]), np.array([0.1]), np.array([[2.0]]), np.array([[0.04]]), nfe=2, dims=1)
     >>> bound.values, bound.standard_error
@@ -147,14 +148,13 @@ class Bound:
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean over rows of each term in bits per dimension, (T,), and its Monte-Carlo error.
 
-        Together with the mean of ``prior`` and the log-determinant, both in this unit, the terms sum to the mean of
-        ``bits_per_dim``.
+        The terms, the mean of ``prior`` and the log-determinant, all in this unit, sum to the mean of ``bits_per_dim``.
         """
         scale = 1 / (self.dims * math.log(2))
         return self.terms.mean(0) * scale, np.sqrt(self.variances.sum(0)) / len(self.terms) * scale
 
     def shifted(self, nats: float) -> "Bound":
-        """Return the same with ``nats`` added to ``values``: the log-determinant of a change of units."""
+        """Return the bound with ``nats`` added to ``values``: the log-determinant of a change of units."""
         return replace(self, log_det=self.log_det + nats)
 
     @classmethod
@@ -180,28 +180,28 @@ def variational_bound(
     seed: int = 0,
     first: int = 0,
 ) -> Bound:
-    """Return DDPM's bound for rows under the chain of a denoiser on a grid.
+    """Return DDPM's bound of rows for the chain of a denoiser on a grid.
 
     Parameters
     ----------
     denoiser : AbstractDenoiser
         With independent Gaussian noise.
     x : Tensor (B, *D)
-        Clean rows; for integers the middle of their interval.
+        Clean rows; integers are the middle of their interval.
     times : tensor or sequence
-        Grid from 1 to 0, as a sampler's: T steps are T + 1 times.
+        Grid from 1 to 0, as of a sampler: T steps are T + 1 times.
     condition : Tensor (B, K), optional
     bins : Bins, optional
         Intervals of integers. Default: all data are real.
     varies : bool Tensor (*D), optional
-        False where the data never change; these elements are noised, but not counted.
+        False for constant elements; they are noised, but not counted.
     variance : "beta", "beta-tilde" or function of t, optional
-        That of the reverse steps; a function, such as a ``FittedVariance``, returns the mean squared error of denoised at t.
-        Default: that of standard normal data.
+        Variance of the reverse steps; a function, such as a ``FittedVariance``, returns the mean squared error of denoised at
+        t. Default: that for standard normal data.
     draws : int
         Draws of x_k for each term, at least 1; the standard error needs 2.
     seed, first : int
-        Name the noise: row i of x is row ``first + i`` of ``seed``.
+        Determine the noise: row i of x is row ``first + i`` of ``seed``.
 
     Returns
     -------
@@ -238,8 +238,8 @@ def variational_bound(
             denoised = denoiser(now[0] * x + now[1] * eps, torch.tensor(t, dtype=torch.float64), condition)
             cost = weight * ((denoised - x).square() - _like(now) * (eps.square() - 1)) + offset
             if bins is not None:
-                told = bins.told(levels[k], levels[k + 1]).to(x.device)
-                cost = torch.where(told, bins.cost(denoised, math.sqrt(error)), cost) * bins.open(levels[k]).to(x.device)
+                decoded = bins.decoded(levels[k], levels[k + 1]).to(x.device)
+                cost = torch.where(decoded, bins.cost(denoised, math.sqrt(error)), cost) * bins.open(levels[k]).to(x.device)
             costs.append(cost.flatten(1)[:, mask].sum(1).cpu().double())
         stack = torch.stack(costs)
         means.append(stack.mean(0))
@@ -257,7 +257,7 @@ def variational_bound(
 
 
 def _step(now: Scales, after: Scales, variance: float | Literal["beta", "beta-tilde"]) -> tuple[float, float]:
-    """Return (a, c) of the KL of one step, a |x - D|^2 + c for each element."""
+    """Return (a, c) of the KL of one step, a |x - D|^2 + c per element."""
     (alpha_t, sigma_t), (alpha_s, sigma_s) = now, after
     forward = sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
     own = forward * (sigma_s / sigma_t) ** 2
@@ -273,18 +273,18 @@ def _step(now: Scales, after: Scales, variance: float | Literal["beta", "beta-ti
 
 
 def _error(now: Scales) -> float:
-    """Return E |x - D|^2 of each element if the data are standard normal."""
+    """Return E |x - D|^2 per element for standard normal data."""
     alpha, sigma = now
     return sigma**2 / (alpha**2 + sigma**2)
 
 
 def _last(error: float) -> tuple[float, float]:
-    """Return (a, c) of -log p(x | x_1) = a |x - D|^2 + c for each element."""
+    """Return (a, c) of -log p(x | x_1) = a |x - D|^2 + c per element."""
     return 1 / (2 * error), math.log(2 * math.pi * error) / 2
 
 
 def _like(now: Scales) -> float:
-    """Return the squared factor of eps in D - x if each element of the data is standard normal."""
+    """Return the squared factor of eps in D - x for standard normal data."""
     alpha, sigma = now
     return (alpha * sigma / (alpha**2 + sigma**2)) ** 2
 

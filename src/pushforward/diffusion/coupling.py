@@ -18,9 +18,9 @@ Coupling = Literal["independent", "optimal-transport", "paired"]
 
 
 def assignment(x: Tensor, z: Tensor, condition: Tensor | None) -> Tensor:
-    """Order of the noise rows that makes the total squared distance to the data least, within rows of one condition.
+    """Return the order of the noise rows that minimizes the total squared distance to the data, within each condition.
 
-    Rows that differ in their condition are never exchanged, so the noise stays independent of the condition.
+    Rows with different conditions are never exchanged, so the noise stays independent of the condition.
     """
     order = torch.arange(len(x))
     if condition is None:

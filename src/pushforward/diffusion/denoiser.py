@@ -1,33 +1,33 @@
-r"""Denoisers: E[x | x_t], the one canonical prediction that samplers, guidance and likelihoods see.
+r"""Denoisers: E[x | x_t], the one canonical prediction used by samplers, guidance and likelihoods.
 
     denoiser(x_t, t, condition=None) -> denoised            x_t (B, *D), t () or (B,), condition (B, K) or None
 
 The result has the shape, dtype and device of ``x_t``. ``t`` of shape () may be a float64 tensor on the CPU whatever the
-device of ``x_t`` (so the scales are computed in float64 and cost no transfer); ``t`` of shape (B,) lives beside ``x_t``.
-A denoiser has a ``schedule`` and says by ``gaussian_source`` whether its noise was standard normal and independent of
-the data, which ``score`` and every stochastic sampler need.
+device of ``x_t`` (so the scales are computed in float64 without a transfer); ``t`` of shape (B,) is on the device of
+``x_t``. A denoiser has a ``schedule``, and ``gaussian_source`` says whether its noise is standard normal and independent of
+the data, as ``score`` and every stochastic sampler require.
 
 :class:`Denoiser` makes one from a network. With s the standard deviation of the data and S = alpha^2 s^2 + sigma^2 the
-network is called as ``network(x_t / sqrt(S), t, condition)``, so its input has unit variance, and its raw output is read
-as the stated prediction (see :mod:`pushforward.diffusion.prediction`). For ``edm`` that is
+network is called as ``network(x_t / sqrt(S), t, condition)``, so its input has unit variance, and its raw output is
+interpreted as the given prediction (see :mod:`pushforward.diffusion.prediction`). For ``edm`` that is
 
     denoised = (alpha s^2 / S) x_t + (sigma s / sqrt(S)) raw.
 
-Ends. Networks that predict ``eps`` or ``score`` say nothing about x where alpha = 0: they are called no later than where
-log_snr = -14 (alpha = 9e-4 sigma), with the same x_t, also when t is later. All others are called at t itself. No call
-is made at t = 0: a grid that ends there means "return denoised of the last call".
+Ends. At alpha = 0 the predictions ``eps`` and ``score`` do not determine x: such networks are called no later than where
+log_snr = -14 (alpha = 9e-4 sigma), with the same x_t, even if t is later. All others are called at t itself. There is no
+call at t = 0: a grid that ends there means "return denoised of the last call".
 
-Losses. All are w(t) |denoised - x|^2, where |.|^2 is the mean over the elements of a row. A weight is named by the
-prediction whose plain squared error it is, or is any function ``(schedule, t) -> w``. They are computed in the space of
-the raw output, where nothing is divided by a small scale.
+Losses. All are w(t) |denoised - x|^2, where |.|^2 is the mean over the elements of a row. A weight is either the name of the
+prediction whose plain squared error it gives, or a function ``(schedule, t) -> w``. Losses are computed in the space of the
+raw output, which avoids division by small scales.
 
-Where eps is Gaussian and independent of x, Stein's identity removes the clean row: with e the prediction of eps, J its
-Jacobian by x_t, and D elements in a row,
+Where eps is Gaussian and independent of x, Stein's identity makes the clean row unnecessary: with e the prediction of eps, J
+its Jacobian by x_t, and D elements in a row,
 
     E |e - eps|^2 = E |e|^2 - 2 sigma E tr J + D,               tr J exactly, or v^T J v with signs v
 
-so implicit and sliced score matching of the noised laws (s = -e / sigma) have the mean of the same loss at any weights of the
-network, and only more variance.
+so implicit and sliced score matching of the noised laws (s = -e / sigma) have the same mean loss for any weights of the
+network, with more variance.
 
 References
 ----------
@@ -58,7 +58,7 @@ _LOWEST_LOG_SNR = -14.0
 
 
 class Law(Protocol):
-    """A law on R^D that knows its own denoiser, as those of :mod:`pushforward.probability` do."""
+    """A law on R^D with its own denoiser, like those of :mod:`pushforward.probability`."""
 
     @property
     def dim(self) -> int:
@@ -69,13 +69,13 @@ class Law(Protocol):
 
 
 class AbstractDenoiser(nn.Module, abc.ABC):
-    """What a sampler needs: a schedule and E[x | x_t].
+    """Base of denoisers: a schedule and E[x | x_t].
 
     Attributes
     ----------
     schedule : Schedule
     gaussian_source : bool
-        True if eps was standard normal and independent of x.
+        True if eps is standard normal and independent of x.
     calls : int
         Network calls that one evaluation costs.
     """
@@ -89,7 +89,7 @@ class AbstractDenoiser(nn.Module, abc.ABC):
         """Return E[x | x_t]."""
 
     def take(self, rows: Tensor) -> "AbstractDenoiser":
-        """Return the denoiser of some rows of the batch, by their numbers: itself, unless it holds something for each row."""
+        """Return the denoiser of some rows of the batch: itself, unless it holds values for each row."""
         return self
 
 
@@ -102,7 +102,7 @@ class Denoiser(AbstractDenoiser):
         ``network(x, t, condition)`` with t (B,) returns a tensor like x.
     schedule : Schedule
     prediction : Prediction
-        What the raw output of the network is.
+        The interpretation of the network's raw output.
     data_std : float
         Standard deviation of the (scaled) data, positive.
     gaussian_source : bool
@@ -160,7 +160,7 @@ class Denoiser(AbstractDenoiser):
         p, q = predictions.coefficients(self.prediction, self.schedule, t, data_std=self.data_std)
         target = widen(p, x) * x + widen(q, x) * eps
         c_in = _input_scale(self.schedule, t, self.data_std)
-        raw = self._call(widen(c_in, x) * x_t, t, condition).to(x.dtype)  # autocast may have lowered it
+        raw = self._call(widen(c_in, x) * x_t, t, condition).to(x.dtype)  # autocast may have changed the dtype
         per_row = (raw - target).square().flatten(1).mean(1)
         return self._reweighted(per_row, self.prediction, weight, t)
 
@@ -173,7 +173,7 @@ class Denoiser(AbstractDenoiser):
         weight: Weight = "eps",
         probes: Tensor | None = None,
     ) -> Tensor:
-        """Return an estimate from x_t alone of the loss of each row, (B,), whose mean over eps is that of :meth:`loss`.
+        """Return an estimate of the loss of each row from x_t only, (B,); its mean over eps is that of :meth:`loss`.
 
         Parameters
         ----------
@@ -181,14 +181,14 @@ class Denoiser(AbstractDenoiser):
             alpha x + sigma eps with Gaussian eps, independent of x.
         t : Tensor (B,) in [t_min, 1]
         weight : Prediction or function (schedule, t) -> w
-            "eps" keeps the variance bounded at both ends; "edm", "v" and "denoised" multiply it by 1 / alpha^4 towards noise.
+            "eps" keeps the variance bounded at both ends; "edm", "v" and "denoised" multiply it by 1 / alpha^4 near noise.
         probes : Tensor (P, B, *D), optional
-            Directions v of +1 and -1, one backward pass each (sliced). By default the exact trace: D passes (implicit).
+            Vectors v of +1 and -1, one backward pass each (sliced). Default: the exact trace, with D passes (implicit).
 
         >>> from pushforward.diffusion import LinearBeta
         >>> from pushforward.networks import MLPSpec
         >>> denoiser = Denoiser(MLPSpec(width=16, depth=1).build((2,), condition_dim=0), LinearBeta(), prediction="eps")
-        >>> denoiser.matching_loss(torch.zeros(3, 2), torch.full((3,), 0.5)).tolist()  # an untrained network says eps = 0
+        >>> denoiser.matching_loss(torch.zeros(3, 2), torch.full((3,), 0.5)).tolist()  # an untrained network predicts eps = 0
         [1.0, 1.0, 1.0]
         """
 
@@ -204,18 +204,18 @@ class Denoiser(AbstractDenoiser):
         return self._reweighted(per_row, "eps", weight, t)
 
     def _reweighted(self, per_row: Tensor, space: Prediction, weight: Weight, t: Tensor) -> Tensor:
-        """Return losses in one space with another weight."""
+        """Convert the weight of losses computed in ``space``."""
         if weight == space:
             return per_row
-        wanted = weight(self.schedule, t) if callable(weight) else self._weight(weight, t)
-        return per_row * (wanted / self._weight(space, t))
+        target_weight = weight(self.schedule, t) if callable(weight) else self._weight(weight, t)
+        return per_row * (target_weight / self._weight(space, t))
 
     def _call(self, scaled: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         raw: Tensor = self.network(scaled, t.to(scaled).expand(scaled.shape[0]), condition)
         return raw
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scales of the network's input, and of x_t and the raw output in ``denoised``."""
+        """Return the scales of the network's input, and of x_t and the raw output in ``denoised``."""
         if t.ndim == 0 and t.device.type == "cpu" and not t.requires_grad:
             return _scales_at(self.schedule, self.prediction, self.data_std, t.item())
         return _scales_of(self.schedule, self.prediction, self.data_std, t)
@@ -235,17 +235,17 @@ def _scales_of(schedule: Schedule, prediction: Prediction, data_std: float, t: T
 
 @functools.lru_cache(maxsize=4096)
 def _scales_at(schedule: Schedule, prediction: Prediction, data_std: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the same for one time, in float64. A sampler comes back to the same few times for every batch."""
+    """Return :func:`_scales_of` one time, in float64; cached because a sampler uses the same few times for every batch."""
     return _scales_of(schedule, prediction, data_std, torch.tensor(t, dtype=torch.float64))
 
 
 class ExactDenoiser(AbstractDenoiser):
-    """The exact E[x | x_t] of a law with a closed form: the oracle of tests, benchmarks and lessons.
+    """The exact E[x | x_t] of a law in closed form, for tests, benchmarks and lessons.
 
     Parameters
     ----------
     law : Law
-        As a rule a ``Gaussian`` or ``GaussianMixture`` of :mod:`pushforward.probability`.
+        Usually a ``Gaussian`` or ``GaussianMixture`` of :mod:`pushforward.probability`.
     schedule : Schedule
     """
 
@@ -255,7 +255,7 @@ class ExactDenoiser(AbstractDenoiser):
         self.schedule = schedule
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return E[x | x_t]; rows of any shape with D elements. A condition is refused: the law has none."""
+        """Return E[x | x_t]; rows may have any shape with D elements. A condition raises: the law has none."""
         if condition is not None:
             raise ValueError("this denoiser is the exact answer for one law and knows no condition; call it without one")
         flat = x_t.flatten(1)

@@ -1,6 +1,6 @@
-r"""Guidance: denoisers around a denoiser, so that every sampler can follow them.
+r"""Guidance: denoisers that wrap a denoiser, usable with every sampler.
 
-Without a classifier, between the law under the condition and the law to move away from (none given: "no condition"),
+Without a classifier, between the conditional law and the law to move away from (by default the one without a condition),
 
     guided = away + w (cond - away),              in ``denoised``, and alike in ``eps``, ``v``, ``velocity`` and ``score``,
 
@@ -10,13 +10,13 @@ since all are affine in ``denoised`` at fixed x_t. With the log-probability of a
 
 where the gradient is with respect to x_t.
 
-What is sampled. With r = log p(label | x_t), or a denoiser that knows the class, w = 1 is the conditional law at every t and
-so in the end. At any other w the guided scores are those of p_t(x_t) p_t(label | x_t)^w for each t by itself, but these laws
-are no diffusion of one another: what comes out is *not* p(x) p(label | x)^w, whatever the sampler.
+The sampled law. With r = log p(label | x_t), or a class-conditional denoiser, w = 1 gives the conditional law at every t. For
+any other w the guided score at each t is that of p_t(x_t) p_t(label | x_t)^w, but these laws are not noised versions of one
+law: the result is *not* p(x) p(label | x)^w, whatever the sampler.
 
-Domain. w is any finite number. ``score`` is meant only where the noise is Gaussian and independent of x; guidance by a
-gradient therefore refuses every other denoiser. Where alpha = 0 the factor sigma^2 / alpha is infinite and the gradient 0;
-the gradient is taken no later than where log_snr = -14, as for networks that predict ``eps``.
+Domain. w is any finite number. ``score`` is defined only where the noise is Gaussian and independent of x, so guidance by a
+gradient refuses every other denoiser. Where alpha = 0 the factor sigma^2 / alpha is infinite and the gradient 0; the
+gradient is evaluated no later than where log_snr = -14, as for networks that predict ``eps``.
 
 References
 ----------
@@ -55,12 +55,12 @@ class Guided(AbstractDenoiser):
     denoiser : AbstractDenoiser
         Trained with and without its condition.
     scale : float
-        w: 0 is the law that is moved away from, 1 the conditional law, above 1 sharpens. 0 and 1 cost one network call, all
-        others two (made as one batch of 2B rows).
+        w: 0 gives the law to move away from, 1 the conditional law, above 1 sharpens. 0 and 1 cost one network call, all
+        others two (as one batch of 2B rows).
     negative : Tensor, optional
         The condition to move away from, one row (1, K) or one per row (B, K); default zeros, "no condition".
     interval : (float, float), optional
-        Noise levels sigma / alpha in (low, high] where the scale applies; elsewhere it is 1, the conditional law.
+        Noise levels sigma / alpha in (low, high] at which the scale applies; elsewhere it is 1, the conditional law.
 
     >>> from pushforward.diffusion import Cosine, Denoiser
     >>> from pushforward.networks import MLPSpec
@@ -88,7 +88,7 @@ class Guided(AbstractDenoiser):
         self.calls = denoiser.calls * (1 if self.scale == 1 or (self.scale == 0 and interval is None) else 2)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return the guided E[x | x_t]; the condition is needed."""
+        """Return the guided E[x | x_t]; requires a condition."""
         if condition is None:
             raise ValueError(
                 "guidance needs a condition to guide towards: pass condition=..., or use the denoiser without Guided"
@@ -99,21 +99,21 @@ class Guided(AbstractDenoiser):
                 return self._call(x_t, t, condition)
             if scale == 0:
                 return self._call(x_t, t, self._away(condition))
-        twice = t if t.ndim == 0 else torch.cat((t, t))
-        both = self._call(torch.cat((x_t, x_t)), twice, torch.cat((condition, self._away(condition))))
+        doubled = t if t.ndim == 0 else torch.cat((t, t))
+        both = self._call(torch.cat((x_t, x_t)), doubled, torch.cat((condition, self._away(condition))))
         conditional, away = both.chunk(2)
         if isinstance(scale, float):
             return torch.lerp(away, conditional, scale)
         return torch.lerp(away, conditional, widen(scale.to(x_t.dtype), x_t))
 
     def take(self, rows: Tensor) -> "Guided":
-        """Return the same for some rows of the batch."""
+        """Return the guided denoiser of some rows of the batch."""
         per_row = self.negative is not None and len(self.negative) > 1
         negative = self.negative[rows.to(self.negative.device)] if per_row and self.negative is not None else self.negative
         return Guided(self.denoiser.take(rows), self.scale, negative=negative, interval=self.interval)
 
     def _scale_at(self, t: Tensor) -> float | Tensor:
-        """Return the scale at t: one number, or where rows lie on both sides of the interval one per row."""
+        """Return the scale at t: one number, or one per row if rows lie on both sides of the interval."""
         if self.interval is None:
             return self.scale
         low, high = self.interval
@@ -140,7 +140,7 @@ class Guided(AbstractDenoiser):
 
 
 class _GradientGuided(AbstractDenoiser):
-    """A denoiser whose score has w grad r(x_t, t) added; subclasses say what r is."""
+    """A denoiser with w grad r(x_t, t) added to its score; subclasses define r."""
 
     def __init__(self, denoiser: AbstractDenoiser, scale: float) -> None:
         super().__init__()
@@ -155,7 +155,7 @@ class _GradientGuided(AbstractDenoiser):
         self.calls = denoiser.calls
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return the guided E[x | x_t]; a condition goes on to the denoiser inside."""
+        """Return the guided E[x | x_t]; a condition is passed to the inner denoiser."""
         denoised: Tensor = self.denoiser(x_t, t, condition)
         if self.scale == 0:
             return denoised
@@ -179,11 +179,11 @@ class ClassifierGuided(_GradientGuided):
     Parameters
     ----------
     denoiser : AbstractDenoiser
-        With independent Gaussian noise; as a rule of a model that knows no classes.
+        With independent Gaussian noise; usually of an unconditional model.
     classifier : function
-        ``classifier(x_t, t)`` returns logits (B, C) for *noisy* rows, such as what ``model.fit_classifier`` trains.
+        ``classifier(x_t, t)`` returns logits (B, C) for *noisy* rows, such as that of ``model.fit_classifier``.
     label : int or int64 Tensor (B,)
-        Number of the class, for all rows or row by row.
+        Class number, one for all rows or one per row.
     scale : float
         w; 1 is the conditional law.
 
@@ -205,7 +205,7 @@ class ClassifierGuided(_GradientGuided):
         self.label = torch.as_tensor(label, dtype=torch.int64)
 
     def take(self, rows: Tensor) -> "ClassifierGuided":
-        """Return the same for some rows of the batch."""
+        """Return the guided denoiser of some rows of the batch."""
         label = self.label[rows.to(self.label.device)] if self.label.ndim else self.label
         return ClassifierGuided(self.denoiser.take(rows), self.classifier, label, self.scale)
 
@@ -222,18 +222,18 @@ class ClassifierGuided(_GradientGuided):
 class RewardGuided(_GradientGuided):
     """Guidance by any differentiable reward of clean rows: score + w grad reward(denoised(x_t)).
 
-    To tilt p(x) into p(x) exp(w reward(x)) the score needs grad log E[exp(w reward(x)) | x_t]; the reward of the expected row
-    stands for it, which is right as t goes to 0, and everywhere for a linear reward of a law with a fixed posterior
-    covariance (a Gaussian). It costs one pass back through the network.
+    To tilt p(x) into p(x) exp(w reward(x)) the score needs grad log E[exp(w reward(x)) | x_t]. The reward of the expected row
+    replaces it; this is exact as t goes to 0, and at every t for a linear reward of a law with a fixed posterior covariance
+    (a Gaussian). It costs one backward pass through the network.
 
     Parameters
     ----------
     denoiser : AbstractDenoiser
         With independent Gaussian noise.
     reward : function
-        ``reward(x)`` of clean rows (B, *D), scaled as the network sees them, returns (B,), differentiable.
+        ``reward(x)`` maps clean rows (B, *D) in the units of the network to (B,), differentiably.
     scale : float
-        w; negative values steer away.
+        w; negative values move away.
 
     >>> from pushforward.diffusion import ExactDenoiser, LinearBeta
     >>> from pushforward.probability import Gaussian
@@ -248,7 +248,7 @@ class RewardGuided(_GradientGuided):
         self.reward = reward
 
     def take(self, rows: Tensor) -> "RewardGuided":
-        """Return the same for some rows of the batch; the reward must be one for all rows."""
+        """Return the guided denoiser of some rows of the batch; the reward must be the same for all rows."""
         return RewardGuided(self.denoiser.take(rows), self.reward, self.scale)
 
     def _log_weight(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:

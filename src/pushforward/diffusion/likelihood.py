@@ -1,7 +1,7 @@
-r"""Log-densities by the probability flow, with their errors.
+r"""Log-densities by the probability flow, with error estimates.
 
-The flow dx_t/dt = alpha_dot D + (sigma_dot / sigma) (x_t - alpha D), with D = denoised, carries the law of the data at t = 0 to
-that at t = 1. Along it the density changes by the divergence of the velocity. Seen in
+The flow dx_t/dt = alpha_dot D + (sigma_dot / sigma) (x_t - alpha D), with D = denoised, transports the law of the data at t = 0
+to that at t = 1. Along it the log-density changes by the divergence of the velocity. In the variables
 
     u = x_t / sqrt(alpha^2 + sigma^2),       theta = atan(sigma / alpha) in [0, pi / 2]
 
@@ -10,22 +10,22 @@ every schedule is one rotation from data to noise, u = cos(theta) x + sin(theta)
     du/dtheta    = (cos(theta) u - D) / sin(theta) = v(u, theta)
     log p_0(x)   = log p_1(u_1) + int_0^theta_1  div v  dtheta,        u_0 = x.
 
-No noise has to be added to the data, and nothing is cut off at t_min: below it, where networks were not trained, v is
-continued from two angles just above it, as a theta + b theta^3 for independent Gaussian noise, where v is odd in theta, and as
-a + b theta otherwise.
+No noise is added to the data, and the path is not cut off at t_min: below it, where networks were not trained, v is
+extrapolated from two angles just above it, as a theta + b theta^3 for independent Gaussian noise, where v is odd in theta, and
+as a + b theta otherwise.
 
 Integration. Classical Runge-Kutta on a fixed grid, uniform in asinh(theta / 0.1): nearly uniform in log-SNR near the data,
-where laws with small variances need it. The same is done with half as many steps, and the difference is reported.
+as laws with small variances require. A second integration with half as many steps gives the numerical error.
 
-Divergence. Exactly, or by Rademacher probes that are kept along the whole path, so that each probe gives an unbiased estimate
-of the logarithm and their scatter its standard error.
+Divergence. Exactly, or by Rademacher probes that stay fixed along the whole path, so that each probe gives an unbiased estimate
+of the log-density and their scatter gives its standard error.
 
-Prior. By default p_1 is what sampling starts from, x_1 = sigma(1) eps, and the value is the density of the law that the exact
-flow of this denoiser generates. Where alpha(1) > 0 the noised data are not quite that law; per row
+Prior. By default p_1 is the law that sampling starts from, x_1 = sigma(1) eps, and the value is the density of the law that the
+exact flow of this denoiser generates. Where alpha(1) > 0 the noised data differ slightly from that law; per row
 
     prior mismatch = KL(N(alpha_1 x, sigma_1^2) || N(0, sigma_1^2)) = alpha_1^2 |x|^2 / (2 sigma_1^2),
 
-whose mean is an upper bound of KL(law of x_1 || prior), says by how much. If a prior is given it is taken to be right.
+bounds this difference: its mean is an upper bound of KL(law of x_1 || prior). A prior given by the caller is taken as exact.
 
 References
 ----------
@@ -63,14 +63,14 @@ Kind = Literal["exact", "estimate", "lower bound"]
 Scalar = TypeVar("Scalar", float, Tensor)
 
 EXACT_UP_TO = 32
-"""Number of elements of a row up to which the divergence is exact unless the caller says otherwise."""
+"""Largest number of elements of a row for which the divergence is exact by default."""
 
 _SOFT = 0.1  # angle below which the grid becomes uniform
 _RATIO = 1.5  # second angle of the continuation below t_min, in units of the first
 
 
 class DensityLaw(Protocol):
-    """A law with a density, as those of :mod:`pushforward.probability`."""
+    """A law with a density, like those of :mod:`pushforward.probability`."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density in nats of x (B, D)."""
@@ -94,28 +94,28 @@ class StandardNoise:
 
 @dataclass(frozen=True, eq=False)
 class LogProb:
-    """Log-probabilities of rows, and how far they may be off.
+    """Log-probabilities of rows, with their errors.
 
     Attributes
     ----------
     values : array (N,)
         In ``unit``.
     kind : {"exact", "estimate", "lower bound"}
-        Whether a value is the logarithm up to the numerical error, also random with the stated standard error, or a lower
-        bound of it (in the mean over its random numbers).
+        "exact": the log-probability up to the numerical error. "estimate": also random, with the standard error below.
+        "lower bound": a lower bound, in the mean over its random numbers.
     standard_error : array (N,)
-        Of the random numbers behind each value; 0 if there are none, NaN if a single draw leaves it unknown.
+        Due to the random numbers of each value; 0 if there are none, NaN if there is a single draw.
     numerical_error : array (N,)
-        Change of the value when the steps of the integration were halved.
+        Change of the value when the integration takes half as many steps.
     prior_mismatch : array (N,)
-        Where alpha(1) > 0: bounds, in the mean, how much the noised data differ from the noise that sampling starts from. NaN
-        where that is unknown, because the noise of a model is coupled to its data.
+        Where alpha(1) > 0: a bound, in the mean, on the difference between the noised data and the noise that sampling
+        starts from. NaN where it is unknown, because the noise of a model is coupled to its data.
     nfe : int
-        Network calls per row. Each also went backward, once per element or per probe.
+        Network calls per row. Each also has one backward pass per element or per probe.
     dims : int
         Number of elements of a row that the density counts.
     constants : int
-        Number of elements that never change and were left out.
+        Number of constant elements, which are left out.
     unit : {"nats", "bits per dimension"}
 
     >>> result = LogProb(np.array([-2.0]), "exact", *3 * [np.zeros(1)], nfe=1, dims=2)
@@ -133,8 +133,18 @@ class LogProb:
     constants: int = 0
     unit: Literal["nats", "bits per dimension"] = "nats"
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the values are exact up to the numerical error."""
+        return self.kind.startswith("exact")
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the values are lower bounds."""
+        return self.kind.startswith("lower")
+
     def in_bits_per_dim(self) -> "LogProb":
-        """Return the same with ``values`` = -log2 p / dims, and errors in that unit."""
+        """Return the result with ``values`` = -log2 p / dims, and errors in that unit."""
         if self.unit != "nats":
             return self
         scale = 1 / (self.dims * math.log(2))
@@ -142,7 +152,7 @@ class LogProb:
         return replace(self, **arrays | {"values": -arrays["values"]}, unit="bits per dimension")
 
     def shifted(self, nats: float) -> "LogProb":
-        """Return the same with ``nats`` added to every value: the log-determinant of a change of units."""
+        """Return the result with ``nats`` added to every value: the log-determinant of a change of units."""
         return replace(self, values=self.values + nats)
 
     @classmethod
@@ -182,14 +192,15 @@ def flow_log_prob(
     Parameters
     ----------
     denoiser : AbstractDenoiser
-        Of any source law and coupling; for another source than Gaussian noise give its law of x_1 as ``prior``.
+        With any source law and coupling; for a source other than Gaussian noise, pass its law of x_1 as ``prior``.
     x : Tensor (B, *D)
         Clean rows in the units of the denoiser.
     condition : Tensor (B, K), optional
     prior : law with ``log_prob``, optional
         The law of x_1, of its elements that vary, (B, D); default that of sigma(1) eps.
+        The law of the varying elements of x_1, (B, D); default that of sigma(1) eps.
     varies : bool Tensor (*D), optional
-        False where the data never change: there x is taken as given, its noise is drawn, and no density is counted.
+        False for constant elements: their noise is drawn, and they add nothing to the density.
     divergence : {"exact", "hutchinson"}, optional
         Default "exact" for rows of up to 32 elements.
     probes : int
@@ -197,7 +208,7 @@ def flow_log_prob(
     steps : int
         Runge-Kutta steps, at least 2, of four calls each; half as many more measure the numerical error.
     seed, first : int
-        Name the random numbers: row i of x is row ``first + i`` of ``seed``.
+        Determine the random numbers: row i of x is row ``first + i`` of ``seed``.
 
     Returns
     -------
@@ -236,7 +247,7 @@ def flow_log_prob(
 
 
 class _Fixed:
-    """Where a row never changes: the path of its noised constants."""
+    """The path of the noised constant elements."""
 
     def __init__(self, x: Tensor, varies: Tensor, eps: Tensor) -> None:
         self.x, self.varies, self.eps = x, varies.to(x.device), eps
@@ -254,7 +265,7 @@ class _Fixed:
 
 
 class _Flow:
-    """The velocity v(u, theta), counting its calls."""
+    """The velocity v(u, theta), with a count of its calls."""
 
     def __init__(self, denoiser: AbstractDenoiser, condition: Tensor | None, fixed: _Fixed | None) -> None:
         self.denoiser, self.condition, self.fixed = denoiser, condition, fixed
@@ -263,7 +274,7 @@ class _Flow:
         self.nfe = 0
 
     def at(self, theta: float) -> Callable[[Tensor], Tensor]:
-        """Return v(., theta), continued below the angle of t_min."""
+        """Return v(., theta), extrapolated below the angle of t_min."""
         if theta >= self.low * (1 - 1e-9):
             parts = [(theta, 1.0)]
         else:
@@ -282,7 +293,7 @@ class _Flow:
         return velocity
 
     def grid(self, steps: int) -> list[float]:
-        """Return the angles from 0 to the noise: below t_min few, above it ``steps``."""
+        """Return the angles from data to noise: a few below t_min, and ``steps`` intervals above it."""
         below = np.linspace(0, self.low, max(2, steps // 32 + 1))
         ramp = np.linspace(np.arcsinh(self.low / _SOFT), np.arcsinh(self.high / _SOFT), steps + 1)
         above = _SOFT * np.sinh(ramp)
@@ -301,7 +312,7 @@ class _Flow:
 
 
 def continuation(theta: Scalar, low: float, odd: bool) -> list[tuple[float, Scalar]]:
-    """Return two angles and the weights that make v(u, theta) below ``low`` of v(u, .) there.
+    """Return two angles and the weights of v(u, .) there that extrapolate it to ``theta`` below ``low``.
 
     Parameters
     ----------
@@ -332,7 +343,7 @@ def _integrate(field: _Flow, x: Tensor, steps: int, signs: Tensor | None, prior:
         return rate, trace.cpu().double()
 
     angles, u = field.grid(steps), x
-    gained: Tensor = torch.zeros((), dtype=torch.float64)
+    log_ratio: Tensor = torch.zeros((), dtype=torch.float64)
     for a, b in itertools.pairwise(angles):
         h, middle = b - a, (a + b) / 2
         k1, d1 = slope(a, u)
@@ -340,13 +351,13 @@ def _integrate(field: _Flow, x: Tensor, steps: int, signs: Tensor | None, prior:
         k3, d3 = slope(middle, u + h / 2 * k2)
         k4, d4 = slope(b, u + h * k3)
         u = u + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        gained = gained + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+        log_ratio = log_ratio + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
     alpha, sigma = _scales(field.denoiser, 1.0)
     radius = math.hypot(alpha, sigma)
     x_1 = (radius * u).flatten(1)
-    kept = x_1 if varies is None else x_1[:, varies.flatten()]
-    log_prior = (prior or StandardNoise(sigma)).log_prob(kept).cpu().double()
-    return (log_prior + dims * math.log(radius) + gained).reshape(-1, len(x))
+    varying = x_1 if varies is None else x_1[:, varies.flatten()]
+    log_prior = (prior or StandardNoise(sigma)).log_prob(varying).cpu().double()
+    return (log_prior + dims * math.log(radius) + log_ratio).reshape(-1, len(x))
 
 
 def _scales(denoiser: AbstractDenoiser, t: float) -> tuple[float, float]:
@@ -360,7 +371,7 @@ def _angle(denoiser: AbstractDenoiser, t: float) -> float:
 
 
 def _standard_error(values: np.ndarray) -> np.ndarray:
-    """Return the standard error of the mean over the first axis; NaN if there is one value."""
+    """Return the standard error of the mean over the first axis; NaN for a single value."""
     count = len(values)
     if count == 1:
         return np.full(values.shape[1:], np.nan)

@@ -1,4 +1,4 @@
-r"""Predictions: what a network may be asked for, and how one turns into another.
+r"""Predictions: what a network can predict, and conversions between predictions.
 
 Every prediction is a linear combination of clean data and noise, with coefficients that depend on time alone,
 
@@ -15,13 +15,13 @@ Every prediction is a linear combination of clean data and noise, with coefficie
     ``edm``        sigma / (s sqrt(S))               -alpha s / sqrt(S)  (S = alpha^2 s^2 + sigma^2)
     =============  ================================  ================================
 
-and the same holds for the conditional expectations given x_t, which is what a trained network returns. Eliminating eps
-gives the one formula that all conversions here go through:
+and the same holds for the conditional expectations given x_t, which a trained network returns. Eliminating eps gives the
+formula behind all conversions here:
 
     denoised = (sigma value - q x_t) / (sigma p - alpha q).
 
-``edm`` is the raw output of a preconditioned network whose data have the standard deviation s: its target has unit
-variance and it is solved to denoised = (alpha s^2 / S) x_t + (sigma s / sqrt(S)) value.
+``edm`` is the raw output of a preconditioned network for data of standard deviation s: its target has unit variance, and
+denoised = (alpha s^2 / S) x_t + (sigma s / sqrt(S)) value.
 
 The plain squared error of a prediction is a weighted squared error of ``denoised``:
 
@@ -29,7 +29,7 @@ The plain squared error of a prediction is a weighted squared error of ``denoise
 
 so ``weight("eps") = alpha^2 / sigma^2`` is DDPM's simple loss. The same weight is the same loss under every prediction.
 
-Domain. t in [t_min, 1]. At alpha = 0 ``eps`` and ``score`` carry no information about x: converting them to
+Domain. t in [t_min, 1]. At alpha = 0 ``eps`` and ``score`` do not determine x: converting them to
 ``denoised`` divides by zero and gives non-finite numbers; all other predictions are finite there. ``eps``, ``v``,
 ``velocity`` and ``denoised`` hold for any source law and coupling; ``score`` needs Gaussian eps independent of x.
 
@@ -84,7 +84,7 @@ def denoised_scales(prediction: Prediction, schedule: Schedule, t: Tensor, *, da
 def to_denoised(
     value: Tensor, x_t: Tensor, t: Tensor, *, schedule: Schedule, prediction: Prediction, data_std: float = 1.0
 ) -> Tensor:
-    """Turn a prediction into ``denoised``.
+    """Convert a prediction to ``denoised``.
 
     >>> from pushforward.diffusion import StraightLine
     >>> x, eps, t = torch.tensor([[2.0]]), torch.tensor([[1.0]]), torch.tensor(0.25)
@@ -97,7 +97,7 @@ def to_denoised(
 def from_denoised(
     denoised: Tensor, x_t: Tensor, t: Tensor, *, schedule: Schedule, prediction: Prediction, data_std: float = 1.0
 ) -> Tensor:
-    """Turn ``denoised`` into another prediction."""
+    """Convert ``denoised`` to another prediction."""
     p, q = coefficients(prediction, schedule, t, data_std=data_std)
     ratio = q / schedule.sigma(t)
     return _combine(ratio, p - ratio * schedule.alpha(t), x_t, denoised)
@@ -113,7 +113,7 @@ def convert(
     target: Prediction,
     data_std: float = 1.0,
 ) -> Tensor:
-    """Turn the prediction ``source`` into the prediction ``target``."""
+    """Convert the prediction ``source`` to the prediction ``target``."""
     denoised = to_denoised(value, x_t, t, schedule=schedule, prediction=source, data_std=data_std)
     return from_denoised(denoised, x_t, t, schedule=schedule, prediction=target, data_std=data_std)
 

@@ -1,9 +1,9 @@
-r"""Schedules: how much signal and how much noise there is at time t.
+r"""Schedules: the scales of signal and noise at time t.
 
     x_t = alpha(t) x + sigma(t) eps,       t in [0, 1], 0 = data, 1 = noise
 
-``x`` is clean data and ``eps`` standard normal noise (or a draw from the source law of flow matching). A schedule is
-the pair of scales alpha, sigma >= 0. It knows nothing of networks, steps or samplers.
+``x`` is clean data and ``eps`` standard normal noise (or a draw from the source law of flow matching). A schedule is the
+pair of scales alpha, sigma >= 0. It does not depend on networks, steps or samplers.
 
     noise_level = sigma / alpha                  (EDM's sigma)
     log_snr     = 2 log(alpha / sigma)           strictly decreasing in t
@@ -11,10 +11,10 @@ the pair of scales alpha, sigma >= 0. It knows nothing of networks, steps or sam
 Domain. alpha, sigma and log_snr are defined on [0, 1]; their time derivatives ``alpha_dot`` and ``sigma_dot`` on
 [t_min, 1], since sigma of the variance-preserving schedules has a vertical tangent at 0. At t = 0 log_snr may be
 +inf; at t = 1 it is -inf where alpha(1) = 0 (``Cosine``, ``StraightLine``). ``t_min`` is the smallest time at which
-the conversions of :mod:`pushforward.diffusion.prediction` are promised to be finite.
+the conversions of :mod:`pushforward.diffusion.prediction` are finite.
 
-Shapes and dtypes. Every function takes a float tensor of any shape, as a rule () or (B,), and returns the same shape
-and dtype. Near both ends the formulas are arranged so that small quantities are not differences of large ones.
+Shapes and dtypes. Every function takes a float tensor of any shape, usually () or (B,), and returns the same shape and
+dtype. Near both ends the formulas avoid small differences of large numbers.
 
 References
 ----------
@@ -37,7 +37,7 @@ __all__ = ["Cosine", "DiscreteBeta", "Exploding", "LinearBeta", "Schedule", "Str
 
 
 def widen(t: Tensor, x: Tensor) -> Tensor:
-    """Give ``t`` of shape () or (B,) the trailing axes that let it multiply ``x`` of shape (B, *D)."""
+    """Add trailing axes to ``t`` of shape () or (B,), so that it broadcasts against ``x`` of shape (B, *D)."""
     if t.ndim == 0:
         return t
     if t.shape != x.shape[:1]:
@@ -53,7 +53,7 @@ class Schedule(abc.ABC):
 
     @property
     def t_min(self) -> float:
-        """Smallest time at which conversions between predictions are promised."""
+        """Smallest time at which conversions between predictions are finite."""
         return 1e-4
 
     @abc.abstractmethod
@@ -119,7 +119,7 @@ class Cosine(Schedule):
     """alpha = cos(pi t / 2), sigma = sin(pi t / 2); alpha(1) = 0 exactly."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """cos(pi t / 2), as a sine of the distance to 1."""
+        """cos(pi t / 2), computed as a sine of 1 - t."""
         return torch.sin((1 - t) * (math.pi / 2))
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class LinearBeta(Schedule):
         return t * (self.beta_min + t * ((self.beta_max - self.beta_min) / 2))
 
     def _t_of_integral(self, integral: Tensor) -> Tensor:
-        """Positive root of the quadratic B(t) = integral, in the form without cancellation."""
+        """Return the positive root of the quadratic B(t) = integral, without cancellation."""
         slope = self.beta_max - self.beta_min
         return 2 * integral / (self.beta_min + torch.sqrt(self.beta_min**2 + 2 * slope * integral))
 
@@ -241,8 +241,8 @@ class Exploding(Schedule):
     Parameters
     ----------
     sigma_min, sigma_max : float
-        Noise at t = 0 and t = 1 in units of the scaled data; 0 < sigma_min < sigma_max. ``sigma_max`` should be larger
-        than the greatest distance between two data rows, or the start of sampling is not the end of the forward process.
+        Noise scale at t = 0 and t = 1 in units of the scaled data; 0 < sigma_min < sigma_max. ``sigma_max`` should exceed the
+        largest distance between two data rows, otherwise the start of sampling is not the end of the forward process.
     """
 
     sigma_min: float = 0.01
@@ -283,7 +283,7 @@ class Exploding(Schedule):
 class DiscreteBeta(Schedule):
     """DDPM's discrete chain: alpha^2 at t = k / T is the product of the first k factors 1 - beta.
 
-    Between these times log_snr is linear in t; below 1 / T it continues the first segment, so that it stays finite at 0.
+    Between these times log_snr is linear in t; below 1 / T it extends the first segment, so that it is finite at 0.
 
     Parameters
     ----------
@@ -343,7 +343,7 @@ class DiscreteBeta(Schedule):
         return (knots[segment + 1] - knots[segment]) * len(knots)
 
     def _segment(self, t: Tensor) -> Tensor:
-        """Index of the knot at or below t; knot k - 1 stands at t = k / T. Rounding must not miss a knot."""
+        """Index of the knot at or below t, with a tolerance for rounding; knot k - 1 is at t = k / T."""
         count = len(self._knots)
         return (torch.floor(t * count + 1e-6).long() - 1).clamp(0, count - 2)
 

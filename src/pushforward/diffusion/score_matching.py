@@ -1,6 +1,6 @@
 r"""Score matching: losses whose minimizer is the score, grad log p, of the law of x.
 
-With s the score function that is fitted, J its Jacobian, and E over x ~ p,
+With s the fitted score function, J its Jacobian, and E over x ~ p,
 
     =============  ===============================================  =====================================
     explicit       E |s(x) - grad log p(x)|^2 / 2                   needs the true score
@@ -9,12 +9,12 @@ With s the score function that is fitted, J its Jacobian, and E over x ~ p,
     denoising      E |s(x + sigma eps) + eps / sigma|^2 / 2         score of p * N(0, sigma^2)
     =============  ===============================================  =====================================
 
-The identity behind the second line is an integration by parts, so it needs p s to vanish at infinity. The denoising loss equals
-the explicit loss under the law of x + sigma eps up to a constant; with weights over sigma it is the loss of diffusion models
-(``prediction="score"``). The energy's sign: of p proportional to exp(-E) the score is -grad E.
+The second line follows by integration by parts, so p s must vanish at infinity. The denoising loss equals the explicit loss
+under the law of x + sigma eps up to a constant; with weights over sigma it is the loss of diffusion models
+(``prediction="score"``). For p proportional to exp(-E) the score is -grad E.
 
-Every loss is a function of (score, x, ...) that returns one number per row, (B,), sums over the elements of a row, and can be
-differentiated by the parameters of ``score``, a function from (B, *D) to (B, *D) that treats each row by itself.
+Every loss is a function of (score, x, ...) that returns one number per row, (B,), a sum over the elements of the row. It is
+differentiable in the parameters of ``score``, a function from (B, *D) to (B, *D) that treats each row independently.
 
 References
 ----------
@@ -48,7 +48,7 @@ def explicit_score_matching(score: ScoreFunction, x: Tensor, true_score: Tensor)
 
 
 def implicit_score_matching(score: ScoreFunction, x: Tensor) -> Tensor:
-    """Return |score(x)|^2 / 2 + tr J of each row, (B,), with as many backward passes as a row has elements.
+    """Return |score(x)|^2 / 2 + tr J of each row, (B,), with one backward pass per element of a row.
 
     >>> implicit_score_matching(lambda x: -x, torch.tensor([[1.0, 2.0]])).tolist()
     [0.5]
@@ -67,7 +67,7 @@ def sliced_score_matching(score: ScoreFunction, x: Tensor, *, probes: int = 1, s
     probes : int
         Backward passes, at least 1.
     seed, first : int
-        Name the directions: those of row i depend on (seed, first + i) alone. Give every training step another seed.
+        Determine the directions: those of row i depend only on (seed, first + i). Use another seed in every training step.
 
     >>> sliced_score_matching(lambda x: -x, torch.tensor([[1.0, 2.0]]), seed=0).tolist()
     [0.5]

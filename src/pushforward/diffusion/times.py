@@ -1,11 +1,11 @@
-r"""Training times: from which law of t a batch is drawn, and how.
+r"""Training times: the law of t and stratified draws from it.
 
-A law of t is a map of u, uniform on (0, 1), to t: its quantile function, or the quantile functions of its parts. In a batch
+A law of t is a map from u, uniform on (0, 1), to t: its quantile function, or those of its parts. In a batch
 of B rows u is stratified,
 
     u_i = (i + U_i) / B,       U_i uniform on [0, 1),
 
-so that every batch covers the whole range and the loss has less variance than with independent times. Times are kept in
+so that every batch covers the whole range and the loss has less variance than with independent times. Times are clamped to
 [t_min, 1] of the schedule.
 
 References
@@ -25,7 +25,7 @@ __all__ = ["LogitNormalTimes", "TimeLaw", "UniformTimes", "stratified"]
 
 
 def stratified(u: Tensor, rows: Tensor, total: int) -> Tensor:
-    """Move uniform numbers ``u`` (*, B) into the strata of their ``rows`` (B,) among ``total``: (rows + u) / total."""
+    """Map uniform numbers ``u`` (*, B) into the strata of their ``rows`` (B,) among ``total``: (rows + u) / total."""
     return (rows + u) / total
 
 
@@ -34,12 +34,12 @@ class TimeLaw(abc.ABC):
 
     @abc.abstractmethod
     def of(self, u: Tensor) -> Tensor:
-        """Map u, uniform on (0, 1), to times that follow the law; smooth in u but for jumps between parts of a mixture."""
+        """Map u, uniform on (0, 1), to times of this law; smooth in u except for jumps between parts of a mixture."""
 
 
 @dataclass(frozen=True)
 class UniformTimes(TimeLaw):
-    """Every time alike."""
+    """Uniform times on (0, 1)."""
 
     def of(self, u: Tensor) -> Tensor:
         """Return u itself."""
@@ -48,18 +48,18 @@ class UniformTimes(TimeLaw):
 
 @dataclass(frozen=True)
 class LogitNormalTimes(TimeLaw):
-    """log(t / (1 - t)) is normal: more weight on the middle of the path, where the task is hardest.
+    """log(t / (1 - t)) is normal: this gives more weight to the middle of the path, where the task is hardest.
 
-    Sampling begins at t = 1, which a logit-normal law hardly ever reaches; a share of uniform times covers the ends.
+    Sampling starts at t = 1, where a logit-normal law has almost no mass; a share of uniform times covers the ends.
 
     Parameters
     ----------
     mean : float
-        Above 0 moves the weight towards noise.
+        Positive values shift the weight towards noise.
     std : float
         Positive.
     uniform_share : float
-        In [0, 1): this share of the times is uniform on (0, 1) instead.
+        In [0, 1): the share of the times that is uniform on (0, 1) instead.
 
     >>> LogitNormalTimes().of(torch.tensor(0.5)).item()
     0.5
@@ -78,7 +78,7 @@ class LogitNormalTimes(TimeLaw):
             raise ValueError(f"uniform_share must lie in [0, 1), got {self.uniform_share}")
 
     def of(self, u: Tensor) -> Tensor:
-        """sigmoid(mean + std Phi^-1(u)), after the lowest ``uniform_share`` of u has been spread over (0, 1)."""
+        """sigmoid(mean + std Phi^-1(u)); the lowest ``uniform_share`` of u is instead stretched over (0, 1)."""
         tiny, share = 1e-6, self.uniform_share  # Phi^-1 is infinite at 0 and, after rounding, at 1
         normal = torch.special.ndtri(((u - share) / (1 - share)).clamp(tiny, 1 - tiny))
         t = torch.sigmoid(self.mean + self.std * normal)

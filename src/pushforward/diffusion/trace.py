@@ -1,12 +1,12 @@
-r"""Traces of Jacobians: exactly by one pullback per element, or without bias from a few random probes.
+r"""Traces of Jacobians: exact with one pullback per element, or unbiased estimates from a few random probes.
 
-For f that maps the rows of x (B, *D) to rows of the same shape, each by itself, with J the Jacobian of one row,
+For f that maps each row of x (B, *D) independently to a row of the same shape, with J the Jacobian of one row,
 
     exact:         tr J = sum_k  e_k^T J e_k            D pullbacks
     Hutchinson:    tr J = E[v^T J v],    E[v v^T] = I   one pullback per probe
 
-A Rademacher probe (+1 or -1, each with probability 1/2) has the least variance of all probes with independent elements: the
-diagonal of J adds none to it.
+A Rademacher probe (+1 or -1, each with probability 1/2) has the least variance of all probes with independent elements,
+because the diagonal of J adds none.
 
 References
 ----------
@@ -25,7 +25,7 @@ __all__ = ["exact_trace", "probed_trace", "rademacher"]
 
 Field = Callable[[Tensor], Tensor]
 
-_PULLED_ROWS = 8192  # rows that go back through a network at once
+_PULLED_ROWS = 8192  # rows in one backward pass
 
 
 def exact_trace(field: Field, x: Tensor, varies: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -34,10 +34,10 @@ def exact_trace(field: Field, x: Tensor, varies: Tensor | None = None) -> tuple[
     Parameters
     ----------
     field : function
-        From (B, *D) to (B, *D), row by row; gradients flow through the result.
+        From (B, *D) to (B, *D), each row independently; gradients flow through the result.
     x : Tensor (B, *D)
     varies : bool Tensor (*D), optional
-        The elements whose diagonal entries are added up; default all.
+        The elements whose diagonal entries are summed; default all.
 
     >>> value, trace = exact_trace(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
     >>> trace.tolist()
@@ -65,23 +65,23 @@ def probed_trace(field: Field, x: Tensor, probes: Tensor) -> tuple[Tensor, Tenso
     [[6.0]]
     """
     value, pull = _pullback(field, x)
-    # One by one: vmap is no faster here, and cannot go back through every network (those of diffusers, for one).
+    # One by one: vmap is no faster here, and fails with some networks, such as those of diffusers.
     return value, torch.stack([(pull(probe) * probe).flatten(1).sum(1) for probe in probes])
 
 
 def rademacher(x: Tensor, count: int, *, seed: int, first: int = 0) -> Tensor:
-    """Return ``count`` probes of signs for each row of x (B, *D), as (count, B, *D); row i depends on seed and first + i alone.
+    """Return ``count`` probes of signs per row of x (B, *D), as (count, B, *D); row i depends only on seed and first + i.
 
     >>> rademacher(torch.zeros(2, 3), 4, seed=0).abs().unique().tolist()
     [1.0]
     """
     rows = torch.arange(first, first + len(x), device=x.device)
     shape = tuple(x.shape[1:])
-    drawn = [
+    draws = [
         noise.uniform(shape, seed=seed, purpose="probe", rows=rows, step=step, dtype=x.dtype, device=x.device)
         for step in range(count)
     ]
-    return torch.where(torch.stack(drawn) < 0.5, -1.0, 1.0).to(x.dtype)
+    return torch.where(torch.stack(draws) < 0.5, -1.0, 1.0).to(x.dtype)
 
 
 def _pullback(field: Field, x: Tensor) -> tuple[Tensor, Field]:

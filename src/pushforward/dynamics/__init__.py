@@ -1,6 +1,6 @@
-"""Motion in time: ordinary and stochastic differential equations, and Langevin chains.
+"""Ordinary and stochastic differential equations, and Langevin chains.
 
-A field or a drift is a function ``f(x, t)`` of states (B, *D) and a time (), as a denoiser is.
+A field or a drift is a function ``f(x, t)`` of states (B, *D) and a time (), like a denoiser.
 
 >>> import torch
 >>> from pushforward.dynamics import integrate

@@ -1,16 +1,16 @@
-r"""Implicit Euler: stable where a field is stiff, and the proximal step where it is a gradient.
+r"""Implicit Euler steps, stable for stiff fields; for a gradient field the step is the proximal step.
 
 One step from time t to time s solves, with h = s - t,
 
     r(y) = y - x - h f(y, s) = 0
 
 by Newton's method, y <- y - (I - h J)^-1 r(y) with J = df/dy. On dx/dt = lambda x it multiplies by 1/(1 - h lambda), at
-most 1 in absolute value for every h > 0 and Re lambda <= 0; explicit Euler's factor is 1 + h lambda, which for real
-lambda explodes once h |lambda| > 2.
+most 1 in absolute value for every h > 0 and Re lambda <= 0; the factor of explicit Euler is 1 + h lambda, which for real
+lambda < 0 exceeds 1 in absolute value once h |lambda| > 2.
 
-For f = -grad F the equation r(y) = 0 says that y is a stationary point of F(y) + |y - x|^2 / (2 h). It is *the* minimum,
-the proximal step, if that function is convex: for convex F, or for h < 1/L where the eigenvalues of F's Hessian are above -L.
-For a longer step on another F it may be a local minimum or a saddle.
+For f = -grad F a root of r is a stationary point of F(y) + |y - x|^2 / (2 h). If that function is convex, the root is *the*
+minimum, the proximal step: so it is for convex F, or for h < 1/L where the eigenvalues of F's Hessian are above -L. For a
+longer step on another F it may be a local minimum or a saddle point.
 
 References
 ----------
@@ -36,19 +36,19 @@ def implicit_euler_step(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, t:
     """Return the y that solves y = x + (s - t) field(y, s).
 
     Newton's method starts at x. Each row has its own Jacobian and its own step factor: the factor halves while the row's
-    residual does not fall and returns to 1 once it does, and a row stays where it is once its full Newton correction c is
-    small, max|c| <= eps^(3/4) (1 + max|y|). One last correction of all rows is recorded for gradients. Its derivative
+    residual does not fall and returns to 1 once it does. A row stops once its full Newton correction c is small,
+    max|c| <= eps^(3/4) (1 + max|y|). One last correction of all rows is recorded for gradients. Its derivative
 
         dy = (I - h J)^-1 (dx + h df)
 
-    is that of the implicit function theorem, so gradients with respect to x and to what is inside the field are exact, at
+    is that of the implicit function theorem, so gradients with respect to x and to the parameters of the field are exact, at
     the memory of one call of the field. Second derivatives are not.
 
     Parameters
     ----------
     field : callable
-        ``field(y, s)`` takes y (B, *D) and s () and returns (B, *D), differentiably. Row i of the result must depend on
-        row i of y alone.
+        ``field(y, s)`` takes y (B, *D) and s () and returns (B, *D), differentiably. Row i of the result must depend only
+        on row i of y.
     x : Tensor (B, *D)
     t, s : float
         Times at the start and at the end; s < t is a step backward.
@@ -72,14 +72,14 @@ def implicit_euler_step(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, t:
 
 
 def proximal_step(potential: Callable[[Tensor], Tensor], x: Tensor, step: float) -> Tensor:
-    """Return argmin_y F(y) + |y - x|^2 / (2 step), for convex F or a short step; else a stationary point of it.
+    """Return argmin_y F(y) + |y - x|^2 / (2 step) for convex F or a short step, otherwise a stationary point.
 
     It is one step of implicit Euler on dx/dt = -grad F(x).
 
     Parameters
     ----------
     potential : callable
-        F, row by row: x (B, *D) to (B,), in operations of torch, twice differentiable.
+        F, for each row independently: x (B, *D) to (B,), in torch operations, twice differentiable.
     x : Tensor (B, *D)
     step : float
         Above 0.
@@ -98,7 +98,7 @@ def proximal_step(potential: Callable[[Tensor], Tensor], x: Tensor, step: float)
 
 
 def negative_gradient(potential: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the field -grad F(x) of a potential F, row by row x (B, *D) to (B,); the field can itself be differentiated.
+    """Return the field -grad F(x) of a potential F: x (B, *D) to (B,), each row independently. The field is differentiable.
 
     >>> negative_gradient(lambda x: x.square().sum(-1))(torch.ones(1, 2), torch.tensor(0.0)).tolist()
     [[-2.0, -2.0]]
@@ -130,7 +130,7 @@ def _newton(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, end: Tensor, h
         value, factors = _linearize(field, trial.reshape(x.shape), end, h)
         residual = trial - start - h * value.flatten(1)
         trial_size = residual.norm(dim=1)
-        # False for a residual that is not finite, so a row that overshot into overflow comes back.
+        # False for a residual that is not finite, so a row that overflowed goes back.
         better = (trial_size < size) & ~done
         y = torch.where(better[:, None], trial, y)
         size = torch.where(better, trial_size, size)
@@ -140,7 +140,7 @@ def _newton(field: Callable[[Tensor, Tensor], Tensor], x: Tensor, end: Tensor, h
         done |= correction.abs().amax(1) <= tolerance * (1 + y.abs().amax(1))
         done &= size < torch.inf
         if done.all():
-            # Every row was last tried at its y: a row that is done is tried there again, so the factors are those at y.
+            # Rows that are done are evaluated at their y again, so the factors are those at y for every row.
             return y.reshape(x.shape), factors
         trial = torch.where(done[:, None], y, y - factor[:, None] * correction)
     row = int((~done).nonzero()[0])
@@ -160,7 +160,7 @@ def _linearize(field: Callable[[Tensor, Tensor], Tensor], y: Tensor, end: Tensor
         batch, n = flat.shape
         jacobian = flat.new_zeros(batch, n, n)
         if value.requires_grad:
-            # Rows do not mix, so the gradient of a column's sum over rows holds that column's gradient in each row.
+            # Rows are independent, so the gradient of a column's sum over rows holds that column's gradient in each row.
             columns = torch.eye(n, dtype=flat.dtype, device=flat.device)[:, None].expand(n, batch, n)
             (rows,) = torch.autograd.grad(flat, y, columns, is_grads_batched=True, allow_unused=True)
             if rows is not None:

@@ -1,4 +1,4 @@
-r"""Two SDEs whose answers are known in closed form: what methods are measured against.
+r"""Two SDEs with solutions in closed form, to test methods against.
 
     Ornstein-Uhlenbeck           dx = rate (mean - x) dt + scale dW
     geometric Brownian motion    dx = drift x dt + volatility x dW
@@ -24,7 +24,7 @@ __all__ = ["GeometricBrownian", "OrnsteinUhlenbeck"]
 class OrnsteinUhlenbeck:
     """The equation dx = rate (mean - x) dt + scale dW, coordinate by coordinate; rate > 0, scale >= 0.
 
-    From x its law after a time t is Gaussian, and as t grows it forgets x: N(mean, scale^2 / (2 rate)).
+    The law at time t from a fixed start is Gaussian, and it converges to N(mean, scale^2 / (2 rate)).
 
     >>> law = OrnsteinUhlenbeck(rate=1.0, mean=0.0, scale=1.0)
     >>> law.stationary_variance, round(law.transition_variance(1.0), 4)
@@ -48,7 +48,7 @@ class OrnsteinUhlenbeck:
 
     @property
     def stationary_variance(self) -> float:
-        """Variance as time goes on, scale^2 / (2 rate)."""
+        """Variance of the stationary law, scale^2 / (2 rate)."""
         return self.scale**2 / (2 * self.rate)
 
     def transition_mean(self, x: Tensor, t: float) -> Tensor:
@@ -64,7 +64,7 @@ class OrnsteinUhlenbeck:
 class GeometricBrownian:
     """The equation dx = drift x dt + volatility x dW, coordinate by coordinate; x stays positive if it starts so.
 
-    By Ito's formula the drift of log x is drift - volatility^2 / 2, and not drift:
+    By Ito's formula the drift of log x is drift - volatility^2 / 2:
     x(t) = x exp((drift - volatility^2 / 2) t + volatility W_t).
 
     >>> law = GeometricBrownian(drift=0.05, volatility=0.2)

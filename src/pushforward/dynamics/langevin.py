@@ -1,16 +1,16 @@
-r"""Langevin sampling: gradient *ascent* on log p, shaken by noise of the right size.
+r"""Langevin sampling: gradient *ascent* on log p with added noise.
 
-The equation dx = grad log p(x) dt + sqrt(2) dW leaves p as it is. One Euler-Maruyama step of length h,
+The equation dx = grad log p(x) dt + sqrt(2) dW has p as its stationary law. One Euler-Maruyama step of length h,
 
     y = x + h score(x) + sqrt(2 h) z,      z standard normal,
 
-does so only up to O(h): at a fixed step its stationary law is not p (for N(0, 1) its variance is 1 / (1 - h / 2)). Either h
-goes to 0, or each step is accepted with the probability of Metropolis and Hastings,
+keeps p only up to O(h): at a fixed step the stationary law is not p (for N(0, 1) its variance is 1 / (1 - h / 2)). Either h
+goes to 0, or each step is accepted with the Metropolis-Hastings probability
 
     min(1, p(y) q(x | y) / (p(x) q(y | x))),      q(y | x) = N(y; x + h score(x), 2 h I),
 
-which makes p stationary exactly. Where p has separate modes, both get from one to another too rarely; annealing starts on a
-law blurred by much noise, whose modes have merged, and lowers the noise level by level.
+which makes p stationary exactly. Where p has separated modes, both rarely move from one to another; annealing starts on p
+blurred by strong noise, where the modes have merged, and lowers the noise level by level.
 
 References
 ----------
@@ -37,10 +37,10 @@ OnStep = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Where a batch of independent chains has got to.
+    """The final state of a batch of independent chains.
 
-    ``samples`` (B, *D) is the last state of each chain, ``acceptance`` (B,) the share of its steps that were accepted (1 where
-    nothing is ever rejected), ``evaluations`` the number of calls of the score, each on the whole batch.
+    ``samples`` (B, *D) is the last state of each chain, ``acceptance`` (B,) the share of its steps that were accepted (1
+    without a Metropolis step), ``evaluations`` the number of calls of the score, each on the whole batch.
     """
 
     samples: Tensor
@@ -59,26 +59,26 @@ def unadjusted(
     first: int = 0,
     on_step: OnStep | None = None,
 ) -> Chains:
-    """Run unadjusted Langevin chains, x + step score(x) + sqrt(2 step) z: fast, and biased by O(step).
+    """Run unadjusted Langevin chains, x + step score(x) + sqrt(2 step) z: fast, with a bias of O(step).
 
     Parameters
     ----------
     score : callable
-        Gradient of log p, x (B, *D) to (B, *D); its constant is not needed.
+        Gradient of log p, x (B, *D) to (B, *D); log p needs no normalizing constant.
     x : Tensor (B, *D)
-        Where the chains start.
+        First state of each chain.
     step : float
-        h above. Stable up to 2 / L, with L the largest curvature of -log p.
+        h above. Stable up to 2 / L, where L is the largest curvature of -log p.
     n_steps : int
     seed, first : int
-        Name the noise: chain i of this batch is chain ``first + i`` of ``seed``, whatever the batch.
+        Chain i of this batch is chain ``first + i`` of ``seed``, whatever the batch size.
     on_step : function, optional
         Called after each step with (step, x).
 
     Raises
     ------
     ArithmeticError
-        If a state is no longer finite; says at what step.
+        If a state is not finite; the error names the step.
 
     >>> chains = unadjusted(lambda x: -x, torch.zeros(5000, 1), step=0.1, n_steps=100, seed=0)
     >>> abs(chains.samples.var().item() - 1 / (1 - 0.05)) < 0.05
@@ -105,18 +105,18 @@ def mala(
     first: int = 0,
     on_step: OnStep | None = None,
 ) -> Chains:
-    """Run Metropolis-adjusted Langevin chains: each step is proposed as in :func:`unadjusted` and accepted or refused.
+    """Run Metropolis-adjusted Langevin chains: steps are proposed as in :func:`unadjusted` and accepted or rejected.
 
     Parameters
     ----------
     log_prob : callable
-        log p up to a constant, x (B, *D) to (B,); -inf outside the support. Also ``EnergyLaw.log_unnormalized``.
+        log p up to a constant, x (B, *D) to (B,), such as ``EnergyLaw.log_unnormalized``; -inf outside the support.
     score : callable
-        Its gradient, x (B, *D) to (B, *D). A wrong score only makes the chains slow: the law stays exact.
+        Its gradient, x (B, *D) to (B, *D). A wrong score makes the chains slow, but the stationary law stays exact.
     x : Tensor (B, *D)
-        Where the chains start, inside the support.
+        First state of each chain, inside the support.
     step : float
-        About 57 percent accepted is best in many dimensions.
+        In high dimensions an acceptance of about 57 percent is best.
     n_steps, seed, first, on_step
         As in :func:`unadjusted`.
 
@@ -125,7 +125,7 @@ def mala(
     ValueError
         If a chain starts where p is 0.
     ArithmeticError
-        If a proposal is not finite or its log-density is NaN; says at what step.
+        If a proposal is not finite or its log-density is NaN; the error names the step.
 
     >>> chains = mala(lambda x: -0.5 * (x**2).sum(-1), lambda x: -x, torch.zeros(5000, 1), step=0.5, n_steps=50, seed=0)
     >>> abs(chains.samples.var().item() - 1) < 0.05, bool(chains.acceptance.mean() > 0.8)
@@ -143,7 +143,7 @@ def mala(
         _check_state(y, k, step)
         log_p_y, slope_y = _log_prob(log_prob, y), score(y)
         ratio = log_p_y - log_p + _log_proposal(x, y, slope_y, step) - _log_proposal(y, x, slope, step)
-        ratio = torch.where(log_p_y == -math.inf, -math.inf, ratio)  # outside the support the score may be anything
+        ratio = torch.where(log_p_y == -math.inf, -math.inf, ratio)  # outside the support the score may not be finite
         if bool(ratio.isnan().any()):
             raise ArithmeticError(
                 f"the acceptance is NaN at step {k + 1}: check log_prob and score, or take a step below {step:g}"
@@ -170,20 +170,20 @@ def annealed(
     first: int = 0,
     on_step: OnStep | None = None,
 ) -> Chains:
-    """Run unadjusted Langevin chains on p blurred by noise of the levels sigma_1 > ... > sigma_L, one after the other.
+    """Run unadjusted Langevin chains on p blurred by noise of decreasing levels sigma_1 > ... > sigma_L.
 
-    At level sigma the step is h = step sigma^2, as the curvature of a law blurred by sigma is at most 1 / sigma^2. (Song and
-    Ermon write alpha_i = epsilon sigma_i^2 / sigma_L^2 and move by alpha_i / 2: step = epsilon / (2 sigma_L^2).) What comes out
-    is a sample of p blurred by the last level, up to the bias of that step.
+    At level sigma the step is h = step sigma^2, because the curvature of a law blurred by sigma is at most 1 / sigma^2. (Song
+    and Ermon write alpha_i = epsilon sigma_i^2 / sigma_L^2 and use alpha_i / 2: step = epsilon / (2 sigma_L^2).) The result is
+    a sample of p blurred by the last level, up to the bias of that step.
 
     Parameters
     ----------
     score : callable
         Score of the blurred law, (x, sigma) to (B, *D): for a mixture ``law.noised(1, sigma).score(x)``.
     x : Tensor (B, *D)
-        Where the chains start, for example sigma_1 times unit noise.
+        First state of each chain, for example sigma_1 times unit noise.
     noise_levels : array (L,)
-        Falling and positive; sigma_1 as large as the distances between modes.
+        Decreasing and positive; sigma_1 should be as large as the distances between modes.
     step : float
         Dimensionless; stable below 2.
     n_steps : int
@@ -194,9 +194,9 @@ def annealed(
     Raises
     ------
     ValueError
-        If the levels do not fall or are not positive.
+        If the levels do not decrease or are not positive.
     ArithmeticError
-        If a state is no longer finite; says at what step.
+        If a state is not finite; the error names the step.
 
     >>> chains = annealed(lambda x, sigma: -x / (1 + sigma**2), torch.zeros(2000, 1), [10.0, 1.0, 0.1], 0.2, 50, seed=0)
     >>> chains.samples.shape, chains.evaluations
@@ -219,7 +219,7 @@ def annealed(
 
 
 def _log_proposal(y: Tensor, x: Tensor, slope: Tensor, step: float) -> Tensor:
-    """Return log q(y | x) up to its constant, which cancels: (B,)."""
+    """Return log q(y | x) up to its constant, which cancels in the ratio: (B,)."""
     return -(y - x - step * slope).square().flatten(1).sum(1) / (4 * step)
 
 

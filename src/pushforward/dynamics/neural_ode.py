@@ -1,13 +1,13 @@
 r"""Neural ODEs: a network as the vector field of dx/dt = network(x, t).
 
-The gradient of a loss L at the end can go back through every step of the solver (``unroll``), exact for the numbers that
-were computed, at a memory that grows with the number of steps; or it solves the adjoint equations backward in time
-(``adjoint``),
+The gradient of a loss L at the end is computed in one of two ways. ``unroll`` backpropagates through every step of the
+solver: exact for the computed numbers, with a memory that grows with the number of steps. ``adjoint`` solves the adjoint
+equations backward in time,
 
     da/dt = -a df/dx,     dL/dtheta = int_{t_begin}^{t_end} a df/dtheta dt,     a(t_end) = dL/dx(t_end),
 
-re-computing x between the times that were asked for, whose states are all it keeps: its memory does not depend on how many
-steps lie between them. Both agree as the tolerances go to 0.
+and recomputes x between the output times, whose states are the only ones kept: its memory does not depend on the number of
+steps between them. Both agree as the tolerances go to 0.
 
 References
 ----------
@@ -56,8 +56,8 @@ class NeuralODE(nn.Module):
     method : str
         As in :func:`pushforward.dynamics.ode.integrate`.
     gradient : {"unroll", "adjoint"}
-        "adjoint" needs an explicit method. Its gradients carry the solver's error, and with a field that contracts strongly the
-        way back is unstable: compare the two once on your problem.
+        "adjoint" needs an explicit method. Its gradients carry the solver's error, and for a strongly contracting field the
+        backward solve is unstable: compare both once on your problem.
     rtol, atol : float
         Tolerances of ``dopri5``, forward and adjoint.
 
@@ -92,8 +92,8 @@ class NeuralODE(nn.Module):
     def forward(self, x: Tensor, times: Tensor) -> Solution:
         """Solve from ``x`` (B, *D) at ``times[0]`` through ``times``.
 
-        ``times`` is (T,), or (T, B) with one column for each row, all rising or all falling. With columns every interval is
-        a solve of its own, in the unit time u of t = times[i] + u (times[i + 1] - times[i]).
+        ``times`` is (T,), or (T, B) with one column for each row, all increasing or all decreasing. With columns every
+        interval is a separate solve, in the unit time u of t = times[i] + u (times[i + 1] - times[i]).
         """
         if times.ndim != 2:
             return self._solve(x, times, torch.zeros((), dtype=x.dtype), torch.ones((), dtype=x.dtype))
@@ -138,22 +138,22 @@ def fit_trajectories(
 ) -> Tensor:
     """Train a Neural ODE, in place, on noisy time series by shooting over short random windows.
 
-    A step draws ``batch`` windows of ``window`` observations each, solves from a window's first observation through its
-    times, and lowers the mean squared distance to the observations after the first. Short windows keep the loss smooth where
-    one long solve would make it rugged. Noise in the first observation moves the whole window, so windows must be long
-    enough for the motion to show above the noise. Adam's learning rate falls to 0 along a half cosine.
+    Each step draws ``batch`` windows of ``window`` observations, solves from a window's first observation through its times,
+    and minimizes the mean squared distance to the other observations. Short windows keep the loss smooth where one long
+    solve would make it rugged. Noise in the first observation shifts the whole window, so windows must be long enough for
+    the motion to exceed the noise. Adam's learning rate decays to 0 along a half cosine.
 
     Parameters
     ----------
     model : NeuralODE
     times : Tensor (T,)
-        Strictly rising; they need not be evenly spaced.
+        Strictly increasing; they need not be evenly spaced.
     trajectories : Tensor (N, T, *D)
         Observed at the same times, in the dtype and on the device of the model.
     steps : int
         Number of optimization steps.
     seed : int
-        Names the windows that are drawn.
+        Determines the windows.
     window : int
         Observations in a window, from 2 to T.
     batch : int
@@ -163,13 +163,13 @@ def fit_trajectories(
     Returns
     -------
     Tensor (steps,)
-        The loss of every step, on the model's device. With noise of variance s^2, which start and end both carry, a perfect
-        fit ends near 2 s^2, or between s^2 and that where the flow contracts.
+        The loss of every step, on the model's device. With noise of variance s^2 in all observations, a perfect fit ends
+        near 2 s^2, or between s^2 and 2 s^2 where the flow contracts.
 
     Raises
     ------
     ValueError
-        If an argument is wrong, or the loss is not finite, with the step.
+        If an argument is wrong, or the loss is not finite (the error names the step).
 
     >>> times = torch.linspace(0.0, 2.0, 9)
     >>> decay = torch.exp(-times)[None, :, None]

@@ -7,11 +7,11 @@ The state x solves dx/dt = f(x, t). With h = s - t, one step from time t to time
     heun            x_s = x + h/2 (k1 + k2),                    k2 = f(x + h k1, s)
     rk4             x_s = x + h/8 (k1 + 3 k2 + 3 k3 + k4)       Kutta's 3/8 rule
     implicit-euler  x_s = x + h f(x_s, s)
-    dopri5          order 5 with an error estimate of order 4, as many steps as the tolerances ask for
+    dopri5          order 5 with an error estimate of order 4; the tolerances determine the steps
 
 with k1 = f(x, t); for the 3/8 rule k2 = f(x + h k1/3, t + h/3), k3 = f(x + h (k2 - k1/3), t + 2h/3) and
-k4 = f(x + h (k1 - k2 + k3), s). It calls f as often as the classic rule with weights 1/6 (1, 2, 2, 1), has the same order, and
-mostly a somewhat smaller error. Global errors fall as h, h^2, h^2, h^4 and h, in this order.
+k4 = f(x + h (k1 - k2 + k3), s). It calls f as often as the classic rule with weights 1/6 (1, 2, 2, 1), has the same order and
+mostly a slightly smaller error. The global errors of the first five are of order h, h^2, h^2, h^4 and h.
 
 Explicit and adaptive steps and the adjoint are those of torchdiffeq; implicit Euler is :mod:`pushforward.dynamics.implicit`.
 
@@ -50,8 +50,8 @@ class Solution:
     states : Tensor (T, B, *D)
         ``states[0]`` is the initial state.
     evaluations : int
-        How often the field was called on the whole batch. A Newton iteration of implicit Euler, which takes the Jacobian too,
-        counts as one; calls made later by a backward pass are not in it.
+        Number of calls of the field on the whole batch. A Newton iteration of implicit Euler, which also computes the
+        Jacobian, counts as one; calls of a later backward pass are not included.
     """
 
     times: Tensor
@@ -74,21 +74,21 @@ def integrate(
     Parameters
     ----------
     field : callable
-        ``field(x, t)`` takes x (B, *D) and t () of x's dtype and returns dx/dt (B, *D). For
-        ``implicit-euler`` a row of dx/dt must depend on the same row of x alone.
+        ``field(x, t)`` takes x (B, *D) and t () of x's dtype and returns dx/dt (B, *D). For ``implicit-euler`` a row of
+        dx/dt must depend only on the same row of x.
     x : Tensor (B, *D)
         Initial state.
     times : Tensor (T,) or sequence of float
-        At least two, strictly rising or strictly falling. No gradient flows to them.
+        At least two, strictly increasing or strictly decreasing. They get no gradient.
     method : str
-        See the module's text. All but ``dopri5`` take exactly one step from each time to the next.
+        See the module docstring. All but ``dopri5`` take exactly one step from each time to the next.
     rtol, atol : float
-        Tolerances of ``dopri5`` alone, per step: the root mean square over a row of error / (atol + rtol |x|) is at most 1 in
+        Tolerances of ``dopri5``, per step: the root mean square over a row of error / (atol + rtol |x|) is at most 1 in
         *every* row. All rows share the step lengths, so a row's result depends on the others within the tolerances.
     adjoint_parameters : iterable of Tensor, optional
-        None: gradients go back through the steps of the solver, whose memory grows with their number. Otherwise gradients
-        solve the adjoint ODE da/dt = -a df/dx backward in time from the states at ``times``, the only ones kept; the tensors
-        given here are those inside ``field`` that get gradients, besides ``x``.
+        None: gradients backpropagate through the steps of the solver, whose memory grows with their number. Otherwise
+        gradients solve the adjoint ODE da/dt = -a df/dx backward in time from the states at ``times``, the only ones kept;
+        ``x`` and these tensors inside ``field`` get gradients.
 
     Returns
     -------
@@ -97,8 +97,8 @@ def integrate(
     Raises
     ------
     ValueError
-        If an argument is wrong, or the state leaves the finite numbers, or the step length of ``dopri5`` falls to zero, or
-        Newton's method fails; the last three say at what time.
+        If an argument is wrong, the state is no longer finite, the step length of ``dopri5`` falls to zero, or Newton's
+        method fails; the last three errors name the time.
 
     >>> solution = integrate(lambda x, t: -x, torch.ones(1, 1), [0.0, 1.0])
     >>> round(solution.states[-1].item(), 4), solution.evaluations > 0
@@ -143,7 +143,7 @@ def gradient_flow(
     Parameters
     ----------
     potential : callable
-        F, row by row: x (B, *D) to (B,), in operations of torch.
+        F, for each row independently: x (B, *D) to (B,), in torch operations.
     x, times, method, rtol, atol
         As in :func:`integrate`.
 
@@ -155,14 +155,14 @@ def gradient_flow(
 
 
 class _CountedField:
-    """The field with its arguments in torchdiffeq's order, its calls counted and its steps watched."""
+    """The field with its arguments in torchdiffeq's order; it counts its calls and checks its steps."""
 
     def __init__(self, field: Field, *, adaptive: bool) -> None:
         self.field = field
         self.calls = 0
         if adaptive:
-            # torchdiffeq finds these by name, the second for the adjoint's solve. Its own checks are `assert` statements, which
-            # `python -O` removes, and would then never come to an end.
+            # torchdiffeq finds these by name, the second for the adjoint's solve. Its own checks are `assert` statements;
+            # without them (`python -O`) the solve would never end.
             self.callback_step = _check_step
             self.callback_step_adjoint = _check_step
 
@@ -186,7 +186,7 @@ def _explicit(
     atol: float,
     adjoint_parameters: Iterable[Tensor] | None,
 ) -> Tensor:
-    # Imported here because it brings in SciPy's integrators, which whoever only imports pushforward should not wait for.
+    # Imported here because it imports SciPy's integrators, which are slow to load.
     import torchdiffeq
 
     name = _TORCHDIFFEQ_NAMES[method]
@@ -210,17 +210,17 @@ def _implicit(field: _CountedField, x: Tensor, times: Tensor) -> Tensor:
 
 
 def _worst_row(error: Tensor) -> Tensor:
-    """Largest root mean square of a row: torchdiffeq's own norm lets many easy rows hide a hard one.
+    """Return the largest root mean square of a row; torchdiffeq's own norm lets many easy rows hide a hard one.
 
-    It is detached, so that step lengths are constants of the backward pass. A trial step that met a NaN counts as infinitely
-    wrong and is tried again shorter; a NaN here would end the solve.
+    It is detached, so that step lengths are constants of the backward pass. The error of a trial step with a NaN counts as
+    infinite, so that the step is tried again shorter; a NaN here would end the solve.
     """
     worst = error.detach().square().flatten(1).mean(1).sqrt().amax()
     return worst.nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _check_step(t: Tensor, x: Tensor, step: Tensor) -> None:
-    """Refuse the next adaptive step where it would not change the time."""
+    """Raise if the next adaptive step would not change the time."""
     if t + step == t:
         raise ValueError(
             f"dopri5 stopped at t = {t.item():.6g}: no step is short enough for the tolerances. The field or the solution "

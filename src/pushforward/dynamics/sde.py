@@ -1,16 +1,16 @@
-r"""Stochastic differential equations in the sense of Ito, dx = f(x, t) dt + g(x, t) dW, and methods that follow them.
+r"""Stochastic differential equations in the sense of Ito, dx = f(x, t) dt + g(x, t) dW, and methods that solve them.
 
 With a time step h and the Wiener increment dW = sqrt(h) eps, eps standard normal (its size is sqrt(h), not h),
 
     Euler-Maruyama    x + h f + g dW                                       strong order 1/2 (1 if g is constant in x), weak 1
     Milstein          x + h f + g dW + 1/2 g (dg/dx) (dW^2 - h)            strong order 1, weak 1
 
-where Milstein's g dg/dx is taken as the difference (g(x + h f + sqrt(h) g) - g(x)) / sqrt(h), as Platen does: the same
+where Milstein's g dg/dx is replaced by the difference (g(x + h f + sqrt(h) g) - g(x)) / sqrt(h), as by Platen: the same
 orders without a derivative.
 
 The noise is diagonal: g has the shape of x and multiplies one independent Wiener process per coordinate. Milstein's formula
-holds where coordinate i of g depends on coordinate i of x (and on t) alone; then no iterated integrals of two different
-Wiener processes appear. That is checked at the first step. The orders ask for smooth f and g of linear growth.
+holds where coordinate i of g depends only on coordinate i of x (and on t), so that no iterated integrals of two different
+Wiener processes appear; this is checked at the first step. The orders assume smooth f and g of linear growth.
 
 References
 ----------
@@ -60,9 +60,9 @@ class SDE:
 
 @dataclass(frozen=True, eq=False)
 class WienerPath:
-    """Independent Wiener paths, known at ``times`` (T,) by their ``increments`` (T - 1, B, *D) from each time to the next.
+    """Independent Wiener paths, given by their ``increments`` (T - 1, B, *D) between consecutive ``times`` (T,).
 
-    Any increments may be given; :func:`wiener` draws them.
+    Any increments are allowed; :func:`wiener` draws them.
 
     >>> path = WienerPath([0.0, 0.5, 1.0], [[[1.0]], [[2.0]]])
     >>> path.values.flatten().tolist(), path.coarsen(2).increments.flatten().tolist()
@@ -84,11 +84,11 @@ class WienerPath:
 
     @property
     def values(self) -> Tensor:
-        """W at the times, (T, B, *D), from 0 at the first."""
+        """W at the times, (T, B, *D), starting from 0."""
         return torch.cat([torch.zeros_like(self.increments[:1]), self.increments.cumsum(0)])
 
     def coarsen(self, factor: int) -> "WienerPath":
-        """Return the same paths seen at every ``factor``-th time only: increments over a long step are sums over its parts."""
+        """Return the same paths at every ``factor``-th time: the increment of a long step is the sum over its parts."""
         steps = len(self.increments)
         if factor < 1 or steps % factor:
             raise ValueError(f"factor must be a divisor of the number of steps, {steps}, but is {factor}")
@@ -105,18 +105,18 @@ def wiener(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> WienerPath:
-    """Draw paths ``first`` to ``first + n - 1`` of the Wiener process in R^D: independent increments of N(0, dt), exact.
+    """Draw paths ``first`` to ``first + n - 1`` of the Wiener process in R^D: independent, exact increments of N(0, dt).
 
     Parameters
     ----------
     times : array (T,)
-        Rising, T at least 2.
+        Increasing, T at least 2.
     n : int
         Number of paths.
     dim : int or sequence of int
         Shape D of one state.
     seed, first : int
-        Name the paths: path i does not depend on n.
+        Determine the paths: path i does not depend on n.
 
     >>> path = wiener(torch.linspace(0, 2, 9), 20_000, 1, seed=0)
     >>> abs(path.values[-1].var().item() - 2) < 0.1
@@ -129,9 +129,9 @@ def wiener(
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """States (T, B, *D) at ``times`` (T,), and how often the drift and the diffusion were called, each on the whole batch.
+    """States (T, B, *D) at ``times`` (T,), and the numbers of calls of drift and diffusion, each on the whole batch.
 
-    The calls by which Milstein's method checks its condition at the first step are among them.
+    The calls by which Milstein's method checks its condition at the first step are included.
     """
 
     times: Tensor
@@ -148,7 +148,7 @@ class Solution:
 def integrate(
     sde: SDE, x: Tensor, times: ArrayLike, *, seed: int, first: int = 0, method: Method = "euler-maruyama", every: int = 1
 ) -> Solution:
-    """Follow an SDE from ``x`` at ``times[0]``, one step from each time to the next.
+    """Solve an SDE from ``x`` at ``times[0]``, with one step from each time to the next.
 
     Gradients flow through the steps unless the caller switches them off.
 
@@ -157,20 +157,20 @@ def integrate(
     sde : SDE
     x : Tensor (B, *D)
     times : array (T,)
-        Rising.
+        Increasing.
     seed, first : int
-        Name the noise: row i of this batch follows path ``first + i`` of ``seed``, the one that :func:`wiener` draws.
+        Row i of this batch follows path ``first + i`` of ``seed``, the one that :func:`wiener` draws.
     method : str
-        One of ``euler-maruyama`` and ``milstein``; orders and conditions stand at the head of this module.
+        One of ``euler-maruyama`` and ``milstein``; the module docstring gives orders and conditions.
     every : int
-        Keep the state at every so many times only, and at the last: memory for long runs.
+        Return the state only at every so many times, and at the last, to save memory in long runs.
 
     Raises
     ------
     ValueError
-        If the times do not rise, the method is unknown, or Milstein's method meets a diffusion that mixes coordinates.
+        If the times do not increase, the method is unknown, or Milstein's method meets a diffusion that mixes coordinates.
     ArithmeticError
-        If a state becomes infinite or NaN; says at what time.
+        If a state becomes infinite or NaN; the error names the time.
 
     >>> still = SDE(lambda x, t: 0.0, lambda x, t: 1.0)
     >>> times = torch.linspace(0, 1, 5)
@@ -184,9 +184,9 @@ def integrate(
 
 
 def integrate_along(sde: SDE, x: Tensor, path: WienerPath, *, method: Method = "euler-maruyama", every: int = 1) -> Solution:
-    """Follow an SDE along given Wiener paths, so that two methods or two step sizes are driven by the same noise.
+    """Solve an SDE along given Wiener paths, so that two methods or two step sizes use the same noise.
 
-    ``path`` brings the times; the rest is as in :func:`integrate`.
+    ``path`` contains the times; the rest is as in :func:`integrate`.
 
     >>> path = wiener(torch.linspace(0, 1, 9), 3, 1, seed=0)
     >>> gbm = SDE(lambda x, t: 0.1 * x, lambda x, t: 0.5 * x)
@@ -210,7 +210,7 @@ def _follow(sde: SDE, x: Tensor, times: Tensor, increments: Iterable[Tensor], me
     check_finite("x", x)
     step, clock = _STEPS[method], times.tolist()
     f, g = _Counted("drift", sde.drift), _Counted("diffusion", sde.diffusion)
-    kept, marks = [x], [0]
+    states, indices = [x], [0]
     if method == "milstein":
         _check_diagonal(f, g, x, times[0].to(x), clock[1] - clock[0])
     for k, dw in enumerate(increments):
@@ -218,14 +218,14 @@ def _follow(sde: SDE, x: Tensor, times: Tensor, increments: Iterable[Tensor], me
         if not bool(x.isfinite().all()):
             raise ArithmeticError(f"the state is no longer finite at t = {clock[k + 1]:g} (step {k + 1}); take smaller steps")
         if (k + 1) % every == 0 or k + 2 == len(clock):
-            kept.append(x)
-            marks.append(k + 1)
-    return Solution(times[marks], torch.stack(kept), f.calls, g.calls)
+            states.append(x)
+            indices.append(k + 1)
+    return Solution(times[indices], torch.stack(states), f.calls, g.calls)
 
 
 @dataclass
 class _Counted:
-    """A coefficient that counts its calls and says so when what it returns does not fit the state."""
+    """A coefficient that counts its calls and raises if its value does not fit the state."""
 
     name: str
     coefficient: Coefficient
@@ -259,9 +259,9 @@ _STEPS = {"euler-maruyama": _euler_maruyama, "milstein": _milstein}
 
 
 def _check_diagonal(f: _Counted, g: _Counted, x: Tensor, t: Tensor, h: float) -> None:
-    """Raise if moving some coordinates to where the first step looks changes the diffusion of the others.
+    """Raise if moving some coordinates, by about one step, changes the diffusion of the others.
 
-    One mask for each binary digit of the coordinate's number, and its complement: any two coordinates differ in a digit.
+    Each binary digit of the coordinate's number gives a mask and its complement: any two coordinates differ in a digit.
     """
     if x[0].numel() == 1:
         return

@@ -1,4 +1,4 @@
-r"""Small systems whose motion is known: a damped pendulum and a linear spiral, and noisy time series of any field.
+r"""Small systems with known motion, a damped pendulum and a linear spiral, and noisy time series of any field.
 
 References
 ----------
@@ -22,12 +22,12 @@ __all__ = ["DampedPendulum", "Spiral", "noisy_trajectories"]
 class DampedPendulum:
     """The field of a pendulum with friction: angle'' = -frequency^2 sin(angle) - damping angle'.
 
-    The state is (angle, angular velocity), (B, 2), angle 0 hanging down.
+    The state is (angle, angular velocity), (B, 2); at angle 0 the pendulum hangs down.
 
     Parameters
     ----------
     frequency : float
-        Angular frequency of small swings without friction, above 0.
+        Angular frequency of small oscillations without friction, above 0.
     damping : float
         At least 0.
 
@@ -62,7 +62,7 @@ class Spiral:
     Parameters
     ----------
     decay : float
-        Rate at which the radius falls; below 0 it grows.
+        Rate at which the radius decreases; if negative, the radius grows.
     frequency : float
         Radians per unit of time, counterclockwise.
 
@@ -80,7 +80,7 @@ class Spiral:
         return torch.stack((-self.decay * first - self.frequency * second, self.frequency * first - self.decay * second), -1)
 
     def solution(self, x: Tensor, times: Tensor) -> Tensor:
-        """Return the states at ``times`` (T,) of the motion that is at ``x`` (B, 2) at time 0, (T, B, 2)."""
+        """Return the states (T, B, 2) at ``times`` (T,) of the solution through ``x`` (B, 2) at time 0."""
         angle = self.frequency * times[:, None]
         radius = (-self.decay * times[:, None]).exp()
         first, second = x.unbind(-1)
@@ -91,7 +91,7 @@ class Spiral:
 def noisy_trajectories(
     field: Field, x: Tensor, times: Tensor | Sequence[float], *, noise: float, seed: int, first: int = 0
 ) -> Tensor:
-    """Return time series of a field's motions, every value with normal noise of the standard deviation ``noise``, (N, T, *D).
+    """Return noisy time series (N, T, *D): solutions of a field plus normal noise of standard deviation ``noise``.
 
     Parameters
     ----------

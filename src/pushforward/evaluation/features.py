@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pushforward.metrics.arrays import as_rows
-from pushforward.models.base.trained import fresh_module
 from pushforward.probability import noise
 from pushforward.training import Batch, Task, TrainingSettings, train
+from pushforward.training.generators import fresh_module
 
 __all__ = [
     "ClassifierFeatures",

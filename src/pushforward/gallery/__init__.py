@@ -1,20 +1,21 @@
-"""Named plots that teach, each a few lines on top of the library.
+"""Named plots for teaching, each a few lines on top of the library.
 
 >>> from pushforward import gallery
 >>> gallery.describe("probability-flow")
-'The probability flow: the same laws at every time as the diffusion, reached without any noise.'
+    'The probability flow: the same laws at every time as the diffusion, without any noise.'
 >>> figure = gallery.draw("probability-flow")
 
-``pushforward show`` writes them to files. Each plot is a function without arguments, named as on the command line with
-underscores; its docstring says what it shows. One that moves takes a ``moment`` in [0, 1], up to which the story is told;
-without it, it draws everything at once.
+``pushforward show`` writes them to files. Each plot is a function without required arguments, named as on the command line with
+underscores; its docstring is its caption. An animated one takes ``moment`` in [0, 1], the part of the animation to show;
+without it, it draws everything.
 """
 
 import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
 from pushforward import plots
 
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
 __all__ = ["describe", "draw", "moves", "names", "save", "topics"]
 
 TOPICS = {
-    "laws": "Laws and what is known of them",
-    "drawing": "Drawing",
+    "laws": "Laws and their exact properties",
+    "drawing": "Sampling",
     "estimation": "Estimation and Markov chains",
-    "dynamics": "Motion",
-    "time_series": "Motion learned from data",
+    "dynamics": "Differential equations",
+    "time_series": "Differential equations learned from data",
     "diffusion": "Diffusion",
-    "questions": "What a diffusion can be asked",
+    "questions": "Densities, guidance and posteriors of a diffusion",
 }
 FRAMES = 48
 
 
 def topics() -> dict[str, list[str]]:
-    """Return the names of all plots by topic, in the order in which one would teach them."""
+    """Return the names of all plots by topic, in teaching order."""
     return {title: [name.replace("_", "-") for name in _room(room).__all__] for room, title in TOPICS.items()}
 
 
@@ -46,12 +47,12 @@ def names() -> list[str]:
 
 
 def describe(name: str) -> str:
-    """Return in one sentence what a plot shows."""
+    """Return the caption of a plot, one sentence."""
     return (_plot(name).__doc__ or "").partition("\n")[0]
 
 
 def moves(name: str) -> bool:
-    """Return whether a plot can be written as a film."""
+    """Return whether a plot can be written as an animation."""
     return "moment" in inspect.signature(_plot(name)).parameters
 
 
@@ -61,13 +62,13 @@ def draw(name: str) -> "Figure":
     Raises
     ------
     ValueError
-        If there is no plot of that name; the message names those that are like it.
+        If there is no plot of that name; the message suggests similar ones.
     """
     return _plot(name)()
 
 
 def save(name: str, path: str | Path) -> Path:
-    """Draw a plot and write it to a file; a ``.gif`` shows it moving. Return the path.
+    """Draw a plot and write it to a file, with a ``.gif`` as an animation. Return the path.
 
     Raises
     ------
@@ -87,12 +88,12 @@ def _plot(name: str) -> "Callable[..., Figure]":
     for room in TOPICS:
         module = _room(room)
         if name.replace("-", "_") in module.__all__:
-            return getattr(module, name.replace("-", "_"))  # type: ignore[no-any-return]
+            return cast("Callable[..., Figure]", getattr(module, name.replace("-", "_")))
     from difflib import get_close_matches
 
     near = get_close_matches(name, names(), n=3, cutoff=0.4) or names()
     raise ValueError(f"there is no plot {name!r}; there are {', '.join(near)} (pushforward show --list shows all).")
 
 
-def _room(room: str):  # type: ignore[no-untyped-def]
+def _room(room: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{room}")

@@ -1,4 +1,4 @@
-"""Plots of diffusion, all on laws whose score and denoiser are known exactly."""
+"""Plots of diffusion, on laws with a known score and denoiser."""
 
 import functools
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ COMPARED = ("UniPC 3", "DPM++ 2", "DPM++ 3", "DEIS 3", "DDIM", "Heun")
 
 
 def forward_diffusion(moment: float | None = None) -> "Figure":
-    """The forward diffusion: noise is added until nothing is left of the data but a Gaussian.
+    """The forward diffusion: noise is added until only a Gaussian is left.
 
     The steps are exact: x_s = (alpha_s / alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s / alpha_t)^2 sigma_t^2) z for s > t.
     """
@@ -33,17 +33,17 @@ def forward_diffusion(moment: float | None = None) -> "Figure":
 
 
 def reverse_diffusion(moment: float | None = None) -> "Figure":
-    """The reverse diffusion: with the score, the same noise process runs backwards, from a Gaussian to data."""
+    """The reverse diffusion: with the score, the same process of noise runs backwards, from a Gaussian to data."""
     return _tube(*_backward_paths(DDPM()), "noise", "data", moment)
 
 
 def probability_flow(moment: float | None = None) -> "Figure":
-    """The probability flow: the same laws at every time as the diffusion, reached without any noise."""
+    """The probability flow: the same laws at every time as the diffusion, without any noise."""
     return _tube(*_backward_paths(RK4()), "noise", "data", moment)
 
 
 def score_field() -> "Figure":
-    """The score of a mixture at three noise levels: near the data it knows details, far out only where the mass is."""
+    """The score of a mixture at three noise levels: details at low noise, only the direction to the mass at high noise."""
     angle = torch.arange(5, dtype=torch.float64) * (2 * torch.pi / 5) + 0.3
     law = GaussianMixture([0.2] * 5, torch.stack((angle.cos(), angle.sin()), 1), covs=[0.01] * 5)
     axis = torch.linspace(-2.2, 2.2, 161, dtype=torch.float64)
@@ -66,7 +66,7 @@ def score_field() -> "Figure":
 
 
 def sampler_errors() -> "Figure":
-    """Error of samplers against the exact flow of a mixture fitted to digits, by network calls; the default is in bold.
+    """Error of samplers against the exact flow of a mixture fitted to digits, by network calls; the default is bold.
 
     The root mean square per dimension over 64 noises; ``pushforward bench samplers`` measures more of them.
     """
@@ -80,7 +80,7 @@ def sampler_errors() -> "Figure":
 
 @functools.cache
 def _forward_paths() -> Tensor:
-    """States (STEPS + 1, PATHS) on the way from data to noise."""
+    """Return states (STEPS + 1, PATHS) from data to noise."""
     alpha, sigma = _scales(torch.linspace(0, 1, STEPS + 1, dtype=torch.float64))
     ratio = alpha[1:] / alpha[:-1]
     spread = (sigma[1:] ** 2 - ratio**2 * sigma[:-1] ** 2).sqrt()
@@ -95,23 +95,23 @@ def _forward_paths() -> Tensor:
 
 @functools.cache
 def _backward_paths(sampler: DDPM | RK4) -> tuple[Tensor, Tensor]:
-    """Return times (T,) and states (T, PATHS) on the way from noise to data, begun at evenly spread quantiles."""
+    """Return times (T,) and states (T, PATHS) from noise to data, starting at evenly spaced quantiles."""
     levels = (torch.arange(PATHS, dtype=torch.float64) + 0.5) / PATHS
     start = torch.special.ndtri(levels)[:, None]
     times, states = [1.0], [start]
 
-    def keep(row: int, time: float, x: Tensor, denoised: Tensor) -> None:
+    def record(row: int, time: float, x: Tensor, denoised: Tensor) -> None:
         if time < times[-1]:
             times.append(time)
             states.append(x)
 
     grid = UniformGrid()(SCHEDULE, STEPS)
-    sampler.run(ExactDenoiser(LAW, SCHEDULE), start, times=grid, seed=1, on_step=keep)
+    sampler.run(ExactDenoiser(LAW, SCHEDULE), start, times=grid, seed=1, on_step=record)
     return torch.tensor(times), torch.stack(states)[..., 0]
 
 
 def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | None) -> "Figure":
-    """Draw paths over the densities that they have at each time, between the laws of the first and the last time."""
+    """Draw paths over the density at each time, between the laws at the first and the last time."""
     canvas = plots.figure(9.6, 4.4)
     grid = canvas.add_gridspec(1, 3, width_ratios=(1, 6, 1))
     x = torch.linspace(-3.2, 3.2, 401, dtype=torch.float64)
@@ -121,7 +121,7 @@ def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | N
         [LAW.noised(a, s).log_prob(x[:, None]).exp() for a, s in zip(alpha.tolist(), sigma.tolist(), strict=True)]
     )
     middle = canvas.add_subplot(grid[1])
-    # The root shows the wide law of the noise beside the narrow peaks of the data.
+    # The square root shows the wide law of the noise and the narrow peaks of the data on one scale.
     middle.pcolormesh(across.numpy(), x.numpy(), field.sqrt().T.numpy(), cmap="Blues", shading="gouraud", rasterized=True)
     shown = len(times) if moment is None else max(2, round(moment * len(times)))
     middle.plot(times[:shown], paths[:shown], color=plots.INK, linewidth=0.8, alpha=0.6)

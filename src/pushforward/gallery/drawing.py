@@ -1,4 +1,4 @@
-"""Plots of drawing: from uniform numbers to any law, and what many draws have in common."""
+"""Plots of sampling: from uniform numbers to any law, and limits of many draws."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -49,43 +49,43 @@ def box_muller(moment: float | None = None) -> "Figure":
 
 
 def inverse_cdf() -> "Figure":
-    """Inverse CDF: even heights, read off where the distribution function passes them, crowd where the density is high."""
+    """Inverse CDF: evenly spaced heights, mapped by the inverse of the CDF, are dense where the density is high."""
     grid = line(-2.6, 3.0, 801)
     density = LAW.log_prob(grid[:, None]).exp()
     law = TabulatedDensity(grid, density)
     heights = (torch.arange(24, dtype=torch.float64) + 0.5) / 24
-    found = law.quantile(heights)
+    quantiles = law.quantile(heights)
     canvas = plots.figure(7.0, 5.2)
     top, bottom = plots.panel(canvas, 2, 1, 1, "distribution function"), plots.panel(canvas, 2, 1, 2, "density")
     top.plot(grid.numpy(), law.cdf(grid).numpy(), color=plots.SAMPLES, linewidth=1.8)
-    for height, x in zip(heights.tolist(), found.tolist(), strict=True):
+    for height, x in zip(heights.tolist(), quantiles.tolist(), strict=True):
         top.plot([-2.6, x, x], [height, height, 0], color=plots.ACCENT, linewidth=0.7)
     top.set_ylim(0, 1.02)
     top.set_ylabel("u uniform")
     bell(bottom, grid, density, plots.SAMPLES)
     bottom.hist(law.sample(4000, seed=0)[:, 0].numpy(), 60, density=True, color=plots.DATA, alpha=0.5)
-    bottom.plot(found.numpy(), np.zeros(24), "|", color=plots.ACCENT, markersize=12)
+    bottom.plot(quantiles.numpy(), np.zeros(24), "|", color=plots.ACCENT, markersize=12)
     for axes in (top, bottom):
         axes.set_xlim(-2.6, 3.0)
     return canvas
 
 
 def rejection() -> "Figure":
-    """Rejection sampling: points spread evenly under a bound are kept where they fall under the target."""
+    """Rejection sampling: points spread evenly under a bound are accepted if they lie under the target."""
     box, low, high = Uniform([-2.6], [3.0]), -2.6, 3.0
     grid = line(low, high, 801)
     density = LAW.log_prob(grid[:, None]).exp()
     log_bound = math.log(1.02 * float(density.max()) * (high - low))
     accepted = draw.rejection(LAW.log_prob, box, log_bound, 400, seed=0)
     ceiling = math.exp(log_bound) / (high - low)
-    # The same points as the sampler's, drawn here a second time for the eye alone.
+    # Points under the bound for display only; the sampler does not use them.
     x = box.sample(900, seed=5)[:, 0]
     height = ceiling * noise.uniform((), seed=5, purpose="height", rows=900, dtype=torch.float64)
     under = height <= LAW.log_prob(x[:, None]).exp()
     canvas = plots.figure(7.6, 4.2)
-    axes = plots.panel(canvas, 1, 1, 1, f"{accepted.acceptance:.0%} of the proposals are kept")
-    axes.scatter(x[~under].numpy(), height[~under].numpy(), s=9, color=plots.DATA, alpha=0.7, linewidths=0, label="refused")
-    axes.scatter(x[under].numpy(), height[under].numpy(), s=9, color=plots.SAMPLES, alpha=0.8, linewidths=0, label="kept")
+    axes = plots.panel(canvas, 1, 1, 1, f"{accepted.acceptance:.0%} of the proposals are accepted")
+    axes.scatter(x[~under].numpy(), height[~under].numpy(), s=9, color=plots.DATA, alpha=0.7, linewidths=0, label="rejected")
+    axes.scatter(x[under].numpy(), height[under].numpy(), s=9, color=plots.SAMPLES, alpha=0.8, linewidths=0, label="accepted")
     axes.plot(grid.numpy(), density.numpy(), color=plots.INK, linewidth=1.8, label="target p")
     axes.plot([low, high], [ceiling, ceiling], color=plots.ACCENT, linewidth=1.8, label="bound M q")
     axes.set_ylim(0, 1.25 * ceiling)
@@ -114,7 +114,7 @@ def importance() -> "Figure":
 
 
 def large_numbers() -> "Figure":
-    """The law of large numbers with its error bar: the mean of n draws is off by about std / √n, and knows it."""
+    """The law of large numbers with its error bar: the error of the mean of n draws is about std / √n."""
     n, exact = 3000, 0.5
     u = noise.uniform((6,), seed=2, purpose="large numbers", rows=n, dtype=torch.float64)
     result = limits.running_mean(-(1 - u).log() * exact)
@@ -134,7 +134,7 @@ def large_numbers() -> "Figure":
 
 
 def central_limit() -> "Figure":
-    """The central limit theorem: sums of draws from any law of finite variance, in their own units, become Gaussian."""
+    """The central limit theorem: standardized sums of draws from any law of finite variance become Gaussian."""
 
     def exponential(rows: Tensor) -> Tensor:
         return -(1 - noise.uniform((), seed=1, purpose="exponential", rows=rows, dtype=torch.float64)).log()
@@ -149,7 +149,7 @@ def central_limit() -> "Figure":
         for column, n in enumerate((1, 3, 10, 100)):
             axes = plots.panel(canvas, 2, 4, 4 * row + column + 1, f"{name}, n = 1" if n == 1 else f"n = {n}")
             z = limits.standardized_sums(law, n, 6000, mean=mean, std=std)
-            # Sums of coins lie on a lattice; bins stand about its points, or stripes of their own making would appear.
+            # Sums of coins lie on a lattice; bins centered on its points avoid artificial stripes.
             width = max(0.2, 1 / (std * math.sqrt(n))) if law is coin else 0.2
             lowest = -n * mean / (std * math.sqrt(n)) if law is coin else -4.0
             edges = lowest + width * (np.arange(math.floor((-4 - lowest) / width), math.ceil((4 - lowest) / width) + 1) - 0.5)

@@ -1,4 +1,4 @@
-"""Plots of motion: ordinary and stochastic differential equations, and chains that sample."""
+"""Plots of ordinary and stochastic differential equations, and of Markov chain sampling."""
 
 import math
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ MIXTURE = GaussianMixture(
 
 
 def euler_vs_rk4() -> "Figure":
-    """Euler against Runge–Kutta on a circle: one spirals out, the other comes back, and their errors fall as h and h⁴."""
+    """Euler and Runge–Kutta on a circle: Euler spirals out, Runge–Kutta returns; their errors fall as h and h⁴."""
 
     def turn(x: Tensor, t: Tensor) -> Tensor:
         return torch.stack((-x[:, 1], x[:, 0]), 1)
@@ -64,7 +64,7 @@ def euler_vs_rk4() -> "Figure":
 
 
 def stiff() -> "Figure":
-    """A stiff problem: explicit Euler explodes at a step that implicit Euler takes without a thought."""
+    """A stiff problem: explicit Euler explodes with a step at which implicit Euler is stable."""
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         return -50 * (x - t.cos())
@@ -91,7 +91,7 @@ def stiff() -> "Figure":
 
 
 def gradient_flow(moment: float | None = None) -> "Figure":
-    """Gradient flow runs straight across the levels of F; gradient descent is explicit Euler on it, and may zigzag."""
+    """Gradient flow is orthogonal to the levels of F; gradient descent is its explicit Euler method, and may zigzag."""
 
     def potential(x: Tensor) -> Tensor:
         return 0.5 * (0.25 * x[..., 0] ** 2 + 3 * x[..., 1] ** 2)
@@ -120,7 +120,7 @@ def gradient_flow(moment: float | None = None) -> "Figure":
 
 
 def strong_order() -> "Figure":
-    """One Wiener path, two methods: halving the step brings Euler–Maruyama nearer by √2, Milstein by 2."""
+    """Two methods on one Wiener path: halving the step reduces the error of Euler–Maruyama by √2, of Milstein by 2."""
     law = GeometricBrownian(drift=0.3, volatility=1.0)
     path = sde.wiener(line(0, 1, 1025), 2000, 1, seed=1)
     x = torch.ones(2000, 1, dtype=torch.float64)
@@ -133,8 +133,8 @@ def strong_order() -> "Figure":
     methods: tuple[tuple[sde.Method, str], ...] = (("euler-maruyama", plots.ACCENT), ("milstein", plots.SAMPLES))
     for method, color in methods:
         coarse = path.coarsen(32)
-        found = sde.integrate_along(law.sde, x, coarse, method=method).states[:, row, 0]
-        left.plot(coarse.times.numpy(), found.numpy(), "o-", color=color, markersize=3, linewidth=1, label=method)
+        states = sde.integrate_along(law.sde, x, coarse, method=method).states[:, row, 0]
+        left.plot(coarse.times.numpy(), states.numpy(), "o-", color=color, markersize=3, linewidth=1, label=method)
         errors = [
             (sde.integrate_along(law.sde, x, path.coarsen(factor), method=method).end[:, 0] - exact[-1]).abs().mean().item()
             for factor in factors
@@ -170,7 +170,7 @@ def boltzmann() -> "Figure":
 
 
 def langevin(moment: float | None = None) -> "Figure":
-    """Langevin chains climb the log-density and are shaken: started anywhere, they come to fill the law."""
+    """Langevin chains follow the score and added noise: started anywhere, their states come to follow the law."""
     steps, step = 300, 0.02
     shown = steps if moment is None else max(1, round(moment * steps))
     start = Uniform([-2.2, -2.2], [2.2, 2.2]).sample(400, seed=0)
@@ -191,7 +191,7 @@ def langevin(moment: float | None = None) -> "Figure":
 
 
 def langevin_bias() -> "Figure":
-    """Unadjusted Langevin is biased at every fixed step; Metropolis' test of each move removes the bias."""
+    """Unadjusted Langevin is biased at every fixed step; a Metropolis test of each step removes the bias."""
     law = GaussianMixture([0.5, 0.5], [[-1.2], [1.2]], covs=[0.3, 0.3])
     start = law.sample(6000, seed=1)
     x = line(-3.5, 3.5)

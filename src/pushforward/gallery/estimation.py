@@ -23,7 +23,7 @@ CHAIN = MarkovChain([[0.90, 0.15, 0.25], [0.075, 0.80, 0.25], [0.025, 0.05, 0.50
 
 
 def likelihood() -> "Figure":
-    """Two likelihoods: a coin's is highest where its slope is 0, that of U(0, θ) at the edge, where it has no slope."""
+    """Two likelihoods: a coin's has its maximum where the slope is 0, that of U(0, θ) at the edge, where it has no slope."""
     canvas = plots.figure(9.0, 3.6)
     heads, n = 7, 10
     bias = line(0.001, 0.999)
@@ -49,14 +49,14 @@ def likelihood() -> "Figure":
 
 
 def em_coins(moment: float | None = None) -> "Figure":
-    """EM on two coins: every step climbs the likelihood, and the start decides which of two equal peaks is reached."""
+    """EM on two coins: every step raises the likelihood, and the start decides which of two equal peaks is reached."""
     heads, surface, axis = _coins()
     canvas = plots.figure(9.4, 4.3)
     left, right = plots.panel(canvas, 1, 2, 1, "log-likelihood of the two biases"), plots.panel(canvas, 1, 2, 2)
     left.contourf(axis.numpy(), axis.numpy(), surface.numpy(), levels=30, cmap="Blues")
     left.grid(visible=False)
     for start, color in (((0.15, 0.55), plots.ACCENT), ((0.95, 0.60), plots.GOOD), ((0.48, 0.52), plots.INK)):
-        # The bound of each iteration is that of the biases it began with.
+        # The bound of each iteration belongs to the biases at its start.
         path, bounds = _climb(heads, start)
         shown = len(path) if moment is None else max(1, round(moment * len(path)))
         left.plot(*path[:shown].T.numpy(), "o-", color=color, markersize=3.5, linewidth=1.2)
@@ -78,7 +78,7 @@ def em_coins(moment: float | None = None) -> "Figure":
 
 
 def markov(moment: float | None = None) -> "Figure":
-    """A Markov chain forgets its start: all laws flow to the stationary one, as fast as the second eigenvalue says."""
+    """A Markov chain forgets its start: all laws converge to the stationary one, at the rate of the second eigenvalue."""
     steps = 30
     shown = steps if moment is None else max(1, round(moment * steps))
     names = ("sun", "cloud", "rain")

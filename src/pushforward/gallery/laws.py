@@ -92,8 +92,8 @@ def conditioning(moment: float | None = None) -> "Figure":
     left.set_ylabel("y")
     left.set_title("joint law, and E[y | x] (dashed)", fontsize=10, color=plots.INK)
     right = canvas.add_subplot(grid[1], sharey=left)
-    given = law.condition([0], [value])
-    for one, color, name in ((law.marginal([1]), plots.DATA, "p(y)"), (given, plots.ACCENT, f"p(y | x = {value:+.1f})")):
+    conditional = law.condition([0], [value])
+    for one, color, name in ((law.marginal([1]), plots.DATA, "p(y)"), (conditional, plots.ACCENT, f"p(y | x = {value:+.1f})")):
         density = one.log_prob(y[:, None]).exp()
         right.plot(density, y, color=color, linewidth=1.8, label=name)
         right.fill_betweenx(y.numpy(), 0, density.numpy(), color=color, alpha=0.18, linewidth=0)
@@ -153,7 +153,7 @@ def ellipsoid() -> "Figure":
 
 
 def shell() -> "Figure":
-    """Where a Gaussian keeps its mass in N dimensions: in a thin shell of radius √N, though its density is highest at 0."""
+    """The mass of a Gaussian in N dimensions: it lies in a thin shell of radius √N, though its density is highest at 0."""
     canvas = plots.figure(8.6, 4.2)
     left, right = plots.panel(canvas, 1, 2, 1, "law of the radius |x|"), plots.panel(canvas, 1, 2, 2, "|x| / √N")
     r = line(0.005, 12.5, 900)
@@ -171,7 +171,7 @@ def shell() -> "Figure":
 
 
 def kl() -> "Figure":
-    """KL is not symmetric: the Gaussian of least KL(p‖q) covers both modes of p, that of least KL(q‖p) sits on one."""
+    """KL is not symmetric: the Gaussian of least KL(p‖q) covers both modes of p, that of least KL(q‖p) only one."""
     p = GaussianMixture([0.6, 0.4], [[-1.6], [1.8]], covs=[0.35, 0.25])
     x = line(-7, 7, 1401)
     log_p, step = p.log_prob(x[:, None]), (x[1] - x[0])
@@ -198,7 +198,7 @@ def kl() -> "Figure":
 
 
 def maximum_entropy() -> "Figure":
-    """The most uncertain die of a given mean: maximum entropy tilts the faces by an exponential and by nothing else."""
+    """The most uncertain die with a given mean: maximum entropy tilts the probabilities of the faces exponentially."""
     from pushforward.probability import divergence
 
     faces = torch.arange(1, 7, dtype=torch.float64)
@@ -215,7 +215,7 @@ def maximum_entropy() -> "Figure":
 
 
 def bayes_classifier() -> "Figure":
-    """Generative against discriminative: Bayes draws the best boundary from known laws, a fit has to find it from labels."""
+    """Generative and discriminative classifiers: Bayes' boundary from known laws is the best, a fit estimates it."""
     from pushforward.probability.classify import BayesClassifier, fit_logistic
 
     laws = [Gaussian([-0.8, -0.3], [[0.9, 0.4], [0.4, 0.6]]), Gaussian([1.0, 0.6], [[0.4, -0.2], [-0.2, 0.8]])]

@@ -1,4 +1,4 @@
-"""What several plots draw: densities of laws over a line and over a plane."""
+"""Parts of several plots: densities over a line and over a plane."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ def line(low: float, high: float, count: int = 401) -> Tensor:
 
 
 def bell(axes: "Axes", x: Tensor, density: Tensor, color: str, label: str | None = None, *, fill: bool = True) -> None:
-    """Draw a density (N,) over x (N,) as a line, filled to the ground."""
+    """Draw a density (N,) over x (N,) as a line, filled below."""
     axes.plot(x.numpy(), density.numpy(), color=color, linewidth=1.8, label=label)
     if fill:
         axes.fill_between(x.numpy(), 0, density.numpy(), color=color, alpha=0.18, linewidth=0)
@@ -46,7 +46,7 @@ def level_map(
 
 
 def bare(axes: "Axes") -> None:
-    """Leave out the grid and give both axes one scale."""
+    """Remove the grid and give both axes one scale."""
     axes.grid(visible=False)
     axes.set_aspect("equal")
     axes.tick_params(colors=plots.INK, labelsize=8)

@@ -1,4 +1,4 @@
-"""Plots of what a diffusion can be asked: how probable, given a label, given a measurement. All beside the exact answer."""
+"""Plots of bounds, guidance and posterior sampling, with the exact answers."""
 
 import functools
 import math
@@ -55,25 +55,25 @@ PASSES = 60
 
 
 def variational_bound() -> "Figure":
-    """DDPM's bound over t: the bits that each step tells of an integer, and how near their sum comes to the truth.
+    """DDPM's bound over t: the bits of an integer that each step costs, and how close their sum is to the exact value.
 
-    Data are integers from 0 to 16 with a known law, and the denoiser is exact. The last step tells the integer by one Gaussian,
-    which is why a little more than the truth is paid however long the chain is; of real numbers nothing more is.
+    Data are integers from 0 to 16 with a known law, and the denoiser is exact. The last step decodes the integer with a single
+    Gaussian, so the bound stays slightly above the exact value for any number of steps; for real numbers it converges.
     """
     canvas = plots.figure(10.6, 4.2)
     left = plots.panel(canvas, 1, 2, 1, "bits of each step")
-    right = plots.panel(canvas, 1, 2, 2, "bits told so far, from noise to data")
+    right = plots.panel(canvas, 1, 2, 2, "total bits, from noise to data")
     weights, _ = _integers()
     for steps, color in zip(CHAINS, (plots.DATA, plots.ACCENT, plots.SAMPLES), strict=True):
         times, terms, prior = _bits(steps)
         paid = int(terms.nonzero().max()) + 1
         left.plot(times[:paid], terms[:paid], color=color, linewidth=1.6)
         left.plot(times[paid - 1], terms[paid - 1], "o", color=color, markersize=5)
-        told = torch.cat((prior[None], prior + terms.cumsum(0)))
+        total = torch.cat((prior[None], prior + terms.cumsum(0)))
         ends = torch.cat((times, torch.zeros(1, dtype=times.dtype)))
-        right.plot(ends, told, color=color, linewidth=1.6, label=f"{steps} steps: {told[-1]:.2f} bits")
-    truth = divergence.entropy(weights).item() / math.log(2)
-    right.axhline(truth, color=plots.INK, linewidth=1.2, linestyle="--", label=f"the truth: {truth:.2f} bits")
+        right.plot(ends, total, color=color, linewidth=1.6, label=f"{steps} steps: {total[-1]:.2f} bits")
+    exact = divergence.entropy(weights).item() / math.log(2)
+    right.axhline(exact, color=plots.INK, linewidth=1.2, linestyle="--", label=f"exact: {exact:.2f} bits")
     left.set_yscale("log")
     left.set_ylim(1e-5, 3)
     right.set_ylim(0, None)
@@ -85,7 +85,7 @@ def variational_bound() -> "Figure":
 
 
 def guidance() -> "Figure":
-    """Guidance with scale w samples p(x) p(y | x)^w only at w = 0 and 1; above 1 the samples go farther out."""
+    """Guidance with scale w samples p(x) p(y | x)^w only for w = 0 and 1; above 1 the samples go farther out."""
     canvas = plots.figure(11.4, 3.2)
     x = pen.line(-3.2, 4.2)
     for index, scale in enumerate(SCALES):
@@ -102,7 +102,7 @@ def guidance() -> "Figure":
 
 
 def posterior_sampling() -> "Figure":
-    """Rows given one measured coordinate: the exact posterior, and what three methods make of it, each with 60 passes."""
+    """Rows given one measured coordinate: the exact posterior and three methods, each with 60 network passes."""
     methods: dict[str, PosteriorMethod] = {
         "exact": Exact(),
         "MMPS": MMPS(iterations=1),
@@ -130,7 +130,7 @@ def tilted(x: Tensor, scale: float) -> Tensor:
 
 
 class _Conditional(AbstractDenoiser):
-    """The exact denoiser of ``BOTH``, and where the condition is not zero that of ``RIGHT``."""
+    """The exact denoiser of ``BOTH``, or of ``RIGHT`` where the condition is not zero."""
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__()
@@ -145,14 +145,14 @@ class _Conditional(AbstractDenoiser):
 
 @functools.cache
 def _guided(scale: float) -> Tensor:
-    """Return rows (GUIDED_ROWS, 1) guided from ``BOTH`` to ``RIGHT``, begun at evenly spread quantiles of the noise."""
+    """Return rows (GUIDED_ROWS, 1) guided from ``BOTH`` to ``RIGHT``, starting at evenly spaced quantiles of the noise."""
     z = torch.special.ndtri((torch.arange(GUIDED_ROWS, dtype=torch.float64) + 0.5) / GUIDED_ROWS)[:, None]
     guided = Guided(_Conditional(SCHEDULE), scale)
     return DPMSolver(order=3).run(guided, z, steps=60, condition=torch.ones_like(z))
 
 
 def _integers() -> tuple[Tensor, Tensor]:
-    """Return the probabilities of the integers 0 to 16, and the middles of their intervals of one width in [-2, 2]."""
+    """Return the probabilities of the integers 0 to 16, and the centers of their intervals of equal width in [-2, 2]."""
     middles = (torch.arange(INTEGERS, dtype=torch.float64) + 0.5) * (4 / INTEGERS) - 2
     density = GaussianMixture([0.35, 0.65], [[-1.2], [0.7]], covs=[0.06, 0.2]).log_prob(middles[:, None]).exp()
     return density / density.sum(), middles
@@ -160,10 +160,10 @@ def _integers() -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def _bits(steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the times of a chain (T,), the mean bits that each of its steps tells (T,), and those of its prior, ()."""
+    """Return the times of a chain (T,), the mean bits of each of its steps (T,), and those of its prior, ()."""
     weights, middles = _integers()
     law = GaussianMixture(weights, middles[:, None], covs=torch.full((INTEGERS,), 1e-12, dtype=torch.float64))
-    # Each integer equally often, and then weighted, so that the noise is all that is random.
+    # Each integer has equally many copies, weighted afterwards, so that only the noise is random.
     x, width = middles.repeat_interleave(COPIES)[:, None], 4 / INTEGERS
     low, high = x - width / 2, x + width / 2
     low[:COPIES], high[-COPIES:] = -math.inf, math.inf
@@ -176,7 +176,7 @@ def _bits(steps: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @functools.cache
 def _posterior(method: PosteriorMethod) -> Tensor:
-    """Draw rows (POSTERIOR_ROWS, 2) of the ring given its first coordinate, with as many steps as ``PASSES`` pay for."""
+    """Draw rows (POSTERIOR_ROWS, 2) of the ring given its first coordinate, with as many steps as ``PASSES`` allow."""
     z = noise.normal((2,), seed=0, purpose="posterior", rows=POSTERIOR_ROWS, dtype=torch.float64)
     seen = observe(Matrix([[1.0, 0.0]]), [MEASURED], NOISE, (2,))
     steps = next(steps for steps in range(PASSES, 0, -1) if method.passes(steps) <= PASSES)

@@ -1,4 +1,4 @@
-"""A plot of what Neural ODEs learn from noisy time series."""
+"""A plot of Neural ODEs trained on noisy time series."""
 
 import functools
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ SEEN, ALL = 8.0, 20.0
 
 
 def neural_ode() -> "Figure":
-    """Neural ODEs learn two motions from short, noisy series, and go on with them long after the series end."""
+    """Neural ODEs learn two systems from short, noisy series, and extrapolate long after the series end."""
     canvas = plots.figure(10.6, 8.2)
     grid = canvas.add_gridspec(2, 2, width_ratios=(1.7, 1))
     times = line(0, ALL, 401)
@@ -50,7 +50,7 @@ def neural_ode() -> "Figure":
         left.axvspan(0, SEEN, color=plots.FAINT, linewidth=0)
         left.plot(times.numpy(), truth[:, 0, 0].numpy(), color=plots.DATA, linewidth=4, alpha=0.6, label="truth")
         left.plot(times.numpy(), guess[:, 0, 0].numpy(), color=plots.SAMPLES, linewidth=1.6, label="Neural ODE")
-        left.plot(line(0, SEEN, 81).numpy(), seen[0, :, 0].numpy(), ".", color=plots.ACCENT, markersize=4, label="what it saw")
+        left.plot(line(0, SEEN, 81).numpy(), seen[0, :, 0].numpy(), ".", color=plots.ACCENT, markersize=4, label="observations")
         left.set_xlabel("time (the shaded part was observed)")
         left.set_ylabel(names[0])
         left.set_ylim(-2.6, 3.0)
@@ -63,7 +63,7 @@ def neural_ode() -> "Figure":
 
 
 def _phase(axes: "Axes", model: NeuralODE, truth: Tensor, guess: Tensor) -> None:
-    """Draw four motions in the plane over the learned field."""
+    """Draw four trajectories in the plane over the learned field."""
     for row in range(4):
         axes.plot(*truth[:, row].T.numpy(), color=plots.DATA, linewidth=3, alpha=0.5)
         axes.plot(*guess[:, row].T.numpy(), color=plots.SAMPLES, linewidth=1.1)
@@ -71,7 +71,7 @@ def _phase(axes: "Axes", model: NeuralODE, truth: Tensor, guess: Tensor) -> None
     with torch.no_grad():
         arrows = model.network(across, torch.zeros(len(across)).double())
     axes.quiver(*across.T.numpy(), *arrows.T.numpy(), color=plots.INK, alpha=0.35, width=0.004)
-    axes.set_title("the field that it found", fontsize=10, color=plots.INK)
+    axes.set_title("the learned field", fontsize=10, color=plots.INK)
     axes.spines[["top", "right"]].set_visible(False)
     bare(axes)
 

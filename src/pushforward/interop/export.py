@@ -141,8 +141,9 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
         raise ImportError("this format needs diffusers; install it: pip install 'pushforward[diffusers]'") from None
     from pushforward.interop.to_diffusers import ExportedUNet
 
-    if model.space_.schema.kind != "images":
-        raise ValueError("a pipeline of diffusers draws images, but this model was trained on vectors; use --to onnx")
+    if model.space_.kind.structure != "grid":
+        name = model.space_.kind.name
+        raise ValueError(f"a pipeline of diffusers draws images, but this model was trained on {name}; use --to onnx")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already; name a new folder")
     if codec.is_part(codec.to_plain(model.network_)):

@@ -29,8 +29,8 @@ Yiwen Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin. The GAN is dead;
 https://arxiv.org/abs/2501.05441
 """
 
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import field, replace
+from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -39,7 +39,8 @@ from torch import Tensor, nn
 from pushforward.models.base.codes import DecoderVerbs
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count
 from pushforward.networks import GANSpec
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
@@ -147,39 +148,15 @@ class GAN(DecoderVerbs, TrainedModel):
     core: ClassVar[str] = "generator_"
     decodes: ClassVar[str] = "forward"
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", "network", "penalty", *TrainedModel.fitted)
-    latent_dim_: int
-    penalty_: float
-    network_: GANSpec
-    generator_: nn.Module
 
-    def __init__(
-        self,
-        *,
-        latent_dim: Count | None = None,
-        network: GANSpec | None = None,
-        penalty: Annotated[float, Gt(0)] | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.network = network
-        self.penalty = penalty
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    latent_dim: Count | None = None
+    network: GANSpec | None = None
+    penalty: Annotated[float, Gt(0)] | None = None
+
+    latent_dim_: int = field(init=False)
+    penalty_: float = field(init=False)
+    network_: GANSpec = field(init=False)
+    generator_: nn.Module = field(init=False)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape = self.space_.transform.shape
@@ -199,13 +176,12 @@ class GAN(DecoderVerbs, TrainedModel):
                 "training with compile=True cannot train a GAN: the penalty on slopes needs second derivatives, which "
                 "torch.compile does not give; write compile=False"
             )
-        varies = ~self.space_.transform.constant
         return GameTask(
             network,
             self.network_.critic(self.space_.transform.shape, self._condition_dim),
             latent_dim=self.latent_dim_,
             penalty=self.penalty_,
-            varies=varies if self.space_.transform.kind == "images" else torch.ones(self.space_.transform.shape),
+            varies=self.space_.transform.varies,
             condition_dropout=self.condition_dropout,
             dequantization=self.space_.transform.dequantization,
         )

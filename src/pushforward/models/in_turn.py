@@ -7,7 +7,7 @@ resumed where it was stopped. Both set the same rows aside.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from pushforward.models.base.rows import Rows
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
-from pushforward.models.files.params import check_params
+from pushforward.models.files.params import Count, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
 from pushforward.models.run import Plan, plan
 from pushforward.probability import noise
@@ -55,15 +55,15 @@ class _Plans(NamedTuple):
 class TrainedInTurn(GenerativeModel):
     """A model of two: ``coder_`` is trained on rows, ``prior_`` on what it makes of them; ``fit`` does one after the other."""
 
-    coder: Any
-    prior: Any
-    draws: int | None
-    train_steps: int | None
-    max_time: float | None
-    device: str | None
+    coder: GenerativeModel | None = field(default=None, kw_only=False)
+    prior: GenerativeModel | None = field(default=None, kw_only=False)
+    draws: Count | None = None
+    train_steps: Count | None = None
+    max_time: Seconds | None = None
+    device: str | None = None
 
-    coder_: Any
-    prior_: Any
+    coder_: Any = field(init=False)
+    prior_: Any = field(init=False)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Prepare rows as all do, with the coder's scaling; which of them are set aside is settled for both parts."""

@@ -23,7 +23,7 @@ Bin Dai, David Wipf. Diagnosing and enhancing VAE models. 2019. https://arxiv.or
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -38,8 +38,6 @@ from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.density import DensityVerbs
-from pushforward.models.base.model import GenerativeModel
-from pushforward.models.base.trained import Count, Seconds, Share
 from pushforward.models.denoising.density import FlowDensityVerbs
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.flows.cnf import CNF
@@ -85,9 +83,9 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
         The same in seconds.
     device : str, optional
         Where to train parts that name no device of their own; default the fastest there is.
-    held_out, kind, random_state, verbose
-        As in :class:`~pushforward.models.base.model.GenerativeModel`; the parts set the same rows aside, and a part without a
-        ``random_state`` of its own gets one from this.
+
+    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`. The parts set the same rows aside,
+    and a part without a ``random_state`` of its own gets one from this.
 
     Attributes
     ----------
@@ -111,31 +109,6 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
 
     fitted: ClassVar[tuple[str, ...]] = ("coder", "prior")
     core: ClassVar[str] = "coder_"
-
-    def __init__(
-        self,
-        coder: GenerativeModel | None = None,
-        prior: GenerativeModel | None = None,
-        *,
-        draws: Count | None = None,
-        train_steps: Count | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.coder = coder
-        self.prior = prior
-        self.draws = draws
-        self.train_steps = train_steps
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
     def transform(self, X: Any, *, condition: Any = None, batch_size: int = _BATCH) -> Values:
         """Return the codes of the rows of X, (N, K); where the code is random its mean.
@@ -284,6 +257,7 @@ def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:
         for name in ("numerical_error", "prior_mismatch")
     )
     # A random error of log p_prior is one of the mean for one draw, but under the logarithm of several it lifts the bound.
-    kind: Kind = "estimate" if len(priors) > 1 and priors[0].kind == "estimate" else "lower bound"
+    is_estimate = not (priors[0].is_exact or priors[0].is_bound)
+    kind: Kind = "estimate" if len(priors) > 1 and is_estimate else "lower bound"
     error = np.hypot(bound.standard_error, carried)
     return replace(bound, kind=kind, standard_error=error, numerical_error=numerical, prior_mismatch=mismatch)

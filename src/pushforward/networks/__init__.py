@@ -1,19 +1,14 @@
-"""Plain networks ``network(x, t, condition)``: an MLP for vectors, or for small images, and a compact U-Net for images.
+"""Plain networks: ``network(x, t, condition)``, an MLP for vectors or small images and a compact U-Net for images, and others.
 
-Every network maps ``x`` of shape (B, D) or (B, C, H, W), ``t`` of shape (B,) and ``condition`` of shape (B, K), or None, to a
-tensor like ``x``. A network knows no schedule and no loss: what its output means is decided by whoever calls it. The last layer
-starts at zero, so an untrained network returns zeros. A row of the output depends on that row of the inputs alone.
+Every such network maps ``x`` (B, D) or (B, C, H, W), ``t`` (B,) and ``condition`` (B, K), or None, to a tensor like ``x``. A
+network knows no schedule and no loss; its caller defines what its output means. The last layer starts at zero, so an untrained
+network returns zeros. A row of the output depends only on that row of the inputs.
 
-:class:`CoderSpec` makes encoders and decoders, ``network(x, condition)``, which take a row to a short code and back.
-
-:class:`GANSpec` makes the generator and the critic of a generative adversarial network.
-
-:class:`FlowSpec` makes normalizing flows, ``flow(x, condition)``: latents and log-determinants, and the way back.
-
-:class:`TransformerSpec` makes transformers over tokens, ``network(tokens, condition)``, which give a law for each hidden token.
-
-The frozen specifications :class:`MLPSpec` and :class:`UNetSpec` are the numbers that make a network; :func:`default_spec`
-chooses one by the shape of the data.
+The frozen specifications :class:`MLPSpec` and :class:`UNetSpec` hold the sizes of a network; :func:`default_spec` chooses one
+for a shape of data. :class:`CoderSpec` builds encoders and decoders, ``network(x, condition)``, from a row to a short code and
+back; :class:`GANSpec` the generator and the critic of a generative adversarial network; :class:`FlowSpec` normalizing flows,
+``flow(x, condition)`` to latents and log-determinants, and their inverse; :class:`TransformerSpec` transformers over tokens,
+``network(tokens, condition)``, which return a law for each masked token.
 """
 
 from pushforward.networks.adversarial import GANSpec

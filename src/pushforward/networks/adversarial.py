@@ -1,12 +1,11 @@
-"""The two players of an adversarial game: a generator of rows, and a critic that gives every row one number.
+"""The two networks of an adversarial model: a generator of rows, and a critic that returns one number per row.
 
 A generator is a network ``(z, condition) -> (B, *D)`` of codes z (B, inputs), a critic a network ``(x, condition) -> (B, 1)``
-of rows x (B, *D). Rows are vectors or images of any height, width and number of channels. Both are made by one
-:class:`GANSpec`.
+of rows x (B, *D). Rows are vectors or images of any height, width and number of channels. :class:`GANSpec` builds both.
 
-No layer normalizes, and the activation is the leaky one, a(h) = max(h, h / 5): its second derivative is zero, which makes the
-slope of the critic, and the gradient of a penalty on it, cheap. Vectors, and images with no side of 32 or more, go through
-``depth`` layers
+There is no normalization, and the activation is a(h) = max(h, h / 5), whose second derivative is zero: this makes the
+critic's slope, and the gradient of a penalty on it, cheap. Vectors, and images with no side of 32 or more, go through ``depth``
+layers
 
     h <- a(W h + b + A c),
 
@@ -14,7 +13,7 @@ larger images through residual blocks of convolutions at each resolution of the 
 
     h <- h + V a(W a(h) + b + A c),
 
-with V zero at the start, so that an untrained network is short. The condition c enters without a bias: zeros, the null
+where V starts at zero, so that the untrained network is shallow. The condition c enters without a bias: zeros, the null
 condition, change nothing.
 
 References
@@ -34,7 +33,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pushforward.networks.coder import Pyramid, check_shape, known, padded
+from pushforward.networks.checks import check_int, check_shape, condition_layers
+from pushforward.networks.coder import Pyramid, coarsen, padded, refine
 
 __all__ = ["GANSpec", "ImageCritic", "ImageGenerator", "Perceptron", "Shifts"]
 
@@ -67,11 +67,7 @@ class GANSpec:
 
     def __post_init__(self) -> None:
         for name, high in (("width", 65_536), ("depth", 1_000)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
-            if not 1 <= value <= high:
-                raise ValueError(f"{name} must be an int from 1 to {high}, got {value}")
+            check_int(name, getattr(self, name), 1, high)
 
     def generator(self, inputs: int, shape: tuple[int, ...], condition_dim: int = 0) -> nn.Module:
         """Return a new network (z, condition) -> (B, *shape) for codes (B, inputs)."""
@@ -94,9 +90,9 @@ class Perceptron(nn.Module):
     Parameters
     ----------
     shape, target : tuple of int
-        Of a row that goes in, and of one that comes out.
+        Shapes of an input and an output row.
     condition_dim : int
-        K, the length of a condition; 0 for a network without one.
+        K, the length of a condition; 0 for a network without conditions.
     width, depth : int
         Length and number of the hidden layers.
 
@@ -138,17 +134,9 @@ class ImageGenerator(nn.Module):
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return (B, C, H, W) from z (B, inputs) and condition (B, K) or None."""
-        shifts = iter(self.shifts(condition))
         hidden = self.first(z).unflatten(1, self.pyramid.coarsest)
-        for level, blocks in enumerate(self.levels):
-            if level:
-                height, width = self.pyramid.sizes[-1 - level]
-                hidden = self.grow[level - 1](hidden)[..., :height, :width]
-            for block in blocks:  # type: ignore[attr-defined]
-                hidden = block(hidden, next(shifts))
-        cut = nn.functional.pixel_shuffle(self.last(_leaky(hidden)), self.pyramid.patch)
-        height, width = self.pyramid.shape[1:]
-        return cut[..., :height, :width].contiguous()
+        hidden = refine(hidden, self.levels, self.grow, iter(self.shifts(condition)), self.pyramid)
+        return self.pyramid.image(self.last(_leaky(hidden)))
 
 
 class ImageCritic(nn.Module):
@@ -169,25 +157,20 @@ class ImageCritic(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return (B, 1) from x (B, C, H, W) and condition (B, K) or None."""
-        shifts = iter(self.shifts(condition))
         hidden = self.first(nn.functional.pixel_unshuffle(padded(x, self.pyramid.patch), self.pyramid.patch))
-        for level, blocks in enumerate(self.levels):
-            if level:
-                hidden = self.shrink[level - 1](padded(hidden, 2))
-            for block in blocks:  # type: ignore[attr-defined]
-                hidden = block(hidden, next(shifts))
+        hidden = coarsen(hidden, self.levels, self.shrink, iter(self.shifts(condition)))
         return torch.as_tensor(self.last(_leaky(hidden).flatten(1)))
 
 
 class Shifts(nn.Module):
-    """What a condition adds to each layer, in its channels; a condition of zeros adds zeros.
+    """Shifts of the channels of each layer, linear in the condition; a condition of zeros adds zeros.
 
     Parameters
     ----------
     condition_dim : int
-        K; with 0 nothing is added.
+        K; 0 for no shifts.
     widths : sequence of int
-        Of the layers.
+        Widths of the layers.
 
     >>> [shift.shape for shift in Shifts(3, [4, 8])(torch.zeros(5, 3))]
     [torch.Size([5, 4]), torch.Size([5, 8])]
@@ -202,7 +185,7 @@ class Shifts(nn.Module):
         """Return the shift (B, width) of each layer from a condition (B, K), or zeros without one."""
         if condition is None:
             return [0.0] * len(self.widths)
-        return torch.split(torch.as_tensor(known(self.linear, condition)(condition)), self.widths, dim=1)
+        return torch.split(torch.as_tensor(condition_layers(self.linear, condition)(condition)), self.widths, dim=1)
 
 
 class _Block(nn.Module):
@@ -219,7 +202,7 @@ class _Block(nn.Module):
 
 
 def _is_small(shape: tuple[int, ...]) -> bool:
-    """Whether rows are vectors, or images with so few pixels that convolutions cost more and give no more."""
+    """Whether rows are vectors or images so small that convolutions cost more and gain nothing."""
     return len(shape) == 1 or max(shape[1:]) < _CONVOLVED_FROM
 
 
@@ -228,7 +211,7 @@ def _leaky(x: Tensor) -> Tensor:
 
 
 def _scaled(layer: L, inputs: int | None = None) -> L:
-    """Start a layer so that it keeps the size of leaky activations: weights of variance 2 / ((1 + leak^2) inputs), no bias."""
+    """Initialize a layer to keep the scale of leaky activations: weights of variance 2 / ((1 + leak^2) inputs), bias 0."""
     inputs = layer.weight[0].numel() if inputs is None else inputs
     nn.init.normal_(layer.weight, std=math.sqrt(2 / ((1 + _LEAK**2) * inputs)))
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""A classifier of noisy rows: what classifier guidance needs, logits at every time.
+"""A classifier of noisy rows for classifier guidance: logits at every time.
 
-Vectors go through a residual perceptron, images through convolutions that halve them three times at most and a mean over what
-is left of height and width. Every block is scaled and shifted by the embedding of the time.
+Vectors go through a residual perceptron. Images go through convolutions that halve them at most three times, and a mean over
+the remaining height and width. The embedding of the time scales and shifts every block.
 
 References
 ----------

@@ -1,19 +1,17 @@
 """Encoders and decoders: from a row to a short code, and from a code to a row.
 
 An encoder is a network ``(x, condition) -> (B, outputs)`` for rows x (B, *D), a decoder a network ``(z, condition) -> (B, *D)``
-for codes z (B, inputs). Rows are vectors or images of any height, width and number of channels. Both are made by one
-:class:`CoderSpec`.
+for codes z (B, inputs). Rows are vectors or images of any height, width and number of channels. :class:`CoderSpec` builds both.
 
 Vectors go through residual blocks of width w, in both directions,
 
     h <- h + V silu(W modulate(norm(h))),          modulate(h) = (1 + scale) h + shift,
 
 with scale and shift linear in an embedding of the condition that has no bias, so that a condition of zeros, the null condition,
-changes nothing. Images are cut into blocks of 2 x 2 pixels from a side of 16 on, go through residual blocks of convolutions,
-and are halved until no side has more than 4 cells; what is left is flattened and goes through a linear map to the code. A
-decoder is the same way back; what stands over at odd sizes is cut off. With ``dense=True`` an image is the vector of its
-pixels, which learns small images whose objects stand in the middle in less time. With ``depth=0`` either is one affine map
-of row and condition.
+changes nothing. Images with sides of 16 or more are cut into blocks of 2 x 2 pixels, go through convolutional residual blocks,
+and are halved until no side has more than 4 cells; the result is flattened and mapped linearly to the code. A decoder is the
+reverse; odd sizes are cropped. With ``dense=True`` an image is the vector of its pixels, which learns small, centered images in
+less time. With ``depth=0`` encoder and decoder are affine maps of row and condition.
 
 References
 ----------
@@ -23,11 +21,13 @@ Ethan Perez et al. FiLM: visual reasoning with a general conditioning layer. AAA
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from pushforward.networks.checks import check_int, check_shape, condition_layers
 
 __all__ = [
     "AffineCoder",
@@ -36,12 +36,13 @@ __all__ = [
     "ImageDecoder",
     "ImageEncoder",
     "Modulation",
+    "PixelNorm",
     "Pyramid",
     "ResidualBlock",
     "VectorCoder",
-    "check_shape",
-    "known",
+    "coarsen",
     "padded",
+    "refine",
 ]
 
 _SMALLEST = 4
@@ -59,9 +60,9 @@ class CoderSpec:
         Length of the hidden state of vectors; channels of images at the finest level, which double with each halving, up to
         four times ``width``. From 1 to 65,536.
     depth : int
-        Residual blocks, of images at each level; 0 makes both maps affine. From 0 to 1,000.
+        Residual blocks, for images per level; 0 makes both maps affine. From 0 to 1,000.
     dense : bool
-        Whether images are taken as vectors of their pixels, without convolutions.
+        Whether images are treated as vectors of pixels, without convolutions.
 
     >>> spec = CoderSpec(width=8, depth=1)
     >>> x, label = torch.rand(5, 3, 17, 30), torch.rand(5, 11)
@@ -78,11 +79,7 @@ class CoderSpec:
         if not isinstance(self.dense, bool):
             raise TypeError(f"dense must be True or False, got {self.dense!r}")
         for name, low, high in (("width", 1, 65_536), ("depth", 0, 1_000)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be an int from {low} to {high}, got {value}")
+            check_int(name, getattr(self, name), low, high)
 
     def encoder(self, shape: tuple[int, ...], outputs: int, condition_dim: int = 0) -> nn.Module:
         """Return a new network (x, condition) -> (B, outputs) for rows of ``shape``, (D,) or (C, H, W)."""
@@ -108,14 +105,14 @@ class CoderSpec:
 
 
 class AffineCoder(nn.Module):
-    """One affine map of row and condition, whatever their shapes.
+    """One affine map of row and condition, of any shapes.
 
     Parameters
     ----------
     shape, target : tuple of int
-        Of a row that goes in, and of one that comes out.
+        Shapes of an input and an output row.
     condition_dim : int
-        K, the length of a condition; 0 for a network without one.
+        K, the length of a condition; 0 for a network without conditions.
 
     >>> AffineCoder((3,), (1, 2, 2), 0)(torch.rand(5, 3)).shape
     torch.Size([5, 1, 2, 2])
@@ -131,7 +128,7 @@ class AffineCoder(nn.Module):
         """Return (B, *target) from x (B, *shape) and condition (B, K) or None."""
         hidden = self.linear(x.flatten(1))
         if condition is not None:
-            hidden = hidden + known(self.condition, condition)(condition)
+            hidden = hidden + condition_layers(self.condition, condition)(condition)
         return torch.as_tensor(hidden.unflatten(1, self.target))
 
 
@@ -141,9 +138,9 @@ class Modulation(nn.Module):
     Parameters
     ----------
     condition_dim : int
-        K; with 0 there is nothing to modulate by.
+        K; 0 for no modulation.
     widths : sequence of int
-        Of the blocks.
+        Widths of the blocks.
 
     >>> Modulation(3, [4, 8])(torch.zeros(5, 3))[1].shape
     torch.Size([5, 16])
@@ -160,10 +157,10 @@ class Modulation(nn.Module):
             )
 
     def forward(self, condition: Tensor | None) -> Sequence[Tensor | None]:
-        """Return scale and shift (B, 2 width) of each block from a condition (B, K), or None for each without one."""
+        """Return scale and shift (B, 2 width) of each block from a condition (B, K), or None for each block without one."""
         if condition is None:
             return [None] * len(self.sizes)
-        return torch.split(known(self.layers, condition)(condition), self.sizes, dim=1)
+        return torch.split(condition_layers(self.layers, condition)(condition), self.sizes, dim=1)
 
 
 class ResidualBlock(nn.Module):
@@ -209,7 +206,7 @@ class VectorCoder(nn.Module):
 
 
 class DenseCoder(VectorCoder):
-    """The same from rows (B, *shape) to rows (B, *target), whatever their shapes.
+    """A :class:`VectorCoder` from rows (B, *shape) to rows (B, *target) of any shapes.
 
     >>> DenseCoder((3,), (1, 2, 2), 0, width=8, depth=1)(torch.rand(5, 3)).shape
     torch.Size([5, 1, 2, 2])
@@ -225,7 +222,7 @@ class DenseCoder(VectorCoder):
 
 
 class ImageEncoder(nn.Module):
-    """Residual convolutions from images (B, C, H, W) to vectors (B, outputs); ``grid`` is the way without its last step.
+    """Residual convolutions from images (B, C, H, W) to vectors (B, outputs); ``grid`` returns the last features.
 
     >>> encoder = ImageEncoder((1, 28, 28), 2, 0, width=8, depth=1)
     >>> encoder.grid(torch.rand(5, 1, 28, 28)).shape, encoder(torch.rand(5, 1, 28, 28)).shape
@@ -239,7 +236,7 @@ class ImageEncoder(nn.Module):
         self.first = nn.Conv2d(shape[0] * pyramid.patch**2, pyramid.widths[0], 3, padding=1)
         self.levels = nn.ModuleList(nn.ModuleList(_ImageBlock(w) for _ in range(depth)) for w in pyramid.widths)
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(pyramid.widths))
-        self.norm = _PixelNorm(pyramid.widths[-1])
+        self.norm = PixelNorm(pyramid.widths[-1])
         self.last = nn.Linear(math.prod(pyramid.coarsest), outputs)
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -248,18 +245,12 @@ class ImageEncoder(nn.Module):
 
     def grid(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return features (B, C', h, w) of the cells of the coarsest level."""
-        modulation = iter(self.modulation(condition))
         hidden = self.first(nn.functional.pixel_unshuffle(padded(x, self.pyramid.patch), self.pyramid.patch))
-        for level, blocks in enumerate(self.levels):
-            if level:
-                hidden = self.shrink[level - 1](padded(hidden, 2))
-            for block in blocks:  # type: ignore[attr-defined]
-                hidden = block(hidden, next(modulation))
-        return torch.as_tensor(hidden)
+        return coarsen(hidden, self.levels, self.shrink, iter(self.modulation(condition)))
 
 
 class ImageDecoder(nn.Module):
-    """Residual convolutions from vectors (B, inputs) to images (B, C, H, W); ``from_grid`` is the way after its first step.
+    """Residual convolutions from vectors (B, inputs) to images (B, C, H, W); ``from_grid`` starts at the first features.
 
     >>> ImageDecoder(2, (3, 9, 20), 0, width=8, depth=1)(torch.rand(5, 2)).shape
     torch.Size([5, 3, 9, 20])
@@ -273,7 +264,7 @@ class ImageDecoder(nn.Module):
         self.first = nn.Linear(inputs, math.prod(pyramid.coarsest))
         self.levels = nn.ModuleList(nn.ModuleList(_ImageBlock(w) for _ in range(depth)) for w in widths)
         self.grow = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in itertools.pairwise(widths))
-        self.norm = _PixelNorm(widths[-1])
+        self.norm = PixelNorm(widths[-1])
         self.last = nn.Conv2d(widths[-1], shape[0] * pyramid.patch**2, 3, padding=1)
 
     def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -282,20 +273,12 @@ class ImageDecoder(nn.Module):
 
     def from_grid(self, hidden: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return (B, C, H, W) from features (B, C', h, w) of the cells of the coarsest level."""
-        modulation = iter(self.modulation(condition))
-        for level, blocks in enumerate(self.levels):
-            if level:
-                height, width = self.pyramid.sizes[-1 - level]
-                hidden = self.grow[level - 1](hidden)[..., :height, :width]
-            for block in blocks:  # type: ignore[attr-defined]
-                hidden = block(hidden, next(modulation))
-        cut = self.last(nn.functional.silu(self.norm(hidden)))
-        height, width = self.pyramid.shape[1:]
-        return nn.functional.pixel_shuffle(cut, self.pyramid.patch)[..., :height, :width].contiguous()
+        hidden = refine(hidden, self.levels, self.grow, iter(self.modulation(condition)), self.pyramid)
+        return self.pyramid.image(self.last(nn.functional.silu(self.norm(hidden))))
 
 
 class Pyramid:
-    """The resolutions that an image (C, H, W) goes through: cells (h, w) and channels of each level, finest first.
+    """The resolutions of the levels for an image (C, H, W): cells (h, w) and channels of each level, finest first.
 
     >>> pyramid = Pyramid((1, 28, 28), width=8)
     >>> pyramid.patch, pyramid.sizes, pyramid.widths
@@ -314,12 +297,41 @@ class Pyramid:
     def coarsest(self) -> tuple[int, int, int]:
         """Shape (C', h, w) of the coarsest level."""
         return (self.widths[-1], *self.sizes[-1])
+        return (self.widths[-1], *self.sizes[-1])
+
+    def image(self, cells: Tensor) -> Tensor:
+        """Return images (B, C, H, W) from cells (B, C patch^2, h, w) of the finest level, cropped to the image's size."""
+        height, width = self.shape[1:]
+        return nn.functional.pixel_shuffle(cells, self.patch)[..., :height, :width].contiguous()
+
+
+def coarsen(hidden: Tensor, levels: nn.ModuleList, shrink: nn.ModuleList, extras: Iterator[Tensor | float | None]) -> Tensor:
+    """Apply the blocks of each level, finest first, with ``shrink`` between levels; each block takes the next of ``extras``."""
+    for level, blocks in enumerate(levels):
+        if level:
+            hidden = shrink[level - 1](padded(hidden, 2))
+        for block in blocks:  # type: ignore[attr-defined]
+            hidden = block(hidden, next(extras))
+    return hidden
+
+
+def refine(
+    hidden: Tensor, levels: nn.ModuleList, grow: nn.ModuleList, extras: Iterator[Tensor | float | None], pyramid: Pyramid
+) -> Tensor:
+    """Apply the blocks of each level, coarsest first, with ``grow`` between levels; each block takes the next of ``extras``."""
+    for level, blocks in enumerate(levels):
+        if level:
+            height, width = pyramid.sizes[-1 - level]
+            hidden = grow[level - 1](hidden)[..., :height, :width]
+        for block in blocks:  # type: ignore[attr-defined]
+            hidden = block(hidden, next(extras))
+    return hidden
 
 
 class _ImageBlock(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = _PixelNorm(width)
+        self.norm = PixelNorm(width)
         self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
 
@@ -328,10 +340,15 @@ class _ImageBlock(nn.Module):
         return hidden + torch.as_tensor(self.conv_2(nn.functional.silu(self.conv_1(change))))
 
 
-class _PixelNorm(nn.LayerNorm):
-    """Layer normalization over the channels of each pixel, which mixes no pixels."""
+class PixelNorm(nn.LayerNorm):
+    """Layer normalization over the channels of each pixel; pixels do not mix.
+
+    >>> PixelNorm(3)(torch.rand(2, 3, 4, 4)).shape
+    torch.Size([2, 3, 4, 4])
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized x, of the shape (B, C, H, W) of ``x``."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
@@ -342,24 +359,8 @@ def _modulate(hidden: Tensor, modulation: Tensor | None) -> Tensor:
     return torch.addcmul(shift, hidden, 1 + scale)
 
 
-def known(layers: nn.Module | None, condition: Tensor) -> nn.Module:
-    """Return the layers for the condition, or raise a ValueError if the network was built without them."""
-    if layers is None:
-        raise ValueError(
-            f"this network was built with condition_dim=0 and takes no condition, but got one of shape "
-            f"{tuple(condition.shape)}; build it with condition_dim={condition.shape[-1]} or pass condition=None"
-        )
-    return layers
-
-
 def padded(x: Tensor, multiple: int) -> Tensor:
     """Pad with zeros below and on the right to sides that are multiples of ``multiple``."""
     bottom, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
     padded = nn.functional.pad(x, (0, right, 0, bottom)) if bottom or right else x
     return padded.contiguous(memory_format=torch.channels_last)
-
-
-def check_shape(shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if ``shape`` is not that of a vector or of an image."""
-    if len(shape) not in (1, 3) or min(shape) < 1:
-        raise ValueError(f"shape: rows are vectors (D,) or images (C, H, W) with sizes of at least 1, got {tuple(shape)}")

@@ -1,11 +1,11 @@
-"""What a network knows beside its input: the time and the condition, as one vector per row.
+"""The embedding of time and condition, the second input of a network, as one vector per row.
 
 With angular frequencies w_k spaced geometrically from 1 to 1000, condition c and learned matrices A, B, W,
 
     embedding(t, c) = silu(W silu(A [cos(w t), sin(w t)] + B c)).
 
-The slowest wave passes over [0, 1] without repeating and the fastest tells apart times 1/1000 from each other. B has no
-bias, so an all-zero condition adds nothing: it is the null condition of classifier-free guidance.
+The slowest wave does not repeat on [0, 1], and the fastest resolves times 1/1000 apart. B has no bias, so a condition of zeros
+adds nothing: it is the null condition of classifier-free guidance.
 
 References
 ----------
@@ -15,6 +15,8 @@ Ethan Perez et al. FiLM: visual reasoning with a general conditioning layer. AAA
 
 import torch
 from torch import Tensor, nn
+
+from pushforward.networks.checks import condition_layers
 
 __all__ = ["Embedding"]
 
@@ -29,7 +31,7 @@ class Embedding(nn.Module):
     width : int
         Length of the embedding, even and at least 2.
     condition_dim : int
-        K, the length of a condition; 0 for a network without one.
+        K, the length of a condition; 0 for a network without conditions.
 
     >>> Embedding(8, condition_dim=3)(torch.zeros(5), torch.zeros(5, 3)).shape
     torch.Size([5, 8])
@@ -47,15 +49,10 @@ class Embedding(nn.Module):
         self.mix = nn.Linear(width, width)
 
     def forward(self, t: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the embedding; ``condition=None`` is the null condition, the same as zeros."""
+        """Return the embedding; ``condition=None`` is the null condition and equals zeros."""
         phase = t.unsqueeze(-1) * self.frequencies
         hidden = self.time(torch.cat((phase.cos(), phase.sin()), dim=-1))
         if condition is not None:
-            if self.condition is None:
-                raise ValueError(
-                    "this network was built with condition_dim=0 and takes no condition, but got one of shape "
-                    f"{tuple(condition.shape)}; build it with condition_dim={condition.shape[-1]} or pass condition=None"
-                )
-            hidden = hidden + self.condition(condition)
+            hidden = hidden + condition_layers(self.condition, condition)(condition)
         mixed: Tensor = nn.functional.silu(self.mix(nn.functional.silu(hidden)))
         return mixed

@@ -1,20 +1,20 @@
 r"""Normalizing flows: invertible networks whose Jacobian determinant is cheap.
 
-A flow maps rows x to latents z of the same shape, with log |dz/dx|. It is a chain of steps of three parts, each invertible in
-one pass; h has c channels:
+A flow maps rows x to latents z of the same shape, with log |dz/dx|. It is a chain of steps of three parts, each with a direct
+inverse; h has c channels:
 
     normalize   h <- exp(s) (h - m)                      m and s for each element; at first the mean and -log std of the data
     mix         h <- L U P h                             P a fixed permutation; L and U triangular, learned, at first I
     couple      (a, b) <- (a, spline(exp(r) b + q))      r, q and the spline's knots are network(a, condition)
 
 so log |dz/dx| of a row is the sum of s over elements, of log diag U over cells, and of r and the log-slopes of the spline. The
-spline is monotonic, rational-quadratic on [-6, 6] and the identity outside. Its knots depend on the other half of the channels
-alone, which makes the Jacobian triangular. The networks start at zero, where a step is only its other two parts. (A rotation in
-the place of P would mix elements with sharp bounds into some that look Gaussian, and did much worse.)
+spline is monotonic, rational-quadratic on [-6, 6] and the identity outside. Its knots depend only on the other half of the
+channels, which makes the Jacobian triangular. The networks start at zero, where couplings are the identity. P is a permutation
+because a rotation would mix elements with sharp bounds into nearly Gaussian ones, which works much worse.
 
 Vectors have their columns as channels. Images are squeezed, cells of pixels becoming channels, and go through such steps at
-every level; after each level but the last, half of the channels are done, and the other half goes on to the next. A side is cut
-by 2 where it is even, else by its smallest prime factor. At the end everything is put back where it came from.
+every level; after each level but the last, half of the channels go on to the next level. A side is divided by 2 where it is
+even, otherwise by its smallest prime factor. The output has the layout of the input.
 
 References
 ----------
@@ -34,13 +34,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pushforward.networks.checks import check_int, check_shape
 from pushforward.networks.coder import Modulation, VectorCoder
 
 __all__ = ["Bijection", "Chain", "Coupling", "FlowSpec", "GridNetwork", "ImageFlow", "Mix", "Normalize", "default_flow"]
 
 _BOUND = 6.0
 _LEAST_STD = 1e-2
-_EXTRA = 2  # numbers per element that a coupling learns beside the knots
+_EXTRA = 2  # outputs of the network per element beside the knots: r and q
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,11 @@ class FlowSpec:
     depth : int
         Residual blocks of each of these networks, from 1 to 1,000.
     steps : int
-        Steps of the flow, for images at each level, from 1 to 1,000.
+        Steps of the flow; for images, of each level. From 1 to 1,000.
     bins : int
         Intervals of a spline, from 2 to 1,000.
     levels : int
-        Resolutions that images go through, from 1 to 20; not used for vectors.
+        Resolutions of images, from 1 to 20; ignored for vectors.
 
     >>> flow = FlowSpec(width=8, steps=2).build((3,), condition_dim=0)
     >>> z, log_det = flow(torch.ones(5, 3))
@@ -75,21 +76,16 @@ class FlowSpec:
     def __post_init__(self) -> None:
         limits = {"width": (1, 65_536), "depth": (1, 1_000), "steps": (1, 1_000), "bins": (2, 1_000), "levels": (1, 20)}
         for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be an int from {low} to {high}, got {value}")
+            check_int(name, getattr(self, name), low, high)
 
     def build(self, shape: tuple[int, ...], condition_dim: int) -> "Bijection":
         """Return a new flow for rows of ``shape``, (D,) or (C, H, W); its weights come from torch's global generator."""
-        if len(shape) not in (1, 3) or min(shape) < 1:
-            raise ValueError(f"shape: rows are vectors (D,) or images (C, H, W) with sizes of at least 1, got {tuple(shape)}")
+        check_shape(shape)
         return _steps(shape, condition_dim, self) if len(shape) == 1 else ImageFlow(shape, condition_dim, self, self.levels)
 
 
 def default_flow(shape: tuple[int, ...]) -> FlowSpec:
-    """Return the size that suits rows of ``shape``; images are halved while their sides are even and longer than 2.
+    """Return the default size for rows of ``shape``; images are halved while their sides are even and longer than 2.
 
     >>> default_flow((1, 28, 28)).levels
     2
@@ -114,17 +110,17 @@ class Bijection(nn.Module, abc.ABC):
         """Return x from y."""
 
     def latent(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return y alone, where that is cheaper."""
+        """Return y without the log-determinant, where that is cheaper."""
         return torch.as_tensor(self(x, condition)[0])
 
     def start(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Set what starts from the data by the rows x, and return y."""
+        """Initialize data-dependent parameters by the rows x, and return y."""
         with torch.no_grad():
             return self.latent(x, condition)
 
 
 class Chain(Bijection):
-    """One bijection after the other.
+    """The composition of bijections, in order.
 
     >>> chain = Chain([Normalize((2,)), Mix(2)])
     >>> bool((chain.inverse(chain(torch.ones(1, 2))[0]) == 1).all())
@@ -150,14 +146,14 @@ class Chain(Bijection):
         return y
 
     def start(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Start each part by what the ones before make of x."""
+        """Start each part by the output of the previous ones."""
         for part in self.parts:
             x = part.start(x, condition)  # type: ignore[operator]
         return x
 
 
 class Normalize(Bijection):
-    """y = exp(log_scale) (x - mean), element by element; it starts where y has mean 0 and standard deviation 1.
+    """y = exp(log_scale) (x - mean), element by element; ``start`` makes y have mean 0 and standard deviation 1.
 
     >>> part = Normalize((1,))
     >>> part.start(torch.tensor([[2.0], [4.0]])).tolist()
@@ -222,9 +218,9 @@ class Mix(Bijection):
 
 
 class Coupling(Bijection):
-    """(a, b) -> (a, spline(exp(r) b + q)) over two halves of the channels; a has one more where their number is odd.
+    """(a, b) -> (a, spline(exp(r) b + q)) over two halves of the channels; a has one more if their number is odd.
 
-    A single channel is b alone, and what it goes through depends on the condition only.
+    A single channel is b, and its map depends only on the condition.
 
     Parameters
     ----------
@@ -275,7 +271,7 @@ class Coupling(Bijection):
 
 
 class GridNetwork(nn.Module):
-    """Residual convolutions on a grid of fixed size, ``(x, condition)`` to (B, outputs, h, w); each cell knows its place.
+    """Residual convolutions on a grid of fixed size, ``(x, condition)`` to (B, outputs, h, w), with an embedding of each cell.
 
     >>> GridNetwork((3, 4, 4), 2, 0, width=8, depth=1)(torch.rand(5, 3, 4, 4)).shape
     torch.Size([5, 2, 4, 4])
@@ -294,16 +290,16 @@ class GridNetwork(nn.Module):
         """Return (B, outputs, h, w) from x (B, c, h, w) and condition (B, K) or None."""
         hidden = self.first(x) + self.place
         for wide, narrow, modulation in zip(self.wide, self.narrow, self.modulation(condition), strict=True):
-            seen = nn.functional.group_norm(hidden, 1)
+            change = nn.functional.group_norm(hidden, 1)
             if modulation is not None:
                 scale, shift = modulation[..., None, None].chunk(2, dim=1)
-                seen = torch.addcmul(shift, seen, 1 + scale)
-            hidden = hidden + narrow(nn.functional.silu(wide(seen)))
+                change = torch.addcmul(shift, change, 1 + scale)
+            hidden = hidden + narrow(nn.functional.silu(wide(change)))
         return torch.as_tensor(self.last(nn.functional.silu(hidden)))
 
 
 class ImageFlow(Bijection):
-    """A multi-scale flow of images (C, H, W) of any size: its own steps, and a flow of half of the channels that they make.
+    """A multi-scale flow of images (C, H, W) of any size: the steps of one level, then a flow of half of their channels.
 
     Parameters
     ----------
@@ -311,7 +307,7 @@ class ImageFlow(Bijection):
     condition_dim : int
     spec : FlowSpec
     levels : int
-        How many are left, with this one.
+        Number of levels from this one on.
 
     >>> flow = ImageFlow((1, 6, 9), 0, FlowSpec(width=4, steps=1), levels=2)
     >>> flow.cut, flow.inner.cut, flow(torch.rand(2, 1, 6, 9))[0].shape
@@ -323,28 +319,28 @@ class ImageFlow(Bijection):
         channels, height, width = shape
         self.cut = rows, columns = _smallest_factor(height), _smallest_factor(width)
         grid = (channels * rows * columns, height // rows, width // columns)
-        self.kept = (grid[0] + 1) // 2
+        self.passed = (grid[0] + 1) // 2
         self.steps = _steps(grid, condition_dim, spec)
         more = levels > 1 and max(grid[1:]) > 1
-        self.inner = ImageFlow((self.kept, *grid[1:]), condition_dim, spec, levels - 1) if more else None
+        self.inner = ImageFlow((self.passed, *grid[1:]), condition_dim, spec, levels - 1) if more else None
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return z and log |dz/dx|."""
         h, total = self.steps(_squeeze(x, self.cut), condition)
         if self.inner is not None:
-            z, log_det = self.inner(h[:, : self.kept], condition)
-            h, total = torch.cat((z, h[:, self.kept :]), dim=1), total + log_det
+            z, log_det = self.inner(h[:, : self.passed], condition)
+            h, total = torch.cat((z, h[:, self.passed :]), dim=1), total + log_det
         return _unsqueeze(h, self.cut), total
 
     def inverse(self, y: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return x from z."""
         h = _squeeze(y, self.cut)
         if self.inner is not None:
-            h = torch.cat((self.inner.inverse(h[:, : self.kept], condition), h[:, self.kept :]), dim=1)
+            h = torch.cat((self.inner.inverse(h[:, : self.passed], condition), h[:, self.passed :]), dim=1)
         return _unsqueeze(self.steps.inverse(h, condition), self.cut)
 
     def start(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Start this level; what it hands on is normalized already."""
+        """Start this level; its output is normalized, so the next levels need no start."""
         self.steps.start(_squeeze(x, self.cut), condition)
         return super().start(x, condition)
 
@@ -371,19 +367,19 @@ def _unsqueeze(h: Tensor, cut: tuple[int, int]) -> Tensor:
 
 
 def _smallest_factor(side: int) -> int:
-    """Return the smallest prime factor of a side, 1 of 1."""
+    """Return the smallest prime factor of a side, or 1."""
     return next((factor for factor in range(2, math.isqrt(side) + 1) if side % factor == 0), side)
 
 
 @functools.cache
 def _spline_class() -> Any:
-    """Return zuko's spline, and undo what zuko does to torch for the whole process when it is imported."""
+    """Return zuko's spline; undo the changes that importing zuko makes to torch for the whole process."""
     from torch.distributions import Distribution, transforms
 
     inverse = transforms._InverseTransform
-    kept = Distribution._validate_args, inverse.__name__
+    before = Distribution._validate_args, inverse.__name__
     try:
         from zuko.transforms import MonotonicRQSTransform  # type: ignore[import-untyped]
     finally:
-        Distribution._validate_args, inverse.__name__ = kept
+        Distribution._validate_args, inverse.__name__ = before
     return MonotonicRQSTransform

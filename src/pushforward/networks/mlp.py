@@ -1,12 +1,12 @@
-"""A residual multilayer perceptron for vectors, and for small images as vectors of their pixels.
+"""A residual multilayer perceptron for vectors, and for small images as vectors of pixels.
 
 With e = embedding(t, condition) and, for each block, scale and shift linear in e,
 
     h <- h + V silu(W ((1 + scale) norm(h) + shift)),
 
-norm being layer normalization without parameters of its own. Rows of at most 8 columns enter together with
+where norm is layer normalization without parameters. Rows of at most 8 columns enter together with
 [cos(x), sin(x), cos(2 x), sin(2 x), cos(4 x), sin(4 x)]: in few dimensions densities have sharp edges, which are high
-frequencies of x, and plain layers learn those last. More columns enter as they are.
+frequencies of x, and plain layers learn those last. Rows of more columns enter alone.
 
 References
 ----------
@@ -28,14 +28,14 @@ _OCTAVES = 3
 
 
 class MLP(nn.Module):
-    """Residual perceptron, ``network(x, t, condition)`` for x of shape (B, *D), in which all elements see each other.
+    """Residual perceptron, ``network(x, t, condition)`` for x of shape (B, *D), fully connected.
 
     Parameters
     ----------
     features : int
         Number of elements of a row.
     condition_dim : int
-        K, the length of a condition; 0 for a network without one.
+        K, the length of a condition; 0 for a network without conditions.
     width : int
         Length of the hidden state.
     depth : int

@@ -1,12 +1,12 @@
-r"""A codebook: each vector is replaced by the nearest of K others, and what is kept of it is a number from 0 to K - 1.
+r"""A codebook: each vector is replaced by the nearest of K codes, and stored as its number from 0 to K - 1.
 
-Vectors are brought to length one, so that near means a small angle, and no code is far from all vectors:
+Vectors are normalized to length one, so that near means a small angle, and no code is far from all vectors:
 
     k = argmax_j <z / |z|, e_j>,          |e_j| = 1.
 
-The library vector-quantize-pytorch does the work in training. The codes are not trained by gradients: each moves towards the
-mean of the vectors that it was nearest to, by a moving average, and one that hardly any vector was near to is put where a
-vector of the present batch lies. Gradients go through the choice as through the rotation that takes z / |z| to e_k.
+Training uses the library vector-quantize-pytorch. The codes are not trained by gradients: each is a moving average of the
+vectors nearest to it, and a code that is nearest to almost no vector is moved to a vector of the current batch. Gradients pass
+the choice as they pass the rotation from z / |z| to e_k.
 
 References
 ----------
@@ -25,7 +25,7 @@ _DECAY = 0.9
 
 
 class Quantizer(nn.Module):
-    """A codebook that learns from the vectors it is shown in training.
+    """A codebook that learns from the vectors that pass it in training.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Quantizer(nn.Module):
     width : int
         W, the length of a vector.
     least : float
-        Vectors per batch below which, in the moving average, a code is put somewhere else.
+        Vectors per batch, as a moving average, below which a code is moved.
 
     >>> quantizer = Quantizer(4, 2, least=0.1)
     >>> vectors, codes = quantizer(torch.rand(5, 3, 2))
@@ -44,7 +44,7 @@ class Quantizer(nn.Module):
 
     def __init__(self, size: int, width: int, *, least: float) -> None:
         super().__init__()
-        from vector_quantize_pytorch import VectorQuantize  # takes two seconds, which no other model should pay
+        from vector_quantize_pytorch import VectorQuantize  # slow to import, and no other model needs it
 
         self.size = size
         self.codebook = VectorQuantize(
@@ -58,9 +58,9 @@ class Quantizer(nn.Module):
         )
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the codes' vectors, through which gradients reach z (B, L, W), and the codes (B, L)."""
+        """Return the codes' vectors, through which gradients reach z (B, L, W), and the code numbers (B, L)."""
         vectors, codes, _ = self.codebook(z)
-        self.codebook.zero.requires_grad_(False)  # the library leaves a buffer that cannot be copied into
+        self.codebook.zero.requires_grad_(False)  # the library leaves it requiring gradients, which copying forbids
         return vectors, codes
 
     def vectors(self, codes: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The numbers that make a network, as frozen objects, and which of them suit which data."""
+"""Frozen specifications of the size of a network, and the defaults for a shape of data."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
+from pushforward.networks.checks import check_int, check_shape
 from pushforward.networks.mlp import MLP
 from pushforward.networks.unet import UNet
 
@@ -14,7 +15,7 @@ __all__ = ["MLPSpec", "NetworkSpec", "UNetSpec", "default_spec"]
 
 @runtime_checkable
 class NetworkSpec(Protocol):
-    """What builds a network for data of a given shape."""
+    """Builds a network for data of a given shape."""
 
     def build(self, shape: tuple[int, ...], condition_dim: int) -> nn.Module:
         """Return a new network for rows of ``shape`` and conditions of length ``condition_dim`` (0 for none)."""
@@ -39,12 +40,12 @@ class MLPSpec:
     depth: int = 3
 
     def __post_init__(self) -> None:
-        _require("width", self.width, 2, 65_536, even=True)
-        _require("depth", self.depth, 1, 1_000)
+        check_int("width", self.width, 2, 65_536, even=True)
+        check_int("depth", self.depth, 1, 1_000)
 
     def build(self, shape: tuple[int, ...], condition_dim: int) -> MLP:
         """Return a new network for vectors (D,) or images (C, H, W); its weights come from torch's global generator."""
-        _require("condition_dim", condition_dim, 0, 1_000_000)
+        check_int("condition_dim", condition_dim, 0, 1_000_000)
         if len(shape) not in (1, 3) or min(shape) < 1:
             raise ValueError(f"shape: MLPSpec builds networks for vectors (D,) and images (C, H, W), got {tuple(shape)}")
         return MLP(math.prod(shape), condition_dim, width=self.width, depth=self.depth)
@@ -58,12 +59,13 @@ class UNetSpec:
     ----------
     width : int
         Channels at the finest level, even, from 2 to 8,192; they double with each level, up to four times ``width``.
+        Channels at the finest level, even, from 2 to 8,192; they double with each level, up to four times ``width``.
     depth : int
-        Residual blocks per level on the way down, and again on the way up, from 1 to 100.
+        Residual blocks per level while resolution falls, and again while it rises, from 1 to 100.
     middle : int
-        Further residual blocks at the coarsest level, between the two ways, from 0 to 100.
+        Further residual blocks at the coarsest level, from 0 to 100.
     levels : int
-        Number of resolutions, from 1 to 10; each halves the one before.
+        Number of resolutions, from 1 to 10; each is half the previous one.
     patch : int
         Side of the blocks of pixels that become channels, from 1 to 64.
 
@@ -78,15 +80,15 @@ class UNetSpec:
     patch: int = 2
 
     def __post_init__(self) -> None:
-        _require("width", self.width, 2, 8_192, even=True)
-        _require("depth", self.depth, 1, 100)
-        _require("middle", self.middle, 0, 100)
-        _require("levels", self.levels, 1, 10)
-        _require("patch", self.patch, 1, 64)
+        check_int("width", self.width, 2, 8_192, even=True)
+        check_int("depth", self.depth, 1, 100)
+        check_int("middle", self.middle, 0, 100)
+        check_int("levels", self.levels, 1, 10)
+        check_int("patch", self.patch, 1, 64)
 
     def build(self, shape: tuple[int, ...], condition_dim: int) -> UNet:
         """Return a new network for images of ``shape`` (C, H, W); its weights come from torch's global generator."""
-        _require("condition_dim", condition_dim, 0, 1_000_000)
+        check_int("condition_dim", condition_dim, 0, 1_000_000)
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(
                 f"shape: UNetSpec builds networks for images (C, H, W), got {tuple(shape)}; vectors (D,) take MLPSpec"
@@ -103,28 +105,19 @@ class UNetSpec:
 
 
 def default_spec(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
-    """Return the specification that suits rows of ``shape``: (D,) for vectors, (C, H, W) for images.
+    """Return the default specification for rows of ``shape``: (D,) for vectors, (C, H, W) for images.
 
-    Images are cut into blocks of 2 x 2 pixels from a side of 16 on, and halved until the longer side is at most 8 cells.
+    Images with sides of 16 or more are cut into blocks of 2 x 2 pixels, and halved until the longer side is at most 8 cells.
 
     >>> default_spec((2,)), default_spec((1, 28, 28))
     (MLPSpec(width=128, depth=3), UNetSpec(width=48, depth=1, middle=0, levels=2, patch=2))
     """
-    if len(shape) not in (1, 3) or min(shape) < 1:
-        raise ValueError(f"shape: rows are vectors (D,) or images (C, H, W) with sizes of at least 1, got {tuple(shape)}")
+    check_shape(shape)
     if len(shape) == 1:
         return MLPSpec(width=128 if shape[0] <= 8 else 256 if shape[0] <= 64 else 512)
     short, long = sorted(shape[1:])
     patch = 2 if short >= 16 else 1
     halvings = math.ceil(math.log2(max(long / patch / 8, 1)))
-    # A level coarser than the short side would be padding and little else.
+    # A level coarser than the short side would be mostly padding.
     levels = 1 + min(max(halvings, 1), int(math.log2(max(short / patch, 1))))
     return UNetSpec(levels=levels, patch=patch)
-
-
-def _require(name: str, value: int, low: int, high: int, *, even: bool = False) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
-    if not low <= value <= high or (even and value % 2):
-        kind = "an even int" if even else "an int"
-        raise ValueError(f"{name} must be {kind} from {low} to {high}, got {value}")

@@ -1,18 +1,17 @@
-r"""A transformer over tokens: what it sees of a row is some of its tokens, what it says is a law for each of them.
+r"""A transformer over tokens: from a row with some tokens masked to a law for each of its tokens.
 
-A row is L tokens; position l has ``levels[l]`` values 0, 1, ..., and -1 stands for a token that is hidden. Positions are
-gathered into cells: one cell per position or, with ``patch``, one per block of neighbors, which makes attention cheaper and
-changes nothing else. The state of a cell begins as the sum of what its tokens stand for and of a vector of its own. Then each
-block is
+A row is L tokens; position l has ``levels[l]`` values 0, 1, ..., and -1 stands for a masked token. Positions form cells, one
+per position or, with ``patch``, one per block of neighbors, which only makes attention cheaper. The state of a cell starts as
+the sum of the embeddings of its tokens and of an embedding of the cell. Then each block is
 
     h <- h + attention(modulate(norm(h))),       h <- h + V gelu(W modulate(norm(h))),      modulate(h) = (1 + scale) h + shift,
 
-with scale and shift from the condition, by layers without a bias: a condition of zeros, the null condition, changes nothing. At
-the end every cell gives logits for its positions. There is no order among positions and no time: which tokens are hidden is all
-that one needs to know for the law of the others.
+with scale and shift from the condition, by layers without a bias: a condition of zeros, the null condition, changes nothing.
+Finally every cell gives logits for its positions. Positions have no order and there is no time: which tokens are masked
+determines the law of the others.
 
-If all positions have the same number of values, a value is embedded alike at all of them, as a grey value or a letter is the
-same thing everywhere; else each position has values of its own, as columns of a table have.
+If all positions have the same number of values, they share one embedding of values, as a grey value or a letter is the same
+everywhere; otherwise each position has its own, like the columns of a table.
 
 References
 ----------
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pushforward.networks.checks import check_int
 from pushforward.networks.coder import Modulation
 
 __all__ = ["TokenTransformer", "TransformerSpec", "default_transformer"]
@@ -62,11 +62,7 @@ class TransformerSpec:
 
     def __post_init__(self) -> None:
         for name, low, high in (("width", 2, 65_536), ("depth", 1, 1_000), ("heads", 1, 1_024), ("patch", 1, 64)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be an int, got {value!r} of type {type(value).__name__}")
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be an int from {low} to {high}, got {value}")
+            check_int(name, getattr(self, name), low, high)
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads={self.heads}, got {self.width}")
 
@@ -80,9 +76,9 @@ class TransformerSpec:
         levels : sequence of int
             Number of values of each position.
         condition_dim : int
-            Length of a condition; 0 for a network without one.
+            Length of a condition; 0 for a network without conditions.
         shape : tuple of int, optional
-            How the positions lie, (L,) or (C, H, W) with C H W = L, which ``patch`` needs to know; default (L,).
+            Layout of the positions, (L,) or (C, H, W) with C H W = L, which ``patch`` needs; default (L,).
         """
         return TokenTransformer(
             levels,
@@ -95,7 +91,7 @@ class TransformerSpec:
 
 
 def default_transformer(shape: tuple[int, ...]) -> TransformerSpec:
-    """Return the specification that suits tokens which lie as ``shape``, (L,) or (C, H, W): at most 256 cells if that can be.
+    """Return the default specification for tokens with the layout ``shape``, (L,) or (C, H, W): if possible at most 256 cells.
 
     >>> default_transformer((3,)), default_transformer((1, 28, 28))
     (TransformerSpec(width=64, depth=2, heads=4, patch=1), TransformerSpec(width=128, depth=4, heads=4, patch=2))
@@ -117,9 +113,9 @@ class TokenTransformer(nn.Module):
     levels : sequence of int
         Number of values of each position, at least 1; K is the largest.
     condition_dim : int
-        Length of a condition; 0 for a network without one.
+        Length of a condition; 0 for a network without conditions.
     cells : int64 Tensor (G, P), optional
-        The positions of each cell; L stands for none. Default: one position per cell.
+        The positions of each cell; L means none. Default: one position per cell.
     width, depth, heads : int
         See :class:`TransformerSpec`.
 
@@ -127,10 +123,10 @@ class TokenTransformer(nn.Module):
     ----------
     levels : int64 Tensor (L,)
     bias : Parameter (L, K)
-        What is added to the logits: 0 in the beginning, when the logits are this and nothing else.
+        Added to the logits; at first it is 0 and the logits equal it.
 
     >>> network = TokenTransformer([2, 3], 0, width=8, depth=1, heads=2)
-    >>> network(torch.tensor([[1, -1]])).softmax(2)  # untrained: all values alike
+    >>> network(torch.tensor([[1, -1]])).softmax(2)  # untrained: a uniform law
     tensor([[[0.5000, 0.5000, 0.0000],
              [0.3333, 0.3333, 0.3333]]], grad_fn=<SoftmaxBackward0>)
     """
@@ -172,7 +168,7 @@ class TokenTransformer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(length, most))
 
     def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return logits (B, L, K), -inf where a position has no such value, from int64 tokens (B, L)."""
+        """Return logits (B, L, K), -inf for values that a position does not have, from int64 tokens (B, L)."""
         tokens = torch.where(tokens < 0, self.most, tokens)
         if self.cells.shape[1] > 1:
             tokens = nn.functional.pad(tokens, (0, 1), value=self.most)
@@ -190,7 +186,7 @@ class TokenTransformer(nn.Module):
 
     @property
     def _impossible(self) -> Tensor:
-        """Which values (L, K) a position does not have."""
+        """Mask (L, K) of the values that a position does not have."""
         return torch.arange(self.most, device=self.levels.device) >= self.levels[:, None]
 
 
@@ -202,15 +198,15 @@ class _Block(nn.Module):
         self.look = nn.Linear(width, 3 * width)
         self.take = nn.Linear(width, width)
         self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        for layer in (self.take, self.contract):  # so that the state does not grow with the depth
+        for layer in (self.take, self.contract):  # keeps the scale of the state independent of the depth
             nn.init.normal_(layer.weight, std=(2 * depth * layer.in_features) ** -0.5)
             nn.init.zeros_(layer.bias)
 
     def forward(self, hidden: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
         parts = self.look(_modulate(self.norm_1(hidden), first)).unflatten(2, (3, self.heads, -1))
         query, key, value = parts.permute(2, 0, 3, 1, 4)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value)
-        hidden = hidden + self.take(seen.transpose(1, 2).flatten(2))
+        attended = nn.functional.scaled_dot_product_attention(query, key, value)
+        hidden = hidden + self.take(attended.transpose(1, 2).flatten(2))
         change = self.expand(_modulate(self.norm_2(hidden), second))
         return torch.as_tensor(hidden + self.contract(nn.functional.gelu(change)))
 
@@ -223,7 +219,7 @@ def _modulate(hidden: Tensor, modulation: Tensor | None) -> Tensor:
 
 
 def _cells(shape: tuple[int, ...], patch: int, length: int) -> Tensor:
-    """Return the positions (G, P) of each block of neighbors; where a block reaches beyond the edge, L."""
+    """Return the positions (G, P) of each block of neighbors; L beyond the edge."""
     if len(shape) not in (1, 3) or math.prod(shape) != length:
         raise ValueError(
             f"shape: {length} positions lie as ({length},), or as images (C, H, W) with C H W = {length}, got {shape}"

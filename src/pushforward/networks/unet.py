@@ -1,14 +1,14 @@
 """A compact U-Net for images of any size and any number of channels.
 
-The image is cut into blocks of ``patch`` x ``patch`` pixels, which become channels; residual blocks then work at
-``levels`` resolutions, each half of the one before, and the way up adds to every level what the way down left there. With
-e = embedding(t, condition) and, for each residual block, scale and shift linear in e,
+The image is cut into blocks of ``patch`` x ``patch`` pixels, which become channels. Residual blocks then work at ``levels``
+resolutions, each half of the previous one, down to the coarsest and up again; skip connections add the state of each level on
+the way down to that on the way up. With e = embedding(t, condition) and, for each residual block, scale and shift linear in e,
 
     h <- h + conv(silu(conv((1 + scale) norm(h) + shift))).
 
-norm normalizes the channels of one pixel and mixes no pixels: it is the fastest choice for channels that lie next to each
-other in memory, and what stands in the padding cannot change the image's own statistics. Images whose sides are no
-multiple of ``patch * 2**(levels - 1)`` are padded with zeros below and on the right, and the output is cropped.
+norm normalizes the channels of each pixel separately: this is fast for channels that are contiguous in memory, and padding
+cannot change the image's statistics. Images whose sides are not multiples of ``patch * 2**(levels - 1)`` are padded with
+zeros below and on the right, and the output is cropped.
 
 References
 ----------
@@ -25,6 +25,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from pushforward.networks.coder import PixelNorm
 from pushforward.networks.embedding import Embedding
 
 __all__ = ["UNet"]
@@ -38,15 +39,15 @@ class UNet(nn.Module):
     Parameters
     ----------
     channels : int
-        C, any number from 1.
+        C, at least 1.
     condition_dim : int
-        K, the length of a condition; 0 for a network without one.
+        K, the length of a condition; 0 for a network without conditions.
     width : int
         Channels at the finest level; they double with each level, up to four times ``width``.
     depth : int
         Residual blocks per level on the way down, and again on the way up.
     middle : int
-        Further residual blocks at the coarsest level, between the two ways, from 0.
+        Further residual blocks at the coarsest level, at least 0.
     levels : int
         Number of resolutions.
     patch : int
@@ -72,10 +73,10 @@ class UNet(nn.Module):
         pairs = list(itertools.pairwise(widths))
         self.shrink = nn.ModuleList(nn.Conv2d(fine, coarse, 2, stride=2) for fine, coarse in pairs)
         self.grow = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in reversed(pairs))
-        way = [2 * w for w in widths for _ in range(depth)]
-        self.sizes = [*way, *[2 * widths[-1]] * middle, *way[::-1]]
+        down = [2 * w for w in widths for _ in range(depth)]
+        self.sizes = [*down, *[2 * widths[-1]] * middle, *down[::-1]]
         self.modulation = nn.Linear(4 * width, sum(self.sizes))
-        self.norm = _PixelNorm(width)
+        self.norm = PixelNorm(width)
         self.last = nn.Conv2d(width, channels * patch**2, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
@@ -86,18 +87,18 @@ class UNet(nn.Module):
         height, width = x.shape[-2:]
         modulation = iter(self.modulation(self.embedding(t, condition))[..., None, None].split(self.sizes, dim=1))
         hidden = self.first(self._cut(x))
-        left: list[Tensor] = []
+        skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level:
                 hidden = self.shrink[level - 1](hidden)
             for block in blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, next(modulation))
-            left.append(hidden)
+            skips.append(hidden)
         for block in self.middle:
             hidden = block(hidden, next(modulation))
         for level, blocks in enumerate(self.up):
             if level:
-                hidden = self.grow[level - 1](hidden) + left[-1 - level]
+                hidden = self.grow[level - 1](hidden) + skips[-1 - level]
             for block in blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, next(modulation))
         hidden = self.last(nn.functional.silu(self.norm(hidden)))
@@ -114,7 +115,7 @@ class UNet(nn.Module):
 class _Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = _PixelNorm(width, affine=False)
+        self.norm = PixelNorm(width, elementwise_affine=False)
         self.conv_1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv_2 = nn.Conv2d(width, width, 3, padding=1)
 
@@ -123,13 +124,3 @@ class _Block(nn.Module):
         modulated = torch.addcmul(shift, self.norm(hidden), 1 + scale)
         change: Tensor = self.conv_2(nn.functional.silu(self.conv_1(modulated)))
         return hidden + change
-
-
-class _PixelNorm(nn.LayerNorm):
-    """Layer normalization over the channels of each pixel."""
-
-    def __init__(self, width: int, *, affine: bool = True) -> None:
-        super().__init__(width, elementwise_affine=affine)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -1,8 +1,7 @@
-"""Plots from arrays alone: samples, data, training, and whatever else is drawn with the same pen.
+"""Plots from arrays: samples, data, training, measures.
 
-Grids of images are Pillow images, pixel for pixel; everything with axes is a matplotlib figure made through its object
-interface, so that no global state, window or display is involved. :func:`save` writes either, :func:`film` writes several
-figures as a moving plot.
+Grids of images are Pillow images, pixel for pixel; everything with axes is a matplotlib figure, made by its object interface
+without global state, windows or displays. :func:`save` writes either, :func:`film` writes several figures as an animation.
 """
 
 from pushforward.plots.charts import columns_grid, error_curves, learning_curve, scatter_grid

@@ -27,7 +27,7 @@ def scatter_grid(
     titles: tuple[str, str] = ("samples", "data"),
     limit: int = 5000,
 ) -> "Figure":
-    """Return a scatter plot of points ``(N, 2)`` and, beside it on the same axes, of the data.
+    """Return a scatter plot of points ``(N, 2)``, with the data beside it on the same axes.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def scatter_grid(
         Names of the columns.
     titles : (str, str)
     limit : int
-        At most so many points are shown of each.
+        Largest number of points shown of each.
     """
     panels = [(samples, titles[0], SAMPLES)] + ([] if data is None else [(data, titles[1], INK)])
     canvas = figure(4.6 * len(panels), 4.9)
@@ -43,7 +43,7 @@ def scatter_grid(
     for index, (points, title, color) in enumerate(panels):
         shown = np.asarray(points)[:limit]
         axes = panel(canvas, 1, len(panels), index + 1, title)
-        # Many points and few make about the same amount of ink.
+        # Scale the opacity so that few and many points use about the same amount of ink.
         alpha, size = float(np.clip(32 / math.sqrt(max(len(shown), 1)), 0.25, 0.8)), 6.0
         axes.scatter(shown[:, 0], shown[:, 1], s=size, alpha=alpha, color=color, linewidths=0, rasterized=True)
         axes.set_xlim(low[0], high[0])
@@ -69,7 +69,7 @@ def columns_grid(
     names : sequence of D, optional
         Names of the columns.
     limit : int
-        At most so many columns are shown; the title says how many there are.
+        Largest number of columns shown; the title then gives their total number.
     """
     samples = np.asarray(samples, dtype=float)
     reference = samples if data is None else np.asarray(data, dtype=float)
@@ -103,9 +103,8 @@ def learning_curve(metrics: Sequence[Mapping[str, Any]]) -> "Figure":
     Parameters
     ----------
     metrics : sequence of mappings
-        One per log step, with ``step`` and, where they were measured, ``loss`` and ``held_out_loss``. Entries that are missing,
-        None or not finite are passed over. Axes are logarithmic where the numbers are positive and spread over more than a
-        factor of 3.
+        One per log step, with ``step`` and, if measured, ``loss`` and ``held_out_loss``. Missing values, None and values that
+        are not finite are skipped. Axes are logarithmic if the numbers are positive and vary by more than a factor of 3.
     """
     canvas = figure(7.2, 4.2)
     axes = panel(canvas, 1, 1, 1, "")
@@ -139,16 +138,16 @@ def error_curves(
     marks: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     labels: tuple[str, str] = ("network calls", "error"),
 ) -> "Figure":
-    """Return errors by cost on logarithmic axes, one line for each name, with the names at the ends of the lines.
+    """Return errors by cost on logarithmic axes, one line per name, labelled at the ends of the lines.
 
     Parameters
     ----------
     curves : mapping of names to points (cost, error)
         Points that are not positive and finite are left out.
     bold : str
-        Name of the line that the others are compared with.
+        Name of the reference line.
     marks : mapping of names to points, optional
-        Points that make no line.
+        Points without a line.
     labels : (str, str)
         Names of the axes.
 
@@ -180,15 +179,15 @@ def error_curves(
 
 def _positive(curves: Mapping[str, Sequence[tuple[float, float]]]) -> list[tuple[str, list[tuple[float, float]]]]:
     """Return the names with the points that logarithmic axes can show, in order of cost."""
-    kept = {name: sorted(point for point in points if all(0 < x < math.inf for x in point)) for name, points in curves.items()}
-    return [(name, points) for name, points in kept.items() if points]
+    valid = {name: sorted(point for point in points if all(0 < x < math.inf for x in point)) for name, points in curves.items()}
+    return [(name, points) for name, points in valid.items() if points]
 
 
 def _name_ends(axes: Any, ends: Sequence[tuple[str, tuple[float, float], str]], bold: str) -> None:
-    """Write each name to the right of all lines, as near to the height of its end as the names below it allow."""
+    """Write each name to the right of all lines, as close to the height of its line's end as the other names allow."""
     low, high = np.log(axes.get_ylim())
-    wanted = {name: (math.log(end[1]) - low) / (high - low) for name, end, _ in ends}
-    placed = dict(zip(sorted(wanted, key=wanted.__getitem__), _spread(sorted(wanted.values()), 0.038), strict=True))
+    heights = {name: (math.log(end[1]) - low) / (high - low) for name, end, _ in ends}
+    placed = dict(zip(sorted(heights, key=heights.__getitem__), _spread(sorted(heights.values()), 0.038), strict=True))
     for name, end, color in ends:
         axes.annotate(
             name,
@@ -205,7 +204,7 @@ def _name_ends(axes: Any, ends: Sequence[tuple[str, tuple[float, float], str]], 
 
 
 def _spread(heights: Sequence[float], apart: float) -> list[float]:
-    """Return rising heights moved as little as need be to stand at least ``apart``: crowded ones share their middle."""
+    """Return increasing heights moved as little as possible to be at least ``apart``; crowded ones keep their mean."""
     groups: list[list[float]] = []
     for height in heights:
         groups.append([height])
@@ -215,12 +214,12 @@ def _spread(heights: Sequence[float], apart: float) -> list[float]:
 
 
 def _first(group: Sequence[float], apart: float) -> float:
-    """Return the lowest place of heights that stand ``apart`` around their own middle."""
+    """Return the lowest of heights that lie ``apart`` around the mean of the group."""
     return sum(group) / len(group) - apart * (len(group) - 1) / 2
 
 
 def _square_limits(clouds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners of a square around the last cloud (the data), or around all but its rare outliers."""
+    """Return the corners of a square around the last cloud (the data), without its rare outliers."""
     reference = clouds[-1].astype(float)
     low, high = np.nanquantile(reference, 0.001, axis=0), np.nanquantile(reference, 0.999, axis=0)
     half = max(float((high - low).max()) * 0.58, 1e-9)
@@ -229,19 +228,19 @@ def _square_limits(clouds: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray
 
 
 def _edges(values: np.ndarray) -> list[float]:
-    """Return the edges of about 40 bins over all but the rare outliers, one per integer where there are few."""
+    """Return the edges of about 40 bins without rare outliers; if the values are few integers, one bin per integer."""
     low, high = np.quantile(values, 0.005), np.quantile(values, 0.995)
     if high <= low:
         low, high = values.min(), values.max()
     if np.all(values == np.round(values)):
-        # Bins that hold equally many integers; others would show stripes of their own making.
+        # Bins that hold equally many integers; others would show artificial stripes.
         width = math.ceil((high - low + 1) / 40)
         return [float(edge) - 0.5 for edge in range(math.floor(low), math.ceil(high) + width + 1, width)]
     return np.linspace(low, high, 41).tolist() if high > low else [float(low) - 0.5, float(low) + 0.5]
 
 
 def _plain_numbers(axis: Any) -> None:
-    """Write 200 and 0.05 on a logarithmic axis, not powers of ten."""
+    """Format numbers such as 200 and 0.05 on a logarithmic axis, instead of powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

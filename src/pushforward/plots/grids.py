@@ -1,4 +1,4 @@
-"""Images side by side, pixel for pixel, as one Pillow image."""
+"""Grids of images, pixel for pixel, as one Pillow image."""
 
 import math
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ def image_grid(
     ----------
     images : array
         ``(N, H, W)`` grey, ``(N, H, W, 3)`` RGB, ``(N, H, W, 4)`` RGBA on white, or ``(N, H, W, C)`` with any other C, whose
-        channels stand side by side as grey images.
+        channels are shown side by side as grey images.
     columns : int, optional
         Images in a row; by default the grid is about square.
     labels : sequence, optional
         One per image, written under it.
     scale : (float, float), optional
-        Values shown as black and as white, shared by all images; by default the smallest and the largest.
+        Values shown as black and as white, for all images; by default the smallest and the largest.
     width : int
         Width to fill, in pixels. Larger images are not shrunk.
     """
@@ -70,8 +70,8 @@ def _to_bytes(images: np.ndarray, scale: tuple[float, float] | None) -> np.ndarr
     if unit.ndim == 4 and unit.shape[3] == 4:
         unit = unit[..., :3] * unit[..., 3:] + (1 - unit[..., 3:])
     elif unit.ndim == 4 and unit.shape[3] != 3:
-        parted = np.pad(unit, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=1.0)
-        unit = parted.transpose(0, 1, 3, 2).reshape(*unit.shape[:2], -1)[:, :, :-1]
+        separated = np.pad(unit, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=1.0)
+        unit = separated.transpose(0, 1, 3, 2).reshape(*unit.shape[:2], -1)[:, :, :-1]
     return np.asarray((unit * 255).round().astype(np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Plots of how good a model is: intervals beside noise floors, clouds of points, distances, noise levels, paths."""
+"""Plots of the quality of a model: intervals and noise floors, point clouds, distances, noise levels, paths."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,16 +27,16 @@ def floor_chart(
     *,
     marks: Sequence[str] | None = None,
 ) -> "Figure":
-    """Return intervals beside their noise floors, one line for each figure, each on a scale of its own.
+    """Return intervals beside their noise floors, one line per measure, each with its own scale.
 
     Parameters
     ----------
     names : sequence of n
     values, floors : array (n, 3)
-        Low end, value, high end; NaN where there is no floor. Every line is stretched so that what is on it fills its width, so
-        lines cannot be compared with each other.
+        Low end, value, high end; NaN without a floor. Every line is stretched to fill its width, so lines cannot be compared
+        with each other.
     marks : sequence of {"at", "worse", "better", ""}, optional
-        Where each figure lies, which is its color.
+        Position of each measure, which sets its color.
 
     >>> chart = floor_chart(["recall"], np.array([[0.6, 0.7, 0.8]]), np.array([[0.85, 0.9, 0.95]]), marks=["worse"])
     """
@@ -81,9 +81,9 @@ def point_cloud(
     limits : (array (2,), array (2,)), optional
         Lower and upper corner, so that several clouds can be compared.
     colors : mapping, optional
-        Of groups that have a color of their own.
+        Fixed colors of groups.
     limit : int
-        At most so many points of each are shown.
+        Largest number of points shown of each group.
 
     >>> cloud = point_cloud({"a": np.zeros((3, 2)), "b": np.ones((3, 2))})
     """
@@ -127,7 +127,7 @@ def distance_histogram(samples: np.ndarray, held_out: np.ndarray) -> "Figure":
 
 
 def level_bars(losses: Sequence[float | None]) -> "Figure":
-    """Return the loss in each of equal ranges of the noise level, least noise first; None is left out.
+    """Return the loss in each of equal ranges of the noise level, lowest noise first; None is left out.
 
     >>> chart = level_bars([0.1, 0.2, None, 0.4])
     """
@@ -154,7 +154,7 @@ def level_bars(losses: Sequence[float | None]) -> "Figure":
 
 
 def path_lines(states: np.ndarray) -> "Figure":
-    """Return the paths of points (times, n, 2) from the first time, a ring, to the last, a dot.
+    """Return the paths of points (times, n, 2) from the first time, a circle, to the last, a dot.
 
     >>> chart = path_lines(np.zeros((5, 10, 2)))
     """
@@ -174,15 +174,15 @@ def path_lines(states: np.ndarray) -> "Figure":
 def trade_off(
     points: Mapping[str, tuple[float, float]], *, front: Sequence[str] = (), labels: tuple[str, str] = ("", "")
 ) -> "Figure":
-    """Return named points (x, y), less of both being better, with a line through those that no other beats; x is logarithmic.
+    """Return named points (x, y), both better if lower, with a line through those that no other beats; x is logarithmic.
 
     Parameters
     ----------
     points : mapping of names to (float, float)
     front : sequence of names
-        The points on the line, by rising x.
+        The points on the line, by increasing x.
     labels : (str, str)
-        Of the axes.
+        Labels of the axes.
 
     >>> chart = trade_off({"a": (0.1, 2.0), "b": (3.0, 1.0)}, front=["a", "b"])
     """
@@ -201,7 +201,7 @@ def trade_off(
 
 
 def _stretched(value: np.ndarray, floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both, moved and scaled to [0.04, 0.96] together; an interval without ends is its value."""
+    """Return both, shifted and scaled together to [0.04, 0.96]; an interval without ends is its value."""
     value = np.where(np.isfinite(value), value, value[1])
     ends = np.concatenate([value, floor[np.isfinite(floor)]])
     low, high = float(ends.min()), float(ends.max())

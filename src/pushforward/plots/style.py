@@ -1,4 +1,4 @@
-"""What all plots share: colors, figures, panels, and how they are written to files."""
+"""Colors, figures and panels that all plots share, and writing plots to files."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ FAINT = "#e4e7eb"
 
 
 def figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches; no global state, window or display is involved."""
+    """Return an empty figure of this size in inches; no global state, window or display is involved."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -51,7 +51,7 @@ def rendered(figure: "Figure", *, dpi: float = 140) -> "Image":
 
 
 def save(plot: Plot, path: str | Path) -> Path:
-    """Write a grid or a figure to a file, making its folder; the ending picks the format. Return the path."""
+    """Write a grid or a figure to a file in the format of its suffix, creating its folder. Return the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if hasattr(plot, "savefig"):
@@ -62,9 +62,9 @@ def save(plot: Plot, path: str | Path) -> Path:
 
 
 def film(figures: "Iterable[Figure]", path: str | Path, *, seconds: float = 0.08) -> Path:
-    """Write figures of one size as an endless ``.gif``, making its folder. Return the path.
+    """Write figures of one size as an endless ``.gif``, creating its folder. Return the path.
 
-    Each frame is shown for so many seconds, the last one for 2.
+    Each frame is shown for ``seconds``, the last one for 2.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def film(figures: "Iterable[Figure]", path: str | Path, *, seconds: float = 0.08
 
 
 def _common_palette(plots: "Sequence[Image]") -> "Image":
-    """Return a plot with the colors of about eight frames and the last; one palette for all keeps colors from flickering."""
+    """Return an image with the colors of about eight frames and the last; one palette for all frames prevents flicker."""
     from PIL import Image
 
     chosen = [*plots[:: max(1, len(plots) // 8)], plots[-1]]

@@ -1,9 +1,9 @@
-"""Closed forms: the laws every other room is tested against, and the random numbers every other room draws.
+"""Laws in closed form, against which all other rooms are tested, and the random numbers that all rooms draw.
 
-Laws and what is known of them exactly are classes here; functions stand in modules by what they do: ``divergence`` (surprise,
-entropy, KL, maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, importance), ``estimate`` (maximum likelihood, EM),
-``gaps`` (rows with missing entries), ``limits`` (large numbers, central limit, random walk), ``linear_latent`` (probabilistic
-PCA), ``mixture_em`` (EM for mixtures), ``noise`` (addressed random numbers).
+Laws, and what is known of them exactly, are classes here. Functions stand in modules: ``divergence`` (surprise, entropy, KL,
+maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, importance), ``estimate`` (maximum likelihood, EM), ``gaps``
+(rows with missing entries), ``limits`` (large numbers, central limit, random walk), ``linear_latent`` (probabilistic PCA),
+``mixture_em`` (EM for mixtures), ``noise`` (addressed random numbers).
 
 >>> import torch
 >>> from pushforward.probability import GaussianMixture

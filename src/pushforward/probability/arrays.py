@@ -1,6 +1,6 @@
-"""Arrays as callers give them, turned into tensors whose shapes and values are checked.
+"""Conversion of array arguments to tensors, with checks of shape and values.
 
-Every function names the argument in its error, says what is wrong with it and what it must be.
+Every error names the argument, says what is wrong with it and what it must be.
 
 >>> vector("b", [1, 2], 2, like=torch.zeros(1, dtype=torch.float32))
 tensor([1., 2.])
@@ -50,7 +50,7 @@ def matrix(name: str, value: ArrayLike, columns: int, *, like: Tensor) -> Tensor
 
 
 def deviations(name: str, value: ArrayLike, length: int, *, like: Tensor) -> Tensor:
-    """Return standard deviations, one for all or one each, as a tensor (length,)."""
+    """Return standard deviations, one for all entries or one for each, as a tensor (length,)."""
     tensor = as_float_tensor(value).to(like)
     if tensor.shape not in ((), (length,)):
         raise ValueError(
@@ -87,7 +87,7 @@ def indices(dims: Dims, dim: int, *, device: torch.device) -> Tensor:
 
 
 def check_finite(name: str, value: Tensor) -> None:
-    """Raise a ``ValueError`` that names the first entry that is infinite or not a number."""
+    """Raise a ``ValueError`` that names the first entry that is infinite or NaN."""
     if not bool(value.isfinite().all()):
         bad = tuple((~value.isfinite()).nonzero()[0].tolist())
         place = f"entry {bad[0] if len(bad) == 1 else bad}" if bad else "it"

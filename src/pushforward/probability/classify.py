@@ -1,15 +1,15 @@
-r"""Two ways to a classifier: from the laws of the classes (generative), or straight from labels (discriminative).
+r"""Two kinds of classifiers: from the laws of the classes (generative), or from labelled draws (discriminative).
 
-A generative classifier knows p(x | k) and p(k) and applies Bayes; no classifier has a lower error rate:
+A generative classifier knows p(x | k) and p(k) and applies Bayes' rule; no classifier has a lower error rate:
 
     p(k | x) = p(k) p(x | k) / sum_j p(j) p(x | j).
 
-A discriminative one fits p(k | x) = softmax(W f(x) + b) on labelled draws, a linear head on a feature extractor f, and never
-learns how x is distributed. Two Gaussians N(m_1, S_1) and N(m_0, S_0) have log-odds that are quadratic in x,
+A discriminative one fits p(k | x) = softmax(W f(x) + b), a linear head on a feature extractor f, to labelled draws; it does
+not model the law of x. Two Gaussians N(m_1, S_1) and N(m_0, S_0) have log-odds that are quadratic in x,
 
     log p(1 | x) / p(0 | x) = x^T Q x + w^T x + c,    Q = (S_0^-1 - S_1^-1) / 2,    w = S_1^-1 m_1 - S_0^-1 m_0,
 
-and the boundary is where they are 0: a line or plane if S_1 = S_0 = S, with w = S^-1 (m_1 - m_0).
+and the boundary is their zero set: a line or plane if S_1 = S_0 = S, with w = S^-1 (m_1 - m_0).
 
 References
 ----------
@@ -34,7 +34,7 @@ __all__ = ["BayesClassifier", "Classifier", "LogisticClassifier", "QuadraticLogO
 
 
 class Classifier(abc.ABC):
-    """Anything with log p(k | x) up to a term that does not depend on k."""
+    """Base of classifiers that compute log p(k | x) up to a term that does not depend on k."""
 
     @abc.abstractmethod
     def scores(self, x: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class BayesClassifier(Classifier):
             device=self.priors.device,
         )
         labels = torch.searchsorted(self.priors.double().cumsum(0), u[:, 0], right=True).clamp_(max=len(self.laws) - 1)
-        # Every law draws every row, so that a row depends on its own number alone.
+        # Every law draws every row, so that a row depends only on its own number.
         draws = [law.sample(n, seed=seed, first=first) for law in self.laws]
         labels = labels.to(draws[0].device)
         return torch.stack(draws)[labels, torch.arange(n, device=labels.device)], labels
@@ -111,8 +111,8 @@ class BayesClassifier(Classifier):
     def error_rate(self, n: int, *, seed: int, of: Classifier | None = None) -> Estimate:
         """Estimate how often a classifier (this one by default) errs on draws of these laws: E[1 - p(predicted class | x)].
 
-        The probability of an error given x is known exactly here, so that only x is drawn: the same mean as counting errors,
-        with less noise.
+        The probability of an error given x is known exactly, so only x is drawn: the mean is that of counting errors, with a
+        smaller variance.
         """
         x, _ = self.sample(n, seed=seed)
         predicted = (self if of is None else of).predict(x)
@@ -198,14 +198,14 @@ def fit_logistic(
     features : callable, optional
         The extractor f: (n, D) to (n, F), by default x itself.
     penalty : float
-        The sum of the negative log-likelihoods plus penalty / 2 times the sum of squared weights is minimized; of two classes
-        the second alone has weights.
+        The sum of the negative log-likelihoods plus penalty / 2 times the sum of squared weights is minimized. With two
+        classes only the second has weights.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, a class has no row, or the features separate the classes without an error while the penalty is 0:
-        the likelihood then rises for ever with the length of the weights.
+        If shapes do not fit, a class has no row, or the penalty is 0 and the features separate the classes without error,
+        so that the likelihood grows without bound with the length of the weights.
 
     >>> truth = BayesClassifier([Gaussian([-1.0], 1.0), Gaussian([1.0], 1.0)])
     >>> fitted = fit_logistic(*truth.sample(2000, seed=0))
@@ -223,7 +223,7 @@ def fit_logistic(
     if not 0 <= penalty < float("inf"):
         raise ValueError(f"penalty must be a number that is at least 0, not {penalty:g}")
     counts = _class_counts(labels)
-    # In units of each feature's own deviation the search is well conditioned; but a penalty is on the weights as they are.
+    # Scaling features by their deviations conditions the search well, but a penalty applies to the weights as they are.
     scale = table.std(0, correction=0)
     scale = torch.ones_like(scale) if penalty else scale.where(scale > 0, 1.0)
     shift = table.mean(0)
@@ -231,7 +231,7 @@ def fit_logistic(
     head.fit(((table - shift) / scale).cpu().numpy(), labels.cpu().numpy())
     weights, biases = as_float_tensor(head.coef_), as_float_tensor(head.intercept_)
     if len(counts) == 2:
-        # scikit-learn gives the log-odds of class 1 alone.
+        # scikit-learn returns the log-odds of class 1 only.
         weights, biases = torch.cat([torch.zeros_like(weights), weights]), torch.cat([torch.zeros_like(biases), biases])
     weights = weights.to(table) / scale
     fitted = LogisticClassifier(extract, weights, biases.to(table) - weights @ shift)
@@ -255,7 +255,7 @@ def _class_counts(labels: Tensor) -> Tensor:
 
 
 def _precision(law: Gaussian) -> Tensor:
-    """Inverse covariance (D, D), for any form of ``cov``."""
+    """Return the inverse covariance (D, D), for any form of ``cov``."""
     dim = len(law.mean)
     full = law.cov if law.cov.ndim == 2 else torch.diag(law.cov.expand(dim))
     precision: Tensor = torch.linalg.inv(full)

@@ -1,8 +1,8 @@
-r"""A row of K Gaussians on R^D: the formulas that the Gaussian law and mixtures share, once.
+r"""A row of K Gaussians on R^D: the formulas that :class:`Gaussian` and :class:`GaussianMixture` share.
 
 If x has the law N(m, S) and x_t = alpha x + sigma eps with eps standard normal and independent of x, then x_t has the
-law N(alpha m, alpha^2 S + sigma^2 I). Each S is diagonalized once, S = Q diag(l) Q^T, so that every noise level costs only
-elementwise work, and alpha and sigma may differ from row to row.
+law N(alpha m, alpha^2 S + sigma^2 I). Each S is diagonalized once, S = Q diag(l) Q^T, so that a noise level costs only
+elementwise operations, and alpha and sigma may differ from row to row.
 
 References
 ----------
@@ -95,10 +95,10 @@ class Components:
 
     @functools.cached_property
     def spectrum(self) -> tuple[Tensor, Tensor | None]:
-        """Eigenvalues (K, D) and eigenvectors (K, D, D), as columns; None where these are the unit axes.
+        """Eigenvalues (K, D) and eigenvectors (K, D, D) in columns, or None where the eigenvectors are the unit axes.
 
-        From the singular values of L, whose squares are the eigenvalues: they are positive even where rounding would
-        push the eigenvalues of S itself below zero.
+        The eigenvalues are the squared singular values of L: they are positive even where rounding would make eigenvalues
+        of S itself negative.
         """
         if self.covs.ndim < 3:
             return self.factor**2, None
@@ -152,7 +152,7 @@ class Components:
 
     @functools.cached_property
     def _cholesky(self) -> tuple[Tensor, Tensor]:
-        """Lower triangles (K, D, D), and (K,) integers that are 0 where there is one."""
+        """Lower triangles (K, D, D), and (K,) integers that are 0 where the factorization succeeded."""
         factor, info = torch.linalg.cholesky_ex(self.covs)
         return factor, info
 
@@ -168,7 +168,7 @@ class Components:
     def _whitened(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log-densities (*, K), and L_k^-1 (x - m_k), (*, K, D).
 
-        By L and not by the spectrum, because L keeps its digits when coordinates have very different units.
+        L is used rather than the spectrum, because L keeps its digits when coordinates have very different units.
         """
         self._check_columns(x)
         delta = x.unsqueeze(-2) - self.means
@@ -177,7 +177,6 @@ class Components:
         return -0.5 * (white**2).sum(-1) - self.log_volumes - 0.5 * self.dim * math.log(2 * math.pi), white
 
     def _name(self, k: int) -> str:
-        """Return what an error calls the covariance of component ``k``."""
         return "the covariance" if len(self.means) == 1 else f"covariance {k}"
 
     def _check_columns(self, x: Tensor) -> None:
@@ -186,7 +185,7 @@ class Components:
 
 
 def _scale_column(scale: Tensor | float, x: Tensor, like: Tensor) -> Tensor:
-    """Give a scalar or (*,) scale two more axes, to go with (*, K, D)."""
+    """Give a scalar or (*,) scale two more axes, to broadcast against (*, K, D)."""
     scale = torch.as_tensor(scale, dtype=like.dtype, device=like.device)
     if scale.ndim and scale.shape != x.shape[:-1]:
         raise ValueError(f"alpha and sigma must be scalars or have the shape {tuple(x.shape[:-1])}, not {tuple(scale.shape)}")

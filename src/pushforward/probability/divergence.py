@@ -5,7 +5,7 @@ A finite law is an array of probabilities, of any shape, that are at least 0 and
     surprise       -log p_i                              entropy         H(p) = -sum_i p_i log p_i
     cross-entropy  H(p, q) = -sum_i p_i log q_i          KL divergence   KL(p | q) = H(p, q) - H(p) = +sum_i p_i log(p_i / q_i)
 
-with 0 log 0 = 0. The KL divergence is at least 0, not symmetric, and infinite where q gives no mass to what p can do.
+with 0 log 0 = 0. The KL divergence is at least 0, not symmetric, and infinite where q = 0 < p.
 Divide by log 2 for bits.
 
 References
@@ -70,7 +70,7 @@ class Estimate:
 
     @classmethod
     def of(cls, draws: Tensor) -> "Estimate":
-        """Average the draws (n,), n at least 2; infinite draws make an infinite value, whose error is unknown (NaN)."""
+        """Average the draws (n,), n at least 2; infinite draws give an infinite value, whose error is unknown (NaN)."""
         if draws.ndim != 1 or len(draws) < 2:
             raise ValueError(f"a standard error needs draws of the shape (n,) with n >= 2, not {tuple(draws.shape)}")
         if bool(draws.isnan().any()):
@@ -97,7 +97,7 @@ def as_probabilities(p: ArrayLike, name: str = "p") -> Tensor:
 def surprise(p: ArrayLike) -> Tensor:
     """Return -log p, elementwise, for probabilities of any events (they need not sum to one); inf at 0.
 
-    Only probabilities have this range: a *density* may exceed 1, and its -log may be negative.
+    A *density* may exceed 1, and its -log may be negative.
 
     >>> surprise([1.0, 0.5, 0.0]).tolist()
     [0.0, 0.693..., inf]
@@ -106,7 +106,7 @@ def surprise(p: ArrayLike) -> Tensor:
     _check_not_negative(p, "p")
     if bool((p > 1).any()):
         raise ValueError(f"a probability is at most 1, but p has an entry {p.max().item():g}")
-    return 0.0 - p.log()  # not -p.log(), which shows a sure event as -0
+    return 0.0 - p.log()  # -p.log() would give -0 for a sure event
 
 
 def entropy(p: ArrayLike) -> Tensor:
@@ -120,7 +120,7 @@ def entropy(p: ArrayLike) -> Tensor:
 
 
 def cross_entropy(p: ArrayLike, q: ArrayLike) -> Tensor:
-    """Return H(p, q) = -sum p log q, the mean surprise of one who believes q while p is true; inf where q = 0 < p.
+    """Return H(p, q) = -sum p log q, the mean surprise under the belief q when p is true; inf where q = 0 < p.
 
     >>> round(cross_entropy([0.5, 0.5], [0.25, 0.75]).item(), 4)
     0.837
@@ -138,7 +138,7 @@ def kl(p: ArrayLike, q: ArrayLike) -> Tensor:
     inf
     """
     p, q = _pair(p, q)
-    # Rounding alone can put the sum a hair below its lower bound.
+    # Rounding can put the sum slightly below 0.
     return (torch.xlogy(p, p) - torch.xlogy(p, q)).sum().clamp_min(0.0)
 
 
@@ -199,7 +199,7 @@ class MaximumEntropy:
     ----------
     probabilities : Tensor (N,)
     multipliers : Tensor (J,)
-        One per moment, in nats per unit of its feature. Redundant features share one multiplier's work.
+        One per moment, in nats per unit of its feature. Redundant features share their effect.
     log_partition : float
         log sum_i exp(multipliers . f_i).
     """
@@ -210,10 +210,10 @@ class MaximumEntropy:
 
 
 def maximum_entropy(features: ArrayLike, moments: ArrayLike) -> MaximumEntropy:
-    """Find the law of largest entropy on N outcomes with sum_i p_i f_ij = moments_j: Newton's method on the convex dual.
+    """Return the law of largest entropy on N outcomes with sum_i p_i f_ij = moments_j, by Newton's method on the convex dual.
 
-    Moments on the very edge of what is possible leave outcomes without any probability: the law is then found to rounding
-    (these have less than 1e-12), with multipliers that are merely large where the true ones are infinite.
+    Moments on the edge of the possible set exclude some outcomes: these get less than 1e-12, and the multipliers are large
+    where the exact ones are infinite.
 
     Parameters
     ----------
@@ -229,8 +229,8 @@ def maximum_entropy(features: ArrayLike, moments: ArrayLike) -> MaximumEntropy:
     Raises
     ------
     ValueError
-        If the shapes do not fit, or no law on these outcomes has these moments: the error names the first moment that is
-        out of its feature's range and that range, or the nearest moments that are possible together.
+        If the shapes do not fit, or no law on these outcomes has these moments: the error names the first moment out of its
+        feature's range, or the nearest moments that are possible together.
 
     >>> die = maximum_entropy([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 4.5)
     >>> [round(p, 4) for p in die.probabilities.tolist()]
@@ -248,7 +248,7 @@ def maximum_entropy(features: ArrayLike, moments: ArrayLike) -> MaximumEntropy:
     check_finite("moments", target)
     f, m = feature_table.detach().cpu().numpy(), target.detach().cpu().numpy().reshape(-1)
     _check_ranges(f, m)
-    # In these units the rounding of the input is below 1e-12, also for a feature whose offset dwarfs its range.
+    # In these units the rounding of the input is below 1e-12, even for a feature whose offset is much larger than its range.
     scale = np.maximum(np.abs(f - m).max(0), 1e-3 * np.abs(f).max(0))
     scale[scale == 0] = 1.0
     balance = (f - m) / scale
@@ -279,10 +279,10 @@ def _check_ranges(f: _Array, m: _Array) -> None:
 def _dual_minimum(balance: _Array) -> tuple[_Array, float, _Array]:
     """Minimize log sum_i exp(balance_i . l) over l (J,); return l, the minimum and the law p_i there.
 
-    At the minimum p . balance = 0, and the minimum is the entropy of p. If no law has the mean 0 of ``balance`` (N, J) there
-    is none: the value falls for ever, below 0, which no entropy does, and the search ends.
+    At the minimum p . balance = 0, and the minimum is the entropy of p. If no law has the mean 0 of ``balance`` (N, J), there
+    is no minimum: the value falls below 0, which no entropy does, and the search ends.
     """
-    # Coordinates in which every direction has unit scale; those that repeat others are left out.
+    # Coordinates in which every direction has unit scale, without the redundant ones.
     left, singular, right = np.linalg.svd(balance, full_matrices=False)
     rank = int((singular > 1e-12 * max(len(balance), singular[0])).sum())
     size = math.sqrt(len(balance))
@@ -302,7 +302,7 @@ def _dual_minimum(balance: _Array) -> tuple[_Array, float, _Array]:
             break
         spread = coordinates - gradient
         step = -np.linalg.lstsq((spread * p[:, None]).T @ spread, gradient, rcond=None)[0]
-        # Near an edge the curvature is all but lost in rounding: no step may change a log-probability beyond reason.
+        # Near an edge rounding dominates the curvature, so the change of a log-probability in one step is limited.
         step /= max(1.0, np.abs(coordinates @ step).max() / 1000)
         slope, length = float(gradient @ step), 1.0
         while length > 1e-6 and dual(at + length * step)[0] > value + 1e-4 * length * slope + 1e-15 * (1 + abs(value)):
@@ -318,15 +318,15 @@ def _nearest_to_zero(balance: _Array) -> _Array:
 
     count, features = balance.shape
     off = np.eye(features)
-    found = optimize.linprog(
+    result = optimize.linprog(
         np.repeat([0.0, 1.0], [count, 2 * features]),
         A_eq=np.block([[balance.T, off, -off], [np.ones((1, count)), np.zeros((1, 2 * features))]]),
         b_eq=np.append(np.zeros(features), 1.0),
         method="highs",
     )
-    if found.x is None:
-        raise RuntimeError(f"the linear program over the outcomes failed: {found.message}")
-    nearest: _Array = found.x[:count] @ balance
+    if result.x is None:
+        raise RuntimeError(f"the linear program over the outcomes failed: {result.message}")
+    nearest: _Array = result.x[:count] @ balance
     return nearest
 
 

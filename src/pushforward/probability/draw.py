@@ -1,12 +1,12 @@
-r"""Drawing from a law, from uniform numbers up: Box-Muller, inverse CDF, rejection, importance sampling.
+r"""Sampling from a law with uniform numbers: Box-Muller, inverse CDF, rejection, importance sampling.
 
-Every method but the first needs nothing of the law except a density or a CDF, and the last two not even its normalizing
-constant: with a proposal q that one can draw from,
+Inverse CDF, rejection and importance sampling need only a CDF or a density, and the last two not even its normalizing
+constant. With a proposal q that can be sampled,
 
     rejection     keep x ~ q with probability p(x) / (M q(x)),   which needs p <= M q everywhere,
     importance    weight x ~ q by w = p(x) / q(x):   E_p[f] = E_q[w f] = E_q[w f] / E_q[w],
 
-the last form also for a p that is known only up to a factor. Correlated Gaussians are affine images of independent ones:
+where the last form also holds for a p known up to a factor. Correlated Gaussians are affine images of independent ones:
 with cov = L L^T (Cholesky), mean + L z is N(mean, cov); that law is :class:`~pushforward.probability.Gaussian`.
 
 >>> mean, cov = torch.tensor([1.0, 0.0]), torch.tensor([[4.0, 1.0], [1.0, 2.0]])
@@ -43,7 +43,7 @@ LogDensity = Callable[[Tensor], Tensor]
 def box_muller(u: ArrayLike, v: ArrayLike, *, mean: float = 0.0, std: float = 1.0) -> tuple[Tensor, Tensor]:
     """Turn two independent uniform numbers into two independent numbers of N(mean, std^2).
 
-    The halves are mean + std sqrt(-2 ln v) cos(2 pi u) and mean + std sqrt(-2 ln v) sin(2 pi u): a uniform angle, and a
+    They are mean + std sqrt(-2 ln v) cos(2 pi u) and mean + std sqrt(-2 ln v) sin(2 pi u): a uniform angle, and a
     radius whose square is exponential with mean 2.
 
     Parameters
@@ -51,7 +51,7 @@ def box_muller(u: ArrayLike, v: ArrayLike, *, mean: float = 0.0, std: float = 1.
     u : array (*)
         Uniform on [0, 1).
     v : array (*)
-        Uniform on (0, 1]: ln 0 is not a number to go on with, so draw it as 1 - u' with u' on [0, 1).
+        Uniform on (0, 1], since ln 0 is infinite: draw it as 1 - u' with u' on [0, 1).
     mean, std : float
 
     Returns
@@ -77,12 +77,12 @@ def box_muller(u: ArrayLike, v: ArrayLike, *, mean: float = 0.0, std: float = 1.
 
 
 def quantile(cdf: Callable[[Tensor], ArrayLike], u: ArrayLike) -> Tensor:
-    """Return the smallest x with cdf(x) >= u, elementwise, by bisection: exact to rounding, jumps and flat parts allowed.
+    """Return the smallest x with cdf(x) >= u, elementwise, by bisection to rounding; jumps and flat parts are allowed.
 
     Parameters
     ----------
     cdf : callable
-        Non-decreasing, from 0 to 1; called on float64 tensors of the shape of ``u`` (a SciPy ``cdf`` will do).
+        Non-decreasing, from 0 to 1; called on float64 tensors of the shape of ``u`` (such as a SciPy ``cdf``).
     u : array (*)
         In (0, 1).
 
@@ -116,7 +116,7 @@ def quantile(cdf: Callable[[Tensor], ArrayLike], u: ArrayLike) -> Tensor:
         raise ValueError(f"the CDF never crosses u = {bad:g}: it must go from 0 to 1")
     if u.numel():
         _check_monotone(at, low.min().item(), high.max().item())
-    for _ in range(100):  # the width falls by 2^-100, below the rounding of any x that is not itself that close to 0
+    for _ in range(100):  # the width falls by 2^-100, below the rounding of any x except those as close to 0
         middle = low + (high - low) / 2
         reached = at(middle) >= u
         low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
@@ -124,9 +124,9 @@ def quantile(cdf: Callable[[Tensor], ArrayLike], u: ArrayLike) -> Tensor:
 
 
 def inverse_cdf(cdf: Callable[[Tensor], ArrayLike], n: int, *, seed: int, first: int = 0) -> Tensor:
-    """Draw rows ``first`` to ``first + n - 1`` of a law on the line from its CDF, (n, 1): its quantile at uniform numbers.
+    """Draw rows ``first`` to ``first + n - 1`` of a law on the line as quantiles of uniform numbers, (n, 1).
 
-    ``cdf`` and the errors are those of :func:`quantile`. A law known by a table of its density is
+    ``cdf`` and the errors are those of :func:`quantile`. The law of a tabulated density is
     :class:`~pushforward.probability.uniform.TabulatedDensity`.
 
     >>> x = inverse_cdf(lambda x: 1 - torch.exp(-x.clamp(min=0)), 10_000, seed=0)  # exponential
@@ -137,7 +137,7 @@ def inverse_cdf(cdf: Callable[[Tensor], ArrayLike], n: int, *, seed: int, first:
 
 
 def open_uniform(n: int, *, seed: int, purpose: str, first: int = 0) -> Tensor:
-    """Draw float64 numbers uniform on the open interval (0, 1), (n,): the middles of the 2^32 cells of the generator.
+    """Draw float64 numbers uniform on the open interval (0, 1), (n,): the midpoints of the 2^32 cells of the generator.
 
     >>> bool((open_uniform(5, seed=0, purpose="example") > 0).all())
     True
@@ -148,7 +148,7 @@ def open_uniform(n: int, *, seed: int, purpose: str, first: int = 0) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Accepted:
-    """What rejection sampling kept: ``samples`` (n, D), out of the first ``proposals`` draws of the proposal.
+    """Accepted draws of rejection sampling: ``samples`` (n, D), out of the first ``proposals`` draws of the proposal.
 
     For a p = Z p' known up to its constant, log Z is estimated by ``log_bound + log(acceptance)``.
     """
@@ -158,7 +158,7 @@ class Accepted:
 
     @property
     def acceptance(self) -> float:
-        """Share of the proposals that were kept; its expectation is 1 / M for a normalized target."""
+        """Share of the proposals that were accepted; its expectation is 1 / M for a normalized target."""
         return len(self.samples) / self.proposals
 
 
@@ -174,28 +174,27 @@ def rejection(
     proposal : law
         q, with ``log_prob`` and ``sample``.
     log_bound : float
-        log M, with p <= M q everywhere. The closer, the fewer proposals: 1 / M of them are kept if p is normalized.
+        log M, with p <= M q everywhere. A smaller M costs fewer proposals: a share 1 / M is accepted if p is normalized.
     n, seed : int
         A larger ``n`` begins with the same samples.
     max_proposals : int
-        Gives up after so many.
+        Number of proposals after which to stop.
 
     Raises
     ------
-    ValueError
-        If a proposal shows that the bound is violated by over 1e-6 (says where and by how much: the draws would follow
-        min(p, M q)), or a log-density is NaN.
-    RuntimeError
-        If ``max_proposals`` did not suffice.
+            If a proposal violates the bound by more than 1e-6 (the error says where and by how much; the draws would
+            follow min(p, M q)), or a log-density is NaN.
+        RuntimeError
+            If ``max_proposals`` proposals do not suffice.
 
     >>> from pushforward.probability.uniform import Uniform
-    >>> kept = rejection(lambda x: (2 * x[:, 0]).log(), Uniform([0.0], [1.0]), math.log(2), 1000, seed=0)
-    >>> kept.samples.shape, round(kept.acceptance, 1)
+    >>> accepted = rejection(lambda x: (2 * x[:, 0]).log(), Uniform([0.0], [1.0]), math.log(2), 1000, seed=0)
+    >>> accepted.samples.shape, round(accepted.acceptance, 1)
     (torch.Size([1000, 1]), 0.5)
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, but is {n}")
-    kept: list[Tensor] = []
+    accepted: list[Tensor] = []
     count, first = 0, 0
     while count < n:
         if first >= max_proposals:
@@ -203,7 +202,7 @@ def rejection(
                 f"{first} proposals gave only {count} of {n} samples; take a proposal closer to the target with a smaller "
                 "bound, or raise max_proposals"
             )
-        # The first batch is a guess; later ones follow the acceptance so far, and none changes which draws are kept.
+        # The first batch size is a guess; later ones follow the acceptance so far. The accepted draws do not depend on it.
         guess = 2 * n if first == 0 else int(1.1 * (n - count) * first / max(count, 1)) + 64
         size = min(guess, max_proposals - first, 1_000_000)
         x = proposal.sample(size, seed=seed, first=first)
@@ -211,15 +210,15 @@ def rejection(
         _check_bound(excess, x, log_bound)
         u = open_uniform(size, seed=seed, purpose="rejection", first=first).to(excess)
         chosen = (u.log() < excess).nonzero()[: n - count, 0]
-        kept.append(x[chosen])
+        accepted.append(x[chosen])
         count += len(chosen)
         first += int(chosen[-1]) + 1 if count == n else size
-    return Accepted(torch.cat(kept), first)
+    return Accepted(torch.cat(accepted), first)
 
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """Draws of a proposal with the weights that make them stand for a target: ``samples`` (n, D), ``log_weights`` (n,)."""
+    """Draws of a proposal with importance weights for a target: ``samples`` (n, D), ``log_weights`` (n,)."""
 
     samples: Tensor
     log_weights: Tensor
@@ -233,12 +232,12 @@ class Weighted:
     def effective_sample_size(self) -> float:
         """(sum w)^2 / sum w^2, from 1 (one draw carries all weight) to n (equal weights).
 
-        It cannot see a part of the target that no draw has reached.
+        It does not notice a part of the target that no draw has reached.
         """
         return 1 / self.weights.square().sum().item()
 
     def expectation(self, f: Callable[[Tensor], Tensor]) -> Estimate:
-        """E_p[f] as sum w f / sum w, which needs no normalizing constant; biased by O(1/n), its error by the delta method.
+        """E_p[f] as sum w f / sum w, without a normalizing constant; its bias is O(1/n), its error by the delta method.
 
         ``f`` maps (n, D) to (n,).
         """
@@ -265,14 +264,14 @@ class Weighted:
 
 
 def importance(target_log_prob: LogDensity, proposal: Law, n: int, *, seed: int, first: int = 0) -> Weighted:
-    """Draw from ``proposal`` and weight the draws by p / q, so that they stand for the target p.
+    """Draw from ``proposal`` and weight the draws by p / q, so that they represent the target p.
 
-    Errors are finite only if w = p / q has a finite second moment under q: give the proposal heavier tails than the target's.
+    Errors are finite only if w = p / q has a finite second moment under q: the proposal needs heavier tails than the target.
 
     Parameters
     ----------
     target_log_prob : callable
-        log p, x (n, D) to (n,), up to a constant if only :meth:`Weighted.expectation` is asked for.
+        log p, x (n, D) to (n,), up to a constant if only :meth:`Weighted.expectation` is used.
     proposal : law
         q, with ``log_prob`` and ``sample``.
     n, seed, first : int
@@ -313,7 +312,7 @@ def _log_ratio(target_log_prob: LogDensity, proposal: Law, x: Tensor) -> Tensor:
 
 def _check_bound(excess: Tensor, x: Tensor, log_bound: float) -> None:
     worst = int(excess.argmax())
-    # A bound found on a grid is short by a hair; up to 1e-6 the draws cannot show it.
+    # A bound computed on a grid is slightly too small; below 1e-6 the effect on the draws is negligible.
     if excess[worst].item() > 1e-6 + 64 * torch.finfo(excess.dtype).eps * abs(log_bound):
         over = excess[worst].item()
         raise ValueError(

@@ -1,12 +1,12 @@
-r"""Boltzmann laws p(x) = exp(-E(x)) / Z, known by their energy alone.
+r"""Boltzmann laws p(x) = exp(-E(x)) / Z, given by their energy E.
 
 The score is
 
     grad log p(x) = -grad E(x),
 
-minus the gradient of the energy, since log Z is a constant: a law can be trained and sampled by its score without ever
-knowing Z = integral of exp(-E). Only a density needs Z, and here it is computed on a box in one or two dimensions by a
-composite Gauss-Legendre rule whose panels are halved until log Z has settled.
+because log Z is a constant: a law can be trained and sampled by its score without Z = integral of exp(-E). Only a density
+needs Z. Here it is computed on a box in one or two dimensions by a composite Gauss-Legendre rule, whose panels are halved
+until log Z has converged.
 
 References
 ----------
@@ -46,7 +46,7 @@ class EnergyLaw:
     Parameters
     ----------
     energy : callable
-        E, x (*, D) to (*,), one row independent of the others, differentiable by autograd; a network will do.
+        E, x (*, D) to (*,), for each row independently and differentiable by autograd, such as a network.
     dim : int
         Dimension D of the space.
 
@@ -76,30 +76,30 @@ class EnergyLaw:
         return -energy
 
     def score(self, x: Tensor) -> Tensor:
-        """Gradient of the log-density, -grad E(x): x (*, D) to (*, D). Differentiable if ``x`` or the caller asks for it."""
+        """Gradient of the log-density, -grad E(x): x (*, D) to (*, D). Differentiable if ``x`` requires gradients."""
         with torch.enable_grad():
             leaf = x if x.requires_grad else x.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self.log_unnormalized(leaf).sum(), leaf, create_graph=x.requires_grad)
         return gradient
 
     def log_partition(self, bounds: ArrayLike, *, tolerance: float = 1e-9, dtype: torch.dtype = torch.float64) -> LogPartition:
-        """Return the log of the integral of exp(-E) over a box; what lies outside the box is not counted.
+        """Return the log of the integral of exp(-E) over a box; mass outside the box is not counted.
 
         Parameters
         ----------
         bounds : array (D, 2)
             Low and high end of each coordinate, D at most 2.
         tolerance : float
-            Halving stops when log Z moves by no more.
+            Halving stops when log Z changes by no more than this.
         dtype : torch.dtype
-            Of the points that ``energy`` is called with; the sums are in float64.
+            Dtype of the points that ``energy`` is called with; the sums are in float64.
 
         Raises
         ------
         ValueError
-            If the bounds are no box, D is above 2, or the energy is NaN somewhere in the box.
+            If the bounds are not a box, D is above 2, or the energy is NaN somewhere in the box.
         RuntimeError
-            If log Z has not settled at the finest rule.
+            If log Z has not converged at the finest rule.
         """
         box = self._box(bounds)
         if self.dim not in _MOST_PANELS:
@@ -128,7 +128,7 @@ class EnergyLaw:
         )
 
     def normalized(self, bounds: ArrayLike, *, tolerance: float = 1e-9) -> "NormalizedEnergyLaw":
-        """Return the law on a box with its density; the arguments are those of :meth:`log_partition`.
+        """Return the law restricted to a box, with its density; the arguments are those of :meth:`log_partition`.
 
         >>> law = EnergyLaw(lambda x: 0.5 * (x**2).sum(-1), dim=1).normalized([[-10, 10]])
         >>> round(law.log_prob(torch.zeros(1)).exp().item(), 6)
@@ -177,7 +177,7 @@ class NormalizedEnergyLaw:
 
 
 def _rule(box: Tensor, panels: int) -> tuple[Tensor, Tensor]:
-    """Points (N, D) and log-weights (N,) of the tensor product of composite Gauss-Legendre rules."""
+    """Return points (N, D) and log-weights (N,) of the tensor product of composite Gauss-Legendre rules."""
     nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(_NODES_PER_PANEL))
     # A shifted unit grid: node j of panel k lies at (k + (1 + node_j) / 2) / panels.
     unit = ((torch.arange(panels)[:, None] + (1 + nodes) / 2) / panels).flatten()

@@ -1,12 +1,12 @@
 r"""Maximum likelihood in closed form, and by expectation-maximization (EM).
 
-For data x, hidden h and parameters theta, any law r(h) bounds the log-likelihood from below:
+For data x, latent variables h and parameters theta, any law r(h) bounds the log-likelihood from below:
 
     log p(x; theta) >= E_r[log p(x, h; theta)] + H(r) = Q(theta) + H(r),
 
-with equality for r = p(h | x; theta). EM climbs this bound in turns: the E-step sets r to the posterior at the parameters of
-now, the M-step maximizes Q. At those parameters Q *plus the entropy* is the log-likelihood; Q alone is below it. No step lowers
-the likelihood, but the maximum it reaches may be local.
+with equality for r = p(h | x; theta). EM raises this bound by alternating steps: the E-step sets r to the posterior at the
+current parameters, the M-step maximizes Q. At the current parameters Q *plus the entropy* is the log-likelihood. No step
+lowers the likelihood, but the maximum may be local.
 
 References
 ----------
@@ -57,7 +57,7 @@ def fit_gaussian(X: ArrayLike) -> Gaussian:
     Raises
     ------
     ValueError
-        If X is not (n, D) and finite, or the rows lie in a plane: the likelihood is then unbounded.
+        If X is not (n, D) and finite, or the centered rows do not span R^D, so that the likelihood is unbounded.
 
     >>> law = fit_gaussian([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
     >>> law.mean.tolist(), law.cov.tolist()
@@ -81,8 +81,8 @@ def fit_gaussian(X: ArrayLike) -> Gaussian:
 def fit_uniform(x: ArrayLike) -> float:
     """Return the theta of largest likelihood for x (n,) uniform on [0, theta]: the largest x.
 
-    The likelihood is theta^-n for theta >= max x and 0 below, so that its maximum stands at the edge, where the derivative
-    does not exist; -n / theta^(n + 1) is 0 nowhere. The estimate falls short of theta by theta / (n + 1) on average.
+    The likelihood is theta^-n for theta >= max x and 0 below. Its maximum is at this edge, where the derivative does not
+    exist. The estimate falls short of theta by theta / (n + 1) on average.
 
     >>> fit_uniform([0.5, 2.0, 1.25])
     2.0
@@ -125,12 +125,12 @@ def fit_binomial(heads: ArrayLike, tosses: ArrayLike) -> float:
 
 @dataclass(frozen=True, eq=False)
 class EMResult(Generic[Parameters]):
-    """What EM found.
+    """The result of EM.
 
     Parameters
     ----------
     parameters
-        Those of the last bound.
+        The parameters at the last bound.
     bounds : tuple of float
         The bound at the start and after each iteration: it never falls.
     converged : bool
@@ -158,35 +158,35 @@ def expectation_maximization(
     rounding: float = 1e-9,
     on_iteration: OnIteration | None = None,
 ) -> EMResult[Parameters]:
-    """Climb a bound on the log-likelihood by turns of E-step and M-step, and refuse to go on if it falls.
+    """Maximize a bound on the log-likelihood by alternating E-steps and M-steps; raise if the bound falls.
 
     Parameters
     ----------
     start
-        Parameters to begin with, of any type; another start may lead to another maximum.
+        First parameters, of any type; another start may lead to another maximum.
     e_step : callable
-        parameters -> what is known of the hidden variables (responsibilities, moments, a log-likelihood that fell out on the
-        way), of any type.
+        parameters -> what the M-step and the bound need of the latent variables (responsibilities, moments, a
+        log-likelihood), of any type.
     m_step : callable
-        (parameters, posterior) -> new parameters that raise the bound, or keep it, at this posterior.
+        (parameters, posterior) -> new parameters that do not lower the bound at this posterior.
     bound : callable
-        (parameters, posterior) -> Q + entropy in nats, for the posterior that ``e_step`` gave for the same parameters: the
+        (parameters, posterior) -> Q + entropy in nats, for the result of ``e_step`` at the same parameters: the
         log-likelihood itself if the E-step is exact.
     tolerance : float
-        Stop when an iteration gains at most this many nats, in units of the bound (return a mean over rows to make it per row).
+        Stop when an iteration gains at most this many nats, in units of the bound (for a tolerance per row, return a mean).
     max_iterations : int
-        Most M-steps; ``converged`` says whether they were enough.
+        Largest number of M-steps; ``converged`` says whether they were enough.
     rounding : float
-        A fall of at most ``rounding * max(1, |bound|)`` is rounding; raise it for float32.
+        A fall of at most ``rounding * max(1, |bound|)`` counts as rounding; raise it for float32.
     on_iteration : function, optional
         Called as ``on_iteration(done, bound)`` after each M-step.
 
     Raises
     ------
     ValueError
-        If the bound falls by more than rounding, or is NaN or infinite: a step is wrong. Says the iteration and by how much.
+        If the bound falls by more than rounding, or is NaN or infinite, because a step is wrong; names iteration and size.
 
-    >>> heads = torch.tensor([5.0, 9.0, 8.0, 4.0, 7.0])  # of 10 tosses each, one coin: EM without anything hidden
+    >>> heads = torch.tensor([5.0, 9.0, 8.0, 4.0, 7.0])  # of 10 tosses each, one coin: EM without latent variables
     >>> result = expectation_maximization(
     ...     0.5,
     ...     e_step=lambda bias: heads.mean() / 10,
@@ -216,7 +216,7 @@ def expectation_maximization(
 
 @dataclass(frozen=True, eq=False)
 class CoinMixture:
-    """K coins of which one, coin k with probability weights_k, is chosen before each row of tosses.
+    """K coins, of which one is drawn with the probabilities ``weights`` before each row of tosses.
 
     Parameters
     ----------
@@ -279,9 +279,9 @@ def fit_coins(
     tolerance: float = 1e-8,
     max_iterations: int = 1000,
 ) -> EMResult[CoinMixture]:
-    """Fit a mixture of K coins by EM: which coin made which row of tosses is hidden.
+    """Fit a mixture of K coins by EM; the coin of each row is a latent variable.
 
-    Coins that start with equal biases stay equal for ever, and different starts may end in different local maxima.
+    Coins that start with equal biases stay equal, and different starts may end in different local maxima.
 
     Parameters
     ----------
@@ -290,7 +290,7 @@ def fit_coins(
     tosses : array () or (n,)
         Number of tosses in each row.
     start : CoinMixture
-        Its K is the number of coins.
+        Sets the number of coins.
     fixed_weights : bool
         Whether the weights stay those of ``start``.
     tolerance, max_iterations
@@ -299,7 +299,7 @@ def fit_coins(
     Raises
     ------
     ValueError
-        If the counts are no counts, or a row is impossible under ``start``.
+        If the counts are not valid, or a row is impossible under ``start``.
 
     >>> result = fit_coins([5, 9, 8, 4, 7], 10, CoinMixture([0.6, 0.5]), fixed_weights=True)
     >>> [round(bias, 2) for bias in result.parameters.biases.tolist()]

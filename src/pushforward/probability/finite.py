@@ -29,12 +29,12 @@ __all__ = ["FiniteLaw", "bayes"]
 
 @dataclass(frozen=True, eq=False)
 class FiniteLaw:
-    """A joint law of D variables with finitely many values each; as a law it lives on their grid of points in R^D.
+    """A joint law of D variables with finitely many values each, which are points of a grid in R^D.
 
     Parameters
     ----------
     table : array (K_1, ..., K_D)
-        Probabilities, at least 0 and with sum one; kept in float64.
+        Probabilities, at least 0 and with sum one; stored in float64.
     names : sequence of D str, optional
         Names of the variables, by default ``x0``, ``x1``, ...
     values : sequence of D sequences of numbers, optional
@@ -81,7 +81,7 @@ class FiniteLaw:
         return torch.stack([axis.flatten() for axis in torch.meshgrid(*self.values, indexing="ij")], 1)
 
     def marginal(self, *names: str) -> "FiniteLaw":
-        """Return the law of these variables alone, in the order given: the sum of the table over all others."""
+        """Return the joint law of these variables, in this order: the sum of the table over all others."""
         axes = [self._axis(name) for name in names]
         if len(set(axes)) != len(axes):
             raise ValueError(f"each variable can be named once, not {names}")
@@ -109,8 +109,8 @@ class FiniteLaw:
         if total == 0:
             shown = ", ".join(f"{name} = {value:g}" for name, value in event.items())
             raise ValueError(f"the event {shown} has probability 0, so nothing can be conditioned on it")
-        kept = [axis for axis, name in enumerate(self.names) if name not in event]
-        return FiniteLaw(self.table[index] / total, [self.names[axis] for axis in kept], [self.values[axis] for axis in kept])
+        axes = [axis for axis, name in enumerate(self.names) if name not in event]
+        return FiniteLaw(self.table[index] / total, [self.names[axis] for axis in axes], [self.values[axis] for axis in axes])
 
     def times(self, conditional: ArrayLike, name: str, values: ArrayLike | None = None) -> "FiniteLaw":
         """Return the joint law p(x, h) = p(x) p(h | x) of these variables and one more (chain rule).
@@ -142,16 +142,16 @@ class FiniteLaw:
         return FiniteLaw(self.table.unsqueeze(-1) * conditional, [*self.names, name], own)
 
     def expectation(self, f: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return E[f(x)] = sum_x p(x) f(x) without the law of f(x) (the law of the unconscious statistician).
+        """Return E[f(x)] = sum_x p(x) f(x), computed without the law of f(x) (the law of the unconscious statistician).
 
         ``f`` maps the outcomes of positive probability, (N, D), to (N, *S); the result is (*S).
         """
         p = self.table.flatten()
         possible = p > 0  # 0 times an infinite f would be NaN
-        found = f(self.outcomes[possible])
-        if found.shape[:1] != (int(possible.sum()),):
-            raise ValueError(f"f must return one row for each of {int(possible.sum())} outcomes, not {tuple(found.shape)}")
-        mean: Tensor = torch.tensordot(p[possible], found.to(p), dims=1)
+        features = f(self.outcomes[possible])
+        if features.shape[:1] != (int(possible.sum()),):
+            raise ValueError(f"f must return one row for each of {int(possible.sum())} outcomes, not {tuple(features.shape)}")
+        mean: Tensor = torch.tensordot(p[possible], features.to(p), dims=1)
         return mean
 
     @property
@@ -176,12 +176,12 @@ class FiniteLaw:
         return divergence.entropy(self.table)
 
     def mutual_information(self, a: str, b: str) -> Tensor:
-        """Return I(a; b) = KL(p(a, b) | p(a) p(b)) in nats: 0 exactly for independent variables."""
+        """Return I(a; b) = KL(p(a, b) | p(a) p(b)) in nats: 0 if and only if the variables are independent."""
         joint = self.marginal(a, b).table
         return divergence.kl(joint, joint.sum(1, keepdim=True) * joint.sum(0))
 
     def independent(self, a: str, b: str, *, tolerance: float = 1e-9) -> bool:
-        """Say whether p(a, b) = p(a) p(b) to within ``tolerance`` at every pair of values."""
+        """Return whether p(a, b) = p(a) p(b) to within ``tolerance`` at every pair of values."""
         joint = self.marginal(a, b).table
         return bool((joint - joint.sum(1, keepdim=True) * joint.sum(0)).abs().max() <= tolerance)
 
@@ -189,17 +189,17 @@ class FiniteLaw:
         """Log-probability in nats: x (*, D) to (*,); -inf off the grid."""
         if x.shape[-1] != self.dim:
             raise ValueError(f"x has {x.shape[-1]} columns, but the law has {self.dim} variables")
-        found = [x[..., axis, None].to(values) == values for axis, values in enumerate(self.values)]
-        p = self.table[tuple(match.int().argmax(-1) for match in found)]
-        known = torch.stack([match.any(-1) for match in found], -1).all(-1)
-        return torch.where(known, p, 0.0).log()
+        matches = [x[..., axis, None].to(values) == values for axis, values in enumerate(self.values)]
+        p = self.table[tuple(match.int().argmax(-1) for match in matches)]
+        on_grid = torch.stack([match.any(-1) for match in matches], -1).all(-1)
+        return torch.where(on_grid, p, 0.0).log()
 
     def sample(self, n: int, *, seed: int, first: int = 0) -> Tensor:
         """Draw rows ``first`` to ``first + n - 1`` of the sample that ``seed`` names, (n, D), by the inverse CDF."""
         rows = torch.arange(first, first + n)
         u = noise.uniform((1,), seed=seed, purpose="finite law", rows=rows, dtype=torch.float64)[:, 0]
         p = self.table.flatten()
-        last = int(p.nonzero()[-1])  # rounding can leave the sum of all below u
+        last = int(p.nonzero()[-1])  # rounding can leave the total below u
         chosen = torch.searchsorted(p.cumsum(0), u.to(p.device), right=True).clamp_(max=last)
         return self.outcomes[chosen]
 
@@ -239,13 +239,13 @@ def bayes(prior: FiniteLaw, likelihood: ArrayLike) -> tuple[FiniteLaw, float]:
     ----------
     prior : FiniteLaw
     likelihood : array of the table's shape
-        p(y | x) of the one observation y, for every x: at least 0. It need not sum to one over x, and where y is a real
-        number it is a density, which may exceed 1.
+        p(y | x) of the observation y, for every x: at least 0. It need not sum to one over x. Where y is a real number it
+        is a density, which may exceed 1.
 
     Raises
     ------
     ValueError
-        If the shapes differ, a likelihood is negative or not finite, or the evidence is 0: y cannot happen under the prior.
+        If the shapes differ, a likelihood is negative or not finite, or the evidence is 0: y is impossible under the prior.
 
     >>> posterior, evidence = bayes(FiniteLaw([0.99, 0.01], names=["ill"]), [0.05, 0.9])
     >>> round(posterior.probability(ill=1), 4), round(evidence, 4)

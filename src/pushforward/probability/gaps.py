@@ -1,12 +1,13 @@
-r"""Rows with gaps under a mixture of Gaussians: their density, what is expected in the gaps, and draws that fill them.
+r"""Rows with gaps under a mixture of Gaussians: densities, expected values in the gaps, and draws that fill them.
 
-A row x of which only the coordinates o are seen (NaN stands in the others, h) has under component k the density
-N(x_o; m_o, S_oo). Its gaps are Gaussian again,
+Let o be the observed coordinates of a row x and h the gaps, which hold NaN. Under component k the row has the density
+N(x_o; m_o, S_oo), and its gaps are Gaussian,
 
     x_h | x_o, k ~ N(m_h + S_ho S_oo^-1 (x_o - m_o), S_hh - S_ho S_oo^-1 S_oh) = N(m_h - P_hh^-1 P_ho (x_o - m_o), P_hh^-1)
 
-with P = S^-1. So that rows with different gaps go through one batch, blocks are filled up with the identity: S_oo is used as
-M S M + (I - M), M = diag(seen), whose Cholesky factor leaves the gaps alone. A row without any seen coordinate has density 1.
+with P = S^-1. To put rows with different gaps into one batch, blocks are completed by the identity: S_oo is used as
+M S M + (I - M), M = diag(seen), whose Cholesky factor is the identity on the gaps. A row without observed coordinates has
+density 1.
 
 References
 ----------
@@ -24,7 +25,7 @@ from pushforward.probability.mixture import GaussianMixture
 
 __all__ = ["Completed", "completed", "fill", "log_joint"]
 
-_NUMBERS = 1 << 22  # in the largest array that one chunk of rows makes
+_NUMBERS = 1 << 22  # limit of the largest array of one chunk of rows
 
 
 def log_joint(law: GaussianMixture, x: Tensor) -> Tensor:
@@ -40,16 +41,16 @@ def log_joint(law: GaussianMixture, x: Tensor) -> Tensor:
         return law.components.log_prob(x) + law.weights.log()
     if law.covs.ndim < 3:
         return _independent(law, x, seen)[0]
-    found = x.new_empty(len(x), len(law.weights))
+    joint = x.new_empty(len(x), len(law.weights))
     for rows, patterns, index in _chunks(seen, law.means.numel() * law.dim):
         inverse, log_volume = _seen_factor(law, patterns)
-        found[rows] = _evidence(law, x[rows], seen[rows], inverse, log_volume, index)[0]
-    return found
+        joint[rows] = _evidence(law, x[rows], seen[rows], inverse, log_volume, index)[0]
+    return joint
 
 
 @dataclass(frozen=True, eq=False)
 class Completed:
-    """What is known of rows with gaps: densities, and the moments of the completed rows under each component.
+    """Densities of rows with gaps, and the moments of the completed rows under each component.
 
     Attributes
     ----------
@@ -57,8 +58,8 @@ class Completed:
         log w_k N(x_o; k), in nats.
     weight : Tensor (K,)
         Sum over the rows of r_k, the posterior probability of component k.
-    first, second : Tensor (K, D) and (K, D, D), or (K, D) where the covariances are no matrices
-        Sums of r_k E[x | x_o, k] and of r_k E[x x^T | x_o, k], of which only the diagonal where covariances are none.
+    first, second : Tensor (K, D) and (K, D, D), or (K, D) if the covariances are diagonal
+        Sums of r_k E[x | x_o, k] and of r_k E[x x^T | x_o, k], of which only the diagonal if the covariances are diagonal.
     """
 
     log_joint: Tensor
@@ -101,9 +102,9 @@ def completed(law: GaussianMixture, x: Tensor) -> Completed:
 
 
 def fill(law: GaussianMixture, x: Tensor, component: Tensor, z: Tensor) -> Tensor:
-    """Return rows x (N, D) with each gap drawn given the rest of the row and its component (N,).
+    """Return rows x (N, D) with each gap drawn given the observed part of the row and its component (N,).
 
-    ``z`` (N, D) are standard normal numbers, one per element. Row i depends on row i of the arguments alone.
+    ``z`` (N, D) are standard normal numbers, one per element. Row i of the result depends only on row i of the arguments.
 
     >>> law = GaussianMixture([1.0], [[0.0, 0.0]], covs=[[[1.0, 0.5], [0.5, 1.0]]])
     >>> fill(law, torch.tensor([[2.0, math.nan]], dtype=torch.float64), torch.tensor([0]), torch.zeros(1, 2).double())
@@ -116,13 +117,13 @@ def fill(law: GaussianMixture, x: Tensor, component: Tensor, z: Tensor) -> Tenso
     precisions = _precisions(law)
     groups = torch.cat([seen, torch.nn.functional.one_hot(component, len(law.weights)).bool()], 1)
     for rows, group, index in _chunks(groups, law.dim**2):
-        open_, k = ~group[:, : law.dim], group[:, law.dim :].int().argmax(1)
+        missing, k = ~group[:, : law.dim], group[:, law.dim :].int().argmax(1)
         P = precisions[k]
-        block = torch.where(open_[:, :, None] & open_[:, None, :], P, torch.diag_embed((~open_).to(P)))
+        block = torch.where(missing[:, :, None] & missing[:, None, :], P, torch.diag_embed((~missing).to(P)))
         factor = torch.linalg.cholesky(block)
         delta = torch.where(seen[rows], x[rows] - law.means[component[rows]], 0.0)
         gap = ~seen[rows]
-        # L^-T (L^-1 (-P_ho (x_o - m_o)) + z): the mean and the draw by one pair of triangular solves.
+        # L^-T (L^-1 (-P_ho (x_o - m_o)) + z): one pair of triangular solves gives the mean and the draw.
         pull = -_times(P, delta, index) * gap
         drawn = _solve(factor.mT, _solve(factor, pull, index, upper=False) + z[rows] * gap, index, upper=True)
         filled[rows] = torch.where(gap, law.means[component[rows]] + drawn, x[rows])
@@ -130,9 +131,9 @@ def fill(law: GaussianMixture, x: Tensor, component: Tensor, z: Tensor) -> Tenso
 
 
 def _chunks(key: Tensor, numbers: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield row numbers, the different rows of ``key`` (N, *) among them, and which of these each row has.
+    """Yield row numbers, the distinct rows of ``key`` (N, *) among them, and the index of the distinct row of each.
 
-    Rows that are alike follow each other; ``numbers`` is what a row takes in the largest array that is made of it.
+    Equal rows follow each other; ``numbers`` is the size of one row in the largest array computed from it.
     """
     patterns, which = torch.unique(key, dim=0, return_inverse=True)
     for rows in which.argsort(stable=True).split(max(1, _NUMBERS // numbers)):
@@ -165,7 +166,7 @@ def _evidence(
 
 
 def _independent(law: GaussianMixture, x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log w_k N(x_o; k) (N, K), and mean and variance (N, K, D) of each element given those seen, which say nothing."""
+    """Return log w_k N(x_o; k) (N, K), and mean and variance (N, K, D) of each element, for independent coordinates."""
     deviation = law.components.factor
     delta = torch.where(seen[:, None], x[:, None] - law.means, 0.0)
     each = -0.5 * (delta / deviation) ** 2 - deviation.log() - 0.5 * math.log(2 * math.pi)
@@ -174,7 +175,6 @@ def _independent(law: GaussianMixture, x: Tensor, seen: Tensor) -> tuple[Tensor,
 
 
 def _precisions(law: GaussianMixture) -> Tensor:
-    """S^-1 of each component, (K, D, D)."""
     unit = torch.eye(law.dim).to(law.means).expand(len(law.weights), -1, -1)
     inverse = torch.linalg.solve_triangular(law.components.full_factor, unit, upper=False)
     product: Tensor = inverse.mT @ inverse
@@ -182,7 +182,7 @@ def _precisions(law: GaussianMixture) -> Tensor:
 
 
 def _times(matrices: Tensor, rows: Tensor, index: Tensor) -> Tensor:
-    """Return A_i v_i for rows v (n, D), A (P, D, D) and the number of its matrix for each row."""
+    """Return A_i v_i for rows v (n, D), matrices A (P, D, D) and the index of each row's matrix."""
     if len(matrices) == 1:
         return rows @ matrices[0].mT
     return torch.einsum("nij,nj->ni", matrices[index], rows)

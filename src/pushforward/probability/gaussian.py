@@ -1,8 +1,7 @@
 """The Gaussian law on R^D, and everything about it that has a closed form.
 
-Densities, draws and denoisers at every noise level; images, sums, marginals, conditionals, posteriors of linear
-observations and products of densities, which are Gaussian again; entropies and distances between two Gaussians; and the
-shape of the law.
+Densities, draws, and denoisers at every noise level; images, sums, marginals, conditionals, posteriors given linear
+observations and products of densities, all Gaussian again; entropies and distances between two Gaussians; the shape of the law.
 
 References
 ----------
@@ -37,7 +36,7 @@ class Gaussian:
     cov : array (), (D,) or (D, D)
         One variance for every coordinate, variances by coordinate, or the full covariance matrix.
 
-    Lists become float64 tensors; tensors keep their dtype and device. Arguments of methods are brought to the dtype and
+    Lists become float64 tensors; tensors keep their dtype and device. Arguments of methods are converted to the dtype and
     device of the law. ``marginal``, ``condition``, ``noised``, ``plus`` and ``product`` keep scalar and diagonal
     covariances as they are; ``affine``, ``observe`` and ``evidence`` return full ones.
 
@@ -112,7 +111,7 @@ class Gaussian:
         Raises
         ------
         ValueError
-            If the image is degenerate: A has rows that depend on each other, such as more than D of them.
+            If the image is degenerate: the rows of A are linearly dependent, as more than D rows are.
         """
         return _law(*linear_gaussian.image(self.components, A, b, None))
 
@@ -155,8 +154,8 @@ class Gaussian:
         Raises
         ------
         ValueError
-            If a shape does not fit, the observations depend on each other without noise, or the posterior is degenerate,
-            as it is for x itself where the noise is 0.
+            If a shape does not fit, observations without noise are linearly dependent, or the posterior is degenerate,
+            as that of x itself is where the noise is 0.
         """
         return _law(*linear_gaussian.observe(self.components, A, y, noise_of(noise), b, of)[:2])
 
@@ -167,7 +166,7 @@ class Gaussian:
     def product(self, other: "Gaussian") -> tuple["Gaussian", Tensor]:
         """Return the law proportional to the product of the two *densities*, and the log of the factor (nats, shape ()).
 
-        N(x; a, A) N(x; b, B) = N(a; b, A + B) N(x; c, C): the product has no mass 1, its integral is the factor.
+        N(x; a, A) N(x; b, B) = N(a; b, A + B) N(x; c, C): the integral of the product is the factor, not 1.
 
         >>> law, log_factor = Gaussian([0.0], 1.0).product(Gaussian([2.0], 1.0))
         >>> law.mean.item(), law.cov.item(), round(log_factor.item(), 4)
@@ -222,13 +221,13 @@ class Gaussian:
         return Shell(self.dim)
 
     def _check(self, other: "Gaussian") -> Tensor:
-        """Return the factor L of this covariance (D, D), if ``other`` is a Gaussian on the same space."""
+        """Return the factor L of this covariance (D, D); raise if ``other`` is not a Gaussian on the same space."""
         if components_of(other).dim != self.dim:
             raise ValueError(f"other lives in {other.dim} dimensions, but this law in {self.dim}")
         return self.components.full_factor[0]
 
     def _seen_from(self, other: "Gaussian") -> tuple[Tensor, Tensor]:
-        """L_B^-1 L_A, and the squared Mahalanobis distance of the means, with A the covariance here and B that of ``other``."""
+        """L_B^-1 L_A, and the squared Mahalanobis distance of the means; A is the covariance of this law, B of ``other``."""
         mine, theirs = self._check(other), other.components.full_factor[0].to(self.mean)
         delta = (self.mean - other.mean.to(self.mean))[:, None]
         both = torch.linalg.solve_triangular(theirs, torch.cat([mine, delta], 1), upper=False)
@@ -245,7 +244,7 @@ def noise_of(noise: ArrayLike | Gaussian) -> ArrayLike | Components:
 
 
 def components_of(law: Gaussian) -> Components:
-    """Return the formulas of an argument that must be a :class:`Gaussian`.
+    """Return the components of ``other``; raise if it is not a :class:`Gaussian`.
 
     >>> components_of(Gaussian([0.0], 4.0)).dim
     1

@@ -1,4 +1,4 @@
-"""Shapes of Gaussians: the ellipsoids of equal density, and the shell that holds the mass in many dimensions.
+"""The shape of a Gaussian: the ellipsoids of equal density, and the shell that holds the mass in high dimensions.
 
 The points x of N(m, S) on one level of the density have one Mahalanobis radius r = |L^-1 (x - m)|, S = L L^T. They form
 an ellipsoid with axes along the eigenvectors of S, of half-lengths r times the *square roots* of the eigenvalues.
@@ -43,10 +43,10 @@ class PrincipalAxes:
 
 @dataclass(frozen=True)
 class Shell:
-    """The law of the Mahalanobis radius r of a Gaussian on R^dim: chi with ``dim`` degrees of freedom.
+    """The law of the Mahalanobis radius r of a Gaussian on R^dim: the chi law with ``dim`` degrees of freedom.
 
-    The density of x is highest at the mean, yet the mass lives near r = sqrt(dim), in a shell whose thickness (about
-    0.71 in r) does not grow with the dimension: the volume at radius r grows like r^(dim - 1).
+    The density of x is highest at the mean, but the mass lies near r = sqrt(dim), in a shell whose thickness (about
+    0.71 in r) does not grow with the dimension, because the volume at radius r grows like r^(dim - 1).
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Shell:
         return math.sqrt(self.dim - self.mean**2)
 
     def quantile(self, p: float) -> float:
-        """Return the radius within which the mass is ``p``, in [0, 1)."""
+        """Return the radius of the ball of probability ``p``, in [0, 1)."""
         from scipy import special
 
         if not 0 <= p < 1:

@@ -1,4 +1,4 @@
-r"""Limit theorems one can watch: the law of large numbers, the central limit theorem, the walk that becomes Wiener's.
+r"""Limit theorems: the law of large numbers, the central limit theorem, and the random walk that becomes a Wiener path.
 
 For independent draws X_i with mean mu and variance s^2,
 
@@ -34,7 +34,7 @@ class RunningMean:
     def band(self, level: float = 0.95) -> tuple[Tensor, Tensor]:
         """Return low and high ends (n, *) that hold the true mean with probability ``level`` by the central limit theorem.
 
-        The promise is for each n separately, and for n large enough that the sample variance is near the true one.
+        This holds for each n separately, for n large enough that the sample variance is near the true one.
         """
         if not 0 < level < 1:
             raise ValueError(f"level is a probability between 0 and 1, but is {level:g}")
@@ -45,7 +45,7 @@ class RunningMean:
 def running_mean(values: ArrayLike) -> RunningMean:
     """Average the first 1, 2, ..., n of independent ``values`` (n, *), with the standard error s / sqrt(n) of each mean.
 
-    s is the sample standard deviation of those same values (divisor n - 1). One value says nothing of its error: inf.
+    s is the sample standard deviation of those same values (divisor n - 1). The error of a single value is unknown: inf.
 
     >>> result = running_mean([1.0, 2.0, 3.0])
     >>> result.mean.tolist(), result.standard_error.tolist()
@@ -55,7 +55,7 @@ def running_mean(values: ArrayLike) -> RunningMean:
     if values.ndim == 0 or len(values) == 0:
         raise ValueError(f"values must have the shape (n, *) with n >= 1, but has {tuple(values.shape)}")
     n = torch.arange(1, len(values) + 1).to(values).reshape(-1, *[1] * (values.ndim - 1))
-    # Around the overall mean the sums of squares cancel as little as they can.
+    # Around the overall mean the sums of squares cancel least.
     center = values.mean(0)
     shifted = values - center
     mean = shifted.cumsum(0) / n
@@ -80,7 +80,7 @@ def standardized_sums(
     n : int
         Draws in each sum.
     count : int
-        Number of sums; sum i is that of the rows n i to n i + n - 1.
+        Number of sums; sum i is that of rows n i to n i + n - 1.
     mean, std : float
         True mean and standard deviation of one draw, not their estimates.
     first : int
@@ -112,8 +112,8 @@ def standardized_sums(
 def random_walk(steps: int, n: int, *, seed: int, first: int = 0) -> Tensor:
     """Draw ``n`` walks of fair +-1 steps on the times 0, 1/steps, ..., 1, scaled by 1 / sqrt(steps): (steps + 1, n), from 0.
 
-    The variance at time t is t and the covariance of two times s, t is min(s, t), as for a Wiener path, at every number of
-    steps; the law of the whole path is Wiener's in the limit.
+    The variance at time t is t and the covariance of two times s, t is min(s, t), as for a Wiener path, for every number of
+    steps; the law of the whole path converges to Wiener's.
 
     >>> walk = random_walk(100, 3, seed=0)
     >>> walk.shape, (10 * walk.diff(dim=0)).round().unique().tolist()
@@ -123,6 +123,6 @@ def random_walk(steps: int, n: int, *, seed: int, first: int = 0) -> Tensor:
         if number < 1:
             raise ValueError(f"{name} must be at least 1, but is {number}")
     u = noise.uniform((steps,), seed=seed, purpose="random walk", rows=torch.arange(first, first + n), dtype=torch.float64)
-    # Whole numbers are added exactly; scaling last keeps every position a multiple of one step.
+    # Sums of whole numbers are exact; scaling last keeps every position a multiple of one step.
     position = torch.where(u < 0.5, -1.0, 1.0).double().cumsum(1) / math.sqrt(steps)
     return torch.cat([torch.zeros(1, n, dtype=torch.float64), position.T])

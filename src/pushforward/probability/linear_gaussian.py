@@ -8,11 +8,11 @@ orthogonal change of these variables makes its matrix lower triangular:
     [ 0  B L ]  Q  =   [ W  Z ].
 
 So y ~ N(A m + b, Y Y^T) and z | y ~ N(B m + c + W Y^-1 (y - A m - b), Z Z^T). Nothing is inverted and no two
-covariances are subtracted, so the result is symmetric and never indefinite by cancellation, and R may be singular or
-zero: conditioning on coordinates is the case R = 0.
+covariances are subtracted, so cancellation cannot make the result indefinite, and R may be singular or zero:
+conditioning on coordinates is the case R = 0.
 
-Functions here take a row of K Gaussians and return means (K, P), covariances and, where there is one, the log-density
-(K,) of what was observed, in nats.
+Functions here take a row of K Gaussians and return means (K, P), covariances and, where something is observed, its
+log-density (K,) in nats.
 
 References
 ----------
@@ -125,7 +125,7 @@ def product(law: Components, other: Components) -> tuple[Tensor, Tensor, Tensor]
     """
     mine, theirs = _same_form(law, other)
     mean = other.means[0].to(law.means)
-    if mine.ndim == 3:  # the posterior of x after x + noise = b was seen, with noise of covariance B
+    if mine.ndim == 3:  # the posterior of x given x + noise = b, with noise of covariance B
         root = other.full_factor[0].to(law.means)
         return _update(mean - law.means, root, law.full_factor, law.means, law.full_factor, "x")
     total = mine + theirs
@@ -172,7 +172,7 @@ def _pick(law: Components, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _same_form(law: Components, other: Components) -> tuple[Tensor, Tensor]:
-    """Both covariances in the simpler form that holds both, with the dtype and device of ``law``."""
+    """Return both covariances in the simpler form that holds both, with the dtype and device of ``law``."""
     if other.dim != law.dim:
         raise ValueError(f"other lives in {other.dim} dimensions, but this law in {law.dim}")
     form = max(law.covs.ndim, other.covs.ndim)
@@ -195,12 +195,12 @@ def _lengths(factor: Tensor) -> Tensor:
 
 
 def _rank_of_covariance(factor: Tensor, *, scale: Tensor) -> Tensor:
-    """Rank of F F^T as far as a matrix of this dtype can hold it: variances below a few eps of the others are lost."""
+    """Rank of F F^T to the precision of the dtype: variances below a few eps of the others are lost."""
     return _rank(factor, scale=scale, tolerance=2 * math.sqrt(torch.finfo(factor.dtype).eps))
 
 
 def _rank(factor: Tensor, *, scale: Tensor, tolerance: float) -> Tensor:
-    """Ranks (K,) of F (K, P, N), free of the units of its rows; rows that are rounding next to ``scale`` count as zero."""
+    """Ranks (K,) of F (K, P, N), independent of the units of its rows; rows that are rounding error of ``scale`` count as 0."""
     lengths = _lengths(factor)
     alive = lengths > 10 * max(factor.shape[-2:]) * torch.finfo(factor.dtype).eps * scale
     rows = torch.where(alive[..., None], factor / lengths[..., None].clamp(min=torch.finfo(factor.dtype).tiny), 0.0)

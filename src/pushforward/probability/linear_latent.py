@@ -1,19 +1,19 @@
-r"""Probabilistic principal components: a Gaussian that varies freely in q directions and by the same noise in all others.
+r"""Probabilistic principal components: a Gaussian with free variances in q directions and one noise variance in all others.
 
     x = B f + W z + e,      z ~ N(0, I_q),   e ~ N(0, s2 I),      so      x | f ~ N(B f, W W^T + s2 I),
 
-with features f that are known: (1), so that B is the mean, or (1, c) for a condition c that shifts it.
+with known features f: (1), so that B is the mean, or (1, c) for a condition c that shifts the mean.
 
 *Closed form.* B is the least-squares fit. With l_1 >= l_2 >= ... the eigenvalues of the covariance of the residuals and U its
 eigenvectors, the likelihood is largest at s2 = mean of l_(q+1) ... l_D and W = U_q (l - s2)^1/2.
 
 *EM.* Given x, the latent is Gaussian, z | x ~ N(M^-1 W_o^T (x - B f)_o, s2 M^-1) with M = W_o^T W_o + s2 I, where o are the
-coordinates that are seen: given z, coordinates are independent, so those in gaps (NaN) simply drop out. The M-step regresses
-each coordinate, over the rows that have it, on f and the expected z. Where latents come out with another law than N(0, I), say
-N(G f, T T^T), this is undone by B + W G and W T, which describe the same rows (parameter-expanded EM): the bound still never
-falls, and far fewer iterations are needed.
+observed coordinates; coordinates are independent given z, so gaps (NaN) drop out. The M-step regresses each coordinate, over
+the rows where it is observed, on f and the expected z. If the latents then have another law than N(0, I), say N(G f, T T^T),
+B + W G and W T describe the same rows with standard latents (parameter-expanded EM): the bound still never falls, and far
+fewer iterations are needed.
 
-The density needs the q x q matrix M alone: log det(W_o W_o^T + s2 I) = (|o| - q) log s2 + log det M, and with z the mean above
+The density needs only the q x q matrix M: log det(W_o W_o^T + s2 I) = (|o| - q) log s2 + log det M, and with z the mean above
 the squared Mahalanobis distance is |x_o - B_o f - W_o z|^2 / s2 + |z|^2.
 
 References
@@ -34,9 +34,9 @@ from pushforward.probability.estimate import EMResult, OnIteration, expectation_
 
 __all__ = ["LinearLatent", "best_latent_dim", "fit_linear_latent", "fit_linear_latent_by_em", "random_start"]
 
-_LEAST_SHARE = 1e-12  # of the largest variance, that noise has at least
+_LEAST_SHARE = 1e-12  # least noise variance, as a share of the largest variance
 _MOST_TRIED = 64
-_NUMBERS = 1 << 21  # in the largest array that one chunk of rows makes
+_NUMBERS = 1 << 21  # limit of the largest array of one chunk of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class LinearLatent:
 
     @property
     def posterior_covariance(self) -> Tensor:
-        """s2 M^-1, (q, q): the covariance of z given a whole row."""
+        """s2 M^-1, (q, q): the covariance of z given a row without gaps."""
         W, s2 = self.loadings, self.noise_variance
         return torch.as_tensor(s2 * torch.linalg.inv(W.mT @ W + s2 * torch.eye(W.shape[1]).to(W)))
 
@@ -85,14 +85,14 @@ class LinearLatent:
         return _features(features, z) @ self.coefficients + z @ self.loadings.mT
 
     def log_prob(self, x: Tensor, features: Tensor | None = None) -> Tensor:
-        """Log-density in nats (N,) of what is seen of rows (N, D) with NaN in gaps."""
+        """Log-density in nats (N,) of the observed part of rows (N, D) with NaN in gaps."""
         f = _features(features, x)
         return torch.cat([self._density(x[rows], f[rows], z, factor) for rows, _, z, factor, _ in self._posteriors(x, f)])
 
     def unbiased(self, rows: int, features: Tensor | None = None) -> "LinearLatent":
-        """Return this law, fitted to as many rows, with its covariance multiplied by n / (n - rank of the features).
+        """Return this law, fitted to ``rows`` rows, with its covariance multiplied by n / (n - rank of the features).
 
-        Residuals are smaller than the noise, for the mean was fitted to them: with f = 1 this divides by n - 1.
+        Residuals are smaller than the noise because the mean was fitted to them: with f = 1 this divides by n - 1.
         """
         rank = 1 if features is None else int(torch.linalg.matrix_rank(features))
         ratio = rows / max(rows - rank, 1)
@@ -108,9 +108,9 @@ class LinearLatent:
         return -0.5 * (square + log_det + count * math.log(2 * math.pi))
 
     def _posteriors(self, x: Tensor, features: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:
-        """Yield rows, what is seen of them, E[z | x] (n, q), the Cholesky factor of M and s2 M^-1.
+        """Yield rows, the mask of observed elements, E[z | x] (n, q), the Cholesky factor of M and s2 M^-1.
 
-        The last two are (n, q, q), or (1, q, q), the same for all rows, where there are no gaps.
+        The last two are (n, q, q), or (1, q, q) for all rows if there are no gaps.
         """
         W, s2, q = self.loadings, self.noise_variance, self.loadings.shape[1]
         whole = not bool(x.isnan().any())
@@ -136,7 +136,7 @@ def fit_linear_latent(x: Tensor, dim: int, features: Tensor | None = None) -> Li
     x : Tensor (N, D)
         float64, without gaps.
     dim : int
-        q, from 1 to D. At q = D the law is as at D - 1, the free Gaussian, and the last latent says nothing.
+        q, from 1 to D. At q = D the law is that of D - 1, a Gaussian with free covariance, and the last latent has no effect.
     features : Tensor (N, F), optional
 
     >>> x = torch.tensor([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
@@ -153,10 +153,10 @@ def fit_linear_latent(x: Tensor, dim: int, features: Tensor | None = None) -> Li
 
 
 def best_latent_dim(x: Tensor, features: Tensor | None = None) -> int:
-    """Return the q with the least Bayesian information criterion, -2 log-likelihood + (free numbers) log N.
+    """Return the q with the least Bayesian information criterion, -2 log-likelihood + (free parameters) log N.
 
-    Of W count q D - q (q - 1) / 2 numbers, for it is known up to a rotation. With gaps the spectrum is that of a law with 64
-    latents, or as many as there can be, which a few iterations of EM fit.
+    W has q D - q (q - 1) / 2 free parameters, because it is known up to a rotation. With gaps the spectrum is that of a law
+    with at most 64 latents, fitted by a few iterations of EM.
 
     >>> z = noise.normal((3,), seed=0, purpose="doc", rows=200, dtype=torch.float64)
     >>> best_latent_dim(z @ torch.tensor([[3.0, 0, 0, 0, 0], [0, 3, 0, 0, 0], [0, 0, 0, 0, 0]]).double() + 0.1 *
@@ -172,14 +172,14 @@ def best_latent_dim(x: Tensor, features: Tensor | None = None) -> int:
         values = _spectrum(x, features)[1]
     values = values.clamp(min=_LEAST_SHARE * values[0])
     q = torch.arange(1, max(2, min(size, rows - 1)), dtype=x.dtype)
-    kept = values.log().cumsum(0)[: len(q)]
-    left = (values.sum() - values.cumsum(0)[: len(q)]).clamp(min=_LEAST_SHARE * values[0])
-    log_likelihood = -0.5 * rows * (kept + (size - q) * torch.where(size > q, left / (size - q).clamp(min=1), 1.0).log())
+    log_signal = values.log().cumsum(0)[: len(q)]
+    rest = (values.sum() - values.cumsum(0)[: len(q)]).clamp(min=_LEAST_SHARE * values[0])
+    log_likelihood = -0.5 * rows * (log_signal + (size - q) * torch.where(size > q, rest / (size - q).clamp(min=1), 1.0).log())
     return int((-2 * log_likelihood + (q * size - q * (q - 1) / 2) * math.log(rows)).argmin()) + 1
 
 
 def random_start(x: Tensor, dim: int, features: Tensor | None = None, *, seed: int) -> LinearLatent:
-    """Return a law to start EM from: the means of the columns, random loadings, half of the variance to each part.
+    """Return a start for EM: the column means, random loadings, and half of the variance each to loadings and noise.
 
     >>> random_start(torch.eye(3).double(), 1, seed=0).loadings.shape
     torch.Size([3, 1])
@@ -200,14 +200,14 @@ def fit_linear_latent_by_em(
     max_iterations: int = 1000,
     on_iteration: OnIteration | None = None,
 ) -> EMResult[LinearLatent]:
-    """Return the law of largest likelihood, by EM, from rows x (N, D) that may have gaps (NaN).
+    """Return the law of largest likelihood by EM, from rows x (N, D) that may have gaps (NaN).
 
     Parameters
     ----------
     x : Tensor (N, D)
-        float64; every column is seen somewhere.
+        float64; every column is observed somewhere.
     start : LinearLatent
-        Its q stays.
+        Sets q.
     features : Tensor (N, F), optional
     tolerance, max_iterations, on_iteration
         As in :func:`~pushforward.probability.estimate.expectation_maximization`; the bound is the mean log-likelihood of a row.
@@ -245,12 +245,12 @@ def fit_linear_latent_by_em(
         explained = torch.einsum("di,dij,dj->", W, spread, W)
         s2 = ((residual**2).sum() + explained) / seen.sum()
         shift = torch.linalg.lstsq(f, z, driver="gelsd").solution
-        left = z - f @ shift
-        root = torch.linalg.cholesky(left.mT @ left / len(x) + whole)
+        residual_z = z - f @ shift
+        root = torch.linalg.cholesky(residual_z.mT @ residual_z / len(x) + whole)
         return LinearLatent(weights[:, :F].mT + shift @ W.mT, W @ root, s2.clamp(min=least))
 
     begin = LinearLatent(_shifted(start.coefficients, -center), start.loadings, start.noise_variance.clamp(min=least))
-    found = expectation_maximization(
+    result = expectation_maximization(
         begin,
         e_step=e_step,
         m_step=m_step,
@@ -260,16 +260,16 @@ def fit_linear_latent_by_em(
         rounding=1e-8,
         on_iteration=on_iteration,
     )
-    law = found.parameters
-    turned = LinearLatent(_shifted(law.coefficients, center), _turned(law.loadings), law.noise_variance)
-    return EMResult(turned, found.bounds, found.converged)
+    law = result.parameters
+    rotated = LinearLatent(_shifted(law.coefficients, center), _rotated(law.loadings), law.noise_variance)
+    return EMResult(rotated, result.bounds, result.converged)
 
 
 def _spectrum(x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Coefficients (F, D) of least squares, and eigenvalues (D,) and eigenvectors (D, D) of the residuals' covariance."""
     f = _features(features, x)
     coefficients = torch.linalg.lstsq(f, x, driver="gelsd").solution
-    # By the singular values of the residuals, reduced by QR: they keep the digits that a matrix of squares loses.
+    # Singular values of the residuals, reduced by QR, keep the digits that the covariance matrix loses.
     triangle = torch.linalg.qr(x - f @ coefficients, mode="r").R
     _, values, vectors = torch.linalg.svd(triangle, full_matrices=True)
     squares = x.new_zeros(x.shape[1])
@@ -277,13 +277,13 @@ def _spectrum(x: Tensor, features: Tensor | None) -> tuple[Tensor, Tensor, Tenso
     return coefficients, squares, vectors.mT
 
 
-def _turned(loadings: Tensor) -> Tensor:
-    """Return W R with orthogonal columns, the longest first: the same law, in the axes of the closed form."""
+def _rotated(loadings: Tensor) -> Tensor:
+    """Return W R with orthogonal columns, the longest first: the same law in the axes of the closed form."""
     vectors, values, _ = torch.linalg.svd(loadings, full_matrices=False)
-    turned = vectors * values
-    missing = loadings.shape[1] - turned.shape[1]
-    turned = torch.nn.functional.pad(turned, (0, missing)) if missing > 0 else turned
-    return turned * _signs(turned)
+    rotated = vectors * values
+    missing = loadings.shape[1] - rotated.shape[1]
+    rotated = torch.nn.functional.pad(rotated, (0, missing)) if missing > 0 else rotated
+    return rotated * _signs(rotated)
 
 
 def _signs(loadings: Tensor) -> Tensor:
@@ -301,7 +301,7 @@ def _shifted(coefficients: Tensor, by: Tensor) -> Tensor:
 
 
 def _second_moments(h: Tensor, seen: Tensor) -> Tensor:
-    """Sum over the rows that have coordinate d of h h^T, (D, P, P); it is one for all where there are no gaps."""
+    """Sum of h h^T over the rows where coordinate d is observed, (D, P, P); without gaps it is the same for all d."""
     dim, size = seen.shape[1], h.shape[1]
     if bool(seen.all()):
         return (h.mT @ h).repeat(dim, 1, 1)

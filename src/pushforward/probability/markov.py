@@ -5,8 +5,8 @@ The matrix is **column-stochastic**: T[i, j] = P(next = i | now = j), so every *
     p(t + 1) = T p(t).
 
 T always has the eigenvalue 1, and its other eigenvalues have modulus at most 1. T^m p converges to one law from every start
-exactly when the chain has one closed class of states and that class is aperiodic (an irreducible, aperiodic chain is the
-usual case); the distance then falls like |second eigenvalue|^m.
+if and only if the chain has one closed class of states and that class is aperiodic, as for an irreducible, aperiodic chain;
+the distance then falls like |second eigenvalue|^m.
 
 References
 ----------
@@ -34,7 +34,7 @@ __all__ = ["MarkovChain", "PowerIteration"]
 
 @dataclass(frozen=True, eq=False)
 class PowerIteration:
-    """What power iteration found.
+    """The result of power iteration.
 
     Parameters
     ----------
@@ -63,12 +63,12 @@ class MarkovChain:
     Parameters
     ----------
     matrix : array (K, K)
-        Entries at least 0; every column sums to one. Kept in float64.
+        Entries at least 0; every column sums to one. Stored in float64.
 
     Raises
     ------
     ValueError
-        If the matrix is not square, an entry is negative, or a column does not sum to one (says which, and its sum).
+        If the matrix is not square, an entry is negative, or a column does not sum to one (the error names it and its sum).
 
     >>> weather = MarkovChain([[0.9, 0.5], [0.1, 0.5]])  # tomorrow by row, today by column: sun, rain
     >>> weather.step([0.0, 1.0], n=2).tolist()
@@ -91,10 +91,10 @@ class MarkovChain:
         good = (matrix.sum(0) - 1).abs() <= 1e-8
         if not bool(good.all()):
             bad = int((~good).nonzero()[0])
-            told = f"every column must sum to 1, but column {bad} sums to {matrix[:, bad].sum().item():.9g}"
+            message = f"every column must sum to 1, but column {bad} sums to {matrix[:, bad].sum().item():.9g}"
             if bool(((matrix.sum(1) - 1).abs() <= 1e-8).all()):
-                raise ValueError(f"{told}; the rows do sum to 1: transpose it, because matrix[i, j] = P(next = i | now = j)")
-            raise ValueError(f"{told}; matrix[i, j] = P(next = i | now = j)")
+                raise ValueError(f"{message}; the rows do sum to 1: transpose it, because matrix[i, j] = P(next = i | now = j)")
+            raise ValueError(f"{message}; matrix[i, j] = P(next = i | now = j)")
         object.__setattr__(self, "matrix", matrix)
 
     @property
@@ -117,12 +117,12 @@ class MarkovChain:
         n, steps : int
             Numbers of walkers and of steps.
         start : int or array (K,)
-            The state in which all begin, or the law of the first state.
+            The state in which all walkers begin, or the law of the first state.
 
         Returns
         -------
         Tensor
-            States, int64 (n, steps + 1); a walker's path does not depend on n, and a longer path begins with the shorter one.
+            States, int64 (n, steps + 1). A path does not depend on n, and a longer path begins with the shorter one.
         """
         if steps < 0:
             raise ValueError(f"steps must be at least 0, not {steps}")
@@ -139,8 +139,8 @@ class MarkovChain:
     ) -> PowerIteration:
         """Multiply by T until a step moves the law by at most ``tolerance`` in total variation.
 
-        Such a law is stationary to ``tolerance``, but another start may lead to another limit, or to none: only an irreducible,
-        aperiodic chain has one limit for all.
+        Such a law is stationary to ``tolerance``, but another start may converge to another law, or to none: only an
+        irreducible, aperiodic chain has one limit for every start.
 
         Parameters
         ----------
@@ -150,7 +150,7 @@ class MarkovChain:
         Raises
         ------
         ValueError
-            If ``max_steps`` were not enough: says whether a period is the reason or slow mixing.
+            If the law has not converged after ``max_steps``; the error says whether the cause is a period or slow mixing.
 
         >>> MarkovChain([[0.0, 1.0], [1.0, 0.0]]).power_iteration([1.0, 0.0])
         Traceback (most recent call last):
@@ -161,7 +161,7 @@ class MarkovChain:
         while residuals[-1] > tolerance:
             if len(residuals) > max_steps:
                 raise ValueError(
-                    f"power iteration still moves the law by {residuals[-1]:.3g} after {max_steps} steps: {self._why()}"
+                    f"power iteration still moves the law by {residuals[-1]:.3g} after {max_steps} steps: {self._reason()}"
                 )
             law = self.matrix @ law
             residuals.append((law - history[-1]).abs().sum().item() / 2)
@@ -171,13 +171,13 @@ class MarkovChain:
     def stationary(self) -> Tensor:
         """Return the law pi (K,) with T pi = pi: the eigenvector of eigenvalue 1, scaled to sum one.
 
-        States are eliminated one by one without a subtraction (Grassmann, Taksar and Heyman), so that every entry, however
-        small, is right to many digits.
+        States are eliminated one by one without a subtraction (Grassmann, Taksar and Heyman), so even the smallest entries
+        are accurate.
 
         Raises
         ------
         ValueError
-            If there is more than one such law, because several classes of states are closed (says which).
+            If the law is not unique because several classes of states are closed (the error names them).
         """
         members = list(self._only_closed_class())
         flow = self.matrix[members][:, members].T.clone()  # flow[i, j] from i to j
@@ -192,19 +192,19 @@ class MarkovChain:
         return law
 
     def eigenvalues(self) -> Tensor:
-        """Return the eigenvalues (K,), complex, by falling modulus: 1 is among the first, and no modulus exceeds it."""
+        """Return the eigenvalues (K,), complex, by decreasing modulus; the first has modulus 1."""
         values: Tensor = torch.linalg.eigvals(self.matrix)
         return values[values.abs().argsort(descending=True, stable=True)]
 
     @property
     def second_eigenvalue(self) -> float:
-        """The second largest modulus: below 1 exactly if T^m p has one limit for every p; 0 for a single state."""
+        """The second largest modulus: below 1 if and only if T^m p has one limit for every p; 0 for a single state."""
         return self.eigenvalues()[1].abs().item() if self.states > 1 else 0.0
 
     def mixing_time(self, eps: float = 0.25) -> int:
         """Return the smallest t at which T^t p is within total variation ``eps`` of the stationary law for every start p.
 
-        The worst start is a single state, and the worst distance never rises: t is found exactly, by bisection.
+        The worst start is a single state, and the worst distance never rises, so bisection finds t exactly.
 
         Raises
         ------
@@ -214,7 +214,7 @@ class MarkovChain:
         if not 0 < eps < 1:
             raise ValueError(f"eps is a total variation in (0, 1), not {eps:g}")
         if self.period > 1:
-            raise ValueError(f"the chain never mixes: {self._why()}")
+            raise ValueError(f"the chain never mixes: {self._reason()}")
         law = self.stationary()[:, None]
 
         def mixed(power: Tensor) -> bool:
@@ -239,13 +239,13 @@ class MarkovChain:
 
     @functools.cached_property
     def closed_classes(self) -> tuple[tuple[int, ...], ...]:
-        """The sets of states that reach each other and nothing else: there is at least one; a walker ends in one for ever."""
+        """The sets of states that reach each other and nothing else; there is at least one, and every walker ends in one."""
         from scipy.sparse import csgraph
 
-        leads = self._leads()
-        count, labels = csgraph.connected_components(leads, directed=True, connection="strong")
+        edges = self._edges()
+        count, labels = csgraph.connected_components(edges, directed=True, connection="strong")
         classes = [np.flatnonzero(labels == label) for label in range(count)]
-        closed = [tuple(c.tolist()) for c in classes if not leads[c][:, labels != labels[c[0]]].any()]
+        closed = [tuple(c.tolist()) for c in classes if not edges[c][:, labels != labels[c[0]]].any()]
         return tuple(sorted(closed))
 
     @property
@@ -255,7 +255,7 @@ class MarkovChain:
 
     @property
     def period(self) -> int:
-        """The greatest common divisor of the lengths of all ways back to a state of the closed class; 1 is called aperiodic.
+        """The greatest common divisor of the lengths of all returns to a state of the closed class; 1 means aperiodic.
 
         Raises
         ------
@@ -267,15 +267,15 @@ class MarkovChain:
     def _period_of(self, members: tuple[int, ...]) -> int:
         from scipy.sparse import csgraph
 
-        leads = self._leads()[np.ix_(members, members)]
-        level = csgraph.shortest_path(leads, unweighted=True, indices=0).astype(np.int64)
-        here, there = leads.nonzero()
-        return int(np.gcd.reduce(level[here] + 1 - level[there]))
+        edges = self._edges()[np.ix_(members, members)]
+        level = csgraph.shortest_path(edges, unweighted=True, indices=0).astype(np.int64)
+        source, target = edges.nonzero()
+        return int(np.gcd.reduce(level[source] + 1 - level[target]))
 
-    def _leads(self) -> NDArray[np.bool_]:
-        """leads[j, i]: state j can be followed by state i."""
-        leads: NDArray[np.bool_] = (self.matrix.T > 0).cpu().numpy()
-        return leads
+    def _edges(self) -> NDArray[np.bool_]:
+        """edges[j, i]: state i can follow state j."""
+        edges: NDArray[np.bool_] = (self.matrix.T > 0).cpu().numpy()
+        return edges
 
     def _only_closed_class(self) -> tuple[int, ...]:
         if len(self.closed_classes) > 1:
@@ -286,7 +286,7 @@ class MarkovChain:
             )
         return self.closed_classes[0]
 
-    def _why(self) -> str:
+    def _reason(self) -> str:
         for members in self.closed_classes:
             period = self._period_of(members)
             if period > 1:
@@ -312,7 +312,7 @@ class MarkovChain:
         """Draw one state from each column of ``laws`` (K, n) by the inverse CDF."""
         u = noise.uniform((1,), seed=seed, purpose="markov chain", rows=rows, step=step, dtype=torch.float64)
         cdf = laws.T.cumsum(1).contiguous()
-        # Rounding can leave the whole sum below u; the last *possible* state is meant then.
+        # Rounding can leave the whole sum below u; the draw is then the last *possible* state.
         cdf.masked_fill_(cdf >= cdf[:, -1:], math.inf)
         return torch.searchsorted(cdf, u.to(cdf.device), right=True)[:, 0]
 

@@ -1,12 +1,12 @@
-r"""Mixtures of Gaussians, everything a diffusion does to them, and what linear observations teach about them.
+r"""Mixtures of Gaussians: their laws at every noise level and their posteriors given linear observations.
 
 If x has the density sum_k w_k N(x; m_k, S_k) and x_t = alpha x + sigma eps with eps standard normal and independent of
 x, then x_t is a mixture with the same weights, means alpha m_k and covariances alpha^2 S_k + sigma^2 I, and
 
     E[x | x_t] = sum_k r_k(x_t) (m_k + alpha S_k (alpha^2 S_k + sigma^2 I)^-1 (x_t - alpha m_k)),
 
-where r_k is the posterior probability of component k. Given y = A x + b + noise, the law of x is a mixture again: each
-component is updated by itself, and its weight is multiplied by its evidence N(y; A m_k + b, A S_k A^T + R).
+where r_k is the posterior probability of component k. Given y = A x + b + noise, the law of x is again a mixture: each
+component is updated separately, and its weight is multiplied by its evidence N(y; A m_k + b, A S_k A^T + R).
 
 References
 ----------
@@ -40,8 +40,8 @@ class GaussianMixture:
     covs : array (K,), (K, D) or (K, D, D)
         Variance of every coordinate, variances by coordinate, or full covariance matrices, by component.
 
-    Lists become float64 tensors; tensors keep their dtype and device. Arguments of methods are brought to the dtype and
-    device of the law; forms of covariances are kept as by :class:`Gaussian`. Entropy and divergences have no closed form
+    Lists become float64 tensors; tensors keep their dtype and device. Arguments of methods are converted to the dtype and
+    device of the law; the forms of covariances are kept as by :class:`Gaussian`. Entropy and divergences have no closed form
     and are absent.
 
     Raises
@@ -125,7 +125,7 @@ class GaussianMixture:
         return self.components.draw(component.to(self.means.device), z)
 
     def affine(self, A: ArrayLike, b: ArrayLike | None = None) -> "GaussianMixture":
-        """Return the law of A x + b, with A (M, D) and b (M,); an error if it is degenerate, as in :class:`Gaussian`."""
+        """Return the law of A x + b, with A (M, D) and b (M,); raise if it is degenerate, as in :class:`Gaussian`."""
         return GaussianMixture(self.weights, *linear_gaussian.image(self.components, A, b, None))
 
     def plus(self, other: Gaussian) -> "GaussianMixture":
@@ -168,14 +168,14 @@ class GaussianMixture:
         return self._reweighed(*linear_gaussian.product(self.components, components_of(other)))
 
     def _reweighed(self, means: Tensor, covs: Tensor, log_evidence: Tensor) -> tuple["GaussianMixture", Tensor]:
-        """Return the mixture with weights in proportion to w_k exp(log_evidence_k), and the log of what they summed to."""
+        """Return the mixture with weights proportional to w_k exp(log_evidence_k), and the log of their sum."""
         log_weights = self._weighted(log_evidence)
         total = log_weights.logsumexp(0)
         if not bool(total.isfinite()):
             raise ValueError(f"what was observed is too far from every component: its log-density is {total.item():g}")
         weights = (log_weights - total).exp()
-        kept = weights >= torch.finfo(weights.dtype).tiny
-        return GaussianMixture(weights[kept], means[kept], covs[kept]), total
+        nonzero = weights >= torch.finfo(weights.dtype).tiny
+        return GaussianMixture(weights[nonzero], means[nonzero], covs[nonzero]), total
 
     def _weighted(self, log_prob: Tensor) -> Tensor:
         return log_prob + self.weights.log()

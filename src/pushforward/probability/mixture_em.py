@@ -4,15 +4,15 @@ A component is linear in features of the row: with the products phi(x) of (1, x_
 
     log w_k N(x; m_k, S_k) = theta_k . phi(x),
 
-so the E-step is one matrix product and a softmax, r_k(x) = softmax_k theta_k . phi(x), and all that the M-step needs is
-another, sum_x r_k(x) phi(x): the sums of r_k, r_k x and r_k x x^T. Only chunks of phi that fit the cache are made. Rows are
-centered beforehand, which keeps the digits of the products. With diagonal covariances phi is (1, x, x^2).
+so the E-step is one matrix product and a softmax, r_k(x) = softmax_k theta_k . phi(x), and the M-step needs one more product,
+sum_x r_k(x) phi(x): the sums of r_k, r_k x and r_k x x^T. phi is computed in chunks that fit the cache. Rows are centered
+beforehand, which keeps the digits of the products. With diagonal covariances phi is (1, x, x^2).
 
 Rows with gaps (NaN) enter by the expected moments of their completion (:mod:`pushforward.probability.gaps`).
 
-The likelihood has no maximum: a component on one row, with a variance that goes to 0, raises it without end. So the covariance
-S_k is kept above a floor F (a diagonal matrix: S_k - F is never indefinite); the M-step is the exact maximum under this
-condition, by clipping eigenvalues of F^-1/2 S_k F^-1/2 at 1, and the likelihood still never falls.
+The likelihood has no maximum: a component on one row, whose variance goes to 0, raises it without bound. So the covariance
+S_k is kept above a floor F (a diagonal matrix: S_k - F is positive semidefinite). The M-step is the exact maximum under this
+constraint, by clipping eigenvalues of F^-1/2 S_k F^-1/2 at 1, and the likelihood still never falls.
 
 References
 ----------
@@ -45,12 +45,12 @@ _DECAY = 0.6
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Means over rows of what the M-step needs.
+    """Means over rows that the M-step needs.
 
     Attributes
     ----------
     weight, first, second : Tensor (K,), (K, D), and (K, D, D) or (K, D)
-        Of r_k, r_k x and r_k x x^T (its diagonal, where covariances are no matrices).
+        Means of r_k, r_k x and r_k x x^T (only its diagonal if the covariances are diagonal).
     log_likelihood : float
         Mean log p(x) in nats.
     """
@@ -61,7 +61,7 @@ class Moments:
     log_likelihood: float
 
     def blended(self, other: "Moments", share: float) -> "Moments":
-        """Return these moments moved towards others by a share in [0, 1]."""
+        """Return the interpolation from these moments to ``other`` by a share in [0, 1]."""
         return Moments(
             torch.lerp(self.weight, other.weight, share),
             torch.lerp(self.first, other.first, share),
@@ -71,7 +71,7 @@ class Moments:
 
 
 def moments(law: GaussianMixture, x: Tensor) -> Moments:
-    """Return the E-step's moments of rows x (N, D), float64, with NaN in gaps, under a law.
+    """Return the moments of rows x (N, D), float64 with NaN in gaps, under a law (E-step).
 
     >>> law = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], covs=[[1.0], [1.0]])
     >>> moments(law, torch.tensor([[-3.0], [3.0]], dtype=torch.float64)).weight
@@ -81,9 +81,9 @@ def moments(law: GaussianMixture, x: Tensor) -> Moments:
     if bool(whole.all()):
         weight, first, second, total = _of_complete_rows(law, x)
     else:
-        done = gaps.completed(law, x[~whole])
-        weight, first, second = done.weight, done.first, done.second
-        total = float(done.log_joint.logsumexp(1).sum())
+        filled = gaps.completed(law, x[~whole])
+        weight, first, second = filled.weight, filled.first, filled.second
+        total = float(filled.log_joint.logsumexp(1).sum())
         if bool(whole.any()):
             more = _of_complete_rows(law, x[whole])
             weight, first, second, total = weight + more[0], first + more[1], second + more[2], total + more[3]
@@ -100,18 +100,18 @@ def fit_mixture(
     max_iterations: int = 200,
     on_iteration: OnIteration | None = None,
 ) -> EMResult[GaussianMixture]:
-    """Climb to a maximum of the likelihood from a start.
+    """Maximize the likelihood by EM from a start; the result is a local maximum.
 
     Parameters
     ----------
     x : Tensor (N, D)
         float64, with NaN in gaps.
     start : GaussianMixture
-        On R^D, in float64; its covariances are brought to the form of ``covariance``.
+        On R^D, in float64; its covariances are converted to the form of ``covariance``.
     covariance : {"full", "diag", "tied", "spherical"}
         A matrix for each component, variances by coordinate, one matrix for all, or one variance for each component.
     floor : float or Tensor (D,)
-        Variances by coordinate that no component falls below, in any direction.
+        Least variance by coordinate; no component falls below it in any direction.
     tolerance, max_iterations, on_iteration
         As in :func:`~pushforward.probability.estimate.expectation_maximization`; the bound is the mean log-likelihood of a row.
 
@@ -123,17 +123,17 @@ def fit_mixture(
     form = _Form(covariance, _floor_of(floor, x))
     center = _center(x)
     centered = x - center
-    found = expectation_maximization(
+    result = expectation_maximization(
         form.law(_moved(start, -center)),
         e_step=lambda law: moments(law, centered),
         m_step=form.maximum,
-        bound=lambda law, now: now.log_likelihood,
+        bound=lambda law, posterior: posterior.log_likelihood,
         tolerance=tolerance,
         max_iterations=max_iterations,
         rounding=1e-8,
         on_iteration=on_iteration,
     )
-    return EMResult(_moved(found.parameters, center), found.bounds, found.converged)
+    return EMResult(_moved(result.parameters, center), result.bounds, result.converged)
 
 
 def fit_mixture_in_batches(
@@ -148,17 +148,17 @@ def fit_mixture_in_batches(
 ) -> EMResult[GaussianMixture]:
     """Stepwise EM: an M-step after every batch, for rows that do not fit into memory.
 
-    The moments of batch t move those of before by a share of (t + 2)^-0.6, so that late batches count little and the law
-    settles. The bounds are mean log-likelihoods of each pass, every row under the law of its moment; they need not rise.
+    The moments of batch t are blended into the previous ones with the weight (t + 2)^-0.6, so that the law converges. The
+    bounds are mean log-likelihoods of each pass, of every row under the law current at that row; they need not rise.
 
     Parameters
     ----------
     batches : callable
         Returns one pass over the rows: tensors (n, D), float64, with NaN in gaps. Rows should come in random order.
     start, covariance, floor, tolerance
-        As in :func:`fit_mixture`; a pass that gains no more than the tolerance is the last.
+        As in :func:`fit_mixture`; the fit ends after a pass that gains no more than the tolerance.
     passes : int
-        Most passes.
+        Largest number of passes.
     on_iteration : function, optional
         Called as ``on_iteration(done, bound)`` after each pass.
 
@@ -168,17 +168,17 @@ def fit_mixture_in_batches(
     [-2.5, 2.5]
     """
     form: _Form | None = None
-    law, known, bounds, taken, converged = start, None, list[float](), 0, False
+    law, average, bounds, batch_number, converged = start, None, list[float](), 0, False
     center = start.mean
     while len(bounds) < passes and not converged:
         total, rows = 0.0, 0
         for batch in batches():
             form = form or _Form(covariance, _floor_of(floor, batch))
-            law = form.law(_moved(start, -center)) if known is None else law
-            now = moments(law, batch - center)
-            known = now if known is None else known.blended(now, (taken + 2.0) ** -_DECAY)
-            law = form.maximum(law, known)
-            total, rows, taken = total + now.log_likelihood * len(batch), rows + len(batch), taken + 1
+            law = form.law(_moved(start, -center)) if average is None else law
+            new = moments(law, batch - center)
+            average = new if average is None else average.blended(new, (batch_number + 2.0) ** -_DECAY)
+            law = form.maximum(law, average)
+            total, rows, batch_number = total + new.log_likelihood * len(batch), rows + len(batch), batch_number + 1
         if not rows:
             raise ValueError("batches() gave no rows; return a fresh iterable of tensors (n, D) at each call")
         bounds.append(total / rows)
@@ -191,18 +191,18 @@ def fit_mixture_in_batches(
 def start_mixture(
     x: Tensor, components: int, *, covariance: Covariance = "full", floor: Tensor | float = 0.0, seed: int
 ) -> GaussianMixture:
-    """Return a law to start from: k-means on standardized rows, its centers and shares, and the spread within clusters for all.
+    """Return a start for EM by k-means on standardized rows: its centers and shares, and one within-cluster covariance.
 
     Parameters
     ----------
     x : Tensor (N, D)
-        float64, with NaN in gaps, which count as the mean here. Of more than 20,000 rows, these are taken, evenly spaced.
+        float64; NaN in gaps counts as the column mean here. At most 20,000 rows, evenly spaced, are used.
     components : int
-        At most; empty clusters are left out.
+        Largest number; empty clusters are left out.
     covariance, floor
         As in :func:`fit_mixture`.
     seed : int
-        Names the numbers of k-means++.
+        Seed of k-means++.
 
     >>> x = torch.tensor([[-3.0], [-2.0], [2.0], [3.0]], dtype=torch.float64)
     >>> start_mixture(x, 2, seed=0).means.flatten().sort().values.tolist()
@@ -219,12 +219,12 @@ def start_mixture(
     z = (rows - center) / deviation
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
-        found = KMeans(min(components, len(z)), n_init=1, random_state=seed % (1 << 32)).fit(z.numpy())
-    share = torch.nn.functional.one_hot(torch.as_tensor(found.labels_).long(), len(found.cluster_centers_)).to(z)
+        clusters = KMeans(min(components, len(z)), n_init=1, random_state=seed % (1 << 32)).fit(z.numpy())
+    share = torch.nn.functional.one_hot(torch.as_tensor(clusters.labels_).long(), len(clusters.cluster_centers_)).to(z)
     share = share[:, share.sum(0) > 0]
     means = (share.T @ z) / share.sum(0)[:, None]
     within = z - share @ means
-    # One spread for all: a cluster of a single row would start as a spike, and stay one.
+    # One covariance for all: a cluster of a single row would start as a spike and stay one.
     spread = within.T @ within / len(z) + 1e-3 * torch.eye(z.shape[1]).to(z)
     cov = spread * deviation[:, None] * deviation
     law = GaussianMixture(share.mean(0), center + means * deviation, cov.expand(len(means), -1, -1))
@@ -232,7 +232,7 @@ def start_mixture(
 
 
 def free_numbers(components: int, dim: int, covariance: Covariance) -> int:
-    """Return how many numbers a mixture chooses freely: weights, means and covariances.
+    """Return the number of free parameters of a mixture: weights, means and covariances.
 
     >>> free_numbers(2, 3, "full"), free_numbers(2, 3, "spherical")
     (19, 9)
@@ -244,13 +244,13 @@ def free_numbers(components: int, dim: int, covariance: Covariance) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Form:
-    """The form of covariances, and their floor (D,)."""
+    """The form of the covariances, and their floor (D,)."""
 
     covariance: Covariance
     floor: Tensor
 
     def maximum(self, law: GaussianMixture, seen: Moments) -> GaussianMixture:
-        """Return the law of largest expected log-likelihood; a component that no row belongs to stays where it is."""
+        """Return the law of largest expected log-likelihood; a component without rows is left unchanged."""
         alive = seen.weight > 1e-12
         weight = torch.where(alive, seen.weight, 1e-12)
         means = torch.where(alive[:, None], seen.first / weight[:, None], law.means)
@@ -262,7 +262,7 @@ class _Form:
         return GaussianMixture(weight / weight.sum(), means, self._formed(spread, weight))
 
     def law(self, law: GaussianMixture) -> GaussianMixture:
-        """Return a law with covariances of this form, above the floor."""
+        """Return ``law`` with covariances of this form, above the floor."""
         matrices = self.covariance in ("full", "tied")
         spread = law.components.full_covs if matrices else law.components.full_covs.diagonal(dim1=1, dim2=2)
         return GaussianMixture(law.weights, law.means, self._formed(spread, law.weights))
@@ -278,7 +278,7 @@ class _Form:
         return spread.mean(1).clamp(min=self.floor.mean().item())
 
     def _raised(self, covs: Tensor) -> Tensor:
-        """Return covariances (K, D, D) with eigenvalues below 1, where F is the unit, raised to 1."""
+        """Return covariances (K, D, D) with eigenvalues below 1, in units of F, raised to 1."""
         covs = 0.5 * (covs + covs.mT)
         if not bool((self.floor > 0).any()):
             return covs
@@ -348,7 +348,6 @@ def _floor_of(floor: Tensor | float, x: Tensor) -> Tensor:
 
 
 def _center(x: Tensor) -> Tensor:
-    """Return the mean of what is seen of each column."""
     return x.nanmean(0)
 
 

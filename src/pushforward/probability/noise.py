@@ -10,7 +10,7 @@ sequence that starts at that key. Standard normals come from the Box-Muller map 
 
     z = sqrt(-2 ln v) cos(2 pi u)   and   sqrt(-2 ln v) sin(2 pi u),      u in [0, 1), v in (0, 1),
 
-so they end at 6.8 standard deviations. Integer arithmetic is exact on every device; the floating-point part agrees to
+so their absolute value is at most 6.8. Integer arithmetic is exact on every device; the floating-point part agrees to
 rounding between devices and between float32 and float64.
 
 References
@@ -37,12 +37,12 @@ _LOW_32 = (1 << 32) - 1
 
 
 def fresh_seed() -> int:
-    """Return a new seed in [0, 2**31) from the operating system, for callers that were given none."""
+    """Return a new seed in [0, 2**31) from the operating system."""
     return secrets.randbelow(1 << 31)
 
 
 def derive(seed: int, *words: int | str) -> int:
-    """Return a 63-bit seed that depends on ``seed`` and on every word, for a stream that must not meet the first.
+    """Return a 63-bit seed that depends on ``seed`` and on every word, for a stream independent of that of ``seed``.
 
     >>> derive(0, "attempt", 1) == derive(0, "attempt", 1), derive(0, "attempt", 1) == derive(0, "attempt", 2)
     (True, False)
@@ -70,9 +70,9 @@ def normal(
     seed : int
         Any integer.
     purpose : str
-        Name of the use, so that two uses of one seed are independent.
+        Name of the use; two uses of one seed are independent.
     rows : int or int64 tensor
-        ``n`` for rows 0 to n - 1, or the row numbers themselves, of any shape ``R``.
+        ``n`` for rows 0 to n - 1, or row numbers of any shape ``R``.
     step : int or int64 tensor
         Step number; a tensor broadcasts against ``rows``.
 
@@ -89,7 +89,7 @@ def normal(
     size = math.prod(shape)
     words = _words((size + 1) // 2, seed, purpose, rows, step, device)
     half = _unit(words >> 32, dtype).mul_(2 * math.pi)
-    # v > 0 by the half step; float32 may round it up to 1, where the radius is a correct 0.
+    # The half step keeps v > 0; float32 may round v up to 1, where the radius is correctly 0.
     radius = (words & _LOW_32).to(dtype).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
     pair = torch.empty((*words.shape[:-1], 2, words.shape[-1]), dtype=dtype, device=words.device)
     torch.mul(radius, half.cos(), out=pair[..., 0, :])

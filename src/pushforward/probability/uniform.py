@@ -1,7 +1,7 @@
 """Laws with bounded support: the uniform law on a box, and a density on the line given by a table.
 
-Both have ``log_prob``, -inf outside their support, and ``sample``, so they serve as targets and as proposals. A density may
-exceed 1, where a probability may not: what makes it a density is that it is at least 0 *and* has integral one.
+Both have ``log_prob``, -inf outside their support, and ``sample``, so they serve as targets and as proposals. Unlike a
+probability, a density may exceed 1: it only has to be at least 0 and to integrate to one.
 """
 
 import functools
@@ -25,12 +25,12 @@ class Uniform:
     Parameters
     ----------
     low, high : array (D,)
-        Corners, low < high in every coordinate.
+        Corners, with low < high in every coordinate.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit or an edge is not of positive length.
+        If the shapes do not fit, or an edge does not have positive length.
 
     >>> law = Uniform([0.0, 0.0], [0.5, 1.0])
     >>> law.log_prob(torch.tensor([[0.1, 0.2], [0.7, 0.2]])).exp().tolist()
@@ -80,14 +80,14 @@ class TabulatedDensity:
     Parameters
     ----------
     grid : array (G,)
-        Rising, G at least 2.
+        Increasing; G is at least 2.
     values : array (G,)
-        Density there up to a factor, >= 0; stored divided by the area under the curve, which is exact for this law.
+        Density on the grid up to a factor, >= 0. It is stored divided by the area under the curve, which is exact here.
 
     Raises
     ------
     ValueError
-        If the grid does not rise, a value is negative (a curve of area one is no density for that alone), or all are 0.
+        If the grid does not increase, a value is negative, or all values are 0.
 
     >>> law = TabulatedDensity([0.0, 1.0], [0.0, 3.0])
     >>> law.values.tolist(), law.cdf(torch.tensor([0.5])).tolist(), law.quantile(torch.tensor([0.25])).tolist()
@@ -144,7 +144,7 @@ class TabulatedDensity:
             raise ValueError(f"u must lie in [0, 1], but is between {u.min().item():g} and {u.max().item():g}")
         cell = (torch.searchsorted(self._mass, u) - 1).clamp(0, len(self.grid) - 2)
         start, rest = self.values[cell], u - self._mass[cell]
-        # The root of start s + slope s^2 / 2 = rest without cancellation; 0 / 0 only where nothing is left to go.
+        # The root of start s + slope s^2 / 2 = rest without cancellation; where rest is 0, the quotient may be 0 / 0.
         root = (start**2 + 2 * self._slopes[cell] * rest).clamp(min=0).sqrt()
         offset = torch.where(rest > 0, 2 * rest / (start + root), 0.0)
         return torch.minimum(self.grid[cell] + offset, self.grid[cell + 1])
@@ -165,7 +165,7 @@ class TabulatedDensity:
         return mass / mass[-1]
 
     def _locate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the number of the cell that x lies in and the distance from its left end."""
+        """Return the index of the cell that holds x and the distance from its left end."""
         cell = (torch.searchsorted(self.grid, x.contiguous(), right=True) - 1).clamp(0, len(self.grid) - 2)
         return cell, x - self.grid[cell]
 

@@ -1,6 +1,6 @@
 """The one training loop of all model families.
 
-A family says what it learns as a :class:`Task`; :func:`train` does the rest: data order, AdamW with warm-up and cosine
+A family states what it learns as a :class:`Task`; :func:`train` does the rest: data order, AdamW with warm-up and cosine
 decay, gradient clipping, a moving average of the weights, held-out loss, metrics, checkpoints, resuming, several
 processes, and a guard against steps that are not finite.
 """

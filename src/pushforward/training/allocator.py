@@ -1,7 +1,7 @@
-"""Keep memory that one training step frees for the next one, on glibc.
+"""Keep the memory that one training step frees for the next step, on glibc.
 
-By default glibc hands large freed blocks back to the system, which has to clear every page again when the next step asks
-for the same activations. Raising two thresholds of ``malloc`` keeps them in the process.
+By default glibc returns large freed blocks to the system, which then has to clear every page again when the next step
+allocates the same activations. Two higher thresholds of ``malloc`` keep them in the process.
 """
 
 import ctypes
@@ -18,15 +18,15 @@ LARGEST_INT = (1 << 31) - 1
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Tell glibc's ``malloc`` to keep freed blocks for the rest of the process; return whether it listens.
+    """Make glibc's ``malloc`` keep freed blocks for the rest of the process; return whether that succeeded.
 
-    Blocks above 32 MiB still come from the system, as glibc allows no higher threshold. On other systems, and where
-    another allocator is preloaded, nothing happens.
+    Blocks above 32 MiB still come from the system, because glibc allows no higher threshold. On other systems, and with
+    another allocator preloaded, nothing changes.
     """
     if sys.platform != "linux":
         return False
     library = ctypes.CDLL(None)
     if not (hasattr(library, "gnu_get_libc_version") and hasattr(library, "mallopt")):
         return False
-    kept = library.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
-    return bool(library.mallopt(M_TRIM_THRESHOLD, LARGEST_INT) and kept)
+    accepted = library.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+    return bool(library.mallopt(M_TRIM_THRESHOLD, LARGEST_INT) and accepted)

@@ -1,7 +1,7 @@
-"""Buffers that a forward pass changes, such as running statistics: a skipped step must put them back.
+"""Buffers that a forward pass changes, such as running statistics, which a skipped step must restore.
 
-Nothing tells reliably which buffers change (batch norm does not raise torch's version counter), so all are kept; they are
-small beside the weights.
+All buffers are copied, because torch does not tell which ones change (batch norm does not raise the version counter); they are
+small compared with the weights.
 """
 
 import torch
@@ -9,28 +9,28 @@ from torch import Tensor
 
 from pushforward.training.task import Task
 
-__all__ = ["KeptBuffers"]
+__all__ = ["SavedBuffers"]
 
 
-class KeptBuffers:
-    """The buffers of a task, with the values last accepted."""
+class SavedBuffers:
+    """The buffers of a task, with a copy of their last accepted values."""
 
     def __init__(self, task: Task) -> None:
         self._buffers = list(task.buffers())
-        self._kept = [buffer.clone() for buffer in self._buffers]
+        self._saved = [buffer.clone() for buffer in self._buffers]
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Accept the present values."""
         if self._buffers:
-            torch._foreach_copy_(self._kept, self._buffers)
+            torch._foreach_copy_(self._saved, self._buffers)
 
-    def put_back(self) -> None:
-        """Return to the values last accepted."""
+    def restore(self) -> None:
+        """Return to the last accepted values."""
         if self._buffers:
-            torch._foreach_copy_(self._buffers, self._kept)
+            torch._foreach_copy_(self._buffers, self._saved)
 
-    def keep_unless(self, skip: Tensor) -> None:
-        """Accept the present values, or put the old ones back where the scalar ``skip`` is true."""
-        for kept, buffer in zip(self._kept, self._buffers, strict=True):
-            kept.copy_(torch.where(skip, kept, buffer))
-            buffer.copy_(kept)
+    def save_unless(self, skip: Tensor) -> None:
+        """Accept the present values, or restore the saved ones where the scalar ``skip`` is true."""
+        for saved, buffer in zip(self._saved, self._buffers, strict=True):
+            saved.copy_(torch.where(skip, saved, buffer))
+            buffer.copy_(saved)

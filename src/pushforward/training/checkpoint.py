@@ -1,9 +1,9 @@
-"""States of a run on disk: written so that a kill at any moment leaves the last sound one, read without running code.
+"""Checkpoints on disk: a kill at any moment leaves the last sound one, and reading runs no code.
 
 A checkpoint is a folder ``step-00000500`` with one safetensors file per group of tensors and ``manifest.json``: the plain
-state, the SHA-256 of every file, and the SHA-256 of the manifest's own content. It is written under a name that is never
-read, flushed to the disk, and then renamed, which is atomic. The last two are kept. A damaged one is passed over, with a
-warning, for the one before it.
+state, the SHA-256 of every file, and the SHA-256 of the manifest's own content. It is written under a temporary name,
+flushed to the disk, and then renamed, which is atomic. The last two are kept. A damaged one is skipped, with a warning, for
+the previous one.
 """
 
 import abc
@@ -36,11 +36,11 @@ class Checkpoint:
 
 
 class Store(abc.ABC):
-    """Where a run keeps the states it can return to."""
+    """Storage for the states that a run can return to."""
 
     @abc.abstractmethod
     def save(self, checkpoint: Checkpoint) -> None:
-        """Keep a state; its tensors may change afterwards."""
+        """Store a state; its tensors may change afterwards."""
 
     @abc.abstractmethod
     def latest(self) -> Checkpoint | None:
@@ -48,17 +48,17 @@ class Store(abc.ABC):
 
     @abc.abstractmethod
     def steps(self) -> list[int]:
-        """Return the steps of all states that are kept, sound or not."""
+        """Return the steps of all stored states, sound or not."""
 
 
 class MemoryStore(Store):
-    """Keeps copies of the last state in this process, in the computer's own memory."""
+    """Stores copies of the last state in this process, in CPU memory."""
 
     def __init__(self) -> None:
         self._last: Checkpoint | None = None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Keep copies of the tensors."""
+        """Store copies of the tensors."""
         files = {
             name: {key: value.detach().to("cpu", copy=True) for key, value in tensors.items()}
             for name, tensors in checkpoint.files.items()
@@ -75,13 +75,13 @@ class MemoryStore(Store):
 
 
 class FolderStore(Store):
-    """Keeps the last two states as folders in ``folder``."""
+    """Stores the last two states as folders in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then drop the ones before the last two."""
+        """Write a checkpoint, then delete all but the last two."""
         self.folder.mkdir(parents=True, exist_ok=True)
         final = self.folder / _name(checkpoint.step)
         self._clear_unfinished()
@@ -97,14 +97,14 @@ class FolderStore(Store):
         partial.rename(final)
         _flush(self.folder)
         self._clear_unfinished()
-        # What lies after this step is damaged, or the run would have gone on from there.
+        # Later checkpoints are damaged, otherwise the run would have resumed from there.
         sound = [folder for folder in self._folders() if _step(folder) <= checkpoint.step]
         for folder in self._folders():
             if folder not in sound[-KEEP:]:
                 shutil.rmtree(folder)
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest sound checkpoint, or None if there is none; warns of damaged ones that it passes over."""
+        """Return the newest sound checkpoint, or None if there is none; warn of the damaged ones it skips."""
         for folder in reversed(self._folders()):
             try:
                 return _read(folder)
@@ -180,7 +180,7 @@ def _step(folder: Path) -> int:
 
 
 def _flush(folder: Path) -> None:
-    """Flush a folder's list of names to the disk, where the system can."""
+    """Flush a folder's entries to the disk, where the system supports it."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:

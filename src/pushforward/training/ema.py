@@ -4,8 +4,8 @@ After step k = 1, 2, ... the average m and the weights w obey
 
     m_k = beta_k m_{k-1} + (1 - beta_k) w_k,          beta_k = (1 - 1/k)^(gamma + 1),
 
-so beta_1 = 0 and the average forgets where it started. The weight of step j in m_k is close to proportional to j^gamma:
-a bump of constant shape at the end of the run, whose standard deviation relative to the length of the run is the width
+so beta_1 = 0 and the average forgets its start. The weight of step j in m_k is nearly proportional to j^gamma: a bump of
+constant shape at the end of the run, whose standard deviation relative to the length of the run is the width
 
     sigma_rel^2 = (gamma + 1) / ((gamma + 2)^2 (gamma + 3)),
 
@@ -45,12 +45,12 @@ def gamma_of_width(width: float) -> float:
 
 
 class PowerEMA:
-    """Average of a list of tensors, which starts at their values.
+    """Average of a list of tensors, initialized with their values.
 
     Parameters
     ----------
     tensors : sequence of Tensor
-        The weights to follow.
+        The weights to average.
     width : float
         Relative width sigma_rel of the average.
     """
@@ -61,11 +61,11 @@ class PowerEMA:
         self.average = [tensor.clone() for tensor in self._source]
 
     def pull(self, step: int) -> float:
-        """Return 1 - beta_k, the part of the weights in the average after step k >= 1."""
+        """Return 1 - beta_k, the share of the new weights in the average after step k >= 1."""
         return 1.0 - math.pow(1.0 - 1.0 / step, self._exponent)
 
     def update(self, step: int) -> None:
-        """Follow the weights after step k = 1, 2, ..."""
+        """Include the weights after step k = 1, 2, ..."""
         torch._foreach_lerp_(self.average, self._source, self.pull(step))
 
     def update_unless(self, skip: Tensor, step: int) -> None:
@@ -75,7 +75,7 @@ class PowerEMA:
         torch._foreach_add_(self.average, change)
 
     def exchange(self) -> None:
-        """Swap weights and average, in place; a second call puts them back."""
+        """Swap weights and average, in place; a second call undoes it."""
         weights = [tensor.clone() for tensor in self._source]
         torch._foreach_copy_(self._source, self.average)
         torch._foreach_copy_(self.average, weights)

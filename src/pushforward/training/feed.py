@@ -1,11 +1,11 @@
-"""The batch of any step, from the step number alone.
+"""The batch of any step, as a function of the step number.
 
-Rows come in rounds. A round is an epoch, every row once in a random order; where the data set is smaller than the batch
-it is the least number of epochs that fills a batch, shuffled together. Batch k takes positions k B .. (k + 1) B - 1 of
-the endless sequence of rounds, so batches run on across the ends of rounds and no row is ever left out.
+Rows come in rounds. A round is an epoch, every row once in a random order; for a data set smaller than the batch it is the
+least number of epochs that fills a batch, shuffled together. Batch k takes positions k B .. (k + 1) B - 1 of the endless
+sequence of rounds, so batches extend across the ends of rounds and no row is left out.
 
-Batches are made in blocks of steps, which pays the many small operations of the random number generator once per block.
-Blocks start at multiples of their length, and their length never shows in the result.
+Batches are made in blocks of steps, so that the cost of the many small operations of the random number generator is paid once
+per block. Blocks start at multiples of their length, and their length does not change the result.
 """
 
 import torch
@@ -34,11 +34,11 @@ class Feed:
     batch_size : int
         Rows of the global batch.
     share : slice
-        Positions of the global batch that belong to this process.
+        Positions in the global batch that belong to this process.
     seed : int
         Seed of the run.
     attempt : int
-        Part of the address of order and draws; a new attempt sees other batches.
+        Part of the address of order and draws; a new attempt gets other batches.
 
     Attributes
     ----------
@@ -102,5 +102,5 @@ class Feed:
 
 
 def _gather(values: Tensor, index: Tensor) -> tuple[Tensor, ...]:
-    """Rows of ``values`` for each step of ``index`` (S, B), as S views (B, ...)."""
+    """Return the rows of ``values`` for each step of ``index`` (S, B), as S views (B, ...)."""
     return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:]).unbind(0)

@@ -1,21 +1,27 @@
-"""torch's global generators during training, for modules such as dropout that can draw from nowhere else.
+"""torch's global generators during training, for modules such as dropout that can use no others.
 
-They are seeded from the step's number before every step, which makes the step a function of its address also where a
-network contains dropout, and costs about a microsecond. After the run they are what they were before it.
+They are seeded from the step number before every step, which makes the step a function of its address even if a network
+contains dropout, and takes about a microsecond. After the run they have their previous state.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TypeVar
 
 import torch
+from torch import nn
 
-__all__ = ["ModuleGenerators"]
+from pushforward.probability import noise
+
+__all__ = ["ModuleGenerators", "fresh_module"]
 
 MASK = (1 << 63) - 1
+M = TypeVar("M", bound=nn.Module)
 
 
 class ModuleGenerators:
-    """Context in which the global generators of the CPU and of ``device`` belong to the training loop."""
+    """Context in which the training loop controls the global generators of the CPU and of ``device``."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -35,10 +41,17 @@ class ModuleGenerators:
         self._fork.__exit__(kind, error, trace)
 
     def start(self, base: int) -> None:
-        """Set the seed that steps are counted from."""
+        """Set the base to which step numbers are added."""
         self._base = base
 
     def seed(self, step: int) -> None:
         """Seed the generators for a step."""
         for generator in self._generators:
             generator.manual_seed((self._base + step) & MASK)
+
+
+def fresh_module(build: Callable[[], M], seed: int) -> M:
+    """Build a module with weights that depend on ``seed`` alone, leaving torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(noise.derive(seed, "weights"))
+        return build()

@@ -1,4 +1,4 @@
-"""What happens to steps that are not finite, and where the first bad number came from.
+"""The response to steps that are not finite, and the origin of the first bad number.
 
 A step whose loss or gradient is not finite changes nothing. After ``STREAK`` such steps in a row the run returns to its
 last checkpoint, halves the learning rate and takes other batches; after ``ATTEMPTS`` attempts it ends with
@@ -20,8 +20,8 @@ STREAK = 3
 ATTEMPTS = 3
 
 
-class TrainingDiverged(ArithmeticError):  # noqa: N818 - it says what happened, as KeyboardInterrupt does
-    """Training met steps that are not finite, in every attempt.
+class TrainingDiverged(ArithmeticError):  # noqa: N818 - named after the event, like KeyboardInterrupt
+    """Training met steps that are not finite in every attempt.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class TrainingDiverged(ArithmeticError):  # noqa: N818 - it says what happened, 
 
 
 def warn_of_return(failed: int, step: int, scale: float) -> None:
-    """Warn that the run goes back."""
+    """Warn that the run returns to a checkpoint."""
     warnings.warn(
         f"{STREAK} steps in a row up to step {failed} were not finite. Training goes back to step {step} and on with other "
         f"batches and {scale:g} times the learning rate.",
@@ -52,12 +52,12 @@ def warn_of_return(failed: int, step: int, scale: float) -> None:
 
 
 def first_bad_place(task: Task, batch: Batch, loss_of: Callable[[Batch], Tensor]) -> str | None:
-    """Name the origin of the first number of a step that is not finite, or None if it is in the data or the loss itself.
+    """Return the origin of the first number of a step that is not finite, or None if it is in the data or the loss itself.
 
     Parameters
     ----------
     task : Task
-        Its modules are watched; its weights must be those the step started with.
+        Its modules are watched; it must have the weights from before the step.
     batch : Batch
         The bad step's batch.
     loss_of : callable
@@ -88,7 +88,7 @@ def first_bad_place(task: Task, batch: Batch, loss_of: Callable[[Batch], Tensor]
 
 
 def _finite(value: object) -> bool:
-    """Whether all floating-point tensors in an output (a tensor, or tuples, lists and dicts of them) are finite."""
+    """Return whether all floating-point tensors in an output (a tensor, or tuples, lists and dicts of them) are finite."""
     if isinstance(value, Tensor):
         return bool(torch.isfinite(value).all())
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
-"""Loss of the averaged weights on rows that are not trained on, at fixed random numbers.
+"""Loss of the averaged weights on held-out rows, with fixed random numbers.
 
-The draws are the same at every evaluation, so that two evaluations differ only by the weights. Few held-out rows are used
-several times each, with different draws, until there are at least ``LEAST_PAIRS`` pairs of row and draw; of many rows a
+The draws are the same in every evaluation, so that two evaluations differ only by the weights. A few held-out rows are used
+several times each, with different draws, until there are at least ``LEAST_PAIRS`` pairs of row and draw; from many rows a
 fixed random choice of ``MOST_ROWS`` is used.
 """
 
@@ -23,7 +23,7 @@ LEVELS = 5
 
 @dataclass(frozen=True)
 class HeldOutLoss:
-    """Mean loss over all pairs of row and draw, and over those in each fifth of the level (None where there are none)."""
+    """Mean loss over all pairs of row and draw, and over those in each fifth of the level (None for an empty fifth)."""
 
     mean: float
     by_level: tuple[float | None, ...] | None
@@ -62,8 +62,8 @@ class HeldOut:
 
     @torch.no_grad()
     def loss(self) -> HeldOutLoss:
-        """Return the loss of the task's present weights, in evaluation mode; the same in every process."""
-        # Per bin, and in the last place over all: sum of the losses, number of rows.
+        """Return the loss of the task's present weights in evaluation mode, the same in every process."""
+        # For each level, and last for all: sum of the losses, number of rows.
         device = self._world.device
         sums = torch.zeros(LEVELS + 1, 2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         has_level = False

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: the current step is finished first, so that the state is one that can be resumed."""
+"""Ctrl-C during training: the current step is finished first, so that the state can be resumed."""
 
 import signal
 import threading
@@ -10,30 +10,30 @@ __all__ = ["Interrupted", "StopRequest"]
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C, between two steps.
+    """Ctrl-C stopped training between two steps.
 
     Attributes
     ----------
     step, steps : int
         Steps done, and steps of the whole run.
     folder : Path or None
-        Where the checkpoint was saved, or None if the run had no folder and its progress is lost.
+        The folder of the checkpoint, or None if the run had no folder and its progress is lost.
     """
 
     def __init__(self, step: int, steps: int, folder: Path | None) -> None:
-        kept = (
+        saved = (
             f"saved in {folder}; train again with resume=True to go on"
             if folder is not None
             else "not saved: there is no folder"
         )
-        super().__init__(f"Stopped after step {step} of {steps}, {kept}.")
+        super().__init__(f"Stopped after step {step} of {steps}, {saved}.")
         self.step, self.steps, self.folder = step, steps, folder
 
 
 class StopRequest:
-    """Context that turns the first Ctrl-C into ``set``; the second one interrupts at once.
+    """Context in which the first Ctrl-C sets ``set`` and the second one interrupts at once.
 
-    Outside the main thread, which alone gets signals, it does nothing.
+    Only the main thread gets signals; in other threads it does nothing.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """One optimizer step: loss, gradient, clipping, AdamW, moving average, and the guard against numbers that are not finite.
 
-On the CPU reading a scalar is free, so a bad step is an ``if``. On an accelerator it would stop the queue of kernels, so
-there the whole step is masked on the device: AdamW's ``found_inf`` and the average's mask leave everything as it was, and
-the counters are read once per block of steps. Once ``STREAK`` bad steps have come in a row nothing changes any more until
-the loop has dealt with it, so both ways leave the same state behind.
+On the CPU reading a scalar is free, so a bad step is an ``if``. On an accelerator it would stall the queue of kernels, so
+there the whole step is masked on the device: AdamW's ``found_inf`` and the average's mask leave everything unchanged, and
+the counters are read once per block of steps. After ``STREAK`` bad steps in a row nothing changes until the loop has handled
+them, so both methods leave the same state.
 """
 
 import math
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pushforward.training.buffers import KeptBuffers
+from pushforward.training.buffers import SavedBuffers
 from pushforward.training.ema import PowerEMA
 from pushforward.training.guard import STREAK, first_bad_place
 from pushforward.training.settings import TrainingSettings
@@ -33,7 +33,7 @@ class Learner:
     task : Task
         On the device.
     forward : nn.Module
-        The task, or what wraps it to average gradients over processes.
+        The task, or the module around it that averages gradients over processes.
     settings : TrainingSettings
     weight : float
         Weight of this process's mean loss: its rows over the mean number of rows per process.
@@ -44,9 +44,9 @@ class Learner:
     Attributes
     ----------
     streak, skipped : int
-        Bad steps in a row, and in all; up to date after :meth:`settle`.
+        Bad steps in a row, and in total; valid after :meth:`settle`.
     last_bad : int
-        The latest bad step, -1 if there was none; up to date after :meth:`settle`.
+        The latest bad step, -1 if there was none; valid after :meth:`settle`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Learner:
             **({"fused": True} if fused else {"foreach": True}),
         )
         self.ema = PowerEMA(self._parameters, settings.ema)
-        self._buffers = KeptBuffers(task)
+        self._buffers = SavedBuffers(task)
         self._apply = (
             self._apply_masked if (fused and device.type != "cpu" if masked is None else masked) else self._apply_checked
         )
@@ -85,14 +85,14 @@ class Learner:
         self._unread = False
 
     def _mean_loss(self, forward: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """Mean training loss of this process's rows, in float32 even where the forward pass is not."""
+        """Return the mean training loss of this process's rows, in float32 even if the forward pass is not."""
         if self._settings.precision == "bfloat16":
             with torch.autocast(self._device.type, dtype=torch.bfloat16):
                 return forward(batch).float().mean()
         return forward(batch).mean()
 
     def step(self, batch: Batch, step: int, rate: float) -> None:
-        """Do step 0, 1, 2, ... at a learning rate."""
+        """Do step 0, 1, 2, ... with a learning rate."""
         for parameter in self._parameters:
             parameter.grad = None
         loss = self._mean_loss(self._forward, batch)
@@ -113,12 +113,12 @@ class Learner:
 
     def take_losses(self) -> tuple[float, int]:
         """Return sum and number of the losses since the last call; call :meth:`settle` first."""
-        taken = self._loss_sum, self._loss_count
+        losses = self._loss_sum, self._loss_count
         self._loss_sum, self._loss_count = 0.0, 0
-        return taken
+        return losses
 
     def set_counters(self, streak: int, skipped: int) -> None:
-        """Set the guard's counters, and drop the losses that were not yet taken."""
+        """Set the guard's counters, and discard the losses not yet taken."""
         self.streak, self.skipped, self.last_bad = streak, skipped, -1
         self._loss_sum, self._loss_count = 0.0, 0
         self._counters.zero_()
@@ -131,20 +131,20 @@ class Learner:
 
     def _apply_checked(self, loss: Tensor, step: int) -> None:
         value = loss.item()
-        # A bad loss with a finite gradient must stop every process: NaN travels with the averaged gradient.
+        # A bad loss with a finite gradient must stop every process: the averaged gradient carries the NaN to all of them.
         (loss if math.isfinite(value) else loss * math.nan).backward()  # type: ignore[no-untyped-call]
         clip = self._settings.gradient_clip
         norm = self._norm()
         size = norm.item()
         if not math.isfinite(size):
-            self._buffers.put_back()
+            self._buffers.restore()
             self.streak, self.skipped, self.last_bad = self.streak + 1, self.skipped + 1, step
             return
         if clip is not None and size > clip:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, clip, norm, foreach=True)
         self._optimizer.step()
         self.ema.update(step + 1)
-        self._buffers.keep()
+        self._buffers.save()
         self.streak = 0
         self._loss_sum += value
         self._loss_count += 1
@@ -159,10 +159,10 @@ class Learner:
         skip = bad | tripped
         if self._settings.gradient_clip is not None:
             torch.nn.utils.clip_grads_with_norm_(self._parameters, self._settings.gradient_clip, norm, foreach=True)
-        self._optimizer.found_inf = found = skip.float()  # type: ignore[attr-defined]
+        self._optimizer.found_inf = skipped_step = skip.float()  # type: ignore[attr-defined]
         self._optimizer.step()
-        self.ema.update_unless(found, step + 1)
-        self._buffers.keep_unless(skip)
+        self.ema.update_unless(skipped_step, step + 1)
+        self._buffers.save_unless(skip)
         new = bad & ~tripped
         streak.copy_(torch.where(tripped, streak, torch.where(bad, streak + 1.0, 0.0)))
         skipped.add_(new)
@@ -172,7 +172,7 @@ class Learner:
         self._unread = True
 
     def state(self) -> dict[str, Tensors]:
-        """Return all tensors that resuming needs, by file and name; they share memory with the run."""
+        """Return all tensors that resuming requires, by file and name; they share memory with the run."""
         moments: Tensors = {}
         for name, parameter in zip(self._names, self._parameters, strict=True):
             moments |= {f"{key}.{name}": value for key, value in self._optimizer.state.get(parameter, {}).items()}
@@ -183,12 +183,12 @@ class Learner:
         }
 
     def averaged(self) -> Tensors:
-        """Return copies of the task's weights and buffers with the average in place of what is trained."""
+        """Return copies of the task's weights and buffers, with the average in place of the trained weights."""
         average = dict(zip(self._names, self.ema.average, strict=True))
         return {name: average.get(name, value).clone() for name, value in _weights(self.task).items()}
 
     def load(self, files: dict[str, Tensors]) -> None:
-        """Go back to a state that :meth:`state` returned."""
+        """Restore a state that :meth:`state` returned."""
         copy_into(_weights(self.task), files["weights"], "the weights")
         copy_into(dict(zip(self._names, self.ema.average, strict=True)), files["ema"], "the average")
         self._optimizer.state.clear()
@@ -196,15 +196,15 @@ class Learner:
             state: dict[str, Any] = {}
             for key in ("step", "exp_avg", "exp_avg_sq"):
                 if (value := files["optimizer"].get(f"{key}.{name}")) is not None:
-                    # AdamW wants its moments in the memory layout of the weights, and a fused step count on their device.
+                    # AdamW requires moments in the memory layout of the weights, and a fused step count on their device.
                     like = torch.zeros_like(parameter) if key != "step" else torch.zeros_like(value, device=self._device)
                     state[key] = like.copy_(value)
             if state:
                 self._optimizer.state[parameter] = state
-        self._buffers.keep()
+        self._buffers.save()
 
     def first_bad_place(self, batch: Batch) -> str | None:
-        """Name where this process's part of a bad step went wrong, without the wrappers that would hide it."""
+        """Return the origin of a bad step in this process, without the wrappers that would hide it."""
         return first_bad_place(self.task, batch, lambda part: self._mean_loss(self.task, part))
 
     @property
@@ -213,7 +213,7 @@ class Learner:
         return sum(parameter.numel() for parameter in self._parameters)
 
     def finish(self, weights: Tensors) -> None:
-        """Put the final weights into the task and let go of the gradients."""
+        """Put the final weights into the task and release the gradients."""
         copy_into(_weights(self.task), weights, "the best average")
         for parameter in self._parameters:
             parameter.grad = None

@@ -1,4 +1,4 @@
-"""The one function that trains: checks what it is given, opens the run, and lets it go."""
+"""The training function: checks its arguments, sets up the run, and starts it."""
 
 from pathlib import Path
 
@@ -31,38 +31,38 @@ def train(
     progress: bool = False,
     on_grid: OnGrid | None = None,
 ) -> TrainingResult:
-    """Train a task, in place, and leave in it the averaged weights with the best held-out loss.
+    """Train a task in place; it ends with the averaged weights of the best held-out loss.
 
-    Without held-out rows, or if the task is not ``judged`` by them, the last average is left. The task ends in evaluation
-    mode, on the device it was trained on.
-    torch's global generators are the same after the call as before it. On the CPU, glibc is told to keep freed memory for
-    the rest of the process (see :mod:`pushforward.training.allocator`).
+    Without held-out rows, or if the task is not ``judged`` by them, these are the last average. The task ends in evaluation
+    mode, on the device it was trained on. torch's global generators are the same after the call as before it. On the CPU,
+    glibc is told to keep freed memory for the rest of the process (see :mod:`pushforward.training.allocator`).
 
     Parameters
     ----------
     task : Task
-        Its present weights are where training starts.
+        Training starts from its present weights.
     x : Tensor
         Training rows, shape (N, *D), floating point.
     condition : Tensor or None
         Their encoded conditions, shape (N, K).
     settings : TrainingSettings
     seed : int
-        Seed of data order and draws.
+        Seed of data order and random draws.
     held_out : (Tensor, Tensor or None), optional
         Rows and conditions that are never trained on.
     folder : Path, optional
-        Gets ``metrics.jsonl`` and ``checkpoint/``. Without it nothing is written and Ctrl-C loses the run.
+        For ``metrics.jsonl`` and ``checkpoint/``. Without it nothing is written and Ctrl-C loses the run.
     resume : bool
-        Go on from the last checkpoint in ``folder``. Without a checkpoint the run starts over; a finished run returns at
+        Continue from the last checkpoint in ``folder``. Without a checkpoint the run starts over; a finished run returns at
         once, with ``already_finished`` set.
     device : torch.device or str, optional
+        None means accelerate's choice: the GPU of this process if there is one.
         None takes accelerate's choice: the GPU of this process if there is one.
     progress : bool
         Whether to show a progress line.
     on_grid : callable, optional
-        Called as ``on_grid(task, step)`` in the main process, four times inside the run, while the averaged weights are in
-        the task.
+        Called as ``on_grid(task, step)`` in the main process, four times inside the run, with the averaged weights in the
+        task.
 
     Returns
     -------
@@ -71,11 +71,11 @@ def train(
     Raises
     ------
     TypeError, ValueError
-        If the arguments do not fit each other, or the checkpoint belongs to another run.
+        If the arguments are inconsistent, or the checkpoint belongs to another run.
     FileExistsError
         If ``folder`` holds checkpoints and ``resume`` is false.
     Interrupted
-        After Ctrl-C, once the current step is done and a checkpoint is saved.
+        After Ctrl-C, once the current step is done and a checkpoint is written.
     TrainingDiverged
         If three steps in a row are not finite, in each of three attempts.
     """
@@ -101,7 +101,7 @@ def train(
 
 
 def check_data(x: Tensor, condition: Tensor | None, held_out: Pair | None) -> None:
-    """Raise a TypeError or ValueError if rows, conditions and held-out rows do not fit each other."""
+    """Raise a TypeError or ValueError if rows, conditions and held-out rows are inconsistent."""
     _check_pair("x", x, condition)
     if held_out is None:
         return

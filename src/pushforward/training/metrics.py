@@ -1,7 +1,7 @@
 """The curve of a run: ``metrics.jsonl``, one JSON object per line.
 
-Keys are ``step``, ``loss`` (mean since the line before, null if every step was skipped), ``learning_rate``,
-``rows_per_second`` (of training alone, without evaluations and checkpoints), ``seconds`` (since the start, over all
+Keys are ``step``, ``loss`` (mean since the previous line, null if every step was skipped), ``learning_rate``,
+``rows_per_second`` (of training only, without evaluations and checkpoints), ``seconds`` (since the start, over all
 resumed parts), ``attempt``, and after a held-out evaluation ``held_out_loss`` and ``held_out_by_level``.
 """
 
@@ -14,7 +14,7 @@ __all__ = ["MetricsFile"]
 
 
 class MetricsFile:
-    """Appends lines to a JSON-lines file; without a path it does nothing."""
+    """Appends lines to a JSON-lines file; does nothing without a path."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -26,18 +26,18 @@ class MetricsFile:
                 file.write(json.dumps(line) + "\n")
 
     def flush(self) -> None:
-        """Bring all lines to the disk, before a checkpoint that counts on them."""
+        """Flush all lines to the disk, before a checkpoint that relies on them."""
         if self._path is not None and self._path.exists():
             with self._path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def truncate(self, step: int) -> None:
-        """Keep the lines up to ``step``; a last line that was cut off goes too."""
+        """Delete the lines after ``step``, and an incomplete last line."""
         if self._path is None or not self._path.exists():
             return
-        kept = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
         partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
         partial.replace(self._path)
 
 

@@ -1,4 +1,4 @@
-"""The progress line: live on a terminal, a plain line now and then elsewhere."""
+"""The progress line: live on a terminal, otherwise a plain line every few seconds."""
 
 import time
 from types import TracebackType
@@ -22,7 +22,7 @@ class Progress:
     visible : bool
         Whether to show anything.
     rows : str
-        What the rows of the data are called.
+        The word for the rows of the data.
     """
 
     def __init__(self, steps: int, first: int, visible: bool, rows: str = "rows") -> None:
@@ -49,12 +49,12 @@ class Progress:
             self._live.__exit__(kind, error, trace)
 
     def note(self, **values: float | None) -> None:
-        """Set what the next line shows: ``loss``, ``held_out_loss``, ``rows_per_second``."""
+        """Set the values of the next line: ``loss``, ``held_out_loss``, ``rows_per_second``."""
         names = {"loss": "loss", "held_out_loss": "held-out loss", "rows_per_second": self._speed}
         self._values |= {names[key]: value for key, value in values.items()}
 
     def tick(self, step: int) -> None:
-        """Show the line after ``step`` if it is time, or the run is at its end."""
+        """Show the line after ``step`` if it is due, or the run is at its end."""
         now = time.perf_counter()
         if now < self._due and not (step == self._steps and self._console is not None):
             return
@@ -82,7 +82,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """Write a time for people.
+    """Format a time for display.
 
     >>> clock(7.2), clock(312), clock(7440)
     ('7 s', '5 min 12 s', '2 h 4 min')

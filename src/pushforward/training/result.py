@@ -1,4 +1,4 @@
-"""What a training run came to."""
+"""The result of a training run."""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +7,7 @@ __all__ = ["TrainingResult"]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes
     ----------
@@ -18,7 +18,7 @@ class TrainingResult:
     held_out_loss : float or None
         Best held-out loss of the averaged weights, None if there was none.
     held_out_step : int or None
-        Number of steps after which it was reached.
+        Number of steps at that loss.
     held_out_by_level : tuple of (float or None), or None
         The same loss in each fifth of the level.
     rows_per_second : float
@@ -26,11 +26,11 @@ class TrainingResult:
     parameters : int
         Number of trained numbers.
     attempts : int
-        1, or more where the guard had to go back.
+        1, or more if the guard returned to a checkpoint.
     skipped : int
         Steps that were not finite and changed nothing.
     already_finished : bool
-        Whether ``resume`` found a finished run, and nothing was trained.
+        Whether ``resume`` met a finished run, and nothing was trained.
     """
 
     steps: int
@@ -45,7 +45,7 @@ class TrainingResult:
     already_finished: bool = False
 
     def followed_by(self, second: "TrainingResult") -> "TrainingResult":
-        """Return what this run and a second one after it came to: counts and times of both, loss and parameters of the second.
+        """Return the result of this run and a second one after it: counts and times of both, losses of the second.
 
         >>> first = TrainingResult(100, 2.0, 5.0, 80, None, 1000.0, 10, 1, 0)
         >>> both = first.followed_by(TrainingResult(50, 6.0, 3.0, 40, None, 200.0, 10, 2, 1))

@@ -1,9 +1,9 @@
-"""One run of the training loop: its parts, their state, and the order in which they work.
+"""One run of the training loop: its parts, their state, and their order.
 
-Step k = 0, 1, ..., N - 1 takes its batch, its random numbers and its learning rate from (seed, attempt, k) alone, so the
-state of a run is its weights, the optimizer's moments, the averages and the few numbers of :class:`Position`: what a
-checkpoint holds. After the steps that the calendar names the held-out loss of the averaged weights is taken, a line is
-logged, samples are drawn, and a checkpoint is written, in this order.
+Step k = 0, 1, ..., N - 1 takes its batch, its random numbers and its learning rate from (seed, attempt, k), so the state of a
+run is its weights, the optimizer's moments, the averages and the numbers of :class:`Position`: the content of a checkpoint. At
+the steps of the calendar the run computes the held-out loss of the averaged weights, logs a line, draws samples, and writes a
+checkpoint, in this order.
 """
 
 import dataclasses
@@ -41,9 +41,9 @@ Pair = tuple[Tensor, Tensor | None]
 
 @dataclass
 class Position:
-    """Where a run stands: the part of its state that is not tensors.
+    """The part of the state of a run that is not tensors.
 
-    ``trained`` and ``training_seconds`` count all steps, also those that the guard undid.
+    ``trained`` and ``training_seconds`` count all steps, including those that the guard undid.
     """
 
     step: int = 0
@@ -62,7 +62,7 @@ class Position:
 
 
 class Run:
-    """The parts of one call of :func:`pushforward.training.train`, whose arguments these are."""
+    """The parts of one call of :func:`pushforward.training.train`, with its arguments."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Run:
             learner.step(batch, step, settings.rate(step) * at.rate_scale)
             at.step = step + 1
             line.tick(at.step)
-            # Several processes have to stop after the same step: they agree at the end of the block.
+            # Several processes must stop after the same step: they agree at the end of the block.
             if learner.streak >= STREAK or (stop.set and alone):
                 break
         learner.settle()
@@ -165,17 +165,17 @@ class Run:
             self._save()
 
     def _evaluate(self) -> dict[str, Any]:
-        """Take the held-out loss of the averaged weights, and keep them if they are the best so far."""
+        """Compute the held-out loss of the averaged weights, and keep them if they are the best so far."""
         assert self.held_out is not None
         self.learner.ema.exchange()
-        found = self.held_out.loss()
+        loss = self.held_out.loss()
         self.learner.ema.exchange()
-        if not math.isfinite(found.mean):
+        if not math.isfinite(loss.mean):
             return {"held_out_loss": None, "held_out_by_level": None}
-        if self.at.best_loss is None or found.mean < self.at.best_loss:
-            self.at.best_loss, self.at.best_step, self.at.best_by_level = found.mean, self.at.step, found.by_level
+        if self.at.best_loss is None or loss.mean < self.at.best_loss:
+            self.at.best_loss, self.at.best_step, self.at.best_by_level = loss.mean, self.at.step, loss.by_level
             self.best = self.learner.averaged()
-        return {"held_out_loss": found.mean, "held_out_by_level": found.by_level}
+        return {"held_out_loss": loss.mean, "held_out_by_level": loss.by_level}
 
     def _log(self, evaluated: dict[str, Any], line: Progress) -> None:
         at, before = self.at, self._line_at
@@ -225,7 +225,7 @@ class Run:
         self.feed = self._feed(at.attempt)
 
     def _go_back(self, generators: ModuleGenerators) -> None:
-        """Return to the last checkpoint with half the learning rate and other batches, or give up."""
+        """Return to the last checkpoint with half the learning rate and other batches, or raise after the last attempt."""
         failed, skipped, self.at.seconds = self.at, self.learner.skipped, self._seconds()
         attempt, scale = failed.attempt + 1, failed.rate_scale / 2
         if attempt == ATTEMPTS:
@@ -263,7 +263,7 @@ class Run:
         )
 
     def _seconds(self) -> float:
-        """Bring the elapsed time up to date and return it."""
+        """Update the elapsed time and return it."""
         now = time.perf_counter()
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
         return self.at.seconds
@@ -273,7 +273,7 @@ class Run:
         return Feed(self.task, *self.data, batch_size=size, share=self.share, seed=seed, attempt=attempt)
 
     def _identity(self, held_out: Pair | None) -> dict[str, Any]:
-        """Return what must be the same for a checkpoint to be this run's."""
+        """Return what a checkpoint of this run must agree with."""
         settings = dataclasses.asdict(self.settings)
         del settings["tracker"]
         shapes = {

@@ -1,4 +1,4 @@
-"""How a network is trained: the settings, the learning rate at a step, and the steps at which something happens.
+"""The settings of training, the learning rate of a step, and the steps at which something is due.
 
 With N steps, w of them warm-up, and peak rate r, step k = 0 .. N - 1 uses
 
@@ -24,15 +24,15 @@ GRIDS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """All choices of the training loop.
+    """The settings of the training loop.
 
     Attributes
     ----------
     steps : int
         Number of optimizer steps, at least 1.
     batch_size : int
-        Rows of the global batch, over all processes. Batches run on across the ends of epochs; where the data set is
-        smaller than the batch its rows repeat within the batch, each time with fresh random numbers.
+        Rows of the global batch, over all processes. Batches extend across the ends of epochs; in a data set smaller than
+        the batch rows repeat within the batch, each time with new random numbers.
     learning_rate : float
         Peak rate of AdamW.
     warmup_steps : int or None
@@ -42,7 +42,7 @@ class TrainingSettings:
     betas : pair of float
         AdamW's decay rates of the first and second moment, each in [0, 1).
     gradient_clip : float or None
-        Largest norm of the gradient over all parameters; None leaves it as it is.
+        Largest norm of the gradient over all parameters; None for no clipping.
     ema : float
         Relative width of the moving average of the weights (see :mod:`pushforward.training.ema`), in (0, 0.288).
     evaluations : int
@@ -56,12 +56,12 @@ class TrainingSettings:
     compile : bool
         Whether the forward pass goes through ``torch.compile``.
     tracker : str or None
-        Name of one of accelerate's trackers ("tensorboard", "wandb", ...) that gets the metrics besides the folder.
+        Name of one of accelerate's trackers ("tensorboard", "wandb", ...) that gets the metrics, besides the folder.
 
     Raises
     ------
     TypeError, ValueError
-        If a value is of the wrong type or out of its range.
+        If a value has the wrong type or is out of range.
 
     >>> settings = TrainingSettings(steps=1000, warmup_steps=10, learning_rate=1.0)
     >>> [round(settings.rate(step), 3) for step in (0, 9, 10, 505, 999)]
@@ -113,11 +113,11 @@ class TrainingSettings:
 
     @property
     def warmup(self) -> int:
-        """Steps of linear warm-up, with the default filled in."""
+        """Steps of linear warm-up, including the default."""
         return min(self.steps // 20, 500) if self.warmup_steps is None else self.warmup_steps
 
     def rate(self, step: int) -> float:
-        """Learning rate of step 0 .. steps - 1."""
+        """Return the learning rate of step 0 .. steps - 1."""
         warmup = self.warmup
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
@@ -126,7 +126,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class Calendar:
-    """The numbers of completed steps after which a line is logged, the held-out loss taken, and so on.
+    """The numbers of completed steps after which a line is logged, the held-out loss computed, and so on.
 
     >>> calendar = Calendar.of(TrainingSettings(steps=100, evaluations=3, log_every=40, checkpoint_every=50))
     >>> [step for step in range(1, 101) if calendar.evaluates(step)], calendar.next_stop(40)
@@ -140,7 +140,7 @@ class Calendar:
 
     @classmethod
     def of(cls, settings: TrainingSettings) -> "Calendar":
-        """Calendar of a run, with the defaults filled in."""
+        """Return the calendar of a run, including the defaults."""
         steps = settings.steps
         return cls(
             steps=steps,
@@ -158,7 +158,7 @@ class Calendar:
         return step == _next_part(step - 1, self.steps, self.evaluations)
 
     def draws_grid(self, step: int) -> bool:
-        """Whether samples on the way are due: four times inside the run, at its fifths."""
+        """Whether samples during training are due: four times inside the run, at its fifths."""
         return step == _next_part(step - 1, self.steps, GRIDS + 1) and step < self.steps
 
     def saves(self, step: int) -> bool:
@@ -182,7 +182,7 @@ class Calendar:
 
 
 def _next_part(step: int, steps: int, parts: int) -> int:
-    """First of ceil(k steps / parts), k = 1, 2, ..., after ``step``."""
+    """Return the first of ceil(k steps / parts), k = 1, 2, ..., after ``step``."""
     k = step * parts // steps + 1
     return -(-steps * k // parts)
 

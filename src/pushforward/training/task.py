@@ -1,8 +1,8 @@
-"""What is learned, as the training loop sees it: a loss per row, its random numbers, and a held-out loss.
+"""A task as the training loop sees it: a loss per row, its random numbers, and a held-out loss.
 
-The loop knows nothing else about a model. A task is an ``nn.Module`` whose submodules are everything that is trained;
-the random numbers of its loss come in through :class:`Batch`, never from a generator inside, so that a run can be
-resumed from its step number and split over any number of processes.
+The loop knows nothing else about a model. A task is an ``nn.Module`` whose submodules are everything that is trained. The
+random numbers of its loss come from :class:`Batch`, never from a generator inside, so that a run can be resumed from its step
+number and split over any number of processes.
 """
 
 import abc
@@ -25,7 +25,7 @@ class Batch:
     condition : Tensor or None
         Encoded conditions, shape (B, K), or None for an unconditional model.
     draws : tuple of Tensor
-        What :meth:`Task.draw` returned for this step, each of shape (B, ...).
+        The result of :meth:`Task.draw` for this step, each tensor of shape (B, ...).
     """
 
     x: Tensor
@@ -34,22 +34,22 @@ class Batch:
 
 
 class Task(nn.Module, abc.ABC):
-    """What is learned: a module whose call gives the training loss of each row."""
+    """Base of tasks: a module whose call returns the training loss of each row."""
 
     judged: ClassVar[bool] = True
-    """Whether the held-out loss tells which weights are best. If not it is never taken, and the last average is kept."""
+    """Whether the held-out loss selects the best weights. If not, it is never computed and the last average is used."""
 
     @abc.abstractmethod
     def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
         """Return all random numbers of the loss, a pure function of the arguments.
 
-        Called once for a block of steps, so that the many small operations of the generator are paid once. As every
-        number is addressed by its row and step, the length of the block never shows in the result.
+        Called once for a block of steps, so that the cost of the many small operations of the generator is paid once. Every
+        number is addressed by its row and step, so the length of the block does not change the result.
 
         Parameters
         ----------
         rows : int64 tensor (B,)
-            Positions in the global batch, on the device where the numbers are wanted.
+            Positions in the global batch, on the device of the result.
         total : int
             Number of rows of the global batch, for draws that are spread over the batch (stratified times).
         steps : int64 tensor (S,)
@@ -69,4 +69,4 @@ class Task(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def held_out(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return the loss of each row (B,) and each row's level in [0, 1] (its time), or None where there is no level."""
+        """Return the loss of each row (B,) and each row's level in [0, 1] (its time), or None if there is no level."""

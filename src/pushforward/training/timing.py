@@ -1,7 +1,7 @@
-"""How long a run will take, measured on a copy before it starts, and how many steps fit into a given time.
+"""The expected time of a run, measured on a copy before it starts, and the number of steps for a given time.
 
 The number of steps must be known from the beginning, because the learning rate falls to zero at the last one. A caller
-with a time budget measures once, asks :func:`steps_for`, and writes the number down.
+with a time budget measures once, calls :func:`steps_for`, and records the number.
 """
 
 import copy
@@ -40,11 +40,11 @@ def measure_step_seconds(
     device: torch.device | str | None = None,
     seconds: float = 3.0,
 ) -> float:
-    """Return the seconds of one training step, its share of the batches' preparation included.
+    """Return the seconds of one training step, including its share of the preparation of batches.
 
-    Steps are done on a copy of the task, first some that are not counted, then for ``seconds`` but no fewer than five and
-    no more than one block. Outliers of a busy machine count as the rest of the run would see them: the result is the mean.
-    Communication between several processes is not in it.
+    Steps are done on a copy of the task: some for warm-up, then for ``seconds``, but at least five and at most one block.
+    The result is the mean, so that it includes outliers of a busy machine like the run itself. Communication between
+    processes is not included.
     """
     world, learner, feed = _copied(task, x, condition, settings, device)
     if world.device.type == "cpu":
@@ -75,7 +75,7 @@ def measure_overhead_seconds(
     held_out: tuple[Tensor, Tensor | None] | None = None,
     device: torch.device | str | None = None,
 ) -> float:
-    """Return the seconds that all held-out evaluations and checkpoints of a run will take; sample grids are not in it.
+    """Return the seconds of all held-out evaluations and checkpoints of a run, without sample grids.
 
     One evaluation and one checkpoint are timed, on a copy of the task.
     """
@@ -102,12 +102,12 @@ def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 
     seconds : float
         Time for the whole run.
     step_seconds : float
-        Of one step, from :func:`measure_step_seconds`.
+        Seconds of one step, from :func:`measure_step_seconds`.
     overhead_seconds : float
-        Of everything that does not grow with the number of steps: evaluations and checkpoints, of which a run has a fixed
-        number (:func:`measure_overhead_seconds`), and sample grids.
+        Seconds that do not depend on the number of steps: evaluations and checkpoints, whose number is fixed
+        (:func:`measure_overhead_seconds`), and sample grids.
     margin : float
-        Part of the time that is kept back, in [0, 1).
+        Share of the time held in reserve, in [0, 1).
 
     Raises
     ------
@@ -119,13 +119,13 @@ def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 
     """
     if not step_seconds > 0 or not 0 <= margin < 1:
         raise ValueError(f"step_seconds must be above 0 and margin in [0, 1), got {step_seconds!r} and {margin!r}.")
-    left = seconds * (1.0 - margin) - overhead_seconds
-    if not left >= step_seconds:
+    available = seconds * (1.0 - margin) - overhead_seconds
+    if not available >= step_seconds:
         raise ValueError(
             f"No training step fits into {seconds:.3g} s: a step takes {step_seconds:.3g} s, and evaluations, checkpoints and "
             f"samples {overhead_seconds:.3g} s. Allow more time, or make the network or the batch smaller."
         )
-    return math.floor(left / step_seconds)
+    return math.floor(available / step_seconds)
 
 
 def _copied(

@@ -1,9 +1,9 @@
-"""The processes of a run: who writes, which rows are whose, and sums over all of them. The one place that knows accelerate.
+"""The processes of a run: which one writes, their rows, and sums over all of them. The only module that uses accelerate.
 
-The ``Accelerator`` is made with its defaults, because its state belongs to the whole Python process: several fits with
-different settings can then follow each other. Choices such as the precision are the loop's own.
+The ``Accelerator`` has its default settings, because its state belongs to the whole Python process: so several fits with
+different settings can follow each other. Choices such as the precision belong to the loop.
 
-Several processes are started by ``accelerate launch`` or ``torchrun`` on GPUs. On CPUs accelerate wants to be told twice:
+Several processes are started by ``accelerate launch`` or ``torchrun`` on GPUs. On CPUs accelerate needs two settings:
 ``ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 program.py``.
 """
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes files, known before anything is set up."""
+    """Return whether this process is the one that writes files; works before any setup."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def agreed(make: Callable[[], T]) -> T:
-    """Return what ``make`` gives in the main process, in every process: fresh seeds, measured times, new folders."""
+    """Return the main process's value of ``make()`` in every process: for new seeds, measured times, new folders."""
     if "RANK" not in os.environ:
         return make()
     world = World()
@@ -42,18 +42,18 @@ class World:
     Parameters
     ----------
     device : torch.device, str or None
-        Where this process trains; None means accelerate's choice, which is the only one with several processes.
+        Device of this process; None means accelerate's choice, the only one allowed with several processes.
     tracker : str or None
         Name of one of accelerate's trackers.
     folder : Path or None
-        Where a tracker that writes files puts them.
+        Folder for a tracker that writes files.
 
     Attributes
     ----------
     size, rank : int
-        Number of processes, and which of them this is.
+        Number of processes, and the number of this one.
     device : torch.device
-        Where this process trains.
+        Device of this process.
     """
 
     def __init__(
@@ -80,15 +80,15 @@ class World:
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """Positions of this process in a global batch of ``total`` rows: contiguous, sizes differing by one at the most."""
+        """Return this process's positions in a global batch of ``total`` rows: contiguous, sizes differ by at most 1."""
         return slice(total * self.rank // self.size, total * (self.rank + 1) // self.size)
 
     def prepare(self, task: Task) -> nn.Module:
-        """Return the module to call for the training loss; with several processes its backward averages the gradients."""
+        """Return the module to call for the training loss; with several processes its backward pass averages the gradients."""
         return task if self.size == 1 else self._accelerator.prepare_model(task)
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over all processes, the same on each of them."""
+        """Return the sum over all processes, the same in each of them."""
         return values if self.size == 1 else self._accelerator.reduce(values.clone(), reduction="sum")
 
     def sum_numbers(self, *values: float) -> list[float]:
@@ -99,7 +99,7 @@ class World:
         return self.sum(torch.tensor(values, dtype=dtype, device=self.device)).tolist()
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Return whether the flag is set in any process."""
         return flag if self.size == 1 else self.sum_numbers(float(flag))[0] > 0
 
     def from_main(self, value: Any) -> Any:
@@ -125,18 +125,18 @@ class World:
             self._accelerator.wait_for_everyone()
 
     def start_tracking(self, config: dict[str, Any]) -> None:
-        """Open the tracker, if there is one."""
+        """Start the tracker, if there is one."""
         if self._tracked:
             plain = {k: v if isinstance(v, int | float | str) else repr(v) for k, v in config.items()}
             self._accelerator.init_trackers("pushforward", config=plain)
 
     def track(self, values: dict[str, float], step: int) -> None:
-        """Hand metrics to the tracker, if there is one."""
+        """Send metrics to the tracker, if there is one."""
         if self._tracked:
             self._accelerator.log(values, step=step)
 
     def stop_tracking(self) -> None:
-        """Close the tracker. Not ``end_training``, which would end the process group for the next fit too."""
+        """Stop the tracker, but not by ``end_training``, which would end the process group for the next fit too."""
         if self._tracked:
             for tracker in self._accelerator.trackers:
                 tracker.finish()
@@ -164,7 +164,7 @@ class World:
 
 
 def _check_tracker(tracker: str, folder: Path | None) -> None:
-    """Accelerate only whispers when a tracker is missing; say it, before anything is trained."""
+    """Raise if a tracker is missing, before anything is trained; accelerate only logs it."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     known = sorted(str(name) for name in LOGGER_TYPE_TO_CLASS)

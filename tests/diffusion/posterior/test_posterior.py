@@ -28,7 +28,7 @@ from pushforward.diffusion import (
     observe,
 )
 from pushforward.diffusion.denoiser import AbstractDenoiser
-from pushforward.diffusion.posterior import Given
+from pushforward.diffusion.posterior import PosteriorDenoiser
 from pushforward.diffusion.posterior.method import solve
 from pushforward.probability import Gaussian, GaussianMixture
 
@@ -56,7 +56,9 @@ def starts(n, *shape):
 def test_moment_matching_is_exact_for_a_gaussian(schedule, t, std):
     """E[x | x_t, y] by Bayes on the stacked observation of (x_t, y), in NumPy."""
     x_t = starts(5, 3)
-    got = Given(ExactDenoiser(NORMAL, schedule), observe(Matrix(A), Y, std, (3,)), MMPS(iterations=2))(x_t, float64(t))
+    got = PosteriorDenoiser(ExactDenoiser(NORMAL, schedule), observe(Matrix(A), Y, std, (3,)), MMPS(iterations=2))(
+        x_t, float64(t)
+    )
     alpha, sigma = schedule.alpha(float64(t)).item(), schedule.sigma(float64(t)).item()
     H = np.concatenate([alpha * np.eye(3), A])
     noise = np.diag([sigma**2] * 3 + [std**2] * 2)
@@ -71,7 +73,7 @@ def test_moment_matching_with_correlated_noise():
     R = np.array([[0.5, 0.3], [0.3, 0.4]])
     x_t, t, schedule = starts(4, 3), float64(0.5), LinearBeta()
     seen = observe(Matrix(A), Y, Gaussian([0.1, -0.2], R), (3,))
-    got = Given(ExactDenoiser(NORMAL, schedule), seen, MMPS(iterations=2))(x_t, t)
+    got = PosteriorDenoiser(ExactDenoiser(NORMAL, schedule), seen, MMPS(iterations=2))(x_t, t)
     alpha, sigma = schedule.alpha(t).item(), schedule.sigma(t).item()
     exact = NORMAL.observe(A, Y, Gaussian([0.1, -0.2], R))
     expected = ExactDenoiser(exact, schedule)(x_t, t)
@@ -120,13 +122,13 @@ def test_each_correction_is_its_formula(schedule, std):
     for s in (1.0, 0.7):
         r2 = sigma**2 * s**2 / (alpha**2 * s**2 + sigma**2)
         expected = D + V @ A.T @ np.linalg.solve(std**2 * np.eye(2) + r2 * A @ A.T, e)
-        np.testing.assert_allclose(Given(denoiser, seen, PiGDM(data_std=s))(x_t, t)[0], expected, rtol=1e-8)
+        np.testing.assert_allclose(PosteriorDenoiser(denoiser, seen, PiGDM(data_std=s))(x_t, t)[0], expected, rtol=1e-8)
     for pull in (1.0, 3.0):
         v = (sigma / alpha) ** 2 / pull
         expected = D + v * A.T @ np.linalg.solve(std**2 * np.eye(2) + v * A @ A.T, e)
-        np.testing.assert_allclose(Given(denoiser, seen, DiffPIR(pull=pull))(x_t, t)[0], expected, rtol=1e-8)
+        np.testing.assert_allclose(PosteriorDenoiser(denoiser, seen, DiffPIR(pull=pull))(x_t, t)[0], expected, rtol=1e-8)
     expected = D + V @ A.T @ np.linalg.solve(std**2 * np.eye(2) + A @ V @ A.T, e)
-    np.testing.assert_allclose(Given(denoiser, seen, MMPS(iterations=2))(x_t, t)[0], expected, rtol=1e-8)
+    np.testing.assert_allclose(PosteriorDenoiser(denoiser, seen, MMPS(iterations=2))(x_t, t)[0], expected, rtol=1e-8)
 
 
 def test_one_step_of_dps_is_its_formula():
@@ -316,7 +318,7 @@ def test_works_around_a_guided_denoiser():
     x = MMPS().run(Guided(Conditional(), 2.0), seen, z, steps=5, seed=0, condition=condition)
     plain = MMPS().run(ExactDenoiser(NORMAL, LinearBeta()), seen, z, steps=5, seed=0)
     assert not torch.allclose(x, plain)
-    assert Given(Guided(Conditional(), 2.0), seen, MMPS(iterations=3)).calls == 8
+    assert PosteriorDenoiser(Guided(Conditional(), 2.0), seen, MMPS(iterations=3)).calls == 8
 
 
 def test_errors():

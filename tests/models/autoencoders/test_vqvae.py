@@ -162,7 +162,7 @@ def test_coder_and_law_each_get_the_gradient_of_their_own_part():
     first = gradients(copy.deepcopy(model.coder_))
     other = copy.deepcopy(model.coder_)
     codes = other.encode(x, None)
-    diffusion.hidden_loss(other.prior, codes, diffusion.hide(*numbers)).mean().backward()
+    diffusion.masked_loss(other.prior, codes, diffusion.mask_tokens(*numbers)).mean().backward()
     with torch.no_grad():
         for p in model.coder_.prior.parameters():
             p.mul_(-2.0)

@@ -1,25 +1,25 @@
-r"""Posterior sampling: rows x given y = A x + noise, from a denoiser that never saw a measurement.
+r"""Posterior sampling: rows x given y = A x + noise, with a denoiser trained without measurements.
 
-The posterior has a denoiser of its own, E[x | x_t, y], and with it every sampler draws from it. By Tweedie's formula
+The posterior has its own denoiser, E[x | x_t, y], with which every sampler draws from it. By Tweedie's formula
 
     E[x | x_t, y] = D + (sigma^2 / alpha) grad log p(y | x_t),      D = E[x | x_t],
 
-and the gradient is the difficulty: p(y | x_t) is an integral over x given x_t. With e = y - A D, the Jacobian J = dD / dx_t and
-R the covariance of the noise, the methods put in its place
+where the gradient is the difficulty: p(y | x_t) is an integral over x given x_t. With e = y - A D, the Jacobian J = dD / dx_t
+and R the covariance of the noise, the methods replace it by
 
     ==============  ==========================================================================================
     ``MMPS``        V A^T (R + A V A^T)^-1 e,  V = Cov[x | x_t] = (sigma^2 / alpha) J^T       (exact for a Gaussian law)
     ``PiGDM``       V A^T (R + r^2 A A^T)^-1 e,  r^2 = sigma^2 s^2 / (alpha^2 s^2 + sigma^2)
     ``DiffPIR``     A^T (R / v + A A^T)^-1 e,  v = (sigma / alpha)^2 / pull                   (no pass back through the network)
     ``DPS``         after each step of DDPM: x_s - strength * grad |e|                        (one pass back)
-    ``Replacement`` after each step: the measured part of x_s replaced by that of a noised y, and steps taken back
+    ``Replacement`` after each step: the measured part of x_s replaced by that of a noised y, with repeated steps
     ``Exact``       the law of x given y, for a law with a closed form
     ==============  ==========================================================================================
 
 (s is the standard deviation of the data.) Linear systems are solved by conjugate residuals on the measurements, which stay
-bounded where the Jacobian of a network is neither symmetric nor positive; nothing but products with A, A^T, J^T is needed.
+bounded where the Jacobian of a network is neither symmetric nor positive; they only need products with A, A^T, J^T.
 
-All of it needs Gaussian noise independent of x, and refuses other denoisers. t is taken no later than where log_snr = -14.
+All methods need Gaussian noise independent of x, and refuse other denoisers. t is no later than where log_snr = -14.
 
 References
 ----------
@@ -31,9 +31,9 @@ Hyungjin Chung et al. Diffusion posterior sampling for general noisy inverse pro
 Andreas Lugmayr et al. RePaint. 2022. https://arxiv.org/abs/2201.09865  (Replacement)
 """
 
-from pushforward.diffusion.posterior.corrected import MMPS, DiffPIR, Given, PiGDM
+from pushforward.diffusion.posterior.corrected import MMPS, DiffPIR, PiGDM, PosteriorDenoiser
 from pushforward.diffusion.posterior.exact import Exact
 from pushforward.diffusion.posterior.method import PosteriorMethod
 from pushforward.diffusion.posterior.stepwise import DPS, Replacement
 
-__all__ = ["DPS", "MMPS", "DiffPIR", "Exact", "Given", "PiGDM", "PosteriorMethod", "Replacement"]
+__all__ = ["DPS", "MMPS", "DiffPIR", "Exact", "PiGDM", "PosteriorDenoiser", "PosteriorMethod", "Replacement"]

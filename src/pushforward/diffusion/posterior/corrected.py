@@ -1,4 +1,4 @@
-"""Methods that correct E[x | x_t] by a linear map of the residual, and leave the rest to any sampler."""
+"""Methods that correct E[x | x_t] by a linear map of the residual, and work with any sampler."""
 
 import abc
 import math
@@ -15,12 +15,12 @@ from pushforward.diffusion.samplers.ancestral import DDIM
 from pushforward.diffusion.samplers.table import Sampler
 from pushforward.diffusion.schedule import widen
 
-__all__ = ["MMPS", "DiffPIR", "Given", "PiGDM"]
+__all__ = ["MMPS", "DiffPIR", "PiGDM", "PosteriorDenoiser"]
 
 
 @dataclass(frozen=True)
 class _Corrected(PosteriorMethod):
-    """Methods that correct D by a linear map of the residual, and then leave the work to a sampler."""
+    """Base of methods that correct D by a linear map of the residual and run a sampler with the corrected denoiser."""
 
     sampler: Sampler = field(default=DDIM(eta=1.0))
 
@@ -34,16 +34,16 @@ class _Corrected(PosteriorMethod):
         seed: int,
         first: int,
     ) -> Tensor:
-        given = Given(denoiser, observation, self)
-        return self.sampler.run(given, noise, steps=steps, condition=condition, seed=seed, first=first)
+        posterior = PosteriorDenoiser(denoiser, observation, self)
+        return self.sampler.run(posterior, noise, steps=steps, condition=condition, seed=seed, first=first)
 
     @abc.abstractmethod
-    def _correct(self, given: "Given", x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+    def _correct(self, posterior: "PosteriorDenoiser", x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         """Return the method's E[x | x_t, y]."""
 
 
-class Given(AbstractDenoiser):
-    """The denoiser of the law of x given y, as a method approximates it.
+class PosteriorDenoiser(AbstractDenoiser):
+    """The denoiser of the law of x given y, as approximated by a method.
 
     Parameters
     ----------
@@ -64,11 +64,11 @@ class Given(AbstractDenoiser):
         """Return E[x | x_t, y]."""
         return self.method._correct(self, x_t, signal_time(self.schedule, t), condition)
 
-    def take(self, rows: Tensor) -> "Given":
-        """Return the same for some rows of the batch."""
+    def take(self, rows: Tensor) -> "PosteriorDenoiser":
+        """Return the denoiser of some rows of the batch."""
         y = self.observation.y
         observation = replace(self.observation, y=y[rows.to(y.device)]) if len(y) > 1 else self.observation
-        return Given(self.denoiser.take(rows), observation, self.method)
+        return PosteriorDenoiser(self.denoiser.take(rows), observation, self.method)
 
     def linearized(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return D, and the product of a row with V = Cov[x | x_t] = (sigma^2 / alpha) J^T."""
@@ -79,21 +79,18 @@ class Given(AbstractDenoiser):
 
 @dataclass(frozen=True)
 class MMPS(_Corrected):
-    """Moment matching: p(y | x_t) is taken for the Gaussian with the exact mean and covariance. The default.
+    """Moment matching: p(y | x_t) is approximated by the Gaussian with the exact mean and covariance. The default.
 
-    Over the nine problems of ``benchmarks/inverse_problems.py`` the distance to the exact posterior, in units of its spread, is
-    on (geometric) average 0.41 at 40 passes through the network (0.08 between two exact samples), against 0.55 of PiGDM, 0.65
-    of the best RePaint and DPS, and 0.89 of DiffPIR. With 120 passes it is 0.43: what remains is not the steps but the Gaussian
-    in place of p(y | x_t), which gives the modes of a posterior the wrong weights. There DPS comes as near (0.44), but only at
-    the best of its strengths, which is tuned to the problems; RePaint (10 repeats) comes to 0.49.
+    Its remaining error at 40 passes per row is mostly that of the Gaussian in place of p(y | x_t), which gives the modes of a
+    posterior wrong weights; more steps hardly reduce it.
 
     Parameters
     ----------
     sampler : Sampler
-        One with fresh noise corrects itself: ``DDIM(eta=0.0)`` is farther off, 0.49 and 0.48.
+        Fresh noise corrects errors, so the default is better than ``DDIM(eta=0.0)``.
     iterations : int
-        Conjugate-residual iterations, at least 1; each is one pass back through the network. Many measurements with little
-        noise want more (5), one or two measurements need no more than there are.
+        Conjugate-residual iterations, at least 1; each is one backward pass through the network. Many measurements with little
+        noise need more (5); more iterations than measurements are useless.
 
     >>> from pushforward.diffusion import ExactDenoiser, LinearBeta, Matrix, observe
     >>> from pushforward.probability import Gaussian, noise
@@ -114,21 +111,21 @@ class MMPS(_Corrected):
         """1 + iterations per step."""
         return steps * (1 + self.iterations)
 
-    def _correct(self, given: Given, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        denoised, covariance = given.linearized(x_t, t, condition)
-        seen = given.observation
+    def _correct(self, posterior: PosteriorDenoiser, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        denoised, covariance = posterior.linearized(x_t, t, condition)
+        seen = posterior.observation
         return denoised + solve(seen, seen.residual(denoised), covariance, x_t, self.iterations)[1]
 
 
 @dataclass(frozen=True)
 class PiGDM(_Corrected):
-    """Pseudoinverse guidance: the covariance of x given x_t is taken for r^2 times the identity in the likelihood.
+    """Pseudoinverse guidance: in the likelihood the covariance of x given x_t is approximated by r^2 times the identity.
 
     Parameters
     ----------
     sampler : Sampler
     data_std : float, optional
-        Standard deviation s of the data; default what the denoiser says, else 1.
+        Standard deviation s of the data; default that of the denoiser, otherwise 1.
     """
 
     data_std: float | None = None
@@ -137,12 +134,12 @@ class PiGDM(_Corrected):
         """2 per step."""
         return 2 * steps
 
-    def _correct(self, given: Given, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        denoised, covariance = given.linearized(x_t, t, condition)
-        std = float(getattr(given.denoiser, "data_std", 1.0)) if self.data_std is None else self.data_std
-        alpha, sigma = given.schedule.alpha(t), given.schedule.sigma(t)
+    def _correct(self, posterior: PosteriorDenoiser, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        denoised, covariance = posterior.linearized(x_t, t, condition)
+        std = float(getattr(posterior.denoiser, "data_std", 1.0)) if self.data_std is None else self.data_std
+        alpha, sigma = posterior.schedule.alpha(t), posterior.schedule.sigma(t)
         r2 = widen((sigma**2 * std**2 / (alpha**2 * std**2 + sigma**2)).to(x_t.dtype), x_t)
-        seen = given.observation
+        seen = posterior.observation
         v, _ = solve(seen, seen.residual(denoised), lambda u: r2 * u, x_t, FREE_ITERATIONS)
         return denoised + covariance(seen.pull(v, x_t))
 
@@ -168,12 +165,12 @@ class DiffPIR(_Corrected):
         """1 per step."""
         return steps
 
-    def _correct(self, given: Given, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        denoised = given.denoiser(x_t, t, condition)
-        v = widen((given.schedule.noise_level(t) ** 2 / self.pull).to(x_t.dtype), x_t)
-        seen = given.observation
-        moved: Tensor = denoised + solve(seen, seen.residual(denoised), lambda u: v * u, x_t, FREE_ITERATIONS)[1]
-        return moved
+    def _correct(self, posterior: PosteriorDenoiser, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        denoised = posterior.denoiser(x_t, t, condition)
+        v = widen((posterior.schedule.noise_level(t) ** 2 / self.pull).to(x_t.dtype), x_t)
+        seen = posterior.observation
+        corrected: Tensor = denoised + solve(seen, seen.residual(denoised), lambda u: v * u, x_t, FREE_ITERATIONS)[1]
+        return corrected
 
 
 def _check_iterations(iterations: int) -> None:

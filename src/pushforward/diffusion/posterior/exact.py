@@ -1,4 +1,4 @@
-"""The exact posterior of a law with a closed form: the truth that the other methods are measured against."""
+"""The exact posterior of a law in closed form, to test the other methods against."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from pushforward.diffusion.denoiser import AbstractDenoiser, ExactDenoiser
 from pushforward.diffusion.posterior.method import PosteriorMethod
 from pushforward.diffusion.posterior.operators import Observation
 from pushforward.probability import Gaussian, GaussianMixture
-from pushforward.probability import noise as random
+from pushforward.probability.noise import derive
 
 __all__ = ["Exact"]
 
@@ -19,7 +19,7 @@ class Exact(PosteriorMethod):
     """Rows of the exact posterior, for the exact denoiser of a Gaussian or a mixture."""
 
     def passes(self, steps: int) -> int:
-        """None."""
+        """Return 0: no network is called."""
         return 0
 
     def _run(
@@ -42,14 +42,14 @@ class Exact(PosteriorMethod):
         A, y, std = observation.matrix(noise.shape[1:]), observation.y[0], observation.std
         seen = A.abs().amax(1) > 0  # a mask has rows of zeros
         A, y, std = A[seen], y[seen], std[seen]
-        seed = random.derive(seed, "exact posterior")
+        seed = derive(seed, "exact posterior")
         if bool((std > 0).any()):
-            drawn: Tensor = law.observe(A, y, std).sample(len(noise), seed=seed, first=first)
-            return drawn.reshape(noise.shape).to(noise)
+            draws: Tensor = law.observe(A, y, std).sample(len(noise), seed=seed, first=first)
+            return draws.reshape(noise.shape).to(noise)
         # Without noise x moves only within the null space of A: x = A^+ y + N u.
         null = torch.linalg.svd(A, full_matrices=True).Vh[int(torch.linalg.matrix_rank(A)) :].mT
         x = (torch.linalg.pinv(A) @ y).expand(len(noise), -1)
         if null.shape[1]:
             x = x + law.observe(A, y, 0.0, of=null.mT).sample(len(noise), seed=seed, first=first).to(x) @ null.mT
-        moved: Tensor = x.reshape(noise.shape).to(noise)
-        return moved
+        result: Tensor = x.reshape(noise.shape).to(noise)
+        return result

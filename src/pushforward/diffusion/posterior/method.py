@@ -1,4 +1,4 @@
-"""What every posterior method is, and the linear systems that most of them solve."""
+"""The base of posterior methods, and the solver of their linear systems."""
 
 import abc
 from collections.abc import Callable
@@ -11,20 +11,20 @@ from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.posterior.operators import Observation
 from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.schedule import widen
-from pushforward.probability import noise as random
+from pushforward.probability.noise import fresh_seed
 
 __all__ = ["FREE_ITERATIONS", "PosteriorMethod", "solve"]
 
-FREE_ITERATIONS = 50  # where an iteration is a product with A and A^T alone
+FREE_ITERATIONS = 50  # where an iteration only costs products with A and A^T
 
 
 @dataclass(frozen=True)
 class PosteriorMethod(abc.ABC):
-    """A way to draw rows given a measurement; subclasses are frozen and keep no state."""
+    """A way to draw rows given a measurement; subclasses are frozen and have no state."""
 
     @abc.abstractmethod
     def passes(self, steps: int) -> int:
-        """Return how often a row goes through the network in ``steps`` steps, forward or back."""
+        """Return the network passes per row in ``steps`` steps, forward and backward."""
 
     @torch.no_grad()
     def run(
@@ -38,7 +38,7 @@ class PosteriorMethod(abc.ABC):
         seed: int | None = None,
         first: int = 0,
     ) -> Tensor:
-        """Turn noise into rows that fit the measurement.
+        """Turn noise into samples of the posterior.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class PosteriorMethod(abc.ABC):
                 "posterior sampling needs a score, but this model's source is not independent Gaussian noise; train one with "
                 "Gaussian noise, FlowMatching() or Diffusion()"
             )
-        seed = random.fresh_seed() if seed is None else seed
+        seed = fresh_seed() if seed is None else seed
         return self._run(denoiser, observation, noise, check_steps(steps), condition, seed, first)
 
     @abc.abstractmethod
@@ -77,7 +77,7 @@ class PosteriorMethod(abc.ABC):
         seed: int,
         first: int,
     ) -> Tensor:
-        """Do it, with everything checked."""
+        """Run with checked arguments."""
 
 
 def solve(
@@ -85,9 +85,9 @@ def solve(
 ) -> tuple[Tensor, Tensor]:
     """Solve (R + A V A^T) v = residual by generalized conjugate residuals; returns v (B, M) and V A^T v (B, *D).
 
-    Each row has its own step lengths. V may be anything: the Jacobian of a network is neither symmetric nor positive, and
-    conjugate gradients would take a step without bound wherever v^T A V A^T v happens to be small. Here the remaining
-    residual never grows. After M iterations on a positive definite matrix the solution is exact.
+    Each row has its own step lengths. V may be any matrix: the Jacobian of a network is neither symmetric nor positive, and
+    conjugate gradients would take an unbounded step wherever v^T A V A^T v is small. Here the residual never grows. After M
+    iterations on a positive definite matrix the solution is exact.
     """
     variance = seen.variance(like)
     v, moved, rest = torch.zeros_like(residual), torch.zeros_like(like), residual

@@ -4,11 +4,11 @@ An operator maps rows x (B, *D) to measurements (B, *M), linearly and row by row
 
     <A x, v> = <x, A^T v>,
 
-which automatic differentiation gives for every operator, so a new one is a function and no more. Rows are vectors (B, D) or
+which automatic differentiation computes for every operator, so a new operator is only a function. Rows are vectors (B, D) or
 images (B, C, H, W); measurements of images are images.
 
-Noise is Gaussian with mean 0 (a mean of its own is taken off y) and independent of x: a standard deviation, one per entry of y,
-or a :class:`~pushforward.probability.Gaussian`, whose covariance R = L L^T is taken out by measuring L^-1 y instead.
+Noise is Gaussian with mean 0 (another mean is subtracted from y) and independent of x: a standard deviation, one per entry of
+y, or a :class:`~pushforward.probability.Gaussian`, whose covariance R = L L^T is removed by measuring L^-1 y instead.
 """
 
 import abc
@@ -40,8 +40,8 @@ __all__ = [
 
 def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return ``function(x)``, and the product of its transposed Jacobian at x with any tensor like the value."""
-    found: Any = torch.func.vjp(function, x)
-    value, pull = found
+    result: Any = torch.func.vjp(function, x)
+    value, pull = result
     return value, lambda v: pull(v)[0]
 
 
@@ -92,12 +92,12 @@ class Matrix(LinearOperator):
 
 @dataclass(frozen=True, eq=False)
 class Linear(LinearOperator):
-    """Any differentiable function of rows that is linear, or affine with the given constant taken off.
+    """Any differentiable function of rows that is linear, or affine with its constant subtracted.
 
     Parameters
     ----------
     function : callable
-        ``function(x)`` maps (B, *D) to (B, *M), row by row.
+        ``function(x)`` maps (B, *D) to (B, *M), each row independently.
     """
 
     function: Callable[[Tensor], Tensor]
@@ -109,7 +109,7 @@ class Linear(LinearOperator):
 
 @dataclass(frozen=True, eq=False)
 class Mask(LinearOperator):
-    """Some elements of a row are seen: inpainting. The measurement keeps the row's shape, with 0 where nothing is seen.
+    """Inpainting: some elements of a row are seen. The measurement keeps the row's shape, with 0 for unseen elements.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class Mask(LinearOperator):
         return x * self.seen.to(x)
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
-        """Return the same: the operator is its own adjoint."""
+        """Return ``self(y)``: the operator is its own adjoint."""
         return self(y.reshape(like.shape).to(like))
 
 
@@ -148,7 +148,7 @@ class Downsample(LinearOperator):
     Parameters
     ----------
     factor : int
-        Divides height and width.
+        Divisor of height and width.
     """
 
     factor: int = 2
@@ -190,12 +190,12 @@ class Blur(LinearOperator):
 
 @dataclass(frozen=True)
 class Projection(LinearOperator):
-    """Sums of images along one axis, as a beam through the object sees it: tomography with one or two angles.
+    """Sums of images along one axis, like a beam through the object: tomography with one or two angles.
 
     Parameters
     ----------
     along : "height" or "width"
-        The axis that is summed over.
+        The summed axis.
     """
 
     along: str = "height"
@@ -212,7 +212,7 @@ class Projection(LinearOperator):
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What was measured, ready for computing: y = A x + noise with noise of given standard deviations; see :func:`observe`.
+    """A checked measurement: y = A x + noise with noise of known standard deviations; see :func:`observe`.
 
     Attributes
     ----------
@@ -222,7 +222,7 @@ class Observation:
     std : Tensor (M,)
         Standard deviations, at least 0.
     whitening : Tensor (M, M) or None
-        What the flattened measurements of the operator are multiplied by.
+        The factor of the flattened measurements of the operator.
     """
 
     operator: LinearOperator
@@ -263,20 +263,20 @@ def observe(
     *,
     dtype: torch.dtype = torch.float64,
 ) -> Observation:
-    """Return the observation y = A x + b + noise of one row of ``shape``, with everything checked.
+    """Return the checked observation y = A x + b + noise of one row of ``shape``.
 
     Parameters
     ----------
     A : LinearOperator
     y : array
-        As many entries as A x has, in its shape or flat.
+        As many entries as A x, in its shape or flat.
     noise : float, array or Gaussian
         Standard deviation (one, or one per entry of y; 0 is allowed), or the law of the noise.
     shape : tuple of int
     b : array, optional
-        Shaped as y.
+        With the shape of y.
     dtype : torch.dtype
-        Of the rows that A is tried on.
+        Dtype of the rows on which A is tested.
 
     Raises
     ------
@@ -317,7 +317,7 @@ def _whitened(A: LinearOperator, y: Tensor, noise: Gaussian) -> Observation:
 
 
 def _linear_part(A: LinearOperator, zero: Tensor) -> tuple[LinearOperator, Tensor]:
-    """Split a function given by the user into its linear part and its constant; refuse one that is not affine."""
+    """Split a user's function into its linear part and its constant; raise if it is not affine."""
     constant = A(zero).detach()
     if not isinstance(A, Linear):
         return A, constant

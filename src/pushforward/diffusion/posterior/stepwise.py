@@ -1,4 +1,4 @@
-"""Methods that act on the state after each step of DDPM, and so have loops of their own."""
+"""Methods with their own loops, which change the state after each step of DDPM."""
 
 import functools
 import itertools
@@ -14,19 +14,19 @@ from pushforward.diffusion.posterior.method import FREE_ITERATIONS, PosteriorMet
 from pushforward.diffusion.posterior.operators import Observation, pullback
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.schedule import Schedule, widen
-from pushforward.probability import noise as random
+from pushforward.probability.noise import normal
 
 __all__ = ["DPS", "Replacement"]
 
 
 @dataclass(frozen=True)
 class DPS(PosteriorMethod):
-    """Diffusion posterior sampling: DDPM, and after each step a step down the gradient of |y - A D|.
+    """Diffusion posterior sampling: after each step of DDPM, a gradient step that reduces |y - A D|.
 
     Parameters
     ----------
     strength : float
-        Length of the gradient step, positive. It goes with the number of steps (the paper's 1 is for 1,000) and the data.
+        Length of the gradient step, positive. It depends on the number of steps (the paper's 1 is for 1,000) and the data.
     grid : Grid
     """
 
@@ -57,22 +57,22 @@ class DPS(PosteriorMethod):
             at = signal_time(denoiser.schedule, t)
             denoised, pull = pullback(functools.partial(denoiser, t=at, condition=condition), x)
             residual = observation.residual(denoised)
-            climb = pull(observation.pull(residual, x))
+            gradient = pull(observation.pull(residual, x))
             length = residual.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-            x = chain.back(x, denoised, t, s) + widen(self.strength / length, x) * climb
+            x = chain.back(x, denoised, t, s) + widen(self.strength / length, x) * gradient
         return x
 
 
 @dataclass(frozen=True)
 class Replacement(PosteriorMethod):
-    """Replacement, with RePaint's steps back: what was measured is put into each state with fresh noise.
+    """Replacement, with RePaint's repeated steps: the measured part of each state is replaced, with fresh noise.
 
-    The rest only hears of it through the network, so the law is right only as the steps back become many.
+    The rest learns of it only through the network, so the law is right only in the limit of many repeats.
 
     Parameters
     ----------
     repeats : int
-        How often each step is taken, at least 1; between two times the state is noised again.
+        How often each step is taken, at least 1; after each but the last repeat the state is noised again.
     grid : Grid
     """
 
@@ -84,7 +84,7 @@ class Replacement(PosteriorMethod):
             raise ValueError(f"repeats must be an integer of at least 1, got {self.repeats!r}")
 
     def passes(self, steps: int) -> int:
-        """One per step and repeat; the last step is taken once."""
+        """One per step and repeat; the last step has no repeats."""
         return (steps - 1) * self.repeats + 1
 
     def _run(
@@ -111,7 +111,7 @@ class Replacement(PosteriorMethod):
         """Move x_s by the pseudoinverse of A, so that A x_s is alpha y with noise of variance sigma^2."""
         alpha, sigma = chain.schedule.alpha(s).to(x_s.dtype), chain.schedule.sigma(s).to(x_s.dtype)
         if s == 0 and bool((seen.std > 0).any()):
-            return x_s  # y itself would bring its noise into the row
+            return x_s  # y itself would add its noise to the row
         spread = (sigma**2 - alpha**2 * seen.variance(x_s)).clamp(min=0).sqrt()
         known = alpha * seen.y.to(x_s) + spread * seen.measure(chain.draw())
         noiseless = Observation(seen.operator, seen.y, torch.zeros_like(seen.std), seen.whitening)
@@ -120,7 +120,7 @@ class Replacement(PosteriorMethod):
 
 
 class _Chain:
-    """DDPM's steps back and forth, with noise that each call takes anew."""
+    """DDPM's steps backward and forward; each call uses new noise."""
 
     def __init__(self, schedule: Schedule, like: Tensor, seed: int, first: int) -> None:
         self.schedule, self.like, self.seed = schedule, like, seed
@@ -130,7 +130,7 @@ class _Chain:
     def draw(self) -> Tensor:
         self.count += 1
         shape, like = self.like.shape[1:], self.like
-        return random.normal(
+        return normal(
             shape, seed=self.seed, purpose="posterior", rows=self.rows, step=self.count, dtype=like.dtype, device=like.device
         )
 

@@ -1,4 +1,4 @@
-"""Samplers: each is a table of calls and coefficients, and one loop runs any table."""
+"""Samplers: most are a table of calls and coefficients, run by one loop."""
 
 from pushforward.diffusion.samplers.adaptive import Adaptive, AdaptiveResult
 from pushforward.diffusion.samplers.ancestral import DDIM, DDPM, FittedVariance

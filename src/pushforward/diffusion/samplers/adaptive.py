@@ -1,11 +1,11 @@
-r"""The probability flow by adaptive steps: as many calls as a tolerance asks for, row by row; and encoding, from data to noise.
+r"""The probability flow with adaptive steps: each row takes the calls that the tolerance requires; encoding from data to noise.
 
-The steps are those of :mod:`~pushforward.diffusion.samplers.row_steps`. Every row has its own time and length of step, and
-takes the same steps whatever rows are beside it.
+The steps are those of :mod:`~pushforward.diffusion.samplers.row_steps`. Every row has its own time and step length, and takes
+the same steps whatever the rest of the batch is.
 
 Time 0 of a sampling run means "return denoised", as everywhere. :meth:`Adaptive.encode` and :meth:`Adaptive.decode` are
-inverse maps instead, so they follow the flow through to theta = 0, below t_min along its continuation
-(:func:`~pushforward.diffusion.likelihood.continuation`), and no noise is added to the data.
+inverse maps instead, so they follow the flow to theta = 0, with its extrapolation below t_min
+(:func:`~pushforward.diffusion.likelihood.continuation`), and add no noise to the data.
 
 The flow holds for every source law and coupling.
 
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.grid import check_steps
-from pushforward.diffusion.samplers.row_steps import CALLS, FIXED_STEPS, FlowBelow, FlowField, Limits, Travellers, travel
+from pushforward.diffusion.samplers.row_steps import CALLS, FIXED_STEPS, FlowBelow, FlowField, Limits, RowStates, advance
 from pushforward.diffusion.samplers.table import OnStep, Sampler, check_conditions, check_run_times, check_times
 
 __all__ = ["Adaptive", "AdaptiveResult"]
@@ -33,7 +33,7 @@ __all__ = ["Adaptive", "AdaptiveResult"]
 
 @dataclass(frozen=True, eq=False)
 class AdaptiveResult:
-    """Where rows have arrived, and what that took.
+    """Final states of rows, and their cost.
 
     Attributes
     ----------
@@ -51,18 +51,18 @@ class AdaptiveResult:
 
 @dataclass(frozen=True)
 class Adaptive(Sampler):
-    """The probability flow by steps of Dormand and Prince, with control of the error of each row.
+    """The probability flow by steps of Dormand and Prince, with error control for each row.
 
-    The tolerance decides on the number of calls: ``steps`` of :meth:`run` says nothing to it.
+    The tolerance determines the number of calls: ``steps`` of :meth:`run` is ignored.
 
     Parameters
     ----------
     rtol, atol : float
         Error allowed in a step, relative to the root mean square of a row and absolute, in units of the scaled data;
-        0 < rtol < 1, atol >= 0. The error at the end is mostly a few times as large with exact
-        denoisers, and up to a hundred times with networks, which are rough in t.
+        0 < rtol < 1, atol >= 0. The final error is mostly a few times larger with exact denoisers, and up to a hundred times
+        with networks, which are rough in t.
     max_nfe : int
-        Denoiser calls after which a row goes the rest of its way by 10 fixed steps of two calls; at least 10.
+        Denoiser calls after which a row finishes in 10 fixed steps of two calls; at least 10.
 
     Raises
     ------
@@ -105,13 +105,13 @@ class Adaptive(Sampler):
     ) -> Tensor:
         """Turn noise into samples; the arguments are those of :meth:`Sampler.run`.
 
-        Neither ``steps``, which is not used, nor ``times`` has to be given; ``times`` are met on the way, for ``on_step``.
+        ``steps`` is ignored and ``times`` is optional; the flow stops at each of ``times``, for ``on_step``.
         """
         if steps is not None:
             check_steps(steps)
-        along = [1.0, 0.0] if times is None else check_run_times(times)
+        times = [1.0, 0.0] if times is None else check_run_times(times)
         x = noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64))
-        return self.solve(denoiser, x, along, condition=condition, on_step=on_step).x
+        return self.solve(denoiser, x, times, condition=condition, on_step=on_step).x
 
     def integrate(
         self,
@@ -124,7 +124,7 @@ class Adaptive(Sampler):
         first: int = 0,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Carry the state ``x_t`` at ``times[0]`` to ``times[-1]``; gradients flow, but not through the choice of the steps."""
+        """Integrate from ``x_t`` at ``times[0]`` to ``times[-1]``; gradients flow, but not through the choice of steps."""
         return self.solve(denoiser, x_t, times, condition=condition, on_step=on_step).x
 
     def solve(
@@ -136,7 +136,7 @@ class Adaptive(Sampler):
         condition: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> AdaptiveResult:
-        """Do as :meth:`integrate` does, and tell the number of calls that each row took.
+        """Integrate like :meth:`integrate`, and also return the number of calls of each row.
 
         Parameters
         ----------
@@ -144,7 +144,8 @@ class Adaptive(Sampler):
         x_t : Tensor (B, *D)
             State at ``times[0]``.
         times : tensor or sequence
-            Falling or rising, in [t_min, 1], at the end also 0: then the state at t_min is denoised. Each is met exactly.
+            Decreasing or increasing, in [t_min, 1]; the last may be 0: then the state at t_min is denoised. Each is met
+            exactly.
         condition : Tensor (B, K), optional
         on_step : function, optional
             Called at each time but the first with (number, time, x, denoised).
@@ -161,14 +162,14 @@ class Adaptive(Sampler):
         [37]
         """
         check_conditions(condition, x_t)
-        along = torch.as_tensor(times, dtype=torch.float64).tolist()
-        check_times(denoiser.schedule, along)
+        clock = torch.as_tensor(times, dtype=torch.float64).tolist()
+        check_times(denoiser.schedule, clock)
         field = FlowField(denoiser, condition)
-        rows = Travellers.start(field, x_t, along[0])
-        for number, (begin, end) in enumerate(itertools.pairwise(along)):
+        rows = RowStates.start(field, x_t, clock[0])
+        for number, (begin, end) in enumerate(itertools.pairwise(clock)):
             goal = end or denoiser.schedule.t_min
             if goal != begin:
-                rows = travel(field, rows, field.clock_at(goal), self._limits)
+                rows = advance(field, rows, field.clock_at(goal), self._limits)
             x, denoised = field.finish(rows)
             if on_step is not None:
                 on_step(number, end, x if end else denoised, denoised)
@@ -177,9 +178,9 @@ class Adaptive(Sampler):
 
     @torch.no_grad()
     def encode(self, denoiser: AbstractDenoiser, x: Tensor, *, condition: Tensor | None = None) -> AdaptiveResult:
-        """Return the noise z (B, *D) that the flow turns into the clean rows ``x``: x_1 = sigma(1) z.
+        """Return the noise z (B, *D) that the flow maps to the clean rows ``x``: x_1 = sigma(1) z.
 
-        The flow is followed from theta = 0, where x stands as it is; below t_min it is continued from just above.
+        The flow starts at theta = 0 with x itself; below t_min it is extrapolated from just above.
 
         >>> from pushforward.diffusion import Cosine, ExactDenoiser
         >>> from pushforward.probability import Gaussian
@@ -190,15 +191,15 @@ class Adaptive(Sampler):
         check_conditions(condition, x)
         field, below = FlowField(denoiser, condition), FlowBelow(denoiser, condition)
         low, high = field.clock_at(denoiser.schedule.t_min), field.clock_at(1.0)
-        rows = travel(below, Travellers.start_at_data(below, x), low, self._limits)
-        rows = travel(field, rows.beginning_again(), high, self._limits)
+        rows = advance(below, RowStates.start_at_data(below, x), low, self._limits)
+        rows = advance(field, rows.restarted(), high, self._limits)
         self._warn(rows)
         scale = denoiser.schedule.sigma(torch.ones((), dtype=torch.float64)).item()
         return AdaptiveResult(field.finish(rows)[0] / scale, rows.nfe, rows.capped)
 
     @torch.no_grad()
     def decode(self, denoiser: AbstractDenoiser, z: Tensor, *, condition: Tensor | None = None) -> AdaptiveResult:
-        """Return the clean rows x that the flow makes of the noise z (B, *D): the inverse of :meth:`encode`.
+        """Return the clean rows x to which the flow maps the noise z (B, *D): the inverse of :meth:`encode`.
 
         >>> from pushforward.diffusion import Cosine, ExactDenoiser
         >>> from pushforward.probability import Gaussian
@@ -209,8 +210,8 @@ class Adaptive(Sampler):
         check_conditions(condition, z)
         field, below = FlowField(denoiser, condition), FlowBelow(denoiser, condition)
         scale = denoiser.schedule.sigma(torch.ones((), dtype=torch.float64)).item()
-        rows = travel(field, Travellers.start(field, z * scale, 1.0), field.clock_at(denoiser.schedule.t_min), self._limits)
-        rows = travel(below, rows, 0.0, self._limits)
+        rows = advance(field, RowStates.start(field, z * scale, 1.0), field.clock_at(denoiser.schedule.t_min), self._limits)
+        rows = advance(below, rows, 0.0, self._limits)
         self._warn(rows)
         return AdaptiveResult(rows.u, rows.nfe, rows.capped)
 
@@ -218,7 +219,7 @@ class Adaptive(Sampler):
     def _limits(self) -> Limits:
         return Limits(self.rtol, self.atol, self.max_nfe)
 
-    def _warn(self, rows: Travellers) -> None:
+    def _warn(self, rows: RowStates) -> None:
         if not bool(rows.capped.any()):
             return
         broken = int((rows.capped & ~rows.u.flatten(1).isfinite().all(1)).sum())

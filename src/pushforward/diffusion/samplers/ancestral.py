@@ -1,11 +1,11 @@
-r"""Ancestral samplers: DDPM and DDIM step through the posterior of the forward process.
+r"""Ancestral samplers: DDPM and DDIM sample from the posterior of the forward process.
 
 From time t to time s, with D the denoised prediction at x_t, a = alpha_t / alpha_s and b2 = sigma_t^2 - a^2 sigma_s^2,
 
     q(x_s | x_t, x) = N(a sigma_s^2 / sigma_t^2 x_t + alpha_s b2 / sigma_t^2 x,  b2 sigma_s^2 / sigma_t^2).
 
 With ``DiscreteBeta`` and a :class:`~pushforward.diffusion.samplers.grid.ChainGrid` they are the discrete chains of the papers,
-all 1,000 steps of it or any sub-sequence.
+with all 1,000 steps or any sub-sequence.
 
 References
 ----------
@@ -63,22 +63,22 @@ class DDIM(TableSampler):
         for k in range(len(times) - 1):
             alpha_t, alpha_s, sigma_t, sigma_s = scales.pair(k)
             variance = self.eta**2 * posterior(alpha_t, alpha_s, sigma_t, sigma_s)[2] if self.eta > 0 else 0.0
-            kept = math.sqrt(max(sigma_s**2 - variance, 0.0)) / sigma_t
+            on_x = math.sqrt(max(sigma_s**2 - variance, 0.0)) / sigma_t
             noise = {0: math.sqrt(variance)} if variance > 0 else {}
-            builder.row(times[k], times[k + 1], {0: kept}, {0: alpha_s - kept * alpha_t}, noise)
+            builder.row(times[k], times[k + 1], {0: on_x}, {0: alpha_s - on_x * alpha_t}, noise)
 
 
 @dataclass(frozen=True)
 class FittedVariance:
-    """The mean squared error of a denoiser by time, from which DDPM's best reverse variance follows.
+    """The mean squared error of a denoiser as a function of time, which determines DDPM's best reverse variance.
 
     The optimal Gaussian reverse step has the variance beta-tilde + (alpha_s b2 / sigma_t^2)^2 E|x - D|^2 / D, which this
-    object supplies by linear interpolation between ``times``.
+    object computes by linear interpolation between ``times``.
 
     Parameters
     ----------
     times : tuple of float
-        Rising.
+        Increasing.
     errors : tuple of float
         Mean squared error per element of ``denoised`` at these times.
     """
@@ -125,8 +125,8 @@ class DDPM(TableSampler):
     Parameters
     ----------
     variance : "beta", "beta-tilde" or FittedVariance
-        Reverse variance: that of the forward step b2 (exact for data of variance one), that of the posterior (exact for a
-        single data point), or the best one for a measured denoiser error.
+        Reverse variance: that of the forward step, b2 (exact for data of unit variance); that of the posterior (exact for a
+        single data point); or the best one for a measured denoiser error.
     grid : Grid
     """
 

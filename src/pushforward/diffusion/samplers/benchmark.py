@@ -1,19 +1,18 @@
-r"""Samplers beside each other: error against the exact probability flow, at equal numbers of network calls.
+r"""Comparison of samplers: error against the exact probability flow, at equal numbers of network calls.
 
-A :class:`Problem` holds noises z_i and the data x_i that the exact flow makes of them. A sampler that makes y_i of the same
-noises has the error
+A :class:`Problem` holds noises z_i and the data x_i to which the exact flow maps them. A sampler that maps them to y_i has the
+error
 
     sqrt( mean over rows i and dimensions d of (y_id - x_id)^2 ),
 
-and is given the most steps that need no more than the allowed calls. Where a law has several modes, a noise near the border
-between two of them may end in the wrong one; a few such rows rule the error, and other noises give another one. The median
-over the rows is the error of a common row, and is nearly the same for all noises.
+with the largest number of steps within the allowed calls. For a law with several modes, a noise near the border between two of
+them may end in the wrong one; a few such rows dominate the error, which then depends on the noises. The median over the rows is
+the error of a typical row and hardly depends on the noises.
 
-This can be said of deterministic samplers alone: one that draws noise has another result each time, and only its law could be
-compared.
+Only deterministic samplers can be compared like this: the results of a stochastic one differ each time.
 
-:func:`benchmark_law` has the laws of the public table. They are unlike each other on purpose: a sampler that is good on one
-of them alone has learned that law.
+:func:`benchmark_law` returns the laws of the public table. They differ on purpose: a sampler that is good on only one of them
+is tuned to that law.
 """
 
 import warnings
@@ -37,7 +36,7 @@ from pushforward.diffusion.samplers.runge_kutta import RK4, Heun
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import DiscreteBeta, Schedule
 from pushforward.probability import GaussianMixture
-from pushforward.probability import noise as random
+from pushforward.probability.noise import normal
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +45,7 @@ __all__ = [
     "CALLS",
     "LAWS",
     "LawName",
-    "Measured",
+    "Measurement",
     "Problem",
     "benchmark_law",
     "benchmark_samplers",
@@ -64,18 +63,18 @@ _FITTED_TO = 2048
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One cell of the table.
 
     Attributes
     ----------
     solver : str
     calls : int
-        Network calls that were allowed: the column.
+        Network calls allowed: the column.
     steps : int
-        Steps that were taken.
+        Steps taken.
     nfe : int
-        Network calls that were really made, at most ``calls``.
+        Network calls made, at most ``calls``.
     error : float
         Root mean square error per dimension.
     median : float
@@ -92,7 +91,7 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A denoiser, noises, and where the flow carries them.
+    """A denoiser, noises, and the data to which the flow maps them.
 
     Attributes
     ----------
@@ -116,7 +115,7 @@ class Problem:
     def of_law(
         cls, law: Law, *, schedule: Schedule = _SCHEDULE, rows: int = 128, seed: int = 0, fine_steps: int = 400
     ) -> "Problem":
-        """Return the problem of a law whose denoiser is known, in float64.
+        """Return the problem of a law with a known denoiser, in float64.
 
         Parameters
         ----------
@@ -125,21 +124,21 @@ class Problem:
         rows : int
             Number of noises, at least 1.
         seed : int
-            Of the noises: those of ``torch.Generator().manual_seed(seed)``.
+            Seed of the noises: those of ``torch.Generator().manual_seed(seed)``.
         fine_steps : int
-            Of :func:`exact_flow`; 400 are right to about 1e-6 on the laws here.
+            Steps of :func:`exact_flow`; 400 are accurate to about 1e-6 on the laws here.
         """
         if rows < 1:
             raise ValueError(f"rows must be at least 1, got {rows}")
         # Torch's own stream: benchmarks/sampler_quality.py measures other libraries on these noises.
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(rows, law.dim, dtype=torch.float64, generator=generator)
-        others = random.normal((law.dim,), seed=seed, purpose="benchmark-fit", rows=_FITTED_TO, dtype=torch.float64)
+        others = normal((law.dim,), seed=seed, purpose="benchmark-fit", rows=_FITTED_TO, dtype=torch.float64)
         exact = exact_flow(law, schedule, noise, steps=fine_steps)
         return cls(ExactDenoiser(law, schedule), noise, exact, others)
 
-    def measure(self, name: str, sampler: Sampler, calls: int) -> Measured:
-        """Return the cell of one sampler at so many allowed calls.
+    def measure(self, name: str, sampler: Sampler, calls: int) -> Measurement:
+        """Return the cell of one sampler with at most ``calls`` calls.
 
         >>> from pushforward.probability import Gaussian
         >>> from pushforward.diffusion import Heun
@@ -150,19 +149,19 @@ class Problem:
         """
         solver = check_comparable(sampler)
         steps = steps_within(solver, calls)
-        made = solver.run(self.denoiser, self.noise, steps=steps, condition=self.condition)
-        squares = (made.double() - self.exact.double()).square().flatten(1).mean(1)
+        result = solver.run(self.denoiser, self.noise, steps=steps, condition=self.condition)
+        squares = (result.double() - self.exact.double()).square().flatten(1).mean(1)
         error, median = squares.mean().sqrt().item(), squares.median().sqrt().item()
-        return Measured(name, calls, steps, solver.nfe(steps), error, median)
+        return Measurement(name, calls, steps, solver.nfe(steps), error, median)
 
-    def calibrated(self, calls: int) -> Measured:
-        """Return the cell of the table of ``calls`` steps, at least 2, that is fitted to this denoiser on other noises."""
+    def calibrated(self, calls: int) -> Measurement:
+        """Return the cell of the table of ``calls`` steps, at least 2, fitted to this denoiser on the other noises."""
         fitted = calibrate(self.denoiser, self.others, steps=calls, condition=self.other_conditions)
         return self.measure("calibrated", fitted.sampler, calls)
 
 
-def compare(problem: Problem, samplers: Mapping[str, Sampler], calls: Iterable[int] = CALLS) -> Iterator[Measured]:
-    """Yield the cells of the default sampler, named "default", and of all samplers given, one by one.
+def compare(problem: Problem, samplers: Mapping[str, Sampler], calls: Iterable[int] = CALLS) -> Iterator[Measurement]:
+    """Yield the cells of the default sampler, named "default", and of ``samplers``, one by one.
 
     Raises
     ------
@@ -181,7 +180,7 @@ def compare(problem: Problem, samplers: Mapping[str, Sampler], calls: Iterable[i
     return _cells(problem, samplers, calls)
 
 
-def _cells(problem: Problem, samplers: Mapping[str, Sampler], calls: tuple[int, ...]) -> Iterator[Measured]:
+def _cells(problem: Problem, samplers: Mapping[str, Sampler], calls: tuple[int, ...]) -> Iterator[Measurement]:
     for allowed in calls:
         yield problem.measure("default", default_sampler(allowed), allowed)
     for name, sampler in samplers.items():
@@ -190,7 +189,7 @@ def _cells(problem: Problem, samplers: Mapping[str, Sampler], calls: tuple[int, 
 
 
 def check_comparable(sampler: Sampler) -> TableSampler:
-    """Return a sampler if its results can be compared noise by noise at a given number of calls, else raise."""
+    """Return a sampler whose results can be compared noise by noise at equal calls; raise for others."""
     if not isinstance(sampler, TableSampler):
         raise TypeError(f"{sampler} chooses its own number of calls, so it has no place among samplers at equal calls")
     if isinstance(sampler, CalibratedSampler):  # has one grid, and no noise
@@ -204,7 +203,7 @@ def check_comparable(sampler: Sampler) -> TableSampler:
 
 
 def steps_within(sampler: TableSampler, calls: int) -> int:
-    """Return the most steps that make no more than ``calls`` network calls.
+    """Return the largest number of steps with at most ``calls`` network calls.
 
     >>> steps_within(DPMSolver(), 8), steps_within(Heun(), 8), steps_within(RK4(), 8)
     (8, 4, 2)
@@ -214,7 +213,7 @@ def steps_within(sampler: TableSampler, calls: int) -> int:
 
 
 def benchmark_samplers() -> dict[str, TableSampler]:
-    """Return the samplers of the public table by name: one of each kind on ``VPGrid``, and one of them on others.
+    """Return the samplers of the public table by name: one of each kind on ``VPGrid``, and some on other grids.
 
     >>> list(benchmark_samplers())[:3]
     ['Angle 2', 'Angle 4', 'UniPC 3']
@@ -285,6 +284,6 @@ def _fitted(x: "NDArray[np.float64]", count: int, kind: str, least: float) -> Ga
     from sklearn.mixture import GaussianMixture as Fit
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of not having converged: any mixture is a law
+        warnings.simplefilter("ignore")  # convergence does not matter: any mixture is a law
         fit = Fit(count, covariance_type=kind, reg_covar=least, random_state=0).fit(x)
     return GaussianMixture(fit.weights_ / fit.weights_.sum(), fit.means_, fit.covariances_)

@@ -1,16 +1,16 @@
-r"""Samplers whose every number is free: any explicit method with one call per step, for one number of steps.
+r"""Samplers with free coefficients: any explicit method with one call per step, for one number of steps.
 
-With the states x_0 (noise) ... x_n (data), the calls D_k at x_k and the noise levels s_k = sigma_k / alpha_k at which they are
-made, step k of :class:`CalibratedSampler` is
+With the states x_0 (noise) ... x_n (data), the calls D_k at x_k and their noise levels s_k = sigma_k / alpha_k, step k of
+:class:`CalibratedSampler` is
 
-    h_k     = sum_{j <= k} w_kj D_j,                       the prediction that is used
-    eps_k   = (x_k - alpha_k h_k) / sigma_k,               the noise that goes with it
-    x_{k+1} = alpha_{k+1} (h_k + b_k s_{k+1} eps_k),       what is kept of it,
+    h_k     = sum_{j <= k} w_kj D_j,                       the prediction of the step
+    eps_k   = (x_k - alpha_k h_k) / sigma_k,               the corresponding noise
+    x_{k+1} = alpha_{k+1} (h_k + b_k s_{k+1} eps_k),       of which a part is kept
 
-and x_n = h_{n-1} + b_{n-1} s_{n-1} eps_{n-1} in the last. With h_k = D_k, b_k = 1 and b_{n-1} = 0 this is DDIM. Other
-weights extrapolate the prediction, and b_k other than 1 tells the denoiser another noise level than is left in x. As sums of
-linear combinations are linear combinations, every deterministic :class:`~pushforward.diffusion.samplers.table.Table` with one
-call per step can be written so, and then no number but the first noise level depends on the schedule.
+and x_n = h_{n-1} + b_{n-1} s_{n-1} eps_{n-1} in the last. With h_k = D_k, b_k = 1 and b_{n-1} = 0 this is DDIM. Other weights
+extrapolate the prediction, and b_k other than 1 makes the noise level given to the denoiser differ from that of x. Linear
+combinations compose, so every deterministic :class:`~pushforward.diffusion.samplers.table.Table` with one call per step has
+this form, in which only the first noise level depends on the schedule.
 
 References
 ----------
@@ -34,22 +34,22 @@ __all__ = ["CalibratedSampler"]
 
 @dataclass(frozen=True)
 class CalibratedSampler(TableSampler):
-    """Noise levels and coefficients for one number of steps n, on any schedule: what fitting a sampler gives.
+    """Noise levels and coefficients for one number of steps n, on any schedule: the result of fitting a sampler.
 
     Parameters
     ----------
     levels : tuple of n - 1 floats
-        Noise levels sigma / alpha of the calls after the first, falling; the first is made at t = 1. A schedule that does not
-        reach the outermost of them gets all of them closer together.
+        Noise levels sigma / alpha of the calls after the first, decreasing; the first call is at t = 1. On a schedule that does
+        not reach the outermost levels, all move closer together.
     kept : tuple of n floats
-        Noise b_k that each step leaves, in units of the noise level of the next call; the last in units of that of its own.
+        Noise b_k that each step leaves, in units of the noise level of the next call; for the last step, of its own call.
     weights : tuple of n tuples of floats
-        Row k holds the weights of D_0 ... D_k in the prediction h_k; mostly they sum to 1.
+        Row k holds the weights of D_0 ... D_k in the prediction h_k; they usually sum to 1.
 
     Raises
     ------
     ValueError
-        If the lengths do not go together, the levels do not fall, or a number is not finite.
+        If the lengths do not match, the levels do not decrease, or a number is not finite.
 
     >>> sampler = CalibratedSampler(levels=(1.0,), kept=(1.0, 0.0), weights=((1.0,), (-0.2, 1.2)))
     >>> sampler.nfe(2)
@@ -79,7 +79,7 @@ class CalibratedSampler(TableSampler):
 
     @classmethod
     def of(cls, sampler: TableSampler, schedule: Schedule, steps: int) -> "CalibratedSampler":
-        """Return another sampler's table for so many steps on this schedule in this form; it makes the same of any noise.
+        """Return the table of another sampler for ``steps`` steps on this schedule in this form, with the same results.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class CalibratedSampler(TableSampler):
 
     @property
     def order(self) -> int:
-        """0: a table for one number of steps converges to nothing."""
+        """0: a table for one number of steps has no order of convergence."""
         return 0
 
     @property
@@ -120,7 +120,7 @@ class CalibratedSampler(TableSampler):
         return LevelGrid(self.levels)
 
     def nfe(self, steps: int) -> int:
-        """Network calls of ``run(steps=steps)``, for the one number of steps that the table has."""
+        """Network calls of ``run(steps=steps)``, for the table's number of steps."""
         if check_steps(steps) != len(self.kept):
             raise ValueError(f"this sampler was calibrated for {len(self.kept)} steps and has no table for {steps}")
         return steps

@@ -1,10 +1,10 @@
-"""Calibration: a sampler's table, noise levels and coefficients alike, fitted to one denoiser.
+"""Calibration: noise levels and coefficients of a sampler's table, fitted to one denoiser.
 
-With few steps no fixed rule is the best for a given model. :class:`CalibratedSampler` has the form of all explicit methods with
-one call per step, so all that one can choose is in its numbers. :func:`calibrate` starts from those of the default sampler
-and lowers the mean squared difference to the denoiser's own fine-step solution from the same noises, by gradients through
-the chain. The table that comes out serves this denoiser (at this guidance scale) alone, and comes with the gain over the
-default sampler on noises that were held out.
+With few steps no fixed rule is best for every model. :class:`CalibratedSampler` has the form of all explicit methods with one
+call per step, so every choice is in its numbers. :func:`calibrate` starts from those of the default sampler and minimizes the
+mean squared difference to the denoiser's own fine-step solution from the same noises, by gradients through the chain. The table
+is valid only for this denoiser (at this guidance scale); the result includes its gain over the default sampler on held-out
+noises.
 
 References
 ----------
@@ -26,30 +26,30 @@ from pushforward.diffusion.samplers.default import default_sampler
 from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import Schedule
-from pushforward.probability import noise as random
+from pushforward.probability.noise import permutation
 
 __all__ = ["Calibration", "TableFit", "calibrate"]
 
-_LEAST_GAP, _NOISIEST = 1e-9, 200.0  # of the logarithms of noise levels; and the level that they are counted from
-_LARGEST_UNIT = 10.0  # of what makes hardly any difference
-_RATE, _FULL_RATE_UP_TO = 0.025, 8  # shared by the steps; with many each moves even less: a chain sums up all of them
+_LEAST_GAP, _NOISIEST = 1e-9, 200.0  # least gap between log noise levels, as a share of their range; top of that range
+_LARGEST_UNIT = 10.0  # limit of the unit of numbers that hardly matter
+_RATE, _FULL_RATE_UP_TO = 0.025, 8  # divided by the number of steps; beyond 8 smaller still, as a chain adds up all changes
 _TAIL_SLOWNESS = 0.1
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What :func:`calibrate` found.
+    """The result of :func:`calibrate`.
 
     Attributes
     ----------
     sampler : CalibratedSampler
     error, default_error : float
         Root mean square difference per element to the fine-step solution on held-out noises, of the calibrated sampler and of
-        the default sampler with as many steps. A fit that is no gain on them is not kept: then the table is the default one.
+        the default sampler with as many steps. If the fit is worse on them than its start, the table is that of the start.
     held_out : int
         Number of these noises.
     seed : int
-        The seed that calibration was called with.
+        The seed of the calibration.
     """
 
     sampler: CalibratedSampler
@@ -60,7 +60,7 @@ class Calibration:
 
     @property
     def gain(self) -> float:
-        """The default sampler's error over the calibrated one's; above 1 calibration has helped."""
+        """The default sampler's error over the calibrated one's; above 1 calibration helps."""
         return self.default_error / self.error if self.error else math.inf
 
 
@@ -87,28 +87,28 @@ def calibrate(
     noise : Tensor (N, *D)
         Standard normal, or drawn from the source that the denoiser was trained with. About 2,000 rows are enough.
     steps : int
-        At least 2: one step has nothing to fit.
+        At least 2, since a single step has nothing to fit.
     condition : Tensor (N, K), optional
     iterations : int
-        Steps of the optimizer; each costs ``steps`` calls forwards and backwards on ``batch_size`` rows.
+        Steps of the optimizer; each costs ``steps`` forward and backward calls on ``batch_size`` rows.
     batch_size : int
     fine_steps : int
-        Steps of the default sampler that make the solution to reach.
+        Steps of the default sampler for the target solution.
     held_out : float
-        Share of the noises on which the result is measured instead.
+        Share of the noises that is left out of the fit and measures the result.
     default : Sampler, optional
-        A deterministic sampler to compare with, and to begin with if it makes one call per step; default
+        A deterministic sampler to compare with, and to start from if it makes one call per step; default
         :func:`default_sampler`.
     seed : int
-        Names the order of the noises, by which they are held out.
+        Determines the order of the noises, and so which are held out.
     on_iteration : function, optional
         Called as ``on_iteration(done, loss)`` after each step of the optimizer; the loss is a mean squared difference.
 
     Raises
     ------
     ValueError
-        If there are fewer than 2 steps, too few noises to hold any out, not one condition per noise, a stochastic sampler to
-        compare with, or a denoiser that returns NaN or infinity.
+        If there are fewer than 2 steps, too few noises to hold any out, not one condition per noise, the default is stochastic,
+        or the denoiser returns NaN or infinity.
 
     >>> from pushforward.diffusion import Cosine, ExactDenoiser
     >>> from pushforward.probability import GaussianMixture
@@ -117,38 +117,38 @@ def calibrate(
     >>> calibrate(ExactDenoiser(law, Cosine()), noise, steps=3, iterations=30).gain > 1
     True
     """
-    kept = len(noise) - math.ceil(len(noise) * held_out)
-    _check_sizes(len(noise), steps, iterations, batch_size, held_out, kept)
+    count = len(noise) - math.ceil(len(noise) * held_out)
+    _check_sizes(len(noise), steps, iterations, batch_size, held_out, count)
     if condition is not None and len(condition) != len(noise):
         raise ValueError(f"there are {len(noise)} noises but {len(condition)} conditions; give one condition per noise")
     default = default_sampler(steps) if default is None else default
     _check_deterministic(default, denoiser.schedule, steps)
-    order = random.permutation(len(noise), seed=seed, purpose="calibration").to(noise.device)
+    order = permutation(len(noise), seed=seed, purpose="calibration").to(noise.device)
     noise, condition = noise[order], None if condition is None else condition[order]
     fine = _in_batches(default_sampler(fine_steps), denoiser, noise, condition, fine_steps, batch_size)
     if not bool(fine.isfinite().all()):
         raise ValueError("the denoiser returns NaN or infinity on its way from noise to data, so there is nothing to fit to")
     begin = default if isinstance(default, TableSampler) and default.nfe(steps) == steps else default_sampler(steps)
     start = CalibratedSampler.of(begin, denoiser.schedule, steps)
-    fitted = TableFit(denoiser.schedule, start)
-    given, rest = (None, None) if condition is None else (condition[:kept], condition[kept:])
-    fitted.optimize(denoiser, noise[:kept], fine[:kept], given, iterations, batch_size, on_iteration)
+    fit = TableFit(denoiser.schedule, start)
+    fit_condition, rest_condition = (None, None) if condition is None else (condition[:count], condition[count:])
+    fit.optimize(denoiser, noise[:count], fine[:count], fit_condition, iterations, batch_size, on_iteration)
 
-    def error(chosen: Sampler) -> float:
-        made = _in_batches(chosen, denoiser, noise[kept:], rest, steps, batch_size)
-        return (made - fine[kept:]).double().square().mean().sqrt().item()
+    def error(candidate: Sampler) -> float:
+        result = _in_batches(candidate, denoiser, noise[count:], rest_condition, steps, batch_size)
+        return (result - fine[count:]).double().square().mean().sqrt().item()
 
-    reached, sampler = min(((error(one), one) for one in (fitted.sampler(), start)), key=lambda pair: pair[0])
-    return Calibration(sampler, reached, error(default), len(noise) - kept, seed)
+    least_error, sampler = min(((error(one), one) for one in (fit.sampler(), start)), key=lambda pair: pair[0])
+    return Calibration(sampler, least_error, error(default), len(noise) - count, seed)
 
 
-def _check_sizes(noises: int, steps: int, iterations: int, batch_size: int, held_out: float, kept: int) -> None:
+def _check_sizes(noises: int, steps: int, iterations: int, batch_size: int, held_out: float, fitted: int) -> None:
     if check_steps(steps) < 2:
         raise ValueError("calibration needs at least 2 steps; one step is the denoiser itself and has nothing to fit")
     for name, count, least in (("iterations", iterations, 0), ("batch_size", batch_size, 1)):
         if count < least:
             raise ValueError(f"{name} must be at least {least}, got {count}")
-    if not 0 < held_out < 1 or kept < 1:
+    if not 0 < held_out < 1 or fitted < 1:
         raise ValueError(f"of {noises} noises a share of {held_out} cannot be held out; give more noises or another share")
 
 
@@ -171,15 +171,15 @@ def _in_batches(
 
 
 class TableFit:
-    """The free numbers of a table, all float64, and the chain that they make.
+    """The free numbers of a table, all float64, and the chain that they define.
 
-    They begin as those of ``start``. The levels are kept in order by the softmax of the gaps of their logarithms; the last gap
-    is that to the schedule's t_min, below which no call is made. Weights move against that of the newest call, so that the sum
-    of a row stays what it was. What is kept in the last step stays.
+    They start from those of ``start``. The softmax of the gaps between the logarithms of the levels keeps the levels in order;
+    the last gap is that to the schedule's t_min, below which there is no call. A change of a weight is compensated by that of
+    the newest call, so that the sum of a row is constant. The noise kept in the last step is fixed.
 
-    Weights and what is kept are in units in which the same change makes about the same difference to the next state. For that
-    take the data to be of unit variance: with h^2 = 1 + s^2 a state is of size h, and as predictions are a martingale,
-    E (D_k - D_j)^2 is 1 / h_k^2 - 1 / h_j^2.
+    Weights and kept noise are scaled so that equal changes have about equal effects on the next state, for data of unit
+    variance: with h^2 = 1 + s^2 a state has scale h, and as predictions are a martingale, E (D_k - D_j)^2 is
+    1 / h_k^2 - 1 / h_j^2.
     """
 
     def __init__(self, schedule: Schedule, start: CalibratedSampler) -> None:
@@ -221,7 +221,7 @@ class TableFit:
         ]
 
     def noise_kept(self) -> Tensor:
-        """Return what is kept in each step but the last, differentiable."""
+        """Return the noise kept in each step but the last, differentiable."""
         return torch.tensor(self.start.kept[:-1], dtype=torch.float64) + self.kept_units * self.kept
 
     def optimize(
@@ -234,7 +234,7 @@ class TableFit:
         batch_size: int,
         on_iteration: Callable[[int, float], None] | None,
     ) -> None:
-        """Lower the mean squared difference to ``fine`` by Adam, with a rate that falls to 0."""
+        """Minimize the mean squared difference to ``fine`` by Adam, with a rate that decays to 0."""
         free = self.free()
         n = len(self.start.kept)
         highest = _RATE / n * min(1.0, (_FULL_RATE_UP_TO / n) ** 2)
@@ -248,14 +248,14 @@ class TableFit:
             loss = (self.chain(denoiser, noise[rows], c) - fine[rows]).square().mean()
             for parameter, gradient in zip(free, torch.autograd.grad(loss, free), strict=True):
                 parameter.grad = gradient
-            torch.nn.utils.clip_grad_norm_(free, 1e-2)  # one row that changes its mode must not throw the table
+            torch.nn.utils.clip_grad_norm_(free, 1e-2)  # limits the effect of a row that changes its mode
             optimizer.step()
             rate.step()
             if on_iteration is not None:
                 on_iteration(i + 1, loss.item())
 
     def chain(self, denoiser: AbstractDenoiser, noise: Tensor, condition: Tensor | None) -> Tensor:
-        """Run the table as it stands, with gradients to its numbers."""
+        """Run the current table, with gradients to its numbers."""
         schedule, rows, kept = denoiser.schedule, self.rows(), self.noise_kept()
         inner = schedule.t_of_log_snr(-2 * self.levels().log()).clamp(min=schedule.t_min)
         times = torch.cat((inner.new_ones(1), inner))
@@ -264,11 +264,11 @@ class TableFit:
         calls: list[Tensor] = []
         for k, row in enumerate(rows):
             calls.append(denoiser(x, times[k], condition))
-            used = sum(weight * call for weight, call in zip(row.to(x.dtype), calls, strict=True))
+            prediction = sum(weight * call for weight, call in zip(row.to(x.dtype), calls, strict=True))
             inside = k + 1 < len(rows)
             on_x = kept[k] * sigma[k + 1] / sigma[k] if inside else self.start.kept[-1] / alpha[k]
-            on_used = (alpha[k + 1] if inside else 1.0) - alpha[k] * on_x
-            x = on_x.to(x.dtype) * x + on_used.to(x.dtype) * used
+            on_prediction = (alpha[k + 1] if inside else 1.0) - alpha[k] * on_x
+            x = on_x.to(x.dtype) * x + on_prediction.to(x.dtype) * prediction
         return x
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-r"""What the tables of several samplers have in common: scales, the posterior of the forward process, integrals of polynomials.
+r"""Parts of the tables of several samplers: scales, the posterior of the forward process, integrals of polynomials.
 
 References
 ----------
@@ -60,8 +60,8 @@ def lagrange_integrals(
 ) -> list[float]:
     """Integrals of density(u) l_j(u) from ``begin`` to ``end``, where l_j are the Lagrange polynomials of ``nodes``.
 
-    Gauss-Legendre quadrature with 64 points: exact to rounding for polynomials and for smooth densities. Without a density
-    it is 1.
+    Gauss-Legendre quadrature with 64 points: exact to rounding for polynomials and for smooth densities. The default density
+    is 1.
 
     >>> [round(w, 12) for w in lagrange_integrals([1.0, 0.0], 1.0, 2.0)]  # Adams-Bashforth: 3/2, -1/2
     [1.5, -0.5]
@@ -81,12 +81,12 @@ def lagrange_integrals(
 def exponential_integrals(nodes: Sequence[float], begin: float, end: float, *, rate: float = 1.0) -> list[float]:
     """Integrals of e^(rate (lambda - top)) l_j(lambda) from ``begin`` to ``end``, with ``top`` the larger of both.
 
-    Relative to ``top`` nothing overflows.
+    The factor exp(-rate top) prevents overflow.
 
     Parameters
     ----------
     nodes : sequence of float
-        Where the polynomials are one or zero. A node at -infinity (alpha = 0) has weight 0 in the limit, unless all are there.
+        Nodes of the polynomials. A node at -infinity (alpha = 0) has weight 0 in the limit, unless all are there.
     begin, end : float
         One of them may be -infinity.
     rate : float
@@ -108,7 +108,7 @@ def exponential_integrals(nodes: Sequence[float], begin: float, end: float, *, r
 def posterior(alpha_t: float, alpha_s: float, sigma_t: float, sigma_s: float) -> tuple[float, float, float]:
     """Coefficients of x_t and x in the mean of q(x_s | x_t, x), and its variance.
 
-    >>> posterior(0.0, 0.6, 1.0, 0.8)  # from pure noise nothing is kept
+    >>> posterior(0.0, 0.6, 1.0, 0.8)  # pure noise has weight 0
     (0.0, 0.6, 0.6400000000000001)
     """
     b2 = forward_variance(alpha_t, alpha_s, sigma_t, sigma_s)
@@ -116,7 +116,7 @@ def posterior(alpha_t: float, alpha_s: float, sigma_t: float, sigma_s: float) ->
 
 
 def forward_variance(alpha_t: float, alpha_s: float, sigma_t: float, sigma_s: float) -> float:
-    """Variance b2 of q(x_t | x_s), never below 0 by rounding.
+    """Variance b2 of q(x_t | x_s), clamped to be at least 0 despite rounding.
 
     >>> forward_variance(0.0, 0.6, 1.0, 0.8)
     1.0

@@ -1,4 +1,4 @@
-r"""Time grids: where a sampler calls the denoiser.
+r"""Time grids: the times of a sampler's denoiser calls.
 
 A grid of n steps is a float64 tensor of n + 1 times,
 
@@ -106,8 +106,8 @@ class KarrasGrid(Grid):
     Parameters
     ----------
     sigma_min, sigma_max : float
-        First and last noise level sigma / alpha in units of the scaled data; kept within those of the schedule. The first
-        call is at t = 1 all the same.
+        First and last noise level sigma / alpha in units of the scaled data, limited to the range of the schedule. The first
+        call is always at t = 1.
     rho : float
         Positive; larger puts more steps near the data.
     """
@@ -136,7 +136,7 @@ class LogSNRGrid(Grid):
     Parameters
     ----------
     low, high : float
-        First and last log_snr; kept within those of the schedule. The first call is at t = 1 all the same.
+        First and last log_snr, limited to the range of the schedule. The first call is always at t = 1.
     """
 
     low: float = -10.0
@@ -157,15 +157,15 @@ class VPGrid(Grid):
     """v_k^(1 / power) linear in k in the clock v = sqrt(log(1 + noise_level^2)), on any schedule.
 
     v is the time of the variance-preserving SDE whose beta grows linearly from 0: proportional to the noise level near the
-    data, and to the root of its logarithm near the noise. With the power 2 half of all calls fall below the noise level 0.86.
+    data, and to the root of its logarithm near the noise. With the power 2 half of all calls are below the noise level 0.86.
 
     Parameters
     ----------
     power : float
         Positive; larger puts more steps near the data.
     sigma_max : float
-        Noise level of v_0 in units of the scaled data; kept within those of the schedule. The first call is at t = 1 all the
-        same. No call is made below t_min: where the last one would be, the grid ends there instead.
+        Noise level of v_0 in units of the scaled data, limited to the range of the schedule. The first call is always at t = 1.
+        No call is below t_min: if the last one would be, the grid ends at t_min instead.
 
     >>> from pushforward.diffusion import Cosine
     >>> [round(level, 3) for level in Cosine().noise_level(VPGrid()(Cosine(), 4))[1:].tolist()]
@@ -189,22 +189,22 @@ class VPGrid(Grid):
 
 @dataclass(frozen=True)
 class SinhGrid(Grid):
-    """log(noise_level_k / center) = width sinh(u_k) with u linear in k: calls are densest where the data takes its shape.
+    """log(noise_level_k / center) = width sinh(u_k) with u linear in k: calls are densest at the noise level ``center``.
 
     A step in the logarithm of the noise level is about sqrt(width^2 + log^2(noise_level / center)) times a constant: shortest
-    at ``center``, and longer with the distance from it on either side, where there is either little data or little noise.
+    at ``center``, and longer with the distance from it on both sides, towards pure noise and towards the data.
 
     Parameters
     ----------
     center : float
-        Noise level where the calls are densest, in units of the scaled data; positive. Data of unit variance parts into its
+        Noise level where the calls are densest, in units of the scaled data; positive. Data of unit variance splits into its
         modes around 1.
     width : float
-        Distance from ``center``, as a logarithm, at which steps are sqrt(2) times the shortest; positive. With a large one
-        the grid is that of ``LogSNRGrid``.
+        Distance from ``center``, as a logarithm, at which steps are sqrt(2) times the shortest; positive. For a large width the
+        grid approaches ``LogSNRGrid``.
     sigma_min, sigma_max : float
-        First and last noise level, in units of the scaled data; kept within those of the schedule. The first call is at t = 1
-        all the same.
+        First and last noise level, in units of the scaled data, limited to the range of the schedule. The first call is always
+        at t = 1.
 
     >>> from pushforward.diffusion import Cosine
     >>> [round(level, 3) for level in Cosine().noise_level(SinhGrid()(Cosine(), 6))[1:].tolist()]
@@ -235,7 +235,7 @@ class SinhGrid(Grid):
 class ChainGrid(Grid):
     """Sub-sequences of a discrete chain: t_k = ceil(T (1 - k / n)) / T, so that every time is a step of the chain.
 
-    With as many steps as the chain has this is the chain itself.
+    With the number of steps of the chain this is the chain itself.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class ChainGrid(Grid):
 
 @dataclass(frozen=True)
 class FixedGrid(Grid):
-    """Given times, for one number of steps.
+    """Fixed times, for one number of steps.
 
     Parameters
     ----------
@@ -290,13 +290,13 @@ class FixedGrid(Grid):
 
 @dataclass(frozen=True)
 class LevelGrid(Grid):
-    """Given noise levels after that of t = 1, for one number of steps on any schedule.
+    """Fixed noise levels after that of t = 1, for one number of steps on any schedule.
 
     Parameters
     ----------
     levels : tuple of float
-        Positive and falling. Where the first is not below the noise level at t = 1, or the last is below that at t_min, they
-        are moved, in proportion of their logarithms, between half the former and the latter.
+        Positive and decreasing. If the first is not below the noise level at t = 1, or the last is below that at t_min, all are
+        rescaled, in proportion of their logarithms, to lie between half the former and the latter.
 
     >>> from pushforward.diffusion import StraightLine
     >>> LevelGrid((3.0, 1.0))(StraightLine(), 3).tolist()
@@ -331,6 +331,6 @@ def _ramp(steps: int) -> Tensor:
 
 
 def _within(schedule: Schedule, high: float, low: float) -> tuple[float, float]:
-    """Two noise levels, kept within those that the schedule has."""
+    """Return two noise levels, limited to the range of the schedule."""
     ends = schedule.noise_level(torch.tensor([1.0, schedule.t_min], dtype=torch.float64)).tolist()
     return min(high, ends[0]), max(low, ends[1])

@@ -1,10 +1,10 @@
-r"""Multistep samplers: one denoiser call per step, order from the history of earlier calls.
+r"""Multistep samplers: one denoiser call per step; earlier calls give the order.
 
-Each writes the probability-flow ODE as an integral of something smooth, replaces that by the Lagrange polynomial through its
+Each writes the probability-flow ODE as an integral of a smooth function, replaces that by the Lagrange polynomial through its
 last values, and integrates exactly. With D the denoised prediction at x_t and lambda = log_snr / 2:
 
 DPM-Solver++   x_s / sigma_s = x_t / sigma_t + int e^lambda D d(lambda)             D is a polynomial in lambda
-UniPC          the same; then each step is done again with the new D, without a new call
+UniPC          the same; then each step is repeated with the new D, without a new call
 DEIS           x_s / alpha_s = x_t / alpha_t + int eps d(sigma / alpha)             eps is a polynomial in t
 AngleSolver    x_s / rho_s = x_t / rho_t + int F d(theta)                           F is a polynomial in theta
 
@@ -12,8 +12,8 @@ In the last, rho^2 = alpha^2 c^2 + sigma^2 and theta = atan(c alpha / sigma) for
 
     F = (rho / (c sigma)) (D - (alpha c^2 / rho^2) x_t)
 
-is what a network with ``edm`` preconditioning gives: unit variance, and zero for Gaussian data of standard deviation c. Where
-alpha(1) = 0 the angle is 0 and F is finite, so nothing special happens at either end.
+is the output of a network with ``edm`` preconditioning: unit variance, and zero for Gaussian data of standard deviation c.
+Where alpha(1) = 0 the angle is 0 and F is finite, so neither end is a special case.
 
 References
 ----------
@@ -40,7 +40,7 @@ from pushforward.diffusion.schedule import Schedule
 
 __all__ = ["DEIS", "AngleSolver", "DPMSolver", "UniPC"]
 
-_NEAR = 0.05  # with a last call farther from the data the last step has nothing to gain
+_NEAR = 0.05  # largest sigma / rho of the last call at which extrapolation to the data helps
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class DPMSolver(TableSampler):
     Parameters
     ----------
     order : int
-        1, 2 or 3: number of denoised predictions that the polynomial in log-SNR runs through. Order 1 is DDIM.
+        1, 2 or 3: number of denoised predictions that the polynomial in log-SNR interpolates. Order 1 is DDIM.
     grid : Grid
 
     >>> [DPMSolver(order=2).nfe(10), DPMSolver(order=2).order]
@@ -66,13 +66,13 @@ class DPMSolver(TableSampler):
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
         scales = Scales.of(schedule, times)
         for k in range(len(times) - 1):
-            kept = scales.sigma[k + 1] / scales.sigma[k]
-            builder.row(times[k], times[k + 1], {0: kept}, dict(enumerate(_of_denoised(scales, k, k, self.order))))
+            on_x = scales.sigma[k + 1] / scales.sigma[k]
+            builder.row(times[k], times[k + 1], {0: on_x}, dict(enumerate(_of_denoised(scales, k, k, self.order))))
 
 
 @dataclass(frozen=True)
 class UniPC(TableSampler):
-    """UniPC: the predictor of DPM-Solver++, and each step corrected once the next call has been made; no extra call.
+    """UniPC: the predictor of DPM-Solver++, with each step corrected once the next call is made; no extra call.
 
     With the predicted state x_k at time t_k, the call D_k there, the polynomial P_k of degree order - 2 through D_k, D_{k-1},
     ..., and Q_k of degree order - 1 through one more of them, one step is
@@ -80,12 +80,12 @@ class UniPC(TableSampler):
         x_{k+1} / sigma_{k+1} = x_k / sigma_k + int_{k-1}^k e^lambda (Q_k - P_{k-1}) d(lambda)
                                               + int_k^{k+1} e^lambda P_k d(lambda).
 
-    All integrals are exact, which is the paper's method with varying coefficients; its B(h) then drops out.
+    All integrals are exact, which is the paper's method with varying coefficients, where B(h) cancels.
 
     Parameters
     ----------
     order : int
-        2, 3 or 4: the order of the whole, one more than that of its predictor. The paper's UniPC-p has the order p + 1.
+        2, 3 or 4: the order of the method, one more than that of its predictor. The paper's UniPC-p has the order p + 1.
     grid : Grid
 
     >>> UniPC(order=3).nfe(10)
@@ -101,23 +101,23 @@ class UniPC(TableSampler):
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
         scales, count = Scales.of(schedule, times), self.order - 1
         for k in range(len(times) - 1):
-            kept = scales.sigma[k + 1] / scales.sigma[k]
+            on_x = scales.sigma[k + 1] / scales.sigma[k]
             weights = _of_denoised(scales, k, k, count)
             if k > 0:
                 before = [0.0, *_of_denoised(scales, k - 1, k - 1, count)]
                 change = _difference(before, _of_denoised(scales, k - 1, k, count + 1))
-                weights = _difference(weights, [kept * part for part in change])
-            builder.row(times[k], times[k + 1], {0: kept}, dict(enumerate(weights)))
+                weights = _difference(weights, [on_x * part for part in change])
+            builder.row(times[k], times[k + 1], {0: on_x}, dict(enumerate(weights)))
 
 
 @dataclass(frozen=True)
 class DEIS(TableSampler):
-    """DEIS: Adams-Bashforth on the predicted noise, with the polynomial in t and the noise level as clock ("tAB").
+    """DEIS: Adams-Bashforth on the predicted noise, a polynomial in t integrated over the noise level ("tAB").
 
     Parameters
     ----------
     order : int
-        1 to 4: number of predictions that the polynomial runs through. Order 1 is DDIM.
+        1 to 4: number of predictions that the polynomial interpolates. Order 1 is DDIM.
     grid : Grid
 
     >>> DEIS(order=4).nfe(10)
@@ -157,28 +157,28 @@ class DEIS(TableSampler):
 class AngleSolver(TableSampler):
     """Adams' predictor and corrector in the angle between data and noise; the default from 11 calls on.
 
-    The interpolated F has the data's own linear part taken off, so large steps over the noisy half cost little, and it is as
-    smooth near the data as near the noise. As in :class:`UniPC`, each step is corrected when the next call has been made
-    (here by the polynomial through as many values as the predictor's), without an extra call.
+    F has the linear part of the data removed, so large steps over the noisy half have small errors, and it is as smooth near
+    the data as near the noise. As in :class:`UniPC`, each step is corrected when the next call is made (here by a polynomial
+    through as many values as the predictor's), without an extra call.
 
-    What the correction dx of a state does to the next step depends on the law. Where it is broad, F stays as it is and dx is
-    carried on; in a narrow spike D stays as it is, and a part s = w_0 c alpha / sigma of dx is taken back, where w_0 is the
-    weight of the newest F. Carrying on all of it is not stable in spikes. The factor used is 1 - min(s, 1)^3: next to 1 on
-    short steps, so no order is lost, and next to 0 on long steps near the data.
+    The effect of the correction dx of a state on the next step depends on the law. Where it is broad, F is unchanged and dx
+    carries over; in a narrow spike D is unchanged, and a part s = w_0 c alpha / sigma of dx is undone, where w_0 is the weight
+    of the newest F. Carrying over all of dx is unstable in spikes. The factor is 1 - min(s, 1)^3: near 1 for short steps, so no
+    order is lost, and near 0 for long steps near the data.
 
-    Where the last call is made at sigma / rho of at most 0.05, what is returned is not its D but D extrapolated to the data,
+    If the last call is at sigma / rho of at most 0.05, the result is not its D but D extrapolated to the data,
 
         D + int (eps - eps_last) d(sigma / alpha),
 
-    with the polynomial in theta through the last values of eps = (x - alpha D) / sigma: exact where D or eps stands still.
+    with the polynomial in theta through the last values of eps = (x - alpha D) / sigma: exact where D or eps is constant.
 
     Parameters
     ----------
     order : int
-        1 to 4: number of values that the polynomials run through.
+        1 to 4: number of values that the polynomials interpolate.
     scale : float
-        The scale c of the data in units of x, positive. What matters is the scale of its broad structure: for data of unit
-        variance 1 to 2 are about equally good.
+        The scale c of the data in units of x, positive. It should match the broad structure of the data: for data of unit
+        variance, values from 1 to 2 are about equally good.
     grid : Grid
 
     >>> AngleSolver().nfe(10)
@@ -205,9 +205,9 @@ class AngleSolver(TableSampler):
             weights = integrals(k, k)
             if k > 0:
                 change = _difference([0.0, *integrals(k - 1, k - 1)], integrals(k - 1, k))
-                taken_back = weights[0] * self.scale * clock.alpha[k] / clock.sigma[k]
-                kept = 1 - min(max(taken_back, 0.0), 1.0) ** 3
-                weights = _difference(weights, [kept * part for part in change])
+                undone = weights[0] * self.scale * clock.alpha[k] / clock.sigma[k]
+                factor = 1 - min(max(undone, 0.0), 1.0) ** 3
+                weights = _difference(weights, [factor * part for part in change])
             a, b = clock.coefficients(weights, k, rho[k + 1])
             a[0] += rho[k + 1] / rho[k]
             builder.row(times[k], times[k + 1], a, b)
@@ -247,7 +247,7 @@ class _Clock:
         return [self.theta[j] for j in range(newest, max(newest - count, -1), -1)]
 
     def coefficients(self, weights: list[float], newest: int, radius: float) -> tuple[dict[int, float], dict[int, float]]:
-        """Coefficients of x and of D in ``radius`` times the sum of ``weights`` times F at lags 0, 1, ... behind ``newest``."""
+        """Coefficients of x and D in ``radius`` times the sum of ``weights`` times F at lags 0, 1, ... from ``newest``."""
         a, b = {}, {}
         for lag, weight in enumerate(weights):
             alpha, sigma, rho = self.alpha[newest - lag], self.sigma[newest - lag], self.rho[newest - lag]
@@ -257,7 +257,7 @@ class _Clock:
 
 
 def _of_denoised(scales: Scales, interval: int, newest: int, count: int) -> list[float]:
-    """Weights of D at lags 0, 1, ... behind ``newest`` in sigma_s int e^lambda D d(lambda) over the step from ``interval``."""
+    """Weights of D at lags 0, 1, ... from ``newest`` in sigma_s int e^lambda D d(lambda) over the step from ``interval``."""
     nodes = [scales.lam[j] for j in range(newest, max(newest - count, -1), -1)]
     begin, end = scales.lam[interval : interval + 2]
     alpha_t, alpha_s, sigma_t, sigma_s = scales.pair(interval)
@@ -266,7 +266,7 @@ def _of_denoised(scales: Scales, interval: int, newest: int, count: int) -> list
 
 
 def _difference(first: list[float], second: list[float]) -> list[float]:
-    """``first`` - ``second``, with missing entries at the end taken as 0."""
+    """Return ``first`` - ``second``; missing entries at the end count as 0."""
     return [x - y for x, y in itertools.zip_longest(first, second, fillvalue=0.0)]
 
 

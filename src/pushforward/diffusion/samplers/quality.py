@@ -1,13 +1,13 @@
 r"""Error of a sampler against the exact flow of a law with a known denoiser.
 
-The probability flow carries noise to data by an ODE that knows no schedule. In the angle phi = atan(sigma / alpha) and the
-state u = x_t / sqrt(alpha^2 + sigma^2) it is
+The probability flow maps noise to data by an ODE that does not depend on the schedule in the angle phi = atan(sigma / alpha)
+and the state u = x_t / sqrt(alpha^2 + sigma^2),
 
     du / dphi = cot(phi) u - D / sin(phi),         D = E[x | x_t],
 
 from phi_1 of the schedule (pi / 2 where alpha(1) = 0) down to the noise level 1e-4, where u is denoised. :func:`exact_flow`
-integrates it in float64 by the classical Runge-Kutta method on angles in geometric progression, and :func:`flow_error` is the
-root mean square difference, per dimension, between that and what a sampler makes of the same noises.
+integrates it in float64 by the classical Runge-Kutta method on angles in geometric progression. :func:`flow_error` is the root
+mean square difference, per dimension, between the result and that of a sampler for the same noises.
 
 References
 ----------
@@ -30,17 +30,17 @@ _LAST_LEVEL = 1e-4
 
 @torch.no_grad()
 def exact_flow(law: Law, schedule: Schedule, noise: Tensor, *, steps: int = 800) -> Tensor:
-    """Return the data that the exact probability flow makes of ``noise``.
+    """Return the data to which the exact probability flow maps ``noise``.
 
     Parameters
     ----------
     law : Law
     schedule : Schedule
-        Says by its noise level at t = 1 where the flow starts, and nothing else.
+        Only its noise level at t = 1 matters, where the flow starts.
     noise : Tensor (B, D)
-        Standard normal; taken to float64.
+        Standard normal; converted to float64.
     steps : int
-        Runge-Kutta steps; 800 are right to about 1e-8 on mixtures fitted to images.
+        Runge-Kutta steps; 800 are accurate to about 1e-8 on mixtures fitted to images.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def exact_flow(law: Law, schedule: Schedule, noise: Tensor, *, steps: int = 800)
 def flow_error(
     sampler: Sampler, law: Law, schedule: Schedule, noise: Tensor, *, steps: int, exact: Tensor | None = None
 ) -> float:
-    """Root mean square error per dimension of a sampler against the exact flow from the same noises.
+    """Return the root mean square error per dimension of a sampler against the exact flow from the same noises.
 
     Parameters
     ----------
@@ -85,16 +85,16 @@ def flow_error(
     law : Law
     schedule : Schedule
     noise : Tensor (B, D)
-        Standard normal, float64 if the error should not end at rounding.
+        Standard normal; float64 if float32 rounding would dominate the error.
     steps : int
-        Of the sampler; ``sampler.nfe(steps)`` tells the calls of one with a table.
+        Steps of the sampler; ``sampler.nfe(steps)`` is the number of calls of a table.
     exact : Tensor (B, D), optional
-        What :func:`exact_flow` returned for these noises, if it is known already.
+        The result of :func:`exact_flow` for these noises.
 
     Raises
     ------
     ValueError
-        If the sampler is stochastic: then there is no one result to compare.
+        If the sampler is stochastic, so that its results cannot be compared noise by noise.
 
     >>> from pushforward.diffusion import AngleSolver, Cosine
     >>> from pushforward.probability import Gaussian
@@ -104,5 +104,5 @@ def flow_error(
     if isinstance(sampler, TableSampler) and sampler.table(schedule, sampler.grid(schedule, steps)).stochastic:
         raise ValueError(f"{sampler} draws noise, so its results cannot be compared one by one with those of the exact flow")
     exact = exact_flow(law, schedule, noise) if exact is None else exact
-    made = sampler.run(ExactDenoiser(law, schedule), noise, steps=steps)
-    return (made.double() - exact).square().mean().sqrt().item()
+    result = sampler.run(ExactDenoiser(law, schedule), noise, steps=steps)
+    return (result.double() - exact).square().mean().sqrt().item()

@@ -1,24 +1,24 @@
-r"""Rows of the probability flow on their way, each with its own time and its own length of step.
+r"""Adaptive steps of rows along the probability flow, each with its own time and step length.
 
-With theta = atan(sigma / alpha) and u = x_t / sqrt(alpha^2 + sigma^2) the flow knows no schedule and is finite at both ends,
+With theta = atan(sigma / alpha) and u = x_t / sqrt(alpha^2 + sigma^2) the flow is independent of the schedule and finite,
 
     du/dtheta = (cos(theta) u - D) / sin(theta),          D = E[x | x_t],
 
-also where alpha(1) = 0 or sigma grows without bound. Steps are taken in the clock w = asinh(theta / 0.1): nearly
-uniform in log theta, and below 0.1 in theta.
+also where alpha(1) = 0 or sigma grows without bound. Steps are uniform in the clock w = asinh(theta / 0.1): nearly uniform in
+log theta, and below 0.1 in theta.
 
-A step is one of Dormand and Prince: order 5, with an error estimate e of order 4 from the same six calls. It is kept if
+A step is one of Dormand and Prince: order 5, with an error estimate e of order 4 from the same six calls. It is accepted if
 
     rms(e) <= atol + rtol max(rms(u_t), rms(u_s)),        rms over the elements of a row,
 
-and its length is multiplied by 0.9 (bound / rms(e))^(1/5), between 0.2 and 3. Rows that have arrived are computed no longer.
-Lengths are rounded down to powers of 2^(1/4), so that a row takes the same steps whatever rows are beside it: otherwise their
-rounding would grow from step to step. (In the rare case of an estimate within rounding of a limit the row is another one within
-the tolerance.)
+and its length is multiplied by 0.9 (bound / rms(e))^(1/5), between 0.2 and 3. Finished rows leave the batch. Lengths are
+rounded down to powers of 2^(1/4), so that a row takes the same steps whatever the rest of the batch is: otherwise rounding
+differences would grow from step to step. (In the rare case of an estimate within rounding of a limit, the row is another one
+within the tolerance.)
 
-No step is shorter than 3e-6 of the clock: one of that length is kept whatever its error, so lengths cannot run down to zero.
-A row that has made its calls, or meets numbers that are not finite, goes the rest of its way by ten steps of the midpoint rule.
-Tolerances below ten roundings of the dtype are taken as that.
+Steps of at most 1e-5 of the clock are accepted whatever their error, so lengths cannot fall to zero. A row that has used up
+its calls, or meets numbers that are not finite, finishes in ten steps of the midpoint rule. Tolerances below ten roundings of
+the dtype are raised to that.
 
 References
 ----------
@@ -39,12 +39,12 @@ from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.likelihood import continuation
 from pushforward.diffusion.schedule import widen
 
-__all__ = ["CALLS", "FIXED_STEPS", "FlowBelow", "FlowField", "Limits", "Travellers", "travel"]
+__all__ = ["CALLS", "FIXED_STEPS", "FlowBelow", "FlowField", "Limits", "RowStates", "advance"]
 
-_SOFT = 0.1  # angle below which the clock runs uniformly in the angle
+_SOFT = 0.1  # angle below which the clock is uniform in the angle
 _FIRST_STEP = 0.125
 _SHORTEST_STEP = 1e-5
-CALLS = 6  # per step: the first stage is the last one of the step before
+CALLS = 6  # per step: the first stage is the last one of the previous step
 FIXED_STEPS = 10
 
 _NODES = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
@@ -61,7 +61,7 @@ _ERROR = tuple(five - four for five, four in zip((*_STAGES[-1], 0.0), _ORDER_4, 
 
 
 class Limits(NamedTuple):
-    """Error allowed in a step, relative and absolute, and the calls after which a row goes on in fixed steps."""
+    """Error allowed in a step, relative and absolute, and the calls after which a row finishes in fixed steps."""
 
     rtol: float
     atol: float
@@ -91,8 +91,8 @@ class FlowField:
         denoised = self.denoiser(_times(radius, u), t, self.condition)
         return _times(rate / sin, _times(cos, u) - denoised)
 
-    def finish(self, rows: "Travellers") -> tuple[Tensor, Tensor]:
-        """Return x_t and D where the rows are."""
+    def finish(self, rows: "RowStates") -> tuple[Tensor, Tensor]:
+        """Return x_t and D at the current clock of the rows."""
         _, cos, sin, radius, rate = self._scales(rows.clock)
         return _times(radius, rows.u), _times(cos, rows.u) - _times(sin / rate, rows.slope)
 
@@ -115,7 +115,7 @@ class FlowField:
 
 
 class FlowBelow(FlowField):
-    """The flow below t_min, continued from two angles above it."""
+    """The flow below t_min, extrapolated from two angles above it."""
 
     cost = 2
 
@@ -131,10 +131,10 @@ class FlowBelow(FlowField):
 
 
 @dataclass(frozen=True, eq=False)
-class Travellers:
-    """Rows on their way: clock w, state u, slope du/dw there, length of the next step, calls so far.
+class RowStates:
+    """The state of each row: clock w, u, slope du/dw, length of the next step, calls so far.
 
-    ``capped`` tells which of them had to end an interval in fixed steps.
+    ``capped`` marks the rows that finished an interval in fixed steps.
     """
 
     clock: Tensor
@@ -145,36 +145,36 @@ class Travellers:
     capped: Tensor
 
     @classmethod
-    def start(cls, field: FlowField, x_t: Tensor, t: float) -> "Travellers":
-        """Begin with the states x_t (B, *D) at time t."""
+    def start(cls, field: FlowField, x_t: Tensor, t: float) -> "RowStates":
+        """Start with the states x_t (B, *D) at time t."""
         time = torch.tensor(t, dtype=torch.float64)
         radius = torch.hypot(field.denoiser.schedule.alpha(time), field.denoiser.schedule.sigma(time)).item()
         return cls._at(field, x_t / radius, field.clock_at(t))
 
     @classmethod
-    def start_at_data(cls, field: FlowField, x: Tensor) -> "Travellers":
-        """Begin with clean rows (B, *D), at theta = 0."""
+    def start_at_data(cls, field: FlowField, x: Tensor) -> "RowStates":
+        """Start with clean rows (B, *D), at theta = 0."""
         return cls._at(field, x, 0.0)
 
     @classmethod
-    def _at(cls, field: FlowField, u: Tensor, clock: float) -> "Travellers":
+    def _at(cls, field: FlowField, u: Tensor, clock: float) -> "RowStates":
         clocks = torch.full((len(u),), clock, dtype=torch.float64, device=u.device)
         nfe = torch.full((len(u),), field.cost, dtype=torch.int64, device=u.device)
         return cls(
             clocks, u, field(u, clocks), torch.full_like(clocks, _FIRST_STEP), nfe, torch.zeros_like(nfe, dtype=torch.bool)
         )
 
-    def beginning_again(self) -> "Travellers":
-        """Return them with the length of a first step: what was learned of the flow so far says nothing of what comes."""
+    def restarted(self) -> "RowStates":
+        """Return the rows with the length of a first step, because the flow ahead may be unlike the flow so far."""
         return replace(self, length=torch.full_like(self.length, _FIRST_STEP))
 
-    def take(self, rows: Tensor) -> "Travellers":
-        """Return some of them."""
-        return Travellers(*(part[rows] for part in self._parts()))
+    def take(self, rows: Tensor) -> "RowStates":
+        """Return some of the rows."""
+        return RowStates(*(part[rows] for part in self._parts()))
 
     @classmethod
-    def join(cls, several: "Sequence[Travellers]", order: Tensor) -> "Travellers":
-        """Put parts together again; ``order`` tells the number of each row."""
+    def join(cls, several: "Sequence[RowStates]", order: Tensor) -> "RowStates":
+        """Join parts of a batch; ``order`` gives the number of each row."""
         joined = cls(*(torch.cat(parts) for parts in zip(*(rows._parts() for rows in several), strict=True)))
         return joined.take(order.argsort())
 
@@ -182,10 +182,10 @@ class Travellers:
         return self.clock, self.u, self.slope, self.length, self.nfe, self.capped
 
 
-def travel(field: FlowField, rows: Travellers, end: float, limits: Limits) -> Travellers:
-    """Carry all rows to the clock ``end``."""
+def advance(field: FlowField, rows: RowStates, end: float, limits: Limits) -> RowStates:
+    """Advance all rows to the clock ``end``."""
     numbers = torch.arange(len(rows.u), device=rows.u.device)
-    done: list[Travellers] = []
+    done: list[RowStates] = []
     order: list[Tensor] = []
     while len(numbers):
         stopped = torch.zeros_like(rows.capped)
@@ -195,50 +195,50 @@ def travel(field: FlowField, rows: Travellers, end: float, limits: Limits) -> Tr
         else:
             rows, stopped = _attempt(field, rows, end, limits)
         if bool(stopped.any()):
-            given_up = stopped.nonzero()[:, 0]
-            done.append(_by_fixed_steps(field.take(given_up), rows.take(given_up), end))
-            order.append(numbers[given_up])
+            failed = stopped.nonzero()[:, 0]
+            done.append(_by_fixed_steps(field.take(failed), rows.take(failed), end))
+            order.append(numbers[failed])
         arrived = (rows.clock == end) & ~stopped
         if bool(arrived.any()):
             done.append(rows.take(arrived.nonzero()[:, 0]))
             order.append(numbers[arrived])
-        leaves = stopped | arrived
-        if bool(leaves.any()):
-            left = (~leaves).nonzero()[:, 0]
-            rows, numbers, field = rows.take(left), numbers[left], field.take(left)
-    return Travellers.join(done, torch.cat(order)) if done else rows
+        finished = stopped | arrived
+        if bool(finished.any()):
+            rest = (~finished).nonzero()[:, 0]
+            rows, numbers, field = rows.take(rest), numbers[rest], field.take(rest)
+    return RowStates.join(done, torch.cat(order)) if done else rows
 
 
-def _attempt(field: FlowField, rows: Travellers, end: float, limits: Limits) -> tuple[Travellers, Tensor]:
-    """Try one step of each row; also return which rows can go no further, because numbers are not finite."""
-    left = end - rows.clock
-    length = torch.minimum(rows.length, left.abs())
-    h = length.copysign(left)
+def _attempt(field: FlowField, rows: RowStates, end: float, limits: Limits) -> tuple[RowStates, Tensor]:
+    """Try one step of each row; also return which rows cannot continue because numbers are not finite."""
+    rest = end - rows.clock
+    length = torch.minimum(rows.length, rest.abs())
+    h = length.copysign(rest)
     slopes, u = [rows.slope], rows.u
     for node, weights in zip(_NODES, _STAGES, strict=True):
         u = rows.u + _times(h, _sum(weights, slopes))
-        slopes.append(field(u, torch.where(length == left.abs(), end, rows.clock + h) if node == 1 else rows.clock + node * h))
+        slopes.append(field(u, torch.where(length == rest.abs(), end, rows.clock + h) if node == 1 else rows.clock + node * h))
     error = _rms(_times(h, _sum(_ERROR, slopes)))
     rtol = max(limits.rtol, 10 * torch.finfo(u.dtype).eps)
     ratio = error / (limits.atol + rtol * torch.maximum(_rms(rows.u), _rms(u)))
     ratio = ratio.nan_to_num(nan=math.inf)
     shortest = length <= _SHORTEST_STEP
-    kept = (ratio <= 1) | (shortest & ratio.isfinite())
+    accepted = (ratio <= 1) | (shortest & ratio.isfinite())
     grown = _rounded_down(length * (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 3))
-    reached = kept & (length == left.abs())  # the last step was cut short by the end, which says nothing of the next
-    after = Travellers(
-        clock=torch.where(reached, end, torch.where(kept, rows.clock + h, rows.clock)),
-        u=_choose(kept, u, rows.u),
-        slope=_choose(kept, slopes[-1], rows.slope),
+    reached = accepted & (length == rest.abs())  # the end cut this step short, so its length is no estimate for the next
+    after = RowStates(
+        clock=torch.where(reached, end, torch.where(accepted, rows.clock + h, rows.clock)),
+        u=_choose(accepted, u, rows.u),
+        slope=_choose(accepted, slopes[-1], rows.slope),
         length=torch.where(reached, torch.maximum(rows.length, grown), grown).clamp(min=_SHORTEST_STEP),
         nfe=rows.nfe + CALLS * field.cost,
         capped=rows.capped,
     )
-    return after, shortest & ~kept
+    return after, shortest & ~accepted
 
 
-def _by_fixed_steps(field: FlowField, rows: Travellers, end: float) -> Travellers:
-    """Carry rows to the clock ``end`` by the midpoint rule, each in steps of its own length."""
+def _by_fixed_steps(field: FlowField, rows: RowStates, end: float) -> RowStates:
+    """Advance rows to the clock ``end`` by the midpoint rule, each with its own step length."""
     h = (end - rows.clock) / FIXED_STEPS
     u, slope = rows.u, rows.slope
     for k in range(FIXED_STEPS):
@@ -246,7 +246,7 @@ def _by_fixed_steps(field: FlowField, rows: Travellers, end: float) -> Traveller
         u = u + _times(h, field(u + _times(h / 2, slope), clock + h / 2))
         slope = field(u, torch.full_like(clock, end) if k == FIXED_STEPS - 1 else clock + h)
     nfe = rows.nfe + 2 * FIXED_STEPS * field.cost
-    return Travellers(torch.full_like(rows.clock, end), u, slope, rows.length, nfe, torch.ones_like(rows.capped))
+    return RowStates(torch.full_like(rows.clock, end), u, slope, rows.length, nfe, torch.ones_like(rows.capped))
 
 
 def _rounded_down(length: Tensor) -> Tensor:
@@ -272,5 +272,5 @@ def _choose(first: Tensor, x: Tensor, other: Tensor) -> Tensor:
 
 
 def _rms(x: Tensor) -> Tensor:
-    """Root mean square of each row, float64; it steers alone, so no gradient."""
+    """Root mean square of each row, float64; it only controls steps, so it has no gradient."""
     return x.detach().flatten(1).double().square().mean(1).sqrt()

@@ -1,6 +1,6 @@
 r"""Runge-Kutta samplers: Euler, Heun and RK4 in t.
 
-They integrate the probability-flow ODE, which with the denoised prediction D at x_t reads
+They integrate the probability-flow ODE, which is, with D the denoised prediction at x_t,
 
     dx/dt = (sigma_dot / sigma) x + (alpha_dot - alpha sigma_dot / sigma) D.
 
@@ -13,6 +13,7 @@ Tero Karras et al. Elucidating the design space of diffusion-based generative mo
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 
@@ -23,88 +24,58 @@ from pushforward.diffusion.schedule import Schedule
 __all__ = ["RK4", "Euler", "Heun"]
 
 
-def _runge_kutta(
-    builder: TableBuilder,
-    schedule: Schedule,
-    times: Sequence[float],
-    nodes: Sequence[float],
-    stages: Sequence[Sequence[float]],
-) -> None:
-    """Append the rows of an explicit Runge-Kutta method in t.
-
-    ``nodes`` are the c_i of its Butcher tableau; ``stages[i]`` are the weights of k_0 ... k_i that make the state of stage
-    i + 1, the last of them the step itself.
-    """
-    for t, s in itertools.pairwise(times):
-        at = torch.tensor([t + c * (s - t) for c in nodes], dtype=torch.float64)
-        ratio = schedule.sigma_dot(at) / schedule.sigma(at)
-        slope_x = ratio.tolist()
-        slope_d = (schedule.alpha_dot(at) - ratio * schedule.alpha(at)).tolist()
-        goals = [*at.tolist()[1:], s]
-        for i, weights in enumerate(stages):
-            a, b = {i: 1.0}, {}
-            for j, weight in enumerate(weights):
-                a[i - j] = a.get(i - j, 0.0) + (s - t) * weight * slope_x[j]
-                b[i - j] = (s - t) * weight * slope_d[j]
-            builder.row(at[i].item(), goals[i], a, b)
-
-
 @dataclass(frozen=True)
-class Euler(TableSampler):
-    """Explicit Euler in t: one call per step, order 1.
+class _RungeKutta(TableSampler):
+    """An explicit Runge-Kutta method in t, of at most four stages, so that the order equals their number.
 
-    Parameters
-    ----------
-    grid : Grid
+    ``_nodes`` are the c_i of its Butcher tableau; ``_stages[i]`` are the weights of k_0 ... k_i in the state of stage i + 1,
+    the last of them in the step itself.
     """
 
     grid: Grid = field(default=UniformGrid())
 
+    _nodes: ClassVar[tuple[float, ...]]
+    _stages: ClassVar[tuple[tuple[float, ...], ...]]
+
     @property
     def order(self) -> int:
-        """1."""
-        return 1
+        """The number of stages."""
+        return len(self._stages)
 
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        _runge_kutta(builder, schedule, times, nodes=[0.0], stages=[[1.0]])
+        for t, s in itertools.pairwise(times):
+            at = torch.tensor([t + c * (s - t) for c in self._nodes], dtype=torch.float64)
+            ratio = schedule.sigma_dot(at) / schedule.sigma(at)
+            slope_x = ratio.tolist()
+            slope_d = (schedule.alpha_dot(at) - ratio * schedule.alpha(at)).tolist()
+            goals = [*at.tolist()[1:], s]
+            for i, weights in enumerate(self._stages):
+                a, b = {i: 1.0}, {}
+                for j, weight in enumerate(weights):
+                    a[i - j] = a.get(i - j, 0.0) + (s - t) * weight * slope_x[j]
+                    b[i - j] = (s - t) * weight * slope_d[j]
+                builder.row(at[i].item(), goals[i], a, b)
 
 
 @dataclass(frozen=True)
-class Heun(TableSampler):
-    """Heun's method in t: two calls per step, order 2.
+class Euler(_RungeKutta):
+    """Explicit Euler in t on a ``grid``: one call per step, order 1."""
 
-    Parameters
-    ----------
-    grid : Grid
-    """
-
-    grid: Grid = field(default=UniformGrid())
-
-    @property
-    def order(self) -> int:
-        """2."""
-        return 2
-
-    def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        _runge_kutta(builder, schedule, times, nodes=[0.0, 1.0], stages=[[1.0], [0.5, 0.5]])
+    _nodes = (0.0,)
+    _stages = ((1.0,),)
 
 
 @dataclass(frozen=True)
-class RK4(TableSampler):
-    """The classical Runge-Kutta method in t: four calls per step, order 4.
+class Heun(_RungeKutta):
+    """Heun's method in t on a ``grid``: two calls per step, order 2."""
 
-    Parameters
-    ----------
-    grid : Grid
-    """
+    _nodes = (0.0, 1.0)
+    _stages = ((1.0,), (0.5, 0.5))
 
-    grid: Grid = field(default=UniformGrid())
 
-    @property
-    def order(self) -> int:
-        """4."""
-        return 4
+@dataclass(frozen=True)
+class RK4(_RungeKutta):
+    """The classical Runge-Kutta method in t on a ``grid``: four calls per step, order 4."""
 
-    def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        stages = [[0.5], [0.0, 0.5], [0.0, 0.0, 1.0], [1 / 6, 1 / 3, 1 / 3, 1 / 6]]
-        _runge_kutta(builder, schedule, times, nodes=[0.0, 0.5, 0.5, 1.0], stages=stages)
+    _nodes = (0.0, 0.5, 0.5, 1.0)
+    _stages = ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6))

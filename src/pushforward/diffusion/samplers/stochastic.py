@@ -1,4 +1,4 @@
-r"""Samplers of the reverse SDE: fresh noise at every step, so errors of earlier steps are forgotten.
+r"""Samplers of the reverse SDE: fresh noise at every step corrects errors of earlier steps.
 
 They need noise that is Gaussian and independent of the data. With f = alpha_dot / alpha, g^2 = 2 sigma sigma_dot - 2 f sigma^2
 and score = (alpha D - x) / sigma^2, every eta in [0, 1] gives a reverse process with the same marginals,
@@ -35,7 +35,7 @@ class ReverseSDE(TableSampler):
 
     x_s = x_t + (s - t) (f x_t - (1 + eta^2) / 2 g^2 score) + eta g sqrt(t - s) z
 
-    Where alpha = 0 the drift is infinite; a step from there is the limit of exact steps instead, which is DDIM's.
+    Where alpha = 0 the drift is infinite; a step from there is the limit of exact steps instead, as in DDIM.
 
     Parameters
     ----------
@@ -113,33 +113,33 @@ class StochasticDPMSolver(TableSampler):
             begin, end = scales.lam[k : k + 2]
             nodes = [scales.lam[j] for j in range(k, max(k - self.order, -1), -1)]
             b = {j: 2 * scales.alpha[k + 1] * w for j, w in enumerate(exponential_integrals(nodes, begin, end, rate=2.0))}
-            kept = scales.sigma[k + 1] / scales.sigma[k] * math.exp(begin - end)
+            on_x = scales.sigma[k + 1] / scales.sigma[k] * math.exp(begin - end)
             fresh = scales.sigma[k + 1] * math.sqrt(-math.expm1(2 * (begin - end)))
-            builder.row(times[k], times[k + 1], {0: kept}, b, {0: fresh})
+            builder.row(times[k], times[k + 1], {0: on_x}, b, {0: fresh})
 
 
 @dataclass(frozen=True)
 class PredictorCorrector(TableSampler):
     """Steps of a predictor, each followed by Langevin steps at the new noise level.
 
-    A Langevin step at time s leaves its law p_s nearly unchanged and pulls the state towards it,
+    A Langevin step at time s leaves its law p_s nearly unchanged and moves the law of the state towards it,
 
         x <- x + delta score + sqrt(2 delta) z,          delta = 2 (snr sigma_s)^2,
 
-    which is Song et al.'s step with the norm of the score at its typical value sqrt(D) / sigma_s. Each costs one call, and
-    biases the variance of x_s by a share of about snr^2.
+    which is Song et al.'s step with the norm of the score replaced by its typical value sqrt(D) / sigma_s. Each costs one call,
+    and biases the variance of x_s by a share of about snr^2.
 
     Parameters
     ----------
     predictor : TableSampler
-        Starts afresh at each step, so of a multistep method only the first order remains. Its own grid is not used.
+        Starts anew at each step, so a multistep method has order 1. Its own grid is ignored.
     corrections : int
         Langevin steps after each predictor step, at least 1.
     snr : float
         Length of the Langevin steps, in (0, 0.7).
     grid : Grid
 
-    >>> PredictorCorrector(corrections=2).nfe(10)  # nine steps of 1 + 2 calls, and the last
+    >>> PredictorCorrector(corrections=2).nfe(10)  # nine steps of 1 + 2 calls, and the last call
     28
     """
 
@@ -158,7 +158,7 @@ class PredictorCorrector(TableSampler):
 
     @property
     def order(self) -> int:
-        """1: the corrector's bias does not shrink with the number of steps, the predictor's error does."""
+        """1: the predictor's error shrinks with the number of steps, the corrector's bias does not."""
         return 1
 
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
@@ -170,21 +170,21 @@ class PredictorCorrector(TableSampler):
 
 @dataclass(frozen=True)
 class AnnealedLangevin(TableSampler):
-    """Langevin steps alone, at one noise level after the other: how score models were first sampled.
+    """Langevin steps alone, at decreasing noise levels: the first sampler of score models.
 
     At each time s of the grid, from the highest noise to the lowest, ``n_steps`` times
 
         x <- x + h score + sqrt(2 h) z,          h = step sigma_s^2,
 
-    and at the end the denoised prediction. Nothing moves the state from level to level, so the levels must lie close, or
-    ``n_steps`` be large. It is made for the exploding path, where alpha = 1 and :class:`UniformGrid` makes the levels
-    geometric. (Song and Ermon write alpha_i = epsilon sigma_i^2 / sigma_L^2 and move by alpha_i / 2: step = epsilon /
-    (2 sigma_L^2), which they set to 0.1, with 100 steps at each of 10 levels.) Against a solver of the flow it is slow.
+    and finally the denoised prediction. Nothing moves the state between levels, so the levels must be close, or ``n_steps``
+    large. It suits the exploding path, where alpha = 1 and :class:`UniformGrid` makes the levels geometric. (Song and Ermon
+    write alpha_i = epsilon sigma_i^2 / sigma_L^2 and use alpha_i / 2: step = epsilon / (2 sigma_L^2), which they set to 0.1,
+    with 100 steps at each of 10 levels.) It is slower than a solver of the flow.
 
     Parameters
     ----------
     step : float
-        Dimensionless, in (0, 1). The variance of the outcome is wrong by a share of up to about step / 2.
+        Dimensionless, in (0, 1). The relative error of the variance is up to about step / 2.
     n_steps : int
         Langevin steps at each level, at least 1.
     grid : Grid
@@ -196,7 +196,7 @@ class AnnealedLangevin(TableSampler):
     Alexia Jolicoeur-Martineau et al. Adversarial score matching and improved sampling for image generation. 2021.
     https://arxiv.org/abs/2009.05475  (the denoised prediction at the end)
 
-    >>> AnnealedLangevin(n_steps=3).nfe(10)  # nine levels below the first, and the last prediction
+    >>> AnnealedLangevin(n_steps=3).nfe(10)  # nine levels below the first, and the last call
     28
     """
 

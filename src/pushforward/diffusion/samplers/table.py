@@ -1,7 +1,7 @@
 r"""Samplers: a table of coefficients and one loop that runs any of them.
 
-The probability-flow ODE and the reverse SDE are linear in x_t apart from the denoiser, so an explicit method only says
-when to call the denoiser and which linear combination to go on with. Row i of a :class:`Table` means
+The probability-flow ODE and the reverse SDE are linear in x_t apart from the denoiser, so an explicit method is determined by
+the times of its denoiser calls and the linear combinations between them. Row i of a :class:`Table` means
 
     D_i     = denoiser(x_i, tau_i)
     x_{i+1} = sum_j  A_ij x_{i-j} + B_ij D_{i-j} + C_ij z_{i-j},       j = 0 ... m - 1 (lags),
@@ -10,33 +10,32 @@ with fresh standard normal z_i. Such tables are filled by Runge-Kutta methods
 (:mod:`pushforward.diffusion.samplers.runge_kutta`), DDPM and DDIM (:mod:`~pushforward.diffusion.samplers.ancestral`), multistep
 solvers (:mod:`~pushforward.diffusion.samplers.multistep`), solvers of the reverse SDE
 (:mod:`~pushforward.diffusion.samplers.stochastic`) and by fitting (:mod:`~pushforward.diffusion.samplers.calibration`).
-``nfe``, ``order`` and ``stochastic`` are facts of the table, not claims.
+``nfe``, ``order`` and ``stochastic`` follow from the table.
 
 Times. A table is computed once per (sampler, schedule, times) in float64. ``times`` is a float64 grid; for ``run`` it is
 
     1 = t_0 > t_1 > ... > t_{n-1} >= t_min,  t_n = 0,
 
 and the last entry 0 means "return denoised": the last row has A = C = 0, B = 1, whatever sigma(0) is, so there is no
-residual noise and no division by it. (A sampler that carries its own polynomial to sigma = 0, as AngleSolver does, takes
-sum_j A_j sigma_j = 0 and sum_j A_j alpha_j + B_j = 1 instead: no noise is left where D stands still.) ``integrate`` takes any
-strictly monotone times in [t_min, 1], falling or rising (rising only for deterministic samplers: data to noise), with 0
-allowed at the end.
+residual noise and no division by it. (A sampler that extrapolates to sigma = 0, as AngleSolver does, uses sum_j A_j sigma_j = 0
+and sum_j A_j alpha_j + B_j = 1 instead: no noise is left where D is constant.) ``integrate`` takes any strictly monotone times
+in [t_min, 1], decreasing or increasing (increasing, from data to noise, only for deterministic samplers), with 0 allowed at the
+end.
 
-Ends. Where alpha(1) = 0 every coefficient takes its finite limit. ``run`` starts at x_1 = sigma(1) noise.
+Ends. Where alpha(1) = 0 every coefficient has its finite limit. ``run`` starts at x_1 = sigma(1) noise.
 
 Shapes and dtypes. Noise is (B, *D); the result has its shape, dtype and device. The times reach the denoiser as float64
-tensors of shape () on the CPU. The noise z of row i at row k of the table is a function of (seed, first + i, k) alone.
+tensors of shape () on the CPU. The noise z of row i at row k of the table is a function of (seed, first + i, k).
 
-Not every sampler is a table: :class:`~pushforward.diffusion.samplers.adaptive.Adaptive` chooses its steps as it goes.
+Not every sampler is a table: :class:`~pushforward.diffusion.samplers.adaptive.Adaptive` chooses its steps during the run.
 
 A sampler is a frozen dataclass without state: one object serves any number of models, runs and threads.
 
 References
 ----------
 Cheng Lu et al. DPM-Solver++. 2022. https://arxiv.org/abs/2211.01095
-Qinsheng Zhang, Yongxin Chen. Fast sampling of diffusion models with exponential integrator. 2023.
-https://arxiv.org/abs/2204.13902 Neta Shaul et al. Bespoke non-stationary solvers. 2024. https://arxiv.org/abs/2403.01329
-(every explicit solver as a table)
+Qinsheng Zhang, Yongxin Chen. Fast sampling of diffusion models with exponential integrator. 2023. https://arxiv.org/abs/2204.13902
+Neta Shaul et al. Bespoke non-stationary solvers. 2024. https://arxiv.org/abs/2403.01329  (every explicit solver as a table)
 """
 
 import abc
@@ -53,7 +52,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid, check_steps
 from pushforward.diffusion.schedule import Schedule
-from pushforward.probability import noise as random
+from pushforward.probability.noise import fresh_seed, normal
 
 __all__ = [
     "OnStep",
@@ -80,7 +79,7 @@ class Table:
     tau : Tensor (n,)
         Time of each denoiser call.
     to : Tensor (n,)
-        Time to which the result of each row belongs (inner Runge-Kutta stages: the time of the stage).
+        Time of the result of each row (for inner Runge-Kutta stages the time of the stage).
     A, B, C : Tensor (n, m)
         Coefficients of states, denoised predictions and noises at lags 0 ... m - 1.
     """
@@ -103,25 +102,25 @@ class Table:
 
     @functools.cached_property
     def rows(self) -> "list[_Row]":
-        """The rows as the loop runs them."""
+        """The rows in the form that the loop runs."""
         parts = [matrix.tolist() for matrix in (self.A, self.B, self.C)]
         return [_Row.of(*row) for row in zip(self.tau.unbind(), self.to.tolist(), *parts, strict=True)]
 
     @functools.cached_property
     def memory(self) -> int:
-        """Number of calls that must be kept, at least 1."""
+        """Number of calls to keep, at least 1."""
         used = (torch.stack((self.A, self.B, self.C)) != 0).any(0).any(0).nonzero()
         return int(used.max()) + 1
 
 
 class _Row(NamedTuple):
-    """One row as the loop runs it: a chain of weighted means, each one pass over memory, times a scale that is mostly 1.
+    """One row in the form that the loop runs: a chain of weighted means, each one pass over memory, times a scale, mostly 1.
 
     With the terms w_0 T_0 + ... + w_k T_k and the partial sums s_j = w_j + ... + w_k, the chain m_k = T_k,
     m_j = m_{j+1} + (w_j / s_j) (T_j - m_{j+1}) ends at m_0, and the row is s_0 m_0. Where a partial sum nearly vanishes the
-    terms are added up instead. ``fold(m, T, weight)`` is either step.
+    terms are added instead. ``fold(m, T, weight)`` is either step.
 
-    ``start`` and ``terms`` name tensors by pool (0, 1 or 2 for x, D or z) and lag, in the order of the chain.
+    ``start`` and ``terms`` identify tensors by pool (0, 1 or 2 for x, D or z) and lag, in the order of the chain.
     """
 
     tau: Tensor
@@ -174,7 +173,7 @@ class TableBuilder:
 
 @dataclass(frozen=True)
 class Sampler(abc.ABC):
-    """An algorithm that goes from noise to data. Most are a :class:`TableSampler`; others have a loop of their own."""
+    """An algorithm from noise to data. Most are a :class:`TableSampler`; others have their own loop."""
 
     @abc.abstractmethod
     def run(
@@ -197,13 +196,13 @@ class Sampler(abc.ABC):
         noise : Tensor (B, *D)
             Standard normal, or drawn from the source that the denoiser was trained with.
         steps : int
-            Steps of the sampler's own grid; or give ``times``.
+            Steps of the sampler's own grid; alternative to ``times``.
         times : tensor or sequence
-            A grid of one's own from 1 to 0.
+            A grid from 1 to 0.
         condition : Tensor (B, K), optional
         seed, first : int
-            Name the noise of stochastic samplers: row i of this batch is sample ``first + i`` of ``seed``. Without a seed
-            a fresh one is taken.
+            Determine the noise of stochastic samplers: row i of this batch is sample ``first + i`` of ``seed``. Without a
+            seed a new one is drawn.
         on_step : function, optional
             Called after each row of the table with (row, time, x, denoised).
 
@@ -214,8 +213,8 @@ class Sampler(abc.ABC):
         Raises
         ------
         ValueError
-            If both or neither of ``steps`` and ``times`` are given, the times do not run from 1 to 0, or a stochastic
-            sampler meets a denoiser whose source is not independent Gaussian noise.
+            If both or neither of ``steps`` and ``times`` are given, the times do not go from 1 to 0, or the sampler is
+            stochastic and the denoiser's source is not independent Gaussian noise.
         """
 
     @abc.abstractmethod
@@ -230,15 +229,15 @@ class Sampler(abc.ABC):
         first: int = 0,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Carry the state ``x_t`` at ``times[0]`` to ``times[-1]``; gradients flow unless switched off by the caller.
+        """Integrate from the state ``x_t`` at ``times[0]`` to ``times[-1]``; gradients flow unless the caller disables them.
 
-        The arguments are those of :meth:`run`; times may also rise (data to noise) for deterministic samplers.
+        The arguments are those of :meth:`run`; for deterministic samplers times may increase (data to noise).
         """
 
 
 @dataclass(frozen=True)
 class TableSampler(Sampler):
-    """A sampler that is a table; subclasses are frozen dataclasses that fill it.
+    """A sampler that is a table; subclasses are frozen dataclasses that fill the table.
 
     A new one defines ``order`` and ``_fill``.
     """
@@ -255,14 +254,14 @@ class TableSampler(Sampler):
 
     @abc.abstractmethod
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
-        """Append the rows that lead along ``times``; the step to a final time 0 is not among them."""
+        """Append the rows along ``times``, without the step to a final time 0."""
 
     def _finish(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
         """Append the row from the last of ``times`` to a final time 0: return denoised."""
         builder.row(times[-1], 0.0, {}, {0: 1.0})
 
     def table(self, schedule: Schedule, times: Tensor | Sequence[float]) -> Table:
-        """Return the table for these times, computed once and kept."""
+        """Return the table for these times; it is cached."""
         return _table(self, schedule, tuple(torch.as_tensor(times, dtype=torch.float64).tolist()))
 
     def nfe(self, steps: int) -> int:
@@ -305,7 +304,7 @@ class TableSampler(Sampler):
         first: int = 0,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Carry the state ``x_t`` at ``times[0]`` to ``times[-1]``; see :meth:`Sampler.integrate`."""
+        """Integrate from the state ``x_t`` at ``times[0]`` to ``times[-1]``; see :meth:`Sampler.integrate`."""
         return self._follow(self.table(denoiser.schedule, times), denoiser, x_t, condition, seed, first, on_step)
 
     def _follow(
@@ -318,7 +317,7 @@ class TableSampler(Sampler):
         first: int,
         on_step: OnStep | None,
     ) -> Tensor:
-        """Check that table, denoiser and conditions go together, and run the table."""
+        """Check that table, denoiser and conditions are compatible, and run the table."""
         if table.stochastic and not denoiser.gaussian_source:
             raise ValueError(
                 f"{self} adds Gaussian noise at each step, but this model's source is not independent Gaussian noise, so its "
@@ -326,11 +325,11 @@ class TableSampler(Sampler):
             )
         check_conditions(condition, x_t)
         if table.stochastic and seed is None:
-            seed = random.fresh_seed()
+            seed = fresh_seed()
+        rows = torch.arange(first, first + len(x_t), device=x_t.device)
 
         def draw(step: int) -> Tensor:
-            rows = torch.arange(first, first + len(x_t), device=x_t.device)
-            return random.normal(
+            return normal(
                 x_t.shape[1:], seed=seed or 0, purpose="sampler", rows=rows, step=step, dtype=x_t.dtype, device=x_t.device
             )
 
@@ -345,7 +344,7 @@ def _run(
     draw: Callable[[int], Tensor],
     on_step: OnStep | None,
 ) -> Tensor:
-    """Run the table: the one loop. ``appendleft`` on a bounded deque makes index j the lag j."""
+    """Run the table. ``appendleft`` on a bounded deque makes index j the lag j."""
     xs: deque[Tensor] = deque([x], table.memory)
     ds: deque[Tensor] = deque(maxlen=table.memory)
     zs: deque[Tensor] = deque(maxlen=table.memory)
@@ -391,7 +390,7 @@ def check_run_times(times: Tensor | Sequence[float] | None) -> Tensor:
 
 
 def check_conditions(condition: Tensor | None, x: Tensor) -> None:
-    """Raise a ValueError if there is not one condition per row of x."""
+    """Raise a ValueError unless there is one condition per row of x."""
     if condition is not None and len(condition) != len(x):
         raise ValueError(f"there are {len(x)} rows to sample but {len(condition)} conditions; give one condition per row")
 
@@ -411,6 +410,6 @@ def check_times(schedule: Schedule, times: Sequence[float]) -> None:
 
 
 def check_falling(sampler: Sampler, times: Sequence[float]) -> None:
-    """Raise a ValueError if the times rise, for samplers that add noise."""
+    """Raise a ValueError if the times increase, for samplers that add noise."""
     if times[-1] > times[0]:
         raise ValueError(f"{sampler} adds noise and only runs from noise to data; rising times need a deterministic sampler")

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sklearn.base import clone
 
@@ -69,7 +69,7 @@ def run_comparison(
     *,
     condition: Any = None,
     columns: Any = None,
-    kind: Literal["vectors", "images"] | None = None,
+    kind: str | None = None,
     budget: float | None = None,
     steps: int | None = None,
     seeds: int = 2,

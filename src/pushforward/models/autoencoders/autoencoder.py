@@ -14,23 +14,21 @@ Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with 
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from dataclasses import field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_latent_dim, default_training
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.plots import plot_of_pairs
 from pushforward.models.base.task import RowTask
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count
 from pushforward.networks import CoderSpec
 from pushforward.plots import Plot
-from pushforward.training import TrainingSettings
 
 __all__ = ["Autoencoder", "PlainCoder"]
-
-_PAIRS, _POINTS = 50, 1000
 
 
 class PlainCoder(nn.Module):
@@ -111,36 +109,12 @@ class Autoencoder(CodeVerbs, TrainedModel):
     core: ClassVar[str] = "coder_"
     generates: ClassVar[bool] = False
 
-    coder_: PlainCoder
-    latent_dim_: int
-    network_: CoderSpec
+    latent_dim: Count | None = None
+    network: CoderSpec | None = None
 
-    def __init__(
-        self,
-        *,
-        latent_dim: Count | None = None,
-        network: CoderSpec | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    coder_: PlainCoder = field(init=False)
+    latent_dim_: int = field(init=False)
+    network_: CoderSpec = field(init=False)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape = self.space_.transform.shape
@@ -161,19 +135,18 @@ class Autoencoder(CodeVerbs, TrainedModel):
     def _task(self, network: nn.Module, prepared: Prepared) -> _ReconstructionTask:
         assert isinstance(network, PlainCoder)
         transform = self.space_.transform
-        counted = torch.ones(transform.shape, dtype=torch.bool) if transform.kind == "vectors" else ~transform.constant
         return _ReconstructionTask(
-            network, condition_dropout=self.condition_dropout, width=transform.dequantization, counted=counted
+            network, condition_dropout=self.condition_dropout, width=transform.dequantization, counted=transform.varies
         )
 
     def _plot(self, prepared: Prepared) -> Plot:
         """Draw training rows beside their reconstructions."""
-        n = _PAIRS if self.space_.transform.kind == "images" else _POINTS
+        n = self.space_.kind.drawn_while_training
         x, condition = prepared.x[:n], None if prepared.condition is None else prepared.condition[:n]
         dtype = self._coder_dtype
         given = None if condition is None else condition.to(dtype)
         z = self._through("encode", (x + self.space_.transform.dequantization / 2).to(dtype), given, n)
-        return plot_of_pairs(self, self._through("decode", z, given, n), x)
+        return self.space_.draw_pairs(self._through("decode", z, given, n), x)
 
     def _plot_seconds(self, network: nn.Module) -> float:
         return 0.0  # a hundred rows through the network: nothing beside a run

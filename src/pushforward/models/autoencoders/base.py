@@ -20,9 +20,11 @@ Diederik Kingma et al. Improved variational inference with inverse autoregressiv
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import field
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
+from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from pushforward.models.autoencoders.bound import BoundVerbs, kl_to_standard
@@ -152,19 +154,23 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
         Training steps over which the weight of the KL rises from 0 to ``beta``; default a quarter of the steps.
     network : CoderSpec, optional
         Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. Default by the shape of the data.
+
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("likelihood", "kl_warmup", "network", *TrainedModel.fitted)
     core: ClassVar[str] = "coder_"
 
-    beta: float
-    free_bits: float
-    kl_warmup: int | None
+    likelihood: LikelihoodName | None = None
+    beta: Annotated[float, Gt(0)] = 1.0
+    free_bits: Annotated[float, Ge(0)] = 0.0
+    kl_warmup: Annotated[int, Ge(0)] | None = None
+    network: CoderSpec | None = None
 
-    kl_warmup_: int
-    coder_: VariationalCoder
-    likelihood_: LikelihoodName
-    network_: CoderSpec
+    kl_warmup_: int = field(init=False)
+    coder_: VariationalCoder = field(init=False)
+    likelihood_: LikelihoodName = field(init=False)
+    network_: CoderSpec = field(init=False)
 
     def latent_report(self, X: Any, *, condition: Any = None, seed: int = 0) -> LatentReport:
         """Return what each element of the code says of the rows of X, and how well the codes fill the prior.

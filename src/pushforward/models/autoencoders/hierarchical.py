@@ -25,20 +25,19 @@ https://arxiv.org/abs/2011.10650
 """
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import field
+from typing import Annotated, Any, ClassVar
 
 import torch
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
-from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, make_likelihood
+from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import default_latent_dim
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
-from pushforward.networks import CoderSpec
+from pushforward.models.files.params import Count
 from pushforward.networks.coder import ResidualBlock, VectorCoder
-from pushforward.training import TrainingSettings
 
 __all__ = ["HierarchicalVAE", "LadderCoder"]
 
@@ -193,10 +192,8 @@ class HierarchicalVAE(VariationalModel):
     latent_dims : tuple of int, optional
         Length of the code of each level, top first; default three levels, each twice as long as the one above, the last as
         long as the code of a :class:`~pushforward.models.autoencoders.vae.VAE`.
-    likelihood, beta, free_bits, kl_warmup, network
-        See :class:`~pushforward.models.autoencoders.base.VariationalModel`.
 
-    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
+    Other parameters are those of :class:`~pushforward.models.autoencoders.base.VariationalModel`.
 
     Attributes
     ----------
@@ -220,43 +217,10 @@ class HierarchicalVAE(VariationalModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("latent_dims", *VariationalModel.fitted)
 
-    coder_: LadderCoder
-    latent_dims_: tuple[int, ...]
+    latent_dims: Annotated[tuple[Count, ...], MinLen(1)] | None = None
 
-    def __init__(
-        self,
-        *,
-        latent_dims: Annotated[tuple[Count, ...], MinLen(1)] | None = None,
-        likelihood: LikelihoodName | None = None,
-        beta: Annotated[float, Gt(0)] = 1.0,
-        free_bits: Annotated[float, Ge(0)] = 0.0,
-        kl_warmup: Annotated[int, Ge(0)] | None = None,
-        network: CoderSpec | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.latent_dims = latent_dims
-        self.likelihood = likelihood
-        self.beta = beta
-        self.free_bits = free_bits
-        self.kl_warmup = kl_warmup
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    coder_: LadderCoder = field(init=False)
+    latent_dims_: tuple[int, ...] = field(init=False)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         longest = default_latent_dim(self.space_.transform.shape)

@@ -60,9 +60,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()
-        vectors = transform.kind == "vectors"
-        counted = torch.ones(transform.shape, dtype=torch.bool) if vectors else ~transform.constant
-        self.register_buffer("counted", counted, persistent=False)
+        self.register_buffer("counted", transform.varies, persistent=False)
 
     def log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         """Return log p(x | output) in nats, (B,)."""
@@ -113,11 +111,10 @@ class _OfIntegers(Likelihood):
 
     def __init__(self, transform: Transform) -> None:
         super().__init__(transform)
-        kept = ~transform.constant if transform.kind == "vectors" else slice(None)
         self.register_buffer("width", transform.dequantization.float(), persistent=False)
         for name in ("low", "high"):
             edge = (getattr(transform, name).expand_as(transform.shift) - transform.shift) / transform.scale
-            self.register_buffer(name, (edge[kept] + transform.dequantization / 2).float(), persistent=False)
+            self.register_buffer(name, (transform.pick(edge) + transform.dequantization / 2).float(), persistent=False)
 
     def _u(self, output: Tensor, shape: torch.Size, rows: Tensor, seed: int) -> Tensor:
         return noise.uniform(shape, seed=seed, purpose="decoder", rows=rows, dtype=output.dtype, device=output.device)

@@ -109,6 +109,6 @@ class QuantizedTask(RowTask):
         """Return the loss of each row, (B,)."""
         x, network = x + self.offset, self.network
         way = network.seen(x, condition)
-        of_codes = diffusion.hidden_loss(network.prior, way.codes, diffusion.hide(*numbers), condition)
+        of_codes = diffusion.masked_loss(network.prior, way.codes, diffusion.mask_tokens(*numbers), condition)
         bound = of_codes - network.likelihood.log_prob(way.output, x) - self.log_det
         return bound + self.commitment * way.distance if self.training else bound

@@ -18,21 +18,19 @@ James Lucas et al. Don't blame the ELBO! A linear VAE perspective on posterior c
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import field
+from typing import Any, ClassVar
 
 import torch
-from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from pushforward.data import Values
 from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
-from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, make_likelihood
+from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.codes import RandomCodes, default_latent_dim
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
-from pushforward.networks import CoderSpec
-from pushforward.training import TrainingSettings
+from pushforward.models.files.params import Count
 
 __all__ = ["VAE", "GaussianCoder"]
 
@@ -104,10 +102,8 @@ class VAE(RandomCodes, VariationalModel):
     ----------
     latent_dim : int, optional
         Length of a code; default 16, or 64 for rows of 1,000 elements and more, and no longer than a row.
-    likelihood, beta, free_bits, kl_warmup, network
-        See :class:`~pushforward.models.autoencoders.base.VariationalModel`.
 
-    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
+    Other parameters are those of :class:`~pushforward.models.autoencoders.base.VariationalModel`.
 
     Attributes
     ----------
@@ -130,43 +126,11 @@ class VAE(RandomCodes, VariationalModel):
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", *VariationalModel.fitted)
-    coder_: GaussianCoder
-    latent_dim_: int
 
-    def __init__(
-        self,
-        *,
-        latent_dim: Count | None = None,
-        likelihood: LikelihoodName | None = None,
-        beta: Annotated[float, Gt(0)] = 1.0,
-        free_bits: Annotated[float, Ge(0)] = 0.0,
-        kl_warmup: Annotated[int, Ge(0)] | None = None,
-        network: CoderSpec | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.latent_dim = latent_dim
-        self.likelihood = likelihood
-        self.beta = beta
-        self.free_bits = free_bits
-        self.kl_warmup = kl_warmup
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    latent_dim: Count | None = None
+
+    coder_: GaussianCoder = field(init=False)
+    latent_dim_: int = field(init=False)
 
     def interpolate(self, a: Any, b: Any, n: int = 8, *, condition: Any = None) -> Values:
         """Return n rows on the way from row a to row b: their codes are joined by an arc, and its points decoded.

@@ -21,8 +21,8 @@ https://arxiv.org/abs/1711.00937
 Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://arxiv.org/abs/2202.04200
 """
 
-from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import field, replace
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,8 +39,9 @@ from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.guidance import guided_tokens
+from pushforward.models.files.params import Count
 from pushforward.networks import CoderSpec, TransformerSpec, default_transformer
 from pushforward.networks.quantizer import Quantizer
 from pushforward.training import TrainingSettings
@@ -102,47 +103,19 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     fitted: ClassVar[tuple[str, ...]] = ("tokens", "codebook_size", "likelihood", "network", "prior", *TrainedModel.fitted)
     core: ClassVar[str] = "coder_"
 
-    tokens_: int
-    codebook_size_: int
-    likelihood_: LikelihoodName
-    network_: CoderSpec
-    prior_: TransformerSpec
-    coder_: QuantizedCoder
+    tokens: Count | None = None
+    codebook_size: Count | None = None
+    likelihood: LikelihoodName | None = None
+    commitment: Annotated[float, Ge(0)] = 1.0
+    network: CoderSpec | None = None
+    prior: TransformerSpec | None = None
 
-    def __init__(
-        self,
-        *,
-        tokens: Count | None = None,
-        codebook_size: Count | None = None,
-        likelihood: LikelihoodName | None = None,
-        commitment: Annotated[float, Ge(0)] = 1.0,
-        network: CoderSpec | None = None,
-        prior: TransformerSpec | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.tokens = tokens
-        self.codebook_size = codebook_size
-        self.likelihood = likelihood
-        self.commitment = commitment
-        self.network = network
-        self.prior = prior
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    tokens_: int = field(init=False)
+    codebook_size_: int = field(init=False)
+    likelihood_: LikelihoodName = field(init=False)
+    network_: CoderSpec = field(init=False)
+    prior_: TransformerSpec = field(init=False)
+    coder_: QuantizedCoder = field(init=False)
 
     def sample(
         self,
@@ -301,8 +274,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     def _code_length(self) -> int:
         return self.tokens_
 
-    def _code_schema(self, length: int) -> Schema:
-        return replace(super()._code_schema(length), dtypes=("int64",))
+    @property
+    def _code_schema(self) -> Schema:
+        return replace(super()._code_schema, dtypes=("int64",))
 
     def _weighed(
         self,

@@ -19,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward.data import RowSpace, Schema, Values
-from pushforward.data.checks import is_frame
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.rows import Rows, condition_rows
 from pushforward.networks import CoderSpec
@@ -63,7 +62,7 @@ class DecoderVerbs:
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)
-        z = self._code_schema(self._code_length).to_internal(Z, name=type(self).__name__).to(self._coder_dtype)
+        z = self._code_schema.to_internal(Z, name=type(self).__name__).to(self._coder_dtype)
         condition = condition_rows(self, condition, len(z), self._coder_dtype)
         return self.space_.schema.to_user(self.space_.transform.inverse(self._through(self.decodes, z, condition, batch_size)))
 
@@ -73,9 +72,14 @@ class DecoderVerbs:
         return self.latent_dim_
 
     @property
+    def _code_schema(self) -> Schema:
+        """Layout of codes: vectors in the container of the data, in floats."""
+        return self.space_.schema.codes(self._code_length)
+
+    @property
     def _coder_dtype(self) -> torch.dtype:
         """Float64 for vectors, where it is cheap, so that a code does not depend on the batch."""
-        return torch.float64 if self.space_.transform.kind == "vectors" else torch.float32
+        return self.space_.kind.density_dtype
 
     def _through(self, verb: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Any:
         """Return what the network's ``verb`` makes of the rows (and of more that goes with each), on the CPU."""
@@ -91,13 +95,6 @@ class DecoderVerbs:
         if isinstance(made[0], Tensor):
             return torch.cat(made).cpu()
         return tuple(torch.cat(parts).cpu() for parts in zip(*made, strict=True))
-
-    def _code_schema(self, length: int) -> Schema:
-        """Layout of codes: vectors in the container of the data, in floats."""
-        schema = self.space_.schema
-        dtype = str(schema.internal_dtype).removeprefix("torch.")
-        container = "numpy" if schema.container == "pandas" else schema.container
-        return Schema("vectors", container, (length,), (dtype,), None)
 
 
 class CodeVerbs(DecoderVerbs):
@@ -133,7 +130,7 @@ class CodeVerbs(DecoderVerbs):
         check_count("batch_size", batch_size)
         rows = Rows.of(self, X, condition, dtype=self._coder_dtype)
         z = self._through("encode", rows.middle, rows.condition, batch_size)
-        return self._code_schema(z.shape[1]).to_user(z)
+        return self._code_schema.to_user(z)
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that this is a transformer too."""
@@ -143,10 +140,10 @@ class CodeVerbs(DecoderVerbs):
 
     def _one_row(self, row: Any) -> Any:
         """Return one row, given with or without its leading axis, as rows (1, ...)."""
-        if is_frame(row):
-            return row
-        if hasattr(row, "to_frame"):
+        if hasattr(row, "to_frame"):  # a Series
             return row.to_frame().T
+        if hasattr(row, "columns"):
+            return row
         whole = row if isinstance(row, Tensor) else np.asarray(row)
         return whole[None] if whole.ndim == len(self.space_.schema.row_shape) else whole
 

@@ -114,7 +114,7 @@ class DensityVerbs:
 
         found = of_draw(0)
         if rows.random:
-            kind: Kind = "lower bound" if rows.integer or found.kind == "lower bound" else "estimate"
+            kind: Kind = "lower bound" if rows.integer or found.is_bound else "estimate"
             found = LogProb.average([found, *(of_draw(draw) for draw in range(1, draws))], kind)
         return replace(found.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
 
@@ -142,4 +142,4 @@ class DensityVerbs:
     def _density_dtype(self) -> torch.dtype:
         """Dtype of scaled rows: float64 for vectors, where it is cheap and nothing is lost to rounding."""
         own = isinstance(getattr(self, "network_", None), nn.Module)
-        return torch.float64 if self.space_.transform.kind == "vectors" and not own else torch.float32
+        return self.space_.kind.density_dtype if not own else torch.float32

@@ -1,7 +1,8 @@
 """What all families share: from any data to a fitted model, and from the model to new rows.
 
 A family is a subclass of :class:`GenerativeModel`, which checks the arguments, opens the data, sets rows aside, and fits the
-transform and the encoder of conditions. It defines
+transform and the encoder of conditions. The fields of its class are the arguments of its constructor
+(:mod:`pushforward.models.base.estimator`). It defines
 
 - ``_resolve(prepared)``: fills in what was left open and returns what ``_learn`` needs besides the rows;
 - ``_learn(prepared, resolved, ...)``: learns, and keeps how it went as ``training_result_``;
@@ -14,13 +15,12 @@ Families that are trained by gradients do not define these but the few methods o
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from pushforward import training
 from pushforward.data import ConditionEncoder, Dataset, RowSpace, Schema, Transform, Values, open_data, split_rows
 from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.base.plots import plot_of_samples
-from pushforward.models.files.params import check_params
+from pushforward.models.base.estimator import Estimator
+from pushforward.models.files.params import Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.training import TrainingResult
@@ -37,6 +37,7 @@ from pushforward.training import TrainingResult
 __all__ = ["GenerativeModel", "Prepared"]
 
 _MOST_HELD_OUT = 2000
+_PLOT_SEED, _CLASSES, _PER_CLASS = 0, 10, 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,15 +62,15 @@ class Prepared:
     held_out_rows: Tensor
 
 
-class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
+class GenerativeModel(Estimator, abc.ABC):
     """Base of all estimators; the module's text says what a family defines.
 
     Parameters
     ----------
     held_out : float
         Share of rows, at most 2,000 of them, that are set aside to measure the loss.
-    kind : {"vectors", "images"}, optional
-        What the rows are, where shape and dtype leave it open.
+    kind : str, optional
+        Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype leave it open.
     random_state : int, RandomState or None
         Names everything random in ``fit``; None draws a fresh seed. The seed is kept as ``seed_``.
     verbose : bool
@@ -96,17 +97,17 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
     generates: ClassVar[bool] = True
     """Whether the family learns a law to draw from; without one it has no ``sample``."""
 
-    held_out: float
-    kind: Any
-    random_state: Any
-    verbose: bool
+    held_out: Share = 0.1
+    kind: str | None = None
+    random_state: Any = None
+    verbose: bool = False
 
-    space_: RowSpace
-    training_result_: TrainingResult
-    seed_: int
-    sample_seed_: int
-    data_: dict[str, Any]
-    run_: Path
+    space_: RowSpace = field(init=False)
+    training_result_: TrainingResult = field(init=False)
+    seed_: int = field(init=False)
+    sample_seed_: int = field(init=False)
+    data_: dict[str, Any] = field(init=False)
+    run_: Path = field(init=False)
 
     def fit(self, X: Any, y: Any = None, *, condition: Any = None) -> Self:
         """Train on data of any kind.
@@ -243,7 +244,7 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 delattr(self, name)
-        if self.space_.schema.kind == "vectors":
+        if self.space_.kind.has_columns:
             self.n_features_in_ = self.space_.schema.internal_shape[0]
         columns = self.space_.schema.columns
         if columns is not None and all(isinstance(column, str) for column in columns):
@@ -266,8 +267,16 @@ class GenerativeModel(BaseEstimator, abc.ABC):  # type: ignore[misc]
         return x
 
     def _plot(self, prepared: Prepared) -> Plot:
-        """Draw what the model makes, beside the data where that tells something."""
-        return plot_of_samples(self, self._clean(prepared.x))
+        """Draw the same samples every time: a line of them for each class, or all, where the kind does so beside the data."""
+        encoder, kind = self.space_.conditions, self.space_.kind
+        data = self._clean(prepared.x)
+        if encoder is not None and encoder.has_classes and kind.drawn_singly:
+            labels = [label for label in encoder.classes[:_CLASSES] for _ in range(_PER_CLASS)]
+            z = self._generate(len(labels), encoder.encode(labels, len(labels)), seed=_PLOT_SEED)
+            return self.space_.draw(z, data, columns=_PER_CLASS, labels=labels)
+        n = kind.drawn_while_training
+        z = self._generate(n, self._conditions_for_sampling(None, n, _PLOT_SEED), seed=_PLOT_SEED)
+        return self.space_.draw(z, data)
 
     def _size(self, resolved: Any) -> int | None:
         """Return the number of learned numbers, if it is known beforehand."""

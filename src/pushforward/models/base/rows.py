@@ -38,7 +38,7 @@ class Rows:
     bins : Bins or None
         The interval of each element, where any is an integer.
     varies : bool Tensor (*D) or None
-        Where images are not constant.
+        Which elements vary, where some are constant.
     log_det_of_reals : float
         log |dz/dx| over the elements that are real numbers.
     """
@@ -71,7 +71,7 @@ class Rows:
             condition=condition_rows(model, condition, len(x), dtype),
             width=transform.dequantization.to(dtype),
             bins=bins,
-            varies=counted if transform.kind == "images" and transform.constants else None,
+            varies=None if bool(transform.varies.all()) else transform.varies,
             log_det_of_reals=-float(transform.scale[counted & ~transform.integer].log().sum()),
         )
 
@@ -106,8 +106,7 @@ def _edges(transform: Transform, x: Tensor, integer: Tensor, dtype: torch.dtype)
     wide = x.double()
     low = torch.where(integer & (wide <= bottom), -torch.inf, (wide - transform.shift) / transform.scale)
     high = torch.where(integer & (wide >= top), torch.inf, (wide + integer.double() - transform.shift) / transform.scale)
-    if transform.kind == "vectors":
-        low, high = low[:, ~transform.constant], high[:, ~transform.constant]
+    low, high = transform.pick(low), transform.pick(high)
     return Bins(low.to(dtype), high.to(dtype), transform.dequantization.to(dtype))
 
 

@@ -1,6 +1,7 @@
 """What the families that are trained by gradients share: settings, steps within a time budget, and the one training loop.
 
-Such a family is a subclass of :class:`TrainedModel`. Its arguments end with those of :class:`TrainedModel`, and it defines
+Such a family is a subclass of :class:`TrainedModel`. Its arguments are the fields of its class and, inherited, those of
+:class:`TrainedModel`. It defines
 
 - ``core``: the name of the attribute that holds the trained network, such as "denoiser_";
 - ``_defaults(prepared)``: values for the arguments that were left at None, by kind, shape and number of the rows;
@@ -13,28 +14,23 @@ Such a family is a subclass of :class:`TrainedModel`. Its arguments end with tho
 import abc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
-import torch
-from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.probability import noise
 from pushforward.training import Task, TrainingResult, TrainingSettings
+from pushforward.training.generators import fresh_module
 
-__all__ = ["PLOT_ROWS", "Count", "Seconds", "Share", "TrainedModel", "fresh_module"]
-
-Count = Annotated[int, Ge(1)]
-Seconds = Annotated[float, Gt(0)]
-Share = Annotated[float, Ge(0), Lt(1)]
+__all__ = ["PLOT_ROWS", "TrainedModel"]
 
 PLOT_ROWS = 100
 _TRIAL_ROWS = 16
-M = TypeVar("M", bound=nn.Module)
 
 
 class TrainedModel(GenerativeModel):
@@ -50,10 +46,11 @@ class TrainedModel(GenerativeModel):
         Batch size, learning rate and all else; default by the shape of the data.
     max_time : float, optional
         Seconds that training may take; sets the number of steps by timing the first ones.
-    held_out, kind, random_state, verbose
-        As in :class:`~pushforward.models.base.model.GenerativeModel`; the weights with the least held-out loss are kept.
     device : str, optional
-        Where to train; default the fastest there is.
+        Where to train, such as "cpu" or "cuda"; default the fastest there is.
+
+    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`; the weights with the least held-out
+    loss are kept.
 
     Attributes
     ----------
@@ -64,13 +61,13 @@ class TrainedModel(GenerativeModel):
     fitted: ClassVar[tuple[str, ...]] = ("training",)
     core: ClassVar[str]
 
-    condition_dropout: float
-    train_steps: int | None
-    training: TrainingSettings | None
-    max_time: float | None
-    device: str | None
+    condition_dropout: Share = 0.1
+    train_steps: Count | None = None
+    training: TrainingSettings | None = None
+    max_time: Seconds | None = None
+    device: str | None = None
 
-    training_: TrainingSettings
+    training_: TrainingSettings = field(init=False)
 
     @abc.abstractmethod
     def _network(self) -> nn.Module:
@@ -214,10 +211,3 @@ class TrainedModel(GenerativeModel):
     def _prefix(self) -> str:
         """What the names of the stored weights begin with."""
         return self.core.rstrip("_") + "."
-
-
-def fresh_module(build: Callable[[], M], seed: int) -> M:
-    """Build a module with weights that depend on ``seed`` alone, leaving torch's global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(noise.derive(seed, "weights"))
-        return build()

@@ -6,7 +6,7 @@ and sources they are named after, not in code. The part here turns a trained den
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -35,27 +35,46 @@ Network = NetworkSpec | nn.Module
 
 
 class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVerbs, FlowDensityVerbs, TrainedModel):
-    """Base of the families that learn a denoiser."""
+    """Base of the families that learn a denoiser.
+
+    Parameters
+    ----------
+    schedule : Schedule, optional
+        The noise scales along the path.
+    prediction : Prediction
+        What the network's raw output is.
+    times : TimeLaw, optional
+        Law of training times.
+    weight : Weight, optional
+        Space of the squared error.
+    network : NetworkSpec or nn.Module, optional
+        Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
+    sampler : Sampler, optional
+        Used by :meth:`sample`; default :func:`~pushforward.diffusion.default_sampler`.
+
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`; guidance needs ``condition_dropout``
+    above 0.
+    """
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
     core: ClassVar[str] = "denoiser_"
 
-    schedule: Schedule | None
-    prediction: Prediction
-    times: TimeLaw | None
-    weight: Weight | None
-    network: Network | None
-    sampler: Sampler | None
+    schedule: Schedule | None = None
+    prediction: Prediction = "edm"
+    times: TimeLaw | None = None
+    weight: Weight | None = None
+    network: Network | None = None
+    sampler: Sampler | None = None
 
-    schedule_: Schedule
-    network_: Network
-    sampler_: Sampler
-    times_: TimeLaw
-    weight_: Weight
-    denoiser_: Denoiser
-    data_std_: float
-    source_: Source
-    sample_sampler_: Sampler
+    schedule_: Schedule = field(init=False)
+    network_: Network = field(init=False)
+    sampler_: Sampler = field(init=False)
+    times_: TimeLaw = field(init=False)
+    weight_: Weight = field(init=False)
+    denoiser_: Denoiser = field(init=False)
+    data_std_: float = field(init=False)
+    source_: Source = field(init=False)
+    sample_sampler_: Sampler = field(init=False)
 
     def sample(
         self,

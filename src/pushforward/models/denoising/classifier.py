@@ -24,11 +24,11 @@ from pushforward import diffusion
 from pushforward.data import ConditionEncoder, RowSpace, open_data, split_rows
 from pushforward.diffusion import ClassifierGuided, Denoiser
 from pushforward.models.base.task import RowTask, uniform
-from pushforward.models.base.trained import fresh_module
 from pushforward.models.denoising.posterior import knows_score
 from pushforward.networks.classifier import NoisyClassifier
 from pushforward.probability import noise
 from pushforward.training import Batch, TrainingSettings, train
+from pushforward.training.generators import fresh_module
 
 __all__ = ["DEFAULT_TRAINING", "ClassifierTask", "ClassifierVerbs", "LabelClassifier"]
 

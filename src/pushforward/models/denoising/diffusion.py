@@ -1,14 +1,12 @@
 """Diffusion: learn to remove Gaussian noise at every level, and sample by removing it step by step."""
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pushforward import diffusion
-from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
+from pushforward.diffusion import Schedule
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
-from pushforward.models.denoising.base import DenoisingModel, Network
+from pushforward.models.denoising.base import DenoisingModel
 from pushforward.models.denoising.task import Loss
-from pushforward.training import TrainingSettings
 
 __all__ = ["Diffusion"]
 
@@ -28,8 +26,6 @@ class Diffusion(DenoisingModel):
     ----------
     schedule : Schedule, optional
         The noise scales; default ``LinearBeta()``, the variance-preserving SDE.
-    prediction : Prediction
-        What the network's raw output is.
     times : TimeLaw, optional
         Law of training times; default ``UniformTimes()``.
     loss : "denoising", "sliced" or "implicit"
@@ -38,28 +34,8 @@ class Diffusion(DenoisingModel):
     weight : Weight, optional
         Space of the squared error; default that of ``prediction`` itself, the network's plain squared error; with score
         matching "eps", whose variance is bounded at all noise levels.
-    network : NetworkSpec or nn.Module, optional
-        Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
-    condition_dropout : float
-        Share of training rows without their condition, which guidance needs.
-    sampler : Sampler, optional
-        Used by :meth:`sample`; default :func:`~pushforward.diffusion.default_sampler`.
-    train_steps : int, optional
-        Number of training steps; wins over ``training.steps``.
-    training : TrainingSettings, optional
-        Batch size, learning rate and all else; default by the shape of the data.
-    max_time : float, optional
-        Seconds that training may take; sets the number of steps by timing the first ones.
-    held_out : float
-        Share of rows, at most 2,000 of them, that measure the loss and choose the weights to keep.
-    kind : "vectors" or "images", optional
-        Needed where the shape of the data leaves it open.
-    device : str, optional
-        Such as "cpu" or "cuda"; default the fastest there is.
-    random_state : int, RandomState or None
-        Seed of weights, data order and noise.
-    verbose : bool
-        Whether to show a progress line.
+
+    Other parameters are those of :class:`~pushforward.models.denoising.base.DenoisingModel`.
 
     The classical models by name are :meth:`ddpm`, :meth:`vp`, :meth:`sub_vp` and :meth:`ve`.
 
@@ -90,42 +66,7 @@ class Diffusion(DenoisingModel):
     (4, 2)
     """
 
-    def __init__(
-        self,
-        *,
-        schedule: Schedule | None = None,
-        prediction: Prediction = "edm",
-        times: TimeLaw | None = None,
-        loss: Loss = "denoising",
-        weight: Weight | None = None,
-        network: Network | None = None,
-        condition_dropout: Share = 0.1,
-        sampler: Sampler | None = None,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.schedule = schedule
-        self.prediction = prediction
-        self.times = times
-        self.loss = loss
-        self.weight = weight
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.sampler = sampler
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    loss: Loss = "denoising"
 
     @classmethod
     def ddpm(cls, **arguments: Any) -> Self:

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from pushforward.data import Schema, Values
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.estimator import TransformerMixin
 from pushforward.models.base.rows import Rows, condition_rows
 from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability import noise
@@ -35,9 +35,10 @@ __all__ = ["EncodingVerbs"]
 _MOST_CALLS = 2000  # per row
 
 
-class EncodingVerbs(TransformerMixin, DensityVerbs):  # type: ignore[misc]
+class EncodingVerbs(TransformerMixin, DensityVerbs):
     """The verbs ``transform`` and ``inverse_transform`` of models with a denoiser, called as it is for densities."""
 
+    denoiser_: Any
     source_: Any
 
     def transform(self, X: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:

@@ -1,17 +1,14 @@
 """Flow matching: learn the velocity that carries a source law onto the data along given paths."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pushforward.diffusion import Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share
-from pushforward.models.denoising.base import DenoisingModel, Network
+from pushforward.models.denoising.base import DenoisingModel
 from pushforward.models.denoising.source import ArraySource, make_source
-from pushforward.training import TrainingSettings
 
 __all__ = ["FlowMatching"]
 
@@ -32,34 +29,12 @@ class FlowMatching(DenoisingModel):
     coupling : "independent", "optimal-transport" or "paired"
         How x and z are brought together in training: independently; by the assignment of least squared distance within a batch
         (among rows with the same condition, which must be labels); or row by row, for a source array as long as X.
-    prediction : Prediction
-        What the network's raw output is.
     times : TimeLaw, optional
         Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``.
     weight : Weight, optional
         Space of the squared error; default "edm", the plain squared error of a preconditioned network.
-    network : NetworkSpec or nn.Module, optional
-        Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
-    condition_dropout : float
-        Share of training rows without their condition, which guidance needs.
-    sampler : Sampler, optional
-        Used by :meth:`sample`; default :func:`~pushforward.diffusion.default_sampler`.
-    train_steps : int, optional
-        Number of training steps; wins over ``training.steps``.
-    training : TrainingSettings, optional
-        Batch size, learning rate and all else; default by the shape of the data.
-    max_time : float, optional
-        Seconds that training may take; sets the number of steps by timing the first ones.
-    held_out : float
-        Share of rows, at most 2,000 of them, that measure the loss and choose the weights to keep.
-    kind : "vectors" or "images", optional
-        Needed where the shape of the data leaves it open.
-    device : str, optional
-        Such as "cpu" or "cuda"; default the fastest there is.
-    random_state : int, RandomState or None
-        Seed of weights, data order and noise.
-    verbose : bool
-        Whether to show a progress line.
+
+    Other parameters are those of :class:`~pushforward.models.denoising.base.DenoisingModel`.
 
     Attributes
     ----------
@@ -86,44 +61,8 @@ class FlowMatching(DenoisingModel):
     (4, 2)
     """
 
-    def __init__(
-        self,
-        *,
-        schedule: Schedule | None = None,
-        source: Any = None,
-        coupling: Coupling = "independent",
-        prediction: Prediction = "edm",
-        times: TimeLaw | None = None,
-        weight: Weight | None = None,
-        network: Network | None = None,
-        condition_dropout: Share = 0.1,
-        sampler: Sampler | None = None,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.schedule = schedule
-        self.source = source
-        self.coupling = coupling
-        self.prediction = prediction
-        self.times = times
-        self.weight = weight
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.sampler = sampler
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    source: Any = None
+    coupling: Coupling = "independent"
 
     def _prepare(self, dataset: Any) -> Prepared:
         prepared = super()._prepare(dataset)

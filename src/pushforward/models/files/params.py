@@ -5,12 +5,18 @@ The annotation of a parameter is its specification: a type, a ``Literal``, a cla
 """
 
 import functools
-from typing import Any, get_type_hints
+import inspect
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["check_params", "hints"]
+__all__ = ["Count", "Seconds", "Share", "check_params", "hints"]
+
+Count = Annotated[int, Ge(1)]
+Seconds = Annotated[float, Gt(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
@@ -19,7 +25,7 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
 def hints(cls: type) -> dict[str, Any]:
     """Return the annotations of the constructor of ``cls``, with their limits."""
     found = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
-    return {name: hint for name, hint in found.items() if name not in ("self", "return")}
+    return {name: found[name] for name in inspect.signature(cls).parameters if name in found}
 
 
 def check_params(cls: type, params: dict[str, Any]) -> None:

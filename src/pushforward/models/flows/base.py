@@ -22,19 +22,18 @@ Chin-Wei Huang, Laurent Dinh, Aaron Courville. Augmented normalizing flows. 2020
 """
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import Schema, Values
+from pushforward.data import Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.estimator import TransformerMixin
 from pushforward.models.base.rows import Rows, condition_rows
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
@@ -78,7 +77,7 @@ class FlowTask(RowTask):
         return torch.as_tensor(-standard_log_prob(z) - log_det - self.offset)
 
 
-class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ignore[misc]
+class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
     """Base of the families with an invertible network; the module's text says what it must be."""
 
     def transform(self, X: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
@@ -114,10 +113,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
 
         with torch.no_grad():
             z = torch.cat(self._in_batches(of, len(start), batch_size)).double()
-        if self.space_.transform.kind == "vectors":
-            varies = ~self.space_.transform.constant
-            z = z.new_zeros(len(z), len(varies)).index_copy(1, varies.nonzero()[:, 0], z)
-        return self._latent_schema.to_user(z)
+        return self.space_.schema.codes().to_user(self.space_.transform.spread(z))
 
     def inverse_transform(self, Z: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
         """Return the rows of data whose latents are Z: the inverse of :meth:`transform`.
@@ -141,9 +137,8 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)
-        z = self._latent_schema.to_internal(Z, name=type(self).__name__).to(self._density_dtype)
-        if self.space_.transform.kind == "vectors":
-            z = z[:, ~self.space_.transform.constant]
+        latents = self.space_.schema.codes().to_internal(Z, name=type(self).__name__)
+        z = self.space_.transform.pick(latents).to(self._density_dtype)
         given = condition_rows(self, condition, len(z), self._density_dtype)
 
         def of(part: slice, flow: Any, device: torch.device) -> Tensor:
@@ -155,21 +150,11 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):  # type: ig
         return self.space_.schema.to_user(self.space_.transform.inverse(x))
 
     @property
-    def _latent_schema(self) -> Schema:
-        """Layout of latents: that of the data, in floats."""
-        schema = self.space_.schema
-        dtype = str(schema.internal_dtype).removeprefix("torch.")
-        container = "numpy" if schema.container == "pandas" else schema.container
-        return replace(schema, container=container, dtypes=(dtype,), columns=None)
-
-    @property
     def _constant_width(self) -> Tensor:
         """Width (*D) of the noise on constant elements of images, in scaled units; 0 elsewhere."""
         transform = self.space_.transform
-        if transform.kind == "vectors":
-            return torch.zeros(transform.shape, dtype=torch.float64)
         of_constants = torch.where(transform.integer, 1 / transform.scale, _WIDTH_OF_REALS)
-        return torch.where(transform.constant, of_constants, 0.0)
+        return transform.pick(torch.where(transform.constant, of_constants, 0.0))
 
     def _offset(self) -> float:
         """Return the nats between log p of scaled rows with their noise and log p of data."""

@@ -37,9 +37,9 @@ https://arxiv.org/abs/2302.00482
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,7 +51,8 @@ from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
 from pushforward.diffusion.trace import rademacher
 from pushforward.models.base.arguments import check_count
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
+from pushforward.models.files.params import Count
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow
 from pushforward.networks import MLPSpec, UNetSpec, default_spec
@@ -123,44 +124,17 @@ class CNF(InvertibleModel):
     fitted: ClassVar[tuple[str, ...]] = ("network", "matching_steps", "kinetic", "jacobian", *TrainedModel.fitted)
     core: ClassVar[str] = "flow_"
 
-    flow_: ODEFlow
-    network_: MLPSpec | UNetSpec
-    matching_steps_: int
-    kinetic_: float
-    jacobian_: float
+    network: MLPSpec | UNetSpec | None = None
+    matching_steps: Annotated[int, Ge(0)] | None = None
+    solver_steps: Count = 6
+    kinetic: Annotated[float, Ge(0)] | None = None
+    jacobian: Annotated[float, Ge(0)] | None = None
 
-    def __init__(
-        self,
-        *,
-        network: MLPSpec | UNetSpec | None = None,
-        matching_steps: Annotated[int, Ge(0)] | None = None,
-        solver_steps: Count = 6,
-        kinetic: Annotated[float, Ge(0)] | None = None,
-        jacobian: Annotated[float, Ge(0)] | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.network = network
-        self.matching_steps = matching_steps
-        self.solver_steps = solver_steps
-        self.kinetic = kinetic
-        self.jacobian = jacobian
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    flow_: ODEFlow = field(init=False)
+    network_: MLPSpec | UNetSpec = field(init=False)
+    matching_steps_: int = field(init=False)
+    kinetic_: float = field(init=False)
+    jacobian_: float = field(init=False)
 
     def log_prob(
         self,
@@ -237,7 +211,7 @@ class CNF(InvertibleModel):
             return found
         unknown = np.full(len(z), np.nan)
         spread = fine.std(0, ddof=1) / math.sqrt(probes) if probes > 1 else unknown
-        return replace(found, kind="estimate" if found.kind == "exact" else found.kind, standard_error=spread)
+        return replace(found, kind="estimate" if found.is_exact else found.kind, standard_error=spread)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape, plain = self.space_.transform.shape, self.matching_steps == 0

@@ -15,13 +15,13 @@ Laurent Dinh, Jascha Sohl-Dickstein, Samy Bengio. Density estimation using Real 
 George Papamakarios et al. Normalizing flows for probabilistic modeling and inference. 2021. https://arxiv.org/abs/1912.02762
 """
 
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from dataclasses import field, replace
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
 from pushforward.models.flows.base import FlowTask, InvertibleModel
 from pushforward.networks.flows import Bijection, FlowSpec, default_flow
 from pushforward.probability import noise
@@ -74,33 +74,10 @@ class NormalizingFlow(InvertibleModel):
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     core: ClassVar[str] = "flow_"
 
-    flow_: Bijection
-    network_: FlowSpec
+    network: FlowSpec | None = None
 
-    def __init__(
-        self,
-        *,
-        network: FlowSpec | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    flow_: Bijection = field(init=False)
+    network_: FlowSpec = field(init=False)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape = self.space_.transform.shape

@@ -18,7 +18,7 @@ import abc
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -99,9 +99,9 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
     gaps: ClassVar[bool] = True
     row_dtype: ClassVar[torch.dtype] = torch.float64
 
-    law_: Gaussian | GaussianMixture
-    joint_: GaussianMixture
-    owner_: Tensor
+    law_: Gaussian | GaussianMixture = field(init=False)
+    joint_: GaussianMixture = field(init=False)
+    owner_: Tensor = field(init=False)
 
     @abc.abstractmethod
     def _fit_law(self, x: Tensor, features: Features) -> Found:
@@ -187,15 +187,13 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
 
     def _flat(self, z: Tensor) -> Tensor:
         """Return the varying elements of scaled rows (N, *D) as (N, d), float64."""
-        return z.double() if self.space_.transform.kind == "vectors" else z.double()[:, ~self.space_.transform.constant]
+        return z.double()[:, self.space_.transform.varies]
 
     def _whole(self, x: Tensor) -> Tensor:
         """Return scaled rows (N, *D) from their varying elements (N, d)."""
         transform = self.space_.transform
-        if transform.kind == "vectors":
-            return x
-        z = transform.value.expand(len(x), *transform.shape).clone()
-        z[:, ~transform.constant] = x
+        z = transform.pick(transform.value).expand(len(x), *transform.shape).clone()
+        z[:, transform.varies] = x
         return z
 
     def _features(self, condition: Tensor | None, n: int) -> Features:
@@ -206,7 +204,7 @@ class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
             return Features(nobody, torch.empty(n, 0, dtype=torch.float64))
         encoded = encoder.encode(None, n) if condition is None else condition
         given = encoded[:, 0] > 0
-        if encoder.kind == "labels":
+        if encoder.has_classes:
             return Features(torch.where(given, encoded[:, 1:].argmax(1), nobody), torch.empty(n, 0, dtype=torch.float64))
         size = len(encoder.mean)
         numbers = encoded[:, 1 : 1 + size].double()

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from dataclasses import field
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.rows import Rows
-from pushforward.models.base.trained import Count, Seconds, Share
+from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, noise
 from pushforward.probability.estimate import EMResult, OnIteration
@@ -59,8 +60,8 @@ class GMM(LawModel):
     max_time : float, optional
         Seconds, about: two fifths of them for what is tried above, and as many restarts and iterations as the rest has room
         for. They are decided before EM begins, as ``restarts_`` and ``max_iterations_``.
-    held_out, kind, random_state, verbose
-        As in :class:`~pushforward.models.base.model.GenerativeModel`.
+
+    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
 
     Attributes
     ----------
@@ -85,42 +86,21 @@ class GMM(LawModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("n_components", "covariance", "min_variance", "restarts", "max_iterations")
 
-    n_components_: int
-    covariance_: Covariance
-    min_variance_: float
-    restarts_: int
-    max_iterations_: int
+    n_components: Count | None = None
+    covariance: Covariance | None = None
+    min_variance: Share | None = None
+    start: GaussianMixture | None = None
+    restarts: Count = 3
+    batch_size: Count | None = None
+    tolerance: Tolerance = 1e-4
+    max_iterations: Count = 200
+    max_time: Seconds | None = None
 
-    def __init__(
-        self,
-        *,
-        n_components: Count | None = None,
-        covariance: Covariance | None = None,
-        min_variance: Share | None = None,
-        start: GaussianMixture | None = None,
-        restarts: Count = 3,
-        batch_size: Count | None = None,
-        tolerance: Tolerance = 1e-4,
-        max_iterations: Count = 200,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.n_components = n_components
-        self.covariance = covariance
-        self.min_variance = min_variance
-        self.start = start
-        self.restarts = restarts
-        self.batch_size = batch_size
-        self.tolerance = tolerance
-        self.max_iterations = max_iterations
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.random_state = random_state
-        self.verbose = verbose
+    n_components_: int = field(init=False)
+    covariance_: Covariance = field(init=False)
+    min_variance_: float = field(init=False)
+    restarts_: int = field(init=False)
+    max_iterations_: int = field(init=False)
 
     def responsibilities(self, X: Any, *, condition: Any = None) -> np.ndarray:
         """Return the probability that each Gaussian made each row, (N, K), of what is seen of the row.
@@ -211,7 +191,7 @@ class GMM(LawModel):
         start = self.start
         if start is None:
             return
-        if self.space_.conditions is not None and self.space_.conditions.kind == "labels":
+        if self.space_.conditions is not None and self.space_.conditions.has_classes:
             raise ValueError(
                 "start is one law, but each label gets a mixture of its own; leave it out, or write condition=False"
             )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import Count, Share
+from pushforward.models.files.params import Count
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, gaps, noise
 from pushforward.probability.linear_latent import (
@@ -47,8 +48,8 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         EM ends when an iteration gains at most this many nats per row.
     max_iterations : int
         Most iterations of EM.
-    held_out, kind, random_state, verbose
-        As in :class:`~pushforward.models.base.model.GenerativeModel`.
+
+    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
 
     Attributes
     ----------
@@ -75,30 +76,14 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("n_components", "method")
 
-    n_components_: int
-    method_: Method
-    latent_: LinearLatent
+    n_components: Count | None = None
+    method: Method | None = None
+    tolerance: Tolerance = 1e-6
+    max_iterations: Count = 1000
 
-    def __init__(
-        self,
-        *,
-        n_components: Count | None = None,
-        method: Method | None = None,
-        tolerance: Tolerance = 1e-6,
-        max_iterations: Count = 1000,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.n_components = n_components
-        self.method = method
-        self.tolerance = tolerance
-        self.max_iterations = max_iterations
-        self.held_out = held_out
-        self.kind = kind
-        self.random_state = random_state
-        self.verbose = verbose
+    n_components_: int = field(init=False)
+    method_: Method = field(init=False)
+    latent_: LinearLatent = field(init=False)
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         x = self._training_rows(prepared)
@@ -161,7 +146,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         """Return what the mean depends on, (N, F): 1, and one column for each label or number."""
         one = torch.ones(len(features.label), 1, dtype=torch.float64)
         encoder = self.space_.conditions
-        if encoder is not None and encoder.kind == "labels":
+        if encoder is not None and encoder.has_classes:
             count = len(encoder.classes)
             chosen = torch.nn.functional.one_hot(features.label.where(features.label >= 0, count), count + 1)[:, :-1]
             return torch.cat([one, chosen.double()], 1)
@@ -211,7 +196,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         """Return the columns that the mean depends on, for rows without a condition their average."""
         columns = self._columns(features)
         encoder = self.space_.conditions
-        if encoder is None or encoder.kind != "labels":
+        if encoder is None or not encoder.has_classes:
             return columns
         nobody = torch.full_like(self.owner_, -1)
         label = self.owner_.where(self.owner_ < len(encoder.classes), nobody)

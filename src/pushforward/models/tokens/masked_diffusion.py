@@ -10,8 +10,8 @@ Subham Sahoo et al. Simple and effective masked diffusion language models. 2024.
 Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
 """
 
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from dataclasses import field, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.rows import Rows
 from pushforward.models.base.task import RowTask
-from pushforward.models.base.trained import Count, Seconds, Share, TrainedModel
+from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.tokens.uncovering import UncoveringModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
@@ -70,7 +70,7 @@ class UnmaskingTask(RowTask):
         u, v = numbers
         tokens, seen = to_tokens(x, self.network.levels)
         free = self.free & seen
-        return diffusion.hidden_loss(self.network, tokens, diffusion.hide(u, v, free), condition, free=free)
+        return diffusion.masked_loss(self.network, tokens, diffusion.mask_tokens(u, v, free), condition, free=free)
 
 
 class MaskedDiffusion(DensityVerbs, UncoveringModel):
@@ -117,32 +117,10 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
-    network_: TransformerSpec | UNetSpec
 
-    def __init__(
-        self,
-        *,
-        network: TransformerSpec | UNetSpec | None = None,
-        condition_dropout: Share = 0.1,
-        train_steps: Count | None = None,
-        training: TrainingSettings | None = None,
-        max_time: Seconds | None = None,
-        held_out: Share = 0.1,
-        kind: Literal["vectors", "images"] | None = None,
-        device: str | None = None,
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.network = network
-        self.condition_dropout = condition_dropout
-        self.train_steps = train_steps
-        self.training = training
-        self.max_time = max_time
-        self.held_out = held_out
-        self.kind = kind
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
+    network: TransformerSpec | UNetSpec | None = None
+
+    network_: TransformerSpec | UNetSpec = field(init=False)
 
     def log_prob(
         self,
@@ -217,8 +195,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
 
     def _network(self) -> TokenTransformer | TokenUNet:
         transform = self.space_.transform
-        levels = (transform.high - transform.low + 1).long().expand(transform.shift.shape)
-        levels = levels if transform.kind == "images" else levels[~transform.constant]
+        levels = transform.pick((transform.high - transform.low + 1).long().expand(transform.shift.shape))
         if isinstance(self.network_, UNetSpec):
             return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.data import Transform
-from pushforward.data.schema import Kind
+from pushforward.data.kinds import kind_named
 from pushforward.networks import TokenTransformer, TokenUNet
 
 __all__ = ["MOST_VALUES", "refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
@@ -21,7 +21,7 @@ MOST_VALUES = 1024
 """Number of integers in the widest range that is taken."""
 
 
-def token_scaling(x: Tensor, kind: Kind) -> Transform:
+def token_scaling(x: Tensor, kind: str) -> Transform:
     """Return the map of rows of integers x (N, *D) to tokens.
 
     Raises
@@ -39,7 +39,7 @@ def to_tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Return int64 tokens (B, L) of scaled rows, each the nearest that there is, -1 in gaps, and which are seen."""
     z = z.flatten(1)
     top = (levels - 1).to(z)
-    return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.HIDDEN).long(), ~z.isnan()
+    return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.MASKED).long(), ~z.isnan()
 
 
 def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
@@ -51,11 +51,12 @@ def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
         If a range has more than 1,024 values.
     """
     low, high = transform.low, transform.high
-    varies = ~transform.constant if transform.kind == "vectors" else torch.ones_like(low, dtype=torch.bool)
+    kind = kind_named(transform.kind)
+    varies = ~transform.constant if kind.has_columns else torch.ones_like(low, dtype=torch.bool)
     size = high - low + 1
     widest = int(size[varies].max())
     if widest > MOST_VALUES:
-        where = "" if transform.kind == "images" else f" in column {int((size * varies).argmax())}"
+        where = "" if not kind.has_columns else f" in column {int((size * varies).argmax())}"
         raise ValueError(
             f"X ranges over {widest:,} integers{where}, and MaskedDiffusion has probabilities for at most {MOST_VALUES:,}: "
             "count in a larger unit, such as X // 10, or take FlowMatching or NormalizingFlow, which take integers as x + u"

@@ -5,6 +5,7 @@ a time, each drawn from its law given all that is seen by then (:func:`pushforwa
 these laws (:mod:`pushforward.diffusion.masked`).
 """
 
+from dataclasses import field
 from typing import Any, ClassVar
 
 import torch
@@ -33,7 +34,7 @@ class UncoveringModel(TrainedModel):
     """Base of models of tokens: the verbs ``sample`` and ``impute``; a family trains ``predictor_``."""
 
     core: ClassVar[str] = "predictor_"
-    predictor_: TokenTransformer | TokenUNet
+    predictor_: TokenTransformer | TokenUNet = field(init=False)
 
     def sample(
         self,

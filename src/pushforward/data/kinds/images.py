@@ -1,0 +1,193 @@
+"""Images: each row is a grid of pixels with any number of channels.
+
+Arrays are channels last, ``(N, H, W)`` or ``(N, H, W, C)``, and tensors channels first, ``(N, H, W)`` or ``(N, C, H, W)``.
+Integers of three dimensions and anything of four are images. They are scaled to [-1, 1]: shift is the middle and scale half the
+width of each channel's own range.
+"""
+
+import io
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.data.kinds.kind import Channels, Kind
+from pushforward.data.kinds.registry import register_kind
+
+__all__ = ["Images"]
+
+_USUAL = (1, 3, 4)  # numbers of channels that a PNG holds
+_LAYOUTS = {"torch": "(N, C, H, W)", "numpy": "(N, H, W, C)"}
+
+
+@register_kind
+class Images(Kind):
+    """Grids of pixels, ``(N, C, H, W)`` inside the library."""
+
+    name: ClassVar[str] = "images"
+    noun: ClassVar[str] = "images"
+    structure: ClassVar[Literal["flat", "grid"]] = "grid"
+    has_columns: ClassVar[bool] = False
+    unit: ClassVar[str] = "pixel values"
+    keeps_constants: ClassVar[bool] = True
+    ending: ClassVar[str] = "png"
+    density_dtype: ClassVar[torch.dtype] = torch.float32
+    drawn_singly: ClassVar[bool] = True
+    shown: ClassVar[int] = 64
+    followed: ClassVar[int] = 8
+    drawn_while_training: ClassVar[int] = 64
+
+    def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
+        """Whether there are four dimensions, or three of integers."""
+        return len(shape) == 4 or (len(shape) == 3 and integer)
+
+    def suggestion(self, shape: tuple[int, ...]) -> str:
+        """Three dimensions may be grey images."""
+        return f"kind={self.name!r} if each row is a grey image" if len(shape) == 3 else ""
+
+    def channels(self, shape: tuple[int, ...], container: str) -> Channels:
+        """Return "first" for tensors and "last" for arrays of four dimensions."""
+        if container == "pandas":
+            raise ValueError(
+                "kind='images' was asked for, but a DataFrame has no height and width: reshape it first, "
+                "e.g. frame.to_numpy().reshape(-1, 28, 28)."
+            )
+        if len(shape) not in (3, 4):
+            raise ValueError(
+                f"kind='images' needs 3 or 4 dimensions, (N, H, W) or {_LAYOUTS[container]}, but the shape is {shape}; "
+                "reshape the data, or write kind='vectors'."
+            )
+        if len(shape) == 3:
+            return None
+        channels: Channels = "first" if container == "torch" else "last"
+        _warn_if_channels_look_wrong(shape, channels)
+        return channels
+
+    def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
+        """Return (C, H, W)."""
+        if channels is None:
+            return (1, *row)
+        return row if channels == "first" else (row[2], *row[:2])
+
+    def inward(self, rows: Tensor, channels: Channels) -> Tensor:
+        """Put the channels first."""
+        if rows.ndim == 3:
+            return rows.unsqueeze(1)
+        return rows if channels == "first" else rows.movedim(-1, 1).contiguous()
+
+    def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
+        """Put the channels where the user has them."""
+        return (rows.movedim(1, -1) if channels == "last" else rows).reshape(len(rows), *row)
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Return such as "images of 8×8 with 1 channel"."""
+        channels, height, width = shape
+        return f"images of {height}×{width} with {channels} channel{'s' if channels > 1 else ''}"
+
+    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the middle and half the width of the range of each channel of x + u."""
+        low, high = self.ranges(low, high)
+        top = high + integer.double()
+        shape = x.shape[1:]
+        return (low / 2 + top / 2).expand(shape).clone(), (top / 2 - low / 2).expand(shape).clone()
+
+    def ranges(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the range of each channel, (C, 1, 1)."""
+        return low.amin((1, 2), keepdim=True), high.amax((1, 2), keepdim=True)
+
+    def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
+        """Return images (N, H, W) or (N, H, W, C), with a single channel squeezed."""
+        if channels == "first":
+            rows = rows.transpose(0, 2, 3, 1)
+        return rows[..., 0] if rows.ndim == 4 and rows.shape[-1] == 1 else rows
+
+    def draw(
+        self,
+        rows: np.ndarray,
+        *,
+        beside: np.ndarray | None = None,
+        names: Sequence[str | int] | None = None,
+        labels: Sequence[Any] | None = None,
+        columns: int | None = None,
+        scale: tuple[float, float] | None = None,
+        titles: tuple[str, str] = ("samples", "data"),
+    ) -> plots.Plot:
+        """Draw images in a grid, pixel for pixel."""
+        return plots.image_grid(rows, columns=columns, labels=labels, scale=scale)
+
+    def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:
+        """Return each line of images with the line of its others below it."""
+        whole = len(rows) // columns * columns
+        lines = [part[:whole].reshape(-1, columns, *part.shape[1:]) for part in (rows, others)]
+        return torch.stack(lines, dim=1).flatten(0, 2)
+
+    def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
+        """Folders and Parquet files hold PNGs of 1, 3 or 4 channels; Parquet files those of 8 bits alone."""
+        if path.suffix == ".csv":
+            raise ValueError(f"{path}: a CSV file does not hold images; use .npy, .npz, .parquet, .png or a folder.")
+        if path.suffix not in ("", ".parquet"):
+            return
+        if row[0] not in _USUAL:
+            raise ValueError(
+                f"{path}: a PNG holds 1, 3 or 4 channels, but the samples have {row[0]}; use .npy or .npz "
+                "(a .png grid shows the channels side by side)."
+            )
+        if path.suffix == ".parquet" and dtype != "uint8":
+            raise ValueError(f"{path}: images are stored as PNG with 8 bits, but the samples are {dtype}; use .npy or .npz.")
+
+    def write_folder(
+        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+    ) -> None:
+        """Write one PNG per image. Integers of 8 bits, and grey ones of 16, are written as they are."""
+        from PIL import Image  # heavy
+
+        encoded = _png_values(rows, scale)
+        digits = max(5, len(str(len(encoded) - 1)))
+        for index, image in enumerate(encoded):
+            folder = path if folders is None else path / folders[index]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"{index:0{digits}d}.png")
+
+    def frame(self, rows: np.ndarray) -> Any:
+        """Return a column of PNG bytes, as the `datasets` library has it."""
+        import pandas as pd  # heavy
+
+        return pd.DataFrame({"image": [{"bytes": _png_bytes(image), "path": None} for image in rows]})
+
+
+def _warn_if_channels_look_wrong(shape: tuple[int, ...], channels: Channels) -> None:
+    if channels == "last" and shape[1] in _USUAL and min(shape[2:]) > max(_USUAL):
+        warnings.warn(
+            f"An array of shape {shape} is read channels last, as images of {shape[1]}×{shape[2]} with {shape[3]} channels; "
+            "if the channels come first, pass X.transpose(0, 2, 3, 1) or a tensor.",
+            stacklevel=5,
+        )
+    if channels == "first" and shape[3] in _USUAL and min(shape[1:3]) > max(_USUAL):
+        warnings.warn(
+            f"A tensor of shape {shape} is read channels first, as images of {shape[2]}×{shape[3]} with {shape[1]} channels; "
+            "if the channels come last, pass X.permute(0, 3, 1, 2) or an array.",
+            stacklevel=5,
+        )
+
+
+def _png_values(images: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
+    if images.dtype in (np.uint8, np.uint16) and (images.dtype == np.uint8 or images.ndim == 3):
+        return images
+    if images.dtype == bool:
+        return images.astype(np.uint8) * 255
+    values = images.astype(np.float64)
+    low, high = scale if scale is not None else (float(values.min()), float(values.max()))
+    return np.asarray((255 * ((values - low) / ((high - low) or 1.0)).clip(0, 1)).round().astype(np.uint8))
+
+
+def _png_bytes(image: np.ndarray) -> bytes:
+    from PIL import Image  # heavy
+
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="png")
+    return stream.getvalue()

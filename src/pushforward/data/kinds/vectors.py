@@ -1,0 +1,82 @@
+"""Vectors: each row is a list of numbers, and each number a column with a unit of its own.
+
+Arrays of two dimensions and tables of numbers are vectors. With ``kind="vectors"`` rows of more dimensions are flattened, and
+restored on the way back. Columns are standardized: shift is the mean and scale the standard deviation of each.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.data.kinds.kind import Channels, Kind
+from pushforward.data.kinds.registry import register_kind
+
+__all__ = ["Vectors"]
+
+
+@register_kind
+class Vectors(Kind):
+    """Rows of numbers, ``(N, D)``."""
+
+    name: ClassVar[str] = "vectors"
+    noun: ClassVar[str] = "rows"
+    takes_frames: ClassVar[bool] = True
+
+    def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
+        """Whether there are two dimensions."""
+        return len(shape) == 2
+
+    def suggestion(self, shape: tuple[int, ...]) -> str:
+        """Any array can be flattened."""
+        return f"kind={self.name!r} to learn each row as one flat vector"
+
+    def channels(self, shape: tuple[int, ...], container: str) -> Channels:
+        """There are none."""
+        return None
+
+    def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
+        """Return (D,)."""
+        return (math.prod(row),)
+
+    def inward(self, rows: Tensor, channels: Channels) -> Tensor:
+        """Flatten each row."""
+        return rows.reshape(len(rows), -1)
+
+    def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
+        """Give each row its shape back."""
+        return rows.reshape(len(rows), *row)
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Return such as "rows of 3 columns"."""
+        return f"rows of {shape[0]} columns"
+
+    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of each column of x + u, guarded against overflow of the squares."""
+        width = high - low
+        unit = torch.where(width > 0, width, 1.0)
+        relative = (x.double() - low) / unit
+        mean, variance = low + unit * relative.mean(0), relative.var(0, correction=0)
+        half, twelfth = torch.where(integer, 0.5, 0.0), torch.where(integer, 1 / 12, 0.0)
+        return mean + half, unit * (variance + twelfth / unit / unit).sqrt()
+
+    def draw(
+        self,
+        rows: np.ndarray,
+        *,
+        beside: np.ndarray | None = None,
+        names: Sequence[str | int] | None = None,
+        labels: Sequence[Any] | None = None,
+        columns: int | None = None,
+        scale: tuple[float, float] | None = None,
+        titles: tuple[str, str] = ("samples", "data"),
+    ) -> plots.Plot:
+        """Draw points of the plane as a scatter plot, more columns as histograms."""
+        rows = rows.astype(float)
+        if rows.shape[1] == 2:
+            return plots.scatter_grid(rows, beside, names=names, titles=titles)
+        return plots.columns_grid(rows, beside, names=names)

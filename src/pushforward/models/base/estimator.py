@@ -1,0 +1,71 @@
+"""Constructors from fields: a class of estimators says its arguments once, and inherits those of its bases.
+
+A field of the class body is a keyword-only argument of the constructor, which stores it untouched as scikit-learn asks:
+
+    class Ridge(Estimator):
+        alpha: float = 1.0
+        coef_: Tensor = field(init=False)
+
+    Ridge(alpha=0.5)
+
+Attributes that ``fit`` learns are fields with ``field(init=False)``, and no arguments. The annotations are what
+:mod:`pushforward.models.files.params` checks.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, dataclass_transform
+
+from pydantic_core import CoreSchema, core_schema
+
+__all__ = ["BaseEstimator", "Estimator", "TransformerMixin"]
+
+if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of unknown type would take any argument
+
+    class BaseEstimator:
+        """What is used of scikit-learn's class of this name."""
+
+        get_params: Callable[..., dict[str, Any]]
+        set_params: Callable[..., Self]
+
+        def __sklearn_tags__(self) -> Any: ...
+
+    class TransformerMixin:
+        """What is used of scikit-learn's class of this name."""
+
+        fit_transform: Callable[..., Any]
+
+else:
+    from sklearn.base import BaseEstimator, TransformerMixin
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
+class Estimator(BaseEstimator):
+    """An estimator of scikit-learn whose constructor is made from its fields; see the module's text.
+
+    A class with an ``__init__`` of its own keeps it, and so do its subclasses.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make the constructor, unless one was written."""
+        super().__init_subclass__(**options)
+        owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
+        if owner is not object and "__dataclass_params__" not in vars(owner):
+            return
+        for name in inspect.get_annotations(cls):
+            if name.endswith("_") and name not in vars(cls):
+                raise TypeError(f"{cls.__name__}.{name} is learned and no argument; write {name}: ... = field(init=False)")
+        dataclass(cls, kw_only=True, eq=False, repr=False)
+        # A dataclass takes the arguments of its bases first; a reader looks for those of the class itself.
+        bases = [base for base in cls.__mro__ if issubclass(base, Estimator)]
+        order = ["self", *(name for base in bases for name in inspect.get_annotations(base))]
+        init = vars(cls)["__init__"]
+        signature = inspect.signature(init)
+        parameters = sorted(signature.parameters.values(), key=lambda argument: (argument.kind, order.index(argument.name)))
+        init.__signature__ = signature.replace(parameters=parameters)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        """Let pydantic check the class of an estimator alone; other dataclasses it takes apart."""
+        return core_schema.is_instance_schema(cls)
