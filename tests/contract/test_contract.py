@@ -139,7 +139,7 @@ def _data(kinds, data, name):
     return (4 * X).round() if name in OF_INTEGERS else X, condition
 
 
-@pytest.mark.parametrize(("name", "data"), _cases(VECTORS))
+@pytest.mark.parametrize(("name", "data"), list(_cases(VECTORS)))
 def test_contract_on_vectors(name, data, tmp_path):
     X, condition = _data(VECTORS, data, name)
     lossless, discrete = name not in LOSSY, name in DISCRETE
@@ -147,7 +147,7 @@ def test_contract_on_vectors(name, data, tmp_path):
     check_model(make, X, condition, verbs=VERBS[name], lossless=lossless, discrete=discrete, folder=tmp_path)
 
 
-@pytest.mark.parametrize(("name", "data"), _cases(IMAGES))
+@pytest.mark.parametrize(("name", "data"), list(_cases(IMAGES)))
 def test_contract_on_images(name, data, tmp_path):
     X, condition = _data(IMAGES, data, name)
     lossless, discrete = name not in LOSSY, name in DISCRETE
