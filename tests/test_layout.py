@@ -11,7 +11,7 @@ ROOT = Path(pushforward.__file__).parent
 def modules():
     """Every module of the package by its dotted name."""
     found = {}
-    for path in sorted(ROOT.rglob("*.py")):
+    for path in sorted([*ROOT.rglob("*.py"), *ROOT.rglob("*.pyi")]):  # a stub says what its package imports when it is used
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
@@ -22,10 +22,12 @@ def imports(path, known):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in known)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module in known:
+        elif isinstance(node, ast.ImportFrom):
+            package = ".".join(path.relative_to(ROOT.parent).parts[:-1])  # relative imports stand in stubs of packages alone
+            module = node.module if node.level == 0 else f"{package}.{node.module}" if node.module else package
             for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in known else node.module
+                inner = f"{module}.{alias.name}"
+                yield from [inner] if inner in known else [module] if module in known else []
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
             name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
             if name in known:

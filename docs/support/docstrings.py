@@ -1,16 +1,21 @@
-"""What the API pages do to each docstring before it is read as Markdown.
+"""What the API pages do to each docstring before it is read as Markdown, and the constructors of families.
 
 The house's docstrings are numpydoc for people: examples and remarks may follow the parameters without a heading, formulas and
 shapes such as (*, D) hold stars. Here they get what the parser needs: remarks move up to the description, examples go under a
 heading, roles of reStructuredText become code, and stars of shapes are no emphasis.
+
+A family makes its constructor from its fields when it is imported, so the source that the pages are made of has none.
 """
 
+import inspect
 import re
 from typing import Any
 
 import griffe
 
-__all__ = ["HouseDocstrings", "readable"]
+from pushforward.models import MODELS
+
+__all__ = ["FamilyConstructors", "HouseDocstrings", "readable"]
 
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr):`~?([^`]+)`")
 _SHAPE_STAR = re.compile(r"(?<=[(\s])\*(?=[A-Z]?[,)])")
@@ -24,6 +29,25 @@ class HouseDocstrings(griffe.Extension):
         """Rewrite the docstring of one object, if it has any."""
         if obj.docstring is not None:
             obj.docstring.value = readable(obj.docstring.value)
+
+
+class FamilyConstructors(griffe.Extension):
+    """Give each family the constructor that it makes from its fields, with annotations as in the source."""
+
+    def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
+        """Add the constructors to the package, if it is the one with the families."""
+        for family in MODELS.values() if pkg.path == "pushforward" else ():
+            documented = pkg[f"{family.__module__}.{family.__qualname__}".removeprefix("pushforward.")]
+            parameters = [
+                griffe.Parameter(
+                    parameter.name,
+                    annotation=documented.all_members[parameter.name].annotation,
+                    kind=griffe.ParameterKind(parameter.kind.description),
+                    default=repr(parameter.default),
+                )
+                for parameter in inspect.signature(family).parameters.values()
+            ]
+            documented.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters)))
 
 
 def readable(text: str) -> str:

@@ -95,7 +95,7 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Said
 
     table(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.run.measure_novelty", interrupt)
+        patch.setattr("pushforward.models.base.plan.measure_novelty", interrupt)
         said = call("train", "table.csv", "--column", "x,y", "--set", "train_steps=12", *TINY, at=tmp_path)
     return tmp_path, said
 

@@ -166,7 +166,7 @@ def test_exact_denoiser_takes_rows_of_any_shape():
     alpha, sigma = LinearBeta().alpha(t), LinearBeta().sigma(t)
     expected = law.mean + 0.5 * alpha / (0.5 * alpha**2 + sigma**2) * (x_t.flatten(1) - alpha * law.mean)
     torch.testing.assert_close(got, expected.reshape(3, 1, 2, 2).float())
-    with pytest.raises(ValueError, match="knows no condition"):
+    with pytest.raises(ValueError, match="has no condition"):
         denoiser(x_t, t, torch.ones(3, 1))
 
 

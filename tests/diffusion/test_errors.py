@@ -109,7 +109,7 @@ ROOM = {
     # Conditions and sources.
     "a law with a condition": (
         lambda: EXACT(NOISE, torch.tensor(0.5), NOISE),
-        "the exact answer for one law and knows no condition; call it without one",
+        "this denoiser belongs to one law, which has no condition; call it without a condition",
     ),
     "guidance without a condition": (
         lambda: run(denoiser=diffusion.Guided(EXACT, 2.0)),
@@ -117,7 +117,7 @@ ROOM = {
     ),
     "noise on another source": (
         lambda: run(diffusion.DDPM(), OTHER, seed=0),
-        "source is not independent Gaussian noise, so its reverse process is another one; use a deterministic sampler such as",
+        "source is not independent Gaussian noise, so its reverse process is different; use a deterministic sampler such as",
     ),
     "a posterior from another source": (
         lambda: solve(diffusion.MMPS(), denoiser=OTHER),
@@ -150,7 +150,7 @@ ROOM = {
         lambda: fit(default=diffusion.DDPM()),
         "cannot be compared; compare with a deterministic sampler such as DPMSolver(), or with the default",
     ),
-    "a broken denoiser": (lambda: fit(denoiser=Broken()), "the denoiser returns NaN or infinity on its way from noise to data"),
+    "a broken denoiser": (lambda: fit(denoiser=Broken()), "the denoiser returns NaN or infinity between noise and data"),
     # Names.
     "a prediction": (
         lambda: coefficients("epsilon", LinearBeta(), torch.tensor(0.5)),
@@ -217,7 +217,7 @@ VERBS = [
         {"condition": "cat"},
         "trained without conditions and cannot follow one; leave condition out, or train",
     ),
-    ("plain", "sample", {"guidance_scale": 2.0}, "needs a model trained with conditions, but this one has none; leave it out"),
+    ("plain", "sample", {"guidance": 2.0}, "needs a model trained with conditions, but this one has none; leave guidance"),
     (
         "plain",
         "sample",
@@ -249,11 +249,11 @@ VERBS = [
         ONE | {"method": "MMPS"},
         "method must be an object such as pushforward.diffusion.MMPS(), got 'MMPS'",
     ),
-    ("plain", "posterior", ONE | {"guidance_scale": 2.0}, "needs a condition to guide towards, but none was given; pass cond"),
+    ("plain", "posterior", ONE | {"guidance": 2.0}, "needs a condition to guide towards, but none was given; pass cond"),
     (
         "always",
         "posterior",
-        ONE | {"condition": "cat", "guidance_scale": 2.0},
+        ONE | {"condition": "cat", "guidance": 2.0},
         "guidance needs the law without a condition, but this model always saw its condition in training",
     ),
 ]

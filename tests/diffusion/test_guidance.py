@@ -259,7 +259,7 @@ def test_errors():
     for guide in (lambda d: ClassifierGuided(d, classifier, 0), lambda d: RewardGuided(d, lambda x: x.sum(1))):
         with pytest.raises(ValueError, match="Guided adds a gradient to the score, but this model's source is not"):
             guide(Shifted(BOTH, LinearBeta()))
-    with pytest.raises(ValueError, match="label 2 is no class: the classifier has 2, numbered from 0"):
+    with pytest.raises(ValueError, match="label 2 is not a class: the classifier has 2, numbered from 0"):
         ClassifierGuided(exact, classifier, 2)(zeros, half)
     with pytest.raises(ValueError, match="there are 1 rows to guide but 3 labels"):
         ClassifierGuided(exact, classifier, torch.tensor([0, 1, 0]))(zeros, half)

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from thin import thinned
 
 import pushforward as pf
-from pushforward.models import MODELS, register
+from pushforward.models import register
 
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 
@@ -45,7 +45,7 @@ def affine_flow(monkeypatch, tmp_path_factory):
     text = (GUIDES / "add-a-family.md").read_text(encoding="utf-8")
     folder = tmp_path_factory.mktemp("own")
     (folder / "affine.py").write_text(re.findall(r"^```python[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[0])
-    monkeypatch.setattr("pushforward.models.files.registry.MODELS", dict(MODELS))
+    monkeypatch.setattr("pushforward.models.files.registry._added", {})
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "affine", raising=False)
     return importlib.import_module("affine").AffineFlow
@@ -86,6 +86,6 @@ def test_a_family_of_ones_own_has_a_name_of_its_own(affine_flow):
     with pytest.raises(TypeError, match="register takes a subclass of GenerativeModel, not <class 'int'>"):
         register(int)
     with pytest.raises(
-        ValueError, match=r"there is a family VAE already, pushforward\.models\.vae\.VAE; give yours another name"
+        ValueError, match=r"there is a family VAE already, pushforward\.models\.autoencoders\.vae\.VAE; give yours another name"
     ):
         register(type("VAE", (affine_flow,), {}))

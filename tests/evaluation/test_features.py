@@ -145,8 +145,8 @@ def test_spaces_by_the_kind_of_rows(digits):
     [
         (lambda: RandomConvolutions((3,)), r"shape must be \(channels, H, W\) or \(H, W\) of an image, but is \(3,\)"),
         (lambda: RandomConvolutions((8, 8))(np.zeros((2, 7, 8))), r"shape \(n, 1, 8, 8\) of this space, but have \(2, 7, 8\)"),
-        (lambda: ClassifierFeatures.fit(np.zeros((20, 2)), np.zeros(20)), "at least 2 kinds.*of 20 there are 1 kinds"),
-        (lambda: ClassifierFeatures.fit(np.zeros((20, 2)), np.arange(20)), "of 20 there are 20 kinds"),
+        (lambda: ClassifierFeatures.fit(np.zeros((20, 2)), np.zeros(20)), "at least 2 classes.*but 20 labels are of 1 classes"),
+        (lambda: ClassifierFeatures.fit(np.zeros((20, 2)), np.arange(20)), "20 labels are of 20 classes"),
         (lambda: ClassifierFeatures.fit(np.zeros((20, 2)), [0, 1]), r"labels must have the shape \(20,\).*have \(2,\)"),
         (lambda: ClassifierFeatures.fit(np.zeros((20, 2, 2, 2, 2)), [0, 1] * 10), "rows must be vectors"),
     ],

@@ -148,7 +148,7 @@ def test_files_that_are_something_else_are_refused(tmp_path, capsys):
         ("code.pth", "does not hold tensors by name, and nothing else is read"),
         ("list.pth", r"save the state_dict\(\) of the network alone"),
         ("text.safetensors", "does not hold tensors by name"),
-        ("other.pth", "this is no vision transformer of DINO, for it lacks 'cls_token'"),
+        ("other.pth", "this is not a vision transformer of DINO, since it lacks 'cls_token'"),
     ):
         with pytest.raises(ValueError, match=message):
             from_weights("dino", tmp_path / name)

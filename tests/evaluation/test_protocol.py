@@ -11,11 +11,12 @@ import torch
 import pushforward as pf
 from pushforward.data import split_rows
 from pushforward.evaluation import Evaluation, Figure, Measure, evaluate_run
-from pushforward.evaluation.evaluation import number, standing, verdict, written
 from pushforward.evaluation.features import default_features
+from pushforward.evaluation.figure import number, standing, verdict, written
 from pushforward.evaluation.parts.parts import parts_of
-from pushforward.evaluation.parts.rows import gather, sampled
-from pushforward.evaluation.report.words import sentences, tiles
+from pushforward.evaluation.parts.rows import gather_inputs, with_samples
+from pushforward.evaluation.parts.shown import paths
+from pushforward.evaluation.report.summary import sentences, tiles
 from pushforward.metrics.coverage import precision_recall
 from pushforward.probability import noise
 
@@ -107,8 +108,8 @@ def test_density_is_that_of_the_model(good):
 
 
 def test_floors_are_between_training_and_held_out_rows(good):
-    material = gather(fitted(pf.GMM), TEST, TRAIN, None, None, None, 0)
-    held, other = material.held.x.numpy(), material.floor.x.numpy()
+    inputs = gather_inputs(fitted(pf.GMM), TEST, TRAIN, None, None, None, 0)
+    held, other = inputs.held.x.numpy(), inputs.floor.x.numpy()
     assert (len(held), len(other)) == (300, 300)
     space = default_features(other)[0]
     for reference, fresh, rows in (("held-out", other, held), ("train", held, other)):
@@ -128,7 +129,7 @@ def test_a_copier_is_caught(copier):
     assert copier.find("distance ratio").measure.value < 0.1
     assert verdict(copier.find("distance ratio")) == "below the floor"
     assert any("near copies of training rows" in sentence for sentence in sentences(copier))
-    assert next(tile for tile in tiles(copier) if tile.title == "near copies").where == "worse"
+    assert next(tile for tile in tiles(copier) if tile.title == "near copies").standing == "worse"
 
 
 def test_a_lost_mode_costs_recall_and_not_precision():
@@ -233,11 +234,11 @@ def test_images_are_shown_class_by_class():
 
 
 def test_samples_are_drawn_in_parts_with_the_labels_of_training(monkeypatch):
-    monkeypatch.setitem(sampled.__globals__, "_CHUNK", 7)
+    monkeypatch.setitem(with_samples.__globals__, "_CHUNK", 7)
     labels = np.where(TRAIN[:, 0] > 0, "right", "left")
     model = pf.GMM(n_components=2, random_state=0).fit(TRAIN, condition=labels)
-    material, noted = gather(model, TEST, TRAIN, None, labels, 100, 3), []
-    drawn = sampled(material, noted.append).samples
+    inputs, noted = gather_inputs(model, TEST, TRAIN, None, labels, 100, 3), []
+    drawn = with_samples(inputs, noted.append).samples
     np.testing.assert_array_equal(drawn.x, model.sample(100, seed=noise.derive(3, "evaluation")))
     assert drawn.condition.tolist() == ["right" if x > 0 else "left" for x in drawn.x[:, 0]]
     assert noted[:2] == ["0 of 100", "7 of 100"]
@@ -259,8 +260,8 @@ def test_labels_are_followed_as_often_as_the_side_of_a_sample_is_its_label(cls):
     arguments = {"X_train": X[:700], "condition": labels[700:], "train_condition": labels[:700]}
     evaluation = pf.evaluate(model, X[700:], **arguments)
     figure = evaluation.find("labels followed")
-    material = sampled(gather(model, X[700:], X[:700], labels[700:], labels[:700], None, 0), print)
-    right = np.where(material.samples.x[:, 0] > 0, "right", "left") == material.samples.condition
+    inputs = with_samples(gather_inputs(model, X[700:], X[:700], labels[700:], labels[:700], None, 0), print)
+    right = np.where(inputs.samples.x[:, 0] > 0, "right", "left") == inputs.samples.condition
     assert figure.measure.value == pytest.approx(right.mean(), abs=0.006)  # the modes are 8 standard deviations apart
     assert figure.floor.value >= 0.994
     assert standing(figure) == ("at" if cls is pf.GMM else "worse")
@@ -274,8 +275,6 @@ def test_labels_are_followed_as_often_as_the_side_of_a_sample_is_its_label(cls):
 
 def test_paths_end_at_samples_and_begin_with_noise():
     model = pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), train_steps=5, random_state=0).fit(TRAIN)
-    from pushforward.evaluation.watch import paths
-
     times, states = paths(model, 20, seed=3)
     assert (times[0], times[-1]) == (1.0, 0.0)
     end = model.space_.transform.forward(torch.from_numpy(model.sample(20, seed=3, batch_size=20)))
@@ -326,7 +325,7 @@ def test_save_and_load_give_the_same_back(good, tmp_path):
     path.with_suffix(".npz").unlink()
     bare = Evaluation.load(path)
     assert bare.plots() == ("figures",)
-    with pytest.raises(ValueError, match=r"no image 'latent'.*'figures'; it was loaded without its arrays"):
+    with pytest.raises(ValueError, match=r"no plot 'latent'.*'figures'; it was loaded without its arrays"):
         bare.plot("latent")
 
 
@@ -424,13 +423,13 @@ def test_a_run_whose_data_are_gone_or_changed_says_so(home, tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     pf.train(tmp_path / "rows.npy", pf.GMM(random_state=0, held_out=0.1), out=tmp_path / "run")
     np.save(tmp_path / "rows.npy", rows + 1)
-    with pytest.raises(ValueError, match=r"trained on other data than .*rows.npy holds now; .*--data FILE"):
+    with pytest.raises(ValueError, match=r"trained on other data than .*rows.npy holds now; .*with data=\.\.\."):
         evaluate_run(tmp_path / "run")
     (tmp_path / "rows.npy").unlink()
-    with pytest.raises(FileNotFoundError, match=r"which is not there \(any more\); .*--data FILE"):
+    with pytest.raises(FileNotFoundError, match=r"which is not there \(any more\); .*with data=\.\.\."):
         evaluate_run(tmp_path / "run")
     pf.train(rows, pf.GMM(random_state=0), out=tmp_path / "array")
-    with pytest.raises(ValueError, match=r"given as array, not as a file; .*--data FILE"):
+    with pytest.raises(ValueError, match=r"given as array, not as a file; .*with data=\.\.\."):
         evaluate_run(tmp_path / "array")
     pf.train(home / "table.csv", pf.GMM(random_state=0, held_out=0), out=tmp_path / "all")
     with pytest.raises(ValueError, match=r"trained on all of its 600 rows \(held_out=0\)"):
@@ -443,10 +442,10 @@ def test_a_classifier_for_features_sees_no_row_that_is_compared(monkeypatch):
     X, labels = rng.normal(size=(700, 2)), rng.integers(0, 2, 700)
     model = pf.GMM(random_state=0).fit(X[:600], condition=labels[:600])
     monkeypatch.setitem(known, "default_features", lambda rows, given, seed: seen.update(rows=rows, labels=given) or [])
-    material = gather(model, X[600:], X[:600], labels[600:], labels[:600], None, 0)
-    assert known["_features"](material, None) == []
+    inputs = gather_inputs(model, X[600:], X[:600], labels[600:], labels[:600], None, 0)
+    assert known["_feature_spaces"](inputs, None) == []
     rows = {tuple(row) for row in seen["rows"]}
     assert len(rows) == 500
-    assert rows.isdisjoint(tuple(row) for row in material.floor.x.numpy())
+    assert rows.isdisjoint(tuple(row) for row in inputs.floor.x.numpy())
     of = {tuple(row): str(label) for row, label in zip(X, labels, strict=True)}
     assert [of[tuple(row)] for row in seen["rows"]] == seen["labels"].tolist()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pushforward.metrics.memorization import memorization
+from pushforward.metrics.memorization import distance_ratio, memorization
 
 
 def heavy(rng, n):
@@ -140,9 +140,19 @@ def test_the_same_seed_gives_the_same_interval():
 
 def test_too_few_rows_and_other_widths_are_refused():
     rows = np.zeros((20, 2))
-    with pytest.raises(ValueError, match="samples has 9 rows, but distances are compared from 10 on"):
+    with pytest.raises(ValueError, match="samples has 9 rows, but at least 10 are needed"):
         memorization(rows[:9], rows, rows)
     with pytest.raises(ValueError, match="held_out has 3 rows"):
         memorization(rows, rows, rows[:3])
     with pytest.raises(ValueError, match="same number of columns"):
         memorization(rows, rows, np.zeros((20, 3)))
+
+
+def test_the_quick_ratio_is_that_of_the_medians():
+    rng = np.random.default_rng(0)
+    samples, train, held_out = (rng.normal(size=(n, 3)) for n in (50, 80, 40))
+    medians = [np.median(np.linalg.norm(rows[:, None] - train, axis=2).min(axis=1)) for rows in (samples, held_out)]
+    found = distance_ratio(samples, train, held_out)
+    assert found == pytest.approx({"samples": medians[0], "held_out": medians[1], "ratio": medians[0] / medians[1]})
+    assert found["ratio"] == memorization(samples, train, held_out).ratio.value
+    assert distance_ratio(train, train, train)["ratio"] == 1.0

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 
-import pushforward.metrics.judge as judge
 import pushforward.metrics.two_sample as two_sample
+from pushforward.metrics import classifier
 from pushforward.metrics.two_sample import c2st, energy_distance, mmd, sliced_wasserstein, wasserstein_columns
 
 METRICS = [c2st, mmd, energy_distance, sliced_wasserstein]
@@ -33,7 +33,7 @@ def test_any_classifier_is_fooled_by_equal_laws_at_the_stated_level(monkeypatch)
         means = np.stack([x[label == kind].mean(0) for kind in (0, 1)])
         return ((fresh[:, None] - means) ** 2).sum(-1).argmin(1)
 
-    monkeypatch.setattr(judge, "_judge", nearest_mean)
+    monkeypatch.setattr(classifier, "_predicted_labels", nearest_mean)
     results = [c2st(_normal(50, 2, 2 * seed), _normal(50, 2, 2 * seed + 1), seed=seed) for seed in range(400)]
     p_values, values = (np.array([getattr(result, name) for result in results]) for name in ("p_value", "value"))
     assert np.mean(p_values <= 0.05) < 0.05 + 3 * 0.011
@@ -47,7 +47,7 @@ def test_the_tail_is_that_of_all_orders_of_the_labels():
     answer, label = np.array([1, 1, 0, 1, 0, 0]), np.array([1, 1, 0, 0, 1, 0])
     right = (answer == label).sum()
     counts = [(answer == np.array(order)).sum() >= right for order in permutations(label)]
-    assert math.isclose(math.exp(judge._log_tail(answer, label)), np.mean(counts))
+    assert math.isclose(math.exp(classifier._log_tail(answer, label)), np.mean(counts))
 
 
 def test_the_test_never_judges_rows_by_a_classifier_that_saw_them_or_later_ones(monkeypatch):
@@ -57,9 +57,9 @@ def test_the_test_never_judges_rows_by_a_classifier_that_saw_them_or_later_ones(
         seen.append((set(x[:, 0]), set(fresh[:, 0])))
         return np.ones(len(fresh), dtype=int)
 
-    monkeypatch.setattr(judge, "_judge", spy)
+    monkeypatch.setattr(classifier, "_predicted_labels", spy)
     rows = np.arange(40.0)[:, None]
-    result = judge.cross_validated(rows[:20], rows[20:], folds=5, seed=0)
+    result = classifier.cross_validated_accuracy(rows[:20], rows[20:], folds=5, seed=0)
     assert result.value == 0.5
     assert all(not trained & judged for trained, judged in seen)
     assert set.union(*(judged for _, judged in seen[:5])) == set(range(40))
@@ -191,7 +191,7 @@ def test_more_rows_than_are_looked_at_are_chosen_by_seed(monkeypatch, metric):
 @pytest.mark.parametrize("dim", [2, 100])
 def test_the_classifier_looks_at_fewer_rows_of_many_columns(monkeypatch, dim):
     monkeypatch.setattr(two_sample, "_MOST_JUDGED", 4000)
-    monkeypatch.setattr(two_sample, "cross_validated", lambda P, Q, **_: (len(P), len(Q)))
+    monkeypatch.setattr(two_sample, "cross_validated_accuracy", lambda P, Q, **_: (len(P), len(Q)))
     monkeypatch.setattr(two_sample, "_MOST_NUMBERS", 200_000)
     rows = np.zeros((6000, dim))
     assert c2st(rows, rows[:5000]) == ((4000, 4000) if dim == 2 else (2000, 2000))

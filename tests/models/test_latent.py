@@ -11,10 +11,10 @@ from sklearn.base import clone
 
 import pushforward as pf
 from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.base.plan import plan
 from pushforward.models.files.storage import read_card
 from pushforward.models.latent import _composed
 from pushforward.models.recipe import assemble, merge, override, recipe_of
-from pushforward.models.run import plan
 from pushforward.probability import GaussianMixture
 from pushforward.training import Interrupted
 
@@ -273,7 +273,7 @@ def test_wrong_parts_are_refused_before_any_training(options, error, message, mo
 
 def test_a_run_has_a_run_for_each_part(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("pushforward.models.run.plots.save", lambda _, path: drawn.append(path.relative_to(tmp_path)))
+    monkeypatch.setattr("pushforward.models.base.plan.plots.save", lambda _, path: drawn.append(path.relative_to(tmp_path)))
     model = pf.train(DATA, brief(), out=tmp_path / "run", condition=LABELS)
     for name, family in (("coder", pf.VAE), ("prior", pf.FlowMatching)):
         assert (tmp_path / "run" / name / "metrics.jsonl").is_file()
@@ -302,7 +302,7 @@ def test_stopped_in_either_part_it_ends_with_the_same_bits(part, tmp_path, monke
             raise Interrupted(20, 40, stopped)
 
     monkeypatch.setattr("pushforward.models.base.model.plot_of_samples", lambda *_: None)
-    monkeypatch.setattr("pushforward.models.run.plots.save", stop)
+    monkeypatch.setattr("pushforward.models.base.plan.plots.save", stop)
     whole = pf.train(DATA, clone(model), out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         pf.train(DATA, model, out=stopped)

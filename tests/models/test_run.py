@@ -67,7 +67,7 @@ def test_a_run_stopped_by_an_error_goes_on_where_it_was(tmp_path, monkeypatch):
         return save(image, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.run.plots.save", stop)
+        patch.setattr("pushforward.models.base.plan.plots.save", stop)
         with pytest.raises(OSError, match="disk full"):
             pf.train(X, _model(), out=tmp_path / "stopped")
     with pytest.raises(ValueError, match=r"not finished, so there is no model yet; go on with `pushforward train array --out"):
@@ -85,7 +85,7 @@ def test_parts_of_ones_own_are_supplied_again_to_resume(tmp_path, monkeypatch):
     images = np.random.default_rng(1).integers(0, 9, (40, 6, 6)).astype(np.uint8)
     model = _model(source=images[::-1].copy(), coupling="paired", network=pf.UNetSpec(width=4, levels=1, middle=0, patch=2))
     with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.run.save", lambda *args, **options: 1 / 0)
+        patch.setattr("pushforward.models.base.plan.save", lambda *args, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pf.train(images, model, out=tmp_path / "run")
     with pytest.raises(ValueError, match=r"a ndarray of your own as its source.*or to resume pushforward.train"):

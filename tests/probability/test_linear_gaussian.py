@@ -255,7 +255,7 @@ OBLIQUE = np.array([[0.1, 0.7, -0.3]])  # whose multiples depend on it up to rou
         ),
         (lambda: LAW.observe(ROW, [1.0], 0.1, of=np.zeros((1, 3))), "has rank 0, not 1"),
         (lambda: LAW.observe(ROW, [1.0], 0.1, of=np.ones((4, 3))), "has rank 1, not 4"),
-        (lambda: LAW.observe(ROW + ROW, [1.0, 1.0], 0.0, of=[[0, 1, 0]]), "what is observed is degenerate: .* rank 1, not 2"),
+        (lambda: LAW.observe(ROW + ROW, [1.0, 1.0], 0.0, of=[[0, 1, 0]]), "the observation is degenerate: .* rank 1, not 2"),
         (lambda: LAW.observe(ROW, [1.0, 2.0], 0.1), r"y must have the shape \(1,\), but has \(2,\)"),
         (lambda: LAW.observe(ROW, 1.0, 0.1), r"y must have the shape \(1,\), but has \(\)"),
         (lambda: LAW.observe(ROW, [1.0], -0.1), r"noise is a standard deviation and at least 0, but entry 0 is -0\.1"),
@@ -267,7 +267,7 @@ OBLIQUE = np.array([[0.1, 0.7, -0.3]])  # whose multiples depend on it up to rou
         (lambda: LAW.condition([0, 1, 2], [1.0, 2.0, 3.0]), "dims name every coordinate and nothing remains; log_prob gives"),
         (lambda: LAW.condition([0], [math.nan]), "values must be finite, but entry 0 is nan"),
         (lambda: LAW.marginal([]), "dims must name at least one coordinate"),
-        (lambda: LAW.marginal([0, 3]), "dims must lie in 0 to 2, but 3 is among them"),
+        (lambda: LAW.marginal([0, 3]), "dims must lie in 0 to 2, but contains 3"),
         (lambda: LAW.marginal([1, 1]), r"dims must be distinct, but is \[1, 1\]"),
     ],
 )

@@ -134,7 +134,7 @@ def test_power_iteration_converges_just_where_it_should():
         MarkovChain(CYCLE).power_iteration([1.0, 0.0, 0.0], max_steps=50)
     assert MarkovChain(CYCLE).power_iteration().steps == 1  # the uniform law is stationary all the same
     slow = [[1 - 1e-6, 2e-6], [1e-6, 1 - 2e-6]]
-    with pytest.raises(ValueError, match=r"after 10 steps: the slowest part of the law fades by a factor 0\.999997 a step"):
+    with pytest.raises(ValueError, match=r"after 10 steps: the slowest part of the law decays by a factor 0\.999997 a step"):
         MarkovChain(slow).power_iteration(max_steps=10)
     # Two closed classes: the limit exists, but depends on the start.
     limits = [MarkovChain(TWO_CLOSED).power_iteration(np.eye(4)[start]).law for start in (0, 3)]

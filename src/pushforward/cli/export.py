@@ -32,8 +32,5 @@ def command(
     from pushforward.models import load
 
     model: Any = load(run)
-    try:
-        path = export(model, out or run / file_name(to), to)
-    except ImportError as error:
-        raise ValueError(str(error)) from None
+    path = export(model, out or run / file_name(to), to)
     typer.echo(f"{to} in {path}")

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
 from pushforward.cli.options import condition_of, listed
 
-__all__ = ["HELP", "command"]
+__all__ = ["HELP", "TrainCommand", "command"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
@@ -32,7 +33,21 @@ HELP = help_text(
     ],
 )
 
+_DEFAULT = "flow-matching"
 _OPTIONS = {"random_state": "--seed", "max_time": "--max-time", "model": "--model", "device": "--device"}
+
+
+class TrainCommand(TyperCommand):
+    """The verb as Typer knows it, whose help lists the families that are installed, and reads their names only then."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, with all models after the default one."""
+        from pushforward.models.files.registry import family_names, preset_names
+
+        others = [name for name in [*family_names(), *preset_names()] if name != _DEFAULT]
+        option = next(parameter for parameter in self.params if parameter.name == "model")
+        option.help = f"{_DEFAULT} (the default), {', '.join(others[:-1])} or {others[-1]}."  # type: ignore[attr-defined]
+        super().format_options(ctx, formatter)
 
 
 def command(
@@ -41,8 +56,7 @@ def command(
         str,
         typer.Option(
             metavar="NAME",
-            help="flow-matching (the default), diffusion, latent, gmm, ppca, vae, hierarchical-vae, autoencoder, gan, "
-            "normalizing-flow or cnf.",
+            help=f"{_DEFAULT} (the default)",
         ),
     ] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
@@ -105,19 +119,20 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.data import open_data
     from pushforward.models import recipe as recipes
     from pushforward.models import run
+    from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
     dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     folder = run.run_folder(out, dataset.source)
-    plan = run.plan(dataset, assembled, chosen=chosen)
+    planned = plan(dataset, assembled, chosen=chosen)
     if dry_run:
-        _show_plan(plan, folder)
+        _show_plan(planned, folder)
         return
-    counts = [(plan.parameters, "parameters"), (plan.steps, "steps")]
+    counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
     told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
     typer.echo(f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows){told}, in {folder}")
-    _finish(lambda: plan.start(folder), folder)
+    _finish(lambda: planned.start(folder), folder)
 
 
 def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
@@ -160,9 +175,9 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
-    label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.kind == "labels" else ""
+    label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
     quoted = shlex.quote(str(folder))
-    ending = "png" if model.space_.schema.kind == "images" else "csv"
+    ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
         steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""

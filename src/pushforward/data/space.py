@@ -43,6 +43,30 @@ class RowSpace:
         """The kind of data, with all that depends on it."""
         return self.schema.rules
 
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
+        parts = {"transform": self.transform.state()}
+        if self.conditions is not None:
+            parts["condition"] = self.conditions.state()
+        facts: dict[str, Any] = {"schema": self.schema.to_json(), "condition": None}
+        tensors = {f"{part}.{name}": value for part, (_, values) in parts.items() for name, value in values.items()}
+        return facts | {part: plain for part, (plain, _) in parts.items()}, tensors
+
+    @classmethod
+    def from_state(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "RowSpace":
+        """Return the space that :meth:`state` described; ``tensors`` may hold others too."""
+
+        def under(part: str) -> dict[str, Tensor]:
+            prefix = f"{part}."
+            return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+        conditions = facts["condition"]
+        return cls(
+            Schema.from_json(facts["schema"]),
+            Transform.from_state(facts["transform"], under("transform")),
+            None if conditions is None else ConditionEncoder.from_state(conditions, under("condition")),
+        )
+
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""
         return replace(self, conditions=conditions)

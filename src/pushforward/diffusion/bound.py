@@ -46,6 +46,7 @@ from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = ["Bins", "Bound", "variational_bound"]
 
@@ -292,7 +293,6 @@ def _like(now: Scales) -> float:
 def _check(
     denoiser: AbstractDenoiser, x: Tensor, times: Tensor | Sequence[float], variance: Variance | None, draws: int
 ) -> list[float]:
-    """Return the grid as a list."""
     if x.ndim < 2 or not len(x) or not x.is_floating_point():
         raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")
     if not denoiser.gaussian_source:
@@ -301,10 +301,7 @@ def _check(
         )
     if not callable(variance) and variance not in (None, "beta", "beta-tilde"):
         raise ValueError(f"variance must be 'beta', 'beta-tilde', None or a function of t, got {variance!r}")
-    if isinstance(draws, bool) or not isinstance(draws, int):
-        raise TypeError(f"draws must be an integer, got {draws!r}")
-    if draws < 1:
-        raise ValueError(f"draws must be at least 1, got {draws}")
+    check_count("draws", draws)
     grid: list[float] = torch.as_tensor(times, dtype=torch.float64).tolist()
     if len(grid) < 2 or grid[0] != 1 or grid[-1] != 0 or any(after >= before for before, after in itertools.pairwise(grid)):
         raise ValueError("the times of a bound fall strictly from 1 (noise) to 0 (data), like those of a sampler's grid")

@@ -257,7 +257,7 @@ class ExactDenoiser(AbstractDenoiser):
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]; rows may have any shape with D elements. A condition raises: the law has none."""
         if condition is not None:
-            raise ValueError("this denoiser is the exact answer for one law and knows no condition; call it without one")
+            raise ValueError("this denoiser belongs to one law, which has no condition; call it without a condition")
         flat = x_t.flatten(1)
         denoised = self.law.denoised(flat, self.schedule.alpha(t), self.schedule.sigma(t))
         return denoised.reshape(x_t.shape).to(x_t.dtype)

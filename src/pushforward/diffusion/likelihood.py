@@ -37,7 +37,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = [
     "EXACT_UP_TO",
@@ -69,6 +70,7 @@ _SOFT = 0.1  # angle below which the grid becomes uniform
 _RATIO = 1.5  # second angle of the continuation below t_min, in units of the first
 
 
+@runtime_checkable
 class DensityLaw(Protocol):
     """A law with a density, like those of :mod:`pushforward.probability`."""
 
@@ -371,7 +373,6 @@ def _angle(denoiser: AbstractDenoiser, t: float) -> float:
 
 
 def _standard_error(values: np.ndarray) -> np.ndarray:
-    """Return the standard error of the mean over the first axis; NaN for a single value."""
     count = len(values)
     if count == 1:
         return np.full(values.shape[1:], np.nan)
@@ -390,11 +391,8 @@ def _check(
         raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")
     if divergence not in (None, "exact", "hutchinson"):
         raise ValueError(f"divergence must be 'exact', 'hutchinson' or None (by the size of a row), got {divergence!r}")
-    for name, value, least in (("probes", probes, 1), ("steps", steps, 2)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an integer, got {value!r}")
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    check_count("probes", probes)
+    check_count("steps", steps, 2)
     if prior is None and not denoiser.gaussian_source:
         raise ValueError(
             "this denoiser was trained with a source or a coupling of its own: give the law of x_1 as prior=..., "

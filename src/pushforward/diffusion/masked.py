@@ -246,7 +246,6 @@ def _free_first(u: Tensor, free: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _ranks(u: Tensor) -> Tensor:
-    """Return the rank of each number in its row."""
     return u.argsort(dim=1, stable=True).argsort(dim=1)
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from pushforward.diffusion.schedule import widen
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
+from pushforward.probability.counts import check_count
 
 __all__ = ["denoising_score_matching", "explicit_score_matching", "implicit_score_matching", "sliced_score_matching"]
 
@@ -72,8 +73,7 @@ def sliced_score_matching(score: ScoreFunction, x: Tensor, *, probes: int = 1, s
     >>> sliced_score_matching(lambda x: -x, torch.tensor([[1.0, 2.0]]), seed=0).tolist()
     [0.5]
     """
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
+    check_count("probes", probes)
     value, traces = probed_trace(score, x, rademacher(x, probes, seed=seed, first=first))
     return _half_square(value) + traces.mean(0)
 

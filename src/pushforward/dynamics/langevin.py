@@ -146,7 +146,7 @@ def mala(
         ratio = torch.where(log_p_y == -math.inf, -math.inf, ratio)  # outside the support the score may not be finite
         if bool(ratio.isnan().any()):
             raise ArithmeticError(
-                f"the acceptance is NaN at step {k + 1}: check log_prob and score, or take a step below {step:g}"
+                f"the acceptance is NaN at step {k + 1}: check log_prob and score, or use a step below {step:g}"
             )
         u = noise.uniform((), seed=seed, purpose="mala acceptance", rows=rows, step=k, dtype=torch.float64)
         accept = u.to(x.device).log() < ratio.double()

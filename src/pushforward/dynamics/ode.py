@@ -220,7 +220,6 @@ def _worst_row(error: Tensor) -> Tensor:
 
 
 def _check_step(t: Tensor, x: Tensor, step: Tensor) -> None:
-    """Raise if the next adaptive step would not change the time."""
     if t + step == t:
         raise ValueError(
             f"dopri5 stopped at t = {t.item():.6g}: no step is short enough for the tolerances. The field or the solution "
@@ -240,7 +239,6 @@ def _check_state(x: Tensor) -> None:
 
 
 def _checked_times(times: Tensor | Sequence[float], x: Tensor) -> Tensor:
-    """Return the times as a float64 tensor without gradient on the device of x."""
     times = torch.as_tensor(times, dtype=torch.float64, device=x.device).detach()
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"times must have the shape (T,) with T >= 2, but has {tuple(times.shape)}")

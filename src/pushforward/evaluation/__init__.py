@@ -1,7 +1,8 @@
-"""Scores of samples and of densities, and the comparison of models on one's own data."""
+"""Evaluation of a model by its samples and its density, and comparison of models on the same data."""
 
 from pushforward.evaluation.comparison.compare import compare, run_comparison
-from pushforward.evaluation.comparison.result import Comparison, Trial
+from pushforward.evaluation.comparison.ranking import Trial
+from pushforward.evaluation.comparison.result import Comparison
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.protocol import evaluate, evaluate_run

@@ -1,8 +1,8 @@
-"""Spaces of features in which laws are compared: named, so that figures from unlike spaces are never set side by side.
+"""Feature spaces in which laws are compared. They have names, so that figures of different spaces are never mixed.
 
-Rows are vectors (n, D), or images (n, channels, H, W) or (n, H, W), in data units. A space that was fitted or that has
-weights carries a checksum of them in its name: equal names are equal spaces. Nothing here is downloaded. Networks that others
-trained are in :mod:`~pushforward.evaluation.pretrained_features`.
+Rows are vectors (n, D), or images (n, channels, H, W) or (n, H, W), in data units. The name of a space that was fitted or that
+has weights ends in a checksum of these numbers: equal names are equal spaces. Nothing is downloaded. Pretrained networks are in
+:mod:`~pushforward.evaluation.pretrained_features`.
 
 References
 ----------
@@ -29,7 +29,7 @@ from pushforward.training.generators import fresh_module
 
 __all__ = [
     "ClassifierFeatures",
-    "Features",
+    "FeatureSpace",
     "PrincipalComponents",
     "RandomConvolutions",
     "Raw",
@@ -42,12 +42,12 @@ _ROWS_AT_ONCE = 512
 _TRAINING = TrainingSettings(steps=600, batch_size=128, learning_rate=2e-3, weight_decay=0.01, ema=0.1)
 
 
-class Features(Protocol):
-    """What maps rows to the space in which they are compared."""
+class FeatureSpace(Protocol):
+    """A named map from rows to the space in which they are compared."""
 
     @property
     def name(self) -> str:
-        """The space, with a checksum where there are numbers that were fitted or drawn."""
+        """Name of the space, with a checksum of numbers that were fitted or drawn."""
         ...
 
     def __call__(self, rows: Any, /) -> _Float:
@@ -71,7 +71,7 @@ class Raw:
 
 
 class Standardized:
-    """Columns less their mean over their standard deviation; constant columns are left at their distance from the constant.
+    """Columns minus their mean, divided by their standard deviation; constant columns are not divided.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Standardized:
 
     @classmethod
     def fit(cls, rows: Any) -> "Standardized":
-        """Take mean and standard deviation of rows (n, ...)."""
+        """Fit mean and standard deviation to rows (n, ...)."""
         flat = as_rows(rows, least=2).astype(np.float64)
         scale = flat.std(axis=0)
         return cls(flat.mean(axis=0), np.where(scale > 0, scale, 1.0))
@@ -99,7 +99,7 @@ class Standardized:
 
 
 class PrincipalComponents:
-    """The rows seen along the directions in which the fitted rows vary most.
+    """The coordinates of rows along the directions in which the fitted rows vary most.
 
     Parameters
     ----------
@@ -117,17 +117,17 @@ class PrincipalComponents:
 
     @classmethod
     def fit(cls, rows: Any, count: int = 64) -> "PrincipalComponents":
-        """Take the ``count`` largest components of rows (n, ...), or as many as have any variance."""
+        """Fit the ``count`` largest components to rows (n, ...), fewer if the rows vary in fewer directions."""
         if count < 1:
             raise ValueError(f"count must be at least 1, but is {count}")
         flat = as_rows(rows, least=2).astype(np.float64)
         mean = flat.mean(axis=0)
         values, vectors = np.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
-        kept = int((values > 1e-12 * max(values[-1], 1e-300)).sum())
-        if not kept:
+        rank = int((values > 1e-12 * max(values[-1], 1e-300)).sum())
+        if not rank:
             raise ValueError("all rows are equal, so they have no principal components")
-        directions = vectors[:, ::-1][:, : min(count, kept)]
-        # The largest entry of a direction is positive, so that equal rows give equal features.
+        directions = vectors[:, ::-1][:, : min(count, rank)]
+        # The largest entry of a direction is made positive, so that equal rows give equal features.
         largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
         return cls(mean, directions * np.sign(largest))
 
@@ -137,11 +137,11 @@ class PrincipalComponents:
 
 
 class RandomConvolutions:
-    """Means over an image of what random filters find at three scales: textures, edges and their rough places, 112 numbers.
+    """Means of random convolutions of an image at three scales, 112 numbers: textures, edges and their rough positions.
 
-    The weights are drawn by an integer generator and so are the same everywhere. As the filters have no biases, the features
-    are in the units of the rows, and most follow the brightness of the image; :meth:`fit` gives all of them the same spread,
-    which tells blurred, noisy and mixed-up images from real ones far better.
+    The weights are drawn by an integer generator and so are the same on every machine. As the filters have no biases, the
+    features are in the units of the rows, and most follow the brightness of the image. :meth:`fit` gives all of them the same
+    spread, which separates blurred, noisy and mixed images from real ones far better.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class RandomConvolutions:
         (channels, H, W) or (H, W).
     seed : int
     center, spread : array (112,), optional
-        Features are returned less ``center``, over ``spread``.
+        FeatureSpace are returned less ``center``, over ``spread``.
 
     >>> features = RandomConvolutions((8, 8))
     >>> features(np.zeros((3, 8, 8))).shape, features.name
@@ -167,54 +167,53 @@ class RandomConvolutions:
         for depth, (before, after) in enumerate(zip((self.shape[0], *self._CHANNELS), self._CHANNELS, strict=False)):
             u = noise.uniform((before, 3, 3), seed=seed, purpose="random convolutions", rows=after, step=depth)
             self.filters.append((2 * u - 1) * math.sqrt(6 / (9 * before)))
-        found = checksum(*self.filters, self.center, self.spread)
-        self.name = f"random convolutions of {'x'.join(map(str, self.shape))} ({found})"
+        digits = checksum(*self.filters, self.center, self.spread)
+        self.name = f"random convolutions of {'x'.join(map(str, self.shape))} ({digits})"
 
     @classmethod
     def fit(cls, rows: Any, seed: int = 0) -> "RandomConvolutions":
-        """Take center and spread of the features of images (n, H, W) or (n, channels, H, W)."""
+        """Fit center and spread to the features of images (n, H, W) or (n, channels, H, W)."""
         shape = np.shape(rows)[1:]
-        found = cls(shape, seed)(rows).astype(np.float64)
-        spread = found.std(axis=0)
-        spread[spread <= 1e-6 * np.abs(found).max()] = 0.0  # constant but for rounding
-        # A filter that hardly any of these rows wakes would outshout all others on the first fresh row that wakes it.
+        features = cls(shape, seed)(rows).astype(np.float64)
+        spread = features.std(axis=0)
+        spread[spread <= 1e-6 * np.abs(features).max()] = 0.0  # constant but for rounding
+        # A filter that responds to hardly any of these rows would dominate all others on a fresh row that it responds to.
         spread = np.maximum(spread, 0.25 * np.median(spread))
-        return cls(shape, seed, center=found.mean(axis=0), spread=np.where(spread > 0, spread, 1.0))
+        return cls(shape, seed, center=features.mean(axis=0), spread=np.where(spread > 0, spread, 1.0))
 
     def __call__(self, rows: Any, /) -> _Float:
         """Return features (n, 112) of images."""
         images = torch.from_numpy(as_rows(rows).astype(np.float32, copy=False)).reshape(_checked(rows, self.shape))
-        found = np.concatenate([self._of(part) for part in torch.split(images, _ROWS_AT_ONCE)])
-        return (found - self.center) / self.spread
+        features = np.concatenate([self._of(part) for part in torch.split(images, _ROWS_AT_ONCE)])
+        return (features - self.center) / self.spread
 
     @torch.no_grad()
     def _of(self, x: Tensor) -> _Float:
-        found = []
+        means = []
         for depth, weight in enumerate(self.filters):
             x = nn.functional.conv2d(x, weight, padding=1).relu()
             cells = 2 if depth == len(self.filters) - 1 else 1
-            found.append(nn.functional.adaptive_avg_pool2d(x, cells).flatten(1))
+            means.append(nn.functional.adaptive_avg_pool2d(x, cells).flatten(1))
             if min(x.shape[2:]) >= 4:
                 x = nn.functional.avg_pool2d(x, 2)
-        return torch.cat(found, 1).numpy()
+        return torch.cat(means, 1).numpy()
 
 
 class ClassifierFeatures:
-    """The last hidden layer of a small classifier of labelled rows: what matters for telling the classes apart, 64 numbers.
+    """The last hidden layer of a small classifier of labelled rows, 64 numbers: what distinguishes the classes.
 
     Parameters
     ----------
     network : nn.Module
-        Of scaled rows; its last layer makes the logits.
+        Of scaled rows; its last layer gives the logits.
     center, scale : array ()
-        Rows are taken to (rows - center) / scale, numbers or arrays of the shape of a row.
+        Rows are scaled to (rows - center) / scale; numbers, or arrays of the shape of a row.
     shape : tuple of int
         Of a row.
     classes : array (K,)
         The labels, in the order of the logits.
     accuracy : float
-        Share of right answers on the tenth of the rows that was kept from training. A space whose classifier has not learned
-        means little.
+        Share of right answers on the tenth of the rows that was held out from training. If it is low, the space means little.
 
     >>> rows = np.random.default_rng(0).normal(size=(200, 2)) + np.repeat([[0.0], [4.0]], 100, axis=0)
     >>> features = ClassifierFeatures.fit(rows, np.repeat([0, 1], 100), training=TrainingSettings(steps=30))
@@ -243,12 +242,12 @@ class ClassifierFeatures:
         ----------
         rows : array (n, D), (n, H, W) or (n, channels, H, W)
         labels : array (n,)
-            At least two kinds, each with two rows or more on average.
+            At least two classes, with two rows or more on average.
 
         Raises
         ------
         ValueError
-            If the labels do not fit the rows or are no classes.
+            If the labels do not fit the rows or are not classes.
         """
         flat = as_rows(rows, least=10)
         shape = _row_shape(rows)
@@ -257,8 +256,8 @@ class ClassifierFeatures:
             raise ValueError(f"labels must have the shape ({len(flat)},), one for each row, but have {np.shape(labels)}")
         if not 2 <= len(classes) <= len(flat) / 2:
             raise ValueError(
-                "labels must be of at least 2 kinds, with 2 rows or more on average, "
-                f"but of {len(flat)} there are {len(classes)} kinds"
+                "labels must be of at least 2 classes, with 2 rows or more on average, "
+                f"but {len(flat)} labels are of {len(classes)} classes"
             )
         x = torch.from_numpy(flat.astype(np.float32)).reshape(-1, *shape)
         center, scale = (x.mean(), x.std()) if len(shape) == 3 else (x.mean(0), x.std(0))
@@ -268,28 +267,28 @@ class ClassifierFeatures:
         aside, used = order[: len(x) // 10], order[len(x) // 10 :]
         task = _LabelTask(fresh_module(lambda: _network(shape, len(classes)), seed))
         train(task, x[used], targets[used], held_out=(x[aside], targets[aside]), settings=training, seed=seed, device="cpu")
-        found = cls(task.network, center, scale, shape, classes, 0.0)
+        features = cls(task.network, center, scale, shape, classes, 0.0)
         with torch.no_grad():
-            found.accuracy = float((task.network(x[aside]).argmax(1) == targets[aside].argmax(1)).float().mean())
-        return found
+            features.accuracy = float((task.network(x[aside]).argmax(1) == targets[aside].argmax(1)).float().mean())
+        return features
 
     def __call__(self, rows: Any, /) -> _Float:
         """Return features (n, 64)."""
-        return self._through(self.network[:-1], rows).numpy()
+        return self._apply(self.network[:-1], rows).numpy()
 
     def predict(self, rows: Any) -> NDArray[Any]:
-        """Return the likeliest label of each row, (n,)."""
-        answer: NDArray[Any] = self.classes[self._through(self.network, rows).argmax(1).numpy()]
-        return answer
+        """Return the most probable label of each row, (n,)."""
+        labels: NDArray[Any] = self.classes[self._apply(self.network, rows).argmax(1).numpy()]
+        return labels
 
     @torch.no_grad()
-    def _through(self, network: nn.Module, rows: Any) -> Tensor:
+    def _apply(self, network: nn.Module, rows: Any) -> Tensor:
         x = torch.from_numpy(as_rows(rows).astype(np.float32, copy=False)).reshape(_checked(rows, self.shape))
         return torch.cat([network((part - self.center) / self.scale) for part in torch.split(x, _ROWS_AT_ONCE)])
 
 
 class _LabelTask(Task):
-    """Cross-entropy of a classifier in nats; the condition of a batch is the label as an indicator."""
+    """Cross-entropy of a classifier in nats; the condition of a batch is the label one-hot."""
 
     def __init__(self, network: nn.Sequential) -> None:
         super().__init__()
@@ -307,8 +306,8 @@ class _LabelTask(Task):
         return self(batch), None
 
 
-def default_features(rows: Any, labels: Any = None, *, seed: int = 0) -> tuple[Features, ...]:
-    """Return the spaces that suit rows (n, ...): at least one, and that of a classifier as well if there are labels.
+def default_features(rows: Any, labels: Any = None, *, seed: int = 0) -> tuple[FeatureSpace, ...]:
+    """Return the feature spaces that suit rows (n, ...): one, and with labels also that of a classifier.
 
     Vectors are compared as standardized columns, images by random convolutions.
 
@@ -316,12 +315,12 @@ def default_features(rows: Any, labels: Any = None, *, seed: int = 0) -> tuple[F
     ['standardized columns (...)']
     """
     shape = _row_shape(rows)
-    first: Features = Standardized.fit(rows) if len(shape) == 1 else RandomConvolutions.fit(rows)
+    first: FeatureSpace = Standardized.fit(rows) if len(shape) == 1 else RandomConvolutions.fit(rows)
     return (first,) if labels is None else (first, ClassifierFeatures.fit(rows, labels, seed))
 
 
 def checksum(*arrays: Any) -> str:
-    """Return eight hexadecimal digits that name these numbers.
+    """Return eight hexadecimal digits that identify these numbers.
 
     >>> checksum(np.zeros(3)) == checksum(np.zeros(4))
     False
@@ -334,7 +333,7 @@ def checksum(*arrays: Any) -> str:
 
 
 def _row_shape(rows: Any) -> tuple[int, ...]:
-    """Shape of one row as networks see it: (D,) or (channels, H, W)."""
+    """Return the shape of one row for networks: (D,) or (channels, H, W)."""
     shape = tuple(np.shape(rows)[1:])
     if len(shape) not in (1, 2, 3):
         raise ValueError(f"rows must be vectors (n, D) or images (n, H, W) or (n, channels, H, W), but have {np.shape(rows)}")
@@ -342,7 +341,7 @@ def _row_shape(rows: Any) -> tuple[int, ...]:
 
 
 def _checked(rows: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return (n, *shape) if these rows have that shape."""
+    """Return (n, *shape) if rows have this shape."""
     if _row_shape(rows) != shape:
         raise ValueError(f"rows must have the shape (n, {', '.join(map(str, shape))}) of this space, but have {np.shape(rows)}")
     return (len(rows), *shape)
@@ -359,7 +358,7 @@ def _network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
     if len(shape) == 1:
         body = [nn.Linear(shape[0], 128), nn.SiLU(), nn.Linear(128, 64), nn.SiLU()]
         return nn.Sequential(*body, nn.Linear(64, classes))
-    # Larger images are halved at once: the first layer at full size would cost more than all others.
+    # Larger images are halved in the first layer, which at full size would cost more than all others together.
     stride = 2 if min(shape[1:]) >= 16 else 1
     body = [nn.Conv2d(shape[0], 32, 3, padding=1, stride=stride), nn.SiLU()]
     body += [nn.Conv2d(32, 64, 3, padding=1, stride=2), nn.SiLU(), nn.Conv2d(64, 64, 3, padding=1, stride=2), nn.SiLU()]

@@ -1,18 +1,37 @@
-"""A measure as it is reported: with its name and place, its noise floor, and what it was measured against."""
+"""A measure as it is reported: its name, its noise floor, what it was measured against, and how to say that in words."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from pushforward.metrics.measure import Measure
 
-__all__ = ["Figure", "Group"]
+__all__ = [
+    "Better",
+    "Figure",
+    "Group",
+    "Reference",
+    "Standing",
+    "number",
+    "percent",
+    "remarks",
+    "short_note",
+    "standing",
+    "verdict",
+    "written",
+]
 
 Group = Literal["samples", "density", "table", "memorization", "latent", "speed"]
+Better = Literal["lower", "higher", "floor"]
+Reference = Literal["train", "held-out"]
+Standing = Literal["at", "worse", "better", ""]
+
+_DECIMALS = 6
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measure with its name and place.
+    """A measure with its name and its context.
 
     Attributes
     ----------
@@ -24,13 +43,14 @@ class Figure:
     unit : str
         "" for plain numbers.
     better : {"lower", "higher", "floor"} or None
-        Which way is better; "floor": the nearer to the noise floor the better (a ratio of distances); None: it describes only.
+        Which way is better; "floor": the nearer to the noise floor the better (a ratio of distances); None: neither.
     reference : {"train", "held-out"} or None
-        The rows that samples were compared with, or whose density was taken.
+        The rows that samples were compared with, or whose density was measured.
     floor : Measure, optional
-        The same number between training rows and held-out rows: what a perfect model would reach.
+        The same measure between training rows and held-out rows: what a perfect model would reach.
     space : str
-        Where it was measured: "" for the rows themselves, else the name of the features. Unlike spaces are never compared.
+        Where it was measured: "" for the rows themselves, else the name of the feature space. Figures of different spaces are
+        never compared.
     note : str
         What a reader must know, such as the kind of a density.
     """
@@ -39,8 +59,88 @@ class Figure:
     group: Group
     measure: Measure
     unit: str = ""
-    better: Literal["lower", "higher", "floor"] | None = None
-    reference: Literal["train", "held-out"] | None = None
+    better: Better | None = None
+    reference: Reference | None = None
     floor: Measure | None = None
     space: str = ""
     note: str = ""
+
+
+def standing(figure: Figure) -> Standing:
+    """Compare the interval of a figure with that of its noise floor: "at", "worse" or "better"; "" without a floor.
+
+    >>> standing(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9), better="lower", floor=Measure(0.1, 0.0, 0.15, 9)))
+    'worse'
+    """
+    floor, measure = figure.floor, figure.measure
+    ends = () if floor is None else (measure.low, measure.high, floor.low, floor.high)
+    if floor is None or figure.better is None or not all(map(math.isfinite, ends)):
+        return ""
+    if measure.low <= floor.high and floor.low <= measure.high:
+        return "at"
+    above = measure.low > floor.high
+    return "worse" if figure.better == "floor" or above == (figure.better == "lower") else "better"
+
+
+def verdict(figure: Figure) -> str:
+    """Return the standing of a figure in words, "" without a floor.
+
+    >>> verdict(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9), better="lower", floor=Measure(0.1, 0.0, 0.15, 9)))
+    'above the floor'
+    """
+    relation = standing(figure)
+    if not relation or figure.floor is None:
+        return ""
+    if relation == "at":
+        return "at the floor"
+    side = "above the floor" if figure.measure.low > figure.floor.high else "below the floor"
+    return side if relation == "worse" else "better than the floor"
+
+
+def number(value: float, width: float = 0.0) -> str:
+    """Format a number: three significant digits, or those that are significant beside an interval of this width.
+
+    >>> number(0.012345), number(1234567.0), number(float("nan")), number(-2.2468, width=0.18), number(0.00032, width=0.005)
+    ('0.0123', '1,234,567', '–', '-2.25', '0.0003')
+    """
+    if not math.isfinite(value):
+        return "–" if math.isnan(value) else "∞" if value > 0 else "-∞"
+    if math.isfinite(width) and width > 0:
+        decimals = max(0, 1 - math.floor(math.log10(width)))
+        if decimals <= _DECIMALS:
+            return f"{value:,.{decimals}f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    """Format a share in percent.
+
+    >>> percent(0.0123), percent(0.504)
+    ('1.2 %', '50 %')
+    """
+    return f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def written(measure: Measure) -> tuple[str, str]:
+    """Format the value of a measure and its interval, which is "" if the value is exact.
+
+    >>> written(Measure(0.5, 0.41, 0.59, 9)), written(Measure(3, 3, 3, 1))
+    (('0.50', '0.41 to 0.59'), ('3', ''))
+    """
+    width = measure.high - measure.low
+    if not (math.isfinite(width) and width > 0):
+        return number(measure.value), ""
+    value, low, high = (number(part, width) for part in (measure.value, measure.low, measure.high))
+    return value, f"{low} to {high}"
+
+
+def remarks(figure: Figure) -> str:
+    """Describe a figure in words: its verdict and its p-value, or else its short note."""
+    p = figure.measure.p_value
+    chance = "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+    return ", ".join(filter(None, (verdict(figure), chance))) or short_note(figure)
+
+
+def short_note(figure: Figure) -> str:
+    """Return the note of a figure up to its first comma, such as the kind of a density."""
+    return figure.note.partition(",")[0]

@@ -1,11 +1,10 @@
-"""Feature spaces of networks that others trained, from weights on disk: nothing is downloaded.
+"""Feature spaces of pretrained networks, from weights on disk. Nothing is downloaded.
 
-``"dino"``: a vision transformer of DINO or DINOv2 (a state file such as ``dinov2_vits14_pretrain.pth``), whose sizes are read
-from the file. It is run at 224 x 224 pixels, and gives the class token after the last norm. ``"inception"``: the Inception
-network of the usual Fréchet inception distance, through torchmetrics, from the state file that torch-fidelity publishes; 2,048
-features.
+``"dino"``: a vision transformer of DINO or DINOv2 (a state file such as ``dinov2_vits14_pretrain.pth``), with sizes read from
+the file. It runs at 224 x 224 pixels and returns the class token after the last norm. ``"inception"``: the Inception network of
+the Fréchet inception distance, through torchmetrics, from the state file that torch-fidelity publishes; 2,048 features.
 
-Files are read as tensors alone (safetensors, or ``torch.load`` with ``weights_only``): they cannot run code.
+Files are read as tensors only (safetensors, or ``torch.load`` with ``weights_only``), so they cannot run code.
 
 References
 ----------
@@ -40,16 +39,16 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class PretrainedFeatures:
-    """Features of images (n, H, W) or (n, channels, H, W) by a network of three channels; one channel is taken three times.
+    """Features of images (n, H, W) or (n, channels, H, W) by a network of three channels; a single channel is repeated.
 
     Parameters
     ----------
     network : callable
         Images (n, 3, H, W), float32 in [0, 1], to features (n, F).
     name : str
-        The space; must hold a checksum of the weights.
+        Of the space; must hold a checksum of the weights.
     white : float
-        Value of a full channel; 0 is black. What lies outside is clipped.
+        Value of a full channel; 0 is black. Values outside are clipped.
 
     >>> mean = PretrainedFeatures(lambda x: x.mean((2, 3)), "mean", white=255.0)
     >>> mean(np.full((1, 8, 8), 51)).tolist()
@@ -76,7 +75,7 @@ class PretrainedFeatures:
 
 
 def from_weights(kind: Literal["inception", "dino"], path: str | Path, *, white: float = 255.0) -> PretrainedFeatures:
-    """Return the feature space of a known network whose weights are on disk.
+    """Return the feature space of a known network from its weights on disk.
 
     Parameters
     ----------
@@ -115,32 +114,32 @@ def from_weights(kind: Literal["inception", "dino"], path: str | Path, *, white:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path}: this file does not hold tensors by name, and nothing else is read ({error})") from error
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: this file does not hold tensors by name; save the state_dict() of the network alone")
-    return dict(found)
+    return dict(state)
 
 
 def _inception(path: Path) -> Callable[[Tensor], Tensor]:
     try:
         module = importlib.import_module("torchmetrics.image.fid")
         network = module.NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
-    except ImportError as error:  # torch-fidelity is missed when the network is made
+    except ImportError as error:  # a missing torch-fidelity shows when the network is made
         raise ImportError("Inception features come through torchmetrics: pip install 'torchmetrics[image]'") from error
     return lambda x: network((x * 255).round().to(torch.uint8))
 
 
 class _Transformer:
-    """A vision transformer of DINO's layout, sizes read from its tensors."""
+    """A vision transformer of DINO's layout, with sizes read from its tensors."""
 
     def __init__(self, weights: Mapping[str, Tensor], path: Path) -> None:
         self.weights = {name: value.float() for name, value in weights.items()}
         needed = ["cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight", "norm.weight"]
         missing = [name for name in needed if name not in weights]
         if missing:
-            raise ValueError(f"{path}: this is no vision transformer of DINO, for it lacks {missing[0]!r}")
+            raise ValueError(f"{path}: this is not a vision transformer of DINO, since it lacks {missing[0]!r}")
         self.patch = weights["patch_embed.proj.weight"].shape[-1]
         self.depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
         self.positions = self._positions(_SIDE // self.patch)
@@ -159,7 +158,7 @@ class _Transformer:
         return self._norm(tokens[:, 0], "norm")
 
     def _block(self, tokens: Tensor, at: str) -> Tensor:
-        """Attention, then a perceptron, each on normed tokens and added to them, in DINOv2 with a learned scale."""
+        """Add attention, then a perceptron, each of normalized tokens, in DINOv2 with a learned scale."""
         n, length, width = tokens.shape
         qkv = self._linear(self._norm(tokens, at + "norm1"), at + "attn.qkv")
         q, k, v = qkv.reshape(n, length, 3, width // _HEAD, _HEAD).permute(2, 0, 3, 1, 4)
@@ -176,7 +175,7 @@ class _Transformer:
         return functional.layer_norm(x, x.shape[-1:], self.weights[name + ".weight"], self.weights[name + ".bias"], _EPSILON)
 
     def _positions(self, side: int) -> Tensor:
-        """Embeddings of the places of ``side`` x ``side`` patches, from those of the images it was trained on."""
+        """Return position embeddings of ``side`` x ``side`` patches, resized from those of the training images."""
         known = self.weights["pos_embed"]
         trained = math.isqrt(known.shape[1] - 1)
         if trained == side:

@@ -1,40 +1,40 @@
-"""The progress of work that has named parts: live on a terminal, a plain line after each part elsewhere."""
+"""Progress of work that has named parts: live on a terminal, elsewhere a plain line after each part."""
 
 import time
 from types import TracebackType
-from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from pushforward.training.progress import clock
 
-__all__ = ["Steps"]
+__all__ = ["PartProgress"]
 
 PLAIN_SECONDS = 10.0
 
 
-class Steps:
-    """Shows the part that is worked on, how many are done, and the time.
+class PartProgress:
+    """Shows the current part, the number of parts done, and the time.
 
     Parameters
     ----------
     visible : bool
         Whether to show anything.
 
-    >>> with Steps(False) as steps:
-    ...     steps.begin("speed")
-    ...     steps.end("speed")
+    >>> with PartProgress(False) as progress:
+    ...     progress.begin("speed")
+    ...     progress.end("speed")
     """
 
     def __init__(self, visible: bool) -> None:
         self._visible, self._done, self._total, self._name, self._note = visible, 0, 0, "", ""
         self._began = self._part_began = self._due = time.perf_counter()
-        self._console: Any = None
-        self._live: Any = None
+        self._console: Console | None = None
+        self._live: Live | None = None
 
-    def __enter__(self) -> "Steps":
+    def __enter__(self) -> "PartProgress":
         if self._visible:
-            from rich.console import Console
-            from rich.live import Live
-
             self._console = Console(highlight=False)
             if self._console.is_terminal:
                 self._live = Live(get_renderable=self._text, console=self._console, refresh_per_second=5, transient=True)
@@ -46,31 +46,29 @@ class Steps:
             self._live.__exit__(kind, error, trace)
 
     def expect(self, parts: int) -> None:
-        """Say how many parts are still to come."""
+        """Set the number of parts still to come."""
         self._total = self._done + parts
 
     def begin(self, name: str) -> None:
-        """Name the part that begins."""
+        """Begin a part."""
         self._name, self._note, self._part_began = name, "", time.perf_counter()
         self._due = self._part_began + PLAIN_SECONDS
 
     def note(self, text: str) -> None:
-        """Say how far the part is."""
+        """Show how far the part is."""
         self._note = text
         if self._console is not None and self._live is None and time.perf_counter() >= self._due:
             self._console.print(self._line(), markup=False)
             self._due = time.perf_counter() + PLAIN_SECONDS
 
     def end(self, name: str, failure: str | None = None) -> None:
-        """Count the part that ended, and say why if it failed."""
+        """End a part, with the reason if it failed."""
         self._done += 1
         took = clock(time.perf_counter() - self._part_began)
         if self._console is not None and (self._live is None or failure):
             self._console.print(f"{name}: {f'failed: {failure}' if failure else took}", markup=False)
 
-    def _text(self) -> Any:
-        from rich.text import Text
-
+    def _text(self) -> Text:
         return Text(self._line(), no_wrap=True, overflow="ellipsis")
 
     def _line(self) -> str:

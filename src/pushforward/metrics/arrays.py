@@ -1,24 +1,24 @@
-"""The one check of rows that metrics compare, and the choice of fewer of them."""
+"""Checks of the rows that metrics compare, and random subsets of them."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Rows", "as_rows", "pair", "subset"]
 
 Rows = NDArray[np.floating[Any]]
 
 
-def as_rows(values: Any, name: str = "rows", *, least: int = 1) -> Rows:
-    """Return rows (n, ...) as a finite array (n, D), float32 where nothing is lost by it and float64 else.
+def as_rows(values: ArrayLike, name: str = "rows", *, least: int = 1) -> Rows:
+    """Return rows (n, ...) as a finite array (n, D), float32 where that loses nothing and float64 otherwise.
 
     Raises
     ------
     ValueError
         If there are fewer than ``least`` rows, no columns, or a number that is not finite.
     TypeError
-        If the rows are no numbers.
+        If the rows are not numbers.
 
     >>> as_rows(np.zeros((5, 8, 8), dtype=np.uint8)).shape
     (5, 64)
@@ -45,7 +45,7 @@ def as_rows(values: Any, name: str = "rows", *, least: int = 1) -> Rows:
     return flat
 
 
-def pair(P: Any, Q: Any, *, least: int = 2) -> tuple[Rows, Rows]:
+def pair(P: ArrayLike, Q: ArrayLike, *, least: int = 2) -> tuple[Rows, Rows]:
     """Return samples P (n, ...) and reference rows Q (m, ...) as finite arrays (n, D) and (m, D) of one dtype.
 
     Parameters
@@ -76,7 +76,7 @@ def pair(P: Any, Q: Any, *, least: int = 2) -> tuple[Rows, Rows]:
 
 
 def subset(rows: Rows, most: int, generator: np.random.Generator) -> Rows:
-    """Return the rows, or ``most`` of them chosen at random without repetition, in their order.
+    """Return the rows, or ``most`` of them drawn without replacement, in their order.
 
     >>> subset(np.arange(8.0)[:, None], 3, np.random.default_rng(0)).shape
     (3, 1)

@@ -1,4 +1,4 @@
-r"""Quality apart from variety: whether samples are where data are, and data where samples are.
+r"""Quality and variety apart: precision and recall, density and coverage of samples.
 
 The region of a set of rows is the union of the balls around each row that reach to its k-th nearest neighbor in the set.
 
@@ -7,13 +7,13 @@ The region of a set of rows is the union of the balls around each row that reach
     density     mean number of balls of reference rows that a sample is in,    coverage  share of reference rows with a sample
                 divided by k: 1 for equal laws                                           in their ball
 
-Density and coverage put balls around reference rows alone, so an outlier among the samples cannot claim a region of its own.
-A model that drops a mode loses recall and coverage, not precision; one whose samples are half noise loses precision and
-density. All four depend on the number of rows: compare only with figures taken at the same n.
+Density and coverage put balls around reference rows alone, so an outlier among the samples does not make a region of its own.
+A model that drops a mode loses recall and coverage, not precision; a model half of whose samples are noise loses precision and
+density. All four depend on the number of rows: compare them only at the same n.
 
 The 95 % intervals: given one of the two sets, the rows of the other are independent hits and misses, with Wilson's interval
-of a share (the normal one for the density). The first set is drawn too and moves the figure about as much, so the variance is
-doubled; on repeated draws of Gaussians the standard deviation was 1.1 to 1.5 times that without doubling.
+of a share (the normal one for the density). The first set is random too and adds about as much variance, so the variance is
+doubled; for repeated draws of Gaussians the standard deviation was 1.1 to 1.5 times that without doubling.
 
 For equal laws coverage is 1 - prod_{i<=k} (n - i) / (2 n - i) on average, close to 1 - 2^-k, in every dimension.
 
@@ -26,15 +26,14 @@ generative models. 2020. https://arxiv.org/abs/2002.09797
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pushforward.metrics.arrays import Rows, pair, subset
-from pushforward.metrics.measure import Measure
-from pushforward.metrics.neighbours import nearest
+from pushforward.metrics.measure import NORMAL_95, Measure
+from pushforward.metrics.neighbors import nearest
 
 __all__ = ["density_coverage", "precision_recall"]
 
@@ -42,7 +41,7 @@ _MOST = 10_000
 _NUMBERS = 1 << 26
 
 
-def precision_recall(P: Any, Q: Any, *, k: int = 3, seed: int = 0) -> tuple[Measure, Measure]:
+def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0) -> tuple[Measure, Measure]:
     """Return precision and recall of samples P against reference rows Q, both in [0, 1].
 
     Taken on equally many of both, at most 10,000, chosen by ``seed``.
@@ -60,7 +59,7 @@ def precision_recall(P: Any, Q: Any, *, k: int = 3, seed: int = 0) -> tuple[Meas
         If either has k rows or fewer, or as :func:`~pushforward.metrics.arrays.pair`.
 
     >>> rows = np.random.default_rng(0).normal(size=(2, 500, 2))
-    >>> left = rows[0][rows[0][:, 0] < 0]  # a model that gives only half of the law
+    >>> left = rows[0][rows[0][:, 0] < 0]  # a model that covers half of the law
     >>> precision, recall = precision_recall(left, rows[1])
     >>> precision.value > 0.9, recall.value < 0.6
     (True, True)
@@ -74,7 +73,7 @@ def precision_recall(P: Any, Q: Any, *, k: int = 3, seed: int = 0) -> tuple[Meas
     return _share(precise), _share(recalled)
 
 
-def density_coverage(P: Any, Q: Any, *, k: int = 5, seed: int = 0) -> tuple[Measure, Measure]:
+def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0) -> tuple[Measure, Measure]:
     """Return density (0 or more, 1 for equal laws) and coverage (in [0, 1]) of samples P against reference rows Q.
 
     Taken on equally many of both, at most 10,000, chosen by ``seed``.
@@ -103,11 +102,11 @@ def density_coverage(P: Any, Q: Any, *, k: int = 5, seed: int = 0) -> tuple[Meas
         inside = distances <= of_rows
         balls[rows] = inside.sum(1)
         covered |= inside.any(0).numpy()
-    density, half = float(balls.mean()) / k, 1.959964 * float(balls.std(ddof=1)) / k * (2 / len(P)) ** 0.5
-    return Measure(density, max(0.0, density - half), density + half, len(P)), _share(covered)
+    error = float(balls.std(ddof=1)) / k * (2 / len(P)) ** 0.5
+    return Measure.normal(float(balls.mean()) / k, error, len(P), least=0.0), _share(covered)
 
 
-def _equal(P: Any, Q: Any, k: int, seed: int) -> tuple[Rows, Rows]:
+def _equal(P: ArrayLike, Q: ArrayLike, k: int, seed: int) -> tuple[Rows, Rows]:
     if k < 1:
         raise ValueError(f"k must be at least 1, but is {k}")
     P, Q = pair(P, Q, least=k + 1)
@@ -116,13 +115,13 @@ def _equal(P: Any, Q: Any, k: int, seed: int) -> tuple[Rows, Rows]:
 
 
 def _radii(rows: Rows, k: int) -> torch.Tensor:
-    """Distance of each row (n,) to its k-th nearest other row."""
-    # A hair wider, so that a row on the edge is inside in spite of rounding.
+    """Return the distance of each row to its k-th nearest other row, (n,)."""
+    # Slightly wider, so that rounding leaves no row on the edge outside.
     return torch.from_numpy(nearest(rows, rows, k=k, exclude_self=True)[0][:, -1] * (1 + 1e-6)).to(torch.from_numpy(rows).dtype)
 
 
 def _blocks(P: Rows, Q: Rows) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield the distances of blocks of P to all of Q."""
+    """Yield slices of P with the distances of their rows to all of Q."""
     center = Q.mean(axis=0)
     left, right = torch.from_numpy(P - center), torch.from_numpy(Q - center)
     size = max(1, _NUMBERS // len(Q))
@@ -132,9 +131,9 @@ def _blocks(P: Rows, Q: Rows) -> Iterator[tuple[slice, torch.Tensor]]:
 
 
 def _share(hits: NDArray[np.bool_]) -> Measure:
-    """Return the share of hits with Wilson's interval at half the number of rows: twice the variance."""
+    """Return the share of hits with Wilson's interval at half the number of rows, which doubles the variance."""
     n, share = len(hits), float(hits.mean())
-    z2 = 1.959964**2 / (n / 2)
+    z2 = NORMAL_95**2 / (n / 2)
     middle = (share + z2 / 2) / (1 + z2)
     half = float(np.sqrt(z2 * share * (1 - share) + z2**2 / 4)) / (1 + z2)
     return Measure(share, middle - half, middle + half, n)

@@ -1,4 +1,4 @@
-r"""The squared kernel discrepancy of two laws, without bias, with its interval and a permutation test.
+r"""The unbiased squared kernel discrepancy of two laws, with its interval and a permutation test.
 
 For a symmetric kernel k, samples p_1..p_m and reference rows q_1..q_n,
 
@@ -7,12 +7,12 @@ For a symmetric kernel k, samples p_1..p_m and reference rows q_1..q_n,
 whose mean is 0 for equal laws: it may be negative. With k(a, b) = exp(-|a - b|^2 / (2 s^2)) it is the squared maximum mean
 discrepancy, with k(a, b) = -|a - b| the energy distance, with k(a, b) = (a . b / D + 1)^3 the kernel distance of features.
 
-The 95 % interval is U +- 1.96 standard errors by the jackknife over the rows of either set, which on average is at least the
-true one (Efron and Stein), by about a factor sqrt(2) for equal laws, where U is skew: of 60 rows it held the truth in 92 % of
-draws. The p-value is that of the permutation test: which rows are samples is drawn anew many times, and
-p = (1 + number of draws with U at least as large) / (1 + draws), which is exact.
+The 95 % interval is U +- 1.96 standard errors by the jackknife over the rows of both sets. On average this standard error is at
+least the true one (Efron and Stein), for equal laws about sqrt(2) times as large. There U is skewed: with 60 rows the interval
+held the truth in 92 % of draws. The p-value is that of the permutation test, which draws anew which rows count as samples:
+p = (1 + number of permutations with U at least as large) / (1 + permutations), which is exact.
 
-All sums of k are taken in blocks of rows, against the indicators of all permutations at once: one matrix product.
+Sums of k are taken in blocks of rows, for all permutations in one matrix product.
 
 References
 ----------
@@ -45,7 +45,7 @@ def discrepancy(P: Rows, Q: Rows, kernel: Kernel, *, permutations: int = 0, seed
     P, Q : array (m, D), (n, D)
         At least 3 rows each.
     kernel : callable
-        Must treat all rows alike: any number that it was given from the data must not depend on which rows are samples.
+        Must treat all rows alike: no number that it takes from the data may depend on which rows are samples.
     permutations : int
     seed : int
         Of the permutations.
@@ -66,7 +66,7 @@ def discrepancy(P: Rows, Q: Rows, kernel: Kernel, *, permutations: int = 0, seed
     if permutations:
         draws = _values(member, to_samples, to_all, diagonal)
         p_value = (1 + int((draws[1:] >= draws[0] - 1e-12 * draws[0].abs()).sum())) / (1 + permutations)
-    return Measure(value, value - 1.959964 * error, value + 1.959964 * error, min(m, total - m), p_value)
+    return Measure.normal(value, error, min(m, total - m), p_value=p_value)
 
 
 def _members(m: int, total: int, permutations: int, seed: int) -> Tensor:
@@ -95,7 +95,7 @@ def _sums(pooled: Tensor, kernel: Kernel, member: Tensor) -> tuple[Tensor, Tenso
 
 
 def _values(member: Tensor, to_samples: Tensor, to_all: Tensor, diagonal: Tensor) -> Tensor:
-    """U (1 + B,) for each choice of members."""
+    """Return U for each choice of members, (1 + B,)."""
     m, total = member[:, 0].sum(), len(member)
     n = total - m
     within = (member * to_samples).sum(0)

@@ -1,12 +1,12 @@
-r"""Distances of laws in a space of features: Fréchet's, which sees means and covariances, and a kernel's, which sees more.
+r"""Distances between laws in a feature space: Fréchet's, of means and covariances, and a kernel's, of more than these.
 
 The Fréchet distance is the squared 2-Wasserstein distance of the Gaussians with the means and covariances of either set,
 
     F = |a - b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2),
 
 in squared units of the features. **It is biased**: above 0 for equal laws, by about (1/n + 1/m) v (D + D (D + 1) / 4) for D
-features of equal variance v, so that it falls as rows are added. Compare it only at equal n, and with its noise floor. The
-kernel distance has no such bias. Neither has any meaning outside its space: never compare figures from two spaces.
+features of equal variance v, so it falls as rows are added. Compare it only at equal n, and with its noise floor. The kernel
+distance has no such bias. Neither means anything outside its space: never compare distances from two spaces.
 
 References
 ----------
@@ -16,15 +16,13 @@ Mikołaj Bińkowski, Danica Sutherland, Michael Arbel, Arthur Gretton. Demystify
 Min Jin Chong, David Forsyth. Effectively unbiased FID and inception score. 2020. https://arxiv.org/abs/1911.07023
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pushforward.metrics.arrays import pair, subset
 from pushforward.metrics.discrepancy import discrepancy
-from pushforward.metrics.measure import Measure
+from pushforward.metrics.measure import Measure, two_sample_error
 from pushforward.probability import Gaussian
 
 __all__ = ["frechet_distance", "kernel_distance"]
@@ -34,13 +32,13 @@ _FLOOR = 1e-10
 _Float = NDArray[np.float64]
 
 
-def frechet_distance(P: Any, Q: Any) -> Measure:
-    """Return the Fréchet distance of samples P and reference rows Q, in squared units; of all rows, float64.
+def frechet_distance(P: ArrayLike, Q: ArrayLike) -> Measure:
+    """Return the Fréchet distance of samples P and reference rows Q, in squared units, of all rows in float64.
 
     The 95 % interval is normal with the standard error of the delta method (the derivative by the mass at a row x is
     |x - T(x)|^2 and lower terms, T the optimal map of the Gaussians). It is that of the biased figure at this number of rows.
 
-    A covariance without full rank is widened by 1e-10 of the mean variance in each direction that either set knows.
+    A covariance without full rank is widened by 1e-10 of the mean variance in each direction in which either set varies.
 
     Parameters
     ----------
@@ -56,26 +54,24 @@ def frechet_distance(P: Any, Q: Any) -> Measure:
     >>> round(frechet_distance(rows + [3.0, 4.0], rows).value, 6)
     25.0
     """
-    P, Q = (rows.astype(np.float64) for rows in pair(P, Q))
-    basis = _span(P, Q)
+    samples, rows = (part.astype(np.float64) for part in pair(P, Q))
+    basis = _span(samples, rows)
     if not basis.shape[1]:
-        return Measure(0.0, 0.0, 0.0, min(len(P), len(Q)))
-    center = Q.mean(axis=0)
-    P, Q = (P - center) @ basis, (Q - center) @ basis
-    scale = (P.var(axis=0).mean() + Q.var(axis=0).mean()) / 2 or 1.0
+        return Measure.exact(0.0, min(len(samples), len(rows)))
+    center = rows.mean(axis=0)
+    samples, rows = (samples - center) @ basis, (rows - center) @ basis
+    scale = (samples.var(axis=0).mean() + rows.var(axis=0).mean()) / 2 or 1.0
     ridge = _FLOOR * scale * np.eye(basis.shape[1])
-    A, B = np.atleast_2d(np.cov(P.T)) + ridge, np.atleast_2d(np.cov(Q.T)) + ridge
-    a, b = P.mean(axis=0), Q.mean(axis=0)
-    value = float(
-        Gaussian(torch.from_numpy(a), torch.from_numpy(A)).wasserstein(Gaussian(torch.from_numpy(b), torch.from_numpy(B))) ** 2
-    )
-    of_p = _potential(P - a, a - b, _map(A, B))
-    of_q = _potential(Q - b, b - a, _map(B, A))
-    half = 1.959964 * float(np.sqrt(of_p.var(ddof=1) / len(P) + of_q.var(ddof=1) / len(Q)))
-    return Measure(value, max(0.0, value - half), value + half, min(len(P), len(Q)))
+    A, B = np.atleast_2d(np.cov(samples.T)) + ridge, np.atleast_2d(np.cov(rows.T)) + ridge
+    a, b = samples.mean(axis=0), rows.mean(axis=0)
+    of_samples, of_rows = (Gaussian(torch.from_numpy(mean), torch.from_numpy(cov)) for mean, cov in ((a, A), (b, B)))
+    value = float(of_samples.wasserstein(of_rows) ** 2)
+    of_p = _potential(samples - a, a - b, _map(A, B))
+    of_q = _potential(rows - b, b - a, _map(B, A))
+    return Measure.normal(value, two_sample_error(of_p, of_q), min(len(samples), len(rows)), least=0.0)
 
 
-def kernel_distance(P: Any, Q: Any, *, seed: int = 0) -> Measure:
+def kernel_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0) -> Measure:
     """Return the kernel distance of samples P and reference rows Q: the squared discrepancy under (a . b / D + 1)^3, unbiased.
 
     Taken on at most 5,000 rows of either, chosen by ``seed``; 0 on average for equal laws, and it may be negative. The 95 %
@@ -97,10 +93,10 @@ def kernel_distance(P: Any, Q: Any, *, seed: int = 0) -> Measure:
     >>> result.low < 0 < result.high
     True
     """
-    P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=3))
     generator = np.random.default_rng(seed)
-    width = P.shape[1]
-    return discrepancy(subset(P, _MOST, generator), subset(Q, _MOST, generator), lambda x, y: (x @ y.T / width + 1) ** 3)
+    samples, rows = (subset(part.astype(np.float64), _MOST, generator) for part in pair(P, Q, least=3))
+    width = samples.shape[1]
+    return discrepancy(samples, rows, lambda x, y: (x @ y.T / width + 1) ** 3)
 
 
 def _span(P: _Float, Q: _Float) -> _Float:
@@ -108,8 +104,8 @@ def _span(P: _Float, Q: _Float) -> _Float:
     a, b = P.mean(axis=0), Q.mean(axis=0)
     scatter = (P - a).T @ (P - a) / len(P) + (Q - b).T @ (Q - b) / len(Q) + np.outer(a - b, a - b)
     values, vectors = np.linalg.eigh(scatter)
-    found: _Float = vectors[:, values > 1e-12 * values[-1]] if values[-1] > 0 else vectors[:, :0]
-    return found
+    directions: _Float = vectors[:, values > 1e-12 * values[-1]] if values[-1] > 0 else vectors[:, :0]
+    return directions
 
 
 def _map(A: _Float, B: _Float) -> _Float:
@@ -120,11 +116,11 @@ def _map(A: _Float, B: _Float) -> _Float:
     inner_values, inner = np.linalg.eigh(root @ B @ root)
     middle = inner * np.sqrt(np.maximum(inner_values, 0)) @ inner.T
     inverse = vectors / roots @ vectors.T
-    found: _Float = inverse @ middle @ inverse
-    return found
+    optimal: _Float = inverse @ middle @ inverse
+    return optimal
 
 
 def _potential(centered: _Float, shift: _Float, M: _Float) -> _Float:
     """Return the derivative of F by the mass at each row (n,): (x - a)^T (I - M) (x - a) + 2 (a - b)^T (x - a)."""
-    found: _Float = np.einsum("nd,nd->n", centered - centered @ M, centered) + 2 * centered @ shift
-    return found
+    potential: _Float = np.einsum("nd,nd->n", centered - centered @ M, centered) + 2 * centered @ shift
+    return potential

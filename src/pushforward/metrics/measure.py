@@ -1,19 +1,22 @@
 """One measured number with its 95 % interval: what every metric returns."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["Measure", "bootstrap_mean"]
+__all__ = ["NORMAL_95", "Measure", "bootstrap_mean", "two_sample_error"]
 
-_NORMAL_95 = 1.959964
+NORMAL_95 = 1.959964
 _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A number with the ends of its 95 % interval (equal to it where it is exact) and the number of rows behind it.
+    """A number with the ends of its 95 % interval (equal to the value where it is exact) and the number of rows behind it.
 
     Attributes
     ----------
@@ -30,15 +33,37 @@ class Measure:
     p_value: float | None = None
 
     @classmethod
-    def of_mean(cls, draws: np.ndarray) -> "Measure":
+    def exact(cls, value: float, n: int) -> "Measure":
+        """Return a number without uncertainty: both ends of the interval are the value."""
+        return cls(value, value, value, n)
+
+    @classmethod
+    def normal(
+        cls,
+        value: float,
+        error: float,
+        n: int,
+        *,
+        least: float = -math.inf,
+        most: float = math.inf,
+        p_value: float | None = None,
+    ) -> "Measure":
+        """Return a number with the normal interval of 1.96 standard errors, cut to [least, most].
+
+        >>> Measure.normal(0.5, 1.0, 9, least=0.0).low
+        0.0
+        """
+        half = NORMAL_95 * error
+        return cls(value, max(least, value - half), min(most, value + half), n, p_value)
+
+    @classmethod
+    def of_mean(cls, draws: NDArray[np.floating[Any]]) -> "Measure":
         """Average independent draws (n,), n at least 2, with the normal interval of 1.96 standard errors.
 
         >>> Measure.of_mean(np.array([1.0, 2.0, 3.0])).value
         2.0
         """
-        mean = float(draws.mean())
-        half = _NORMAL_95 * float(draws.std(ddof=1)) / len(draws) ** 0.5
-        return cls(mean, mean - half, mean + half, len(draws))
+        return cls.normal(float(draws.mean()), float(draws.std(ddof=1)) / len(draws) ** 0.5, len(draws))
 
     @classmethod
     def of_share(cls, count: int, n: int, p_value: float | None = None) -> "Measure":
@@ -51,9 +76,17 @@ class Measure:
         return cls(count / n, float(interval.low), float(interval.high), n, p_value)
 
 
-def bootstrap_mean(draws: np.ndarray, *, seed: int = 0) -> Measure:
+def bootstrap_mean(draws: NDArray[np.floating[Any]], *, seed: int = 0) -> Measure:
     """Average independent draws (n,) with the 95 % interval of 1,000 resamples (Efron, Bootstrap Methods, 1979)."""
     generator = np.random.default_rng(seed)
     means = draws[generator.integers(0, len(draws), (_RESAMPLES, len(draws)))].mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return Measure(float(draws.mean()), float(low), float(high), len(draws))
+
+
+def two_sample_error(of_p: NDArray[np.floating[Any]], of_q: NDArray[np.floating[Any]]) -> float:
+    """Return the standard error of a figure of two independent samples by the delta method.
+
+    ``of_p`` (n,) and ``of_q`` (m,) are the derivatives of the figure by the mass at each row.
+    """
+    return float(np.sqrt(of_p.var(ddof=1) / len(of_p) + of_q.var(ddof=1) / len(of_q)))

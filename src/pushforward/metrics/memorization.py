@@ -1,17 +1,16 @@
-r"""Are the samples copies of training rows? Distances to the nearest training row, of samples and of rows never trained on.
+r"""Memorization: whether samples are copies of training rows, by distances to the nearest training row.
 
-Let d(x) be the distance of x to the nearest training row. For a model that has learned the law, and not its rows, d(sample) and
-d(held-out row) have one law, whatever it is: how far that is depends on the data, and the held-out rows measure it. Two rules
-compare the two sets of distances, and both are exact under "one law" for every law:
+Let d(x) be the distance of x to the nearest training row. If a model has learned the law and not its rows, d(sample) and
+d(held-out row) have the same law. Two tests compare the two sets of distances; both are exact for every data law:
 
-- *Near copies.* A sample is a near copy if it is nearer to its training row than the k-th nearest of m held-out rows is to its
-  own, k = 1 % of m, at least 1. Of samples of the same law the share k / (m + 1) is expected, and the number of near copies
-  among n has the beta-binomial law (n, k, m + 1 - k), which gives the p-value. Few copies among many good samples show here.
-- *Closer.* The chance that a sample is nearer to a training row than a held-out row is; equal ones count half. 1/2 for one law,
-  above it for a model that pulls towards its training rows, below it for one whose samples are off the data.
+- *Near copies.* A sample is a near copy if its distance is smaller than the k-th smallest of the m held-out distances, k = 1 %
+  of m, at least 1. Samples of the same law are near copies with probability k / (m + 1), and their number among n has the
+  beta-binomial law (n, k, m + 1 - k), which gives the p-value. This test finds a few copies among many good samples.
+- *Closer.* The probability that a sample is nearer to a training row than a held-out row is; ties count half. It is 1/2 for
+  equal laws, above 1/2 for samples drawn towards training rows, and below 1/2 for samples that are off the data.
 
-The ratio of the two median distances says the same in one number that is easy to remember: 1 is like fresh data, 0 are copies.
-A ratio above 1 is no merit: noise is far from all rows.
+The ratio of the two median distances says the same in one number: 1 for fresh rows, 0 for copies. A ratio above 1 is no merit:
+noise is far from all rows.
 
 References
 ----------
@@ -23,15 +22,15 @@ characteristic curves: a nonparametric approach. 1988.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pushforward.metrics.arrays import pair
-from pushforward.metrics.measure import Measure
-from pushforward.metrics.neighbours import nearest
+from pushforward.metrics.measure import Measure, two_sample_error
+from pushforward.metrics.neighbors import nearest
 from pushforward.probability import noise
 
-__all__ = ["Memorization", "memorization"]
+__all__ = ["Memorization", "distance_ratio", "memorization"]
 
 _NEAR = 0.01
 _LEAST = 10
@@ -40,7 +39,7 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Memorization:
-    """How near samples are to the training rows, beside how near held-out rows are to them.
+    """Distances of samples to the training rows, compared with those of held-out rows.
 
     Attributes
     ----------
@@ -52,25 +51,26 @@ class Memorization:
         Row number of the nearest training row of each sample.
     ratio : Measure
         Median of ``distances`` over median of ``held_out_distances``; the interval is of 1,000 bootstrap resamples of both.
-        Infinite where most held-out rows stand among the training rows and most samples do not.
+        Infinite where most held-out rows equal training rows and most samples do not.
     near_copies : Measure
         Share of samples that are nearer than ``threshold``; the interval is Clopper and Pearson's, for this threshold, and the
-        p-value the exact one of "no more than fresh rows".
+        p-value that of "no more than fresh rows", exact.
     closer : Measure
-        Chance that a sample is nearer than a held-out row, with DeLong's interval and Mann and Whitney's one-sided p-value.
+        Probability that a sample is nearer than a held-out row, with DeLong's interval and the one-sided p-value of
+        Mann and Whitney.
     copies : Measure
         Share of samples that are equal to a training row.
     held_out_copies : float
-        Share of held-out rows that are: the data's own doubles.
+        Share of held-out rows that are equal to a training row: duplicates in the data.
     threshold : float
         Distance below which a sample is a near copy.
     expected : float
-        Share of near copies that fresh rows would have, k / (m + 1).
+        Share of near copies expected of fresh rows, k / (m + 1).
     """
 
-    distances: np.ndarray
-    held_out_distances: np.ndarray
-    nearest: np.ndarray
+    distances: NDArray[np.float64]
+    held_out_distances: NDArray[np.float64]
+    nearest: NDArray[np.int64]
     ratio: Measure
     near_copies: Measure
     closer: Measure
@@ -80,7 +80,7 @@ class Memorization:
     expected: float
 
     @property
-    def suspects(self) -> np.ndarray:
+    def suspects(self) -> NDArray[np.int64]:
         """Numbers of the near copies among the samples, nearest first."""
         order = np.argsort(self.distances, kind="stable")
         return order[self.distances[order] < self.threshold]
@@ -104,7 +104,7 @@ def memorization(samples: ArrayLike, train: ArrayLike, held_out: ArrayLike, *, s
     train : array (N, ...)
         All rows that the model was trained on.
     held_out : array (m, ...)
-        Rows of the same law that training never saw, at least 10; 100 and more make the rule for near copies one of 1 %.
+        Rows of the same law that training never saw, at least 10; from 100 on, 1 % of them set the threshold.
     seed : int
         Of the resamples.
 
@@ -127,64 +127,83 @@ def memorization(samples: ArrayLike, train: ArrayLike, held_out: ArrayLike, *, s
     """
     rows, reference = pair(samples, train, least=1)
     fresh, _ = pair(held_out, train, least=1)
-    for name, given in (("samples", rows), ("held_out", fresh)):
-        if len(given) < _LEAST:
-            raise ValueError(f"{name} has {len(given)} rows, but distances are compared from {_LEAST} on; give more of them")
-    found, numbers = (part[:, 0] for part in nearest(rows, reference))
-    theirs = nearest(fresh, reference)[0][:, 0]
-    n, m = len(found), len(theirs)
+    for name, compared in (("samples", rows), ("held_out", fresh)):
+        if len(compared) < _LEAST:
+            raise ValueError(f"{name} has {len(compared)} rows, but at least {_LEAST} are needed; give more rows")
+    distances, numbers = nearest(rows, reference)
+    of_samples, of_held_out = distances[:, 0], nearest(fresh, reference)[0][:, 0]
+    n, m = len(of_samples), len(of_held_out)
     k = max(int(_NEAR * m), 1)
-    threshold = float(np.partition(theirs, k - 1)[k - 1])
-    near = int((found < threshold).sum())
+    threshold = float(np.partition(of_held_out, k - 1)[k - 1])
+    near = int((of_samples < threshold).sum())
     # P(at least this many of n fresh distances lie below the k-th of m), exact for continuous laws; ties only raise it.
     p_value = float(stats.betabinom.sf(near - 1, n, k, m + 1 - k)) if near else 1.0
     return Memorization(
-        distances=found,
-        held_out_distances=theirs,
-        nearest=numbers,
-        ratio=_ratio(found, theirs, seed),
+        distances=of_samples,
+        held_out_distances=of_held_out,
+        nearest=numbers[:, 0],
+        ratio=_ratio(of_samples, of_held_out, seed),
         near_copies=Measure.of_share(near, n, p_value),
-        closer=_closer(found, theirs),
-        copies=Measure.of_share(int((found == 0).sum()), n),
-        held_out_copies=float((theirs == 0).mean()),
+        closer=_closer(of_samples, of_held_out),
+        copies=Measure.of_share(int((of_samples == 0).sum()), n),
+        held_out_copies=float((of_held_out == 0).mean()),
         threshold=threshold,
         expected=k / (m + 1),
     )
 
 
-def _ratio(found: np.ndarray, theirs: np.ndarray, seed: int) -> Measure:
+def distance_ratio(samples: ArrayLike, train: ArrayLike, held_out: ArrayLike) -> dict[str, float]:
+    """Return median distances to the nearest training row, of samples and of held-out rows, and their ratio.
+
+    For a quick look at any number of rows; :func:`memorization` adds intervals and tests.
+
+    Parameters
+    ----------
+    samples, train, held_out : array (n, ...)
+        Rows in units that make columns comparable.
+
+    Returns
+    -------
+    dict
+        ``samples``, ``held_out`` and ``ratio`` = samples / held_out, which is 1 if both are 0.
+
+    >>> distance_ratio([[0.25]], [[0.0], [1.0], [2.0]], [[1.5]])
+    {'samples': 0.25, 'held_out': 0.5, 'ratio': 0.5}
+    """
+    medians = [np.median(nearest(rows, train)[0]) for rows in (samples, held_out)]
+    return {"samples": float(medians[0]), "held_out": float(medians[1]), "ratio": float(_quotient(*medians))}
+
+
+def _ratio(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64], seed: int) -> Measure:
     """Return the ratio of the medians, with the percentile interval of resamples of both."""
     generator = np.random.default_rng(noise.derive(seed, "memorization"))
 
-    def medians(distances: np.ndarray) -> np.ndarray:
-        # The median of a resample is an order statistic of the sample, whose place is all that must be drawn.
+    def medians(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        # The median of a resample is an order statistic of the sample, so only its rank needs to be drawn.
         n = len(distances)
         place = generator.beta((n + 1) / 2, (n + 1) / 2, _RESAMPLES)
         return np.asarray(np.sort(distances)[np.minimum((place * n).astype(int), n - 1)])
 
-    value = _quotient(np.median(found), np.median(theirs))
-    low, high = np.quantile(_quotient(medians(found), medians(theirs)), (0.025, 0.975), method="nearest")
-    return Measure(float(value), float(low), float(high), len(found))
+    value = _quotient(np.median(of_samples), np.median(of_held_out))
+    low, high = np.quantile(_quotient(medians(of_samples), medians(of_held_out)), (0.025, 0.975), method="nearest")
+    return Measure(float(value), float(low), float(high), len(of_samples))
 
 
-def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Return above / below, where 0 / 0 is 1: both stand on training rows."""
+def _quotient(above: ArrayLike, below: ArrayLike) -> NDArray[np.float64]:
+    """Return above / below, where 0 / 0 is 1: both kinds of rows equal training rows."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((above == 0) & (below == 0), 1.0, np.divide(above, below))
+        return np.where(np.equal(above, 0) & np.equal(below, 0), 1.0, np.divide(above, below))
 
 
-def _closer(found: np.ndarray, theirs: np.ndarray) -> Measure:
+def _closer(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64]) -> Measure:
     """Return P(sample's distance < held-out row's) + P(equal) / 2 with DeLong's interval."""
-    n, m = len(found), len(theirs)
-    of_samples = 1 - _below(theirs, found)  # share of held-out rows that are farther than each sample
-    of_held_out = _below(found, theirs)
-    value = float(of_samples.mean())
-    half = 1.959964 * float(np.sqrt(of_samples.var(ddof=1) / n + of_held_out.var(ddof=1) / m))
-    p_value = float(stats.mannwhitneyu(found, theirs, alternative="less").pvalue)
-    return Measure(value, max(value - half, 0.0), min(value + half, 1.0), n, p_value)
+    farther = 1 - _below(of_held_out, of_samples)  # share of held-out rows that are farther than each sample
+    error = two_sample_error(farther, _below(of_samples, of_held_out))
+    p_value = float(stats.mannwhitneyu(of_samples, of_held_out, alternative="less").pvalue)
+    return Measure.normal(float(farther.mean()), error, len(of_samples), least=0.0, most=1.0, p_value=p_value)
 
 
-def _below(distances: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Return for each of ``of`` the share of distances below it; equal ones count half."""
+def _below(distances: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each of ``of`` the share of distances below it; ties count half."""
     ordered = np.sort(distances)
     return np.asarray((np.searchsorted(ordered, of, "left") + np.searchsorted(ordered, of, "right")) / (2 * len(ordered)))

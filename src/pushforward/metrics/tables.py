@@ -1,4 +1,4 @@
-r"""Samples of tables against rows: correlations, associations, categories, and what can be learned from samples.
+r"""Metrics of tables: correlations, associations, categories, and predictors trained on samples.
 
 Columns of whole numbers with at most 20 different values in the reference rows count as *categories*, all others as numbers.
 
@@ -7,15 +7,15 @@ Columns of whole numbers with at most 20 different values in the reference rows 
   V^2 = max(0, phi^2 - (a - 1)(b - 1) / (n - 1)) / min(a' - 1, b' - 1), a' = a - (a - 1)^2 / (n - 1), where phi^2 is chi^2 / n
   and a, b are the numbers of categories; for a category and a number the correlation ratio, eta^2 = 1 - (variance within the
   categories) / variance.
-- *Total variation* of a column of categories: 1/2 sum_c |P(c) - Q(c)|, the mass that stands in the wrong category.
-- *Coverage*: categories of the reference rows that no sample has are lost, those of samples that no row has are invented.
+- *Total variation* of a column of categories: 1/2 sum_c |P(c) - Q(c)|, the mass in the wrong category.
+- *Coverage*: categories of the reference rows that no sample has are lost; categories of samples that no row has are invented.
 - *Train on synthetic, test on real*: gradient boosting predicts one column from the others, once trained on samples and once on
-  as many training rows, both tested on the same held-out rows.
+  as many training rows, and is tested on the same held-out rows.
 
-Intervals. A gap is a norm of a difference, |d|, and a resample of it is too large: noise adds to it. But by the triangle
-inequality | |d_found| - |d| | <= |d_found - d|, and the bootstrap knows the law of the right side: the 95 % quantile of
-|d_resample - d_found| on both sides of the gap is an interval that holds wherever the bootstrap of d does, at d = 0 too, and is
-rather too wide. A gap below half of that width cannot be told from none.
+Intervals. A gap is a norm of a difference, |d|. Noise adds to a norm, so resampled gaps are too large. By the triangle
+inequality | |d_observed| - |d| | <= |d_observed - d|, and the bootstrap estimates the law of the right side. The interval is
+the gap plus and minus the 95 % quantile of |d_resampled - d_observed|. It is valid wherever the bootstrap of d is, also at
+d = 0, and is somewhat too wide. A gap below half of that width cannot be told from none.
 
 References
 ----------
@@ -26,10 +26,11 @@ GANs. 2017.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from pushforward.metrics.arrays import pair
 from pushforward.metrics.measure import Measure
@@ -95,7 +96,7 @@ def correlation_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None 
         )
     above = np.triu_indices(len(numbers), 1)
 
-    def of(rows: NDArray[np.float64]) -> _Drawn:
+    def of(rows: NDArray[np.float64]) -> _Statistic:
         part = _centered(rows[:, numbers], Q[:, numbers])
 
         def correlations(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -104,7 +105,7 @@ def correlation_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None 
             std = np.sqrt(np.clip(np.diag(covariance), 0.0, None))
             return _divided(covariance, np.outer(std, std), zero=_ROUNDING)[above]
 
-        return _Drawn.rows(correlations, len(rows))
+        return _Statistic.rows(correlations, len(rows))
 
     return _gap(of(P), of(Q), seed)
 
@@ -134,7 +135,7 @@ def association_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None 
     levels = [np.unique(np.concatenate([P[:, j], Q[:, j]])) for j in names]
     starts, above = np.cumsum([0, *map(len, levels)])[:-1], np.triu_indices(len(names), 1)
 
-    def of(rows: NDArray[np.float64]) -> _Drawn:
+    def of(rows: NDArray[np.float64]) -> _Statistic:
         hot = np.concatenate([rows[:, [j]] == level for j, level in zip(names, levels, strict=True)], axis=1).astype(np.float64)
         values = _centered(rows[:, numbers], Q[:, numbers])
 
@@ -146,7 +147,7 @@ def association_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None 
             eta = np.sqrt(np.clip(_divided(between - mean**2, square - mean**2, zero=_ROUNDING), 0.0, 1.0))
             return np.concatenate([_cramer(table, shares, starts, len(rows))[above], eta.ravel()])
 
-        return _Drawn.rows(associations, len(rows))
+        return _Statistic.rows(associations, len(rows))
 
     return _gap(of(P), of(Q), seed)
 
@@ -154,8 +155,8 @@ def association_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None 
 def total_variation(P: ArrayLike, Q: ArrayLike, *, seed: int = 0) -> list[Measure]:
     """Return for each column of categories 1/2 sum_c |P(c) - Q(c)|, in [0, 1].
 
-    P and Q are (n, D) and (m, D), columns of categories alone; with few rows for the number of categories even equal laws
-    differ by some, as the noise floor shows.
+    P (n, D) and Q (m, D) hold columns of categories only. Where rows are few for the number of categories, even equal laws
+    differ; the noise floor shows by how much.
 
     >>> [round(found.value, 2) for found in total_variation([[0.0]] * 10, [[0.0]] * 5 + [[1.0]] * 5)]
     [0.5]
@@ -165,9 +166,9 @@ def total_variation(P: ArrayLike, Q: ArrayLike, *, seed: int = 0) -> list[Measur
     def column(j: int) -> Measure:
         level = np.unique(np.concatenate([P[:, j], Q[:, j]]))
 
-        def of(values: NDArray[np.float64]) -> _Drawn:
+        def of(values: NDArray[np.float64]) -> _Statistic:
             shares = np.bincount(np.searchsorted(level, values), minlength=len(level)) / len(values)
-            return _Drawn(lambda weights: weights, shares, len(values))
+            return _Statistic(lambda weights: weights, shares, len(values))
 
         return _gap(of(P[:, j]), of(Q[:, j]), noise.derive(seed, "column", j), len(level) / 2)
 
@@ -176,13 +177,13 @@ def total_variation(P: ArrayLike, Q: ArrayLike, *, seed: int = 0) -> list[Measur
 
 @dataclass(frozen=True)
 class Categories:
-    """Which categories of one column the samples have.
+    """Which categories of one column the samples cover.
 
     Attributes
     ----------
     column : int
     covered, lost, invented : tuple of float
-        Categories of the reference rows that samples have, and have not; of the samples that no reference row has.
+        Categories of the reference rows that samples have, those that samples lack, and those that samples alone have.
     lost_share : Measure
         Share of the reference rows whose category is lost, with Clopper and Pearson's interval, for these samples.
     invented_share : Measure
@@ -218,12 +219,12 @@ def category_coverage(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | Non
     P, Q, chosen = _columns(P, Q, categories)
 
     def column(j: int) -> Categories:
-        here, counts = np.unique(Q[:, j], return_counts=True)
-        made = np.unique(P[:, j])
-        lost, invented = np.setdiff1d(here, made), np.setdiff1d(made, here)
+        in_rows, counts = np.unique(Q[:, j], return_counts=True)
+        in_samples = np.unique(P[:, j])
+        lost, invented = np.setdiff1d(in_rows, in_samples), np.setdiff1d(in_samples, in_rows)
         return Categories(
             column=j,
-            covered=tuple(np.intersect1d(here, made).tolist()),
+            covered=tuple(np.intersect1d(in_rows, in_samples).tolist()),
             lost=tuple(lost.tolist()),
             invented=tuple(invented.tolist()),
             lost_share=Measure.of_share(int(np.isin(Q[:, j], lost).sum()), len(Q)),
@@ -243,7 +244,7 @@ class Utility:
     synthetic, real : Measure
         Score of the predictor trained on samples, and of that trained on as many training rows.
     loss : Measure
-        real - synthetic on the same rows: what one loses by having samples instead of rows.
+        real - synthetic on the same rows: what is lost by training on samples instead of rows.
     score : {"accuracy", "R2"}
         Share of right predictions of a category; share of the variance of a number that is explained.
     target : int
@@ -332,21 +333,19 @@ def _predicted(
     rows: NDArray[np.float64], test: NDArray[np.float64], target: int, chosen: NDArray[np.bool_], seed: int
 ) -> NDArray[np.float64]:
     """Return what gradient boosting, trained on rows, predicts for the target of the test rows."""
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
     others = np.arange(rows.shape[1]) != target
     X, unseen, y = rows[:, others].copy(), test[:, others].copy(), rows[:, target]
     if (y == y[0]).all():
         return np.full(len(test), y[0])
     kinds = chosen[others]
-    for j in np.flatnonzero(kinds):  # categories as 0, 1, ..., those that were never seen as gaps
+    for j in np.flatnonzero(kinds):  # number the categories from 0; those never seen become gaps
         level = np.unique(X[:, j])
         place = np.searchsorted(level, unseen[:, j]).clip(max=len(level) - 1)
         unseen[:, j] = np.where(level[place] == unseen[:, j], place, np.nan)
         X[:, j] = np.searchsorted(level, X[:, j])
-        kinds[j] = len(level) <= 255  # the most that the library takes; more are numbers to it
-    kind = HistGradientBoostingClassifier if chosen[target] else HistGradientBoostingRegressor
-    model = kind(categorical_features=kinds, random_state=noise.derive(seed, "boosting") % (1 << 31), early_stopping=False)
+        kinds[j] = len(level) <= 255  # the most that scikit-learn takes as categories; more are treated as numbers
+    booster = HistGradientBoostingClassifier if chosen[target] else HistGradientBoostingRegressor
+    model = booster(categorical_features=kinds, random_state=noise.derive(seed, "boosting") % (1 << 31), early_stopping=False)
     return np.asarray(model.fit(X, y).predict(unseen), dtype=np.float64)
 
 
@@ -360,7 +359,7 @@ def _score(values: NDArray[np.float64], spread: NDArray[np.float64], seed: int) 
 
 
 def _columns(
-    P: Any, Q: Any, categories: ArrayLike | None
+    P: ArrayLike, Q: ArrayLike, categories: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return samples, rows and which columns are categories, checked."""
     P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=_LEAST))
@@ -398,27 +397,26 @@ def _divided(above: NDArray[np.float64], below: NDArray[np.float64], *, zero: fl
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn:
-    """A statistic of n independent draws, as a function of how much of the draws each possible one is; and what it was."""
+class _Statistic:
+    """A statistic of n independent draws: a function of the share of each possible value, and the shares that were observed."""
 
     of: Callable[[NDArray[np.float64]], NDArray[np.float64]]
     shares: NDArray[np.float64]
     n: int
 
     @classmethod
-    def rows(cls, of: Callable[[NDArray[np.float64]], NDArray[np.float64]], n: int) -> "_Drawn":
-        """Return a statistic of n rows as a function of their weights."""
+    def rows(cls, of: Callable[[NDArray[np.float64]], NDArray[np.float64]], n: int) -> "_Statistic":
+        """Return a statistic of n rows: each row is a possible value with the share 1 / n."""
         return cls(of, np.full(n, 1 / n), n)
 
-    def again(self, generator: np.random.Generator) -> NDArray[np.float64]:
-        """Return the statistic of a resample."""
+    def resampled(self, generator: np.random.Generator) -> NDArray[np.float64]:
         return self.of(generator.multinomial(self.n, self.shares) / self.n)
 
 
-def _gap(P: _Drawn, Q: _Drawn, seed: int, scale: float = 1.0) -> Measure:
+def _gap(P: _Statistic, Q: _Statistic, seed: int, scale: float = 1.0) -> Measure:
     """Return ``scale`` times the mean absolute difference of two statistics, with the interval of the module's text."""
     generator = np.random.default_rng(noise.derive(seed, "tables"))
-    found = P.of(P.shares) - Q.of(Q.shares)
-    errors = [np.abs(P.again(generator) - Q.again(generator) - found).mean() for _ in range(_RESAMPLES)]
-    value, half = scale * float(np.abs(found).mean()), scale * float(np.quantile(errors, 0.95))
+    difference = P.of(P.shares) - Q.of(Q.shares)
+    errors = [np.abs(P.resampled(generator) - Q.resampled(generator) - difference).mean() for _ in range(_RESAMPLES)]
+    value, half = scale * float(np.abs(difference).mean()), scale * float(np.quantile(errors, 0.95))
     return Measure(value, max(value - half, 0.0), value + half, P.n)

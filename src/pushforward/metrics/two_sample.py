@@ -1,4 +1,4 @@
-"""Do two sets of rows come from one law? Distances of laws that need nothing but draws, and a test by a classifier.
+"""Two-sample metrics: distances between laws that need only samples, and a classifier test.
 
 ================================  ==============  =====================================  =======================================
 figure                            equal laws      unit                                   95 % interval
@@ -10,8 +10,8 @@ figure                            equal laws      unit                          
 ``wasserstein_columns``           above 0         that of the column                     delta method
 ================================  ==============  =====================================  =======================================
 
-The Wasserstein distances of two finite sets are above 0 even for equal laws, less so the more rows there are; their interval
-is that of the figure at this number of rows. Compare with the same figure between two sets of real rows: the noise floor.
+The Wasserstein distances of two finite sets are above 0 even for equal laws, and fall as rows are added; the interval is for
+the distance at this number of rows. Compare with the same distance between two sets of real rows: the noise floor.
 
 References
 ----------
@@ -22,35 +22,32 @@ Nicolas Bonneel, Julien Rabin, Gabriel Peyré, Hanspeter Pfister. Sliced and Rad
 Eustasio del Barrio, Jean-Michel Loubes. Central limit theorems for empirical transportation cost in general dimension. 2019.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pushforward.metrics.arrays import Rows, pair, subset
+from pushforward.metrics.classifier import cross_validated_accuracy
 from pushforward.metrics.discrepancy import discrepancy
-from pushforward.metrics.judge import cross_validated
-from pushforward.metrics.measure import Measure
+from pushforward.metrics.measure import NORMAL_95, Measure, two_sample_error
 
 __all__ = ["c2st", "energy_distance", "mmd", "sliced_wasserstein", "wasserstein_columns"]
 
 _MOST = 3_000
 _MOST_JUDGED, _MOST_NUMBERS = 5_000, 2_000_000
-_NORMAL_95 = 1.959964
 _Float = NDArray[np.float64]
 
 
-def c2st(P: Any, Q: Any, *, seed: int = 0, folds: int = 5) -> Measure:
-    """Return how often a classifier of fresh rows tells samples P from reference rows Q: 0.5 if it cannot, 1 if always.
+def c2st(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, folds: int = 5) -> Measure:
+    """Return the accuracy of a classifier that tells samples P from reference rows Q: 0.5 if it cannot, 1 if it always can.
 
     Taken on equally many of both, chosen by ``seed``: at most 5,000, and fewer of more than 400 columns (2,551 of 784). See
-    :mod:`~pushforward.metrics.judge` for the classifier, the interval and the p-value of equal laws, which is exact in spite
-    of the cross-validation.
+    :mod:`~pushforward.metrics.classifier` for the classifier, the interval and the p-value of equal laws, which is exact
+    despite cross-validation.
 
-    Samples that are copies of reference rows give *less* than 0.5: where one of a pair is in the training folds the other
-    is taken for its like. Compare samples with held-out rows.
+    Samples that are copies of reference rows give *less* than 0.5: if one row of a pair is in the training folds, its twin in
+    the test fold gets the wrong label. Compare samples with held-out rows.
 
     Parameters
     ----------
@@ -75,10 +72,10 @@ def c2st(P: Any, Q: Any, *, seed: int = 0, folds: int = 5) -> Measure:
     P, Q = pair(P, Q, least=2 * folds)
     generator = np.random.default_rng(seed)
     n = min(len(P), len(Q), _MOST_JUDGED, max(1_000, _MOST_NUMBERS // P.shape[1]))
-    return cross_validated(subset(P, n, generator), subset(Q, n, generator), folds=folds, seed=seed)
+    return cross_validated_accuracy(subset(P, n, generator), subset(Q, n, generator), folds=folds, seed=seed)
 
 
-def mmd(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -> Measure:
+def mmd(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, permutations: int = 200) -> Measure:
     """Return the squared maximum mean discrepancy without bias, under a Gaussian kernel, with a permutation p-value.
 
     The kernel is exp(-|a - b|^2 / (2 s^2)) with s the median distance of two of all rows (of 1,000 of them). Taken on at most
@@ -113,7 +110,7 @@ def mmd(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -> Measure:
     return discrepancy(P, Q, gaussian, permutations=permutations, seed=seed)
 
 
-def energy_distance(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -> Measure:
+def energy_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, permutations: int = 200) -> Measure:
     """Return the energy distance 2 E|p - q| - E|p - p'| - E|q - q'| without bias, with a permutation p-value.
 
     0 only for equal laws; in the units of the rows. Taken on at most 3,000 rows of either, chosen by ``seed``. Not
@@ -140,11 +137,11 @@ def energy_distance(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -
     return discrepancy(P, Q, lambda a, b: _squared_distances(a, b).sqrt_().neg_(), permutations=permutations, seed=seed)
 
 
-def sliced_wasserstein(P: Any, Q: Any, *, seed: int = 0, projections: int = 200) -> Measure:
+def sliced_wasserstein(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, projections: int = 200) -> Measure:
     """Return the sliced 2-Wasserstein distance: the root of the mean of W_2^2 of the rows along many directions.
 
-    Of all rows. Directions come in sets of D that stand at right angles to each other, so that a shift by d gives
-    |d| / sqrt(D) exactly where D is not above ``projections``. The interval is for these directions, which ``seed`` fixes.
+    All rows are used. Directions come in orthogonal sets of D, so that a shift by d gives exactly |d| / sqrt(D) if D is at most
+    ``projections``. The interval is for these directions, which ``seed`` fixes.
     50,000 rows of 784 against as many take seconds.
 
     Parameters
@@ -174,15 +171,15 @@ def sliced_wasserstein(P: Any, Q: Any, *, seed: int = 0, projections: int = 200)
         of_p += potential_p.sum(axis=1)
         of_q += potential_q.sum(axis=1)
     value = total / len(directions)
-    half = _NORMAL_95 * _standard_error(of_p / len(directions), of_q / len(directions))
+    half = NORMAL_95 * two_sample_error(of_p / len(directions), of_q / len(directions))
     low, high = max(0.0, value - half), value + half
     return Measure(value**0.5, low**0.5, high**0.5, min(len(P), len(Q)))
 
 
-def wasserstein_columns(P: Any, Q: Any) -> list[Measure]:
+def wasserstein_columns(P: ArrayLike, Q: ArrayLike) -> list[Measure]:
     """Return the 1-Wasserstein distance of each column, in its units: the area between the two distribution functions.
 
-    Of all rows.
+    All rows are used.
 
     Parameters
     ----------
@@ -201,7 +198,7 @@ def wasserstein_columns(P: Any, Q: Any) -> list[Measure]:
     return [_column(p, q) for p, q in zip(P.T.astype(np.float64), Q.T.astype(np.float64), strict=True)]
 
 
-def _at_most(P: Any, Q: Any, seed: int, permutations: int) -> tuple[Rows, Rows, np.random.Generator]:
+def _at_most(P: ArrayLike, Q: ArrayLike, seed: int, permutations: int) -> tuple[Rows, Rows, np.random.Generator]:
     if permutations < 0:
         raise ValueError(f"permutations must be at least 0, but is {permutations}")
     P, Q = pair(P, Q, least=3)
@@ -212,17 +209,17 @@ def _at_most(P: Any, Q: Any, seed: int, permutations: int) -> tuple[Rows, Rows, 
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    found: Tensor = torch.addmm((b**2).sum(1), a, b.T, alpha=-2).add_((a**2).sum(1, keepdim=True)).clamp_(min=0)
-    return found
+    squares: Tensor = torch.addmm((b**2).sum(1), a, b.T, alpha=-2).add_((a**2).sum(1, keepdim=True)).clamp_(min=0)
+    return squares
 
 
 def _directions(dim: int, least: int, generator: np.random.Generator) -> _Float:
-    """Return unit vectors (L, dim) in sets of ``dim`` at right angles; a set that is more than enough is cut."""
+    """Return unit vectors (L, dim) in orthogonal sets of ``dim``; a single set is cut to ``least``."""
     if dim == 1:
         return np.ones((1, 1))
     sets = -(-least // dim)
-    found = [np.linalg.qr(generator.normal(size=(dim, min(dim, least) if sets == 1 else dim)))[0].T for _ in range(sets)]
-    return np.concatenate(found)
+    width = min(dim, least) if sets == 1 else dim
+    return np.concatenate([np.linalg.qr(generator.normal(size=(dim, width)))[0].T for _ in range(sets)])
 
 
 def _transport(p: Rows, q: Rows) -> tuple[_Float, _Float, _Float]:
@@ -249,25 +246,18 @@ def _potential(x: _Float, image: _Float, order: NDArray[np.intp]) -> _Float:
     slope = x - image
     steps = np.diff(x, axis=0) * (slope[1:] + slope[:-1])
     rising = np.concatenate([np.zeros((1, x.shape[1])), np.cumsum(steps, axis=0)])
-    found = np.empty_like(rising)
-    np.put_along_axis(found, order, rising, axis=0)
-    return found
+    potential = np.empty_like(rising)
+    np.put_along_axis(potential, order, rising, axis=0)
+    return potential
 
 
 def _column(p: _Float, q: _Float) -> Measure:
     points = np.union1d(p, q)
-    gap = np.searchsorted(np.sort(p), points, side="right") / len(p) - np.searchsorted(np.sort(q), points, side="right") / len(
-        q
-    )
+    below_p, below_q = (np.searchsorted(np.sort(rows), points, side="right") / len(rows) for rows in (p, q))
+    gap = below_p - below_q
     widths = np.diff(points)
     value = float(np.abs(gap[:-1]) @ widths)
     # Moving mass from one point to another changes the area by the integral of the sign of the gap between them.
     potential = np.concatenate([[0.0], np.cumsum(np.sign(gap[:-1]) * widths)])
-    error = _standard_error(potential[np.searchsorted(points, p)], potential[np.searchsorted(points, q)])
-    half = _NORMAL_95 * error
-    return Measure(value, max(0.0, value - half), value + half, min(len(p), len(q)))
-
-
-def _standard_error(of_p: _Float, of_q: _Float) -> float:
-    """Return the standard error of a figure with these derivatives by the mass at each row."""
-    return float(np.sqrt(of_p.var(ddof=1) / len(of_p) + of_q.var(ddof=1) / len(of_q)))
+    error = two_sample_error(potential[np.searchsorted(points, p)], potential[np.searchsorted(points, q)])
+    return Measure.normal(value, error, min(len(p), len(q)), least=0.0)

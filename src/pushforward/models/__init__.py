@@ -1,40 +1,8 @@
-"""One estimator per family of generative models, all under one contract."""
+"""One estimator per family of generative models, all under one contract.
 
-from pushforward.models.autoencoders.autoencoder import Autoencoder
-from pushforward.models.autoencoders.hierarchical import HierarchicalVAE
-from pushforward.models.autoencoders.vae import VAE
-from pushforward.models.autoencoders.vqvae import VQVAE
-from pushforward.models.base.model import GenerativeModel
-from pushforward.models.denoising.diffusion import Diffusion
-from pushforward.models.denoising.flow_matching import FlowMatching
-from pushforward.models.files.registry import MODELS, register
-from pushforward.models.files.storage import load
-from pushforward.models.flows.cnf import CNF
-from pushforward.models.flows.normalizing_flow import NormalizingFlow
-from pushforward.models.gan import GAN
-from pushforward.models.gaussian.gmm import GMM
-from pushforward.models.gaussian.ppca import PPCA
-from pushforward.models.latent import Latent
-from pushforward.models.run import train
-from pushforward.models.tokens.masked_diffusion import MaskedDiffusion
+The public names are those of ``__init__.pyi``; each is imported when it is first used.
+"""
 
-__all__ = [
-    "CNF",
-    "GAN",
-    "GMM",
-    "MODELS",
-    "PPCA",
-    "VAE",
-    "VQVAE",
-    "Autoencoder",
-    "Diffusion",
-    "FlowMatching",
-    "GenerativeModel",
-    "HierarchicalVAE",
-    "Latent",
-    "MaskedDiffusion",
-    "NormalizingFlow",
-    "load",
-    "register",
-    "train",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

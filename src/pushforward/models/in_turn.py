@@ -22,13 +22,13 @@ from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.plan import Plan, plan
 from pushforward.models.base.rows import Rows
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
 from pushforward.models.files.params import Count, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
-from pushforward.models.run import Plan, plan
 from pushforward.probability import noise
 
 __all__ = ["TrainedInTurn"]
@@ -149,7 +149,8 @@ class TrainedInTurn(GenerativeModel):
         status = training.agreed(lambda: read_card(place)["status"] if resume and (place / CARD).is_file() else None)
         if status == "finished":
             own = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
-            return load(place, parts=own)
+            finished: GenerativeModel = load(place, parts=own)
+            return finished
         return part.start(place, resume=status is not None, on_grid=on_grid)
 
     def _codes(self, dataset: Dataset) -> Dataset:
@@ -220,7 +221,7 @@ class TrainedInTurn(GenerativeModel):
         def of(part: slice, learned: Any, device: torch.device) -> tuple[Tensor, Tensor]:
             x = rows.dequantized(part, seed, first + part.start).to(device)
             numbers = torch.arange(first + part.start, first + part.start + len(x), device=device) * (not shared)
-            draw, made = self.coder_._posterior(learned, x), []
+            draw, made = self.coder_._code_sampler(learned, x), []
             for k in range(samples):
                 shape = (self.coder_._code_length,)
                 made.append(

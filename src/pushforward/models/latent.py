@@ -38,7 +38,7 @@ from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.density import DensityVerbs
-from pushforward.models.denoising.density import FlowDensityVerbs
+from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.flows.cnf import CNF
 from pushforward.models.in_turn import TrainedInTurn
@@ -205,7 +205,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
     ) -> LogProb:
         check_is_fitted(self)
         if samples is None:
-            samples = _SAMPLES_OF_ODES if isinstance(self.prior_, FlowDensityVerbs | CNF) else _SAMPLES
+            samples = _SAMPLES_OF_ODES if isinstance(self.prior_, Denoising | CNF) else _SAMPLES
         for name, value in (("samples", samples), ("draws", draws), ("batch_size", batch_size)):
             check_count(name, value)
         rows = self.coder_._rows(X, None)

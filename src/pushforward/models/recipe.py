@@ -27,18 +27,18 @@ from pushforward.diffusion import Sampler
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.files.codec import CLASSES, from_plain, is_model, near, to_plain
 from pushforward.models.files.params import check_params, hints
-from pushforward.models.files.registry import MODELS, PRESETS
+from pushforward.models.files.registry import bare, family_name, family_names, find, preset_names
 
-__all__ = ["assemble", "family_name", "merge", "named_sampler", "override", "read_recipe", "recipe_of"]
+__all__ = ["assemble", "merge", "named_sampler", "override", "read_recipe", "recipe_of"]
 
 
 def _maker(name: str) -> Callable[..., GenerativeModel]:
-    """Return the class or the preset that a name such as "flow-matching", "FlowMatching" or "ddpm" means."""
-    makers: dict[str, Callable[..., GenerativeModel]] = {family_name(cls): cls for cls in MODELS.values()} | PRESETS
-    for known, maker in makers.items():
-        if _bare(name) == _bare(known):
-            return maker
-    raise ValueError(f"there is no model {name!r}; use one of {', '.join(makers)}{near(name, makers)}")
+    """Return the family or the preset of a name."""
+    maker = find(name)
+    if maker is None:
+        known = [*family_names(), *preset_names()]
+        raise ValueError(f"there is no model {name!r}; use one of {', '.join(known)}{near(name, known)}")
+    return maker
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
@@ -100,8 +100,11 @@ def assemble(recipe: Mapping[str, Any], dataset: Dataset) -> GenerativeModel:
 
 def _assembled(recipe: Mapping[str, Any], data: Callable[[], Dataset]) -> GenerativeModel:
     recipe = dict(recipe)
-    make = _maker(str(recipe.pop("model", "flow-matching")))
+    name = str(recipe.pop("model", "flow-matching"))
+    make = _maker(name)
     cls = type(make())
+    if not issubclass(cls, GenerativeModel):
+        raise TypeError(f"the model {name!r} is no family of pushforward: {cls.__qualname__} is no GenerativeModel")
     known = list(hints(cls))
     for key in recipe:
         if key not in known:
@@ -142,7 +145,7 @@ def named_sampler(text: str) -> Sampler:
     """Return the sampler that text such as "ddim", "ddim:eta=0.5" or "DPMSolver:order=3,grid=KarrasGrid" means."""
     name, _, rest = text.partition(":")
     samplers = {key: cls for key, cls in CLASSES.items() if issubclass(cls, Sampler)}
-    matches = [key for key in samplers if _bare(key) == _bare(name)]
+    matches = [key for key in samplers if bare(key) == bare(name)]
     if not matches:
         raise ValueError(f"there is no sampler {name!r}; use one of {', '.join(samplers)}{near(name, samplers)}")
     fields: dict[str, Any] = {"name": matches[0]}
@@ -162,12 +165,3 @@ def _number(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
     return value
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"[-_ ]", "", name).lower()
-
-
-def family_name(cls: type[GenerativeModel]) -> str:
-    """Return the name of a family as recipes and the command line write it, such as "flow-matching"."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower()

@@ -10,25 +10,22 @@ samples.png           the same at the end
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pushforward import plots, training
+from pushforward import training
 from pushforward.data import Dataset, open_data
-from pushforward.models.base.model import GenerativeModel, Prepared
-from pushforward.models.base.novelty import measure_novelty
-from pushforward.models.base.trained import TrainedModel
+from pushforward.models.base.model import GenerativeModel
+from pushforward.models.base.plan import Plan, plan
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
-from pushforward.models.files.params import check_params
-from pushforward.models.files.storage import CARD, describe, load, read_card, rebuild, save, write_card
+from pushforward.models.files.storage import CARD, load, read_card, rebuild
 
-__all__ = ["Plan", "newest_run", "plan", "reopen", "run_folder", "train"]
+__all__ = ["newest_run", "reopen", "run_folder", "train"]
 
 
 def train(
@@ -67,7 +64,7 @@ def train(
         return plan(dataset, model or FlowMatching(), chosen=chosen).start(run_folder(out, dataset.source))
     folder = newest_run(out, _source(data))
     if read_card(folder)["status"] == "finished":
-        finished = load(folder)
+        finished: GenerativeModel = load(folder)
         finished.run_ = folder
         return finished
     own = {} if model is None else {k: v for k, v in model.get_params().items() if is_part(to_plain(v))}
@@ -99,67 +96,6 @@ def reopen(
         )
     _same_threads(card)
     return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
-
-
-@dataclass(eq=False)
-class Plan:
-    """A model with everything decided, before the first step: ``start`` trains it.
-
-    Attributes
-    ----------
-    model : GenerativeModel
-    prepared : Prepared
-    resolved
-        What the model's ``_learn`` needs besides the rows.
-    chosen : mapping
-        Names of columns and condition that were picked from the data, written down for resuming.
-    """
-
-    model: GenerativeModel
-    prepared: Prepared
-    resolved: Any
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def parameters(self) -> int | None:
-        """Number of learned numbers, if it is known beforehand."""
-        return self.model._size(self.resolved)
-
-    @property
-    def steps(self) -> int | None:
-        """Number of training steps, of a model that has them."""
-        return self.model._steps if isinstance(self.model, TrainedModel) else None
-
-    def seconds(self) -> float | None:
-        """Estimate of the training time, measured on a copy for about three seconds, of a model that has steps."""
-        return self.model._seconds(self.resolved, self.prepared)
-
-    def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
-        """Train in ``folder`` and return the model; ``on_grid(step)`` may draw other plots on the way than its own."""
-        picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
-        model, prepared = self.model, self.prepared
-        main = training.is_main_process()
-        if main:
-            folder.mkdir(parents=True, exist_ok=True)
-        if main and not resume:
-            write_card(folder, describe(model) | picked | {"status": "training"})
-
-        def draw(step: int) -> None:
-            plots.save(model._plot(prepared), folder / "samples" / f"step-{step:08d}.png")
-
-        model._learn(prepared, self.resolved, folder=folder, resume=resume, on_grid=on_grid or draw)
-        model.run_ = folder
-        if main:
-            plots.save(model._plot(prepared), folder / "samples.png")
-            save(model, folder, extra=picked | {"novelty": measure_novelty(model, prepared)})
-        return model
-
-
-def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, Any] | None = None) -> Plan:
-    """Decide everything: check arguments, split, scale, fill in defaults, fix the number of steps, build the network."""
-    check_params(type(model), model.get_params(deep=False))
-    prepared = model._prepare(dataset)
-    return Plan(model, prepared, model._resolve(prepared), chosen or {})
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:

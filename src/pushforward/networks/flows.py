@@ -360,14 +360,12 @@ def _squeeze(x: Tensor, cut: tuple[int, int]) -> Tensor:
 
 
 def _unsqueeze(h: Tensor, cut: tuple[int, int]) -> Tensor:
-    """Undo :func:`_squeeze`."""
     batch, _, height, width = h.shape
     cells = h.reshape(batch, -1, *cut, height, width)
     return cells.permute(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * cut[0], width * cut[1])
 
 
 def _smallest_factor(side: int) -> int:
-    """Return the smallest prime factor of a side, or 1."""
     return next((factor for factor in range(2, math.isqrt(side) + 1) if side % factor == 0), side)
 
 

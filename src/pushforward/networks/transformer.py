@@ -186,7 +186,6 @@ class TokenTransformer(nn.Module):
 
     @property
     def _impossible(self) -> Tensor:
-        """Mask (L, K) of the values that a position does not have."""
         return torch.arange(self.most, device=self.levels.device) >= self.levels[:, None]
 
 

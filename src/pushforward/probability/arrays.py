@@ -80,7 +80,7 @@ def indices(dims: Dims, dim: int, *, device: torch.device) -> Tensor:
     numbers = index.tolist()
     for number in numbers:
         if not 0 <= number < dim:
-            raise ValueError(f"dims must lie in 0 to {dim - 1}, but {number} is among them")
+            raise ValueError(f"dims must lie in 0 to {dim - 1}, but contains {number}")
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"dims must be distinct, but is {numbers}")
     return index

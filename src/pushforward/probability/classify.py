@@ -255,7 +255,6 @@ def _class_counts(labels: Tensor) -> Tensor:
 
 
 def _precision(law: Gaussian) -> Tensor:
-    """Return the inverse covariance (D, D), for any form of ``cov``."""
     dim = len(law.mean)
     full = law.cov if law.cov.ndim == 2 else torch.diag(law.cov.expand(dim))
     precision: Tensor = torch.linalg.inv(full)

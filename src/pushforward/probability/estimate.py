@@ -333,7 +333,7 @@ def fit_coins(
 def _check_climb(bounds: list[float], rounding: float) -> None:
     iteration, now = len(bounds) - 1, bounds[-1]
     if not math.isfinite(now):
-        raise ValueError(f"the bound is {now} after iteration {iteration}: a step left the parameters that make sense")
+        raise ValueError(f"the bound is {now} after iteration {iteration}: a step left the valid parameters")
     if iteration and bounds[-2] - now > rounding * max(1.0, abs(now)):
         raise ValueError(
             f"iteration {iteration} lowered the bound by {bounds[-2] - now:.6g}, from {bounds[-2]:.12g} to {now:.12g}: "
@@ -354,7 +354,7 @@ def _counts(heads: ArrayLike, tosses: ArrayLike) -> tuple[Tensor, Tensor]:
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         raise ValueError(
-            f"row {row} says {heads[row].item():g} heads of {tosses[row].item():g} tosses; "
+            f"row {row} has {heads[row].item():g} heads of {tosses[row].item():g} tosses; "
             "counts are whole, with 0 <= heads <= tosses and tosses >= 1"
         )
     return heads, tosses

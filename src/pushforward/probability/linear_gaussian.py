@@ -145,9 +145,9 @@ def _update(
     triangle = torch.linalg.qr(torch.cat([top, bottom], -2).mT, mode="r").R.mT
     Y, W, Z = triangle[:, :rows, :rows], triangle[:, rows:, :rows], triangle[:, rows:, rows:]
     rank = _rank(Y, scale=_lengths(top), tolerance=10 * top.shape[-1] * torch.finfo(top.dtype).eps)
-    _refuse(rank, rows, "the law of what is observed is degenerate", "drop the dependent rows, or give them noise")
+    _refuse(rank, rows, "the law of the observation is degenerate", "drop the dependent rows, or give them noise")
     rank = _rank_of_covariance(Z, scale=_lengths(wanted))
-    advice = "the rest is known to within rounding: give noise, or ask by of=(B, c) for what stays uncertain"
+    advice = "the rest is known to within rounding: add noise, or use of=(B, c) for a quantity that stays uncertain"
     _refuse(rank, wanted.shape[1], f"the posterior of {name} is degenerate", advice)
     whitened = torch.linalg.solve_triangular(Y, residual[..., None], upper=False)
     log_evidence = -0.5 * (whitened**2).sum((1, 2)) - Y.diagonal(dim1=1, dim2=2).abs().log().sum(1)
@@ -209,7 +209,6 @@ def _rank(factor: Tensor, *, scale: Tensor, tolerance: float) -> Tensor:
 
 
 def _refuse(rank: Tensor, full: int, what: str, advice: str) -> None:
-    """Raise a ``ValueError`` if a rank (K,) is not full."""
     if bool((rank < full).any()):
         k = int((rank < full).nonzero()[0])
         where = "" if len(rank) == 1 else f" under component {k}"

@@ -290,9 +290,9 @@ class MarkovChain:
         for members in self.closed_classes:
             period = self._period_of(members)
             if period > 1:
-                return f"the closed class {_shown(members)} has period {period}, so that the law goes round for ever"
+                return f"the closed class {_shown(members)} has period {period}, so the law never converges"
         slowest = max((abs(v) for v in self.eigenvalues().tolist() if abs(v - 1) > 1e-12), default=0.0)
-        return f"the slowest part of the law fades by a factor {slowest:.9g} a step; raise max_steps"
+        return f"the slowest part of the law decays by a factor {slowest:.9g} a step; raise max_steps"
 
     def _law(self, p: ArrayLike) -> Tensor:
         p = as_probabilities(p).to(self.matrix)

@@ -172,7 +172,7 @@ class GaussianMixture:
         log_weights = self._weighted(log_evidence)
         total = log_weights.logsumexp(0)
         if not bool(total.isfinite()):
-            raise ValueError(f"what was observed is too far from every component: its log-density is {total.item():g}")
+            raise ValueError(f"the observation is too far from every component: its log-density is {total.item():g}")
         weights = (log_weights - total).exp()
         nonzero = weights >= torch.finfo(weights.dtype).tiny
         return GaussianMixture(weights[nonzero], means[nonzero], covs[nonzero]), total

@@ -125,7 +125,7 @@ def _words(count: int, seed: int, purpose: str, rows: Tensor | int, step: Tensor
     index = torch.arange(rows, device=device) if isinstance(rows, int) else rows.to(device=device, dtype=torch.int64)
     offset = torch.as_tensor(step, dtype=torch.int64, device=device)
     key = _mix((index + 1) * _GAMMA + _stream(int(seed), purpose))
-    key = _mix(key + (offset + 1) * _wrap(_GAMMA * 3))
+    key = _mix(key + (offset + 1) * _to_signed_64_bit(_GAMMA * 3))
     counter = torch.arange(1, count + 1, device=device) * _GAMMA
     return _mix(key.unsqueeze(-1) + counter)
 
@@ -153,6 +153,5 @@ def _stream(seed: int, purpose: str) -> int:
     return int.from_bytes(digest, "little", signed=True)
 
 
-def _wrap(value: int) -> int:
-    """Reduce an integer to the signed 64-bit range."""
+def _to_signed_64_bit(value: int) -> int:
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)

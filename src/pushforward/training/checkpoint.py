@@ -18,6 +18,8 @@ from typing import Any
 
 from torch import Tensor
 
+from pushforward.training.files import write_file
+
 __all__ = ["Checkpoint", "FolderStore", "MemoryStore", "Store"]
 
 Files = dict[str, dict[str, Tensor]]
@@ -90,7 +92,7 @@ class FolderStore(Store):
         digests = {f"{name}.safetensors": _write_tensors(partial, name, tensors) for name, tensors in checkpoint.files.items()}
         manifest = {"format": FORMAT, "step": checkpoint.step, "state": checkpoint.state, "files": digests}
         manifest["sha256"] = _digest_of(manifest)
-        write_file(partial / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_file(partial / MANIFEST, json.dumps(manifest, indent=1))
         _flush(partial)
         if final.exists():
             final.rename(self.folder / f".old-{final.name}")
@@ -127,14 +129,6 @@ class FolderStore(Store):
         for pattern in (".partial-step-*", ".old-step-*"):
             for path in self.folder.glob(pattern):
                 shutil.rmtree(path)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file and flush it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _write_tensors(folder: Path, name: str, tensors: dict[str, Tensor]) -> str:

@@ -44,8 +44,8 @@ class TrainingDiverged(ArithmeticError):  # noqa: N818 - named after the event, 
 def warn_of_return(failed: int, step: int, scale: float) -> None:
     """Warn that the run returns to a checkpoint."""
     warnings.warn(
-        f"{STREAK} steps in a row up to step {failed} were not finite. Training goes back to step {step} and on with other "
-        f"batches and {scale:g} times the learning rate.",
+        f"{STREAK} steps in a row up to step {failed} were not finite. Training goes back to step {step} and continues "
+        f"with other batches and {scale:g} times the learning rate.",
         RuntimeWarning,
         stacklevel=2,
     )

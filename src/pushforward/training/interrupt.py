@@ -22,7 +22,7 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, step: int, steps: int, folder: Path | None) -> None:
         saved = (
-            f"saved in {folder}; train again with resume=True to go on"
+            f"saved in {folder}; train again with resume=True to continue"
             if folder is not None
             else "not saved: there is no folder"
         )

@@ -81,7 +81,7 @@ def train(
     """
     check_data(x, condition, held_out)
     if resume and folder is None:
-        raise ValueError("resume=True needs the folder of the run to go on with: pass folder=...")
+        raise ValueError("resume=True needs the folder of the run to continue: pass folder=...")
     folder = None if folder is None else Path(folder)
     world = World(device, settings.tracker, folder)
     if settings.batch_size < world.size:

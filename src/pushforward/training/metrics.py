@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pushforward.training.files import write_file
+
 __all__ = ["MetricsFile"]
 
 
@@ -36,9 +38,7 @@ class MetricsFile:
         if self._path is None or not self._path.exists():
             return
         lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        partial.replace(self._path)
+        write_file(self._path, "".join(line + "\n" for line in lines))
 
 
 def _step_of(line: str) -> float:

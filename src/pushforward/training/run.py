@@ -121,7 +121,7 @@ class Run:
         steps = self.world.from_main(self.store.steps() if self.world.is_main else [])
         if steps and not resume:
             raise FileExistsError(
-                f"{self.folder} already holds a run, with a checkpoint at step {steps[-1]}. Go on with it by resume=True, or "
+                f"{self.folder} already holds a run, with a checkpoint at step {steps[-1]}. Continue it with resume=True, or "
                 f"choose another folder."
             )
         checkpoint = self.store.latest() if steps else None
@@ -293,6 +293,6 @@ def _check_same_run(here: dict[str, Any], there: dict[str, Any]) -> None:
     changed = [f"{key}={there.get(key)!r} (now {here.get(key)!r})" for key in here if here.get(key) != there.get(key)]
     if changed:
         raise ValueError(
-            f"The checkpoint belongs to a run with {', '.join(changed)}. A run can only be resumed as it was started: pass "
-            f"the same settings, seed and data, or start anew in another folder."
+            f"The checkpoint belongs to a run with {', '.join(changed)}. A run can only be resumed unchanged: pass the "
+            f"same settings, seed and data, or start another run in another folder."
         )

@@ -29,7 +29,7 @@ from pushforward.diffusion import (
 )
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.posterior import PosteriorDenoiser
-from pushforward.diffusion.posterior.method import solve
+from pushforward.diffusion.posterior.method import InverseProblem, solve
 from pushforward.probability import Gaussian, GaussianMixture
 
 A = np.array([[1.0, 0.5, -0.3], [0.2, -1.0, 0.4]])
@@ -168,8 +168,9 @@ def test_replacement_noises_the_measurement_to_the_level_of_the_state():
     from pushforward.diffusion.posterior.stepwise import _Chain
 
     schedule, s, std = LinearBeta(), float64(0.3), 1.0
-    chain = _Chain(schedule, starts(20000, 3), 0, 0)
     seen = observe(Mask([True, False, False]), [0.9, 0.0, 0.0], std, (3,))
+    problem = InverseProblem(ExactDenoiser(NORMAL, schedule), seen, starts(20000, 3), 1, None, seed=0, first=0)
+    chain = _Chain(problem)
     x_s = starts(20000, 3)
     moved = Replacement()._replace(seen, chain, x_s, s)
     alpha, sigma = schedule.alpha(s).item(), schedule.sigma(s).item()
@@ -334,10 +335,10 @@ def test_errors():
     with pytest.raises(ValueError, match=r"Exact\(\) needs the exact denoiser of a Gaussian or a mixture; a trained model"):
         Exact().run(Guided(denoiser, 1.0), seen, z, steps=1)
     for make, message in (
-        (lambda: MMPS(iterations=0), "iterations must be an integer of at least 1, got 0"),
+        (lambda: MMPS(iterations=0), "iterations must be at least 1, got 0"),
         (lambda: DiffPIR(pull=0.0), "pull must be positive, got 0.0"),
         (lambda: DPS(strength=math.nan), "strength must be positive, got nan"),
-        (lambda: Replacement(repeats=0), "repeats must be an integer of at least 1, got 0"),
+        (lambda: Replacement(repeats=0), "repeats must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
             make()

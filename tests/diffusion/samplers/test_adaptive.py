@@ -180,7 +180,7 @@ def test_gradients_flow():
 def test_rows_that_reach_the_cap_end_in_fixed_steps_with_one_warning():
     denoiser = exact_denoiser(LinearBeta())
     with pytest.warns(
-        RuntimeWarning, match=r"24 of 24 rows were not done after max_nfe=50.*10 fixed steps.*Raise max_nfe"
+        RuntimeWarning, match=r"24 of 24 rows were not finished after max_nfe=50.*10 fixed steps.*Raise max_nfe"
     ) as told:
         found = Adaptive(rtol=1e-9, max_nfe=50).solve(denoiser, NOISE, [1.0, 0.0])
     assert len(told) == 1
@@ -188,7 +188,7 @@ def test_rows_that_reach_the_cap_end_in_fixed_steps_with_one_warning():
     assert found.nfe.unique().tolist() == [49 + 20]
     exact = exact_flow(LAW, LinearBeta(), NOISE)
     assert (found.x - exact).square().mean().sqrt() < 0.1
-    with pytest.warns(RuntimeWarning, match="of 24 rows were not done after max_nfe=40"):
+    with pytest.warns(RuntimeWarning, match="of 24 rows were not finished after max_nfe=40"):
         some = Adaptive(rtol=1e-4, max_nfe=40).solve(denoiser, NOISE, [1.0, 0.0])
     whole = Adaptive(rtol=1e-4).solve(denoiser, NOISE, [1.0, 0.0])
     assert 0 < int(some.capped.sum()) < len(NOISE)

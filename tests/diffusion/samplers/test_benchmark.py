@@ -192,7 +192,7 @@ def test_calibration_is_measured_on_noises_that_it_has_not_seen(monkeypatch):
 def test_samplers_that_draw_noise_are_refused_before_any_is_run(sampler):
     counting = Counting(ExactDenoiser(RING, Cosine()))
     problem = Problem(counting, torch.zeros(2, 2), torch.zeros(2, 2), torch.zeros(4, 2))
-    with pytest.raises(ValueError, match=r"draws noise, so its results cannot be compared.*take a deterministic sampler"):
+    with pytest.raises(ValueError, match=r"draws noise, so its results cannot be compared.*use a deterministic sampler"):
         compare(problem, {"fine": DDIM(), "not": sampler})
     assert counting.made == 0
 

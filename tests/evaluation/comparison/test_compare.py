@@ -9,7 +9,7 @@ import pytest
 import pushforward as pf
 from pushforward.evaluation import Comparison, Evaluation, Figure, Measure, Trial, run_comparison
 from pushforward.evaluation.comparison.compare import default_models
-from pushforward.evaluation.comparison.result import front
+from pushforward.evaluation.comparison.ranking import front
 
 NUMBERS = np.random.default_rng(0)
 MODES = np.array([[4.0, 0.0], [-4.0, 0.0], [0.0, 4.0]])
@@ -125,7 +125,7 @@ def test_the_advice_follows_the_figures(tmp_path):
         assert "right in 80 % instead of 52 % of cases" in text
         assert f"{fast} draws samples 100 times faster" in text
         assert "A classifier cannot tell its samples from held-out rows (right in 52 % of cases)" in text
-        assert f"For short codes take {good}: from one number rows come back with 10 % of their variance lost" in text
+        assert f"For short codes take {good}: rows decoded from one number lose 10 % of their variance" in text
         assert f"{fast} follows labels least: a classifier sees the label that was asked for in 60 % of its samples" in text
         assert f"Beware of {fast}" in text
         assert f"Beware of {good}" not in text

@@ -43,7 +43,7 @@ def test_what_the_reconstruction_loses_is_what_scikit_learns_components_lose():
     back = pca.inverse_transform(pca.transform(X))
     assert found.reconstruction.value == pytest.approx(np.sqrt(((X - back) ** 2).mean()))
     assert found.lost.value == pytest.approx((((X - back) ** 2).mean(0) / X.var(0)).mean())
-    np.testing.assert_allclose(found.back, back)
+    np.testing.assert_allclose(found.reconstructed, back)
     np.testing.assert_allclose(found.codes, pca.transform(X))
     error = ((X - back) ** 2).mean(1)
     half = 1.959964 * error.std(ddof=1) / math.sqrt(300)
@@ -173,7 +173,7 @@ def test_an_invertible_model_loses_nothing_and_a_gan_has_paths_alone():
     assert flow.reconstruction.high < 1e-4
     assert flow.dims == 2
     gan = latent_figures(pf.GAN(latent_dim=3, train_steps=3, random_state=0).fit(rows), rows[:50])
-    assert (gan.reconstruction, gan.lost, gan.active, gan.effective, gan.back) == (None,) * 5
+    assert (gan.reconstruction, gan.lost, gan.active, gan.effective, gan.reconstructed) == (None,) * 5
     assert gan.codes.shape == (50, 3)
     assert gan.path_length.value >= 1
     assert abs(gan.codes.std() - 1) < 0.2

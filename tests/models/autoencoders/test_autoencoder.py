@@ -75,7 +75,7 @@ def test_a_run_shows_rows_beside_their_reconstructions_and_resumes(tmp_path, sha
         return save(image, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.run.plots.save", stop)
+        patch.setattr("pushforward.models.base.plan.plots.save", stop)
         with pytest.raises(OSError, match="disk full"):
             pf.train(X, pf.Autoencoder(latent_dim=2, training=settings, **TINY), out=tmp_path / "stopped")
     resumed = pf.train(X, out=tmp_path / "stopped", resume=True)

@@ -147,7 +147,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
         return save(image, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.run.plots.save", stop)
+        patch.setattr("pushforward.models.base.plan.plots.save", stop)
         with pytest.raises(OSError, match="disk full"):
             pf.train(DATA, pf.HierarchicalVAE(**changes), out=tmp_path / "stopped")
     resumed = pf.train(DATA, out=tmp_path / "stopped", resume=True)

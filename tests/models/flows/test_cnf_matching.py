@@ -190,7 +190,7 @@ def _signal_at(monkeypatch, task, call):
 
 @pytest.mark.parametrize("part", ["matching", "between", "likelihood"])
 def test_stopped_anywhere_it_ends_with_the_same_bits(part, tmp_path, monkeypatch):
-    monkeypatch.setattr("pushforward.models.run.plots.save", lambda *_: None)
+    monkeypatch.setattr("pushforward.models.base.plan.plots.save", lambda *_: None)
     whole = pf.train(X, model(), out=tmp_path / "whole")
     with monkeypatch.context() as patch:
         if part == "between":

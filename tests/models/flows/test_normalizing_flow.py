@@ -168,7 +168,7 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
         return save(image, path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.run.plots.save", stop)
+        patch.setattr("pushforward.models.base.plan.plots.save", stop)
         with pytest.raises(OSError, match="disk full"):
             pf.train(X, make(), out=tmp_path / "stopped")
     pf.train(X, out=tmp_path / "stopped", resume=True)

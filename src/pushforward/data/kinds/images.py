@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from pushforward import plots
+from pushforward._messages import Argument, naming
 from pushforward.data.kinds.kind import Channels, Kind
 from pushforward.data.kinds.registry import register_kind
 
 __all__ = ["Images"]
 
+_IMAGES, _VECTORS = Argument("kind", "images"), Argument("kind", "vectors")
 _USUAL = (1, 3, 4)  # numbers of channels that a PNG holds
 _LAYOUTS = {"torch": "(N, C, H, W)", "numpy": "(N, H, W, C)"}
 
@@ -48,20 +50,16 @@ class Images(Kind):
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
         """Three dimensions may be grey images."""
-        return f"kind={self.name!r} if each row is a grey image" if len(shape) == 3 else ""
+        return "if each row is a grey image" if len(shape) == 3 else ""
 
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
         """Return "first" for tensors and "last" for arrays of four dimensions."""
         if container == "pandas":
-            raise ValueError(
-                "kind='images' was asked for, but a DataFrame has no height and width: reshape it first, "
-                "e.g. frame.to_numpy().reshape(-1, 28, 28)."
-            )
+            message = f"{_IMAGES} was asked for, but a DataFrame has no height and width: reshape it first, "
+            raise naming(ValueError(message + "e.g. frame.to_numpy().reshape(-1, 28, 28)."), _IMAGES)
         if len(shape) not in (3, 4):
-            raise ValueError(
-                f"kind='images' needs 3 or 4 dimensions, (N, H, W) or {_LAYOUTS[container]}, but the shape is {shape}; "
-                "reshape the data, or write kind='vectors'."
-            )
+            message = f"{_IMAGES} needs 3 or 4 dimensions, (N, H, W) or {_LAYOUTS[container]}, but the shape is {shape}; "
+            raise naming(ValueError(f"{message}reshape the data, or write {_VECTORS}."), _IMAGES, _VECTORS)
         if len(shape) == 3:
             return None
         channels: Channels = "first" if container == "torch" else "last"

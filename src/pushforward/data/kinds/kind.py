@@ -67,7 +67,7 @@ class Kind(abc.ABC):
         """Whether an array of this shape, rows first, is of this kind if nobody says otherwise."""
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
-        """Return the words "kind=... if ..." for an array that no kind recognizes; "" if this one cannot be meant."""
+        """Return when to choose this kind for an array that no kind recognizes, such as "if ..."; "" if it cannot be meant."""
         return ""
 
     @abc.abstractmethod

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.guidance import signal_time
-from pushforward.diffusion.posterior.method import FREE_ITERATIONS, PosteriorMethod, solve
+from pushforward.diffusion.posterior.method import FREE_ITERATIONS, InverseProblem, PosteriorMethod, solve
 from pushforward.diffusion.posterior.operators import Observation, pullback
 from pushforward.diffusion.samplers.ancestral import DDIM
 from pushforward.diffusion.samplers.table import Sampler
 from pushforward.diffusion.schedule import widen
+from pushforward.probability.counts import check_count
 
 __all__ = ["MMPS", "DiffPIR", "PiGDM", "PosteriorDenoiser"]
 
@@ -24,18 +25,10 @@ class _Corrected(PosteriorMethod):
 
     sampler: Sampler = field(default=DDIM(eta=1.0))
 
-    def _run(
-        self,
-        denoiser: AbstractDenoiser,
-        observation: Observation,
-        noise: Tensor,
-        steps: int,
-        condition: Tensor | None,
-        seed: int,
-        first: int,
-    ) -> Tensor:
-        posterior = PosteriorDenoiser(denoiser, observation, self)
-        return self.sampler.run(posterior, noise, steps=steps, condition=condition, seed=seed, first=first)
+    def _run(self, problem: InverseProblem) -> Tensor:
+        p = problem
+        posterior = PosteriorDenoiser(p.denoiser, p.observation, self)
+        return self.sampler.run(posterior, p.noise, steps=p.steps, condition=p.condition, seed=p.seed, first=p.first)
 
     @abc.abstractmethod
     def _correct(self, posterior: "PosteriorDenoiser", x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
@@ -105,7 +98,7 @@ class MMPS(_Corrected):
     iterations: int = 3
 
     def __post_init__(self) -> None:
-        _check_iterations(self.iterations)
+        check_count("iterations", self.iterations)
 
     def passes(self, steps: int) -> int:
         """1 + iterations per step."""
@@ -171,8 +164,3 @@ class DiffPIR(_Corrected):
         seen = posterior.observation
         corrected: Tensor = denoised + solve(seen, seen.residual(denoised), lambda u: v * u, x_t, FREE_ITERATIONS)[1]
         return corrected
-
-
-def _check_iterations(iterations: int) -> None:
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise ValueError(f"iterations must be an integer of at least 1, got {iterations!r}")

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pushforward.diffusion.denoiser import AbstractDenoiser, ExactDenoiser
-from pushforward.diffusion.posterior.method import PosteriorMethod
-from pushforward.diffusion.posterior.operators import Observation
+from pushforward.diffusion.denoiser import ExactDenoiser
+from pushforward.diffusion.posterior.method import InverseProblem, PosteriorMethod
 from pushforward.probability import Gaussian, GaussianMixture
 from pushforward.probability.noise import derive
 
@@ -22,16 +21,8 @@ class Exact(PosteriorMethod):
         """Return 0: no network is called."""
         return 0
 
-    def _run(
-        self,
-        denoiser: AbstractDenoiser,
-        observation: Observation,
-        noise: Tensor,
-        steps: int,
-        condition: Tensor | None,
-        seed: int,
-        first: int,
-    ) -> Tensor:
+    def _run(self, problem: InverseProblem) -> Tensor:
+        denoiser, observation, noise, first = problem.denoiser, problem.observation, problem.noise, problem.first
         law = denoiser.law if isinstance(denoiser, ExactDenoiser) else None
         if not isinstance(law, Gaussian | GaussianMixture):
             raise ValueError(
@@ -42,7 +33,7 @@ class Exact(PosteriorMethod):
         A, y, std = observation.matrix(noise.shape[1:]), observation.y[0], observation.std
         seen = A.abs().amax(1) > 0  # a mask has rows of zeros
         A, y, std = A[seen], y[seen], std[seen]
-        seed = derive(seed, "exact posterior")
+        seed = derive(problem.seed, "exact posterior")
         if bool((std > 0).any()):
             draws: Tensor = law.observe(A, y, std).sample(len(noise), seed=seed, first=first)
             return draws.reshape(noise.shape).to(noise)

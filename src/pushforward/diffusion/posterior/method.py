@@ -13,9 +13,22 @@ from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.schedule import widen
 from pushforward.probability.noise import fresh_seed
 
-__all__ = ["FREE_ITERATIONS", "PosteriorMethod", "solve"]
+__all__ = ["FREE_ITERATIONS", "InverseProblem", "PosteriorMethod", "solve"]
 
 FREE_ITERATIONS = 50  # where an iteration only costs products with A and A^T
+
+
+@dataclass(frozen=True, eq=False)
+class InverseProblem:
+    """The checked arguments of :meth:`PosteriorMethod.run`."""
+
+    denoiser: AbstractDenoiser
+    observation: Observation
+    noise: Tensor
+    steps: int
+    condition: Tensor | None
+    seed: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -64,20 +77,11 @@ class PosteriorMethod(abc.ABC):
                 "Gaussian noise, FlowMatching() or Diffusion()"
             )
         seed = fresh_seed() if seed is None else seed
-        return self._run(denoiser, observation, noise, check_steps(steps), condition, seed, first)
+        return self._run(InverseProblem(denoiser, observation, noise, check_steps(steps), condition, seed, first))
 
     @abc.abstractmethod
-    def _run(
-        self,
-        denoiser: AbstractDenoiser,
-        observation: Observation,
-        noise: Tensor,
-        steps: int,
-        condition: Tensor | None,
-        seed: int,
-        first: int,
-    ) -> Tensor:
-        """Run with checked arguments."""
+    def _run(self, problem: InverseProblem) -> Tensor:
+        """Return the samples."""
 
 
 def solve(

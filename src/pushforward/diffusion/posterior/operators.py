@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite, deviations
+from pushforward.probability.counts import check_count
 from pushforward.probability.gaussian import Gaussian
 
 __all__ = [
@@ -154,8 +155,7 @@ class Downsample(LinearOperator):
     factor: int = 2
 
     def __post_init__(self) -> None:
-        if isinstance(self.factor, bool) or not isinstance(self.factor, int) or self.factor < 1:
-            raise ValueError(f"factor must be an integer of at least 1, got {self.factor!r}")
+        check_count("factor", self.factor)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the small images (B, C, H / factor, W / factor)."""
@@ -327,9 +327,7 @@ def _linear_part(A: LinearOperator, zero: Tensor) -> tuple[LinearOperator, Tenso
     values = A(torch.cat((one, two, one - 2 * two))).detach() - constant
     gap = (values[0] - 2 * values[1] - values[2]).abs().max()
     if not bool(gap <= 1e-4 * values.abs().max()):
-        raise ValueError(
-            f"A is not linear: A(u - 2 v) differs from A u - 2 A v by {gap.item():g}; posterior knows linear measurements only"
-        )
+        raise ValueError(f"A is not linear: A(u - 2 v) differs from A u - 2 A v by {gap.item():g}; use a linear measurement")
     function, offset = A.function, constant
     return Linear(lambda x: function(x) - offset.to(x)), constant
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.guidance import signal_time
-from pushforward.diffusion.posterior.method import FREE_ITERATIONS, PosteriorMethod, solve
+from pushforward.diffusion.posterior.method import FREE_ITERATIONS, InverseProblem, PosteriorMethod, solve
 from pushforward.diffusion.posterior.operators import Observation, pullback
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
-from pushforward.diffusion.schedule import Schedule, widen
+from pushforward.diffusion.schedule import widen
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal
 
 __all__ = ["DPS", "Replacement"]
@@ -41,21 +41,13 @@ class DPS(PosteriorMethod):
         """2 per step."""
         return 2 * steps
 
-    def _run(
-        self,
-        denoiser: AbstractDenoiser,
-        observation: Observation,
-        noise: Tensor,
-        steps: int,
-        condition: Tensor | None,
-        seed: int,
-        first: int,
-    ) -> Tensor:
-        chain = _Chain(denoiser.schedule, noise, seed, first)
-        x = chain.start(noise)
-        for t, s in itertools.pairwise(self.grid(denoiser.schedule, steps)):
+    def _run(self, problem: InverseProblem) -> Tensor:
+        denoiser, observation = problem.denoiser, problem.observation
+        chain = _Chain(problem)
+        x = chain.start(problem.noise)
+        for t, s in itertools.pairwise(self.grid(denoiser.schedule, problem.steps)):
             at = signal_time(denoiser.schedule, t)
-            denoised, pull = pullback(functools.partial(denoiser, t=at, condition=condition), x)
+            denoised, pull = pullback(functools.partial(denoiser, t=at, condition=problem.condition), x)
             residual = observation.residual(denoised)
             gradient = pull(observation.pull(residual, x))
             length = residual.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
@@ -80,30 +72,19 @@ class Replacement(PosteriorMethod):
     grid: Grid = field(default=UniformGrid())
 
     def __post_init__(self) -> None:
-        if isinstance(self.repeats, bool) or not isinstance(self.repeats, int) or self.repeats < 1:
-            raise ValueError(f"repeats must be an integer of at least 1, got {self.repeats!r}")
+        check_count("repeats", self.repeats)
 
     def passes(self, steps: int) -> int:
         """One per step and repeat; the last step has no repeats."""
         return (steps - 1) * self.repeats + 1
 
-    def _run(
-        self,
-        denoiser: AbstractDenoiser,
-        observation: Observation,
-        noise: Tensor,
-        steps: int,
-        condition: Tensor | None,
-        seed: int,
-        first: int,
-    ) -> Tensor:
-        schedule = denoiser.schedule
-        chain = _Chain(schedule, noise, seed, first)
-        x = chain.start(noise)
-        for t, s in itertools.pairwise(self.grid(schedule, steps)):
+    def _run(self, problem: InverseProblem) -> Tensor:
+        chain = _Chain(problem)
+        x = chain.start(problem.noise)
+        for t, s in itertools.pairwise(self.grid(chain.schedule, problem.steps)):
             for repeat in range(self.repeats if s > 0 else 1):
-                denoised = denoiser(x, t, condition)
-                x_s = self._replace(observation, chain, chain.back(x, denoised, t, s), s)
+                denoised = problem.denoiser(x, t, problem.condition)
+                x_s = self._replace(problem.observation, chain, chain.back(x, denoised, t, s), s)
                 x = x_s if repeat == self.repeats - 1 or s == 0 else chain.forth(x_s, s, t)
         return x
 
@@ -122,9 +103,9 @@ class Replacement(PosteriorMethod):
 class _Chain:
     """DDPM's steps backward and forward; each call uses new noise."""
 
-    def __init__(self, schedule: Schedule, like: Tensor, seed: int, first: int) -> None:
-        self.schedule, self.like, self.seed = schedule, like, seed
-        self.rows = torch.arange(first, first + len(like), device=like.device)
+    def __init__(self, problem: InverseProblem) -> None:
+        self.schedule, self.like, self.seed = problem.denoiser.schedule, problem.noise, problem.seed
+        self.rows = torch.arange(problem.first, problem.first + len(self.like), device=self.like.device)
         self.count = 0
 
     def draw(self) -> Tensor:

@@ -226,9 +226,9 @@ class Adaptive(Sampler):
         count, text = int(rows.capped.sum()) - broken, ""
         if count:
             text = (
-                f"{count} of {len(rows.u)} rows were not done after max_nfe={self.max_nfe} calls at rtol={self.rtol:g}, "
-                f"atol={self.atol:g}; what was left of them was done in {FIXED_STEPS} fixed steps, without control of the "
-                "error. Raise max_nfe or rtol"
+                f"{count} of {len(rows.u)} rows were not finished after max_nfe={self.max_nfe} calls at rtol={self.rtol:g}, "
+                f"atol={self.atol:g}; they were finished in {FIXED_STEPS} fixed steps, without error control. "
+                "Raise max_nfe or rtol"
             )
         if broken:
             text += ". " if text else ""

@@ -30,19 +30,12 @@ from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.samplers.table import TableBuilder, TableSampler, check_falling
 from pushforward.diffusion.schedule import Schedule, widen
 
-__all__ = ["DDIM", "DDPM", "FittedVariance"]
+__all__ = ["DDIM", "DDPM", "EtaSampler", "FittedVariance"]
 
 
 @dataclass(frozen=True)
-class DDIM(TableSampler):
-    """DDIM: the deterministic first-order exponential step, with a share ``eta`` of DDPM's noise.
-
-    Parameters
-    ----------
-    eta : float
-        0 is deterministic; 1 is DDPM with the smaller variance beta-tilde.
-    grid : Grid
-    """
+class EtaSampler(TableSampler):
+    """Base of first-order samplers that add a share ``eta`` in [0, 1] of noise."""
 
     eta: float = 0.0
     grid: Grid = field(default=UniformGrid())
@@ -53,8 +46,20 @@ class DDIM(TableSampler):
 
     @property
     def order(self) -> int:
-        """1."""
+        """1; with noise the weak order."""
         return 1
+
+
+@dataclass(frozen=True)
+class DDIM(EtaSampler):
+    """DDIM: the deterministic first-order exponential step, with a share ``eta`` of DDPM's noise.
+
+    Parameters
+    ----------
+    eta : float
+        0 is deterministic; 1 is DDPM with the smaller variance beta-tilde.
+    grid : Grid
+    """
 
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
         if self.eta > 0:

@@ -36,6 +36,7 @@ from pushforward.diffusion.samplers.runge_kutta import RK4, Heun
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import DiscreteBeta, Schedule
 from pushforward.probability import GaussianMixture
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal
 
 if TYPE_CHECKING:
@@ -128,8 +129,7 @@ class Problem:
         fine_steps : int
             Steps of :func:`exact_flow`; 400 are accurate to about 1e-6 on the laws here.
         """
-        if rows < 1:
-            raise ValueError(f"rows must be at least 1, got {rows}")
+        check_count("rows", rows)
         # Torch's own stream: benchmarks/sampler_quality.py measures other libraries on these noises.
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(rows, law.dim, dtype=torch.float64, generator=generator)
@@ -191,13 +191,13 @@ def _cells(problem: Problem, samplers: Mapping[str, Sampler], calls: tuple[int, 
 def check_comparable(sampler: Sampler) -> TableSampler:
     """Return a sampler whose results can be compared noise by noise at equal calls; raise for others."""
     if not isinstance(sampler, TableSampler):
-        raise TypeError(f"{sampler} chooses its own number of calls, so it has no place among samplers at equal calls")
+        raise TypeError(f"{sampler} chooses its own number of calls, so it cannot be compared at equal calls")
     if isinstance(sampler, CalibratedSampler):  # has one grid, and no noise
         return sampler
     if sampler.table(_SCHEDULE, UniformGrid()(_SCHEDULE, 2)).stochastic:
         raise ValueError(
             f"{sampler} draws noise, so its results cannot be compared one by one with those of the exact flow; "
-            "take a deterministic sampler, such as DPMSolver() or DDIM()"
+            "use a deterministic sampler, such as DPMSolver() or DDIM()"
         )
     return sampler
 

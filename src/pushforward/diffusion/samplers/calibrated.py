@@ -138,7 +138,7 @@ class CalibratedSampler(TableSampler):
     def _scales(self, schedule: Schedule, times: Sequence[float]) -> Scales:
         own = self.grid(schedule, len(self.kept)).tolist()
         if list(times) != own[:-1]:
-            raise ValueError(f"this sampler was calibrated for the times {own} and runs no others, got {list(times)}")
+            raise ValueError(f"this sampler was calibrated for the times {own} and accepts no others, got {list(times)}")
         return Scales.of(schedule, times)
 
     def _row(self, builder: TableBuilder, k: int, step: tuple[float, float], on_x: float, on_h: float) -> None:

@@ -26,6 +26,7 @@ from pushforward.diffusion.samplers.default import default_sampler
 from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import Schedule
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import permutation
 
 __all__ = ["Calibration", "TableFit", "calibrate"]
@@ -127,7 +128,7 @@ def calibrate(
     noise, condition = noise[order], None if condition is None else condition[order]
     fine = _in_batches(default_sampler(fine_steps), denoiser, noise, condition, fine_steps, batch_size)
     if not bool(fine.isfinite().all()):
-        raise ValueError("the denoiser returns NaN or infinity on its way from noise to data, so there is nothing to fit to")
+        raise ValueError("the denoiser returns NaN or infinity between noise and data, so there is nothing to fit")
     begin = default if isinstance(default, TableSampler) and default.nfe(steps) == steps else default_sampler(steps)
     start = CalibratedSampler.of(begin, denoiser.schedule, steps)
     fit = TableFit(denoiser.schedule, start)
@@ -145,9 +146,8 @@ def calibrate(
 def _check_sizes(noises: int, steps: int, iterations: int, batch_size: int, held_out: float, fitted: int) -> None:
     if check_steps(steps) < 2:
         raise ValueError("calibration needs at least 2 steps; one step is the denoiser itself and has nothing to fit")
-    for name, count, least in (("iterations", iterations, 0), ("batch_size", batch_size, 1)):
-        if count < least:
-            raise ValueError(f"{name} must be at least {least}, got {count}")
+    check_count("iterations", iterations, 0)
+    check_count("batch_size", batch_size)
     if not 0 < held_out < 1 or fitted < 1:
         raise ValueError(f"of {noises} noises a share of {held_out} cannot be held out; give more noises or another share")
 

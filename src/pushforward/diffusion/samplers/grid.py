@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.schedule import Schedule
+from pushforward.probability.counts import check_count
 
 __all__ = [
     "ChainGrid",
@@ -40,11 +41,7 @@ __all__ = [
 
 def check_steps(steps: int) -> int:
     """Return ``steps`` if it is an integer of at least 1, else raise."""
-    if isinstance(steps, bool) or not isinstance(steps, int):
-        raise TypeError(f"steps must be an integer, got {steps!r}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
-    return steps
+    return check_count("steps", steps)
 
 
 class Grid(abc.ABC):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.denoiser import ExactDenoiser, Law
+from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import Schedule
 
@@ -52,8 +53,7 @@ def exact_flow(law: Law, schedule: Schedule, noise: Tensor, *, steps: int = 800)
     >>> exact_flow(Gaussian([0.0], 4.0), Cosine(), torch.ones(1, 1)).round(decimals=6).item()  # N(0, 1) to N(0, 4)
     2.0
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    check_steps(steps)
     one = torch.ones((), dtype=torch.float64)
     begin, end = math.atan2(schedule.sigma(one).item(), schedule.alpha(one).item()), math.atan(_LAST_LEVEL)
     angles = [begin * (end / begin) ** (k / steps) for k in range(steps + 1)]

@@ -20,17 +20,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-from pushforward.diffusion.samplers.ancestral import DDIM
+from pushforward.diffusion.samplers.ancestral import DDIM, EtaSampler
 from pushforward.diffusion.samplers.coefficients import Scales, exponential_integrals
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.samplers.table import TableBuilder, TableSampler, check_falling
 from pushforward.diffusion.schedule import Schedule
+from pushforward.probability.counts import check_count
 
 __all__ = ["AnnealedLangevin", "PredictorCorrector", "ReverseSDE", "StochasticDPMSolver"]
 
 
 @dataclass(frozen=True)
-class ReverseSDE(TableSampler):
+class ReverseSDE(EtaSampler):
     """Euler-Maruyama on the reverse SDE in t, with a share ``eta`` of its noise.
 
     x_s = x_t + (s - t) (f x_t - (1 + eta^2) / 2 g^2 score) + eta g sqrt(t - s) z
@@ -48,16 +49,6 @@ class ReverseSDE(TableSampler):
     """
 
     eta: float = 1.0
-    grid: Grid = field(default=UniformGrid())
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie between 0 and 1, got {self.eta}")
-
-    @property
-    def order(self) -> int:
-        """1 (weak)."""
-        return 1
 
     def _fill(self, builder: TableBuilder, schedule: Schedule, times: Sequence[float]) -> None:
         if self.eta > 0:
@@ -151,8 +142,7 @@ class PredictorCorrector(TableSampler):
     def __post_init__(self) -> None:
         if not isinstance(self.predictor, TableSampler):
             raise TypeError(f"the predictor must be a sampler with a table, such as ReverseSDE(), not {self.predictor!r}")
-        if isinstance(self.corrections, bool) or not isinstance(self.corrections, int) or self.corrections < 1:
-            raise ValueError(f"corrections must be an integer of at least 1, got {self.corrections!r}")
+        check_count("corrections", self.corrections)
         if not 0 < self.snr < 0.7:
             raise ValueError(f"snr must lie between 0 and 0.7, where Langevin steps are stable, got {self.snr}")
 
@@ -207,8 +197,7 @@ class AnnealedLangevin(TableSampler):
     def __post_init__(self) -> None:
         if not 0 < self.step < 1:
             raise ValueError(f"step must lie between 0 and 1, where Langevin steps are stable, got {self.step}")
-        if isinstance(self.n_steps, bool) or not isinstance(self.n_steps, int) or self.n_steps < 1:
-            raise ValueError(f"n_steps must be an integer of at least 1, got {self.n_steps!r}")
+        check_count("n_steps", self.n_steps)
 
     @property
     def order(self) -> int:

@@ -321,7 +321,7 @@ class TableSampler(Sampler):
         if table.stochastic and not denoiser.gaussian_source:
             raise ValueError(
                 f"{self} adds Gaussian noise at each step, but this model's source is not independent Gaussian noise, so its "
-                "reverse process is another one; use a deterministic sampler such as DPMSolver()"
+                "reverse process is different; use a deterministic sampler such as DPMSolver()"
             )
         check_conditions(condition, x_t)
         if table.stochastic and seed is None:

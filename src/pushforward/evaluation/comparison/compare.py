@@ -1,13 +1,13 @@
-"""Train several models on the same rows under the same budget, evaluate each on the same held-out rows, and rank them.
+"""Train several models on the same rows with the same budget, evaluate each on the same held-out rows, and rank them.
 
-Everything is kept in one folder,
+Everything is written to one folder,
 
     comparison.json         data, budget, seeds
     NAME/seed-S/            a run, with evaluation.json and report.html
-    NAME/seed-S/failure.txt why there is none
+    NAME/seed-S/failure.txt why the run failed
     report.html, table.csv
 
-so that what is done is not done again: a comparison that was stopped goes on where it was, and models and seeds can be added.
+so that finished work is not repeated: a comparison that was stopped continues, and models and seeds can be added.
 """
 
 import json
@@ -16,26 +16,30 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from sklearn.base import clone
 
+from pushforward._messages import Argument, naming
 from pushforward.data import Dataset, open_data, split_rows
-from pushforward.evaluation.comparison.result import Comparison, Trial
+from pushforward.evaluation.comparison.ranking import Trial
+from pushforward.evaluation.comparison.result import Comparison
 from pushforward.evaluation.evaluation import Evaluation
-from pushforward.evaluation.progress import Steps
-from pushforward.evaluation.protocol import evaluate, taken
+from pushforward.evaluation.progress import PartProgress
+from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
+from pushforward.models.base.plan import plan
+from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, read_card
-from pushforward.models.recipe import assemble, family_name
-from pushforward.models.run import plan, reopen
+from pushforward.models.recipe import assemble
+from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 __all__ = ["compare", "default_models", "run_comparison"]
+
+_OUT = Argument("out")
 
 _SETTINGS = "comparison.json"
 _FORMAT = 1
@@ -43,8 +47,8 @@ _TEST_SHARE, _MOST_TEST = 0.2, 5000
 Models = Sequence[str | GenerativeModel] | Mapping[str, str | GenerativeModel]
 
 
-def compare(X: Any, models: Models | None = None, **options: Any) -> "pd.DataFrame":
-    """Compare models on one's own data; see :func:`run_comparison` for the options.
+def compare(X: Any, models: Models | None = None, **options: Any) -> pd.DataFrame:
+    """Compare models on data; see :func:`run_comparison` for the options.
 
     Returns
     -------
@@ -57,9 +61,9 @@ def compare(X: Any, models: Models | None = None, **options: Any) -> "pd.DataFra
     >>> table["model"].tolist(), len(table.attrs["advice"]) > 0
     (['gmm', 'ppca'], True)
     """
-    found = run_comparison(X, models, **options)
-    table = found.table()
-    table.attrs |= {"advice": found.advice(), "folder": str(found.folder)}
+    comparison = run_comparison(X, models, **options)
+    table = comparison.table()
+    table.attrs |= {"advice": comparison.advice(), "folder": str(comparison.folder)}
     return table
 
 
@@ -79,40 +83,40 @@ def run_comparison(
     device: str | None = None,
     verbose: bool = False,
 ) -> Comparison:
-    """Train and evaluate every model with every seed, and return what came out.
+    """Train and evaluate every model with every seed.
 
-    A fifth of the rows, at most 5,000, are set aside from all models, and what they make is compared with these.
+    A fifth of the rows, at most 5,000, are set aside from all models, and their samples are compared with these.
 
     Parameters
     ----------
     X : anything that ``fit`` takes
     models : sequence or mapping of names and estimators, optional
-        Names such as "gmm", "flow" or "ddpm", which get the default recipe for the data; or estimators, which are copied, never
-        fitted. A mapping names them. Default: :func:`default_models` of the data.
+        Names such as "gmm", "flow" or "ddpm", which get the default recipe for the data; or estimators, which are copied and
+        never fitted. A mapping names them. Default: :func:`default_models` of the data.
     condition, columns, kind : optional
         As for :func:`pushforward.open_data`.
     budget : float, optional
-        Seconds that each training may take; PPCA, which is solved, takes what it needs.
+        Seconds that each training may take; PPCA, which has a closed form, takes what it needs.
     steps : int, optional
-        The same in steps, for the families that are trained in steps. Without either every family trains as long as its
-        recipe says.
+        Steps of each training, for the families that are trained in steps. Without budget and steps each family trains as long
+        as its recipe says.
     seeds : int
         Trainings of each model, with the random states seed, seed + 1, ...
     samples : int, optional
-        Samples of each model, and held-out rows beside them. Default: as many as there are held-out rows.
+        Number of samples of each model, and of held-out rows that they are compared with. Default: all held-out rows.
     out : path, optional
-        The folder; default ``compare/<name of the data>``. If it holds this comparison already, only what is missing is done.
+        The folder; default ``compare/<name of the data>``. If it holds this comparison already, only missing work is done.
     seed : int
     device : str, optional
-        Where to train.
+        Of the training.
     verbose : bool
         Whether to show progress.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument or the data cannot be used, or the folder holds a comparison on other data or with another budget. What
-        goes wrong with one model later is kept in its :class:`Trial`, and loses no other.
+        If an argument or the data cannot be used, or the folder holds a comparison of other data or with another budget. A
+        model that fails later is recorded in its :class:`Trial`, and does not stop the others.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
@@ -122,28 +126,28 @@ def run_comparison(
     folder = _folder(out, dataset.source)
     shared = {"budget": budget, "steps": steps, "seed": seed, "samples": samples}
     parts = _split(dataset, seed)
-    makers = _named(models, parts.train)
-    for name, make in makers.items():
-        _configured(make, budget, steps, seed, device)  # refuses an argument before any long work
+    named = _named(models, parts.train)
+    for name, estimator in named.items():
+        _configured(estimator, budget, steps, seed, device)  # checks arguments before any long work
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"a model's name is also that of its folder, so it has letters, digits, '-' and '_', not {name!r}")
     _claim(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
-    work = [(name, make, seed + k) for k in range(seeds) for name, make in makers.items()]
+    work = [(name, estimator, seed + k) for k in range(seeds) for name, estimator in named.items()]
     trials = []
-    with Steps(verbose) as progress:
+    with PartProgress(verbose) as progress:
         progress.expect(len(work))
-        for name, make, own in work:
-            progress.begin(f"{name}, seed {own}")
-            place = folder / name / f"seed-{own}"
-            model = _configured(make, budget, steps, own, device)
+        for name, estimator, own_seed in work:
+            progress.begin(f"{name}, seed {own_seed}")
+            place = folder / name / f"seed-{own_seed}"
+            model = _configured(estimator, budget, steps, own_seed, device)
             try:
                 evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
-            except Exception as error:  # one model must not lose the others
+            except Exception as error:  # a model that fails must not stop the others
                 evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
                 place.mkdir(parents=True, exist_ok=True)
                 (place / "failure.txt").write_text(failure + "\n", encoding="utf-8")
-            trials.append(Trial(name, own, place, evaluation, failure))
-            progress.end(f"{name}, seed {own}", failure or None)
+            trials.append(Trial(name, own_seed, place, evaluation, failure))
+            progress.end(f"{name}, seed {own_seed}", failure or None)
     about = shared | {
         "source": dataset.source,
         "kind": dataset.schema.kind,
@@ -153,16 +157,16 @@ def run_comparison(
         "seeds": seeds,
         "conditional": dataset.condition is not None,
     }
-    found = Comparison(tuple(trials), about, folder)
-    found.table().to_csv(folder / "table.csv", index=False)
-    found.report(folder / "report.html")
-    return found
+    comparison = Comparison(tuple(trials), about, folder)
+    comparison.table().to_csv(folder / "table.csv", index=False)
+    comparison.report(folder / "report.html")
+    return comparison
 
 
 def default_models(dataset: Dataset) -> list[str]:
-    """Return the names of the families that are compared by default, the quickest first.
+    """Return the names of the families that are compared by default, the fastest to train first.
 
-    Masked diffusion is among them for integers whose ranges it takes.
+    Masked diffusion is included for integer columns with ranges that it can model.
 
     >>> default_models(open_data("moons"))
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
@@ -177,7 +181,7 @@ def default_models(dataset: Dataset) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """The rows that models may learn from, and the values and conditions that they are measured on."""
+    """The training rows of all models, and the values and conditions of the rows that they are measured on."""
 
     train: Dataset
     test: tuple[Any, Any]
@@ -186,36 +190,36 @@ class _Parts:
 def _split(dataset: Dataset, seed: int) -> _Parts:
     share = min(_TEST_SHARE, _MOST_TEST / len(dataset))
     rows, aside = (part.numpy() for part in split_rows(len(dataset), share, noise.derive(seed, "comparison")))
-    values, condition = taken(dataset, rows)
-    return _Parts(replace(dataset, values=values, condition=condition), taken(dataset, aside))
+    values, condition = rows_of(dataset, rows)
+    return _Parts(replace(dataset, values=values, condition=condition), rows_of(dataset, aside))
 
 
 def _named(models: Models | None, dataset: Dataset) -> dict[str, GenerativeModel]:
-    """Return the models by name; a name that comes twice gets a number."""
+    """Return the models by name; a repeated name gets a number."""
     if isinstance(models, str | GenerativeModel):
         models = [models]
     if models is None:
         models = default_models(dataset)
     pairs = models.items() if isinstance(models, Mapping) else [("", model) for model in models]
-    found: dict[str, GenerativeModel] = {}
-    for name, given in pairs:
-        made = assemble({"model": given}, dataset) if isinstance(given, str) else given
-        if not isinstance(made, GenerativeModel):
-            raise TypeError(f"models are names such as 'gmm' and estimators of pushforward, not {given!r}")
-        name = name or (given if isinstance(given, str) else family_name(type(made)))
-        number, chosen = 2, name
-        while chosen in found:
-            chosen, number = f"{name}-{number}", number + 1
-        found[chosen] = made
-    if not found:
+    named: dict[str, GenerativeModel] = {}
+    for name, model in pairs:
+        estimator = assemble({"model": model}, dataset) if isinstance(model, str) else model
+        if not isinstance(estimator, GenerativeModel):
+            raise TypeError(f"models are names such as 'gmm' and estimators of pushforward, not {model!r}")
+        name = name or (model if isinstance(model, str) else family_name(type(estimator)))
+        number, unique = 2, name
+        while unique in named:
+            unique, number = f"{name}-{number}", number + 1
+        named[unique] = estimator
+    if not named:
         raise ValueError("there is no model to compare; name some, such as models=['gmm', 'flow-matching']")
-    return found
+    return named
 
 
 def _configured(
     model: GenerativeModel, budget: float | None, steps: int | None, seed: int, device: str | None
 ) -> GenerativeModel:
-    """Return a copy of a model with the budget, a seed and a device, as far as it has such arguments."""
+    """Return a copy of a model with the seed, and with the budget and the device if it has such arguments."""
     model = clone(model)
     wanted = {"max_time": budget, "train_steps": steps, "device": device}
     known = model.get_params(deep=False)
@@ -224,8 +228,10 @@ def _configured(
     return model
 
 
-def _trial(model: GenerativeModel, parts: _Parts, place: Path, samples: int | None, seed: int, progress: Steps) -> Evaluation:
-    """Train and evaluate one model in ``place``, or read what was done before."""
+def _trial(
+    model: GenerativeModel, parts: _Parts, place: Path, samples: int | None, seed: int, progress: PartProgress
+) -> Evaluation:
+    """Train and evaluate one model in ``place``, or load its evaluation if there is one."""
     done, failed = place / "evaluation.json", place / "failure.txt"
     if done.is_file():
         return Evaluation.load(done)
@@ -244,39 +250,37 @@ def _trial(model: GenerativeModel, parts: _Parts, place: Path, samples: int | No
         seed=seed,
     )
     evaluation.report(place / "report.html")
-    evaluation.save(done)  # last: it says that all is done
+    evaluation.save(done)  # last, since it marks the trial as done
     return evaluation
 
 
 def _trained(model: GenerativeModel, dataset: Dataset, place: Path) -> GenerativeModel:
-    """Train in a folder, go on with what was stopped there, or load what was finished."""
+    """Train in a folder, resume the run that was stopped there, or load the finished one."""
     if not (place / CARD).is_file():
         return plan(dataset, model).start(place)
     if read_card(place)["status"] != "finished":
         return reopen(dataset, place).start(place, resume=True)
-    found = load(place)
-    found.run_ = place
-    return found
+    model = load(place)
+    model.run_ = place
+    return model
 
 
 def _folder(out: str | Path | None, source: str) -> Path:
     folder = Path("compare") / (Path(source).stem or "data") if out is None else Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file()):
-        raise ValueError(f"{folder} is in use for something else; name another folder with out=... (--out)")
+        raise naming(ValueError(f"{folder} is in use for something else; name another folder with {_OUT}"), _OUT)
     return folder
 
 
 def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Write down what is compared, or refuse if the folder holds another comparison."""
+    """Write the settings of the comparison, or raise if the folder holds another one."""
     path = folder / _SETTINGS
     if path.is_file():
         known = json.loads(path.read_text(encoding="utf-8"))
         for key, value in ({"format": _FORMAT} | settings).items():
             if known.get(key) != value:
-                raise ValueError(
-                    f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; name another folder with "
-                    "out=... (--out), or remove this one"
-                )
+                message = f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; "
+                raise naming(ValueError(f"{message}name another folder with {_OUT}, or remove this one"), _OUT)
         return
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"format": _FORMAT} | settings, indent=1) + "\n", encoding="utf-8")

@@ -1,18 +1,19 @@
-"""A comparison for people: the table as text, a piece of HTML for notebooks, and the page."""
+"""A comparison as text, as a piece of HTML for notebooks, and as a page."""
 
-import io
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from pushforward.evaluation.evaluation import number, standing
-from pushforward.evaluation.report.page import Shown, page, write_page
+from rich.text import Text
+
+from pushforward.evaluation.comparison.advice import advice
+from pushforward.evaluation.comparison.ranking import Ranking
+from pushforward.evaluation.figure import Standing, number, standing
+from pushforward.evaluation.report.page import EmbeddedPlot, page, write_page
 from pushforward.evaluation.report.plots import scatter
+from pushforward.evaluation.report.text import plain_table, rendered
 from pushforward.training.progress import clock
-
-if TYPE_CHECKING:
-    from pushforward.evaluation.comparison.result import Comparison
 
 __all__ = ["as_text", "fragment", "write_comparison"]
 
@@ -30,39 +31,34 @@ _COLUMNS = (
 )
 
 
-def as_text(comparison: "Comparison") -> str:
+class Cell(NamedTuple):
+    """A cell of the table, with its standing to the noise floor."""
+
+    text: str
+    standing: Standing = ""
+
+
+def as_text(ranking: Ranking) -> str:
     """Return the table and the advice as text of at most 118 columns."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     table.add_column("model", no_wrap=True)
-    for title in ("place", *(title for title, _, _ in _COLUMNS), "spread"):
+    for title in _titles():
         table.add_column(title, justify="right", no_wrap=True)
-    for line in _lines(comparison):
-        table.add_row(*(Text(cell["text"]) for cell in line["cells"]))
-    buffer = io.StringIO()
-    console = Console(file=buffer, width=_WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-    console.print(table)
-    for trial in comparison.trials:
-        if trial.failure:
-            console.print(Text(f"Failed: {trial.name}, seed {trial.seed}: {trial.failure}"))
-    console.print()
-    for sentence in comparison.advice():
-        console.print(Text(f"- {sentence}"))
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+    for line in _lines(ranking):
+        table.add_row(*(Text(cell.text) for cell in line))
+    failures = [Text(f"Failed: {name}: {failure}") for name, failure in _failures(ranking)]
+    sentences = [Text(f"- {sentence}") for sentence in advice(ranking)]
+    return "\n".join(rendered(_WIDTH, table, *failures, Text(), *sentences))
 
 
-def fragment(comparison: "Comparison") -> str:
+def fragment(ranking: Ranking) -> str:
     """Return the advice and the table as a piece of HTML for a notebook."""
-    return page("comparison_fragment.html.j2", **_values(comparison))
+    return page("comparison_fragment.html.j2", **_values(ranking))
 
 
-def write_comparison(comparison: "Comparison", path: str | Path) -> Path:
+def write_comparison(ranking: Ranking, path: str | Path) -> Path:
     """Write the page of a comparison and return its path."""
-    path, about = Path(path), comparison.about
+    path, about = Path(path), ranking.about
     budget = about.get("budget")
     facts = [
         ("data", f"{about['kind']} of {' × '.join(str(size) for size in about['shape'])}"),
@@ -74,44 +70,51 @@ def write_comparison(comparison: "Comparison", path: str | Path) -> Path:
     return write_page(
         "comparison.html.j2",
         path,
-        title=f"{len(comparison.names)} models on {about['source']}",
+        title=f"{len(ranking.names)} models on {about['source']}",
         facts=facts,
-        failures=[(f"{trial.name}, seed {trial.seed}", trial.failure) for trial in comparison.trials if trial.failure],
-        charts=_charts(comparison),
-        grids=_grids(comparison),
-        links=_links(comparison, path.parent),
-        **_values(comparison),
+        failures=_failures(ranking),
+        charts=_charts(ranking),
+        grids=_grids(ranking),
+        links=_links(ranking, path.parent),
+        **_values(ranking),
     )
 
 
-def _values(comparison: "Comparison") -> dict[str, Any]:
+def _values(ranking: Ranking) -> dict[str, Any]:
     return {
-        "sentences": comparison.advice(),
-        "titles": ["place", *(title for title, _, _ in _COLUMNS), "spread"],
-        "lines": _lines(comparison),
-        "judged": len(comparison.judged),
-        "source": comparison.about["source"],
+        "sentences": advice(ranking),
+        "titles": _titles(),
+        "lines": _lines(ranking),
+        "judged": len(ranking.judged),
+        "source": ranking.about["source"],
     }
 
 
-def _lines(comparison: "Comparison") -> list[dict[str, Any]]:
-    """Return for each model its cells, each with the text and where it stands to its noise floor."""
-    lines = []
-    for name in comparison.names:
-        cells = [{"text": name, "where": ""}, {"text": _decimal(comparison.rank(name), 1), "where": ""}]
+def _titles() -> list[str]:
+    return ["place", *(title for title, _, _ in _COLUMNS), "spread"]
+
+
+def _failures(ranking: Ranking) -> list[tuple[str, str]]:
+    return [(f"{trial.name}, seed {trial.seed}", trial.failure) for trial in ranking.trials if trial.failure]
+
+
+def _lines(ranking: Ranking) -> list[list[Cell]]:
+    lines: list[list[Cell]] = []
+    for name in ranking.names:
+        cells = [Cell(name), Cell(_decimal(ranking.rank(name), 1))]
         for title, figure, reference in _COLUMNS:
-            one, value = comparison.figure(name, figure, reference), comparison.value(name, figure, reference)
-            if one is None or math.isnan(value):
-                cells.append({"text": "–", "where": ""})
+            first, value = ranking.figure(name, figure, reference), ranking.value(name, figure, reference)
+            if first is None or math.isnan(value):
+                cells.append(Cell("–"))
             else:
-                kind = "≥ " if title == "log p" and one.note.startswith("lower") else ""
-                cells.append({"text": kind + _shown(title, value), "where": standing(one)})
-        cells.append({"text": _decimal(comparison.spread(name), 2), "where": ""})
-        lines.append({"name": name, "cells": cells})
+                bound = "≥ " if title == "log p" and first.note.startswith("lower") else ""
+                cells.append(Cell(bound + _formatted(title, value), standing(first)))
+        cells.append(Cell(_decimal(ranking.spread(name), 2)))
+        lines.append(cells)
     return lines
 
 
-def _shown(title: str, value: float) -> str:
+def _formatted(title: str, value: float) -> str:
     if title == "training":
         return f"{value:.2f} s" if value < 10 else clock(value)
     if title == "log p":
@@ -123,18 +126,18 @@ def _decimal(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
-def _charts(comparison: "Comparison") -> list[Shown]:
-    """Return the plots over all models."""
-    if len(comparison.names) < 2:
+def _charts(ranking: Ranking) -> list[EmbeddedPlot]:
+    """Return the plots of all models together."""
+    if len(ranking.names) < 2:
         return []
-    return [Shown.of(comparison.plot(), "Quality and speed", "on the line: no other model is both faster and better")]
+    return [EmbeddedPlot.of(ranking.plot(), "Quality and speed", "on the line: models that no other beats in both")]
 
 
-def _grids(comparison: "Comparison") -> list[Shown]:
-    """Return what each model makes, after rows of the data."""
-    shown: list[Shown] = []
-    for name in comparison.names:
-        evaluation = comparison.evaluations(name)[0]
+def _grids(ranking: Ranking) -> list[EmbeddedPlot]:
+    """Return samples of each model, after rows of the data."""
+    embedded: list[EmbeddedPlot] = []
+    for name in ranking.names:
+        evaluation = ranking.evaluations(name)[0]
         names = evaluation.plots()
         if "samples" in names:
             rows, samples = evaluation.plot("rows"), evaluation.plot("samples")
@@ -142,17 +145,17 @@ def _grids(comparison: "Comparison") -> list[Shown]:
             rows, samples = scatter(evaluation, "rows"), scatter(evaluation, "samples")
         else:
             continue
-        if not shown:
-            shown.append(Shown.of(rows, "Held-out rows", "of the data"))
-        shown.append(Shown.of(samples, name, f"mean place {_decimal(comparison.rank(name), 1)}"))
-    return shown
+        if not embedded:
+            embedded.append(EmbeddedPlot.of(rows, "Held-out rows", "of the data"))
+        embedded.append(EmbeddedPlot.of(samples, name, f"mean place {_decimal(ranking.rank(name), 1)}"))
+    return embedded
 
 
-def _links(comparison: "Comparison", folder: Path) -> list[tuple[str, str]]:
+def _links(ranking: Ranking, folder: Path) -> list[tuple[str, str]]:
     """Return the reports of the runs, relative to the page."""
     reports = [
         (f"{trial.name}, seed {trial.seed}", trial.folder / "report.html")
-        for trial in comparison.trials
+        for trial in ranking.trials
         if trial.evaluation is not None
     ]
     return [(name, Path(os.path.relpath(path, folder)).as_posix()) for name, path in reports if path.is_file()]

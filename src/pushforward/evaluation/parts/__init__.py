@@ -1,1 +1,1 @@
-"""The parts of an evaluation: each takes some figures from the same rows."""
+"""The parts of an evaluation: each measures some figures on the same rows."""

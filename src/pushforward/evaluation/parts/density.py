@@ -1,12 +1,12 @@
-r"""How probable held-out rows are under a model, and whether its density puts rows where its samples are.
+r"""The log-density of held-out rows under a model, and whether rows rank among its samples as samples do.
 
 Held-out rows. The mean log-density of rows that training never saw, in nats and in bits per dimension,
 
     nats = 1/n sum_i log p(x_i),        bits per dimension = -nats / (dims log 2),
 
-is, up to the entropy of the data's law q, which no model changes, -KL(q || p). Rows are independent, so the mean has a normal
-interval of 1.96 standard errors; the random numbers behind an estimate are independent from row to row and so are in the
-scatter of the rows. What the numerical integration may be off does not average out: it is added to both ends.
+is -KL(q || p) up to the entropy of the data's law q, which is the same for all models. Rows are independent, so the mean has a
+normal interval of 1.96 standard errors. The random numbers of an estimate are independent between rows, so their noise is part
+of the spread of the rows. The error of a numerical integration does not average out and is added to both ends.
 
 Rank calibration. Let u(x) = P(log p(X') < log p(x)) for X' ~ p, the probability-integral transform of the log-density. If x ~ p
 too, u is uniform on [0, 1], whatever p. Samples stand for X', and the largest distance between the distribution function of u
@@ -14,8 +14,8 @@ and that of the uniform law is then that between the log-densities of rows and o
 
     D = sup_t |F_rows(t) - F_samples(t)|,
 
-the statistic of Kolmogorov and Smirnov. Rows below most samples (u near 0): the law is too narrow, or has a mode too few. Rows
-above them (u near 1): it is too wide. D = 0 does not say that the laws are equal: only this one number of each row is compared.
+the statistic of Kolmogorov and Smirnov. If rows rank below most samples (u near 0), the model is too narrow or lacks a mode; if
+they rank above (u near 1), it is too wide. D = 0 does not mean that the laws are equal: only one number per row is compared.
 
 References
 ----------
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pushforward.diffusion.likelihood import Kind
@@ -42,7 +42,7 @@ _LEAST_RANKS = 20
 
 @dataclass(frozen=True, eq=False)
 class HeldOutDensity:
-    """The mean log-density of rows, and what it is.
+    """The mean log-density of rows, and how to read it.
 
     Attributes
     ----------
@@ -51,15 +51,15 @@ class HeldOutDensity:
     bits_per_dim : Measure
         Mean of -log2 p(x) / dims, lower is better.
     kind : {"exact", "estimate", "lower bound"}
-        What ``nats`` is of the log-density; a lower bound of it is an upper bound in bits.
+        How ``nats`` relates to the log-density; a lower bound in nats is an upper bound in bits.
     dims, constants : int
         Number of elements of a row that the density counts, and of those that never change and were left out.
     integer : bool
-        Whether any of them are integers, which have probabilities: bits per dimension compare only with those of integers.
+        Whether any element is an integer and has a probability: compare bits per dimension only with those of integers.
     standard_error : float
         Of ``nats``, over rows.
     numerical_error : float
-        By how much the mean changed when the steps of the integration were halved; in the interval.
+        Change of the mean when the steps of the integration were halved; part of the interval.
     prior_mismatch : float
         In nats, see :class:`~pushforward.diffusion.likelihood.LogProb`; NaN where it is unknown.
     nfe : int
@@ -78,20 +78,20 @@ class HeldOutDensity:
     numerical_error: float
     prior_mismatch: float
     nfe: int
-    rows: np.ndarray
+    rows: NDArray[np.float64]
 
     @property
     def note(self) -> str:
-        """What a reader of the numbers must know, in words."""
-        said = [self.kind, f"{self.dims} dimensions" if self.dims > 1 else "1 dimension"]
+        """What a reader of the numbers must know."""
+        remarks = [self.kind, f"{self.dims} dimensions" if self.dims > 1 else "1 dimension"]
         if self.integer:
-            said.append("of probabilities of integers")
+            remarks.append("of probabilities of integers")
         if self.constants:
-            said.append(f"{self.constants} constant elements left out")
+            remarks.append(f"{self.constants} constant elements left out")
         impossible = int(np.isneginf(self.rows).sum())
         if impossible:
-            said.append(f"{impossible} rows have density 0")
-        return ", ".join(said)
+            remarks.append(f"{impossible} rows have density 0")
+        return ", ".join(remarks)
 
 
 def held_out_density(model: Any, X: Any, *, condition: Any = None, seed: int = 0, batch_size: int = 256) -> HeldOutDensity:
@@ -107,7 +107,7 @@ def held_out_density(model: Any, X: Any, *, condition: Any = None, seed: int = 0
     seed : int
         Names the random numbers of an estimate.
     batch_size : int
-        Rows that go through the network at once.
+        Rows per call of the network.
 
     Raises
     ------
@@ -119,40 +119,37 @@ def held_out_density(model: Any, X: Any, *, condition: Any = None, seed: int = 0
     >>> import pushforward as pf
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> model = pf.PPCA(n_components=1, held_out=0, random_state=0).fit(X[:100])
-    >>> found = held_out_density(model, X[100:])
-    >>> found.kind, found.note, found.nats.low < -2.84 < found.nats.high  # the law's own mean log-density is -2.84
+    >>> density = held_out_density(model, X[100:])
+    >>> density.kind, density.note, density.nats.low < -2.84 < density.nats.high  # the law's own mean log-density is -2.84
     ('exact', 'exact, 2 dimensions', True)
     """
     if not hasattr(model, "log_prob"):
-        raise TypeError(
-            f"{type(model).__name__} has no log_prob, so its samples can be compared with rows, but rows have no density; "
-            "leave this figure out"
-        )
-    found = model.log_prob(X, condition=condition, seed=seed, batch_size=batch_size)
-    values = np.asarray(found.values, dtype=np.float64)
+        raise TypeError(f"{type(model).__name__} has no log_prob, so rows have no density under it; leave this figure out")
+    log_prob = model.log_prob(X, condition=condition, seed=seed, batch_size=batch_size)
+    values = np.asarray(log_prob.values, dtype=np.float64)
     if len(values) < 2:
         raise ValueError(f"an interval needs at least 2 rows, but X has {len(values)}; give more held-out rows")
-    numerical = abs(float(np.mean(found.numerical_error)))
+    numerical = abs(float(np.mean(log_prob.numerical_error)))
     nats = _mean(values, numerical)
-    bits = found.dims * math.log(2)
+    bits = log_prob.dims * math.log(2)
     transform = model.space_.transform
     return HeldOutDensity(
         nats=nats,
         bits_per_dim=Measure(-nats.value / bits, -nats.high / bits, -nats.low / bits, nats.n),
-        kind=found.kind,
-        dims=found.dims,
-        constants=found.constants,
+        kind=log_prob.kind,
+        dims=log_prob.dims,
+        constants=log_prob.constants,
         integer=bool((transform.integer & ~transform.constant).any()),
         standard_error=float(values.std(ddof=1)) / math.sqrt(len(values)) if np.isfinite(values).all() else math.inf,
         numerical_error=numerical,
-        prior_mismatch=float(np.mean(found.prior_mismatch)),
-        nfe=found.nfe,
+        prior_mismatch=float(np.mean(log_prob.prior_mismatch)),
+        nfe=log_prob.nfe,
         rows=values,
     )
 
 
-def ranks(log_p_rows: ArrayLike, log_p_samples: ArrayLike) -> np.ndarray:
-    """Return the share of samples with a smaller log-density than each row, (n,) in [0, 1]; equal ones count half.
+def ranks(log_p_rows: ArrayLike, log_p_samples: ArrayLike) -> NDArray[np.float64]:
+    """Return the share of samples with a smaller log-density than each row, (n,) in [0, 1]; ties count half.
 
     >>> ranks([0.0, 5.0], [-1.0, 0.0, 1.0]).tolist()
     [0.5, 1.0]
@@ -177,8 +174,8 @@ def rank_calibration(log_p_rows: ArrayLike, log_p_samples: ArrayLike) -> Measure
     -------
     Measure
         Distance in [0, 1], 0 if calibrated. The p-value is that of the two-sample Kolmogorov-Smirnov test, exact for few rows
-        without ties. The interval is Massart's: each distribution function is within sqrt(log(4 / 0.05) / 2n) of its own with
-        probability 97.5 %, for every law and n. It holds always, and is a little too wide.
+        without ties. The interval is Massart's: each empirical distribution function is within sqrt(log(4 / 0.05) / 2n) of the
+        true one with probability 97.5 %, for every law and n. It is always valid and a little too wide.
 
     >>> import pushforward as pf
     >>> law, narrow = pf.probability.Gaussian([0.0], 4.0), pf.probability.Gaussian([0.0], 1.0)
@@ -190,21 +187,20 @@ def rank_calibration(log_p_rows: ArrayLike, log_p_samples: ArrayLike) -> Measure
     """
     rows = _log_densities("log_p_rows", log_p_rows, _LEAST_RANKS)
     samples = _log_densities("log_p_samples", log_p_samples, _LEAST_RANKS)
-    found = stats.ks_2samp(rows, samples, method="auto" if len(np.unique(rows)) == len(rows) else "asymp")
-    distance, half = float(found.statistic), sum(math.sqrt(math.log(4 / 0.05) / (2 * n)) for n in (len(rows), len(samples)))
-    return Measure(distance, max(distance - half, 0.0), min(distance + half, 1.0), len(rows), float(found.pvalue))
+    test = stats.ks_2samp(rows, samples, method="auto" if len(np.unique(rows)) == len(rows) else "asymp")
+    distance, half = float(test.statistic), sum(math.sqrt(math.log(4 / 0.05) / (2 * n)) for n in (len(rows), len(samples)))
+    return Measure(distance, max(distance - half, 0.0), min(distance + half, 1.0), len(rows), float(test.pvalue))
 
 
-def _mean(values: np.ndarray, numerical: float) -> Measure:
-    """Average log-densities; a row of density 0 makes the mean -inf, with no upper end but its own."""
+def _mean(values: NDArray[np.float64], numerical: float) -> Measure:
+    """Average log-densities and widen the interval by the numerical error; a row of density 0 makes all three -inf."""
     if not np.isfinite(values).all():
-        mean = float(values.mean())
-        return Measure(mean, mean, mean, len(values))
-    found = Measure.of_mean(values)
-    return Measure(found.value, found.low - numerical, found.high + numerical, found.n)
+        return Measure.exact(float(values.mean()), len(values))
+    mean = Measure.of_mean(values)
+    return Measure(mean.value, mean.low - numerical, mean.high + numerical, mean.n)
 
 
-def _log_densities(name: str, values: ArrayLike, least: int) -> np.ndarray:
+def _log_densities(name: str, values: ArrayLike, least: int) -> NDArray[np.float64]:
     """Return log-densities as an array (n,), checked."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < least:

@@ -1,8 +1,8 @@
-"""The rows that an evaluation works on: held-out rows, training rows or what stands in for them, and samples, scaled alike.
+"""The rows that an evaluation works on: held-out rows, training rows or their stand-ins, and samples, on one scale.
 
-Distances need columns that count alike, whatever model is evaluated, so the scaling here is of the rows and not of the model:
-columns of vectors are standardized, pixels are divided by the range of all pixels. All sets that are compared have equally
-many rows, since most distances depend on n.
+Distances need columns of comparable scale, whatever the model, so the scaling is fitted to the rows and not taken from the
+model: columns of vectors are standardized, pixels are divided by the range of all pixels. All sets that are compared have the
+same number of rows, since most distances depend on it.
 """
 
 from collections.abc import Callable
@@ -11,22 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import Schema
+from pushforward.data.checks import clean_values
 from pushforward.data.condition import as_condition_array
 from pushforward.probability import noise
 
-__all__ = ["LEAST", "MOST", "Material", "Scaling", "Side", "gather", "sampled"]
+__all__ = ["LEAST", "MOST", "Inputs", "RowSet", "Scaling", "gather_inputs", "take_rows", "with_samples"]
 
 LEAST = 20
 MOST = 10_000
 _CHUNK = 512
 
 
+def take_rows(values: Any, rows: NDArray[np.int64] | slice) -> Any:
+    """Return rows of an array, a tensor or a DataFrame by their numbers."""
+    return values.iloc[rows] if hasattr(values, "iloc") else values[rows]
+
+
 @dataclass(frozen=True, eq=False)
-class Side:
+class RowSet:
     """Rows of one origin.
 
     Attributes
@@ -41,7 +48,7 @@ class Side:
 
     x: Tensor
     user: Any = None
-    condition: np.ndarray | None = None
+    condition: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -51,15 +58,13 @@ class Side:
         """Numbers of the rows without gaps."""
         return (~self.x.flatten(1).isnan().any(1)).nonzero().flatten()
 
-    def take(self, rows: Tensor) -> "Side":
+    def take(self, rows: Tensor) -> "RowSet":
         """Return the rows of these numbers."""
-        user = self.user
-        if user is not None:
-            index = rows.numpy()
-            user = user.iloc[index] if hasattr(user, "iloc") else user[rows] if isinstance(user, Tensor) else user[index]
-        return Side(self.x[rows], user, None if self.condition is None else self.condition[rows.numpy()])
+        index = rows.numpy()
+        user = None if self.user is None else take_rows(self.user, index)
+        return RowSet(self.x[rows], user, None if self.condition is None else self.condition[index])
 
-    def some(self, n: int, seed: int, purpose: str = "rows") -> "Side":
+    def some(self, n: int, seed: int, purpose: str = "rows") -> "RowSet":
         """Return at most n rows, chosen by the seed, in their order."""
         return self if len(self) <= n else self.take(self.numbers(n, seed, purpose))
 
@@ -70,10 +75,10 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """The map z = (x - shift) / scale of flat rows, fitted to reference rows; what never changes keeps its unit."""
+    """The map z = (x - shift) / scale of flat rows, fitted to reference rows; what is constant keeps its unit."""
 
-    shift: np.ndarray
-    scale: np.ndarray
+    shift: NDArray[np.float64]
+    scale: NDArray[np.float64]
 
     @classmethod
     def fit(cls, x: Tensor, kind: str) -> "Scaling":
@@ -89,46 +94,46 @@ class Scaling:
         scale = np.nanstd(flat, axis=0)
         return cls(np.nanmean(flat, axis=0), np.where(scale > 0, scale, 1.0))
 
-    def __call__(self, x: Tensor) -> np.ndarray:
+    def __call__(self, x: Tensor) -> NDArray[np.floating[Any]]:
         """Return flat scaled rows (N, D), float32 where the rows are."""
         dtype = np.float32 if x.dtype == torch.float32 else np.float64
         return np.asarray((x.flatten(1).double().numpy() - self.shift) / self.scale, dtype=dtype)
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """Everything that the parts of an evaluation need.
+class Inputs:
+    """The model and the rows that every part of an evaluation is given.
 
     Attributes
     ----------
     model : fitted estimator
     schema : Schema
-    test : Side
+    test : RowSet
         All held-out rows, gaps included.
-    held, floor : Side
-        n complete held-out rows, and n complete other rows: training rows, or, where there are none, the other half of the
-        held-out rows. The noise floor of a figure is what it is between these two.
-    train : Side or None
+    held, floor : RowSet
+        n complete held-out rows, and n complete other rows: training rows, or, without these, the other half of the held-out
+        rows. The noise floor of a figure is the figure between these two.
+    train : RowSet or None
         All complete training rows.
     n : int
     scaling : Scaling
     seed : int
-    samples : Side or None
-        n samples, with the labels they were drawn with.
+    samples : RowSet or None
+        n samples, with the labels that they were drawn with.
     """
 
     model: Any
     schema: Schema
-    test: Side
-    held: Side
-    floor: Side
-    train: Side | None
+    test: RowSet
+    held: RowSet
+    floor: RowSet
+    train: RowSet | None
     n: int
     scaling: Scaling
     seed: int
-    samples: Side | None = None
+    samples: RowSet | None = None
 
-    def spare(self) -> Side:
+    def spare(self) -> RowSet:
         """Return the training rows that are not among ``floor``, at most 10,000."""
         assert self.train is not None
         used = self.train.numbers(len(self.floor), self.seed, "train")
@@ -149,10 +154,10 @@ class Material:
         return [f"column {index}" for index in range(int(np.prod(self.schema.internal_shape)))]
 
 
-def gather(
+def gather_inputs(
     model: Any, X_test: Any, X_train: Any, condition: Any, train_condition: Any, samples: int | None, seed: int
-) -> Material:
-    """Check what was given and choose the rows.
+) -> Inputs:
+    """Check the arguments of an evaluation and choose its rows.
 
     Raises
     ------
@@ -164,8 +169,8 @@ def gather(
         raise TypeError(f"samples must be the number of rows to draw, an integer, got {samples!r}")
     if samples is not None and samples < LEAST:
         raise ValueError(f"samples must be at least {LEAST}, got {samples}; figures of fewer rows say nothing")
-    test = _side(model, X_test, condition, "X_test")
-    train = None if X_train is None else _side(model, X_train, train_condition, "X_train")
+    test = _row_set(model, X_test, condition, "X_test")
+    train = None if X_train is None else _row_set(model, X_train, train_condition, "X_train")
     whole = test.take(test.complete)
     if train is None:
         order = noise.permutation(len(whole), seed=seed, purpose="halves")
@@ -177,7 +182,7 @@ def gather(
     if n < LEAST:
         raise ValueError(_too_few(len(whole), train))
     reference = whole if train is None else train
-    return Material(
+    return Inputs(
         model=model,
         schema=model.space_.schema,
         test=test,
@@ -190,20 +195,20 @@ def gather(
     )
 
 
-def sampled(material: Material, note: Callable[[str], None]) -> Material:
-    """Return the material with n samples, drawn in parts so that the progress can be seen."""
-    model, n, seed = material.model, material.n, noise.derive(material.seed, "evaluation")
-    parts = []
+def with_samples(inputs: Inputs, note: Callable[[str], None]) -> Inputs:
+    """Return the inputs with n samples, drawn in chunks so that progress can be shown."""
+    model, n, seed = inputs.model, inputs.n, noise.derive(inputs.seed, "evaluation")
+    chunks = []
     for first in range(0, n, _CHUNK):
         if n > _CHUNK:
             note(f"{first:,} of {n:,}")
         drawn = model.sample(min(_CHUNK, n - first), seed=seed, first=first)
-        parts.append(material.schema.to_internal(drawn, name=type(model).__name__))
-    return replace(material, samples=Side(torch.cat(parts), None, _labels(model, n, seed)))
+        chunks.append(inputs.schema.to_internal(drawn, name=type(model).__name__))
+    return replace(inputs, samples=RowSet(torch.cat(chunks), None, _labels(model, n, seed)))
 
 
-def _labels(model: Any, n: int, seed: int) -> np.ndarray | None:
-    """Return the labels that n samples of this seed were drawn with, None where there was none."""
+def _labels(model: Any, n: int, seed: int) -> NDArray[Any] | None:
+    """Return the labels that n samples of this seed were drawn with; an entry is None if there was none."""
     encoder = model.space_.conditions
     if encoder is None or encoder.kind != "labels":
         return None
@@ -214,26 +219,24 @@ def _labels(model: Any, n: int, seed: int) -> np.ndarray | None:
     return labels
 
 
-def _side(model: Any, values: Any, condition: Any, name: str) -> Side:
+def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
     """Return rows in the library's layout, with their conditions."""
-    from pushforward.data.checks import clean_values
-
     user = clean_values(values, name=name, gaps=model.gaps)
     x = model.space_.schema.to_internal(user, name=type(model).__name__, gaps=model.gaps)
-    given = None
+    conditions = None
     if condition is not None:
         if model.space_.conditions is None:
             raise ValueError(
                 "this model was trained without conditions and cannot follow one; leave condition out, or train with "
                 "fit(X, condition=labels)"
             )
-        given = as_condition_array(condition)
-        if given.ndim == 0 or len(given) != len(x):
-            raise ValueError(f"condition has shape {given.shape} for the {len(x)} rows of {name}; give one entry per row")
-    return Side(x, user, given)
+        conditions = as_condition_array(condition)
+        if conditions.ndim == 0 or len(conditions) != len(x):
+            raise ValueError(f"condition has shape {conditions.shape} for the {len(x)} rows of {name}; give one entry per row")
+    return RowSet(x, user, conditions)
 
 
-def _too_few(whole: int, train: Side | None) -> str:
+def _too_few(whole: int, train: RowSet | None) -> str:
     if train is None:
         return (
             f"X_test has {whole} rows without gaps, and at least {2 * LEAST} are needed: half of them stand in for training "

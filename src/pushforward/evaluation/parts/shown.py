@@ -1,80 +1,87 @@
-"""The few rows that plots are drawn from: samples, held-out rows, paths from noise to data."""
+"""The few rows that plots are drawn from: samples, held-out rows, and states of samples on the way from noise to data."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from pushforward.evaluation.collection import Collection
-from pushforward.evaluation.parts.rows import Material, Side
-from pushforward.evaluation.watch import paths
+from pushforward.diffusion import AbstractDenoiser, Sampler
+from pushforward.evaluation.findings import Results
+from pushforward.evaluation.parts.rows import Inputs, RowSet
 
-__all__ = ["keep_paths", "keep_rows", "plane", "shown"]
+__all__ = ["add_paths", "add_rows", "paths", "plane", "plot_layout"]
 
 _IMAGES, _ROWS, _CLASSES, _PER_CLASS = 64, 2000, 10, 8
 
 
-def keep_rows(material: Material, found: Collection) -> None:
-    """Keep a few samples and held-out rows to look at."""
-    assert material.samples is not None
-    samples, rows = material.samples, material.held
-    if material.images:
-        both = _by_class(samples, rows)
-        if both is not None:
-            found.arrays["class_labels"] = np.array([str(label) for label in both[0]])
-            picked = both[1], both[2]
+def add_rows(inputs: Inputs, results: Results) -> None:
+    """Store a few samples and held-out rows."""
+    assert inputs.samples is not None
+    samples, rows = inputs.samples, inputs.held
+    if inputs.images:
+        by_class = _by_class(samples, rows)
+        if by_class is not None:
+            results.arrays["class_labels"] = np.array([str(label) for label in by_class[0]])
+            picked = by_class[1], by_class[2]
         else:
             picked = np.arange(min(_IMAGES, len(samples))), np.arange(min(_IMAGES, len(rows)))
     else:
         picked = np.arange(min(_ROWS, len(samples))), np.arange(min(_ROWS, len(rows)))
-    found.arrays["samples"] = shown(material, samples, picked[0])
-    found.arrays["rows"] = shown(material, rows, picked[1])
-    if not material.images:
-        flat = np.concatenate([found.arrays["samples"], found.arrays["rows"]])
+    results.arrays["samples"] = plot_layout(inputs, samples, picked[0])
+    results.arrays["rows"] = plot_layout(inputs, rows, picked[1])
+    if not inputs.images:
+        flat = np.concatenate([results.arrays["samples"], results.arrays["rows"]])
         if flat.shape[1] > 2:
-            scaled = [material.scaling(side.x)[index] for side, index in zip((samples, rows), picked, strict=True)]
-            mapped = plane(np.concatenate([scaled[1], scaled[0]]), fitted=len(scaled[1]))
-            found.arrays["plane_rows"], found.arrays["plane_samples"] = mapped[: len(scaled[1])], mapped[len(scaled[1]) :]
+            scaled = [inputs.scaling(part.x)[index] for part, index in zip((rows, samples), reversed(picked), strict=True)]
+            n = len(scaled[0])
+            mapped = plane(np.concatenate(scaled), fitted=n)
+            results.arrays["plane_rows"], results.arrays["plane_samples"] = mapped[:n], mapped[n:]
 
 
-def _by_class(samples: Side, rows: Side) -> tuple[list[Any], np.ndarray, np.ndarray] | None:
-    """Return labels, and numbers of equally many samples and rows of each, if there are enough."""
-    if samples.condition is None or rows.condition is None:
+def _by_class(samples: RowSet, rows: RowSet) -> tuple[list[Any], NDArray[Any], NDArray[Any]] | None:
+    """Return labels, and the numbers of equally many samples and rows of each label, if there are enough."""
+    conditions = [part.condition for part in (samples, rows) if part.condition is not None]
+    if len(conditions) < 2:
         return None
-    known = {label for label in samples.condition if label is not None}
+    known = {label for label in conditions[0] if label is not None}
     labels = sorted(known, key=lambda label: (isinstance(label, str), label))[:_CLASSES]
-    given = [[str(label) for label in side] for side in (samples.condition, rows.condition)]
-    of = [[np.flatnonzero(np.array(side) == str(label))[:_PER_CLASS] for label in labels] for side in given]
-    each = min((len(index) for side in of for index in side), default=0)
+    texts = [np.array([str(label) for label in condition]) for condition in conditions]
+    numbers = [[np.flatnonzero(text == str(label))[:_PER_CLASS] for label in labels] for text in texts]
+    each = min((len(index) for of_part in numbers for index in of_part), default=0)
     if each < 3 or len(labels) < 2:
         return None
-    of_samples, of_rows = (np.concatenate([index[:each] for index in side]) for side in of)
+    of_samples, of_rows = (np.concatenate([index[:each] for index in of_part]) for of_part in numbers)
     return labels, of_samples, of_rows
 
 
-def keep_paths(material: Material, found: Collection) -> None:
-    """Follow a few samples from noise to data."""
-    times, states = paths(material.model, 8 if material.images else 256, seed=material.seed)
-    if material.images:
-        found.arrays["path_states"] = states if states.shape[-1] != 1 else states[..., 0]
+def add_paths(inputs: Inputs, results: Results) -> None:
+    """Store the states of a few samples on the way from noise to data."""
+    times, states = paths(inputs.model, 8 if inputs.images else 256, seed=inputs.seed)
+    if inputs.images:
+        results.arrays["path_states"] = states if states.shape[-1] != 1 else states[..., 0]
     else:
         flat = states.reshape(len(states), states.shape[1], -1)
         if flat.shape[2] > 2:
             flat = plane(flat[::-1].reshape(-1, flat.shape[2]), fitted=flat.shape[1]).reshape(*flat.shape[:2], 2)[::-1]
         if flat.shape[2] == 2:
-            found.arrays["path_states"] = flat
-    found.arrays["path_times"] = times
+            results.arrays["path_states"] = flat
+    results.arrays["path_times"] = times
 
 
-def shown(material: Material, side: Side, index: np.ndarray) -> np.ndarray:
-    """Return rows as plots are drawn from them: (n, H, W[, C]) or (n, D), in data units."""
-    x = side.x[np.asarray(index)].numpy()
-    if not material.images:
+def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
+    """Return rows of these numbers in data units, as plots take them: (n, H, W[, C]) or (n, D)."""
+    x = rows.x[np.asarray(index)].numpy()
+    if not inputs.images:
         return x
     x = np.moveaxis(x, 1, -1)
     return x[..., 0] if x.shape[-1] == 1 else x
 
 
-def plane(rows: np.ndarray, *, fitted: int | None = None) -> np.ndarray:
+def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:
     """Return the first two principal components of rows (n, D), fitted to the first ``fitted`` of them, as (n, 2).
 
     >>> plane(np.array([[0.0, 0.0, 3.0], [0.0, 0.0, -3.0], [0.0, 1.0, 0.0]])).shape
@@ -83,6 +90,66 @@ def plane(rows: np.ndarray, *, fitted: int | None = None) -> np.ndarray:
     rows = rows.astype(np.float64)
     center = rows[:fitted].mean(axis=0)
     axes = np.linalg.svd(rows[:fitted] - center, full_matrices=False)[2][:2]
-    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # the same map every time
+    axes *= np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(axis=1)])[:, None]  # fixed signs
     flat = (rows - center) @ axes.T
-    return flat if flat.shape[1] == 2 else np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
+
+
+@dataclass(frozen=True, eq=False)
+class _RecordingSampler(Sampler):
+    """A sampler around a sampler that records the state before the first and after each step."""
+
+    inner: Sampler
+    times: list[float] = field(default_factory=list)
+    states: list[Tensor] = field(default_factory=list)
+
+    def run(
+        self,
+        denoiser: AbstractDenoiser,
+        noise: Tensor,
+        *,
+        steps: int | None = None,
+        times: Tensor | Sequence[float] | None = None,
+        condition: Tensor | None = None,
+        seed: int | None = None,
+        first: int = 0,
+        on_step: Any = None,
+    ) -> Tensor:
+        self._record(denoiser, 1.0, noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64)))
+
+        def record(row: int, time: float, x: Tensor, denoised: Tensor) -> None:
+            self._record(denoiser, float(time), x)
+
+        return self.inner.run(
+            denoiser, noise, steps=steps, times=times, condition=condition, seed=seed, first=first, on_step=record
+        )
+
+    def integrate(self, *args: Any, **options: Any) -> Tensor:
+        return self.inner.integrate(*args, **options)
+
+    def _record(self, denoiser: AbstractDenoiser, time: float, x: Tensor) -> None:
+        t = torch.tensor(time, dtype=torch.float64)
+        alpha, sigma = denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)
+        self.times.append(time)
+        self.states.append((x.double() / (alpha**2 + sigma**2).sqrt()).float().cpu())
+
+
+def paths(model: Any, n: int, *, seed: int, frames: int = 9) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return times (frames,) from 1 to 0 and the states of n samples at them, (frames, n, *row), in the units of the model.
+
+    States are divided by sqrt(alpha^2 + sigma^2), so that they have about the same size for all schedules. Images have
+    their channels last.
+
+    >>> import pushforward as pf
+    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
+    >>> times, states = paths(model, 3, seed=0)
+    >>> times[[0, -1]].tolist(), states.shape
+    ([1.0, 0.0], (9, 3, 2))
+    """
+    recording = _RecordingSampler(model.sampler_)
+    model.sample(n, seed=seed, sampler=recording, batch_size=n)
+    frame = np.unique(np.linspace(0, len(recording.times) - 1, min(frames, len(recording.times))).round().astype(int))
+    states = torch.stack([recording.states[index] for index in frame]).numpy()
+    if states.ndim == 5:
+        states = np.moveaxis(states, 2, -1)
+    return np.array([recording.times[index] for index in frame]), states

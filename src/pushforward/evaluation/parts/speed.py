@@ -1,17 +1,17 @@
-r"""What samples cost: time, calls of the network, memory.
+r"""The cost of samples: time, network calls, memory.
 
-- *Seconds per 1,000 samples.* After two runs that are not timed, the same sample is drawn six times. The smallest and the
-  largest of six times hold the median of all such times between them with probability 1 - 2 / 2^6 = 96.9 %, whatever their law:
-  that is the interval, and the median of the six is the value. It is the time of this machine, at this number of threads, while
-  it did whatever else it did; compare models in one session only.
-- *Network calls per sample (NFE).* Counted, not computed from settings: hooks watch all networks of the model while it samples.
-  A call by which b rows go through a part with a share w of the numbers (parameters) counts b w; shares are of all parts that
-  were called. A generator counts 1, a sampler of 20 steps with one call each 20, with guidance, which calls twice, 40, and a
-  network whose parts are called one after the other 1. A model without a network has 0.
-- *Peak memory.* By how much the memory of the process grew at most while it drew the samples (on a GPU: memory of the GPU). On
-  Linux the kernel keeps the largest resident size and lets it be reset, so nothing between two looks is missed; freed memory is
-  given back to the system before, so that its use is seen. Elsewhere the process is looked at every few milliseconds. What
-  earlier calls keep for good, such as the buffers of a matrix library, is in neither. ``tracemalloc`` sees no tensors.
+- *Seconds per 1,000 samples.* After two runs that are not timed, the same sample is drawn six times. The value is the median of
+  the six times, and the interval goes from the smallest to the largest: it holds the median of all such times with probability
+  1 - 2 / 2^6 = 96.9 %, whatever their law. The time depends on the machine, its threads and its load; compare models in one
+  session only.
+- *Network calls per sample (NFE).* Counted by hooks on all networks of the model, not computed from settings. A call of b rows
+  of a module with a share w of the parameters counts b w; shares are of all modules that were called. A generator counts 1, a
+  sampler of 20 steps with one call each 20, or 40 with guidance, which calls twice, and a network whose modules are called one
+  after the other 1. A model without a network counts 0.
+- *Peak memory.* The largest growth of the memory of the process while it draws the samples (on a GPU: of the GPU's memory). On
+  Linux the kernel records the largest resident size and lets it be reset, so no peak is missed; freed memory is returned to the
+  system first, so that its reuse is seen. Elsewhere the memory is sampled every few milliseconds. Neither counts what earlier
+  calls keep, such as the buffers of a matrix library. (``tracemalloc`` does not see tensors.)
 """
 
 import ctypes
@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pushforward.metrics.measure import Measure
 from pushforward.models.base.model import GenerativeModel
@@ -35,28 +36,28 @@ from pushforward.models.base.model import GenerativeModel
 __all__ = ["count_calls", "peak_memory", "speed"]
 
 _RUNS = 6
-_LOOK_SECONDS = 2e-3
+_INTERVAL = 2e-3
 _RESET_PEAK = "5"
 
 
 def speed(
     model: Any, n: int = 256, *, condition: Any = None, seed: int = 0, batch_size: int = 256, **options: Any
 ) -> dict[str, Measure]:
-    """Measure what samples of a model cost, as it is called by ``model.sample``.
+    """Measure the cost of samples that ``model.sample`` draws.
 
     Parameters
     ----------
     model : fitted model with ``sample``
     n : int
-        Samples of each of the seven runs.
+        Samples of each run.
     condition : label, vector, or one of them per row, optional
-        What the rows should be like.
+        As for ``model.sample``.
     seed : int
-        Names the sample.
+        Of the sample.
     batch_size : int
-        Rows that are made at once. Memory grows with it, and up to a point speed.
+        Rows that are drawn at once. Memory grows with it, and speed up to a point.
     **options
-        Handed to ``model.sample`` as they are, such as ``steps``, ``sampler`` or ``guidance_scale``.
+        For ``model.sample``, such as ``steps``, ``sampler`` or ``guidance``.
 
     Returns
     -------
@@ -67,12 +68,12 @@ def speed(
     Raises
     ------
     TypeError
-        If the model does not sample, or does not know an option.
+        If the model does not sample, or does not take an option.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
-    >>> found = speed(model, 50, steps=4)
-    >>> sorted(found), found["calls"].value == model.sample_sampler_.nfe(4)
+    >>> cost = speed(model, 50, steps=4)
+    >>> sorted(cost), cost["calls"].value == model.sample_sampler_.nfe(4)
     (['calls', 'memory', 'seconds'], True)
     """
     if not hasattr(model, "sample"):
@@ -90,22 +91,21 @@ def speed(
         draw()
     memory = peak_memory(draw, device)
     times = sorted(_timed(draw, device) * 1000 / n for _ in range(_RUNS))
-    nfe = calls() / n
     return {
         "seconds": Measure(statistics.median(times), times[0], times[-1], n),
-        "calls": Measure(nfe, nfe, nfe, n),
-        "memory": Measure(float(memory), float(memory), float(memory), n),
+        "calls": Measure.exact(calls() / n, n),
+        "memory": Measure.exact(float(memory), n),
     }
 
 
 @contextmanager
 def count_calls(model: Any) -> Iterator[Callable[[], float]]:
-    """Count the rows that go through the networks of a model, while the context lasts.
+    """Count the rows that go through the networks of a model inside the context.
 
     Yields
     ------
     function
-        Returns the number so far, as the module's text says: rows times the share of numbers of the part they went through.
+        Returns the count so far: rows times the share of the parameters that they went through, as described above.
 
     >>> import types
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
@@ -118,15 +118,15 @@ def count_calls(model: Any) -> Iterator[Callable[[], float]]:
     sizes: dict[str, int] = {}
     inside: list[str] = []  # names of the watched modules that are being called, outermost first
 
-    def watch(name: str, module: nn.Module) -> list[Any]:
+    def watch(name: str, module: nn.Module) -> list[RemovableHandle]:
         size = sum(parameter.numel() for parameter in module.parameters())
         if not size:
             return []
 
-        def enter(module: nn.Module, args: Any) -> None:
+        def enter(module: nn.Module, args: tuple[object, ...]) -> None:
             inside.append(name)
 
-        def leave(module: nn.Module, args: Any, result: Any) -> None:
+        def leave(module: nn.Module, args: tuple[object, ...], result: object) -> None:
             inside.pop()
             if not inside:
                 rows[name] = rows.get(name, 0) + _batch(result, args)
@@ -141,7 +141,7 @@ def count_calls(model: Any) -> Iterator[Callable[[], float]]:
         for handle in watch(f"{key}.{name}", module)
     ]
     try:
-        # The sizes are fixed by what has been called when the number is asked for.
+        # The shares depend on the modules that have been called by now.
         yield lambda: sum(rows[name] * sizes[name] for name in rows) / max(sum(sizes.values()), 1)
     finally:
         for handle in handles:
@@ -149,7 +149,7 @@ def count_calls(model: Any) -> Iterator[Callable[[], float]]:
 
 
 def peak_memory(action: Callable[[], object], device: torch.device | str = "cpu") -> int:
-    """Return by how many bytes memory grew at most while ``action`` ran: of the process, or of a GPU.
+    """Return the largest growth of memory in bytes while ``action`` ran: of the process, or of a GPU.
 
     >>> 90e6 < peak_memory(lambda: torch.ones(25_000_000)) < 120e6
     True
@@ -162,37 +162,37 @@ def peak_memory(action: Callable[[], object], device: torch.device | str = "cpu"
         torch.cuda.synchronize(device)
         return max(torch.cuda.max_memory_allocated(device) - before, 0)
     gc.collect()
-    _give_back()
-    return _peak_by_kernel(action) if _reset_peak() else _peak_by_looking(action)
+    _release_memory()
+    return _recorded_peak(action) if _reset_peak() else _sampled_peak(action)
 
 
-def _peak_by_kernel(action: Callable[[], object]) -> int:
+def _recorded_peak(action: Callable[[], object]) -> int:
     before = _status("VmRSS")
     action()
     return max(_status("VmHWM") - before, 0)
 
 
-def _peak_by_looking(action: Callable[[], object]) -> int:
+def _sampled_peak(action: Callable[[], object]) -> int:
     process, done = psutil.Process(), threading.Event()
     before = most = process.memory_info().rss
 
-    def look() -> None:
+    def sample() -> None:
         nonlocal most
-        while not done.wait(_LOOK_SECONDS):
+        while not done.wait(_INTERVAL):
             most = max(most, process.memory_info().rss)
 
-    looking = threading.Thread(target=look, daemon=True)
-    looking.start()
+    sampling = threading.Thread(target=sample, daemon=True)
+    sampling.start()
     try:
         action()
     finally:
         done.set()
-        looking.join()
+        sampling.join()
     return int(max(most, process.memory_info().rss) - before)
 
 
 def _reset_peak() -> bool:
-    """Set the kernel's record of the largest resident size to the present one; whether that can be done."""
+    """Reset the kernel's record of the largest resident size, and return whether that worked."""
     try:
         Path("/proc/self/clear_refs").write_text(_RESET_PEAK, encoding="ascii")
     except OSError:
@@ -201,14 +201,14 @@ def _reset_peak() -> bool:
 
 
 def _status(name: str) -> int:
-    """Return a size that the kernel keeps of this process, in bytes; 0 if it keeps none."""
+    """Return a size of this process from the kernel, in bytes; 0 if there is none of this name."""
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
     return 0
 
 
-def _give_back() -> None:
+def _release_memory() -> None:
     """Return freed memory to the system, where the C library can."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -227,7 +227,7 @@ def _timed(action: Callable[[], object], device: torch.device) -> float:
 
 
 def _networks(model: Any) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the networks of a model and of the models that it is made of, named."""
+    """Yield the networks of a model and of the models inside it, with names."""
     for name, value in vars(model).items():
         if isinstance(value, nn.Module):
             yield name, value
@@ -242,8 +242,8 @@ def _device(model: Any) -> torch.device:
     return torch.device("cpu")
 
 
-def _batch(result: Any, args: Any) -> int:
-    """Return the number of rows of a call: the leading size of what came out, or went in."""
+def _batch(result: object, args: tuple[object, ...]) -> int:
+    """Return the number of rows of a call: the leading size of its result, or of its arguments."""
     for value in (*(result if isinstance(result, tuple | list) else (result,)), *args):
         if isinstance(value, Tensor) and value.ndim:
             return len(value)

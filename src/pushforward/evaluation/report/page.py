@@ -1,23 +1,26 @@
-"""The page of an evaluation: one HTML file with its plots inside, which asks nothing of a network and runs no script."""
+"""The page of an evaluation: one HTML file that holds its plots, loads nothing from a network and runs no script."""
 
 import base64
 import io
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 
-from pushforward.evaluation.evaluation import Evaluation, number, remarks, standing, verdict, written
-from pushforward.evaluation.figure import Figure
-from pushforward.evaluation.report.plots import scatter
-from pushforward.evaluation.report.words import sentences, tiles
+from pushforward.evaluation.figure import Figure, number, remarks, standing, verdict, written
+from pushforward.evaluation.findings import Findings
+from pushforward.evaluation.report.plots import draw, names, scatter
+from pushforward.evaluation.report.summary import sentences, tiles
 from pushforward.plots import Plot, columns_grid
+from pushforward.training.files import write_file
 from pushforward.training.progress import clock
 
-__all__ = ["Shown", "data_uri", "fragment", "page", "write_page", "write_report"]
+__all__ = ["EmbeddedPlot", "data_uri", "fragment", "page", "write_page", "write_report"]
 
 _DPI = 150
 _MOST_COLUMNS = 24
@@ -25,7 +28,7 @@ _SMALL = (4.6, 3.3)
 
 
 @dataclass(frozen=True)
-class Shown:
+class EmbeddedPlot:
     """A plot on the page.
 
     Attributes
@@ -33,10 +36,10 @@ class Shown:
     source : str
         A data: URI.
     width, height : int
-        In pixels of the file, so that the page does not jump while it loads.
+        In pixels, so that the page does not move while it loads.
     title, caption : str
     kind : {"chart", "grid"}
-        Charts are turned dark with the page; grids hold plots of the data and stay as they are.
+        In a dark page charts are inverted; grids, which show images of the data, stay as they are.
     """
 
     source: str
@@ -47,16 +50,14 @@ class Shown:
     kind: Literal["chart", "grid"] = "chart"
 
     @classmethod
-    def of(cls, plot: Plot, title: str, caption: str = "", *, inches: tuple[float, float] | None = None) -> "Shown":
-        """Return a matplotlib figure, of another size if ``inches`` are given, or a grid of plots."""
+    def of(cls, plot: Plot, title: str, caption: str = "", *, inches: tuple[float, float] | None = None) -> "EmbeddedPlot":
+        """Embed a plot; one with axes can be given another size in inches."""
         source, width, height = data_uri(plot, inches)
         return cls(source, width, height, title, caption, "chart" if hasattr(plot, "savefig") else "grid")
 
 
 def data_uri(plot: Plot, inches: tuple[float, float] | None = None) -> tuple[str, int, int]:
     """Return a plot as a data: URI with its width and height in pixels."""
-    from PIL import Image
-
     buffer = io.BytesIO()
     if not isinstance(plot, Image.Image):
         if inches is not None:
@@ -69,43 +70,40 @@ def data_uri(plot: Plot, inches: tuple[float, float] | None = None) -> tuple[str
     return f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height
 
 
-def write_report(evaluation: Evaluation, path: str | Path) -> Path:
+def write_report(findings: Findings, path: str | Path) -> Path:
     """Write the page of an evaluation and return its path."""
-    about = evaluation.about
-    facts = _facts(evaluation)
+    about = findings.about
     return write_page(
         "report.html.j2",
         path,
-        title=f"{evaluation.model} on {about.get('source', 'data')}",
-        evaluation=evaluation,
-        facts=facts,
-        tiles=tiles(evaluation),
-        sentences=sentences(evaluation),
-        sections=_sections(evaluation),
-        chapters=_chapters(evaluation),
-        parts=sorted(((name, clock(s)) for name, s in evaluation.seconds.items() if s >= 1), key=lambda part: part[0]),
+        title=f"{findings.model} on {about.get('source', 'data')}",
+        evaluation=findings,
+        facts=_facts(findings),
+        tiles=tiles(findings),
+        sentences=sentences(findings),
+        sections=_sections(findings),
+        chapters=_chapters(findings),
+        parts=sorted(((name, clock(s)) for name, s in findings.seconds.items() if s >= 1), key=lambda part: part[0]),
         total=clock(about["seconds"]) if "seconds" in about else "",
     )
 
 
 def write_page(template: str, path: str | Path, **values: Any) -> Path:
-    """Fill in a template of the folder ``page`` and write it; text is escaped. Return the path."""
+    """Render a template into a file and return its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(page(template, **values), encoding="utf-8")
-    temporary.replace(path)
+    write_file(path, page(template, **values))
     return path
 
 
 def page(template: str, **values: Any) -> str:
-    """Fill in a template of the folder ``page``; text is escaped."""
+    """Render a template of the folder ``templates``; values are escaped."""
     return _environment().get_template(template).render(**values)
 
 
-def fragment(evaluation: Evaluation) -> str:
-    """Return the evaluation as a piece of HTML for a notebook: what it says, and the table."""
-    return page("fragment.html.j2", evaluation=evaluation, sentences=sentences(evaluation), sections=_sections(evaluation))
+def fragment(findings: Findings) -> str:
+    """Return the sentences and the table of an evaluation as a piece of HTML for a notebook."""
+    return page("fragment.html.j2", evaluation=findings, sentences=sentences(findings), sections=_sections(findings))
 
 
 def bar(figure: Figure) -> Markup:
@@ -138,6 +136,7 @@ def bar(figure: Figure) -> Markup:
     )
 
 
+@cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pushforward.evaluation.report", "templates"),
@@ -151,23 +150,23 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _sections(evaluation: Evaluation) -> list[tuple[str, list[list[Figure]]]]:
+def _sections(findings: Findings) -> list[tuple[str, list[list[Figure]]]]:
     """Return the figures by heading, those of one name together."""
-    found = []
-    for title, figures in evaluation.sections():
+    sections = []
+    for title, figures in findings.sections():
         rows: list[list[Figure]] = []
         for figure in figures:
             if rows and rows[-1][0].name == figure.name:
                 rows[-1].append(figure)
             else:
                 rows.append([figure])
-        found.append((title, rows))
-    return found
+        sections.append((title, rows))
+    return sections
 
 
-def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return what was evaluated, as pairs of a name and a value."""
-    about = evaluation.about
+def _facts(findings: Findings) -> list[tuple[str, str]]:
+    """Return what was evaluated, as names and values."""
+    about = findings.about
     if "kind" not in about:
         return []
     shape = " × ".join(str(size) for size in about["shape"])
@@ -184,10 +183,10 @@ def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     return facts
 
 
-def _chapters(evaluation: Evaluation) -> dict[str, list[Shown]]:
-    """Return the plots of each chapter of the page, in order."""
-    names = evaluation.plots()
-    chapters: dict[str, list[Shown]] = {
+def _chapters(findings: Findings) -> dict[str, list[EmbeddedPlot]]:
+    """Return the plots of each chapter of the page."""
+    available = names(findings)
+    chapters: dict[str, list[EmbeddedPlot]] = {
         "samples": [],
         "neighbors": [],
         "columns": [],
@@ -195,45 +194,45 @@ def _chapters(evaluation: Evaluation) -> dict[str, list[Shown]]:
         "latent": [],
         "paths": [],
     }
-    if "samples" in names:
-        labels = evaluation.arrays.get("class_labels")
+    if "samples" in available:
+        labels = findings.arrays.get("class_labels")
         ordered = "" if labels is None else f"one line for each class: {', '.join(labels.tolist())}"
         chapters["samples"] = [
-            Shown.of(evaluation.plot("samples"), "Samples", ordered),
-            Shown.of(evaluation.plot("rows"), "Held-out rows", ordered),
+            EmbeddedPlot.of(draw(findings, "samples"), "Samples", ordered),
+            EmbeddedPlot.of(draw(findings, "rows"), "Held-out rows", ordered),
         ]
-    elif "plane" in names:
-        caption = "along the two directions in which rows vary most" if "plane_rows" in evaluation.arrays else ""
+    elif "plane" in available:
+        caption = "along the two directions in which rows vary most" if "plane_rows" in findings.arrays else ""
         chapters["samples"] = [
-            Shown.of(scatter(evaluation, "samples"), "Samples", caption),
-            Shown.of(scatter(evaluation, "rows"), "Held-out rows", caption),
+            EmbeddedPlot.of(scatter(findings, "samples"), "Samples", caption),
+            EmbeddedPlot.of(scatter(findings, "rows"), "Held-out rows", caption),
         ]
-    if "neighbors" in names:
-        caption = "above the samples that are nearest to a training row, below these rows"
-        chapters["neighbors"].append(Shown.of(evaluation.plot("neighbors"), "Nearest training rows", caption))
-    if "distances" in names:
-        caption = "copies would stand at the left, where no held-out row does"
-        chapters["neighbors"].append(Shown.of(evaluation.plot("distances"), "How near is that?", caption))
-    if "marginals" in names:
-        chapters["columns"] = _marginals(evaluation)
-    if "learning" in names:
-        chapters["training"].append(Shown.of(evaluation.plot("learning"), "Loss by step", inches=_SMALL))
-    if "noise levels" in names:
+    if "neighbors" in available:
+        caption = "top: the samples that are nearest to a training row; below each, that row"
+        chapters["neighbors"].append(EmbeddedPlot.of(draw(findings, "neighbors"), "Nearest training rows", caption))
+    if "distances" in available:
+        caption = "copies would be at the left, where no held-out row is"
+        chapters["neighbors"].append(EmbeddedPlot.of(draw(findings, "distances"), "How near is that?", caption))
+    if "marginals" in available:
+        chapters["columns"] = _marginals(findings)
+    if "learning" in available:
+        chapters["training"].append(EmbeddedPlot.of(draw(findings, "learning"), "Loss by step", inches=_SMALL))
+    if "noise levels" in available:
         caption = "mean squared error at each fifth of the noise levels"
-        chapters["training"].append(Shown.of(evaluation.plot("noise levels"), "Held-out loss by noise level", caption))
-    if "latent" in names:
+        chapters["training"].append(EmbeddedPlot.of(draw(findings, "noise levels"), "Held-out loss by noise level", caption))
+    if "latent" in available:
         caption = "codes of held-out rows, along the two directions in which they vary most"
-        chapters["latent"].append(Shown.of(evaluation.plot("latent"), "Map of the latent space", caption))
-    if "paths" in names:
-        chapters["paths"].append(Shown.of(evaluation.plot("paths"), "From noise to data", "each line is a sample"))
+        chapters["latent"].append(EmbeddedPlot.of(draw(findings, "latent"), "Map of the latent space", caption))
+    if "paths" in available:
+        chapters["paths"].append(EmbeddedPlot.of(draw(findings, "paths"), "From noise to data", "each line is a sample"))
     return chapters
 
 
-def _marginals(evaluation: Evaluation) -> list[Shown]:
+def _marginals(findings: Findings) -> list[EmbeddedPlot]:
     """Return one small plot for each column, so that a narrow page can put them below each other."""
-    samples, rows, columns = evaluation.arrays["samples"], evaluation.arrays["rows"], evaluation.about["columns"]
-    shown = []
+    samples, rows, columns = findings.arrays["samples"], findings.arrays["rows"], findings.about["columns"]
+    embedded = []
     for index in range(min(samples.shape[1], _MOST_COLUMNS)):
         plot = columns_grid(samples[:, [index]], rows[:, [index]], names=[""])
-        shown.append(Shown.of(plot, columns[index], inches=(3.2, 2.2)))
-    return shown
+        embedded.append(EmbeddedPlot.of(plot, columns[index], inches=(3.2, 2.2)))
+    return embedded

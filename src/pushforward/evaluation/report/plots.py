@@ -1,15 +1,15 @@
-"""The plots of an evaluation, by name, for notebooks and for the report: each is drawn by :mod:`~pushforward.plots`."""
+"""The plots of an evaluation, by name, for notebooks and for the report."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pushforward import plots
+from pushforward.evaluation.figure import standing
+from pushforward.evaluation.findings import Findings
 from pushforward.plots import Plot
-
-if TYPE_CHECKING:
-    from pushforward.evaluation.evaluation import Evaluation
 
 __all__ = ["draw", "names", "scatter"]
 
@@ -17,12 +17,12 @@ _PATHS = 6
 _PER_LINE = 8
 
 
-def names(evaluation: "Evaluation") -> tuple[str, ...]:
-    """Return the names of the plots that can be drawn of this evaluation."""
-    return tuple(name for name, (applies, _) in _VIEWS.items() if applies(evaluation))
+def names(findings: Findings) -> tuple[str, ...]:
+    """Return the names of the plots that can be drawn of this findings."""
+    return tuple(name for name, (applies, _) in _VIEWS.items() if applies(findings))
 
 
-def draw(evaluation: "Evaluation", name: str) -> Plot:
+def draw(findings: Findings, name: str) -> Plot:
     """Draw a plot.
 
     Raises
@@ -30,74 +30,68 @@ def draw(evaluation: "Evaluation", name: str) -> Plot:
     ValueError
         If there is none of this name.
     """
-    known = names(evaluation)
+    known = names(findings)
     if name not in known:
-        kept = "" if evaluation.arrays else "; it was loaded without its arrays, the .npz beside the .json"
-        raise ValueError(f"there is no plot {name!r} of this evaluation, but there are {', '.join(map(repr, known))}{kept}")
-    return _VIEWS[name][1](evaluation)
+        reason = "" if findings.arrays else "; it was loaded without its arrays, the .npz beside the .json"
+        raise ValueError(f"there is no plot {name!r} of this evaluation, but there are {', '.join(map(repr, known))}{reason}")
+    return _VIEWS[name][1](findings)
 
 
-def scatter(evaluation: "Evaluation", which: str) -> Plot:
+def scatter(findings: Findings, which: str) -> Plot:
     """Draw "rows" or "samples" as points on common axes: the two columns, or the two main directions of the rows."""
-    rows, samples, titles = _planes(evaluation)
+    rows, samples, titles = _planes(findings)
     limits = _corners(rows)
     points, color = (rows, plots.INK) if which == "rows" else (samples, plots.SAMPLES)
     return plots.point_cloud({which: points}, names=titles, limits=limits, colors={which: color})
 
 
-def _has(*keys: str) -> Callable[["Evaluation"], bool]:
-    return lambda evaluation: all(key in evaluation.arrays for key in keys)
+def _has(key: str, kind: str = "") -> Callable[[Findings], bool]:
+    return lambda findings: key in findings.arrays and (not kind or _of_kind(findings, kind))
 
 
-def _of_images(key: str) -> Callable[["Evaluation"], bool]:
-    return lambda evaluation: key in evaluation.arrays and evaluation.about.get("kind") == "images"
+def _of_kind(findings: Findings, kind: str) -> bool:
+    return bool(findings.about.get("kind") == kind)
 
 
-def _vectors(evaluation: "Evaluation") -> bool:
-    return _has("samples", "rows")(evaluation) and evaluation.about.get("kind") == "vectors"
-
-
-def _figures(evaluation: "Evaluation") -> Plot:
-    from pushforward.evaluation.evaluation import standing
-
-    figures = [figure for figure in evaluation.figures if figure.floor is not None]
+def _figures(findings: Findings) -> Plot:
+    figures = [figure for figure in findings.figures if figure.floor is not None]
     nan = (float("nan"),) * 3
-    ends = [(one.measure.low, one.measure.value, one.measure.high) for one in figures]
-    floors = [nan if one.floor is None else (one.floor.low, one.floor.value, one.floor.high) for one in figures]
-    titles = [f"{one.name}{', train' if one.reference == 'train' and one.group == 'samples' else ''}" for one in figures]
-    return plots.floor_chart(titles, np.array(ends), np.array(floors), marks=[standing(one) for one in figures])
+    ends = [(f.measure.low, f.measure.value, f.measure.high) for f in figures]
+    floors = [nan if f.floor is None else (f.floor.low, f.floor.value, f.floor.high) for f in figures]
+    titles = [f"{f.name}{', train' if f.reference == 'train' and f.group == 'samples' else ''}" for f in figures]
+    return plots.floor_chart(titles, np.array(ends), np.array(floors), marks=[standing(figure) for figure in figures])
 
 
-def _grid(key: str) -> Callable[["Evaluation"], Plot]:
-    def drawn(evaluation: "Evaluation") -> Plot:
-        images, labels = evaluation.arrays[key], evaluation.arrays.get("class_labels")
+def _grid(key: str) -> Callable[[Findings], Plot]:
+    def grid(findings: Findings) -> Plot:
+        images, labels = findings.arrays[key], findings.arrays.get("class_labels")
         columns = len(images) // len(labels) if labels is not None else _PER_LINE
-        return plots.image_grid(images, columns=columns, scale=_range(evaluation), width=720)
+        return plots.image_grid(images, columns=columns, scale=_range(findings), width=720)
 
-    return drawn
-
-
-def _neighbors(evaluation: "Evaluation") -> Plot:
-    samples, rows = evaluation.arrays["neighbor_samples"], evaluation.arrays["neighbor_rows"]
-    return plots.image_grid(np.concatenate([samples, rows]), columns=len(samples), scale=_range(evaluation), width=1000)
+    return grid
 
 
-def _distances(evaluation: "Evaluation") -> Plot:
-    return plots.distance_histogram(evaluation.arrays["distances_of_samples"], evaluation.arrays["distances_of_held_out"])
+def _neighbors(findings: Findings) -> Plot:
+    samples, rows = findings.arrays["neighbor_samples"], findings.arrays["neighbor_rows"]
+    return plots.image_grid(np.concatenate([samples, rows]), columns=len(samples), scale=_range(findings), width=1000)
 
 
-def _marginals(evaluation: "Evaluation") -> Plot:
-    columns = evaluation.about.get("columns")
-    return plots.columns_grid(evaluation.arrays["samples"], evaluation.arrays["rows"], names=columns)
+def _distances(findings: Findings) -> Plot:
+    return plots.distance_histogram(findings.arrays["distances_of_samples"], findings.arrays["distances_of_held_out"])
 
 
-def _plane(evaluation: "Evaluation") -> Plot:
-    rows, samples, titles = _planes(evaluation)
+def _marginals(findings: Findings) -> Plot:
+    columns = findings.about.get("columns")
+    return plots.columns_grid(findings.arrays["samples"], findings.arrays["rows"], names=columns)
+
+
+def _plane(findings: Findings) -> Plot:
+    rows, samples, titles = _planes(findings)
     return plots.scatter_grid(samples, rows, names=titles, titles=("samples", "held-out rows"))
 
 
-def _latent(evaluation: "Evaluation") -> Plot:
-    codes, labels = evaluation.arrays["codes"], evaluation.arrays.get("code_labels")
+def _latent(findings: Findings) -> Plot:
+    codes, labels = findings.arrays["codes"], findings.arrays.get("code_labels")
     if labels is None or len(np.unique(labels)) > len(plots.KINDS):
         return plots.point_cloud({"codes": codes})
     order = sorted(
@@ -106,56 +100,56 @@ def _latent(evaluation: "Evaluation") -> Plot:
     return plots.point_cloud({label: codes[labels == label] for label in order})
 
 
-def _paths(evaluation: "Evaluation") -> Plot:
-    states = evaluation.arrays["path_states"]
-    if evaluation.about.get("kind") != "images":
+def _paths(findings: Findings) -> Plot:
+    states = findings.arrays["path_states"]
+    if not _of_kind(findings, "images"):
         return plots.path_lines(states)
     images = np.moveaxis(states[:, :_PATHS], 0, 1)
     return plots.image_grid(images.reshape(-1, *images.shape[2:]), columns=len(states), scale=(-1, 1), width=1000)
 
 
-def _learning(evaluation: "Evaluation") -> Plot:
-    return plots.learning_curve(evaluation.curve)
+def _learning(findings: Findings) -> Plot:
+    return plots.learning_curve(findings.curve)
 
 
-def _levels(evaluation: "Evaluation") -> Plot:
-    return plots.level_bars(evaluation.about["held_out_by_level"])
+def _levels(findings: Findings) -> Plot:
+    return plots.level_bars(findings.about["held_out_by_level"])
 
 
-def _planes(evaluation: "Evaluation") -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
-    """Return rows and samples as points (n, 2), and what the axes are."""
-    arrays, columns = evaluation.arrays, evaluation.about.get("columns") or ("column 0", "column 1")
+def _planes(findings: Findings) -> tuple[NDArray[Any], NDArray[Any], tuple[str, str]]:
+    """Return rows and samples as points (n, 2), and the titles of the axes."""
+    arrays, columns = findings.arrays, findings.about.get("columns") or ("column 0", "column 1")
     if "plane_rows" in arrays:
         return arrays["plane_rows"], arrays["plane_samples"], ("first principal component", "second")
     return arrays["rows"], arrays["samples"], (columns[0], columns[1])
 
 
-def _two_dimensional(evaluation: "Evaluation") -> bool:
-    return _vectors(evaluation) and ("plane_rows" in evaluation.arrays or evaluation.arrays["rows"].shape[1] == 2)
+def _two_dimensional(findings: Findings) -> bool:
+    return _has("samples", "vectors")(findings) and ("plane_rows" in findings.arrays or findings.arrays["rows"].shape[1] == 2)
 
 
-def _corners(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners of a square around all but the rare outliers."""
+def _corners(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the corners of a square around all but rare outliers."""
     low, high = np.quantile(rows, 0.001, axis=0), np.quantile(rows, 0.999, axis=0)
     half, center = max(float((high - low).max()) * 0.58, 1e-9), (low + high) / 2
     return center - half, center + half
 
 
-def _range(evaluation: "Evaluation") -> tuple[float, float] | None:
-    ends = evaluation.about.get("pixel_range")
+def _range(findings: Findings) -> tuple[float, float] | None:
+    ends = findings.about.get("pixel_range")
     return None if ends is None else (ends[0], ends[1])
 
 
-_VIEWS: dict[str, tuple[Callable[["Evaluation"], bool], Callable[["Evaluation"], Plot]]] = {
-    "figures": (lambda evaluation: any(figure.floor is not None for figure in evaluation.figures), _figures),
-    "samples": (_of_images("samples"), _grid("samples")),
-    "rows": (_of_images("rows"), _grid("rows")),
+_VIEWS: dict[str, tuple[Callable[[Findings], bool], Callable[[Findings], Plot]]] = {
+    "figures": (lambda findings: any(figure.floor is not None for figure in findings.figures), _figures),
+    "samples": (_has("samples", "images"), _grid("samples")),
+    "rows": (_has("rows", "images"), _grid("rows")),
     "plane": (_two_dimensional, _plane),
-    "marginals": (_vectors, _marginals),
-    "neighbors": (_of_images("neighbor_samples"), _neighbors),
+    "marginals": (_has("samples", "vectors"), _marginals),
+    "neighbors": (_has("neighbor_samples", "images"), _neighbors),
     "distances": (_has("distances_of_samples"), _distances),
     "latent": (_has("codes"), _latent),
     "paths": (_has("path_states"), _paths),
-    "learning": (lambda evaluation: len(evaluation.curve) > 1, _learning),
-    "noise levels": (lambda evaluation: bool(evaluation.about.get("held_out_by_level")), _levels),
+    "learning": (lambda findings: len(findings.curve) > 1, _learning),
+    "noise levels": (lambda findings: bool(findings.about.get("held_out_by_level")), _levels),
 }

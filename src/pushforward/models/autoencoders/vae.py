@@ -191,7 +191,7 @@ class VAE(RandomCodes, VariationalModel):
         z[:, dimension] = torch.linspace(-reach, reach, n, dtype=torch.float64)
         return self.inverse_transform(z, condition=condition)
 
-    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         draw = learned.seen(x, None)
 
         def of(eps: Tensor) -> tuple[Tensor, Tensor]:

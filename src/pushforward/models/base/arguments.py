@@ -5,16 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from pushforward.data import ConditionEncoder
+from pushforward.probability.counts import check_count
 
 __all__ = ["check_count", "encoded_condition"]
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise unless ``value`` is an integer of at least ``least``."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def encoded_condition(encoder: ConditionEncoder | None, condition: Any, n: int, dropout: float) -> Tensor | None:

@@ -156,7 +156,7 @@ class RandomCodes(abc.ABC):
     """
 
     @abc.abstractmethod
-    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Return the draw from q(z | x) for scaled rows x (B, *D), as a function of standard normal eps (B, K).
 
         It gives the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is what densities are computed with.

@@ -1,4 +1,4 @@
-"""Constructors from fields: a class of estimators says its arguments once, and inherits those of its bases.
+"""Constructors from fields: a class of estimators declares its own arguments once, and inherits those of its bases.
 
 A field of the class body is a keyword-only argument of the constructor, which stores it untouched as scikit-learn asks:
 
@@ -8,8 +8,8 @@ A field of the class body is a keyword-only argument of the constructor, which s
 
     Ridge(alpha=0.5)
 
-Attributes that ``fit`` learns are fields with ``field(init=False)``, and no arguments. The annotations are what
-:mod:`pushforward.models.files.params` checks.
+An attribute that ``fit`` learns is a field with ``field(init=False)``, which is no argument.
+:mod:`pushforward.models.files.params` checks arguments against the annotations.
 """
 
 import inspect
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, dataclass_transform
 
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["BaseEstimator", "Estimator", "TransformerMixin"]
+__all__ = ["Estimator", "TransformerMixin"]
 
 if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of unknown type would take any argument
 
@@ -57,7 +57,7 @@ class Estimator(BaseEstimator):
             if name.endswith("_") and name not in vars(cls):
                 raise TypeError(f"{cls.__name__}.{name} is learned and no argument; write {name}: ... = field(init=False)")
         dataclass(cls, kw_only=True, eq=False, repr=False)
-        # A dataclass takes the arguments of its bases first; a reader looks for those of the class itself.
+        # A dataclass lists the arguments of its bases first; a reader looks for those of the class itself.
         bases = [base for base in cls.__mro__ if issubclass(base, Estimator)]
         order = ["self", *(name for base in bases for name in inspect.get_annotations(base))]
         init = vars(cls)["__init__"]
@@ -67,5 +67,5 @@ class Estimator(BaseEstimator):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
-        """Let pydantic check the class of an estimator alone; other dataclasses it takes apart."""
+        """Let pydantic check the class of an estimator alone; it checks the fields of other dataclasses too."""
         return core_schema.is_instance_schema(cls)

@@ -1,4 +1,4 @@
-"""Measurements in the units and the layout of the data, as measurements of the scaled rows inside a model; and gaps.
+"""Measurements in the units and the layout of the data, as measurements of the scaled rows inside a model.
 
 Rows are z with x = shift + scale z, so A x is the measurement (A scale) z + A shift.
 """
@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from pushforward.data import Schema, Transform
-from pushforward.data.checks import is_frame
 from pushforward.diffusion import Linear, LinearOperator, Mask, Matrix, Observation
-from pushforward.probability import noise as random
+from pushforward.probability import noise
 
-__all__ = ["Layout", "Scaled", "known_of", "like_frame", "origin", "with_gaps"]
+__all__ = ["Layout", "Scaled", "known_of", "origin"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ def known_of(transform: Transform, x: Tensor, known: Tensor, seed: int) -> Calla
     std = torch.zeros(z[0].numel(), dtype=torch.float64)
 
     def given(rows: Tensor) -> Observation:
-        u = random.uniform(transform.shape, seed=seed, purpose="dequantization", rows=rows)
+        u = noise.uniform(transform.shape, seed=seed, purpose="dequantization", rows=rows)
         values = (z[rows] + width * u) * seen[rows]
         return Observation(Mask(seen[rows]), values.flatten(1), std)
 
@@ -106,39 +105,3 @@ class _InLayout(LinearOperator):
     def __call__(self, x: Tensor) -> Tensor:
         """Return A x."""
         return self.matrix(self.layout.to_user(x))
-
-
-def with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Tensor]:
-    """Return rows in data units with anything in their gaps, and which elements are known, both in the internal layout."""
-    known: Any
-    filled: Any
-    if isinstance(X, Tensor):
-        known, filled = ~X.isnan().cpu(), X.nan_to_num(0.0, torch.inf, -torch.inf) if X.is_floating_point() else X
-    elif is_frame(X):
-        known, filled = X.notna().to_numpy(copy=True), X.fillna(0)
-    else:
-        array = np.asarray(X)
-        array = array.astype(float) if array.dtype == object else array
-        known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, dtype=bool)
-        filled = np.where(known, array, np.zeros((), dtype=array.dtype))
-    if mask is not None:
-        given = np.asarray(mask)
-        if given.dtype != bool:
-            raise TypeError(f"mask must hold booleans, True where a value is known, got {given.dtype}; write mask > 0")
-        if given.shape != tuple(known.shape):
-            raise ValueError(f"mask has the shape {given.shape}, but X {tuple(known.shape)}")
-        known = known & (torch.as_tensor(given) if isinstance(known, Tensor) else given)
-    x = schema.to_internal(filled, name=name)
-    flags = torch.as_tensor(known)
-    if schema.kind == "vectors":
-        return x, flags.reshape(x.shape)
-    if flags.ndim == 3:
-        return x, flags[:, None]
-    return x, flags if isinstance(X, Tensor) else flags.movedim(-1, 1)
-
-
-def like_frame(X: Any, rows: Any) -> Any:
-    """Give a DataFrame of rows the index of the one that was filled."""
-    if is_frame(X) and is_frame(rows):
-        rows.index = X.index
-    return rows

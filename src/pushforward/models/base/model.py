@@ -17,7 +17,7 @@ import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -29,12 +29,13 @@ from pushforward import training
 from pushforward.data import ConditionEncoder, Dataset, RowSpace, Schema, Transform, Values, open_data, split_rows
 from pushforward.models.base.arguments import check_count, encoded_condition
 from pushforward.models.base.estimator import Estimator
+from pushforward.models.files import registry, storage
 from pushforward.models.files.params import Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.training import TrainingResult
 
-__all__ = ["GenerativeModel", "Prepared"]
+__all__ = ["GenerativeModel", "Prepared", "register"]
 
 _MOST_HELD_OUT = 2000
 _PLOT_SEED, _CLASSES, _PER_CLASS = 0, 10, 10
@@ -93,6 +94,9 @@ class GenerativeModel(Estimator, abc.ABC):
     """Whether rows may have gaps (NaN)."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
     """What rows are learned in."""
+
+    beside: ClassVar[tuple[str, ...]] = ()
+    """Names of files that a folder may hold for one file of weights, besides this and the card."""
 
     generates: ClassVar[bool] = True
     """Whether the family learns a law to draw from; without one it has no ``sample``."""
@@ -167,10 +171,8 @@ class GenerativeModel(Estimator, abc.ABC):
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.json`` and ``weights.safetensors``; :func:`pushforward.load` needs nothing else."""
-        from pushforward.models.files.storage import save
-
         check_is_fitted(self)
-        save(self, Path(folder))
+        storage.save(self, Path(folder))
 
     def to(self, device: str | torch.device) -> Self:
         """Move the networks to a device, where sampling and scoring then work, and return the model."""
@@ -198,8 +200,13 @@ class GenerativeModel(Estimator, abc.ABC):
         check_count("n", n, 1)
         check_count("first", first, 0)
         check_count("batch_size", batch_size, 1)
+        seed = self._keep_seed(seed)
+        return self._conditions_for_sampling(condition, n, seed, first), seed
+
+    def _keep_seed(self, seed: int | None) -> int:
+        """Return the seed of a call, a fresh one if none is given, and keep it as ``sample_seed_``."""
         self.sample_seed_ = noise.fresh_seed() if seed is None else seed
-        return self._conditions_for_sampling(condition, n, self.sample_seed_, first), self.sample_seed_
+        return self.sample_seed_
 
     def _conditions_for_sampling(self, condition: Any, n: int, seed: int, first: int = 0) -> Tensor | None:
         """Return one encoded condition per row (n, K), drawn as in training if none is given; None without conditions."""
@@ -278,6 +285,11 @@ class GenerativeModel(Estimator, abc.ABC):
         z = self._generate(n, self._conditions_for_sampling(None, n, _PLOT_SEED), seed=_PLOT_SEED)
         return self.space_.draw(z, data)
 
+    @property
+    def _steps(self) -> int | None:
+        """Number of training steps, of a model that is trained by gradients."""
+        return None
+
     def _size(self, resolved: Any) -> int | None:
         """Return the number of learned numbers, if it is known beforehand."""
         return None
@@ -321,6 +333,33 @@ class GenerativeModel(Estimator, abc.ABC):
     @abc.abstractmethod
     def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
         """Take back what ``_state`` returned; ``parts`` are objects that did not ship with the library."""
+
+    def _write_beside(self, weights: Path) -> None:
+        """Write the files named by ``beside`` into the folder of the weights, which have just been written."""
+
+    def _read_beside(self, weights: Path) -> None:
+        """Take back what ``_write_beside`` wrote."""
+
+
+M = TypeVar("M", bound=type[GenerativeModel])
+
+
+def register(cls: M) -> M:
+    """Make a family of one's own known by its name, so that its runs can be loaded; a decorator of the class.
+
+    A package lists its families in its metadata instead, as :mod:`pushforward.models.files.registry` says.
+
+    Raises
+    ------
+    TypeError
+        If it is no subclass of :class:`GenerativeModel`.
+    ValueError
+        If another family has its name.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, GenerativeModel)):
+        raise TypeError(f"register takes a subclass of GenerativeModel, not {cls!r}")
+    registry.add(cls)
+    return cls
 
 
 def _seed(random_state: Any) -> int:

@@ -4,7 +4,7 @@ A frozen object is a mapping with its class under ``name`` and its fields beside
 
     {"name": "LinearBeta", "beta_min": 0.1, "beta_max": 20.0}
 
-and ``"LinearBeta"`` alone is the same with default fields. Only the classes listed here can be named, so reading a file
+and ``"LinearBeta"`` alone is the same with default fields. Only :data:`CLASSES` and families can be named, so reading a file
 runs no code. Anything else that a model was given, such as a user's own network, is written as ``{"part": "ClassName"}``
 and must be supplied again when the model is loaded. A model given to a model is written like a frozen object, its arguments
 beside its name, those at None left out.
@@ -12,67 +12,50 @@ beside its name, those at None left out.
 
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Iterable
-from typing import Any, get_type_hints
+from types import ModuleType, UnionType
+from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
-from pushforward import diffusion, networks, probability
-from pushforward.models.base.model import GenerativeModel
+from pushforward import diffusion, networks, probability, training
 from pushforward.models.files.params import check_params, hints
-from pushforward.training import TrainingSettings
+from pushforward.models.files.registry import MODELS, is_family
 
 __all__ = ["CLASSES", "from_plain", "is_model", "is_part", "near", "to_plain"]
 
-_LIBRARY: tuple[type, ...] = (
-    diffusion.Adaptive,
-    diffusion.AngleSolver,
-    diffusion.AnnealedLangevin,
-    diffusion.CalibratedSampler,
-    diffusion.Calibration,
-    diffusion.ChainGrid,
-    diffusion.Cosine,
-    diffusion.DDIM,
-    diffusion.DDPM,
-    diffusion.DEIS,
-    diffusion.DPMSolver,
-    diffusion.DiscreteBeta,
-    diffusion.Euler,
-    diffusion.Exploding,
-    diffusion.FittedVariance,
-    diffusion.FixedGrid,
-    diffusion.Heun,
-    diffusion.KarrasGrid,
-    diffusion.LinearBeta,
-    diffusion.LevelGrid,
-    diffusion.LogSNRGrid,
-    diffusion.LogitNormalTimes,
-    diffusion.PowerGrid,
-    diffusion.PredictorCorrector,
-    diffusion.RK4,
-    diffusion.ReverseSDE,
-    diffusion.SinhGrid,
-    diffusion.StochasticDPMSolver,
-    diffusion.StraightLine,
-    diffusion.SubVP,
-    diffusion.UniPC,
-    diffusion.UniformGrid,
-    diffusion.UniformTimes,
-    diffusion.VPGrid,
-    networks.CoderSpec,
-    networks.FlowSpec,
-    networks.GANSpec,
-    networks.MLPSpec,
-    networks.TransformerSpec,
-    networks.UNetSpec,
-    probability.Gaussian,
-    probability.GaussianMixture,
-    TrainingSettings,
+_ROOMS: tuple[ModuleType, ...] = (diffusion, networks, probability, training)
+_PLAIN = (bool, int, float, str, type(None), Tensor)
+
+
+def _is_data(hint: Any) -> bool:
+    """Whether a field of this type can be read from a file: plain data, tensors, and objects of the library."""
+    if get_origin(hint) is Literal or hint in _PLAIN or hint is Ellipsis:
+        return True
+    if get_origin(hint) in (Union, UnionType, tuple):
+        return all(map(_is_data, get_args(hint)))
+    return isinstance(hint, type) and hint.__module__.startswith("pushforward.") and Protocol not in hint.__bases__
+
+
+def _is_storable(value: Any) -> bool:
+    """Whether something is a class of frozen objects that are made of data alone."""
+    if not (isinstance(value, type) and dataclasses.is_dataclass(value)) or inspect.isabstract(value):
+        return False
+    types = get_type_hints(value)
+    return value.__dataclass_params__.frozen and all(_is_data(types[field.name]) for field in dataclasses.fields(value))  # type: ignore[attr-defined]
+
+
+CLASSES: dict[str, type] = dict(
+    sorted((name, value) for room in _ROOMS for name in room.__all__ if _is_storable(value := getattr(room, name)))
 )
-CLASSES: dict[str, type] = {cls.__name__: cls for cls in _LIBRARY}
+"""Classes that a file may name: the frozen dataclasses that the rooms export, as far as their fields are data.
+
+Their constructors only check their fields, so that making one from a file runs nothing that the file could choose.
+"""
 
 
 def to_plain(value: Any) -> Any:
@@ -85,10 +68,10 @@ def to_plain(value: Any) -> Any:
         return {"tensor": str(value.dtype).removeprefix("torch."), "values": value.tolist()}
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
-    if type(value) in _LIBRARY:
+    if dataclasses.is_dataclass(value) and CLASSES.get(type(value).__name__) is type(value):
         fields = dataclasses.fields(value)
         return {"name": type(value).__name__} | {field.name: to_plain(getattr(value, field.name)) for field in fields}
-    if isinstance(value, GenerativeModel) and type(value).__name__ in _models():
+    if is_family(type(value)):
         given = {name: item for name, item in value.get_params(deep=False).items() if item is not None}
         return {"name": type(value).__name__} | {name: to_plain(item) for name, item in given.items()}
     return {"part": type(value).__name__}
@@ -97,7 +80,7 @@ def to_plain(value: Any) -> Any:
 def is_model(value: Any) -> bool:
     """Whether plain data, or a name, describes a model."""
     name = value.get("name") if isinstance(value, dict) else value
-    return isinstance(name, str) and name in _models()
+    return isinstance(name, str) and name in MODELS
 
 
 def is_part(value: Any) -> bool:
@@ -160,17 +143,12 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _class(name: Any, where: str) -> type:
-    known = CLASSES | _models()
-    if name not in known:
-        raise ValueError(f"{where}: there is no {name!r}; use one of {', '.join(known)}{near(str(name), known)}")
-    return known[name]
-
-
-def _models() -> dict[str, type]:
-    """Return the families by name, which are defined above this module."""
-    from pushforward.models.files.registry import MODELS
-
-    return dict(MODELS)
+    if name in CLASSES:
+        return CLASSES[name]
+    if name in MODELS:
+        return MODELS[name]
+    known = [*CLASSES, *MODELS]
+    raise ValueError(f"{where}: there is no {name!r}; use one of {', '.join(known)}{near(str(name), known)}")
 
 
 def near(word: str, known: Iterable[str]) -> str:

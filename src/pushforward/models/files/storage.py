@@ -1,7 +1,8 @@
 """A model as a folder that explains itself, and back: ``model.json`` and ``weights.safetensors``.
 
-Only JSON and safetensors are read, and only classes of this library are named in them, so a folder from a stranger runs no
-code. Both files are written to a temporary name and renamed, so a folder never holds half of one.
+Only JSON and safetensors are read, and only classes of this library and families are named in them, so a folder from a
+stranger runs no code. Files are written in one piece, so a folder never holds half of one. What a family keeps besides is its
+own: it says the names of its files by ``beside``, and writes and reads them by ``_write_beside`` and ``_read_beside``.
 """
 
 import dataclasses
@@ -10,18 +11,18 @@ import platform
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-import pushforward
-from pushforward.data import ConditionEncoder, RowSpace, Schema, Transform
-from pushforward.models.base.model import GenerativeModel
-from pushforward.models.denoising.calibration import CalibrationVerbs, read_calibrations, write_calibrations
+from pushforward._version import __version__
+from pushforward.data import RowSpace
 from pushforward.models.files import codec
+from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult
+from pushforward.training.files import write_file
 
 __all__ = [
     "CARD",
@@ -44,47 +45,59 @@ _FORMAT = 1
 _ARRAYS = ("ndarray", "Tensor", "DataFrame")
 
 
-def save(model: GenerativeModel, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
+class Storable(Protocol):
+    """What is known here of a model: enough to take it apart and to put it together again."""
+
+    fitted: ClassVar[tuple[str, ...]]
+    beside: ClassVar[tuple[str, ...]]
+    space_: RowSpace
+    training_result_: TrainingResult
+    data_: dict[str, Any]
+    seed_: int
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+    def _resolved(self) -> dict[str, Any]: ...
+    def _name_features(self) -> None: ...
+    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]: ...
+    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None: ...
+    def _write_beside(self, weights: Path) -> None: ...
+    def _read_beside(self, weights: Path) -> None: ...
+
+
+def save(model: Storable, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
     """Write a fitted model; ``extra`` facts go into its card."""
     folder.mkdir(parents=True, exist_ok=True)
     card, tensors = pack(model)
-    temporary = folder / f".{WEIGHTS}.new"
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary)
-    write_calibrations(folder, {}, folder / WEIGHTS)  # at no moment do old tables stand beside new weights
-    temporary.replace(folder / WEIGHTS)
-    if isinstance(model, CalibrationVerbs):
-        write_calibrations(folder, model.calibrations_, folder / WEIGHTS)
+    for name in model.beside:  # at no moment do old ones stand beside new weights
+        (folder / name).unlink(missing_ok=True)
+    content = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    write_file(folder / WEIGHTS, safetensors.torch.save(content))
+    model._write_beside(folder / WEIGHTS)
     write_card(folder, card | dict(extra or {}))
 
 
-def pack(model: GenerativeModel) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def pack(model: Storable) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return a fitted model as its card and its tensors; :func:`unpack` takes both."""
     facts, tensors = model._state()
-    parts: dict[str, tuple[dict[str, Any], dict[str, Tensor]]] = {"transform": model.space_.transform.state()}
-    if model.space_.conditions is not None:
-        parts["condition"] = model.space_.conditions.state()
-    for prefix, (_, part) in parts.items():
-        tensors |= {f"{prefix}.{name}": value for name, value in part.items()}
+    plain, own = model.space_.state()
     card = describe(model) | {
         "status": "finished",
-        "transform": parts["transform"][0],
-        "condition": parts["condition"][0] if "condition" in parts else None,
         "state": facts,
         "result": dataclasses.asdict(model.training_result_),
     }
-    return card, tensors
+    return card | plain, tensors | own
 
 
-def update(model: GenerativeModel, folder: Path) -> None:
+def update(model: Storable, folder: Path) -> None:
     """Write what a model has learned since it was loaded from ``folder``; all else in its card stays as it was."""
     save(model, folder, extra={key: value for key, value in read_card(folder).items() if key != "state"})
 
 
-def describe(model: GenerativeModel) -> dict[str, Any]:
+def describe(model: Storable) -> dict[str, Any]:
     """Return what is known of a model before it is trained: class, arguments, data, seed, machine."""
     return {
         "format": _FORMAT,
-        "pushforward": pushforward.__version__,
+        "pushforward": __version__,
         "class": type(model).__name__,
         "params": {name: codec.to_plain(value) for name, value in model.get_params(deep=False).items()},
         "resolved": {name: codec.to_plain(value) for name, value in model._resolved().items()},
@@ -102,9 +115,7 @@ def describe(model: GenerativeModel) -> dict[str, Any]:
 
 def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write ``model.json`` in one piece."""
-    temporary = folder / f".{CARD}.new"
-    temporary.write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / CARD)
+    write_file(folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:
@@ -132,7 +143,7 @@ def resume_command(card: Mapping[str, Any], folder: Path) -> str:
     return shlex.join(["pushforward", "train", card["data"]["source"], "--out", str(folder), "--resume"])
 
 
-def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> GenerativeModel:
+def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Any:
     """Load a model that ``save`` or ``pushforward train`` wrote.
 
     Parameters
@@ -153,21 +164,15 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Gener
         raise ValueError(
             f"{folder} holds a run that is not finished, so there is no model yet; go on with `{resume_command(card, folder)}`"
         )
-    model = unpack(card, load_file(folder / WEIGHTS), parts)
-    if isinstance(model, CalibrationVerbs):
-        model.calibrations_ = read_calibrations(folder, folder / WEIGHTS, model.denoiser_.schedule)
+    model = unpack(card, safetensors.torch.load_file(folder / WEIGHTS), parts)
+    model._read_beside(folder / WEIGHTS)
     return model
 
 
-def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> GenerativeModel:
+def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> Any:
     """Return the fitted model that :func:`pack` took apart; ``parts`` as in :func:`load`."""
-    model = rebuild(card, "params", parts, stored=True)
-    conditions = card["condition"]
-    model.space_ = RowSpace(
-        Schema.from_json(card["schema"]),
-        Transform.from_state(card["transform"], under(tensors, "transform.")),
-        None if conditions is None else ConditionEncoder.from_state(conditions, under(tensors, "condition.")),
-    )
+    model: Storable = rebuild(card, "params", parts, stored=True)
+    model.space_ = RowSpace.from_state(card, tensors)
     resolved = _objects(card["resolved"], parts, only=model.fitted, stored=True)
     for name, value in resolved.items():
         setattr(model, f"{name}_", value)
@@ -181,7 +186,7 @@ def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mappin
     return model
 
 
-def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any], *, stored: bool = False) -> GenerativeModel:
+def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any], *, stored: bool = False) -> Any:
     """Return the unfitted model of a card, from its ``params`` or its ``resolved`` arguments.
 
     ``stored`` says that arrays among them are in the weights file, so that None may stand for them.
@@ -189,13 +194,12 @@ def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any], *, st
     return _class(card["class"])(**_objects(card[which], parts, stored=stored))
 
 
-def _class(name: str) -> type[GenerativeModel]:
-    from pushforward.models.files.registry import MODELS
-
+def _class(name: str) -> Any:
     if name not in MODELS:
         raise ValueError(
-            f"there is no model {name!r} in this version of pushforward; it has {', '.join(MODELS)}. If the class is your own, "
-            "import its file first, where pushforward.models.register makes it known"
+            f"there is no model {name!r} in this version of pushforward; it has {', '.join(MODELS)}. If the class is "
+            "of another package, install that; if it is your own, import its file first, where pushforward.models.register "
+            "makes it known"
         )
     return MODELS[name]
 

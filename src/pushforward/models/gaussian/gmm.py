@@ -14,6 +14,7 @@ from torch import Tensor
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.rows import Rows
 from pushforward.models.files.params import Count, Seconds, Share
+from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, noise
 from pushforward.probability.estimate import EMResult, OnIteration
@@ -204,6 +205,9 @@ class GMM(LawModel):
             raise ValueError(
                 f"n_components={self.n_components}, but start has {len(start.weights)} components; leave n_components out"
             )
+
+    posterior = posteriors.posterior
+    impute = posteriors.impute
 
     def _fit_law(self, x: Tensor, features: Features) -> Found:
         restarts, iterations = self.restarts_, self.max_iterations_

@@ -1,16 +1,16 @@
-"""Neighbours are those of a search in float64, copies have the distance 0, and a row is not its own neighbour."""
+"""Neighbors are those of a search in float64, copies have the distance 0, and a row is not its own neighbor."""
 
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-import pushforward.metrics.neighbours as module
-from pushforward.metrics.neighbours import nearest
+import pushforward.metrics.neighbors as module
+from pushforward.metrics.neighbors import nearest
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("k", [1, 4])
-def test_neighbours_are_those_of_all_distances(monkeypatch, dtype, k):
+def test_neighbors_are_those_of_all_distances(monkeypatch, dtype, k):
     monkeypatch.setattr(module, "_NUMBERS", 7 * 300)  # many blocks, the last one short
     generator = np.random.default_rng(0)
     A, B = generator.normal(size=(101, 5)).astype(dtype), generator.normal(size=(300, 5)).astype(dtype)
@@ -20,7 +20,7 @@ def test_neighbours_are_those_of_all_distances(monkeypatch, dtype, k):
     assert np.allclose(distances, np.sort(truth, 1)[:, :k], rtol=1e-12)
 
 
-def test_a_row_is_not_its_own_neighbour_in_any_block(monkeypatch):
+def test_a_row_is_not_its_own_neighbor_in_any_block(monkeypatch):
     monkeypatch.setattr(module, "_NUMBERS", 500)
     rows = np.random.default_rng(1).normal(size=(60, 3))
     distances, indices = nearest(rows, rows, k=2, exclude_self=True)
@@ -42,7 +42,7 @@ def test_of_equal_rows_the_first_is_named():
 
 
 @pytest.mark.parametrize(("k", "exclude_self", "most"), [(0, False, 3), (4, False, 3), (3, True, 2)])
-def test_a_number_of_neighbours_that_is_not_there(k, exclude_self, most):
+def test_a_number_of_neighbors_that_is_not_there(k, exclude_self, most):
     with pytest.raises(ValueError, match=f"k must be from 1 to {most}, the number of rows to choose from, but is {k}"):
         nearest(np.zeros((3, 2)), np.zeros((3, 2)), k=k, exclude_self=exclude_self)
 

@@ -1,16 +1,14 @@
-r"""Exact nearest neighbours by blocks of matrix products.
+r"""Exact nearest neighbors by blocks of matrix products.
 
-For each block of rows of A all |a - b|^2 - |a|^2 = |b|^2 - 2 a . b are one matrix product, whose smallest entries name the
-candidates; their distances are then taken from the differences themselves in float64, so that a copy has the distance 0 and
-not the rounding error of a difference of large squares. A few candidates more than asked for are taken, so that rounding in the
-product does not choose wrongly. No more than ``_NUMBERS`` numbers are held at a time, whatever n and m are.
+For each block of rows of A, all |a - b|^2 - |a|^2 = |b|^2 - 2 a . b are one matrix product, whose smallest entries give the
+candidates. Their distances are then computed from the differences in float64, so that a copy has the distance 0 and not the
+rounding error of a difference of large squares. A few more candidates than asked for make up for rounding in the product. At
+most ``_NUMBERS`` numbers are held at a time, whatever n and m are.
 """
-
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pushforward.metrics.arrays import pair
@@ -21,7 +19,9 @@ _NUMBERS = 1 << 26
 _SPARE = 4
 
 
-def nearest(A: Any, B: Any, *, k: int = 1, exclude_self: bool = False) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def nearest(
+    A: ArrayLike, B: ArrayLike, *, k: int = 1, exclude_self: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return Euclidean distances (n, k) of each row of A to its k nearest rows of B, ascending, and their numbers (n, k).
 
     Costs 2 n m D operations: 50,000 rows of 784 against as many take about one minute of one core in float32.
@@ -33,14 +33,14 @@ def nearest(A: Any, B: Any, *, k: int = 1, exclude_self: bool = False) -> tuple[
     k : int
         At least 1 and at most m (m - 1 with ``exclude_self``).
     exclude_self : bool
-        Whether row i of B is no neighbour of row i of A, as it must be where both are the same rows.
+        Whether to exclude row i of B as a neighbor of row i of A; for A and B the same rows.
 
     Returns
     -------
     distances : array (n, k)
         In the units of the rows.
     indices : array (n, k)
-        int64; of rows equally near the first stands first.
+        int64; of equally near rows the one with the smaller number comes first.
 
     Raises
     ------
@@ -52,13 +52,13 @@ def nearest(A: Any, B: Any, *, k: int = 1, exclude_self: bool = False) -> tuple[
     ([[0.5], [0.0]], [[0], [2]])
     """
     A, B = pair(A, B, least=1)
-    found = len(B) - exclude_self
-    if not 1 <= k <= found:
-        raise ValueError(f"k must be from 1 to {found}, the number of rows to choose from, but is {k}")
+    available = len(B) - exclude_self
+    if not 1 <= k <= available:
+        raise ValueError(f"k must be from 1 to {available}, the number of rows to choose from, but is {k}")
     center = B.mean(axis=0)
     left, right = torch.from_numpy(A - center), torch.from_numpy(B - center)
     squares = (right**2).sum(1)
-    wanted = min(k + _SPARE, found)
+    wanted = min(k + _SPARE, available)
     distances, indices = np.empty((len(A), k)), np.empty((len(A), k), dtype=np.int64)
     size = max(1, _NUMBERS // max(len(B), wanted * A.shape[1]))
     for start in range(0, len(A), size):

@@ -1,0 +1,96 @@
+"""A model with everything decided: trained in a folder, with plots on the way."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pushforward import plots, training
+from pushforward.data import Dataset
+from pushforward.metrics.memorization import distance_ratio
+from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.files.params import check_params
+from pushforward.models.files.storage import describe, save, write_card
+
+__all__ = ["Plan", "measure_novelty", "plan"]
+
+_NOVELTY_ROWS, _NOVELTY_SEED = 500, 0
+
+
+@dataclass(eq=False)
+class Plan:
+    """A model with everything decided, before the first step: ``start`` trains it.
+
+    Attributes
+    ----------
+    model : GenerativeModel
+    prepared : Prepared
+    resolved
+        What the model's ``_learn`` needs besides the rows.
+    chosen : mapping
+        Names of columns and condition that were picked from the data, written down for resuming.
+    """
+
+    model: GenerativeModel
+    prepared: Prepared
+    resolved: Any
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of learned numbers, if it is known beforehand."""
+        return self.model._size(self.resolved)
+
+    @property
+    def steps(self) -> int | None:
+        """Number of training steps, of a model that has them."""
+        return self.model._steps
+
+    def seconds(self) -> float | None:
+        """Estimate of the training time, measured on a copy for about three seconds, of a model that has steps."""
+        return self.model._seconds(self.resolved, self.prepared)
+
+    def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
+        """Train in ``folder`` and return the model; ``on_grid(step)`` may draw other plots on the way than its own."""
+        picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
+        model, prepared = self.model, self.prepared
+        main = training.is_main_process()
+        if main:
+            folder.mkdir(parents=True, exist_ok=True)
+        if main and not resume:
+            write_card(folder, describe(model) | picked | {"status": "training"})
+
+        def draw(step: int) -> None:
+            plots.save(model._plot(prepared), folder / "samples" / f"step-{step:08d}.png")
+
+        model._learn(prepared, self.resolved, folder=folder, resume=resume, on_grid=on_grid or draw)
+        model.run_ = folder
+        if main:
+            plots.save(model._plot(prepared), folder / "samples.png")
+            save(model, folder, extra=picked | {"novelty": measure_novelty(model, prepared)})
+        return model
+
+
+def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, Any] | None = None) -> Plan:
+    """Decide everything: check arguments, split, scale, fill in defaults, fix the number of steps, build the network."""
+    check_params(type(model), model.get_params(deep=False))
+    prepared = model._prepare(dataset)
+    return Plan(model, prepared, model._resolve(prepared), chosen or {})
+
+
+def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, float] | None:
+    """Compare distances of samples and of held-out rows to the training rows, all scaled.
+
+    None without held-out rows, or if the model does not sample.
+    """
+    if prepared.held_out is None or not hasattr(model, "sample"):
+        return None
+    aside = model._clean(prepared.held_out[0])
+    n = min(len(aside), _NOVELTY_ROWS)
+    z = model._generate(n, model._conditions_for_sampling(None, n, _NOVELTY_SEED), seed=_NOVELTY_SEED)
+    # As rows are given out, integers whole: what lies beyond the range of the data is on its edge.
+    samples = model.space_.transform.forward(model.space_.transform.inverse(z), dtype=torch.float32)
+    rows = (samples, model._clean(prepared.x), aside[:n])
+    return distance_ratio(*(part.detach().cpu().float().numpy() for part in rows))
