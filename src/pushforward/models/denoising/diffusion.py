@@ -35,7 +35,7 @@ class Diffusion(DenoisingModel):
         Space of the squared error; default that of ``prediction`` itself, the network's plain squared error; with score
         matching "eps", whose variance is bounded at all noise levels.
 
-    Other parameters are those of :class:`~pushforward.models.denoising.base.DenoisingModel`.
+    Other parameters are those of :class:`~pushforward.models.denoising.model.DenoisingModel`.
 
     The classical models by name are :meth:`ddpm`, :meth:`vp`, :meth:`sub_vp` and :meth:`ve`.
 

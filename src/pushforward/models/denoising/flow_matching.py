@@ -34,7 +34,7 @@ class FlowMatching(DenoisingModel):
     weight : Weight, optional
         Space of the squared error; default "edm", the plain squared error of a preconditioned network.
 
-    Other parameters are those of :class:`~pushforward.models.denoising.base.DenoisingModel`.
+    Other parameters are those of :class:`~pushforward.models.denoising.model.DenoisingModel`.
 
     Attributes
     ----------
