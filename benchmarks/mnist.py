@@ -119,7 +119,7 @@ def main() -> None:
         ("guided 2, 10 steps", 2.0, 10),
     ):
         begin = time.perf_counter()
-        samples = model.sample(n, condition=labels, guidance_scale=scale, steps=steps, seed=0)
+        samples = model.sample(n, condition=labels, guidance=scale, steps=steps, seed=0)
         seconds = (time.perf_counter() - begin) / n * 1000
         hidden, seen = judge.see(samples)
         print(

@@ -66,6 +66,7 @@ from .models import VQVAE as VQVAE
 from .models import Autoencoder as Autoencoder
 from .models import Diffusion as Diffusion
 from .models import FlowMatching as FlowMatching
+from .models import Guidance as Guidance
 from .models import HierarchicalVAE as HierarchicalVAE
 from .models import Latent as Latent
 from .models import MaskedDiffusion as MaskedDiffusion

@@ -11,7 +11,8 @@ import pytest
 from command_line import TINY, call, done, ended, process, refused
 
 import pushforward as pf
-from pushforward.models.denoising.calibration import CALIBRATIONS, CalibrationVerbs
+from pushforward.models.denoising.model import DenoisingModel
+from pushforward.models.files.calibrations import CALIBRATIONS
 
 QUICK = ("--set", "train_steps=60", *TINY)
 OPTIONS = ("--steps", 3, "--seed", 7, "--device", "cpu")
@@ -66,12 +67,12 @@ def test_sample_uses_it_and_says_so(home, tmp_path):
     for words, options in (
         ((), {"steps": 20}),
         (("--steps", 4), {"steps": 4}),
-        (("--steps", 3, "--guidance-scale", 2), {"steps": 3, "guidance_scale": 2}),
+        (("--steps", 3, "--guidance-scale", 2), {"steps": 3, "guidance": 2}),
         (("--steps", 3, "--sampler", "heun"), {"steps": 3, "sampler": pf.Heun()}),
     ):
         made, line = drawn(*words)
         assert line.endswith("made.npy (seed 4)")
-        default = pf.default_sampler(options["steps"], options.get("guidance_scale", 1.0))
+        default = pf.default_sampler(options["steps"], options.get("guidance", 1.0))
         np.testing.assert_array_equal(made, model.sample(5, seed=4, **({"sampler": default} | options)))
 
 
@@ -99,9 +100,9 @@ def test_guidance_scales_are_kept_side_by_side(home, tmp_path):
     model = pf.load(home / "runs/two moons")
     model.save(tmp_path / "run")
     found = replace(model.calibrations_[3, 1.0], error=0.25, default_error=0.5)
-    with mock.patch.object(CalibrationVerbs, "calibrate", return_value=found) as verb:
+    with mock.patch.object(DenoisingModel, "calibrate", return_value=found) as verb:
         said = done("calibrate", "run", *OPTIONS, "--guidance-scale", 2, at=tmp_path)
-    verb.assert_called_once_with(3, guidance_scale=2.0, seed=7)
+    verb.assert_called_once_with(3, guidance=2.0, seed=7)
     assert "3 steps, guidance scale 2: fitted in" in said
     assert "Error 0.5 by default, 0.25 calibrated: gain 2 (" in said
     assert said.splitlines()[-2] == "    pushforward sample run -n 100 --steps 3 --guidance-scale 2 --out samples.csv"
@@ -138,7 +139,7 @@ def test_ctrl_c_leaves_the_run_as_it_was(home):
     [
         (("--steps", 0), "steps must be at least 1, got 0"),
         (("--steps", 1), "at least 2 steps"),
-        (("--guidance-scale", 2), "guidance_scale=2.0 needs a model trained with conditions"),
+        (("--guidance-scale", 2), "a guidance scale of 2 needs a model trained with conditions"),
         (("--device", "tpu9"), "device"),
     ],
 )

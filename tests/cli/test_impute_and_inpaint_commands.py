@@ -63,7 +63,7 @@ def test_options_reach_the_model_and_many_are_numbered(home, tmp_path):
     said = done("impute", "runs/table", "gaps.csv", *words, at=home)
     assert len(said.splitlines()) == 2
     model, gappy = pf.load(home / "runs/table"), pd.read_csv(home / "gaps.csv")
-    expected = model.impute(gappy[["a", "k"]], condition="x", guidance_scale=2.0, steps=2, seed=1, n=2)
+    expected = model.impute(gappy[["a", "k"]], condition="x", guidance=2.0, steps=2, seed=1, n=2)
     for number in (1, 2):
         made = pd.read_csv(tmp_path / f"made-{number}.csv")
         pd.testing.assert_frame_equal(made[["a", "k"]], expected[number - 1], rtol=1e-9)
@@ -79,18 +79,18 @@ def test_an_array_and_the_default_name(home):
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        (["--negative", "y"], {"negative_condition": "y"}),
-        (["--guidance-interval", "0.1,2"], {"guidance_interval": (0.1, 2.0)}),
+        (["--negative", "y"], {"negative": "y"}),
+        (["--guidance-interval", "0.1,2"], {"interval": (0.1, 2.0)}),
     ],
 )
 def test_options_of_guidance_reach_the_model(home, words, options):
     done("impute", "runs/table", "gaps.csv", "--condition", "x", "--guidance-scale", 3, "--seed", 1, *words, at=home)
     gappy, model = pd.read_csv(home / "gaps.csv"), pf.load(home / "runs/table")
-    common = {"condition": "x", "guidance_scale": 3.0, "seed": 1}
+    common = {"condition": "x", "seed": 1}
     made = pd.read_csv(home / "gaps-filled.csv")[["a", "k"]]
-    expected = model.impute(gappy[["a", "k"]], **common, **options)
+    expected = model.impute(gappy[["a", "k"]], guidance=pf.Guidance(3.0, **options), **common)
     pd.testing.assert_frame_equal(made, expected, check_dtype=False, rtol=1e-5)
-    assert not np.allclose(expected, model.impute(gappy[["a", "k"]], **common))
+    assert not np.allclose(expected, model.impute(gappy[["a", "k"]], guidance=3.0, **common))
 
 
 def test_inpaint(home, tmp_path):

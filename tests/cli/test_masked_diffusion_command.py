@@ -43,7 +43,7 @@ def test_the_guidance_scale_reaches_sample_and_impute(tmp_path):
     settings = ("--set", "training.learning_rate=0.01", "--set", "network.width=8", "--set", "network.depth=1")
     options = ("--model", "masked-diffusion", "--condition", "group", "--set", "train_steps=60", *settings)
     done("train", "table.csv", *options, "--seed", 1, at=tmp_path)
-    model, wanted = pf.load(tmp_path / "runs/table"), {"condition": "1", "guidance_scale": 4.0}
+    model, wanted = pf.load(tmp_path / "runs/table"), {"condition": "1", "guidance": 4.0}
     words = ("--condition", 1, "--guidance-scale", 4, "--seed", 0)
     done("sample", "runs/table", "-n", 40, *words, "--out", "drawn.csv", at=tmp_path)
     drawn = pd.read_csv(tmp_path / "drawn.csv")[["a", "b"]]
@@ -57,4 +57,4 @@ def test_the_guidance_scale_reaches_sample_and_impute(tmp_path):
     assert filled.equals(model.impute(gaps, seed=0, **wanted))
     assert not filled.equals(model.impute(gaps, seed=0, condition="1"))
     said = refused("impute", "runs/table", "gaps.csv", "--guidance-scale", 2, at=tmp_path)
-    assert "guidance_scale=2.0 needs a condition to guide towards" in said
+    assert "a guidance scale of 2 needs a condition to guide towards" in said

@@ -79,27 +79,26 @@ def test_each_ending(home, tmp_path):
 def test_sampler_steps_and_guidance_reach_the_model(home, tmp_path):
     words = ["-n", 3, "--condition", "0.5,-1", "--guidance-scale", 2.5, "--sampler", "ddim:eta=0.5"]
     made = np.load(sample(home, tmp_path, "table", *words, ending=".npy"))
-    options = {"condition": [0.5, -1.0], "guidance_scale": 2.5, "sampler": pf.DDIM(eta=0.5)}
+    options = {"condition": [0.5, -1.0], "guidance": 2.5, "sampler": pf.DDIM(eta=0.5)}
     assert np.array_equal(made, expected(home, "table", 3, **options))
-    for change in ({"guidance_scale": 1.0}, {"sampler": pf.DDIM()}, {"condition": [2.0, 1.0]}):
+    for change in ({"guidance": 1.0}, {"sampler": pf.DDIM()}, {"condition": [2.0, 1.0]}):
         assert not np.array_equal(made, expected(home, "table", 3, **(options | change)))
 
 
 def test_guidance_by_an_interval_and_a_negative_condition_reaches_the_model(home, tmp_path):
     words = ["-n", 3, "--condition", "7", "--guidance-scale", 2.5]
-    options = {"condition": "7", "guidance_scale": 2.5}
     for more, same in (
-        (["--guidance-interval", "0.1,2"], {"guidance_interval": (0.1, 2.0)}),
+        (["--guidance-interval", "0.1,2"], {"interval": (0.1, 2.0)}),
         (["--guidance-interval", "0,inf"], {}),
-        (["--negative", "3"], {"negative_condition": 3}),
-        (["--negative", "3", "--guidance-interval", "0.5, 80"], {"negative_condition": 3, "guidance_interval": (0.5, 80.0)}),
+        (["--negative", "3"], {"negative": 3}),
+        (["--negative", "3", "--guidance-interval", "0.5, 80"], {"negative": 3, "interval": (0.5, 80.0)}),
         (["--guidance", "condition"], {}),
     ):
         made = np.load(sample(home, tmp_path, "digits", *words, *more, ending=".npy"))
-        assert np.array_equal(made, expected(home, "digits", 3, **options, **same))
+        assert np.array_equal(made, expected(home, "digits", 3, condition="7", guidance=pf.Guidance(2.5, **same)))
     vectors = ["-n", 3, "--condition", "0.5,-1", "--guidance-scale", 2.5, "--negative", "1, 0"]
     made = np.load(sample(home, tmp_path, "table", *vectors, ending=".npy"))
-    options = {"condition": [0.5, -1.0], "guidance_scale": 2.5, "negative_condition": [1.0, 0.0]}
+    options = {"condition": [0.5, -1.0], "guidance": pf.Guidance(2.5, negative=[1.0, 0.0])}
     assert np.array_equal(made, expected(home, "table", 3, **options))
 
 
@@ -124,7 +123,7 @@ def test_a_classifier_is_trained_and_guides(home, tmp_path):
     words = ["-n", 3, "--condition", "z, x", "--guidance", "classifier", "--guidance-scale", 2]
     made = pd.read_csv(sample(at, tmp_path, "plain", *words, ending=".csv"))
     assert made["label"].tolist() == ["z", "x", "z"]
-    options = {"condition": ["z", "x", "z"], "guidance": "classifier", "guidance_scale": 2.0}
+    options = {"condition": ["z", "x", "z"], "guidance": pf.Guidance(2.0, by="classifier")}
     np.testing.assert_allclose(made[["a", "b"]], expected(at, "plain", 3, **options), rtol=1e-6)
     assert "pass condition=..., one of x, z" in refused("sample", "runs/plain", "--guidance", "classifier", at=at)
     # Once more with other steps: the new one takes the place of the old.
@@ -323,4 +322,4 @@ def test_options_that_a_family_does_not_take_are_refused():
     with pytest.raises(
         ValueError, match=r"--guidance-scale is no option of .*families that work otherwise.*\(there are --seed\)"
     ):
-        given_to(sample, {"seed": None, "guidance_scale": 2.0})
+        given_to(sample, {"seed": None, "guidance": 2.0})

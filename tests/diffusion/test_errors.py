@@ -217,7 +217,7 @@ VERBS = [
         {"condition": "cat"},
         "trained without conditions and cannot follow one; leave condition out, or train",
     ),
-    ("plain", "sample", {"guidance_scale": 2.0}, "needs a model trained with conditions, but this one has none; leave it out"),
+    ("plain", "sample", {"guidance": 2.0}, "needs a model trained with conditions, but this one has none; leave guidance"),
     (
         "plain",
         "sample",
@@ -249,11 +249,11 @@ VERBS = [
         ONE | {"method": "MMPS"},
         "method must be an object such as pushforward.diffusion.MMPS(), got 'MMPS'",
     ),
-    ("plain", "posterior", ONE | {"guidance_scale": 2.0}, "needs a condition to guide towards, but none was given; pass cond"),
+    ("plain", "posterior", ONE | {"guidance": 2.0}, "needs a condition to guide towards, but none was given; pass cond"),
     (
         "always",
         "posterior",
-        ONE | {"condition": "cat", "guidance_scale": 2.0},
+        ONE | {"condition": "cat", "guidance": 2.0},
         "guidance needs the law without a condition, but this model always saw its condition in training",
     ),
 ]

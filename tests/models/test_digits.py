@@ -14,7 +14,7 @@ def test_digits_are_of_the_class_asked_for_and_no_copies(tmp_path):
     judge = SVC(gamma=0.001).fit(digits.values.reshape(-1, 64), digits.condition)
     model = pf.train("digits", pf.FlowMatching(train_steps=700, random_state=0), out=tmp_path / "digits")
     labels = np.arange(300) % 10
-    samples = model.sample(300, condition=labels, guidance_scale=2.0, seed=0)
+    samples = model.sample(300, condition=labels, guidance=2.0, seed=0)
     assert (judge.predict(samples.reshape(-1, 64)) == labels).mean() > 0.95
     card = read_card(tmp_path / "digits")
     assert card["novelty"]["ratio"] > 0.8

@@ -258,7 +258,7 @@ OBLIQUE = np.array([[0.1, 0.7, -0.3]])  # whose multiples depend on it up to rou
         (lambda: LAW.observe(OBLIQUE, [1.0], 0.0, of=3 * OBLIQUE), "has rank 0, not 1"),
         (
             lambda: LAW.observe(np.vstack([OBLIQUE, 3 * OBLIQUE]), [1.0, 3.0], 0.0, of=ROW),
-            "observed is degenerate: .* rank 1, not 2",
+            "observation is degenerate: .* rank 1, not 2",
         ),
         (lambda: LAW.observe(ROW, [1.0], 0.1, of=np.zeros((1, 3))), "has rank 0, not 1"),
         (lambda: LAW.observe(ROW, [1.0], 0.1, of=np.ones((4, 3))), "has rank 1, not 4"),

@@ -1,7 +1,6 @@
 """The application that holds the verbs, and the one place where errors of the user become messages."""
 
 import os
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pushforward._messages import Argument
 from pushforward._version import __version__
 from pushforward.cli import (
     bench,
@@ -47,6 +47,12 @@ _HELP = help_text(
     ],
     title="For example",
 )
+_OPTIONS = {
+    "data": "--data FILE",
+    "fit_classifier": "pushforward fit-classifier RUN DATA",
+    "list": "pushforward show --list",
+    "out": "--out DIR",
+}
 _EPILOG = "PUSHFORWARD_TRACEBACK=1 in the environment shows where an error comes from."
 
 # Plain help keeps the examples on unwrapped lines, without a frame, so that they can be pasted.
@@ -95,21 +101,31 @@ def main() -> None:
         except (ValueError, TypeError, OSError, ImportError) as error:
             if os.environ.get("PUSHFORWARD_TRACEBACK"):
                 raise
-            typer.secho(f"Error: {_as_options(str(error))}", fg="red", err=True)
+            typer.secho(f"Error: {_as_options(error)}", fg="red", err=True)
             sys.exit(2)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.secho(f"Warning: {_as_options(str(message))}", fg="yellow", err=True)
+    typer.secho(f"Warning: {message}", fg="yellow", err=True)
 
 
-def _as_options(message: str) -> str:
-    """Write arguments of Python functions in a message as the options of the command line that they are.
+def _as_options(error: Exception) -> str:
+    """Return the message of an error, with the arguments that it names as the options of the command line that they are.
 
-    >>> _as_options("choose one of them with columns='x', or write kind='images'.")
-    'choose one of them with --column x, or write --set kind=images.'
+    >>> from pushforward._messages import Argument, naming
+    >>> columns = Argument("columns", ["x", "y"])
+    >>> _as_options(naming(ValueError(f"choose some with {columns}."), columns))
+    'choose some with --column x,y.'
     """
-    if "command line" in message:
-        return message
-    message = re.sub(r"\bcolumns=(\[[^]]*\]|'[^']*')", lambda found: "--column " + re.sub(r"[][' ]", "", found[1]), message)
-    return re.sub(r"\bkind='(\w+)'", r"--set kind=\1", message)
+    message = str(error)
+    for argument in getattr(error, "arguments", ()):
+        message = message.replace(str(argument), _option(argument))
+    return message
+
+
+def _option(argument: Argument) -> str:
+    name, value = argument.name, argument.value
+    if name in ("columns", "condition"):
+        names = [value] if isinstance(value, str | int) else value
+        return f"--{name.removesuffix('s')} {','.join(map(str, names))}"
+    return _OPTIONS.get(name) or (f"--{name} {value}" if name == "to" else f"--set {name}={value}")

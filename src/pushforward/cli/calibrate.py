@@ -40,7 +40,7 @@ def command(
     import torch
 
     from pushforward.models import load
-    from pushforward.models.denoising.calibration import CALIBRATIONS, add_calibration
+    from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration
     from pushforward.models.files.storage import WEIGHTS
     from pushforward.training.progress import clock
 
@@ -55,7 +55,7 @@ def command(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the table fitted to")  # printed below
-            found = model.calibrate(steps, guidance_scale=guidance_scale, seed=seed)
+            found = model.calibrate(steps, guidance=guidance_scale, seed=seed)
     except KeyboardInterrupt:
         typer.echo(f"\nStopped; {run} is as it was.")
         sys.exit(130)

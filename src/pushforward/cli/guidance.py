@@ -1,8 +1,11 @@
-"""The options of guidance that ``sample``, ``impute`` and ``inpaint`` share, besides the scale."""
+"""The options of guidance that ``sample``, ``impute`` and ``inpaint`` share."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from pushforward.models.base.guidance import Guidance
 
 __all__ = ["By", "Interval", "Negative", "guided_by"]
 
@@ -25,19 +28,20 @@ By = Annotated[
 ]
 
 
-def guided_by(interval: str, negative: str, guidance: str) -> dict[str, Any]:
-    """Return these options as arguments of a model's verbs, None for absent ones.
+def guided_by(scale: float | None, interval: str, negative: str, by: str) -> "Guidance | None":
+    """Return the guidance that these options mean, or None if none of them was given.
 
-    >>> guided_by("0.2,5", "", "condition")
-    {'guidance_interval': (0.2, 5.0), 'negative_condition': None, 'guidance': None}
+    >>> guided_by(2.0, "0.2,5", "", "condition")
+    Guidance(scale=2.0, by='condition', interval=(0.2, 5.0), negative=None)
     """
-    if guidance not in ("condition", "classifier"):
-        raise ValueError(f"--guidance must be condition or classifier, got {guidance!r}")
-    return {
-        "guidance_interval": _levels(interval),
-        "negative_condition": negative or None,
-        "guidance": None if guidance == "condition" else guidance,
-    }
+    # Deferred, because it imports torch.
+    from pushforward.models.base.guidance import Guidance
+
+    if by not in ("condition", "classifier"):
+        raise ValueError(f"--guidance must be condition or classifier, got {by!r}")
+    kind: Literal["condition", "classifier"] = "classifier" if by == "classifier" else "condition"
+    guidance = Guidance(1.0 if scale is None else scale, by=kind, interval=_levels(interval), negative=negative or None)
+    return None if guidance == Guidance() else guidance
 
 
 def _levels(text: str) -> tuple[float, float] | None:

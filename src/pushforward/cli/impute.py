@@ -54,7 +54,7 @@ def command(
     from pushforward.probability.noise import fresh_seed
 
     check_device(device)
-    guided = guided_by(guidance_interval, negative, guidance)
+    guided = guided_by(guidance_scale, guidance_interval, negative, guidance)
     model: Any = load(run)
     if not hasattr(model, "impute"):
         raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
@@ -62,7 +62,7 @@ def command(
     target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.space_.schema)
     seed = fresh_seed() if seed is None else seed
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = given_to(model.impute, {"guidance_scale": guidance_scale, **guided, "steps": steps})
+    how = given_to(model.impute, {"guidance": guided, "steps": steps})
     made = model.impute(rows, n=n, condition=condition or None, seed=seed, **how)
     gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
     for number, filled in enumerate(made if n > 1 else [made], 1):

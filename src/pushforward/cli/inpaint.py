@@ -56,7 +56,7 @@ def command(
     from pushforward.probability.noise import fresh_seed
 
     check_device(device)
-    guided = guided_by(guidance_interval, negative, guidance)
+    guided = guided_by(guidance_scale, guidance_interval, negative, guidance)
     model: Any = load(run)
     _check_model(model, run)
     target = out or image.with_name(f"{image.stem}-filled.png")
@@ -74,7 +74,7 @@ def command(
     known = np.broadcast_to(~covered.reshape(1, *covered.shape, *[1] * (pixels.ndim - 3)), pixels.shape)
     seed = fresh_seed() if seed is None else seed
     model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = given_to(model.impute, {"guidance_scale": guidance_scale, **guided, "steps": steps})
+    how = given_to(model.impute, {"guidance": guided, "steps": steps})
     made = model.impute(pixels, mask=known, n=n, condition=condition or None, seed=seed, **how)
     target.parent.mkdir(parents=True, exist_ok=True)
     for number, filled in enumerate(made if n > 1 else [made], 1):

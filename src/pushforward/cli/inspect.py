@@ -111,7 +111,7 @@ def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[t
 
 
 def _calibrations(run: Path) -> list[tuple[str, str]]:
-    from pushforward.models.denoising.calibration import read_calibrations
+    from pushforward.models.files.calibrations import read_calibrations
     from pushforward.models.files.storage import WEIGHTS
 
     shown = [

@@ -6,7 +6,7 @@ from typing import Any
 
 __all__ = ["condition_of", "given_to", "listed"]
 
-_OPTIONS = {"negative_condition": "negative"}  # options that are not named as the argument is
+_OPTIONS = {"guidance": "guidance-scale"}  # options that are not named as the argument is
 
 
 def condition_of(text: str) -> Any:

@@ -71,7 +71,7 @@ def command(
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     check_device(device)
-    guided = guided_by(guidance_interval, negative, guidance)
+    guided = guided_by(guidance_scale, guidance_interval, negative, guidance)
     model: Any = load(run)
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
@@ -86,8 +86,7 @@ def command(
         model.sample,
         {
             "steps": steps,
-            "guidance_scale": None if guidance_scale == 1 else guidance_scale,
-            **guided,
+            "guidance": guided,
             "sampler": named_sampler(sampler) if sampler else None,
         },
     )

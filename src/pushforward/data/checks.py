@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 import numpy as np
 import torch
 
+from pushforward._messages import Argument, naming
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -105,21 +107,18 @@ def _clean_frame(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
     text = [column for column in columns if column not in changed and not _is_real(frame[column].dtype)]
     if text:
         numeric = [column for column in columns if column not in text]
-        raise ValueError(_text_message(text, numeric, name))
+        raise _text_error(text, numeric, name)
     return frame
 
 
-def _text_message(text: list[Any], numeric: list[Any], name: str) -> str:
+def _text_error(text: list[Any], numeric: list[Any], name: str) -> ValueError:
     plural = "s" if len(text) > 1 else ""
     wrong = f"{name}: column{plural} {enumerate_names(text)} hold{'' if plural else 's'} text (or dates) where numbers belong."
     if not numeric:
-        return f"{wrong} There is no column with numbers, so there is nothing to learn from; encode the text as numbers first."
-    options = " ".join(f"--column {column}" for column in numeric[:8])
-    chosen = "[" + ", ".join(repr(column) for column in numeric[:8]) + "]"
-    return (
-        f"{wrong} Choose the columns with numbers: columns={chosen}, on the command line {options}. "
-        f"A column of labels can be the condition: condition={text[0]!r}."
-    )
+        return ValueError(f"{wrong} There is no column with numbers to learn from; encode the text as numbers first.")
+    columns, condition = Argument("columns", numeric[:8]), Argument("condition", text[0])
+    message = f"{wrong} Choose the columns with numbers: {columns}. A column of labels can be the condition: {condition}."
+    return naming(ValueError(message), columns, condition)
 
 
 def _is_real(dtype: Any) -> bool:

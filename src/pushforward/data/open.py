@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Condition, Data, Values, clean_values, enumerate_names, is_frame
 from pushforward.data.condition import as_condition_array
@@ -160,9 +161,9 @@ def _unknown_source(name: str) -> FileNotFoundError:
 
 def _refuse_columns(columns: Names, what: str) -> None:
     if columns is not None:
-        raise ValueError(
-            f"columns={columns!r} picks columns of a table or arrays of an .npz file, but the data are {what}; leave it out."
-        )
+        given = Argument("columns", columns)
+        message = f"{given} picks columns of a table or arrays of an .npz file, but the data are {what}; leave it out."
+        raise naming(ValueError(message), given)
 
 
 def _read_numpy(path: Path) -> Any:
@@ -187,12 +188,12 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
             from_keys = ["condition"]
         chosen = as_names(columns) or [key for key in keys if key not in (from_keys or ())]
+        if not keys:
+            raise ValueError(f"{path} holds no array.")
         if len(chosen) != 1:
-            raise ValueError(
-                f"{path} holds the arrays {enumerate_names(keys, 20)}; choose one of them with columns={keys[0]!r}."
-                if keys
-                else f"{path} holds no array."
-            )
+            first = Argument("columns", keys[0])
+            message = f"{path} holds the arrays {enumerate_names(keys, 20)}; choose one of them with {first}."
+            raise naming(ValueError(message), first)
         if chosen[0] not in keys:
             raise missing_column(chosen[0], keys, str(path))
         if from_keys is not None and len(from_keys) > 1:

@@ -141,6 +141,10 @@ class Schema:
         channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
         return self.rules.inward(_to_tensor(values, self.internal_dtype), channels)
 
+    def to_layout(self, rows: Tensor) -> Tensor:
+        """Return rows ``(N, *D)`` as tensors ``(N, *row)`` in the user's layout; differentiable."""
+        return self.rules.outward(rows, self.row_shape, self.channels)
+
     def to_user(self, rows: Tensor) -> Values:
         """Return rows ``(N, *D)`` in the layout, dtype and container of the training data.
 
@@ -154,7 +158,7 @@ class Schema:
         rows = rows.detach().cpu()
         if tuple(rows.shape[1:]) != self.internal_shape:
             raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema describes {self.internal_shape}.")
-        rows = self.rules.outward(rows, self.row_shape, self.channels)
+        rows = self.to_layout(rows)
         if self.container == "torch":
             return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":

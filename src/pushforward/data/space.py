@@ -69,6 +69,35 @@ class RowSpace:
             None if conditions is None else ConditionEncoder.from_state(conditions, under("condition")),
         )
 
+    def encode(self, condition: Any, n: int, *, null: bool = True) -> Tensor | None:
+        """Return one encoded condition per row (n, K), or None for the law without a condition.
+
+        Parameters
+        ----------
+        condition : label, vector, or one of them per row, or None
+        n : int
+        null : bool
+            Whether the model has a law without a condition. Gaps among the training conditions teach one in any case.
+
+        Raises
+        ------
+        ValueError
+            If the model knows no conditions, or has only laws with one.
+        """
+        if condition is not None:
+            if self.conditions is None:
+                raise ValueError(
+                    "this model was trained without conditions and cannot follow one; "
+                    "leave condition out, or train with fit(X, condition=labels)"
+                )
+            return self.conditions.encode(condition, n)
+        if self.conditions is not None and not null and not self.conditions.gaps:
+            raise ValueError(
+                "this model always saw its condition in training (condition_dropout=0) and has no law without one; "
+                "pass condition=..., or train with condition_dropout=0.1"
+            )
+        return None
+
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""
         return replace(self, conditions=conditions)

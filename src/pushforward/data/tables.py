@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pushforward._messages import Argument, naming
 from pushforward.data.checks import enumerate_names
 from pushforward.data.condition import as_condition_array
 from pushforward.data.images import decode_images
@@ -58,9 +59,9 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.nd
         if name not in schema.names:
             raise missing_column(name, schema.names, str(path))
     if chosen is None and len(images) > 1:
-        raise ValueError(
-            f"{path} has {len(images)} columns of bytes, {enumerate_names(images)}; choose one with columns={images[0]!r}."
-        )
+        first = Argument("columns", images[0])
+        message = f"{path} has {len(images)} columns of bytes, {enumerate_names(images)}; choose one with {first}."
+        raise naming(ValueError(message), first)
     if chosen is None and images:
         chosen = images
         if condition is None and "label" in schema.names:

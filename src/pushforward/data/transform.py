@@ -150,6 +150,11 @@ class Transform:
         return self.spread(x, value) if not self.keeps_constants else torch.where(self.constant.to(z.device), value, x)
 
     @property
+    def origin(self) -> Tensor:
+        """The row in data units that stands at z = 0, constant elements included, float64."""
+        return torch.where(self.constant, self.value, self.shift)
+
+    @property
     def dequantization(self) -> Tensor:
         """Width of one integer in units of z, float64, of :attr:`shape`; 0 where values are not integers or constant."""
         return self.pick(torch.where(self.integer & ~self.constant, 1 / self.scale, 0.0))

@@ -46,7 +46,7 @@ from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.probability import noise
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 
 __all__ = ["Bins", "Bound", "variational_bound"]
 

@@ -39,7 +39,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.schedule import Schedule, widen
 
-__all__ = ["Classifier", "ClassifierGuided", "Guided", "RewardGuided", "finite_scale", "signal_time"]
+__all__ = ["Classifier", "ClassifierGuided", "Guided", "RewardGuided", "check_interval", "finite_scale", "signal_time"]
 
 Classifier = Callable[[Tensor, Tensor], Tensor]
 """``classifier(x_t, t)`` returns logits (B, C); t is () or (B,)."""
@@ -84,7 +84,7 @@ class Guided(AbstractDenoiser):
         self.gaussian_source = denoiser.gaussian_source
         self.scale = finite_scale(scale)
         self.negative = negative
-        self.interval = None if interval is None else _check_interval(interval)
+        self.interval = None if interval is None else check_interval(interval)
         self.calls = denoiser.calls * (1 if self.scale == 1 or (self.scale == 0 and interval is None) else 2)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -144,11 +144,7 @@ class _GradientGuided(AbstractDenoiser):
 
     def __init__(self, denoiser: AbstractDenoiser, scale: float) -> None:
         super().__init__()
-        if not denoiser.gaussian_source:
-            raise ValueError(
-                f"{type(self).__name__} adds a gradient to the score, but this model's source is not independent Gaussian "
-                "noise, so its denoised prediction is not a score; train one with Gaussian noise, or guide by conditions"
-            )
+        self.check_source(denoiser)
         self.denoiser = denoiser
         self.schedule = denoiser.schedule
         self.scale = finite_scale(scale)
@@ -167,6 +163,15 @@ class _GradientGuided(AbstractDenoiser):
         gradient: Tensor = torch.func.grad(total)(x_t)
         factor = self.scale * self.schedule.sigma(at) ** 2 / self.schedule.alpha(at)
         return denoised + widen(factor.to(x_t.dtype), x_t) * gradient
+
+    @classmethod
+    def check_source(cls, denoiser: AbstractDenoiser) -> None:
+        """Raise unless the denoiser gives the score."""
+        if not denoiser.gaussian_source:
+            raise ValueError(
+                f"{cls.__name__} adds a gradient to the score, but this model's source is not independent Gaussian noise, so "
+                "its denoised prediction is no score; train one with Gaussian noise, or guide by conditions"
+            )
 
     @abc.abstractmethod
     def _log_weight(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
@@ -271,7 +276,8 @@ def finite_scale(scale: float) -> float:
     return float(scale)
 
 
-def _check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    """Return the noise levels (low, high) as floats; raise unless 0 <= low < high."""
     low, high = map(float, interval)
     if not 0 <= low < high:
         raise ValueError(

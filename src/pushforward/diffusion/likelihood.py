@@ -37,7 +37,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 
 __all__ = [
     "EXACT_UP_TO",
@@ -70,6 +70,7 @@ _SOFT = 0.1  # angle below which the grid becomes uniform
 _RATIO = 1.5  # second angle of the continuation below t_min, in units of the first
 
 
+@runtime_checkable
 class DensityLaw(Protocol):
     """A law with a density, like those of :mod:`pushforward.probability`."""
 

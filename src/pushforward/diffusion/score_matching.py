@@ -30,7 +30,7 @@ from torch import Tensor
 
 from pushforward.diffusion.schedule import widen
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 
 __all__ = ["denoising_score_matching", "explicit_score_matching", "implicit_score_matching", "sliced_score_matching"]
 

@@ -57,27 +57,7 @@ class Results:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Figures of how good a model is, and what they are about.
-
-    Attributes
-    ----------
-    figures : tuple of Figure
-        In the order of the report.
-    model : str
-        Name of the family.
-    about : mapping
-        What was evaluated: ``source``, ``kind`` and shape of the data, numbers of rows, seed, training.
-    failures : mapping
-        Parts that could not be computed, with the reason. The other parts are not affected.
-    skipped : mapping
-        Parts that do not apply, with the reason.
-    seconds : mapping
-        Duration of each part.
-    curve : sequence of mappings
-        Learning curve: lines of ``metrics.jsonl``.
-    arrays : mapping of arrays
-        The rows that plots are drawn from: samples, held-out rows, nearest training rows, latents, paths.
-    """
+    """The data of an :class:`~pushforward.evaluation.Evaluation`, which describes the attributes."""
 
     figures: tuple[Figure, ...]
     model: str

@@ -108,7 +108,7 @@ def from_weights(kind: Literal["inception", "dino"], path: str | Path, *, white:
             f"{path}: there are no weights here; pushforward downloads none, so give the path of a file of yours"
         )
     weights = _read(path)
-    network = _inception(path) if kind == "inception" else _Transformer(weights, path)
+    network = _Transformer(weights, path) if kind.startswith("dino") else _inception(path)
     return PretrainedFeatures(network, f"{kind} ({checksum(*(weights[key] for key in sorted(weights)))})", white)
 
 

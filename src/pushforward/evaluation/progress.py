@@ -2,7 +2,10 @@
 
 import time
 from types import TracebackType
-from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from pushforward.training.progress import clock
 
@@ -27,14 +30,11 @@ class PartProgress:
     def __init__(self, visible: bool) -> None:
         self._visible, self._done, self._total, self._name, self._note = visible, 0, 0, "", ""
         self._began = self._part_began = self._due = time.perf_counter()
-        self._console: Any = None
-        self._live: Any = None
+        self._console: Console | None = None
+        self._live: Live | None = None
 
     def __enter__(self) -> "PartProgress":
         if self._visible:
-            from rich.console import Console
-            from rich.live import Live
-
             self._console = Console(highlight=False)
             if self._console.is_terminal:
                 self._live = Live(get_renderable=self._text, console=self._console, refresh_per_second=5, transient=True)
@@ -68,9 +68,7 @@ class PartProgress:
         if self._console is not None and (self._live is None or failure):
             self._console.print(f"{name}: {f'failed: {failure}' if failure else took}", markup=False)
 
-    def _text(self) -> Any:
-        from rich.text import Text
-
+    def _text(self) -> Text:
         return Text(self._line(), no_wrap=True, overflow="ellipsis")
 
     def _line(self) -> str:

@@ -7,7 +7,7 @@ figure at that n.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pushforward.data import Dataset, open_data
+from pushforward._messages import Argument, naming
+from pushforward.data import Dataset
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.features import FeatureSpace, default_features
 from pushforward.evaluation.findings import Results
@@ -30,6 +31,8 @@ __all__ = ["evaluate", "evaluate_run", "rows_of"]
 
 T = TypeVar("T")
 
+_DATA = Argument("data")
+
 _MOST_LINES = 400
 _LEAST_LABELLED = 300
 
@@ -42,7 +45,7 @@ def evaluate(
     condition: Any = None,
     train_condition: Any = None,
     samples: int | None = None,
-    features: Any = None,
+    features: FeatureSpace | Sequence[FeatureSpace] | None = None,
     seed: int = 0,
     verbose: bool = False,
 ) -> Evaluation:
@@ -133,7 +136,7 @@ def evaluate_run(
     *,
     condition: Any = None,
     samples: int | None = None,
-    features: Any = None,
+    features: FeatureSpace | Sequence[FeatureSpace] | None = None,
     seed: int = 0,
     device: str | None = None,
     verbose: bool = False,
@@ -178,10 +181,10 @@ def evaluate_run(
         train = rows_of(own, rows)
         if test is None:
             if not len(aside):
-                raise ValueError(
+                message = (
                     f"{run} was trained on all of its {len(rows):,} rows (held_out=0), so none are left to measure it on; "
-                    "name rows that it has not seen with data=... (on the command line: --data FILE)"
                 )
+                raise naming(ValueError(f"{message}name rows that it has not seen with {_DATA}"), _DATA)
             test = own.source, *rows_of(own, aside)
     assert test is not None
     conditional = model.conditional
@@ -216,26 +219,23 @@ def _data_of_run(
             own = None
         return own, (other.source, other.values, other.condition)
     source = card["data"]["source"]
-    remedy = "say where they are with data=... (on the command line: --data FILE), or name other rows like them"
+    remedy = f"say where they are with {_DATA}, or name other rows like them"
     if source in ("array", "tensor", "DataFrame"):
-        raise ValueError(f"{run} was trained on rows that were given as {source}, not as a file; {remedy}")
+        raise naming(ValueError(f"{run} was trained on rows that were given as {source}, not as a file; {remedy}"), _DATA)
     try:
         own = _opened(card, model, source, condition)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{run} was trained on {source}, which is not there (any more); {remedy}") from None
+        message = f"{run} was trained on {source}, which is not there (any more); {remedy}"
+        raise naming(FileNotFoundError(message), _DATA) from None
     if own.fingerprint != known:
-        raise ValueError(f"{run} was trained on other data than {source} holds now; {remedy}")
+        raise naming(ValueError(f"{run} was trained on other data than {source} holds now; {remedy}"), _DATA)
     return own, None
 
 
 def _opened(card: Mapping[str, Any], model: Any, data: Any, condition: Any) -> Dataset:
     """Open data with the columns, condition and kind of a run."""
-    chosen, schema = card["chosen"], model.space_.schema
-    table = hasattr(data, "columns") or (isinstance(data, str | Path) and Path(data).suffix.lower() in (".csv", ".parquet"))
-    wanted = chosen["condition"] if condition is None else condition
-    wanted = (wanted if model.conditional else False) if wanted is not False else False
-    columns = list(schema.columns) if table and schema.columns is not None else chosen["columns"]
-    return open_data(data, columns=columns, condition=wanted, kind=schema.kind, gaps=True)
+    opened: Dataset = model.space_.open(data, card["chosen"], condition=condition, gaps=True)
+    return opened
 
 
 def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
@@ -243,18 +243,18 @@ def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
     return take_rows(dataset.values, rows), None if dataset.condition is None else dataset.condition[rows]
 
 
-def _feature_spaces(inputs: Inputs, features: Any) -> list[FeatureSpace]:
+def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpace] | None) -> list[FeatureSpace]:
     """Return the feature spaces: those given, or the default of the kind of data.
 
     A classifier is trained on rows that none of its figures compares: in its space, rows that it was trained on lie elsewhere.
     """
     if features is not None:
-        return list(features) if isinstance(features, list | tuple) else [features]
+        return list(features) if isinstance(features, Sequence) else [features]
     seed, rows, labels = inputs.seed, inputs.floor.x, None
     if inputs.train is not None and inputs.train.condition is not None and inputs.train.condition.ndim == 1:
         spare = inputs.spare()
         conditions = inputs.model.space_.conditions
-        classes = len(conditions.classes) if conditions.kind == "labels" else 0
+        classes = len(conditions.classes) if conditions.has_classes else 0
         if classes > 1 and len(spare) >= max(_LEAST_LABELLED, 20 * classes) and spare.condition is not None:
             rows, labels = spare.x, np.array([str(label) for label in spare.condition])
     return list(default_features(rows.numpy(), labels, seed=seed))
@@ -267,7 +267,7 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "source": model.data_["source"],
         "kind": inputs.schema.kind,
         "shape": list(inputs.schema.row_shape),
-        "columns": inputs.names if not inputs.images else None,
+        "columns": inputs.names if inputs.kind.has_columns else None,
         "training_rows": model.data_["rows"] - model.data_["held_out"],
         "test_rows": len(inputs.test),
         "complete_rows": len(inputs.test.complete),
@@ -281,13 +281,13 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "parameters": result.parameters,
         "held_out_loss": result.held_out_loss,
         "held_out_by_level": result.held_out_by_level,
-        "pixel_range": [float(transform.low.min()), float(transform.high.max())] if inputs.images else None,
+        "pixel_range": None if inputs.kind.has_columns else [float(transform.low.min()), float(transform.high.max())],
     }
 
 
-def _curve(run: Any) -> list[dict[str, Any]]:
+def _curve(run: Path | None) -> list[dict[str, Any]]:
     """Return the learning curve of a run, thinned to the resolution of a plot."""
-    path = None if run is None else Path(run) / "metrics.jsonl"
+    path = None if run is None else run / "metrics.jsonl"
     if path is None or not path.is_file():
         return []
     lines = []

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
 from pushforward import plots
+from pushforward._messages import Argument, naming
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +93,8 @@ def _plot(name: str) -> "Callable[..., Figure]":
     from difflib import get_close_matches
 
     near = get_close_matches(name, names(), n=3, cutoff=0.4) or names()
-    raise ValueError(f"there is no plot {name!r}; there are {', '.join(near)} (pushforward show --list shows all).")
+    listed = Argument("list", call="pushforward.gallery.names()")
+    raise naming(ValueError(f"there is no plot {name!r}; there are {', '.join(near)} ({listed} lists all)."), listed)
 
 
 def _room(room: str) -> ModuleType:

@@ -17,11 +17,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pushforward.models.denoising.base import DenoisingModel
+from pushforward._messages import Argument, naming
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files import codec
 
 __all__ = ["FORMATS", "export", "file_name"]
 
+_ONNX = Argument("to", "onnx")
 _TIMESTEPS = 1000
 
 
@@ -143,15 +145,18 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
 
     if model.space_.kind.structure != "grid":
         name = model.space_.kind.name
-        raise ValueError(f"a pipeline of diffusers draws images, but this model was trained on {name}; use --to onnx")
+        raise naming(
+            ValueError(f"a pipeline of diffusers draws images, but this model was trained on {name}; use {_ONNX}"), _ONNX
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already; name a new folder")
     if codec.is_part(codec.to_plain(model.network_)):
-        raise ValueError("this model has a network of your own, which diffusers cannot build again; use --to onnx")
-    if not model.denoiser_.gaussian_source:
-        raise ValueError(
-            "diffusers starts from independent Gaussian noise, but this model was trained otherwise; use --to onnx"
+        raise naming(
+            ValueError(f"this model has a network of your own, which diffusers cannot build again; use {_ONNX}"), _ONNX
         )
+    if not model.denoiser_.gaussian_source:
+        message = f"diffusers starts from independent Gaussian noise, but this model was trained otherwise; use {_ONNX}"
+        raise naming(ValueError(message), _ONNX)
     unet = ExportedUNet.of(model)
     schedule, t = model.denoiser_.schedule, torch.arange(1, _TIMESTEPS + 1, dtype=torch.float64) / _TIMESTEPS
     kept = schedule.alpha(t) ** 2 / (schedule.alpha(t) ** 2 + schedule.sigma(t) ** 2)

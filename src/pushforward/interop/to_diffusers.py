@@ -15,7 +15,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import Tensor
 
 from pushforward.diffusion import Denoiser, widen
-from pushforward.models.denoising.base import DenoisingModel
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files import codec
 
 __all__ = ["ExportedUNet"]

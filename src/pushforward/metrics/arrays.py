@@ -3,14 +3,14 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Rows", "as_rows", "pair", "subset"]
 
 Rows = NDArray[np.floating[Any]]
 
 
-def as_rows(values: Any, name: str = "rows", *, least: int = 1) -> Rows:
+def as_rows(values: ArrayLike, name: str = "rows", *, least: int = 1) -> Rows:
     """Return rows (n, ...) as a finite array (n, D), float32 where that loses nothing and float64 otherwise.
 
     Raises
@@ -45,7 +45,7 @@ def as_rows(values: Any, name: str = "rows", *, least: int = 1) -> Rows:
     return flat
 
 
-def pair(P: Any, Q: Any, *, least: int = 2) -> tuple[Rows, Rows]:
+def pair(P: ArrayLike, Q: ArrayLike, *, least: int = 2) -> tuple[Rows, Rows]:
     """Return samples P (n, ...) and reference rows Q (m, ...) as finite arrays (n, D) and (m, D) of one dtype.
 
     Parameters

@@ -26,11 +26,10 @@ generative models. 2020. https://arxiv.org/abs/2002.09797
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pushforward.metrics.arrays import Rows, pair, subset
 from pushforward.metrics.measure import NORMAL_95, Measure
@@ -42,7 +41,7 @@ _MOST = 10_000
 _NUMBERS = 1 << 26
 
 
-def precision_recall(P: Any, Q: Any, *, k: int = 3, seed: int = 0) -> tuple[Measure, Measure]:
+def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0) -> tuple[Measure, Measure]:
     """Return precision and recall of samples P against reference rows Q, both in [0, 1].
 
     Taken on equally many of both, at most 10,000, chosen by ``seed``.
@@ -74,7 +73,7 @@ def precision_recall(P: Any, Q: Any, *, k: int = 3, seed: int = 0) -> tuple[Meas
     return _share(precise), _share(recalled)
 
 
-def density_coverage(P: Any, Q: Any, *, k: int = 5, seed: int = 0) -> tuple[Measure, Measure]:
+def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0) -> tuple[Measure, Measure]:
     """Return density (0 or more, 1 for equal laws) and coverage (in [0, 1]) of samples P against reference rows Q.
 
     Taken on equally many of both, at most 10,000, chosen by ``seed``.
@@ -107,7 +106,7 @@ def density_coverage(P: Any, Q: Any, *, k: int = 5, seed: int = 0) -> tuple[Meas
     return Measure.normal(float(balls.mean()) / k, error, len(P), least=0.0), _share(covered)
 
 
-def _equal(P: Any, Q: Any, k: int, seed: int) -> tuple[Rows, Rows]:
+def _equal(P: ArrayLike, Q: ArrayLike, k: int, seed: int) -> tuple[Rows, Rows]:
     if k < 1:
         raise ValueError(f"k must be at least 1, but is {k}")
     P, Q = pair(P, Q, least=k + 1)

@@ -16,11 +16,9 @@ Mikołaj Bińkowski, Danica Sutherland, Michael Arbel, Arthur Gretton. Demystify
 Min Jin Chong, David Forsyth. Effectively unbiased FID and inception score. 2020. https://arxiv.org/abs/1911.07023
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pushforward.metrics.arrays import pair, subset
 from pushforward.metrics.discrepancy import discrepancy
@@ -34,7 +32,7 @@ _FLOOR = 1e-10
 _Float = NDArray[np.float64]
 
 
-def frechet_distance(P: Any, Q: Any) -> Measure:
+def frechet_distance(P: ArrayLike, Q: ArrayLike) -> Measure:
     """Return the Fréchet distance of samples P and reference rows Q, in squared units, of all rows in float64.
 
     The 95 % interval is normal with the standard error of the delta method (the derivative by the mass at a row x is
@@ -56,24 +54,24 @@ def frechet_distance(P: Any, Q: Any) -> Measure:
     >>> round(frechet_distance(rows + [3.0, 4.0], rows).value, 6)
     25.0
     """
-    P, Q = (rows.astype(np.float64) for rows in pair(P, Q))
-    basis = _span(P, Q)
+    samples, rows = (part.astype(np.float64) for part in pair(P, Q))
+    basis = _span(samples, rows)
     if not basis.shape[1]:
-        return Measure.exact(0.0, min(len(P), len(Q)))
-    center = Q.mean(axis=0)
-    P, Q = (P - center) @ basis, (Q - center) @ basis
-    scale = (P.var(axis=0).mean() + Q.var(axis=0).mean()) / 2 or 1.0
+        return Measure.exact(0.0, min(len(samples), len(rows)))
+    center = rows.mean(axis=0)
+    samples, rows = (samples - center) @ basis, (rows - center) @ basis
+    scale = (samples.var(axis=0).mean() + rows.var(axis=0).mean()) / 2 or 1.0
     ridge = _FLOOR * scale * np.eye(basis.shape[1])
-    A, B = np.atleast_2d(np.cov(P.T)) + ridge, np.atleast_2d(np.cov(Q.T)) + ridge
-    a, b = P.mean(axis=0), Q.mean(axis=0)
+    A, B = np.atleast_2d(np.cov(samples.T)) + ridge, np.atleast_2d(np.cov(rows.T)) + ridge
+    a, b = samples.mean(axis=0), rows.mean(axis=0)
     of_samples, of_rows = (Gaussian(torch.from_numpy(mean), torch.from_numpy(cov)) for mean, cov in ((a, A), (b, B)))
     value = float(of_samples.wasserstein(of_rows) ** 2)
-    of_p = _potential(P - a, a - b, _map(A, B))
-    of_q = _potential(Q - b, b - a, _map(B, A))
-    return Measure.normal(value, two_sample_error(of_p, of_q), min(len(P), len(Q)), least=0.0)
+    of_p = _potential(samples - a, a - b, _map(A, B))
+    of_q = _potential(rows - b, b - a, _map(B, A))
+    return Measure.normal(value, two_sample_error(of_p, of_q), min(len(samples), len(rows)), least=0.0)
 
 
-def kernel_distance(P: Any, Q: Any, *, seed: int = 0) -> Measure:
+def kernel_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0) -> Measure:
     """Return the kernel distance of samples P and reference rows Q: the squared discrepancy under (a . b / D + 1)^3, unbiased.
 
     Taken on at most 5,000 rows of either, chosen by ``seed``; 0 on average for equal laws, and it may be negative. The 95 %
@@ -95,10 +93,10 @@ def kernel_distance(P: Any, Q: Any, *, seed: int = 0) -> Measure:
     >>> result.low < 0 < result.high
     True
     """
-    P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=3))
     generator = np.random.default_rng(seed)
-    width = P.shape[1]
-    return discrepancy(subset(P, _MOST, generator), subset(Q, _MOST, generator), lambda x, y: (x @ y.T / width + 1) ** 3)
+    samples, rows = (subset(part.astype(np.float64), _MOST, generator) for part in pair(P, Q, least=3))
+    width = samples.shape[1]
+    return discrepancy(samples, rows, lambda x, y: (x @ y.T / width + 1) ** 3)
 
 
 def _span(P: _Float, Q: _Float) -> _Float:

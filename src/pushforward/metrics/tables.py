@@ -26,7 +26,7 @@ GANs. 2017.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -219,12 +219,12 @@ def category_coverage(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | Non
     P, Q, chosen = _columns(P, Q, categories)
 
     def column(j: int) -> Categories:
-        here, counts = np.unique(Q[:, j], return_counts=True)
-        made = np.unique(P[:, j])
-        lost, invented = np.setdiff1d(here, made), np.setdiff1d(made, here)
+        in_rows, counts = np.unique(Q[:, j], return_counts=True)
+        in_samples = np.unique(P[:, j])
+        lost, invented = np.setdiff1d(in_rows, in_samples), np.setdiff1d(in_samples, in_rows)
         return Categories(
             column=j,
-            covered=tuple(np.intersect1d(here, made).tolist()),
+            covered=tuple(np.intersect1d(in_rows, in_samples).tolist()),
             lost=tuple(lost.tolist()),
             invented=tuple(invented.tolist()),
             lost_share=Measure.of_share(int(np.isin(Q[:, j], lost).sum()), len(Q)),
@@ -359,7 +359,7 @@ def _score(values: NDArray[np.float64], spread: NDArray[np.float64], seed: int) 
 
 
 def _columns(
-    P: Any, Q: Any, categories: ArrayLike | None
+    P: ArrayLike, Q: ArrayLike, categories: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Return samples, rows and which columns are categories, checked."""
     P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=_LEAST))

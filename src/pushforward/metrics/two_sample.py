@@ -22,11 +22,9 @@ Nicolas Bonneel, Julien Rabin, Gabriel Peyré, Hanspeter Pfister. Sliced and Rad
 Eustasio del Barrio, Jean-Michel Loubes. Central limit theorems for empirical transportation cost in general dimension. 2019.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pushforward.metrics.arrays import Rows, pair, subset
@@ -41,7 +39,7 @@ _MOST_JUDGED, _MOST_NUMBERS = 5_000, 2_000_000
 _Float = NDArray[np.float64]
 
 
-def c2st(P: Any, Q: Any, *, seed: int = 0, folds: int = 5) -> Measure:
+def c2st(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, folds: int = 5) -> Measure:
     """Return the accuracy of a classifier that tells samples P from reference rows Q: 0.5 if it cannot, 1 if it always can.
 
     Taken on equally many of both, chosen by ``seed``: at most 5,000, and fewer of more than 400 columns (2,551 of 784). See
@@ -77,7 +75,7 @@ def c2st(P: Any, Q: Any, *, seed: int = 0, folds: int = 5) -> Measure:
     return cross_validated_accuracy(subset(P, n, generator), subset(Q, n, generator), folds=folds, seed=seed)
 
 
-def mmd(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -> Measure:
+def mmd(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, permutations: int = 200) -> Measure:
     """Return the squared maximum mean discrepancy without bias, under a Gaussian kernel, with a permutation p-value.
 
     The kernel is exp(-|a - b|^2 / (2 s^2)) with s the median distance of two of all rows (of 1,000 of them). Taken on at most
@@ -112,7 +110,7 @@ def mmd(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -> Measure:
     return discrepancy(P, Q, gaussian, permutations=permutations, seed=seed)
 
 
-def energy_distance(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -> Measure:
+def energy_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, permutations: int = 200) -> Measure:
     """Return the energy distance 2 E|p - q| - E|p - p'| - E|q - q'| without bias, with a permutation p-value.
 
     0 only for equal laws; in the units of the rows. Taken on at most 3,000 rows of either, chosen by ``seed``. Not
@@ -139,7 +137,7 @@ def energy_distance(P: Any, Q: Any, *, seed: int = 0, permutations: int = 200) -
     return discrepancy(P, Q, lambda a, b: _squared_distances(a, b).sqrt_().neg_(), permutations=permutations, seed=seed)
 
 
-def sliced_wasserstein(P: Any, Q: Any, *, seed: int = 0, projections: int = 200) -> Measure:
+def sliced_wasserstein(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, projections: int = 200) -> Measure:
     """Return the sliced 2-Wasserstein distance: the root of the mean of W_2^2 of the rows along many directions.
 
     All rows are used. Directions come in orthogonal sets of D, so that a shift by d gives exactly |d| / sqrt(D) if D is at most
@@ -178,7 +176,7 @@ def sliced_wasserstein(P: Any, Q: Any, *, seed: int = 0, projections: int = 200)
     return Measure(value**0.5, low**0.5, high**0.5, min(len(P), len(Q)))
 
 
-def wasserstein_columns(P: Any, Q: Any) -> list[Measure]:
+def wasserstein_columns(P: ArrayLike, Q: ArrayLike) -> list[Measure]:
     """Return the 1-Wasserstein distance of each column, in its units: the area between the two distribution functions.
 
     All rows are used.
@@ -200,7 +198,7 @@ def wasserstein_columns(P: Any, Q: Any) -> list[Measure]:
     return [_column(p, q) for p, q in zip(P.T.astype(np.float64), Q.T.astype(np.float64), strict=True)]
 
 
-def _at_most(P: Any, Q: Any, seed: int, permutations: int) -> tuple[Rows, Rows, np.random.Generator]:
+def _at_most(P: ArrayLike, Q: ArrayLike, seed: int, permutations: int) -> tuple[Rows, Rows, np.random.Generator]:
     if permutations < 0:
         raise ValueError(f"permutations must be at least 0, but is {permutations}")
     P, Q = pair(P, Q, least=3)

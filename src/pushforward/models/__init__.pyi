@@ -2,6 +2,7 @@ from .autoencoders.autoencoder import Autoencoder as Autoencoder
 from .autoencoders.hierarchical import HierarchicalVAE as HierarchicalVAE
 from .autoencoders.vae import VAE as VAE
 from .autoencoders.vqvae import VQVAE as VQVAE
+from .base.guidance import Guidance as Guidance
 from .base.model import GenerativeModel as GenerativeModel
 from .base.model import register as register
 from .denoising.diffusion import Diffusion as Diffusion

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from pushforward import training
 from pushforward.data import ArrayLike, Condition, Dataset, Facts, Schema, Transform, Values
+from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import GenerativeModel, Prepared
 from pushforward.models.base.plan import Plan, plan
-from pushforward.models.base.rows import Rows
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
@@ -57,7 +57,7 @@ class RandomCoder(Protocol):
     @property
     def _code_length(self) -> int: ...
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows: ...
-    def _posterior(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]: ...
+    def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]: ...
     def _in_batches(self, of: Callable[[slice, object, torch.device], T], rows: int, batch_size: int) -> list[T]: ...
 
 
@@ -255,7 +255,7 @@ class TrainedInTurn(GenerativeModel):
         def of(part: slice, learned: object, device: torch.device) -> tuple[Tensor, Tensor]:
             x = rows.dequantized(part, seed, first + part.start).to(device)
             numbers = torch.arange(first + part.start, first + part.start + len(x), device=device) * (not shared)
-            draw, made = coder._posterior(learned, x), []
+            draw, made = coder._code_sampler(learned, x), []
             for k in range(samples):
                 shape = (coder._code_length,)
                 made.append(

@@ -34,15 +34,15 @@ from pushforward.data import ArrayLike, Condition, Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.autoencoders.bound import importance_bound
 from pushforward.models.autoencoders.vae import VAE
-from pushforward.models.base.arguments import check_count, encoded_condition
+from pushforward.models.base.available import available_if
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.density import DensityVerbs
-from pushforward.models.base.estimator import available_if
-from pushforward.models.denoising.density import FlowDensityVerbs
+from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.flows.cnf import CNF
 from pushforward.models.in_turn import Coder, TrainedInTurn, has_random_codes
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = ["Latent"]
 
@@ -208,9 +208,8 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
         return self
 
     @property
-    def condition_dropout(self) -> float:
-        """Share of rows that the prior saw without their condition."""
-        return float(getattr(self.prior_, "condition_dropout", 1.0))
+    def _knows_null(self) -> bool:
+        return bool(self.prior_._knows_null)
 
     def _bound(
         self,
@@ -226,7 +225,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
     ) -> LogProb:
         check_is_fitted(self)
         if samples is None:
-            samples = _SAMPLES_OF_ODES if isinstance(self.prior_, FlowDensityVerbs | CNF) else _SAMPLES
+            samples = _SAMPLES_OF_ODES if isinstance(self.prior_, Denoising | CNF) else _SAMPLES
         for name, value in (("samples", samples), ("draws", draws), ("batch_size", batch_size)):
             check_count(name, value)
         coder, prior = self.coder_, self.prior_
@@ -266,7 +265,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
 
     def _check_condition(self, condition: Condition, n: int) -> None:
         if condition is not None:
-            encoded_condition(self.space_.conditions, condition, n, self.condition_dropout)
+            self.space_.encode(condition, n, null=self._knows_null)
 
 
 def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:

@@ -7,13 +7,12 @@ tensor([1., 2.])
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["ArrayLike", "Dims", "as_float_tensor", "check_count", "check_finite", "deviations", "indices", "matrix", "vector"]
+__all__ = ["ArrayLike", "Dims", "as_float_tensor", "check_finite", "deviations", "indices", "matrix", "vector"]
 
 ArrayLike = Tensor | NDArray | Sequence | float  # type: ignore[type-arg]
 Dims = int | Sequence[int] | Tensor | NDArray  # type: ignore[type-arg]
@@ -93,16 +92,3 @@ def check_finite(name: str, value: Tensor) -> None:
         bad = tuple((~value.isfinite()).nonzero()[0].tolist())
         place = f"entry {bad[0] if len(bad) == 1 else bad}" if bad else "it"
         raise ValueError(f"{name} must be finite, but {place} is {value[bad].item():g}")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """Raise unless ``value`` is an integer of at least ``least``.
-
-    >>> check_count("steps", 0)
-    Traceback (most recent call last):
-    ValueError: steps must be at least 1, got 0
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from pushforward.probability.counts import check_count
 from pushforward.training.ema import MAX_WIDTH
 
 __all__ = ["GRIDS", "Calendar", "Precision", "TrainingSettings"]
@@ -85,10 +86,10 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "evaluations"):
-            _check_count(name, getattr(self, name), 1)
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
         for name, least in (("warmup_steps", 0), ("checkpoint_every", 1), ("log_every", 1)):
             if getattr(self, name) is not None:
-                _check_count(name, getattr(self, name), least)
+                object.__setattr__(self, name, check_count(name, getattr(self, name), least))
         _check_number("learning_rate", self.learning_rate, above=0.0)
         _check_number("weight_decay", self.weight_decay, least=0.0)
         _check_number("ema", self.ema, above=0.0, below=MAX_WIDTH)
@@ -185,13 +186,6 @@ def _next_part(step: int, steps: int, parts: int) -> int:
     """Return the first of ceil(k steps / parts), k = 1, 2, ..., after ``step``."""
     k = step * parts // steps + 1
     return -(-steps * k // parts)
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, got {value!r}.")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}.")
 
 
 def _check_number(

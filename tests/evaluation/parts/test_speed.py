@@ -35,7 +35,7 @@ def test_calls_are_those_that_the_sampler_names(model, sampler, batch_size):
 
 
 def test_guidance_calls_twice(model):
-    assert calls(model, steps=5, sampler=pf.Euler(), condition=1, guidance_scale=2.0) == 10
+    assert calls(model, steps=5, sampler=pf.Euler(), condition=1, guidance=2.0) == 10
 
 
 @pytest.mark.parametrize(

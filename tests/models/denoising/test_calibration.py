@@ -15,8 +15,8 @@ from sklearn.exceptions import NotFittedError
 import pushforward as pf
 from pushforward import diffusion
 from pushforward.diffusion import CalibratedSampler, Calibration
-from pushforward.models.denoising.calibration import CALIBRATIONS, add_calibration, read_calibrations
-from pushforward.models.denoising.guidance import Guide
+from pushforward.models.denoising.calibration import sampler_for, starts_to_fit
+from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration, read_calibrations
 from pushforward.models.files.storage import WEIGHTS
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
@@ -45,7 +45,7 @@ def trained(cls, **changes):
 def fitted():
     """A model with calibrations at two guidance scales, and what ``calibrate`` returned."""
     model = trained(pf.FlowMatching)
-    found = {w: model.calibrate(STEPS, guidance_scale=w, noises=NOISES, iterations=200, seed=SEED) for w in (1.0, 2.0)}
+    found = {w: model.calibrate(STEPS, guidance=w, noises=NOISES, iterations=200, seed=SEED) for w in (1.0, 2.0)}
     return model, found
 
 
@@ -111,25 +111,25 @@ def test_used_for_exactly_these_steps_and_this_scale(fitted):
         return model.sample(6, seed=1, **options)
 
     for scale in (1.0, 2.0):
-        made = drawn(steps=STEPS, guidance_scale=scale)
+        made = drawn(steps=STEPS, guidance=scale)
         assert model.sample_sampler_ == found[scale].sampler
-        np.testing.assert_array_equal(made, drawn(steps=STEPS, guidance_scale=scale, sampler=found[scale].sampler))
-        assert not np.array_equal(made, drawn(steps=STEPS, guidance_scale=scale, sampler=pf.default_sampler(STEPS, scale)))
-    np.testing.assert_array_equal(drawn(steps=np.int64(STEPS), guidance_scale=2), drawn(steps=STEPS, guidance_scale=2.0))
+        np.testing.assert_array_equal(made, drawn(steps=STEPS, guidance=scale, sampler=found[scale].sampler))
+        assert not np.array_equal(made, drawn(steps=STEPS, guidance=scale, sampler=pf.default_sampler(STEPS, scale)))
+    np.testing.assert_array_equal(drawn(steps=np.int64(STEPS), guidance=2), drawn(steps=STEPS, guidance=2.0))
     for options in (
         {"steps": STEPS + 1},
-        {"steps": STEPS, "guidance_scale": 1.5},
-        {"steps": STEPS, "guidance_scale": 2.0, "guidance_interval": (0.1, 10.0)},
-        {"steps": STEPS, "guidance_scale": 2.0, "negative_condition": "1"},
-        {"steps": STEPS, "guidance": lambda x: x.sum(1)},
+        {"steps": STEPS, "guidance": 1.5},
+        {"steps": STEPS, "guidance": pf.Guidance(2.0, interval=(0.1, 10.0))},
+        {"steps": STEPS, "guidance": pf.Guidance(2.0, negative="1")},
+        {"steps": STEPS, "guidance": pf.Guidance(by=lambda x: x.sum(1))},
     ):
         made = drawn(**options)
-        default = pf.default_sampler(options["steps"], options.get("guidance_scale", 1.0))
+        default = pf.default_sampler(options["steps"], pf.Guidance.of(options.get("guidance", 1.0)).scale)
         assert model.sample_sampler_ == default
         np.testing.assert_array_equal(made, drawn(**options, sampler=default))
     drawn(steps=STEPS, sampler=pf.Heun())
     assert model.sample_sampler_ == pf.Heun()
-    assert model._sampler_of(STEPS, Guide("classifier", 1.0, None, None)) == pf.default_sampler(STEPS)
+    assert sampler_for(model, STEPS, pf.Guidance(by="classifier")) == pf.default_sampler(STEPS)
     assert model.calibration(STEPS, 2) is found[2.0]
     assert model.calibration(STEPS + 1) is None
 
@@ -288,17 +288,17 @@ def test_rows_of_a_source_of_ones_own_are_never_both_fitted_to_and_held_out():
     X = rows()[0]
     source = np.repeat(X[:40] + 5, 5, axis=0)
     model = pf.FlowMatching(source=source, **TINY).fit(X)
-    z, condition = model._starts_to_fit(2048, 0)
+    z, condition = starts_to_fit(model, 2048, 0)
     assert condition is None
     assert len(z) == len(z.unique(dim=0)) == 40
-    few = model._starts_to_fit(10, 0)[0]
+    few = starts_to_fit(model, 10, 0)[0]
     torch.testing.assert_close(few, z[:10], rtol=0, atol=0)
     known = {tuple(row) for row in model.source_.rows.tolist()}
     assert {tuple(row) for row in z.tolist()} == known
     assert model.calibrate(3, iterations=2, seed=0).held_out == 10
     law = pf.probability.Gaussian([0.0, 0.0], 1.0)
     model = pf.FlowMatching(source=law, **TINY).fit(X)
-    torch.testing.assert_close(model._starts_to_fit(5, 4)[0], model.source_.draw(torch.arange(5), 0, 4, "sample"))
+    torch.testing.assert_close(starts_to_fit(model, 5, 4)[0], model.source_.draw(torch.arange(5), 0, 4, "sample"))
 
 
 def test_the_network_is_called_as_it_was_trained(model, monkeypatch):
@@ -334,8 +334,9 @@ def test_progress_is_shown_where_the_model_shows_it(model, capsys):
         ({"noises": 1}, ValueError, "noises must be at least 2, got 1"),
         ({"iterations": -1}, ValueError, "iterations must be at least 0, got -1"),
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-        ({"guidance_scale": 2.0}, ValueError, "needs a model trained with conditions"),
-        ({"guidance_scale": float("nan")}, ValueError, "needs a model trained with conditions"),
+        ({"guidance": 2.0}, ValueError, "needs a model trained with conditions"),
+        ({"guidance": float("nan")}, ValueError, "must be a finite number, got nan"),
+        ({"guidance": pf.Guidance(by="classifier")}, ValueError, "a calibrated sampler is guided by the condition alone"),
     ],
 )
 def test_errors_say_what_is_wrong(options, error, message):
@@ -351,7 +352,7 @@ def test_what_cannot_be_calibrated_is_refused(model):
             with pytest.raises(NotFittedError):
                 verb(8)
     with pytest.raises(ValueError, match="guidance scale|finite"):
-        model.calibrate(8, guidance_scale=float("inf"))
+        model.calibrate(8, guidance=float("inf"))
     model.sampler = model.sampler_ = pf.DDPM()
     with pytest.raises(ValueError, match=r"DDPM\(.*adds noise at each step.*deterministic"):
         model.calibrate(8)
@@ -377,9 +378,9 @@ def test_diffusion_models_are_calibrated_too():
 def test_few_steps_under_strong_guidance_take_a_lower_order(model):
     condition = model.space_.conditions.classes[0]
     for steps, scale, order in ((None, 1.0, 4), (5, 1.0, 0), (5, 2.0, 2), (8, 2.0, 3), (None, 6.0, 2)):
-        model.sample(2, steps=steps, guidance_scale=scale, condition=condition, seed=0)
+        model.sample(2, steps=steps, guidance=scale, condition=condition, seed=0)
         assert model.sample_sampler_ == pf.default_sampler(steps or 20, scale)
         assert model.sample_sampler_.order == order
     own = pf.FlowMatching(**TINY, sampler=pf.AngleSolver()).fit(rows()[0], condition=rows()[1])
-    own.sample(2, steps=5, guidance_scale=4.0, seed=0)
+    own.sample(2, steps=5, guidance=4.0, seed=0)
     assert own.sample_sampler_ == pf.AngleSolver()

@@ -69,7 +69,7 @@ def test_gaps_are_filled_by_the_class(trained):
     gaps = np.full((600, 2), [np.nan, 0.0])
     gaps[::3] = 5.0  # nothing to fill
     labels = np.array(["left", "right"])[(np.arange(600) % 2)]
-    filled = trained.impute(gaps, guidance="classifier", condition=list(labels), seed=0)
+    filled = trained.impute(gaps, guidance=pf.Guidance(by="classifier"), condition=list(labels), seed=0)
     assert (filled[::3] == 5.0).all()
     asked = np.arange(600) % 3 != 0
     for k, label in enumerate(("left", "right")):

@@ -82,9 +82,9 @@ def test_guidance_sharpens_and_conditions_select():
     model.fit(X, condition=["low"] * 1500 + ["high"] * 1500)
     low = model.sample(500, condition="low", seed=0)
     np.testing.assert_allclose(low.mean(0), LAW.means[0].numpy(), atol=0.35)
-    ignoring = model.sample(500, condition="low", guidance_scale=0.0, seed=0)
+    ignoring = model.sample(500, condition="low", guidance=0.0, seed=0)
     np.testing.assert_allclose(ignoring.mean(0), X.mean(0), atol=0.5)
-    sharp = model.sample(500, condition="low", guidance_scale=4.0, seed=0)
+    sharp = model.sample(500, condition="low", guidance=4.0, seed=0)
     away = LAW.means[0].numpy() - LAW.means[1].numpy()
     assert ((sharp - low) @ away).mean() > 0
 
@@ -321,8 +321,8 @@ def test_optimal_transport_needs_labels():
 
 def test_errors_of_sampling():
     model = pf.FlowMatching(**TINY).fit(LAW.sample(50, seed=0).numpy())
-    with pytest.raises(ValueError, match=r"guidance_scale=2.0 needs a model trained with conditions"):
-        model.sample(2, guidance_scale=2.0)
+    with pytest.raises(ValueError, match=r"a guidance scale of 2 needs a model trained with conditions"):
+        model.sample(2, guidance=2.0)
     with pytest.raises(ValueError, match=r"steps must be at least 1"):
         model.sample(2, steps=0)
     with pytest.raises(ValueError, match=r"starts from Gaussian noise, which `seed` names"):

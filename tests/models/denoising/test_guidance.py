@@ -41,11 +41,11 @@ def by_hand(model, denoiser, condition):
 
 
 def test_everywhere_is_an_interval(model):
-    plain = drawn(model, condition="high", guidance_scale=3.0)
-    assert np.array_equal(drawn(model, condition="high", guidance_scale=3.0, guidance_interval=(0, float("inf"))), plain)
-    never = drawn(model, condition="high", guidance_scale=3.0, guidance_interval=(1e8, 1e9))
+    plain = drawn(model, condition="high", guidance=3.0)
+    assert np.array_equal(drawn(model, condition="high", guidance=pf.Guidance(3.0, interval=(0, float("inf")))), plain)
+    never = drawn(model, condition="high", guidance=pf.Guidance(3.0, interval=(1e8, 1e9)))
     np.testing.assert_allclose(never, drawn(model, condition="high"), rtol=1e-6)
-    middle = drawn(model, condition="high", guidance_scale=3.0, guidance_interval=(0.1, 2.0))
+    middle = drawn(model, condition="high", guidance=pf.Guidance(3.0, interval=(0.1, 2.0)))
     assert not np.allclose(middle, plain)
     assert not np.allclose(middle, never)
     encoded = model.space_.conditions.encode("high", 7)
@@ -54,43 +54,43 @@ def test_everywhere_is_an_interval(model):
 
 
 def test_negative_conditions(model):
-    plain = drawn(model, condition="high", guidance_scale=3.0)
-    away = drawn(model, condition="high", guidance_scale=3.0, negative_condition="low")
+    plain = drawn(model, condition="high", guidance=3.0)
+    away = drawn(model, condition="high", guidance=pf.Guidance(3.0, negative="low"))
     assert not np.allclose(away, plain)
     encoder = model.space_.conditions
     guided = diffusion.Guided(model.denoiser_, 3.0, negative=encoder.encode("low", 7))
     np.testing.assert_allclose(away, by_hand(model, guided, encoder.encode("high", 7)), rtol=1e-6)
     # The null condition by its own name, no step away, and a step from a condition to itself.
-    np.testing.assert_array_equal(drawn(model, condition="high", guidance_scale=3.0, negative_condition=float("nan")), plain)
-    nothing = drawn(model, condition="high", guidance_scale=0.0, negative_condition="low")
+    np.testing.assert_array_equal(drawn(model, condition="high", guidance=pf.Guidance(3.0, negative=float("nan"))), plain)
+    nothing = drawn(model, condition="high", guidance=pf.Guidance(0.0, negative="low"))
     np.testing.assert_allclose(nothing, drawn(model, condition="low"), rtol=1e-6)
-    same = drawn(model, condition="low", guidance_scale=3.0, negative_condition="low")
+    same = drawn(model, condition="low", guidance=pf.Guidance(3.0, negative="low"))
     np.testing.assert_allclose(same, drawn(model, condition="low"), rtol=1e-5, atol=1e-6)
 
 
 def test_rows_do_not_depend_on_the_batch(model):
     labels = ["low", "high", "mid", "mid", "low", "high", "low"]
     for options in (
-        {"condition": labels, "guidance_scale": 2.0, "negative_condition": "mid", "guidance_interval": (0.1, 3.0)},
-        {"condition": labels, "guidance_scale": 2.0, "guidance": "classifier"},
-        {"condition": labels, "guidance_scale": 2.0, "guidance": lambda x: 0.3 * x[:, 0].sin()},
+        {"condition": labels, "guidance": pf.Guidance(2.0, negative="mid", interval=(0.1, 3.0))},
+        {"condition": labels, "guidance": pf.Guidance(2.0, by="classifier")},
+        {"condition": labels, "guidance": pf.Guidance(2.0, by=lambda x: 0.3 * x[:, 0].sin())},
     ):
         np.testing.assert_allclose(drawn(model, batch_size=2, **options), drawn(model, **options), rtol=1e-5, atol=1e-6)
 
 
 def test_the_classifier_guides_each_row_to_its_label(model):
     labels = ["low", "high", "mid", "mid", "low", "high", "low"]
-    got = drawn(model, condition=labels, guidance="classifier", guidance_scale=2.0)
+    got = drawn(model, condition=labels, guidance=pf.Guidance(2.0, by="classifier"))
     index = model.classifier_.index(labels, 7)
     without = diffusion.ClassifierGuided(model.denoiser_, model.classifier_, index, 2.0)
     np.testing.assert_allclose(got, by_hand(model, without, None), rtol=1e-6)
     for k, label in enumerate(labels[:3]):
-        alone = drawn(model, condition=label, guidance="classifier", guidance_scale=2.0)
+        alone = drawn(model, condition=label, guidance=pf.Guidance(2.0, by="classifier"))
         np.testing.assert_allclose(got[k], alone[k], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(alone, by_hand(model, model.guided_by_classifier(label, 2.0), None), rtol=1e-6)
     # A scale of 0 is the law without a condition.
-    ignored = drawn(model, condition=labels, guidance="classifier", guidance_scale=0.0)
-    np.testing.assert_allclose(ignored, drawn(model, condition="mid", guidance_scale=0.0), rtol=1e-6)
+    ignored = drawn(model, condition=labels, guidance=pf.Guidance(0.0, by="classifier"))
+    np.testing.assert_allclose(ignored, drawn(model, condition="mid", guidance=0.0), rtol=1e-6)
 
 
 def test_a_reward_in_the_units_of_the_data_tilts_a_gaussian():
@@ -115,7 +115,7 @@ def test_a_reward_in_the_units_of_the_data_tilts_a_gaussian():
         seen.append(x)
         return 0.5 * x[:, 0]
 
-    x = model.sample(4000, seed=0, steps=60, guidance=reward, guidance_scale=1.5)
+    x = model.sample(4000, seed=0, steps=60, guidance=pf.Guidance(1.5, by=reward))
     assert seen[0].shape[1:] == (2,)
     assert (seen[0][:, 1] == 7).all()
     assert (x[:, 1] == 7).all()
@@ -123,7 +123,7 @@ def test_a_reward_in_the_units_of_the_data_tilts_a_gaussian():
     np.testing.assert_allclose(x[:, 0].mean(), shift + 0.75 * scale**2, atol=0.12 * scale)
     np.testing.assert_allclose(x[:, 0].std(), scale, rtol=0.05)
     plain = model.sample(50, seed=0)
-    np.testing.assert_allclose(model.sample(50, seed=0, guidance=reward, guidance_scale=0.0), plain, rtol=1e-6)
+    np.testing.assert_allclose(model.sample(50, seed=0, guidance=pf.Guidance(0.0, by=reward)), plain, rtol=1e-6)
 
 
 def test_rewards_see_images_in_their_own_units():
@@ -139,7 +139,7 @@ def test_rewards_see_images_in_their_own_units():
         seen.append(tuple(x.shape))
         return x.mean((1, 2, 3))
 
-    assert model.sample(2, guidance=reward, steps=2, seed=0).shape == (2, 6, 5)
+    assert model.sample(2, guidance=pf.Guidance(by=reward), steps=2, seed=0).shape == (2, 6, 5)
     assert seen[0] == (2, 1, 6, 5)
 
 
@@ -150,34 +150,49 @@ def test_errors_say_what_to_write(model):
     always.fit_classifier(X, labels, training=QUICK, width=8)
     uniform = pf.FlowMatching(**TINY, source=pf.probability.Gaussian([0.0, 0.0], 1.0)).fit(X)
     for options, said in (
-        ({"guidance_interval": (0.1, 2.0)}, "change nothing at a guidance scale of 1.*give guidance_scale=2, say, or leave"),
-        ({"negative_condition": "low"}, "change nothing at a guidance scale of 1"),
-        ({"guidance_scale": 2.0, "guidance_interval": (2.0, 0.1)}, r"with 0 <= low < high, got \(2, 0.1\); write \(0.1, 2\)"),
-        ({"guidance_scale": 2.0, "negative_condition": "lo"}, "'lo' is not one condition for all rows.* Did you mean 'low'"),
-        ({"guidance_scale": 2.0, "negative_condition": ["low", "mid"]}, "is not one condition for all rows"),
-        ({"guidance_scale": float("nan")}, "guidance scale must be a finite number, got nan"),
-        ({"guidance": "clasifier"}, "guidance must be 'condition', 'classifier' or a function.* got 'clasifier'"),
-        ({"guidance": "classifier"}, "needs a label to guide each row to; pass condition=..., one of high, low, mid"),
-        ({"guidance": "classifier", "condition": "up"}, "'up' is not a label"),
+        ({"guidance": pf.Guidance(2.0, negative="lo")}, "'lo' is not one condition for all rows.* Did you mean 'low'"),
+        ({"guidance": pf.Guidance(2.0, negative=["low", "mid"])}, "is not one condition for all rows"),
         (
-            {"guidance": "classifier", "condition": "low", "negative_condition": "mid"},
-            "negative_condition belong to guidance by the condition; leave them out, or leave out guidance='classifier'",
+            {"guidance": pf.Guidance(by="classifier")},
+            "needs a label to guide each row to; pass condition=..., one of high, low",
         ),
-        ({"guidance": lambda x: x, "guidance_interval": (0, 1)}, "guidance_interval and negative_condition belong to"),
-        ({"guidance": lambda x: x}, r"reward must return one number per row, \(7,\), but returned \(7, 2\)"),
+        ({"guidance": pf.Guidance(by="classifier"), "condition": "up"}, "'up' is not a label"),
+        ({"guidance": pf.Guidance(by=lambda x: x)}, r"reward must return one number per row, \(7,\), but returned \(7, 2\)"),
     ):
         with pytest.raises(ValueError, match=said):
             drawn(model, **options)
-    with pytest.raises(ValueError, match=r"guidance_scale=2.0 needs a model trained with conditions, but this one has none"):
-        drawn(plain, guidance_scale=2.0)
-    with pytest.raises(ValueError, match=r"none yet; train one with model.fit_classifier\(X, labels\), or on the command line"):
-        drawn(plain, guidance="classifier", condition="low")
-    for options in ({"guidance_scale": 2.0}, {"guidance_scale": 0.0}, {"guidance": "classifier", "condition": "low"}):
+    with pytest.raises(TypeError, match=r"guidance must be a number or a pushforward.Guidance, got 'classifier'; write"):
+        drawn(model, guidance="classifier")
+    with pytest.raises(ValueError, match=r"a guidance scale of 2 needs a model trained with conditions, but this one has none"):
+        drawn(plain, guidance=2.0)
+    with pytest.raises(ValueError, match=r"none yet; train one with model.fit_classifier\(X, labels\)$"):
+        drawn(plain, guidance=pf.Guidance(by="classifier"), condition="low")
+    for options in ({"guidance": 2.0}, {"guidance": 0.0}, {"guidance": pf.Guidance(by="classifier"), "condition": "low"}):
         with pytest.raises(ValueError, match=r"guidance needs the law without a condition.* train with condition_dropout=0.1"):
             drawn(always, **options)
-    assert len(drawn(always, condition="low", guidance_scale=2.0, negative_condition="mid")) == 7
-    for guidance in ("classifier", lambda x: x.sum(1)):
+    assert len(drawn(always, condition="low", guidance=pf.Guidance(2.0, negative="mid"))) == 7
+    for by in ("classifier", lambda x: x.sum(1)):
         with pytest.raises(
             ValueError, match="adds a gradient to the score, but this model's source is not independent Gaussian"
         ):
-            drawn(uniform, guidance=guidance)
+            drawn(uniform, guidance=pf.Guidance(by=by))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"interval": (0.1, 2.0)}, "change nothing at a guidance scale of 1.*give a scale of 2, say, or leave them out"),
+        ({"negative": "low"}, "change nothing at a guidance scale of 1"),
+        ({"scale": 2.0, "interval": (2.0, 0.1)}, r"with 0 <= low < high, got \(2, 0.1\); write \(0.1, 2\)"),
+        ({"scale": float("nan")}, "guidance scale must be a finite number, got nan"),
+        ({"by": "clasifier"}, "by must be 'condition', 'classifier' or a function.* got 'clasifier'"),
+        (
+            {"scale": 2.0, "by": "classifier", "negative": "mid"},
+            "negative belong to guidance by the condition; leave them out, or leave out by='classifier'",
+        ),
+        ({"scale": 2.0, "by": abs, "interval": (0, 1)}, "interval and negative belong to guidance by the condition"),
+    ],
+)
+def test_contradictions_are_refused_before_there_is_a_model(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        pf.Guidance(**arguments)

@@ -263,7 +263,7 @@ def test_conditions(model):
     assert calls[-1] is None
     trained.posterior(A, [108.0], 0.5, condition="low", **options)
     assert calls[-1].tolist() == [[1.0, 0.0, 1.0]] * 4
-    trained.posterior(A, [108.0], 0.5, condition="low", guidance_scale=2.0, **options)
+    trained.posterior(A, [108.0], 0.5, condition="low", guidance=2.0, **options)
     assert calls[-1].tolist() == [[1.0, 0.0, 1.0]] * 4 + [[0.0, 0.0, 0.0]] * 4
     rows = np.array([[1.0, 2.0, 3.0], [np.nan, 2.0, 3.0]])
     trained.impute(rows, condition=["low", "high"], steps=1, seed=0)
@@ -272,8 +272,8 @@ def test_conditions(model):
     with pytest.raises(ValueError, match=r"condition_dropout=0\) and has no law without one; pass condition="):
         always.posterior(A, [108.0], 0.5)
     assert len(always.posterior(A, [108.0], 0.5, condition="low", n=2, steps=1)) == 2
-    with pytest.raises(ValueError, match="guidance_scale=2.0 needs a condition to guide towards, but none was given"):
-        trained.posterior(A, [108.0], 0.5, guidance_scale=2.0)
+    with pytest.raises(ValueError, match="a guidance scale of 2 needs a condition to guide towards, but none was given"):
+        trained.posterior(A, [108.0], 0.5, guidance=2.0)
     with pytest.raises(ValueError, match="was trained without conditions and cannot follow one"):
         model.posterior(A, [108.0], 0.5, condition="low")
 
@@ -282,7 +282,7 @@ def test_a_reward_tilts_the_law_before_it_is_measured(model):
     """exp(w g x) moves the mean of a Gaussian by w cov g; what is known of a row then conditions that law."""
     g, w = torch.tensor([0.2, -0.1, 3.0], dtype=torch.float64), 1.5
     tilted = Gaussian(LAW.mean + w * LAW.cov @ g, LAW.cov)
-    rewarded = {"guidance": lambda x: x @ g.to(x), "guidance_scale": w}
+    rewarded = {"guidance": pf.Guidance(w, by=lambda x: x @ g.to(x))}
     expected = tilted.observe(A, [108.0], 0.5)
     x = model.posterior(A, [108.0], 0.5, n=2000, steps=30, seed=0, **rewarded)
     for k in range(3):
@@ -295,18 +295,18 @@ def test_a_reward_tilts_the_law_before_it_is_measured(model):
 
 def test_options_of_guidance_are_those_of_sample():
     trained = pf.FlowMatching(**SMALL).fit(X, condition=["low", "high"] * 200)
-    options = {"n": 4, "steps": 3, "seed": 0, "condition": "low", "guidance_scale": 3.0}
-    plain = trained.posterior(A, [108.0], 0.5, **options)
-    np.testing.assert_array_equal(trained.posterior(A, [108.0], 0.5, guidance_interval=(0.0, math.inf), **options), plain)
-    for changed in ({"guidance_interval": (0.1, 1.0)}, {"negative_condition": "high"}):
-        assert not np.array_equal(trained.posterior(A, [108.0], 0.5, **changed, **options), plain)
+
+    def drawn(guidance):
+        return trained.posterior(A, [108.0], 0.5, n=4, steps=3, seed=0, condition="low", guidance=guidance)
+
+    np.testing.assert_array_equal(drawn(pf.Guidance(3.0, interval=(0.0, math.inf))), drawn(3.0))
+    for guidance in (pf.Guidance(3.0, interval=(0.1, 1.0)), pf.Guidance(3.0, negative="high")):
+        assert not np.array_equal(drawn(guidance), drawn(3.0))
     rows = np.array([[1.0, np.nan, 3.0]])
-    away = trained.impute(rows, steps=3, seed=0, condition="low", guidance_scale=3.0, negative_condition="high")
-    assert not np.array_equal(away, trained.impute(rows, steps=3, seed=0, condition="low", guidance_scale=3.0))
-    with pytest.raises(ValueError, match="guidance_interval and negative_condition change nothing at a guidance scale of 1"):
-        trained.impute(rows, negative_condition="high")
+    away = trained.impute(rows, steps=3, seed=0, condition="low", guidance=pf.Guidance(3.0, negative="high"))
+    assert not np.array_equal(away, trained.impute(rows, steps=3, seed=0, condition="low", guidance=3.0))
     with pytest.raises(ValueError, match="this model has none yet; train one with model.fit_classifier"):
-        trained.posterior(A, [108.0], 0.5, guidance="classifier", condition="low")
+        trained.posterior(A, [108.0], 0.5, guidance=pf.Guidance(by="classifier"), condition="low")
 
 
 def test_present_exactly_where_the_noise_is_gaussian_and_independent():

@@ -10,7 +10,7 @@ from torch import nn
 
 import pushforward as pf
 from pushforward.diffusion import Denoiser, UniformTimes, from_denoised
-from pushforward.models.denoising.base import DenoisingModel
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.source import GaussianSource
 from pushforward.models.denoising.task import DenoisingTask
 from pushforward.probability import GaussianMixture, noise

@@ -288,5 +288,5 @@ def test_neighbors_matter_to_images_and_all_elements_to_rows():
     assert isinstance(flat.network_, pf.TransformerSpec)
     large = pf.MaskedDiffusion(train_steps=1).fit(np.tile(images, (1, 4, 4)))
     assert (large.training_.batch_size, large.training_.evaluations) == (16, 5)
-    with pytest.raises(ValueError, match=r"a U-Net is for images .* take TransformerSpec"):
+    with pytest.raises(ValueError, match=r"a U-Net is for images .* use TransformerSpec"):
         pf.MaskedDiffusion(network=pf.UNetSpec()).fit(images.reshape(40, 16))

@@ -44,11 +44,11 @@ def coded():
 
 
 def test_a_larger_scale_makes_rows_fit_their_label_better(model):
-    shares = {w: large(model.sample(1500, condition=1, guidance_scale=w, seed=0)) for w in (-1.0, 0.0, 1.0, 3.0)}
+    shares = {w: large(model.sample(1500, condition=1, guidance=w, seed=0)) for w in (-1.0, 0.0, 1.0, 3.0)}
     assert shares[-1.0] < 0.4 < shares[0.0] < 0.6 < shares[1.0] < 0.8
     assert shares[3.0] > 0.87
-    assert large(model.sample(1500, condition=0, guidance_scale=3.0, seed=0)) < 0.13
-    mixed = model.sample(1500, condition=np.arange(1500) % 2, guidance_scale=3.0, seed=0)
+    assert large(model.sample(1500, condition=0, guidance=3.0, seed=0)) < 0.13
+    mixed = model.sample(1500, condition=np.arange(1500) % 2, guidance=3.0, seed=0)
     assert large(mixed[1::2]) > 0.87
     assert large(mixed[::2]) < 0.13
 
@@ -56,26 +56,26 @@ def test_a_larger_scale_makes_rows_fit_their_label_better(model):
 def test_gaps_are_filled_by_the_guided_law(model):
     rows = np.tile([np.nan, 0.0, np.nan], (800, 1))
     plain = model.impute(rows, condition=1, seed=0)
-    np.testing.assert_array_equal(model.impute(rows, condition=1, guidance_scale=1.0, seed=0), plain)
-    guided = model.impute(rows, condition=1, guidance_scale=3.0, seed=0)
+    np.testing.assert_array_equal(model.impute(rows, condition=1, guidance=1.0, seed=0), plain)
+    guided = model.impute(rows, condition=1, guidance=3.0, seed=0)
     assert (guided[:, 1] == 0).all()
     assert large(plain[:, ::2]) < 0.78
     assert large(guided[:, ::2]) > large(plain[:, ::2]) + 0.1
     # Without its condition the law is that of a model which is told of none.
-    np.testing.assert_array_equal(model.impute(rows, condition=1, guidance_scale=0.0, seed=0), model.impute(rows, seed=0))
+    np.testing.assert_array_equal(model.impute(rows, condition=1, guidance=0.0, seed=0), model.impute(rows, seed=0))
 
 
 @pytest.mark.parametrize("which", ["model", "coded"])
 def test_a_scale_of_1_changes_no_bit(which, request):
     model = request.getfixturevalue(which)
     plain = model.sample(60, condition=1, seed=2)
-    np.testing.assert_array_equal(model.sample(60, condition=1, guidance_scale=1.0, seed=2), plain)
-    np.testing.assert_array_equal(model.sample(60, condition=1, guidance_scale=1, seed=2), plain)
-    assert (model.sample(60, condition=1, guidance_scale=1.5, seed=2) != plain).any()
+    np.testing.assert_array_equal(model.sample(60, condition=1, guidance=1.0, seed=2), plain)
+    np.testing.assert_array_equal(model.sample(60, condition=1, guidance=1, seed=2), plain)
+    assert (model.sample(60, condition=1, guidance=1.5, seed=2) != plain).any()
 
 
 def test_guided_rows_do_not_depend_on_the_batch(model):
-    options = {"condition": 1, "guidance_scale": 2.0, "seed": 5}
+    options = {"condition": 1, "guidance": 2.0, "seed": 5}
     whole = model.sample(30, **options)
     assert (model.sample(30, batch_size=7, **options) == whole).mean() > 0.99
     assert (model.sample(20, first=10, **options) == whole[10:]).mean() > 0.99
@@ -89,7 +89,7 @@ def test_codes_are_drawn_from_the_guided_law_and_decoded_under_the_condition(cod
     powers = laws[0].double() ** w * laws[1].double() ** (1 - w)
     law = (powers / powers.sum()).numpy()
     means = coded.inverse_transform(np.arange(8)[:, None], condition=None if w == 0 else 1)
-    drawn = coded.sample(4000, condition=1, guidance_scale=w, seed=0)
+    drawn = coded.sample(4000, condition=1, guidance=w, seed=0)
     errors = drawn.std(0) / np.sqrt(len(drawn))
     assert (np.abs(drawn.mean(0) - law @ means) < 4 * errors).all()
 
@@ -100,13 +100,15 @@ def test_what_is_said_when_there_is_nothing_to_guide_by(model, coded):
     always = pf.MaskedDiffusion(train_steps=1, condition_dropout=0.0, **TINY).fit(rows, condition=label)
     gaps = np.array([[np.nan, 0.0, 1.0]])
     for call, said in (
-        (lambda: plain.sample(2, guidance_scale=2.0), "guidance_scale=2.0 needs a model trained with conditions, but this one"),
-        (lambda: plain.impute(gaps, guidance_scale=2.0), "guidance_scale=2.0 needs a condition to guide towards, but none was"),
-        (lambda: model.impute(gaps, guidance_scale=2.0), "guidance_scale=2.0 needs a condition to guide towards, but none was"),
-        (lambda: always.sample(2, condition=1, guidance_scale=2.0), "this model always saw its condition in training"),
-        (lambda: always.impute(gaps, condition=1, guidance_scale=2.0), "this model always saw its condition in training"),
-        (lambda: model.sample(2, guidance_scale=float("nan")), "the guidance scale must be a finite number, got nan"),
-        (lambda: coded.sample(2, guidance_scale=float("inf")), "the guidance scale must be a finite number, got inf"),
+        (lambda: plain.sample(2, guidance=2.0), "a guidance scale of 2 needs a model trained with conditions, but this one"),
+        (lambda: plain.impute(gaps, guidance=2.0), "a guidance scale of 2 needs a condition to guide towards, but none was"),
+        (lambda: model.impute(gaps, guidance=2.0), "a guidance scale of 2 needs a condition to guide towards, but none was"),
+        (lambda: always.sample(2, condition=1, guidance=2.0), "this model always saw its condition in training"),
+        (lambda: always.impute(gaps, condition=1, guidance=2.0), "this model always saw its condition in training"),
+        (lambda: model.sample(2, guidance=float("nan")), "the guidance scale must be a finite number, got nan"),
+        (lambda: model.sample(2, guidance=pf.Guidance(2.0, negative=0)), "is guided by the condition alone, with one scale"),
+        (lambda: model.impute(gaps, guidance=pf.Guidance(by="classifier")), "is guided by the condition alone, with one scale"),
+        (lambda: coded.sample(2, guidance=float("inf")), "the guidance scale must be a finite number, got inf"),
     ):
         with pytest.raises(ValueError, match=re.escape(said)) as raised:
             call()

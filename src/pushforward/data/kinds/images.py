@@ -6,6 +6,7 @@ width of each channel's own range.
 """
 
 import io
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ import torch
 from torch import Tensor
 
 from pushforward import plots
+from pushforward._messages import Argument, naming
 from pushforward.data.kinds.kind import Channels, Kind
 from pushforward.data.kinds.registry import register_kind
 
 __all__ = ["Images"]
 
+_IMAGES, _VECTORS = Argument("kind", "images"), Argument("kind", "vectors")
 _USUAL = (1, 3, 4)  # numbers of channels that a PNG holds
 _LAYOUTS = {"torch": "(N, C, H, W)", "numpy": "(N, H, W, C)"}
 
@@ -38,6 +41,7 @@ class Images(Kind):
     ending: ClassVar[str] = "png"
     density_dtype: ClassVar[torch.dtype] = torch.float32
     drawn_singly: ClassVar[bool] = True
+    solver_steps: ClassVar[int] = 16
     shown: ClassVar[int] = 64
     followed: ClassVar[int] = 8
     drawn_while_training: ClassVar[int] = 64
@@ -48,20 +52,16 @@ class Images(Kind):
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
         """Three dimensions may be grey images."""
-        return f"kind={self.name!r} if each row is a grey image" if len(shape) == 3 else ""
+        return "if each row is a grey image" if len(shape) == 3 else ""
 
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
         """Return "first" for tensors and "last" for arrays of four dimensions."""
         if container == "pandas":
-            raise ValueError(
-                "kind='images' was asked for, but a DataFrame has no height and width: reshape it first, "
-                "e.g. frame.to_numpy().reshape(-1, 28, 28)."
-            )
+            message = f"{_IMAGES} was asked for, but a DataFrame has no height and width: reshape it first, "
+            raise naming(ValueError(message + "e.g. frame.to_numpy().reshape(-1, 28, 28)."), _IMAGES)
         if len(shape) not in (3, 4):
-            raise ValueError(
-                f"kind='images' needs 3 or 4 dimensions, (N, H, W) or {_LAYOUTS[container]}, but the shape is {shape}; "
-                "reshape the data, or write kind='vectors'."
-            )
+            message = f"{_IMAGES} needs 3 or 4 dimensions, (N, H, W) or {_LAYOUTS[container]}, but the shape is {shape}; "
+            raise naming(ValueError(f"{message}reshape the data, or write {_VECTORS}."), _IMAGES, _VECTORS)
         if len(shape) == 3:
             return None
         channels: Channels = "first" if container == "torch" else "last"
@@ -83,6 +83,14 @@ class Images(Kind):
     def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
         """Put the channels where the user has them."""
         return (rows.movedim(1, -1) if channels == "last" else rows).reshape(len(rows), *row)
+
+    def measured(self, values: Tensor, channels: Channels) -> Tensor:
+        """Put the channels first."""
+        return values.movedim(-1, 0) if channels == "last" and values.ndim == 3 else values
+
+    def whole_mask(self, known: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Take a mask of pixels for all channels."""
+        return known.reshape(1, *shape[1:]).expand(shape) if known.numel() * shape[0] == math.prod(shape) else known
 
     def describe(self, shape: tuple[int, ...]) -> str:
         """Return such as "images of 8×8 with 1 channel"."""

@@ -42,6 +42,8 @@ class Kind(abc.ABC):
         File ending of samples where the user names no file.
     density_dtype : torch.dtype
         In what log-densities are computed: float64 where that is cheap.
+    solver_steps : int
+        Runge-Kutta steps of the probability flow in log-densities, by default.
     drawn_singly : bool
         Whether a plot shows rows one by one, so that each can have a label; otherwise all in one set of axes.
     shown, followed, drawn_while_training : int
@@ -58,6 +60,7 @@ class Kind(abc.ABC):
     ending: ClassVar[str] = "csv"
     density_dtype: ClassVar[torch.dtype] = torch.float64
     drawn_singly: ClassVar[bool] = False
+    solver_steps: ClassVar[int] = 32
     shown: ClassVar[int] = 2000
     followed: ClassVar[int] = 256
     drawn_while_training: ClassVar[int] = 1000
@@ -67,7 +70,7 @@ class Kind(abc.ABC):
         """Whether an array of this shape, rows first, is of this kind if nobody says otherwise."""
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
-        """Return the words "kind=... if ..." for an array that no kind recognizes; "" if this one cannot be meant."""
+        """Return when to choose this kind for an array that no kind recognizes, such as "if ..."; "" if it cannot be meant."""
         return ""
 
     @abc.abstractmethod
@@ -85,6 +88,18 @@ class Kind(abc.ABC):
     @abc.abstractmethod
     def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
         """Return rows in the user's layout, (N, *row), from rows (N, *D)."""
+
+    def mask(self, known: Tensor, channels: Channels) -> Tensor:
+        """Return which elements (N, *D) are known from which entries (N, *row) of the user are."""
+        return self.inward(known, channels)
+
+    def measured(self, values: Tensor, channels: Channels) -> Tensor:
+        """Return what was measured of one row, laid out like a row of any size, in the library's layout."""
+        return values
+
+    def whole_mask(self, known: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Return the mask of a row (*D) from one that may say less, such as one for all channels."""
+        return known
 
     @abc.abstractmethod
     def describe(self, shape: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+from pushforward._messages import Argument, naming
 from pushforward.data.kinds.kind import Kind
 
 __all__ = ["KINDS", "kind_named", "kind_of", "register_kind"]
@@ -30,5 +31,6 @@ def kind_of(shape: tuple[int, ...], dtype: str, integer: bool) -> Kind:
     for kind in KINDS.values():
         if kind.recognizes(shape, integer):
             return kind
-    options = ", or ".join(filter(None, (kind.suggestion(shape) for kind in KINDS.values())))
-    raise ValueError(f"data of shape {shape} and dtype {dtype} may mean several things: write {options}.")
+    options = {Argument("kind", name): kind.suggestion(shape) for name, kind in KINDS.items() if kind.suggestion(shape)}
+    listed = ", or ".join(f"{argument} {reason}" for argument, reason in options.items())
+    raise naming(ValueError(f"data of shape {shape} and dtype {dtype} may mean several things: write {listed}."), *options)

@@ -33,7 +33,7 @@ class Vectors(Kind):
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
         """Any array can be flattened."""
-        return f"kind={self.name!r} to learn each row as one flat vector"
+        return "to learn each row as one flat vector"
 
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
         """There are none."""

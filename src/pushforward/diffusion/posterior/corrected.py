@@ -14,7 +14,7 @@ from pushforward.diffusion.posterior.operators import Observation, pullback
 from pushforward.diffusion.samplers.ancestral import DDIM
 from pushforward.diffusion.samplers.table import Sampler
 from pushforward.diffusion.schedule import widen
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 
 __all__ = ["MMPS", "DiffPIR", "PiGDM", "PosteriorDenoiser"]
 

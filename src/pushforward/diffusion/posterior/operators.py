@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_count, check_finite, deviations
+from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite, deviations
+from pushforward.probability.counts import check_count
 from pushforward.probability.gaussian import Gaussian
 
 __all__ = [

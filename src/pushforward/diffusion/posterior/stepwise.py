@@ -13,7 +13,7 @@ from pushforward.diffusion.posterior.method import FREE_ITERATIONS, InverseProbl
 from pushforward.diffusion.posterior.operators import Observation, pullback
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.schedule import widen
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal
 
 __all__ = ["DPS", "Replacement"]

@@ -36,7 +36,7 @@ from pushforward.diffusion.samplers.runge_kutta import RK4, Heun
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import DiscreteBeta, Schedule
 from pushforward.probability import GaussianMixture
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal
 
 if TYPE_CHECKING:

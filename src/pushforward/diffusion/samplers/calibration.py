@@ -26,7 +26,7 @@ from pushforward.diffusion.samplers.default import default_sampler
 from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.samplers.table import Sampler, TableSampler
 from pushforward.diffusion.schedule import Schedule
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 from pushforward.probability.noise import permutation
 
 __all__ = ["Calibration", "TableFit", "calibrate"]

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.schedule import Schedule
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 
 __all__ = [
     "ChainGrid",
@@ -41,8 +41,7 @@ __all__ = [
 
 def check_steps(steps: int) -> int:
     """Return ``steps`` if it is an integer of at least 1, else raise."""
-    check_count("steps", steps)
-    return steps
+    return check_count("steps", steps)
 
 
 class Grid(abc.ABC):

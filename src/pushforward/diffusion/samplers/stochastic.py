@@ -25,7 +25,7 @@ from pushforward.diffusion.samplers.coefficients import Scales, exponential_inte
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.samplers.table import TableBuilder, TableSampler, check_falling
 from pushforward.diffusion.schedule import Schedule
-from pushforward.probability.arrays import check_count
+from pushforward.probability.counts import check_count
 
 __all__ = ["AnnealedLangevin", "PredictorCorrector", "ReverseSDE", "StochasticDPMSolver"]
 

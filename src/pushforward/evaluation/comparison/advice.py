@@ -28,10 +28,7 @@ def _best(ranking: Ranking) -> Iterator[str]:
     if not ranked:
         return
     best, about = ranked[0], ranking.about
-    shape = " × ".join(str(size) for size in about["shape"])
-    rows = f"On {about['training_rows']:,} " + (
-        f"images of {shape}" if about["kind"] == "images" else f"rows of {shape} columns"
-    )
+    rows = f"On {about['training_rows']:,} {about['described']}"
     if len(ranked) == 1:
         yield f"{rows} only {best} could be ranked."
     else:

@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 from sklearn.base import clone
 
+from pushforward._messages import Argument, naming
 from pushforward.data import Dataset, open_data, split_rows
 from pushforward.evaluation.comparison.ranking import Trial
 from pushforward.evaluation.comparison.result import Comparison
@@ -37,6 +38,8 @@ from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
 
 __all__ = ["compare", "default_models", "run_comparison"]
+
+_OUT = Argument("out")
 
 _SETTINGS = "comparison.json"
 _FORMAT = 1
@@ -148,6 +151,7 @@ def run_comparison(
     about = shared | {
         "source": dataset.source,
         "kind": dataset.schema.kind,
+        "described": dataset.schema.rules.describe(dataset.schema.internal_shape),
         "shape": list(dataset.schema.row_shape),
         "training_rows": len(parts.train),
         "test_rows": len(parts.test[0]),
@@ -169,7 +173,7 @@ def default_models(dataset: Dataset) -> list[str]:
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
     """
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
-    if dataset.schema.kind == "images" or not all(dataset.schema.integer):
+    if not dataset.schema.rules.has_columns or not all(dataset.schema.integer):
         return names
     rows = dataset.to_internal(gaps=True)
     widest = float((rows.amax(0) - rows.amin(0)).max())
@@ -265,7 +269,7 @@ def _trained(model: GenerativeModel, dataset: Dataset, place: Path) -> Generativ
 def _folder(out: str | Path | None, source: str) -> Path:
     folder = Path("compare") / (Path(source).stem or "data") if out is None else Path(out)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file()):
-        raise ValueError(f"{folder} is in use for something else; name another folder with out=... (--out)")
+        raise naming(ValueError(f"{folder} is in use for something else; name another folder with {_OUT}"), _OUT)
     return folder
 
 
@@ -276,10 +280,8 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
         for key, value in ({"format": _FORMAT} | settings).items():
             if known.get(key) != value:
-                raise ValueError(
-                    f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; name another folder with "
-                    "out=... (--out), or remove this one"
-                )
+                message = f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; "
+                raise naming(ValueError(f"{message}name another folder with {_OUT}, or remove this one"), _OUT)
         return
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"format": _FORMAT} | settings, indent=1) + "\n", encoding="utf-8")

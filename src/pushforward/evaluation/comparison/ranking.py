@@ -55,16 +55,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Trials of several models on the same rows, ranked.
-
-    Attributes
-    ----------
-    trials : tuple of Trial
-    about : mapping
-        ``source``, ``shape``, numbers of rows, budget, seeds.
-    folder : Path
-        Of all runs and pages.
-    """
+    """Trials ranked: the data of a :class:`~pushforward.evaluation.Comparison`, which describes the attributes."""
 
     trials: tuple[Trial, ...]
     about: dict[str, Any]

@@ -131,7 +131,7 @@ def latent_figures(
     rows = as_rows(_internal(model, X), "X", least=_LEAST)
     if pairs < 2 or steps < 2:
         raise ValueError(f"pairs and steps must be at least 2, but are {pairs} and {steps}; the defaults are 32 and 8")
-    unit = Scaling.fit(torch.from_numpy(rows), model.space_.schema.kind).scale
+    unit = Scaling.fit(torch.from_numpy(rows), columns=model.space_.schema.rules.has_columns).scale
     paths = _Paths(model, features or (lambda x: x.reshape(len(x), -1) / unit), pairs, steps)
     if not hasattr(model, "transform"):
         size = model.latent_dim_

@@ -67,7 +67,7 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
-        if not inputs.images:
+        if inputs.kind.has_columns:
             yield from (Part(name, run) for name, run in table_parts(inputs))
         yield Part("memorization", _memorization)
     if hasattr(model, "inverse_transform"):
@@ -222,7 +222,7 @@ def _latent(inputs: Inputs, results: Results) -> None:
     integrates = hasattr(model, "sampler_") or hasattr(model, "solver_steps")
     rows = inputs.held.some(_INTEGRATED_ROWS if integrates else _CODES, inputs.seed, "latent")
     result = latent_figures(model, rows.user, condition=rows.condition, seed=inputs.seed, pairs=16 if integrates else 32)
-    units = "pixel values" if inputs.images else "data units"
+    units = inputs.kind.unit
     figures: list[tuple[str, Measure | None, str, Better | None, str]] = [
         ("reconstruction error", result.reconstruction, units, "lower", "root mean square"),
         ("variance lost", result.lost, "share", "lower", "in reconstruction"),
@@ -242,7 +242,7 @@ def _latent(inputs: Inputs, results: Results) -> None:
 
 
 def _speed(inputs: Inputs, results: Results) -> None:
-    n = 64 if inputs.images else 256
+    n = min(inputs.kind.shown, 256)
     result = speed(inputs.model, n, seed=inputs.seed)
     megabytes = Measure.exact(result["memory"].value / 1e6, result["memory"].n)
     results.figures += [

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Schema
+from pushforward.data import Kind, Schema
 from pushforward.data.checks import clean_values
 from pushforward.data.condition import as_condition_array
 from pushforward.probability import noise
@@ -81,14 +81,14 @@ class Scaling:
     scale: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, x: Tensor, kind: str) -> "Scaling":
-        """Standardize columns of vectors; divide pixels by the range of all.
+    def fit(cls, x: Tensor, *, columns: bool) -> "Scaling":
+        """Standardize columns; where elements share one unit, as pixels do, divide them by the range of all.
 
-        >>> Scaling.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), "vectors")(torch.tensor([[5.0, 6.0]])).tolist()
+        >>> Scaling.fit(torch.tensor([[1.0, 5.0], [3.0, 5.0]]), columns=True)(torch.tensor([[5.0, 6.0]])).tolist()
         [[3.0, 1.0]]
         """
         flat = x.flatten(1).double().numpy()
-        if kind == "images":
+        if not columns:
             low, high = np.nanmin(flat), np.nanmax(flat)
             return cls(np.asarray(low), np.asarray(high - low if high > low else 1.0))
         scale = np.nanstd(flat, axis=0)
@@ -142,9 +142,9 @@ class Inputs:
         return self.train.take(rest.nonzero().flatten()).some(MOST, self.seed, "spare")
 
     @property
-    def images(self) -> bool:
-        """Whether the rows are images."""
-        return self.schema.kind == "images"
+    def kind(self) -> Kind:
+        """The kind of data."""
+        return self.schema.rules
 
     @property
     def names(self) -> list[str]:
@@ -190,7 +190,7 @@ def gather_inputs(
         floor=other.some(n, seed, "train"),
         train=train,
         n=n,
-        scaling=Scaling.fit(reference.x, model.space_.schema.kind),
+        scaling=Scaling.fit(reference.x, columns=model.space_.kind.has_columns),
         seed=seed,
     )
 
@@ -210,7 +210,7 @@ def with_samples(inputs: Inputs, note: Callable[[str], None]) -> Inputs:
 def _labels(model: Any, n: int, seed: int) -> NDArray[Any] | None:
     """Return the labels that n samples of this seed were drawn with; an entry is None if there was none."""
     encoder = model.space_.conditions
-    if encoder is None or encoder.kind != "labels":
+    if encoder is None or not encoder.has_classes:
         return None
     drawn = encoder.draw(n, seed=seed)
     labels = np.empty(n, dtype=object)

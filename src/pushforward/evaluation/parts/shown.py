@@ -15,25 +15,21 @@ from pushforward.evaluation.parts.rows import Inputs, RowSet
 
 __all__ = ["add_paths", "add_rows", "paths", "plane", "plot_layout"]
 
-_IMAGES, _ROWS, _CLASSES, _PER_CLASS = 64, 2000, 10, 8
+_CLASSES, _PER_CLASS = 10, 8
 
 
 def add_rows(inputs: Inputs, results: Results) -> None:
     """Store a few samples and held-out rows."""
     assert inputs.samples is not None
     samples, rows = inputs.samples, inputs.held
-    if inputs.images:
-        by_class = _by_class(samples, rows)
-        if by_class is not None:
-            results.arrays["class_labels"] = np.array([str(label) for label in by_class[0]])
-            picked = by_class[1], by_class[2]
-        else:
-            picked = np.arange(min(_IMAGES, len(samples))), np.arange(min(_IMAGES, len(rows)))
-    else:
-        picked = np.arange(min(_ROWS, len(samples))), np.arange(min(_ROWS, len(rows)))
+    picked = np.arange(min(inputs.kind.shown, len(samples))), np.arange(min(inputs.kind.shown, len(rows)))
+    by_class = _by_class(samples, rows) if inputs.kind.drawn_singly else None
+    if by_class is not None:
+        results.arrays["class_labels"] = np.array([str(label) for label in by_class[0]])
+        picked = by_class[1], by_class[2]
     results.arrays["samples"] = plot_layout(inputs, samples, picked[0])
     results.arrays["rows"] = plot_layout(inputs, rows, picked[1])
-    if not inputs.images:
+    if not inputs.kind.drawn_singly:
         flat = np.concatenate([results.arrays["samples"], results.arrays["rows"]])
         if flat.shape[1] > 2:
             scaled = [inputs.scaling(part.x)[index] for part, index in zip((rows, samples), reversed(picked), strict=True)]
@@ -60,8 +56,8 @@ def _by_class(samples: RowSet, rows: RowSet) -> tuple[list[Any], NDArray[Any], N
 
 def add_paths(inputs: Inputs, results: Results) -> None:
     """Store the states of a few samples on the way from noise to data."""
-    times, states = paths(inputs.model, 8 if inputs.images else 256, seed=inputs.seed)
-    if inputs.images:
+    times, states = paths(inputs.model, inputs.kind.followed, seed=inputs.seed)
+    if inputs.kind.drawn_singly:
         results.arrays["path_states"] = states if states.shape[-1] != 1 else states[..., 0]
     else:
         flat = states.reshape(len(states), states.shape[1], -1)
@@ -74,11 +70,7 @@ def add_paths(inputs: Inputs, results: Results) -> None:
 
 def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
     """Return rows of these numbers in data units, as plots take them: (n, H, W[, C]) or (n, D)."""
-    x = rows.x[np.asarray(index)].numpy()
-    if not inputs.images:
-        return x
-    x = np.moveaxis(x, 1, -1)
-    return x[..., 0] if x.shape[-1] == 1 else x
+    return inputs.kind.view(rows.x[np.asarray(index)].numpy(), "first")
 
 
 def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:

@@ -28,6 +28,7 @@ from typing import Any
 import psutil
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from pushforward.metrics.measure import Measure
 from pushforward.models.base.model import GenerativeModel
@@ -56,7 +57,7 @@ def speed(
     batch_size : int
         Rows that are drawn at once. Memory grows with it, and speed up to a point.
     **options
-        For ``model.sample``, such as ``steps``, ``sampler`` or ``guidance_scale``.
+        For ``model.sample``, such as ``steps``, ``sampler`` or ``guidance``.
 
     Returns
     -------
@@ -117,15 +118,15 @@ def count_calls(model: Any) -> Iterator[Callable[[], float]]:
     sizes: dict[str, int] = {}
     inside: list[str] = []  # names of the watched modules that are being called, outermost first
 
-    def watch(name: str, module: nn.Module) -> list[Any]:
+    def watch(name: str, module: nn.Module) -> list[RemovableHandle]:
         size = sum(parameter.numel() for parameter in module.parameters())
         if not size:
             return []
 
-        def enter(module: nn.Module, args: Any) -> None:
+        def enter(module: nn.Module, args: tuple[object, ...]) -> None:
             inside.append(name)
 
-        def leave(module: nn.Module, args: Any, result: Any) -> None:
+        def leave(module: nn.Module, args: tuple[object, ...], result: object) -> None:
             inside.pop()
             if not inside:
                 rows[name] = rows.get(name, 0) + _batch(result, args)
@@ -241,7 +242,7 @@ def _device(model: Any) -> torch.device:
     return torch.device("cpu")
 
 
-def _batch(result: Any, args: Any) -> int:
+def _batch(result: object, args: tuple[object, ...]) -> int:
     """Return the number of rows of a call: the leading size of its result, or of its arguments."""
     for value in (*(result if isinstance(result, tuple | list) else (result,)), *args):
         if isinstance(value, Tensor) and value.ndim:

@@ -45,12 +45,16 @@ def scatter(findings: Findings, which: str) -> Plot:
     return plots.point_cloud({which: points}, names=titles, limits=limits, colors={which: color})
 
 
-def _has(key: str, kind: str = "") -> Callable[[Findings], bool]:
-    return lambda findings: key in findings.arrays and (not kind or _of_kind(findings, kind))
+def _has(key: str) -> Callable[[Findings], bool]:
+    return lambda findings: key in findings.arrays
 
 
-def _of_kind(findings: Findings, kind: str) -> bool:
-    return bool(findings.about.get("kind") == kind)
+def _has_grid(key: str) -> Callable[[Findings], bool]:
+    return lambda findings: key in findings.arrays and findings.arrays[key].ndim > 2
+
+
+def _is_flat(findings: Findings) -> bool:
+    return "samples" in findings.arrays and findings.arrays["samples"].ndim == 2
 
 
 def _figures(findings: Findings) -> Plot:
@@ -102,7 +106,7 @@ def _latent(findings: Findings) -> Plot:
 
 def _paths(findings: Findings) -> Plot:
     states = findings.arrays["path_states"]
-    if not _of_kind(findings, "images"):
+    if states.ndim == 3:  # (frames, n, 2)
         return plots.path_lines(states)
     images = np.moveaxis(states[:, :_PATHS], 0, 1)
     return plots.image_grid(images.reshape(-1, *images.shape[2:]), columns=len(states), scale=(-1, 1), width=1000)
@@ -125,7 +129,8 @@ def _planes(findings: Findings) -> tuple[NDArray[Any], NDArray[Any], tuple[str, 
 
 
 def _two_dimensional(findings: Findings) -> bool:
-    return _has("samples", "vectors")(findings) and ("plane_rows" in findings.arrays or findings.arrays["rows"].shape[1] == 2)
+    rows = findings.arrays.get("rows")
+    return _is_flat(findings) and rows is not None and ("plane_rows" in findings.arrays or rows.shape[1] == 2)
 
 
 def _corners(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -142,11 +147,11 @@ def _range(findings: Findings) -> tuple[float, float] | None:
 
 _VIEWS: dict[str, tuple[Callable[[Findings], bool], Callable[[Findings], Plot]]] = {
     "figures": (lambda findings: any(figure.floor is not None for figure in findings.figures), _figures),
-    "samples": (_has("samples", "images"), _grid("samples")),
-    "rows": (_has("rows", "images"), _grid("rows")),
+    "samples": (_has_grid("samples"), _grid("samples")),
+    "rows": (_has_grid("rows"), _grid("rows")),
     "plane": (_two_dimensional, _plane),
-    "marginals": (_has("samples", "vectors"), _marginals),
-    "neighbors": (_has("neighbor_samples", "images"), _neighbors),
+    "marginals": (lambda findings: _is_flat(findings) and bool(findings.about.get("columns")), _marginals),
+    "neighbors": (_has_grid("neighbor_samples"), _neighbors),
     "distances": (_has("distances_of_samples"), _distances),
     "latent": (_has("codes"), _latent),
     "paths": (_has("path_states"), _paths),

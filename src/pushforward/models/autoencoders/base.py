@@ -34,7 +34,6 @@ from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodNa
 from pushforward.models.autoencoders.reports import LatentReport
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.rows import Rows
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.networks import CoderSpec
@@ -192,7 +191,7 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
         >>> len(model.latent_report(pf.open_data("digits").values[:50]).kl)
         2
         """
-        rows = Rows.of(self, X, condition, dtype=self._coder_dtype)
+        rows = self._rows_of(X, condition, self._coder_dtype)
         eps = noise.normal((self._code_length,), seed=seed, purpose="latent", rows=len(rows.z), dtype=self._coder_dtype)
         mean, log_std = self._through("moments", rows.middle, rows.condition, _REPORT_BATCH, eps)
         return LatentReport.of(mean, log_std.exp(), kl_to_standard(mean, log_std), self.coder_.latent_dims)

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition
+from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.density import DensityVerbs
-from pushforward.models.base.rows import Rows
+from pushforward.probability.counts import check_count
 
 __all__ = ["BoundVerbs", "importance_bound", "kl_to_standard"]
 

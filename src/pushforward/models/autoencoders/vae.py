@@ -27,10 +27,10 @@ from torch import Tensor, nn
 from pushforward.data import ArrayLike, Condition, Values
 from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.codes import RandomCodes, default_latent_dim
 from pushforward.models.base.model import Prepared
 from pushforward.models.files.params import Count
+from pushforward.probability.counts import check_count
 
 __all__ = ["VAE", "GaussianCoder"]
 
@@ -193,7 +193,7 @@ class VAE(RandomCodes, VariationalModel):
         z[:, dimension] = torch.linspace(-reach, reach, n, dtype=torch.float64)
         return self.inverse_transform(z, condition=condition)
 
-    def _posterior(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         assert isinstance(learned, GaussianCoder)
         draw = learned.seen(x, None)
 

@@ -38,10 +38,11 @@ from pushforward.models.autoencoders.bound import BoundVerbs
 from pushforward.models.autoencoders.code_report import CodeReport
 from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
+from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
+from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.denoising.guidance import guided_tokens
 from pushforward.models.files.params import Count
 from pushforward.networks import CoderSpec, TransformerSpec, default_transformer
 from pushforward.networks.quantizer import Quantizer
@@ -123,7 +124,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         n: int = 1,
         *,
         condition: Condition = None,
-        guidance_scale: float = 1.0,
+        guidance: Guidance | float = 1.0,
         seed: int | None = None,
         first: int = 0,
         batch_size: int = 256,
@@ -136,10 +137,10 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             Number of rows.
         condition : label, vector, or one of them per row, optional
             What the rows should be like. Without it a conditional model draws from the training conditions.
-        guidance_scale : float
-            w in p(c_l | seen, condition)^w p(c_l | seen)^(1 - w), normalized, the law of each code as it is uncovered: 1 is the
-            conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each call of that law one
-            of twice as many rows. The decoder is told the condition as it is, and none at 0.
+        guidance : float or Guidance
+            The scale w in p(c_l | seen, condition)^w p(c_l | seen)^(1 - w), normalized, the law of each code as it is
+            uncovered: 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each
+            call of that law one of twice as many rows. The decoder is told the condition as it is, and none at 0.
         seed : int, optional
             Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
             the last call is kept as ``sample_seed_``.
@@ -154,8 +155,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             Rows in the layout, dtype and units of the training data.
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
-        prior = guided_tokens(self, self.coder_.prior, guidance_scale)
-        told = torch.zeros_like(encoded) if encoded is not None and guidance_scale == 0 else encoded
+        scale = scale_of(guidance, "a VQVAE")
+        prior = guided_tokens(self, self.coder_.prior, scale)
+        told = torch.zeros_like(encoded) if encoded is not None and scale == 0 else encoded
         z = self._decoded(prior, n, encoded, told, seed=seed, first=first, batch_size=batch_size)
         return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
@@ -324,16 +326,15 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         batch_size: int,
     ) -> Tensor:
         """Return n scaled rows on the CPU: codes from ``prior`` under ``condition``, decoded under ``told``."""
-        coder, made = self.coder_, []
+        coder, drawn = self.coder_, []
         device = next(coder.parameters()).device
-        for begin in range(0, n, batch_size):
-            end = min(begin + batch_size, n)
-            rows = torch.arange(first + begin, first + end, device=device)
-            c, d = (None if of is None else of[begin:end].to(device) for of in (condition, told))
-            hidden = torch.zeros(end - begin, coder.tokens, dtype=torch.int64, device=device)
-            codes = diffusion.unmask(prior, hidden, condition=c, seed=seed, first=first + begin)
-            made.append(coder.likelihood.draw(coder.output(codes, d), rows, seed).cpu())
-        return torch.cat(made)
+        for part in batches(n, batch_size):
+            rows = torch.arange(first + part.start, first + part.stop, device=device)
+            hidden = torch.zeros(len(rows), coder.tokens, dtype=torch.int64, device=device)
+            c, d = part_of(condition, part, device), part_of(told, part, device)
+            codes = diffusion.unmask(prior, hidden, condition=c, seed=seed, first=first + part.start)
+            drawn.append(coder.likelihood.draw(coder.output(codes, d), rows, seed).cpu())
+        return torch.cat(drawn)
 
 
 def _is_large(shape: tuple[int, ...]) -> bool:

@@ -9,7 +9,7 @@ import abc
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,10 +18,10 @@ from sklearn.utils import TransformerTags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import RowSpace, Schema, Values
-from pushforward.models.base.arguments import check_count
-from pushforward.models.base.rows import Rows, condition_rows
+from pushforward.data import Schema, Values
+from pushforward.models.base.model import GenerativeModel
 from pushforward.networks import CoderSpec
+from pushforward.probability.counts import check_count
 from pushforward.training import TrainingSettings
 
 __all__ = ["CodeVerbs", "DecoderVerbs", "RandomCodes", "default_coder", "default_latent_dim", "default_training"]
@@ -30,13 +30,12 @@ _MANY = 1000
 _SMALL, _LARGE = 16, 32  # longer side of images
 
 
-class DecoderVerbs:
+class DecoderVerbs(GenerativeModel):
     """The verb ``inverse_transform`` of models with a decoder, the method ``decodes`` of their network."""
 
     decodes: ClassVar[str] = "decode"
     core: ClassVar[str]
-    space_: RowSpace
-    latent_dim_: int
+    latent_dim_: int = field(init=False)
 
     def inverse_transform(self, Z: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
         """Return the rows of data that the decoder makes of codes: the middle of their law, without its noise.
@@ -63,7 +62,7 @@ class DecoderVerbs:
         check_is_fitted(self)
         check_count("batch_size", batch_size)
         z = self._code_schema.to_internal(Z, name=type(self).__name__).to(self._coder_dtype)
-        condition = condition_rows(self, condition, len(z), self._coder_dtype)
+        condition = self._encode(condition, len(z))
         return self.space_.schema.to_user(self.space_.transform.inverse(self._through(self.decodes, z, condition, batch_size)))
 
     @property
@@ -102,7 +101,7 @@ class CodeVerbs(DecoderVerbs):
 
     def fit_transform(self, X: Any, y: Any = None, *, condition: Any = None) -> Values:
         """Train on the rows of X and return their codes; as :meth:`fit` and :meth:`transform` one after the other."""
-        return self.fit(X, y, condition=condition).transform(X, condition=condition)  # type: ignore[attr-defined]
+        return self.fit(X, y, condition=condition).transform(X, condition=condition)
 
     def transform(self, X: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
         """Return the codes of the rows of X.
@@ -128,13 +127,13 @@ class CodeVerbs(DecoderVerbs):
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)
-        rows = Rows.of(self, X, condition, dtype=self._coder_dtype)
+        rows = self._rows_of(X, condition, self._coder_dtype)
         z = self._through("encode", rows.middle, rows.condition, batch_size)
         return self._code_schema.to_user(z)
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that this is a transformer too."""
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags = super().__sklearn_tags__()
         tags.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])
         return tags
 
@@ -156,7 +155,7 @@ class RandomCodes(abc.ABC):
     """
 
     @abc.abstractmethod
-    def _posterior(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Return the draw from q(z | x) for scaled rows x (B, *D), as a function of standard normal eps (B, K).
 
         It gives the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is what densities are computed with.

@@ -14,11 +14,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import RowSpace
+from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import Kind, LogProb
-from pushforward.models.base.arguments import check_count
-from pushforward.models.base.rows import Rows
+from pushforward.models.base.model import GenerativeModel
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = ["DensityVerbs", "RowDensity"]
 
@@ -34,11 +34,10 @@ class RowDensity(Protocol):
         """Return log p(z | condition) in nats per row of z (B, *D); its random numbers depend on (seed, first + i)."""
 
 
-class DensityVerbs:
+class DensityVerbs(GenerativeModel):
     """The verbs ``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`."""
 
     core: ClassVar[str]
-    space_: RowSpace
 
     def log_prob(
         self,
@@ -120,7 +119,7 @@ class DensityVerbs:
 
     def _rows(self, X: Any, condition: Any) -> Rows:
         """Return the rows to be scored as the density takes them."""
-        return Rows.of(self, X, condition, dtype=self._density_dtype)
+        return self._rows_of(X, condition, self._density_dtype)
 
     def _log_prob(
         self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int

@@ -15,16 +15,14 @@ An attribute that ``fit`` learns is a field with ``field(init=False)``, which is
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Self, dataclass_transform
 
 from pydantic_core import CoreSchema, core_schema
 from sklearn.utils import Tags
 
 from pushforward.data import Facts, Values
 
-__all__ = ["Estimator", "TransformerMixin", "available_if"]
-
-Method = TypeVar("Method", bound=Callable[..., object])
+__all__ = ["Estimator", "TransformerMixin"]
 
 if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of unknown type would take any argument
 
@@ -41,12 +39,8 @@ if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of 
 
         fit_transform: Callable[..., Values]
 
-    def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
-        """Hide a method of objects that do not pass the check."""
-
 else:
     from sklearn.base import BaseEstimator, TransformerMixin
-    from sklearn.utils.metaestimators import available_if
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))

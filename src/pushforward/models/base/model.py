@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import (
+    ArrayLike,
     Condition,
     ConditionEncoder,
     Data,
@@ -38,12 +39,14 @@ from pushforward.data import (
     open_data,
     split_rows,
 )
-from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.base.estimator import Estimator, available_if
+from pushforward.data.rows import Rows
+from pushforward.models.base.available import available_if
+from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
 from pushforward.models.files.params import Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 from pushforward.training import TrainingResult
 
 __all__ = ["GenerativeModel", "Prepared", "register"]
@@ -72,6 +75,10 @@ class Prepared:
     held_out: tuple[Tensor, Tensor | None] | None
     rows: Tensor
     held_out_rows: Tensor
+
+
+def _draws(model: "GenerativeModel") -> bool:
+    return model.generates
 
 
 class GenerativeModel(Estimator, abc.ABC):
@@ -151,7 +158,7 @@ class GenerativeModel(Estimator, abc.ABC):
         self._learn(prepared, self._resolve(prepared))
         return self
 
-    @available_if(lambda self: self.generates)
+    @available_if(_draws)
     def sample(
         self, n: int = 1, *, condition: Condition = None, seed: int | None = None, first: int = 0, batch_size: int = 256
     ) -> Values:
@@ -211,15 +218,42 @@ class GenerativeModel(Estimator, abc.ABC):
         check_count("n", n, 1)
         check_count("first", first, 0)
         check_count("batch_size", batch_size, 1)
+        seed = self._keep_seed(seed)
+        return self._conditions_for_sampling(condition, n, seed, first), seed
+
+    def _keep_seed(self, seed: int | None) -> int:
+        """Return the seed of a call, a fresh one if none is given, and keep it as ``sample_seed_``."""
         self.sample_seed_ = noise.fresh_seed() if seed is None else seed
-        return self._conditions_for_sampling(condition, n, self.sample_seed_, first), self.sample_seed_
+        return self.sample_seed_
 
     def _conditions_for_sampling(self, condition: Condition, n: int, seed: int, first: int = 0) -> Tensor | None:
         """Return one encoded condition per row (n, K), drawn as in training if none is given; None without conditions."""
         encoder = self.space_.conditions
         if condition is None and encoder is not None:
             return encoder.draw(n, seed=seed, first=first)
-        return encoded_condition(encoder, condition, n, dropout=0.0)
+        return self.space_.encode(condition, n, null=False)
+
+    @property
+    def _knows_null(self) -> bool:
+        """Whether a conditional model has a law without a condition."""
+        return True
+
+    def _encode(self, condition: Condition, n: int) -> Tensor | None:
+        """Return one encoded condition per row (n, K); rows of zeros, "no condition", if a conditional model is given none."""
+        encoded = self.space_.encode(condition, n, null=self._knows_null)
+        return self.space_.conditions.encode(None, n) if encoded is None and self.space_.conditions is not None else encoded
+
+    def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype) -> Rows:
+        """Return rows of the user with their conditions, as densities and codes take them.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, has fractions where these are integers, or the model has learned no law
+            without a condition and none is given.
+        """
+        x = self.space_.schema.to_internal(X, name=type(self).__name__, gaps=self.gaps)
+        return Rows.of(self.space_, x, self._encode(condition, len(x)), dtype=dtype)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; keeps schema, transform, encoder and seed."""

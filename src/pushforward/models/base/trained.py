@@ -90,6 +90,10 @@ class TrainedModel(GenerativeModel):
         """Length of an encoded condition; 0 without conditions."""
         return 0 if self.space_.conditions is None else self.space_.conditions.dim
 
+    @property
+    def _knows_null(self) -> bool:
+        return self.condition_dropout > 0
+
     def _adopt(self, network: nn.Module) -> None:
         """Keep the network that sampling needs; called with a half-trained one for plots on the way."""
         setattr(self, self.core, network.eval())

@@ -1,41 +1,36 @@
-"""The denoising families, diffusion and flow matching: one network, many samplers.
-
-Both learn E[x | x_t] along a path x_t = alpha x + sigma z; :class:`FlowMatching` and :class:`Diffusion` differ in the paths
-and sources they are named after, not in code. The part here turns a trained denoiser into rows of data.
-"""
+"""What a denoising model is, before its verbs: the learned fields, how they are trained and stored, and draws in batches."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pushforward import diffusion, networks, training
-from pushforward.data import Values
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
+from pushforward.models.base.batches import batches, part_of
+from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.denoising.calibration import DEFAULT_STEPS, CalibrationVerbs, checked_steps
-from pushforward.models.denoising.classifier import ClassifierVerbs
-from pushforward.models.denoising.density import FlowDensityVerbs
-from pushforward.models.denoising.encoding import EncodingVerbs
-from pushforward.models.denoising.guidance import Guidance, Guide
-from pushforward.models.denoising.posterior import InverseVerbs
+from pushforward.models.denoising.classifier import LabelClassifier
 from pushforward.models.denoising.source import ArraySource, GaussianSource, Source, make_source
-from pushforward.models.denoising.task import DenoisingTask
+from pushforward.models.denoising.task import DenoisingTask, Loss
+from pushforward.models.files.calibrations import CALIBRATIONS, Calibrations, read_calibrations, write_calibrations
 from pushforward.networks import NetworkSpec
 from pushforward.training import TrainingSettings
 
-__all__ = ["DenoisingModel", "Network"]
+__all__ = ["DEFAULT_STEPS", "Denoising", "Network", "has_score"]
 
+DEFAULT_STEPS = 20
 Network = NetworkSpec | nn.Module
 
 
-class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVerbs, FlowDensityVerbs, TrainedModel):
-    """Base of the families that learn a denoiser.
+class Denoising(DensityVerbs, TrainedModel):
+    """A model with a denoiser, without its verbs: :class:`~pushforward.models.denoising.model.DenoisingModel` has those.
 
     Parameters
     ----------
@@ -54,10 +49,20 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`; guidance needs ``condition_dropout``
     above 0.
+
+    Attributes
+    ----------
+    calibrations_ : dict
+        :class:`~pushforward.diffusion.Calibration` by (steps, guidance scale); emptied by ``fit``.
+    classifier_ : LabelClassifier
+        Of noisy rows, if ``fit_classifier`` trained one.
+    classifier_loss_ : float
+        Its held-out cross-entropy in nats.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
     core: ClassVar[str] = "denoiser_"
+    beside: ClassVar[tuple[str, ...]] = (CALIBRATIONS,)
 
     schedule: Schedule | None = None
     prediction: Prediction = "edm"
@@ -75,87 +80,30 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
     data_std_: float = field(init=False)
     source_: Source = field(init=False)
     sample_sampler_: Sampler = field(init=False)
+    calibrations_: Calibrations = field(init=False)
+    classifier_: LabelClassifier = field(init=False)
+    classifier_loss_: float | None = field(init=False)
 
-    def sample(
-        self,
-        n: int = 1,
-        *,
-        condition: Any = None,
-        guidance_scale: float = 1.0,
-        guidance_interval: tuple[float, float] | None = None,
-        negative_condition: Any = None,
-        guidance: Guidance = "condition",
-        steps: int | None = None,
-        sampler: Sampler | None = None,
-        source: Any = None,
-        seed: int | None = None,
-        first: int = 0,
-        batch_size: int = 256,
-    ) -> Values:
-        """Draw new rows.
+    @property
+    def _source_argument(self) -> Any:
+        """What sampling starts from, as the user gave it; None is Gaussian noise."""
+        return None
 
-        Parameters
-        ----------
-        n : int
-            Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
-        guidance_scale : float
-            w in uncond + w (cond - uncond): 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value
-            but 0 and 1 calls the network twice per step. The same w multiplies the gradient of a classifier or a reward.
-        guidance_interval : (float, float), optional
-            Noise levels sigma / alpha in (low, high] where the scale applies; elsewhere it is 1.
-        negative_condition : label or vector, optional
-            One condition for all rows, to move away from in place of "uncond".
-        guidance : "condition", "classifier" or function, optional
-            What the rows are guided by: their condition; the classifier that ``fit_classifier`` trained, whose labels
-            ``condition`` then holds, on top of the law without a condition; or a reward, ``guidance(x)`` of rows x
-            (B, *row) in the units of the data (images (B, C, H, W)), which returns (B,) and is differentiable.
-        steps : int, optional
-            Steps of the sampler; default 20.
-        sampler : Sampler, optional
-            Default the model's own, and if it was given none :func:`~pushforward.diffusion.default_sampler` for these steps
-            and this scale; or the sampler that :meth:`calibrate` fitted to exactly these ``steps`` and this
-            ``guidance_scale``, where both are given alone: no interval, no negative condition, no classifier, no reward.
-            The sampler of the last call is kept as ``sample_sampler_``.
-        source : rows, optional
-            Rows to start from, n of them, for a model that was trained with its own source.
-        seed : int, optional
-            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
-            the last call is kept as ``sample_seed_``.
-        first : int
-            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
-        batch_size : int
-            Rows that go through the network at once.
+    @property
+    def _coupling(self) -> Coupling:
+        return "independent"
 
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
+    @property
+    def _loss(self) -> Loss:
+        return "denoising"
 
-        >>> import pushforward as pf
-        >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
-        >>> model.sample(3, condition=1, seed=0).shape
-        (3, 2)
-        """
-        of_model = None if guidance == "classifier" else condition
-        encoded, seed = self._begin_sampling(n, of_model, seed, first, batch_size)
-        guide = Guide(guidance, guidance_scale, guidance_interval, negative_condition)
-        denoiser = guide.denoiser(self)
-        self.sample_sampler_ = sampler or self._sampler_of(steps, guide)
-        starts = None if source is None else self._starts(source, n)
-        z = self._draw(
-            denoiser,
-            n,
-            guide.condition(self, condition, n, encoded),
-            steps=DEFAULT_STEPS if steps is None else checked_steps(steps),
-            sampler=self.sample_sampler_,
-            starts=starts,
-            seed=seed,
-            first=first,
-            batch_size=batch_size,
-        )
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+    @property
+    def _classifier(self) -> LabelClassifier | None:
+        return vars(self).get("classifier_")
+
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        sampler = self.sampler_
+        return self._draw(self.denoiser_, n, condition, sampler=sampler, seed=seed, first=first, batch_size=batch_size)
 
     def _draw(
         self,
@@ -171,31 +119,40 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
         batch_size: int = 256,
     ) -> Tensor:
         """Return n scaled rows (n, *D) on the CPU, made in batches."""
-        device = next(denoiser.parameters()).device
-        lowered = self.training_.precision == "bfloat16"  # the network is called as it was trained
-        made = []
-        for begin in range(0, n, batch_size):
-            end = min(begin + batch_size, n)
-            rows = torch.arange(first + begin, first + end, device=device)
-            z = self.source_.draw(rows, 0, seed, "sample") if starts is None else starts[begin:end].to(device)
-            c = None if condition is None else condition[begin:end].to(device)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=lowered):
-                made.append(sampler.run(denoiser, z, steps=steps, condition=c, seed=seed, first=first + begin).cpu())
-        return torch.cat(made)
 
-    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        sampler = self.sampler_
-        return self._draw(self.denoiser_, n, condition, sampler=sampler, seed=seed, first=first, batch_size=batch_size)
+        def run(rows: Tensor, part: slice, c: Tensor | None) -> Tensor:
+            z = self.source_.draw(rows, 0, seed, "sample") if starts is None else starts[part].to(rows.device)
+            with self._training_precision():
+                return sampler.run(denoiser, z, steps=steps, condition=c, seed=seed, first=first + part.start)
 
-    def _starts(self, source: Any, n: int) -> Tensor:
-        if isinstance(self.source_, GaussianSource):
-            raise ValueError(
-                "this model starts from Gaussian noise, which `seed` names; source=... is for models with their own"
-            )
-        rows = self.space_.transform.forward(self.space_.schema.to_internal(source, name="source"), dtype=torch.float32)
-        if len(rows) != n:
-            raise ValueError(f"source has {len(rows)} rows to start from, but n={n}; give n={len(rows)}")
-        return rows
+        return self._batched(run, n, condition, first=first, batch_size=batch_size)
+
+    def _batched(
+        self,
+        run: Callable[[Tensor, slice, Tensor | None], Tensor],
+        n: int,
+        condition: Tensor | None,
+        *,
+        first: int,
+        batch_size: int,
+    ) -> Tensor:
+        """Return n rows on the CPU, in batches.
+
+        ``run(rows, part, condition)`` takes the sample numbers of a batch, its slice and its conditions.
+        """
+        device, results = self._device, []
+        for part in batches(n, batch_size):
+            rows = torch.arange(first + part.start, first + part.stop, device=device)
+            results.append(run(rows, part, part_of(condition, part, device)).cpu())
+        return torch.cat(results)
+
+    def _training_precision(self) -> torch.autocast:
+        """Return the context in which the network is called as it was trained."""
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.training_.precision == "bfloat16")
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.denoiser_.parameters()).device
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         shape = self.space_.transform.shape
@@ -210,7 +167,7 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
 
     def _fill_in(self, prepared: Prepared) -> None:
         super()._fill_in(prepared)
-        self.source_ = make_source(getattr(self, "source", None), self.space_.schema, self.space_.transform)
+        self.source_ = make_source(self._source_argument, self.space_.schema, self.space_.transform)
         self.data_std_ = _data_std(prepared.x, self.space_.transform.dequantization)
 
     def _network(self) -> Denoiser:
@@ -220,13 +177,12 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
             if isinstance(given, nn.Module)
             else given.build(self.space_.transform.shape, self._condition_dim)
         )
-        coupling: Coupling = getattr(self, "coupling", "independent")
         return Denoiser(
             network,
             self.schedule_,
             prediction=self.prediction,
             data_std=self.data_std_,
-            gaussian_source=isinstance(self.source_, GaussianSource) and coupling == "independent",
+            gaussian_source=isinstance(self.source_, GaussianSource) and self._coupling == "independent",
         )
 
     def _task(self, network: nn.Module, prepared: Prepared) -> DenoisingTask:
@@ -237,10 +193,10 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
             source=self.source_,
             times=self.times_,
             weight=self.weight_,
-            coupling=getattr(self, "coupling", "independent"),
+            coupling=self._coupling,
             condition_dropout=self.condition_dropout,
             dequantization=self.space_.transform.dequantization,
-            by=getattr(self, "loss", "denoising"),
+            by=self._loss,
         )
 
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:
@@ -261,26 +217,45 @@ class DenoisingModel(CalibrationVerbs, InverseVerbs, ClassifierVerbs, EncodingVe
 
     def _adopt(self, network: nn.Module) -> None:
         super()._adopt(network)
-        self._drop_classifier()
         self.calibrations_ = {}
+        for name in ("classifier_", "classifier_loss_"):  # of noise levels and scales that are no longer this model's
+            self.__dict__.pop(name, None)
 
     def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         facts, tensors = super()._state()
         if isinstance(self.source_, ArraySource):
             tensors["source.rows"] = self.source_.rows
-        more_facts, more_tensors = self._classifier_state()
-        return facts | {"data_std": self.data_std_} | more_facts, tensors | more_tensors
+        facts["data_std"] = self.data_std_
+        if self._classifier is not None:
+            own, more = self._classifier.state()
+            facts["classifier"] = own | {"loss": self.classifier_loss_}
+            tensors |= {f"classifier.{name}": value for name, value in more.items()}
+        return facts, tensors
+
+    def _write_beside(self, weights: Path) -> None:
+        write_calibrations(weights.parent, self.calibrations_, weights)
+
+    def _read_beside(self, weights: Path) -> None:
+        self.calibrations_ = read_calibrations(weights.parent, weights, self.denoiser_.schedule)
 
     def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
         if "source.rows" in tensors:
             self.source_ = ArraySource(tensors["source.rows"])
         else:
-            self.source_ = make_source(
-                parts.get("source", getattr(self, "source", None)), self.space_.schema, self.space_.transform
-            )
+            self.source_ = make_source(parts.get("source", self._source_argument), self.space_.schema, self.space_.transform)
         self.data_std_ = facts["data_std"]
         super()._restore(facts, tensors, parts)
-        self._restore_classifier(facts.get("classifier"), tensors)
+        if "classifier" in facts:
+            own = {name.removeprefix("classifier."): value for name, value in tensors.items() if name.startswith("classifier.")}
+            self.classifier_ = LabelClassifier.from_state(facts["classifier"], own, self.denoiser_, self.space_.transform.shape)
+            self.classifier_loss_ = facts["classifier"]["loss"]
+
+
+def has_score(model: Denoising) -> bool:
+    """Whether noise is Gaussian and independent of the data, so that the denoiser gives the score."""
+    if hasattr(model, "denoiser_"):
+        return model.denoiser_.gaussian_source
+    return model._source_argument is None and model._coupling == "independent"
 
 
 def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:

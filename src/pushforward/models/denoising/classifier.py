@@ -12,34 +12,23 @@ References
 Prafulla Dhariwal, Alex Nichol. Diffusion models beat GANs on image synthesis. 2021. https://arxiv.org/abs/2105.05233
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-import torch
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import diffusion
-from pushforward.data import ConditionEncoder, RowSpace, open_data, split_rows
-from pushforward.diffusion import ClassifierGuided, Denoiser
+from pushforward.data import ConditionEncoder
+from pushforward.diffusion import Denoiser
 from pushforward.models.base.task import RowTask, uniform
-from pushforward.models.denoising.posterior import knows_score
 from pushforward.networks.classifier import NoisyClassifier
 from pushforward.probability import noise
-from pushforward.training import Batch, TrainingSettings, train
+from pushforward.training import Batch, TrainingSettings
 from pushforward.training.generators import fresh_module
 
-__all__ = ["DEFAULT_TRAINING", "ClassifierTask", "ClassifierVerbs", "LabelClassifier"]
+__all__ = ["DEFAULT_TRAINING", "ClassifierTask", "LabelClassifier"]
 
 DEFAULT_TRAINING = TrainingSettings(steps=1000, batch_size=256, learning_rate=2e-3, weight_decay=0.01, ema=0.1)
-
-Verb = TypeVar("Verb", bound=Callable[..., Any])
-
-
-def _with_score(verb: Verb) -> Verb:
-    found: Verb = available_if(knows_score)(verb)
-    return found
 
 
 class LabelClassifier(nn.Module):
@@ -70,6 +59,35 @@ class LabelClassifier(nn.Module):
     def classes(self) -> tuple[Any, ...]:
         """The labels, in the order of the logits."""
         return self.encoder.classes
+
+    @classmethod
+    def fresh(
+        cls, encoder: ConditionEncoder, width: int, denoiser: Denoiser, shape: tuple[int, ...], *, seed: int
+    ) -> "LabelClassifier":
+        """Return an untrained classifier of rows of ``shape``."""
+        network = fresh_module(lambda: NoisyClassifier(shape, len(encoder.classes), width), seed)
+        return cls(network, encoder, denoiser)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return the classifier as plain data and tensors."""
+        facts, encoder = self.encoder.state()
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        tensors |= {f"encoder.{name}": value for name, value in encoder.items()}
+        return {"width": self.network.width, "encoder": facts}, tensors
+
+    @classmethod
+    def from_state(
+        cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], denoiser: Denoiser, shape: tuple[int, ...]
+    ) -> "LabelClassifier":
+        """Return the classifier that :meth:`state` described."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "encoder": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value
+        encoder = ConditionEncoder.from_state(facts["encoder"], parts["encoder"])
+        classifier = cls.fresh(encoder, facts["width"], denoiser, shape, seed=0)
+        classifier.network.load_state_dict(parts["network"])
+        return classifier.eval()
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Return logits (B, C) of scaled noisy rows x_t (B, *D) at t, () or (B,)."""
@@ -122,128 +140,3 @@ class ClassifierTask(RowTask):
         """Return the same, and the time of each row."""
         x, condition, numbers = self._rows(batch, batch.condition)
         return self.loss(x, condition, numbers), numbers[0]
-
-
-class ClassifierVerbs:
-    """The verbs ``fit_classifier`` and ``guided_by_classifier`` of models with a denoiser of independent Gaussian noise."""
-
-    space_: RowSpace
-    denoiser_: Denoiser
-    held_out: float
-    device: str | None
-    seed_: int
-    verbose: bool
-    classifier_: LabelClassifier
-
-    @_with_score
-    def fit_classifier(
-        self, X: Any, labels: Any = None, *, width: int | None = None, training: TrainingSettings | None = None
-    ) -> Self:
-        """Train a classifier of noisy rows for classifier guidance; it is stored with the model.
-
-        Parameters
-        ----------
-        X : anything that ``fit`` takes
-            Rows like the training data.
-        labels : array, column name or None
-            A label for each row; by default what comes with the data.
-        width : int, optional
-            Size of the network; default 128 for vectors, 32 channels for images.
-        training : TrainingSettings, optional
-            Default 1,000 steps.
-
-        Returns
-        -------
-        self
-            With ``classifier_``; ``classifier_loss_`` is its held-out cross-entropy in nats, the mean over all times.
-
-        >>> import pushforward as pf
-        >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons", condition=False)
-        >>> model = model.fit_classifier("moons", training=pf.TrainingSettings(steps=5))
-        >>> model.classifier_.classes
-        (0, 1)
-        """
-        check_is_fitted(self)
-        dataset = open_data(X, condition=labels, kind=self.space_.schema.kind)
-        if dataset.condition is None:
-            raise ValueError("a classifier needs labels, and none came with the data; write fit_classifier(X, labels)")
-        encoder = ConditionEncoder.fit(dataset.condition)
-        if encoder.kind != "labels":
-            raise ValueError("a classifier needs labels, but these are numbers; give text or integers that count as classes")
-        x = self.space_.transform.forward(
-            self.space_.schema.to_internal(dataset.values, name=type(self).__name__), dtype=torch.float32
-        )
-        encoded = encoder.encode(dataset.condition, len(x))
-        rows, aside = split_rows(len(x), self.held_out, noise.derive(self.seed_, "classifier held-out"))
-        width = width or (128 if len(self.space_.transform.shape) == 1 else 32)
-        task = ClassifierTask(self._new_classifier(encoder, width), self.space_.transform.dequantization)
-        result = train(
-            task,
-            x[rows],
-            encoded[rows],
-            held_out=(x[aside], encoded[aside]) if len(aside) else None,
-            settings=training or DEFAULT_TRAINING,
-            seed=noise.derive(self.seed_, "classifier"),
-            device=self.device,
-            progress=self.verbose,
-        )
-        self.classifier_ = task.classifier.eval()
-        self.classifier_loss_ = result.held_out_loss
-        return self
-
-    @_with_score
-    def guided_by_classifier(self, label: Any, scale: float = 1.0) -> ClassifierGuided:
-        """Return the denoiser of this model guided towards a label by ``classifier_``.
-
-        Parameters
-        ----------
-        label : label
-            One of ``classifier_.classes``.
-        scale : float
-            w in score + w grad log p(label | x_t); 1 is the conditional law.
-
-        Raises
-        ------
-        ValueError
-            If no classifier was trained, or it does not know the label.
-        """
-        check_is_fitted(self)
-        if not hasattr(self, "classifier_"):
-            raise ValueError("this model has no classifier of noisy rows yet; train one with fit_classifier(X, labels)")
-        device = next(self.denoiser_.parameters()).device
-        classifier = self.classifier_.to(device)
-        return ClassifierGuided(self.denoiser_, classifier, int(classifier.index(label)[0]), scale)
-
-    def _new_classifier(self, encoder: ConditionEncoder, width: int) -> LabelClassifier:
-        shape, classes = self.space_.transform.shape, len(encoder.classes)
-        network = fresh_module(lambda: NoisyClassifier(shape, classes, width), noise.derive(self.seed_, "classifier"))
-        return LabelClassifier(network, encoder, self.denoiser_)
-
-    def _drop_classifier(self) -> None:
-        """Forget a classifier of noise levels and scales that are no longer this model's."""
-        for name in ("classifier_", "classifier_loss_"):
-            if hasattr(self, name):
-                delattr(self, name)
-
-    def _classifier_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the classifier as plain data under the key "classifier" and tensors; nothing if there is none."""
-        if not hasattr(self, "classifier_"):
-            return {}, {}
-        classifier = self.classifier_
-        facts, encoder = classifier.encoder.state()
-        tensors = {f"classifier.network.{name}": value for name, value in classifier.network.state_dict().items()}
-        tensors |= {f"classifier.encoder.{name}": value for name, value in encoder.items()}
-        return {"classifier": {"width": classifier.network.width, "loss": self.classifier_loss_, "encoder": facts}}, tensors
-
-    def _restore_classifier(self, facts: Mapping[str, Any] | None, tensors: Mapping[str, Tensor]) -> None:
-        """Take back what :meth:`_classifier_state` returned under that key."""
-        if facts is None:
-            return
-        under = {
-            part: {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
-            for part in ("classifier.network.", "classifier.encoder.")
-        }
-        encoder = ConditionEncoder.from_state(facts["encoder"], under["classifier.encoder."])
-        self.classifier_ = self._new_classifier(encoder, facts["width"]).eval()
-        self.classifier_.network.load_state_dict(under["classifier.network."])
-        self.classifier_loss_ = facts["loss"]

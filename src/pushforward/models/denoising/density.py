@@ -1,4 +1,4 @@
-"""Densities of denoising models: how probable is a row, in nats, in the units of the data, and how sure is that.
+"""The verbs ``log_prob`` and ``bound`` of denoising models: log-densities in nats, in the units of the data, with their errors.
 
 Two answers. ``log_prob`` follows the probability flow and gives the density of the law that the flow generates, whatever the
 source and coupling, as long as the source has a density. ``bound`` gives DDPM's variational bound, term by term, where noise
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -22,192 +21,173 @@ from pushforward.data import Transform
 from pushforward.diffusion import Denoiser, Grid, UniformGrid
 from pushforward.diffusion.bound import Bound, Variance, variational_bound
 from pushforward.diffusion.likelihood import DensityLaw, Divergence, LogProb, StandardNoise, flow_log_prob
-from pushforward.models.base.arguments import check_count
-from pushforward.models.base.density import DensityVerbs
-from pushforward.models.base.rows import Rows
+from pushforward.models.base.batches import part_of
+from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.source import GaussianSource, LawSource
+from pushforward.probability.counts import check_count
 
-__all__ = ["FlowDensityVerbs"]
+__all__ = ["bound", "has_density", "log_prob"]
 
 
-def _has_density(model: Any) -> bool:
-    """Whether the source of a model has a density."""
+def has_density(model: Denoising) -> bool:
+    """Whether the source has a density."""
     if not hasattr(model, "source_"):
-        given = getattr(model, "source", None)
-        return given is None or callable(getattr(given, "log_prob", None))
+        source = model._source_argument
+        return source is None or callable(getattr(source, "log_prob", None))
+    return isinstance(model.source_, GaussianSource) or _law_of(model) is not None
+
+
+def _law_of(model: Denoising) -> DensityLaw | None:
+    """Return the source law in data units if it gives the density of x_1: it has one, no element is constant, and x_1 is z."""
     source = model.source_
-    return isinstance(source, GaussianSource) or (isinstance(source, LawSource) and _law_prior_exists(source, model))
+    if not isinstance(source, LawSource) or model.space_.transform.constants or not _ends_in_noise(model):
+        return None
+    return source.law if isinstance(source.law, DensityLaw) else None
 
 
-def _law_prior_exists(source: LawSource, model: Any) -> bool:
-    """Whether a law in data units gives a density of x_1: it has one, of elements that all vary, and x_1 is z alone."""
-    return callable(getattr(source.law, "log_prob", None)) and not model.space_.transform.constants and _ends_in_noise(model)
-
-
-def _ends_in_noise(model: Any) -> bool:
+def _ends_in_noise(model: Denoising) -> bool:
     """Whether alpha(1) = 0."""
     return abs(float(model.denoiser_.schedule.alpha(torch.ones((), dtype=torch.float64)))) < 1e-6
 
 
-def _has_bound(model: Any) -> bool:
-    """Whether noise is Gaussian and independent of the data."""
-    if hasattr(model, "denoiser_"):
-        return bool(model.denoiser_.gaussian_source)
-    return getattr(model, "source", None) is None and getattr(model, "coupling", "independent") == "independent"
+def log_prob(
+    model: Denoising,
+    X: Any,
+    *,
+    condition: Any = None,
+    divergence: Divergence | None = None,
+    probes: int = 2,
+    steps: int | None = None,
+    draws: int = 2,
+    seed: int = 0,
+    first: int = 0,
+    batch_size: int = 256,
+    bits_per_dim: bool = False,
+) -> LogProb:
+    """Return the log-density of each row in nats, in data units, with its kind, errors and cost.
+
+    Parameters
+    ----------
+    X : array, tensor or DataFrame
+        Rows like the training data.
+    condition : label, vector, or one of them per row, optional
+        Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+    divergence : {"exact", "hutchinson"}, optional
+        Of the flow; default "exact" for rows of up to 32 elements. "hutchinson" is an estimate with a standard error.
+    probes : int
+        Random probes per row, for "hutchinson"; its standard error needs 2.
+    steps : int, optional
+        Runge-Kutta steps, of four network calls each; ``numerical_error`` tells whether they are enough. Default 32, for
+        images 16.
+    draws : int
+        For integers, draws of u in [0, 1) whose log-densities of x + u are averaged: a lower bound of the
+        log-probability. Not used for real numbers, except where images have constant elements, whose noise is drawn.
+    seed, first : int
+        Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+    batch_size : int
+        Rows that go through the network at once.
+    bits_per_dim : bool
+        Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+    Returns
+    -------
+    LogProb
+
+    Raises
+    ------
+    ValueError
+        If X does not fit the training data, or the model has learned no law without a condition and none is given.
+
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
+    >>> result = model.log_prob(np.zeros((3, 2)))
+    >>> result.kind, result.values.shape, result.dims
+    ('exact', (3,), 2)
+    """
+    check_is_fitted(model)
+    default = model.space_.kind.solver_steps
+    density = functools.partial(
+        flow_log_prob, prior=_prior(model), divergence=divergence, probes=probes, steps=default if steps is None else steps
+    )
+    result = model._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
+    if not model.denoiser_.gaussian_source and not _ends_in_noise(model):
+        result = replace(result, prior_mismatch=np.full(len(result.values), np.nan))
+    return result.in_bits_per_dim() if bits_per_dim else result
 
 
-class FlowDensityVerbs(DensityVerbs):
-    """The verbs ``log_prob``, ``score_samples``, ``score`` and ``bound`` of models with a denoiser."""
+def bound(
+    model: Denoising,
+    X: Any,
+    *,
+    condition: Any = None,
+    steps: int = 200,
+    grid: Grid | None = None,
+    variance: Variance | None = None,
+    draws: int = 2,
+    seed: int = 0,
+    first: int = 0,
+    batch_size: int = 256,
+) -> Bound:
+    """Return DDPM's variational bound of the log-probability of each row, term by term, in data units.
 
-    denoiser_: Denoiser
-    source_: Any
+    Parameters
+    ----------
+    X, condition, seed, first, batch_size
+        As in :meth:`log_prob`.
+    steps : int
+        Length of the chain; each step calls the network ``draws`` times.
+    grid : Grid, optional
+        Where the steps are; default uniform in t. With ``DiscreteBeta`` and as many steps as betas it is DDPM's chain.
+    variance : "beta", "beta-tilde" or FittedVariance, optional
+        That of the reverse steps; default the best one for standard normal data.
+    draws : int
+        Draws of noise per term; the standard error needs 2.
 
-    @available_if(_has_density)  # type: ignore[untyped-decorator]
-    def log_prob(
-        self,
-        X: Any,
-        *,
-        condition: Any = None,
-        divergence: Divergence | None = None,
-        probes: int = 2,
-        steps: int | None = None,
-        draws: int = 2,
-        seed: int = 0,
-        first: int = 0,
-        batch_size: int = 256,
-        bits_per_dim: bool = False,
-    ) -> LogProb:
-        """Return the log-density of each row in nats, in data units, with its kind, errors and cost.
+    Returns
+    -------
+    Bound
 
-        Parameters
-        ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
-        divergence : {"exact", "hutchinson"}, optional
-            Of the flow; default "exact" for rows of up to 32 elements. "hutchinson" is an estimate with a standard error.
-        probes : int
-            Random probes per row, for "hutchinson"; its standard error needs 2.
-        steps : int, optional
-            Runge-Kutta steps, of four network calls each; ``numerical_error`` tells whether they are enough. Default 32, for
-            images 16.
-        draws : int
-            For integers, draws of u in [0, 1) whose log-densities of x + u are averaged: a lower bound of the
-            log-probability. Not used for real numbers, except where images have constant elements, whose noise is drawn.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through the network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+    Examples
+    --------
+    >>> import pushforward as pf
+    >>> model = pf.Diffusion(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
+    >>> model.bound(np.zeros((3, 2)), steps=10).terms.shape
+    (3, 10)
+    """
+    check_is_fitted(model)
+    check_count("draws", draws)
+    check_count("batch_size", batch_size)
+    rows = model._rows_of(X, condition, model._density_dtype)
+    times = (UniformGrid() if grid is None else grid)(model.denoiser_.schedule, steps)
 
-        Returns
-        -------
-        LogProb
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
-
-        Examples
-        --------
-        >>> import pushforward as pf
-        >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
-        >>> result = model.log_prob(np.zeros((3, 2)))
-        >>> result.kind, result.values.shape, result.dims
-        ('exact', (3,), 2)
-        """
-        check_is_fitted(self)
-        default = 16 if self.space_.transform.kind == "images" else 32
-        density = functools.partial(
-            flow_log_prob,
-            prior=self._prior(),
-            divergence=divergence,
-            probes=probes,
-            steps=default if steps is None else steps,
+    def bound_of(part: slice, denoiser: Denoiser, device: torch.device) -> Bound:
+        bins = None if rows.bins is None else replace(rows.bins, low=rows.bins.low[part], high=rows.bins.high[part])
+        return variational_bound(
+            denoiser,
+            rows.middle[part].to(device),
+            times,
+            condition=part_of(rows.condition, part, device),
+            bins=bins,
+            varies=rows.varies,
+            variance=variance,
+            draws=draws,
+            seed=seed,
+            first=first + part.start,
         )
-        found = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
-        if not self.denoiser_.gaussian_source and not _ends_in_noise(self):
-            found = replace(found, prior_mismatch=np.full(len(found.values), np.nan))
-        return found.in_bits_per_dim() if bits_per_dim else found
 
-    score_samples = available_if(_has_density)(DensityVerbs.score_samples)
-    score = available_if(_has_density)(DensityVerbs.score)
+    result = Bound.concatenate(model._in_batches(bound_of, len(rows.z), batch_size)).shifted(rows.log_det_of_reals)
+    return replace(result, constants=model.space_.transform.constants)
 
-    @available_if(_has_bound)  # type: ignore[untyped-decorator]
-    def bound(
-        self,
-        X: Any,
-        *,
-        condition: Any = None,
-        steps: int = 200,
-        grid: Grid | None = None,
-        variance: Variance | None = None,
-        draws: int = 2,
-        seed: int = 0,
-        first: int = 0,
-        batch_size: int = 256,
-    ) -> Bound:
-        """Return DDPM's variational bound of the log-probability of each row, term by term, in data units.
 
-        Parameters
-        ----------
-        X, condition, seed, first, batch_size
-            As in :meth:`log_prob`.
-        steps : int
-            Length of the chain; each step calls the network ``draws`` times.
-        grid : Grid, optional
-            Where the steps are; default uniform in t. With ``DiscreteBeta`` and as many steps as betas it is DDPM's chain.
-        variance : "beta", "beta-tilde" or FittedVariance, optional
-            That of the reverse steps; default the best one for standard normal data.
-        draws : int
-            Draws of noise per term; the standard error needs 2.
-
-        Returns
-        -------
-        Bound
-
-        Examples
-        --------
-        >>> import pushforward as pf
-        >>> model = pf.Diffusion(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
-        >>> model.bound(np.zeros((3, 2)), steps=10).terms.shape
-        (3, 10)
-        """
-        check_is_fitted(self)
-        check_count("draws", draws)
-        check_count("batch_size", batch_size)
-        rows = Rows.of(self, X, condition, dtype=self._density_dtype)
-        times = (UniformGrid() if grid is None else grid)(self.denoiser_.schedule, steps)
-
-        def of(part: slice, denoiser: Denoiser, device: torch.device) -> Bound:
-            bins = None if rows.bins is None else replace(rows.bins, low=rows.bins.low[part], high=rows.bins.high[part])
-            return variational_bound(
-                denoiser,
-                rows.middle[part].to(device),
-                times,
-                condition=None if rows.condition is None else rows.condition[part].to(device),
-                bins=bins,
-                varies=rows.varies,
-                variance=variance,
-                draws=draws,
-                seed=seed,
-                first=first + part.start,
-            )
-
-        found = Bound.concatenate(self._in_batches(of, len(rows.z), batch_size)).shifted(rows.log_det_of_reals)
-        return replace(found, constants=self.space_.transform.constants)
-
-    def _prior(self) -> DensityLaw | None:
-        """Return the law of x_1 where it is not that of independent noise."""
-        if self.denoiser_.gaussian_source:
-            return None
-        std = float(self.denoiser_.schedule.sigma(torch.ones((), dtype=torch.float64)))
-        if isinstance(self.source_, GaussianSource):
-            return StandardNoise(std)
-        return _SourcePrior(self.source_.law, self.space_.transform, std)
+def _prior(model: Denoising) -> DensityLaw | None:
+    """Return the law of x_1 where it is not that of independent noise."""
+    if model.denoiser_.gaussian_source:
+        return None
+    std = float(model.denoiser_.schedule.sigma(torch.ones((), dtype=torch.float64)))
+    law = _law_of(model)
+    return StandardNoise(std) if law is None else _SourcePrior(law, model.space_.transform, std)
 
 
 @dataclass(frozen=True, eq=False)

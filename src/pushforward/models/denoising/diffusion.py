@@ -5,7 +5,7 @@ from typing import Any, Self
 from pushforward import diffusion
 from pushforward.diffusion import Schedule
 from pushforward.models.base.model import Prepared
-from pushforward.models.denoising.base import DenoisingModel
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.task import Loss
 
 __all__ = ["Diffusion"]
@@ -139,6 +139,10 @@ class Diffusion(DenoisingModel):
     def _preset(cls, schedule: Schedule, arguments: dict[str, Any]) -> Self:
         preset: dict[str, Any] = {"schedule": schedule, "weight": "eps"}
         return cls(**(preset | arguments))
+
+    @property
+    def _loss(self) -> Loss:
+        return self.loss
 
     def _defaults(self, prepared: Prepared) -> dict[str, Any]:
         weight = self.prediction if self.loss == "denoising" else "eps"

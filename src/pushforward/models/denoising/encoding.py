@@ -1,4 +1,4 @@
-"""Encoding with a denoising model: from rows of data to the noise that the probability flow makes them of, and back.
+"""The verbs ``transform`` and ``inverse_transform`` of denoising models: rows to the noise of their probability flow, and back.
 
 The flow (:mod:`pushforward.diffusion.samplers.adaptive`) carries the data's law to that of x_1 = alpha(1) x + sigma(1) z
 without randomness, for every source and coupling, so a row and its latent z = x_1 / sigma(1) determine each other. Where the
@@ -9,162 +9,151 @@ flow is continued from just above, as for densities. Nothing is added to the dat
 E[x | x_t].
 
 Integers stand in the middle of their unit cell and are rounded down on the way back, so they return exactly as long as the
-error is less than half of it. Constant columns are no part of the flow: their latents are 0 and nobody reads them. Constant
-elements of images are seen by the network, which knows them noised: their noise is one draw, the same for all rows, and is
-their latent (with a source of its own, what its rows have there).
+error is less than half of it. Constant columns are no part of the flow: their latents are 0 and are ignored on the
+way back. Constant elements of images are part of it, because the network was trained on images with all elements noised. Their
+noise is one draw, the same for all rows, and is their latent (with a source of its own, what its rows have there).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Schema, Values
+from pushforward.data import Values
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
-from pushforward.models.base.arguments import check_count
-from pushforward.models.base.density import DensityVerbs
-from pushforward.models.base.estimator import TransformerMixin
-from pushforward.models.base.rows import Rows, condition_rows
+from pushforward.models.base.batches import part_of
+from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
-__all__ = ["EncodingVerbs"]
+__all__ = ["inverse_transform", "transform"]
 
 _MOST_CALLS = 2000  # per row
 
 
-class EncodingVerbs(TransformerMixin, DensityVerbs):
-    """The verbs ``transform`` and ``inverse_transform`` of models with a denoiser, called as it is for densities."""
+def transform(model: Denoising, X: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:
+    """Return the noise z that the probability flow turns into the rows of X.
 
-    denoiser_: Any
-    source_: Any
+    Parameters
+    ----------
+    X : array, tensor or DataFrame
+        Rows like the training data.
+    condition : label, vector, or one of them per row, optional
+        Whose law's flow is followed. Without it a conditional model uses what it learned with its condition dropped.
+    rtol : float
+        Error allowed in a step, relative to the size of a row. Networks are rough in t, so the error at the end is larger:
+        for the moons, in units of their spread, mostly 1e-3 at 1e-5 (450 calls) and 3e-3 at 1e-4 (150 calls).
+    batch_size : int
+        Rows that go through the network at once.
 
-    def transform(self, X: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:
-        """Return the noise z that the probability flow turns into the rows of X.
+    Returns
+    -------
+    array or tensor
+        Shaped like X, in floats; for a DataFrame an array (N, D). Standard normal where the source is Gaussian noise; for
+        a model with a source of its own they are rows like those, in the units of the data.
 
-        Parameters
-        ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Whose law's flow is followed. Without it a conditional model uses what it learned with its condition dropped.
-        rtol : float
-            Error allowed in a step, relative to the size of a row. Networks are rough in t, so the error at the end is larger:
-            for the moons, in units of their spread, mostly 1e-3 at 1e-5 (450 calls) and 3e-3 at 1e-4 (150 calls).
-        batch_size : int
-            Rows that go through the network at once.
+    Raises
+    ------
+    ValueError
+        If X does not fit the training data, or the model has learned no law without a condition and none is given.
 
-        Returns
-        -------
-        array or tensor
-            Shaped like X, in floats; for a DataFrame an array (N, D). Standard normal where the source is Gaussian noise; for
-            a model with a source of its own they are rows like those, in the units of the data.
+    >>> import pushforward as pf
+    >>> X = torch.tensor([[1.0, 5.0], [2.0, 3.0], [4.0, 4.0]] * 20)
+    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(X)
+    >>> z = model.transform(X[:2])
+    >>> z.shape, model.inverse_transform(z).round(decimals=2).tolist()
+    (torch.Size([2, 2]), [[1.0, 5.0], [2.0, 3.0]])
+    """
+    check_is_fitted(model)
+    check_count("batch_size", batch_size)
+    flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
+    rows = model._rows_of(X, condition, model._density_dtype)
+    x, constants = rows.middle, _constants(model, rows.varies)
+    if constants is not None:
+        x = torch.where(constants.varies, x, constants.value)
 
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+    def encode(part: slice, denoiser: AbstractDenoiser, device: torch.device) -> Tensor:
+        inner = denoiser if constants is None else _WithConstants(denoiser, constants, noised=True)
+        return flow.encode(inner, x[part].to(device), condition=part_of(rows.condition, part, device)).x.cpu()
 
-        >>> import pushforward as pf
-        >>> X = torch.tensor([[1.0, 5.0], [2.0, 3.0], [4.0, 4.0]] * 20)
-        >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(X)
-        >>> z = model.transform(X[:2])
-        >>> z.shape, model.inverse_transform(z).round(decimals=2).tolist()
-        (torch.Size([2, 2]), [[1.0, 5.0], [2.0, 3.0]])
-        """
-        check_is_fitted(self)
-        check_count("batch_size", batch_size)
-        flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
-        rows = Rows.of(self, X, condition, dtype=self._density_dtype)
-        start, held = rows.middle, self._held(rows.varies)
-        if held is not None:
-            start = torch.where(held.varies, start, held.value)
+    z = torch.cat(model._in_batches(encode, len(x), batch_size))
+    if constants is not None:
+        z = torch.where(constants.varies, z, constants.latent)
+    return model.space_.schema.codes().to_user(_in_units(model, z))
 
-        def of(part: slice, denoiser: Any, device: torch.device) -> Tensor:
-            c = None if rows.condition is None else rows.condition[part].to(device)
-            through = denoiser if held is None else _Held(denoiser, held, noised=True)
-            return flow.encode(through, start[part].to(device), condition=c).x.cpu()
 
-        z = torch.cat(self._in_batches(of, len(start), batch_size))
-        return self._latent_schema.to_user(self._as_latent(z if held is None else torch.where(held.varies, z, held.latent)))
+def inverse_transform(model: Denoising, Z: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:
+    """Return the rows of data that the probability flow makes of noise: the inverse of :meth:`transform`.
 
-    def inverse_transform(self, Z: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:
-        """Return the rows of data that the probability flow makes of noise: the inverse of :meth:`transform`.
+    Parameters
+    ----------
+    Z : array or tensor
+        Shaped like the training data: what :meth:`transform` returned, or noise of one's own.
+    condition, rtol, batch_size
+        As in :meth:`transform`.
 
-        Parameters
-        ----------
-        Z : array or tensor
-            Shaped like the training data: what :meth:`transform` returned, or noise of one's own.
-        condition, rtol, batch_size
-            As in :meth:`transform`.
+    Returns
+    -------
+    array, tensor or DataFrame
+        Rows in the layout, dtype and units of the training data.
 
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
+    Raises
+    ------
+    ValueError
+        If Z is not shaped like the training data, or the model has learned no law without a condition and none is given.
 
-        Raises
-        ------
-        ValueError
-            If Z is not shaped like the training data, or the model has learned no law without a condition and none is given.
+    >>> import pushforward as pf
+    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit([[1.0, 5.0], [2.0, 3.0]] * 20)
+    >>> model.inverse_transform([[0.0, 0.0]]).shape
+    (1, 2)
+    """
+    check_is_fitted(model)
+    check_count("batch_size", batch_size)
+    flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
+    latents = model.space_.schema.codes().to_internal(Z, name=type(model).__name__)
+    z = _from_units(model, latents).to(model._density_dtype)
+    encoded = model._encode(condition, len(z))
+    varies = model.space_.transform.varies
+    constants = _constants(model, None if bool(varies.all()) else varies)
 
-        >>> import pushforward as pf
-        >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit([[1.0, 5.0], [2.0, 3.0]] * 20)
-        >>> model.inverse_transform([[0.0, 0.0]]).shape
-        (1, 2)
-        """
-        check_is_fitted(self)
-        check_count("batch_size", batch_size)
-        flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
-        z = self._from_latent(self._latent_schema.to_internal(Z, name=type(self).__name__)).to(self._density_dtype)
-        given = condition_rows(self, condition, len(z), self._density_dtype)
-        images = self.space_.transform.kind == "images" and self.space_.transform.constants > 0
-        held = self._held(~self.space_.transform.constant if images else None)
+    def decode(part: slice, denoiser: AbstractDenoiser, device: torch.device) -> Tensor:
+        inner = denoiser if constants is None else _WithConstants(denoiser, constants, noised=False)
+        return flow.decode(inner, z[part].to(device), condition=part_of(encoded, part, device)).x.cpu()
 
-        def of(part: slice, denoiser: Any, device: torch.device) -> Tensor:
-            c = None if given is None else given[part].to(device)
-            through = denoiser if held is None else _Held(denoiser, held, noised=False)
-            return flow.decode(through, z[part].to(device), condition=c).x.cpu()
+    x = torch.cat(model._in_batches(decode, len(z), batch_size))
+    return model.space_.schema.to_user(model.space_.transform.inverse(x))
 
-        return self.space_.schema.to_user(self.space_.transform.inverse(torch.cat(self._in_batches(of, len(z), batch_size))))
 
-    @property
-    def _latent_schema(self) -> Schema:
-        """Layout of latents: that of the data, in floats."""
-        schema = self.space_.schema
-        dtype = str(schema.internal_dtype).removeprefix("torch.")
-        container = "numpy" if schema.container == "pandas" else schema.container
-        return replace(schema, container=container, dtypes=(dtype,), columns=None)
+def _in_units(model: Denoising, z: Tensor) -> Tensor:
+    """Return latents with constant columns, in the units of the data where the source has such."""
+    transform, z = model.space_.transform, z.double()
+    z = transform.spread(z)
+    if isinstance(model.source_, GaussianSource):
+        return z
+    return torch.where(~transform.constant, transform.shift + transform.scale * z, transform.value)
 
-    def _as_latent(self, z: Tensor) -> Tensor:
-        """Return latents with constant columns, in the units of the data where the source has such."""
-        transform, z = self.space_.transform, z.double()
-        varies = ~transform.constant
-        if transform.kind == "vectors":
-            z = z.new_zeros(len(z), len(varies)).index_copy(1, varies.nonzero()[:, 0], z)
-        if isinstance(self.source_, GaussianSource):
-            return z
-        return torch.where(varies, transform.shift + transform.scale * z, transform.value)
 
-    def _from_latent(self, z: Tensor) -> Tensor:
-        """Return the inverse of :meth:`_as_latent`."""
-        if not isinstance(self.source_, GaussianSource):
-            return self.space_.transform.forward(z)
-        return z[:, ~self.space_.transform.constant] if self.space_.transform.kind == "vectors" else z
+def _from_units(model: Denoising, z: Tensor) -> Tensor:
+    """Return the inverse of :func:`_in_units`."""
+    if not isinstance(model.source_, GaussianSource):
+        return model.space_.transform.forward(z)
+    return model.space_.transform.pick(z)
 
-    def _held(self, varies: Tensor | None) -> "_Constants | None":
-        """Return what is known of the constant elements of images."""
-        if varies is None:
-            return None
-        value = self.space_.transform.forward(torch.zeros(1, *self.space_.transform.shape, dtype=self._density_dtype))
-        if not isinstance(self.source_, GaussianSource):
-            return _Constants(varies, value, value, value)  # rows of a source have the same constants
-        eps = noise.normal(value.shape[1:], seed=0, purpose="constants", rows=torch.arange(1), dtype=value.dtype)
-        one = torch.ones((), dtype=torch.float64)
-        level = self.denoiser_.schedule.alpha(one) / self.denoiser_.schedule.sigma(one)
-        return _Constants(varies, value, eps, eps + level.item() * value)
+
+def _constants(model: Denoising, varies: Tensor | None) -> "_Constants | None":
+    """Return what is known of the constant elements of images."""
+    if varies is None:
+        return None
+    value = model.space_.transform.forward(torch.zeros(1, *model.space_.transform.shape, dtype=model._density_dtype))
+    if not isinstance(model.source_, GaussianSource):
+        return _Constants(varies, value, value, value)  # rows of a source have the same constants
+    eps = noise.normal(value.shape[1:], seed=0, purpose="constants", rows=torch.arange(1), dtype=value.dtype)
+    one = torch.ones((), dtype=torch.float64)
+    level = model.denoiser_.schedule.alpha(one) / model.denoiser_.schedule.sigma(one)
+    return _Constants(varies, value, eps, eps + level.item() * value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +166,10 @@ class _Constants:
     latent: Tensor
 
 
-class _Held(AbstractDenoiser):
-    """A denoiser that knows the constant elements, and where ``noised`` shows them to the network with their own noise.
+class _WithConstants(AbstractDenoiser):
+    """A denoiser that knows the constant elements; if ``noised`` the network sees them with the noise that is theirs.
 
-    The flow from noise carries that of the constants along; that from the data has none to carry.
+    The state of the flow holds the noise of constants on the way from the noise to the data, but not on the way back.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, constants: _Constants, *, noised: bool) -> None:

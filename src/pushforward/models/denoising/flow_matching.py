@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pushforward.diffusion.coupling import Coupling
 from pushforward.models.base.model import Prepared
-from pushforward.models.denoising.base import DenoisingModel
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.source import ArraySource, make_source
 
 __all__ = ["FlowMatching"]
@@ -64,12 +64,20 @@ class FlowMatching(DenoisingModel):
     source: Any = None
     coupling: Coupling = "independent"
 
+    @property
+    def _source_argument(self) -> Any:
+        return self.source
+
+    @property
+    def _coupling(self) -> Coupling:
+        return self.coupling
+
     def _prepare(self, dataset: Any) -> Prepared:
         prepared = super()._prepare(dataset)
         if (
             self.coupling == "optimal-transport"
             and self.space_.conditions is not None
-            and self.space_.conditions.kind != "labels"
+            and not self.space_.conditions.has_classes
         ):
             raise ValueError(
                 "coupling='optimal-transport' exchanges noise among rows of the same condition, but these conditions are "

@@ -1,116 +1,102 @@
-"""What new rows are guided by: their condition, the classifier of noisy rows, or a reward.
+"""Guidance of denoising models: denoisers around the model's denoiser, so that every sampler follows them.
 
-All are denoisers around the model's denoiser (:mod:`pushforward.diffusion.guidance`), so every sampler follows them:
+- by the condition: away + w (cond - away), where away is the law under the negative condition, or without any;
+- by the classifier of noisy rows: score + w grad log p(label | x_t), where the score is that of the law without a condition;
+- by a reward of rows in the units of the data: score + w grad reward(denoised(x_t)).
 
-- "condition": away + w (cond - away), where away is the law under the negative condition, or without any;
-- "classifier": score + w grad log p(label | x_t), where the score is that of the law without a condition;
-- a reward of rows in the units of the data: score + w grad reward(denoised(x_t)).
-
-Models that uncover tokens are guided by their condition alone, by a network around their network
-(:mod:`pushforward.diffusion.masked`).
+:mod:`pushforward.diffusion.guidance` has the formulas, and what is sampled.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import ConditionEncoder, Transform
-from pushforward.diffusion import (
-    AbstractDenoiser,
-    ClassifierGuided,
-    Guided,
-    GuidedTokens,
-    RewardGuided,
-    TokenNetwork,
-)
+from pushforward._messages import Argument, naming
+from pushforward.data import ConditionEncoder, open_data, split_rows
+from pushforward.diffusion import AbstractDenoiser, ClassifierGuided, Guided, RewardGuided
+from pushforward.models.base.guidance import Guidance, check_null, needed_encoder
+from pushforward.models.denoising.base import Denoising
+from pushforward.models.denoising.classifier import DEFAULT_TRAINING, ClassifierTask, LabelClassifier
+from pushforward.probability import noise
+from pushforward.training import TrainingSettings, train
 
-__all__ = ["Guidance", "Guide", "check_null", "check_towards", "guided_tokens", "in_units"]
+__all__ = ["by_condition", "fit_classifier", "guided", "guided_by_classifier", "model_condition"]
 
-Guidance = Literal["condition", "classifier"] | Callable[[Tensor], Tensor]
+Model = TypeVar("Model", bound=Denoising)
 
 
-@dataclass(frozen=True, eq=False)
-class Guide:
-    """The arguments of ``sample`` that guide, checked against a fitted model.
+def model_condition(guidance: Guidance, condition: Any) -> Any:
+    """Return what is left of ``condition`` for the model itself: nothing where it holds labels of the classifier."""
+    return None if guidance.by == "classifier" else condition
 
-    Parameters
-    ----------
-    by : "condition", "classifier" or function
-    scale : float
-    interval : (float, float) or None
-        Noise levels.
-    negative : label, vector or None
+
+def guided(
+    model: Denoising, guidance: Guidance, condition: Any, n: int, encoded: Tensor | None
+) -> tuple[AbstractDenoiser, Tensor | None]:
+    """Return the guided denoiser of a model, and the condition that it takes for n rows.
+
+    ``encoded`` is what the model made of :func:`model_condition`.
 
     Raises
     ------
-    TypeError, ValueError
-        By :meth:`denoiser`, if they contradict each other or the model has not learned what they need.
-
-    >>> import pushforward as pf
-    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
-    >>> Guide("condition", 2.0, (0.1, 5.0), None).denoiser(model).calls
-    2
+    ValueError
+        If the model has not learned what guides.
     """
+    if guidance.by == "condition":
+        return by_condition(model, guidance), encoded
+    if guidance.by == "classifier":
+        classifier = _needed_classifier(model)
+        return _ByLabel(model.denoiser_, classifier, guidance.scale), _labels(classifier, condition, n)
+    reward, transform = guidance.by, model.space_.transform
+    return RewardGuided(model.denoiser_, lambda z: reward(transform.in_units(z)), guidance.scale), encoded
 
-    by: Guidance
-    scale: float
-    interval: tuple[float, float] | None
-    negative: Any
 
-    def denoiser(self, model: Any) -> AbstractDenoiser:
-        """Return the guided denoiser of a model."""
-        if self.by == "condition":
-            return self._by_condition(model)
-        if self.interval is not None or self.negative is not None:
-            raise ValueError(
-                "guidance_interval and negative_condition belong to guidance by the condition; leave them out, or leave out "
-                f"guidance={self.by!r}"
-            )
-        if self.by == "classifier":
-            return _by_classifier(model, self.scale)
-        if not callable(self.by):
-            raise ValueError(
-                f"guidance must be 'condition', 'classifier' or a function that gives each row a reward, got {self.by!r}"
-            )
-        reward, transform = self.by, model.space_.transform
-        return RewardGuided(model.denoiser_, lambda z: reward(in_units(z, transform)), self.scale)
+def by_condition(model: Denoising, guidance: Guidance) -> AbstractDenoiser:
+    """Return the denoiser of a model, guided by its condition."""
+    if guidance.scale == 1:
+        return model.denoiser_
+    encoder = needed_encoder(model, guidance.scale)
+    if guidance.negative is None:
+        check_null(encoder, model.condition_dropout, negative=True)
+        return Guided(model.denoiser_, guidance.scale, interval=guidance.interval)
+    negative = _one(encoder, guidance.negative)
+    return Guided(model.denoiser_, guidance.scale, negative=negative, interval=guidance.interval)
 
-    def condition(self, model: Any, condition: Any, n: int, encoded: Tensor | None) -> Tensor | None:
-        """Return what the guided denoiser takes as its condition; ``encoded`` is that of the model."""
-        if self.by != "classifier":
-            return encoded
-        encoder: ConditionEncoder = model.classifier_.encoder
-        labels = encoder.encode(condition, n)
-        if not bool(labels[:, 0].all()):
-            raise ValueError(
-                "guidance='classifier' needs a label to guide each row to; pass condition=..., one of "
-                + ", ".join(map(str, encoder.classes))
-            )
-        return labels
 
-    def _by_condition(self, model: Any) -> AbstractDenoiser:
-        denoiser: AbstractDenoiser = model.denoiser_
-        if self.scale == 1:
-            if self.interval is not None or self.negative is not None:
-                raise ValueError(
-                    "guidance_interval and negative_condition change nothing at a guidance scale of 1, which is the "
-                    "conditional law itself; give guidance_scale=2, say, or leave them out"
-                )
-            return denoiser
-        encoder = _needed_encoder(model, self.scale)
-        if self.negative is None:
-            check_null(encoder, model.condition_dropout, negative=True)
-        negative = None if self.negative is None else _one(encoder, self.negative)
-        return Guided(denoiser, self.scale, negative=negative, interval=self.interval)
+def _one(encoder: ConditionEncoder, negative: Any) -> Tensor:
+    try:
+        return encoder.encode(negative, 1)
+    except ValueError as error:
+        raise ValueError(f"negative={negative!r} is not one condition for all rows: {error}") from None
+
+
+def _needed_classifier(model: Denoising) -> LabelClassifier:
+    ClassifierGuided.check_source(model.denoiser_)
+    if model._classifier is None:
+        verb = Argument("fit_classifier", call="model.fit_classifier(X, labels)")
+        message = "guidance by the classifier needs a classifier of noisy rows, and this model has none yet; train one with "
+        raise naming(ValueError(f"{message}{verb}"), verb)
+    if model.space_.conditions is not None:
+        check_null(model.space_.conditions, model.condition_dropout)
+    return model._classifier
+
+
+def _labels(classifier: LabelClassifier, condition: Any, n: int) -> Tensor:
+    labels = classifier.encoder.encode(condition, n)
+    if not bool(labels[:, 0].all()):
+        raise ValueError(
+            "guidance by the classifier needs a label to guide each row to; pass condition=..., one of "
+            + ", ".join(map(str, classifier.classes))
+        )
+    return labels
 
 
 class _ByLabel(AbstractDenoiser):
     """A denoiser guided to one class per row, which comes in as the condition: the encoded label of the classifier."""
 
-    def __init__(self, denoiser: AbstractDenoiser, classifier: Any, scale: float) -> None:
+    def __init__(self, denoiser: AbstractDenoiser, classifier: LabelClassifier, scale: float) -> None:
         super().__init__()
         self.guided = ClassifierGuided(denoiser, classifier, 0, scale)
         self.schedule, self.calls = denoiser.schedule, self.guided.calls
@@ -124,80 +110,79 @@ class _ByLabel(AbstractDenoiser):
         return denoised
 
 
-def _by_classifier(model: Any, scale: float) -> AbstractDenoiser:
-    classifier = getattr(model, "classifier_", None)
-    guided = _ByLabel(model.denoiser_, classifier, scale)  # refuses a source that no classifier could help
-    if classifier is None:
-        raise ValueError(
-            "guidance='classifier' needs a classifier of noisy rows, and this model has none yet; train one with "
-            "model.fit_classifier(X, labels), or on the command line with pushforward fit-classifier RUN DATA"
-        )
-    if model.space_.conditions is not None:
-        check_null(model.space_.conditions, model.condition_dropout)
-    return guided
+def fit_classifier(
+    model: Model, X: Any, labels: Any = None, *, width: int | None = None, training: TrainingSettings | None = None
+) -> Model:
+    """Train a classifier of noisy rows for classifier guidance; it is stored with the model.
+
+    Parameters
+    ----------
+    X : anything that ``fit`` takes
+        Rows like the training data.
+    labels : array, column name or None
+        A label for each row; by default what comes with the data.
+    width : int, optional
+        Size of the network; default 128 for vectors, 32 channels for images.
+    training : TrainingSettings, optional
+        Default 1,000 steps.
+
+    Returns
+    -------
+    self
+        With ``classifier_``; ``classifier_loss_`` is its held-out cross-entropy in nats, the mean over all times.
+
+    >>> import pushforward as pf
+    >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons", condition=False)
+    >>> model = model.fit_classifier("moons", training=pf.TrainingSettings(steps=5))
+    >>> model.classifier_.classes
+    (0, 1)
+    """
+    check_is_fitted(model)
+    dataset = open_data(X, condition=labels, kind=model.space_.schema.kind)
+    if dataset.condition is None:
+        raise ValueError("a classifier needs labels, and none came with the data; write fit_classifier(X, labels)")
+    encoder = ConditionEncoder.fit(dataset.condition)
+    if not encoder.has_classes:
+        raise ValueError("a classifier needs labels, but these are numbers; give text or integers that count as classes")
+    space = model.space_
+    x = space.transform.forward(space.schema.to_internal(dataset.values, name=type(model).__name__), dtype=torch.float32)
+    encoded = encoder.encode(dataset.condition, len(x))
+    rows, aside = split_rows(len(x), model.held_out, noise.derive(model.seed_, "classifier held-out"))
+    shape, seed = space.transform.shape, noise.derive(model.seed_, "classifier")
+    width = width or (128 if len(shape) == 1 else 32)
+    classifier = LabelClassifier.fresh(encoder, width, model.denoiser_, shape, seed=seed)
+    result = train(
+        ClassifierTask(classifier, space.transform.dequantization),
+        x[rows],
+        encoded[rows],
+        held_out=(x[aside], encoded[aside]) if len(aside) else None,
+        settings=training or DEFAULT_TRAINING,
+        seed=seed,
+        device=model.device,
+        progress=model.verbose,
+    )
+    model.classifier_ = classifier.eval()
+    model.classifier_loss_ = result.held_out_loss
+    return model
 
 
-def guided_tokens(model: Any, network: TokenNetwork, scale: float) -> TokenNetwork:
-    """Return a network of tokens of a model, guided by its condition unless ``scale`` is 1.
+def guided_by_classifier(model: Denoising, label: Any, scale: float = 1.0) -> ClassifierGuided:
+    """Return the denoiser of this model guided towards a label by ``classifier_``.
+
+    Parameters
+    ----------
+    label : label
+        One of ``classifier_.classes``.
+    scale : float
+        w in score + w grad log p(label | x_t); 1 is the conditional law.
 
     Raises
     ------
     ValueError
-        If the model was trained without conditions or always saw them, or the scale is not finite.
+        If no classifier was trained, or it does not know the label.
     """
-    if scale == 1:
-        return network
-    encoder = _needed_encoder(model, scale)
-    check_null(encoder, model.condition_dropout)
-    return GuidedTokens(network, scale)
-
-
-def check_towards(condition: Tensor | None, scale: float) -> None:
-    """Raise if a scale is given, but no condition to guide towards."""
-    if condition is None and scale != 1:
-        raise ValueError(
-            f"guidance_scale={scale} needs a condition to guide towards, but none was given; pass "
-            "condition=..., or leave guidance_scale out"
-        )
-
-
-def check_null(encoder: ConditionEncoder, dropout: float, *, negative: bool = False) -> None:
-    """Raise unless a conditional model has learned the law without a condition, which guidance moves away from.
-
-    ``negative`` says whether a negative condition could take its place.
-    """
-    if dropout == 0 and not encoder.gaps:
-        raise ValueError(
-            "guidance needs the law without a condition, but this model always saw its condition in training "
-            "(condition_dropout=0); train with condition_dropout=0.1"
-            + (", or name a negative condition to move away from" if negative else "")
-        )
-
-
-def _needed_encoder(model: Any, scale: float) -> ConditionEncoder:
-    encoder: ConditionEncoder | None = model.space_.conditions
-    if encoder is None:
-        raise ValueError(f"guidance_scale={scale} needs a model trained with conditions, but this one has none; leave it out")
-    return encoder
-
-
-def _one(encoder: ConditionEncoder, negative: Any) -> Tensor:
-    try:
-        return encoder.encode(negative, 1)
-    except ValueError as error:
-        raise ValueError(f"negative_condition={negative!r} is not one condition for all rows: {error}") from None
-
-
-def in_units(z: Tensor, transform: Transform) -> Tensor:
-    """Return scaled rows in the units of the data, (B, *row) with channels first, without rounding; differentiable.
-
-    >>> transform = Transform.fit(torch.tensor([[1.0, 7.0], [3.0, 7.0]]), integer=False, kind="vectors")
-    >>> in_units(torch.tensor([[0.5]]), transform)  # the second column is constant
-    tensor([[2.5000, 7.0000]])
-    """
-    shift, scale = transform.shift.to(z), transform.scale.to(z)
-    value, constant = transform.value.to(z), transform.constant.to(z.device)
-    if transform.kind != "vectors":
-        return torch.where(constant, value, shift + scale * z)
-    varies = (~constant).nonzero()[:, 0]
-    return value.repeat(len(z), 1).index_copy(1, varies, shift[varies] + scale[varies] * z)
+    check_is_fitted(model)
+    if model._classifier is None:
+        raise ValueError("this model has no classifier of noisy rows yet; train one with fit_classifier(X, labels)")
+    classifier = model._classifier.to(model._device)
+    return ClassifierGuided(model.denoiser_, classifier, int(classifier.index(label)[0]), scale)

@@ -30,14 +30,13 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition, Values
 from pushforward.diffusion.likelihood import Kind, LogProb
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.estimator import TransformerMixin
-from pushforward.models.base.rows import Rows, condition_rows
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.networks.flows import Bijection
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = ["FlowTask", "InvertibleModel", "standard_log_prob"]
 
@@ -104,7 +103,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)
-        rows = Rows.of(self, X, condition, dtype=self._density_dtype)
+        rows = self._rows_of(X, condition, self._density_dtype)
         start = rows.middle + self._constant_width.to(rows.z.dtype) / 2
 
         def of(part: slice, flow: Bijection, device: torch.device) -> Tensor:
@@ -138,7 +137,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         check_count("batch_size", batch_size)
         latents = self.space_.schema.codes().to_internal(Z, name=type(self).__name__)
         z = self.space_.transform.pick(latents).to(self._density_dtype)
-        given = condition_rows(self, condition, len(z), self._density_dtype)
+        given = self._encode(condition, len(z))
 
         def of(part: slice, flow: Bijection, device: torch.device) -> Tensor:
             return flow.inverse(z[part].to(device), _part(given, part, device)).cpu()

@@ -50,13 +50,13 @@ from pushforward import training
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
 from pushforward.diffusion.trace import rademacher
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.files.params import Count
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow
 from pushforward.networks import MLPSpec, UNetSpec, default_spec
+from pushforward.probability.counts import check_count
 from pushforward.training import Task, TrainingSettings
 
 __all__ = ["CNF"]

@@ -32,7 +32,6 @@ from pushforward.data import Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import GenerativeModel, Prepared
-from pushforward.models.gaussian.posterior import LawInverseVerbs
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
 from pushforward.probability.estimate import OnIteration
 from pushforward.training import TrainingResult
@@ -83,7 +82,7 @@ class Found:
     log_likelihood: float
 
 
-class LawModel(LawInverseVerbs, DensityVerbs, GenerativeModel):
+class LawModel(DensityVerbs, GenerativeModel):
     """Base of the families whose result is a law; the module's text says what a family defines.
 
     Attributes

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Facts
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.rows import Rows
 from pushforward.models.files.params import Count, Seconds, Share
+from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, noise
 from pushforward.probability.estimate import EMResult, OnIteration
@@ -112,7 +112,7 @@ class GMM(LawModel):
         [[0.0, 1.0]]
         """
         check_is_fitted(self)
-        rows = Rows.of(self, X, condition, dtype=torch.float64)
+        rows = self._rows_of(X, condition, torch.float64)
         x = self._flat(rows.middle)
         return np.asarray(self._joint_of(x, self._features(rows.condition, len(x))).softmax(1))
 
@@ -205,6 +205,9 @@ class GMM(LawModel):
             raise ValueError(
                 f"n_components={self.n_components}, but start has {len(start.weights)} components; leave n_components out"
             )
+
+    posterior = posteriors.posterior
+    impute = posteriors.impute
 
     def _fit_law(self, x: Tensor, features: Features) -> Found:
         restarts, iterations = self.restarts_, self.max_iterations_

@@ -1,4 +1,4 @@
-"""Inverse problems under a law in closed form: rows given a linear measurement, and gaps filled, by exact draws.
+"""The verbs ``posterior`` and ``impute`` of laws in closed form: rows given a linear measurement, and gaps filled, exactly.
 
 A draw of (x, c) given y = A x + noise is, under each component, a draw (x', noise') without the measurement, moved by the
 gain: x = x' + S A^T (A S A^T + R)^-1 (y - A x' - noise'), and the component is drawn by the evidence of y. Arguments are
@@ -12,163 +12,159 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import RowSpace, Transform, Values
+from pushforward.data import Transform, Values
+from pushforward.data.filling import Gaps
+from pushforward.data.measurement import measurement
 from pushforward.diffusion import Observation, observe
-from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.base.measurement import Layout, like_frame, with_gaps
+from pushforward.models.base.batches import batches
+from pushforward.models.gaussian.base import LawModel
 from pushforward.probability import GaussianMixture
-from pushforward.probability import noise as random
+from pushforward.probability.counts import check_count
+from pushforward.probability.noise import normal, uniform
 
-__all__ = ["LawInverseVerbs"]
+__all__ = ["impute", "posterior"]
 
 
-class LawInverseVerbs:
-    """The verbs ``posterior`` and ``impute`` of models whose result is a law, exact."""
+def posterior(
+    model: LawModel,
+    A: Any,
+    y: Any,
+    noise: Any,
+    *,
+    b: Any = None,
+    n: int = 1,
+    condition: Any = None,
+    seed: int | None = None,
+    first: int = 0,
+) -> Values:
+    """Draw rows x given the measurement y = A x + b + noise, all in the units of the data, exactly.
 
-    space_: RowSpace
-    joint_: GaussianMixture
-    owner_: Tensor
-    sample_seed_: int
+    Parameters
+    ----------
+    A : array (M, D), function or LinearOperator
+        A matrix acts on the flattened row and a function on tensors (B, *row) of rows, both in the layout of the training
+        data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and operators of one's
+        own act on images (B, C, H, W).
+    y : array
+        One measurement, in the shape that A gives a row (images in the layout of the data) or flat.
+    noise : float, array or Gaussian
+        Its standard deviation (one, or one per entry of y; 0 is allowed), or its law.
+    b : array, optional
+        Shaped as y.
+    n : int
+        Number of rows to draw.
+    condition : label, vector, or one of them per row, optional
+    seed, first
+        As in :meth:`sample`.
 
-    def posterior(
-        self,
-        A: Any,
-        y: Any,
-        noise: Any,
-        *,
-        b: Any = None,
-        n: int = 1,
-        condition: Any = None,
-        seed: int | None = None,
-        first: int = 0,
-    ) -> Values:
-        """Draw rows x given the measurement y = A x + b + noise, all in the units of the data, exactly.
+    Returns
+    -------
+    array, tensor or DataFrame
+        n rows in the layout, dtype and units of the training data.
 
-        Parameters
-        ----------
-        A : array (M, D), function or LinearOperator
-            A matrix acts on the flattened row and a function on tensors (B, *row) of rows, both in the layout of the training
-            data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and operators of one's
-            own act on images (B, C, H, W).
-        y : array
-            One measurement, in the shape that A gives a row (images in the layout of the data) or flat.
-        noise : float, array or Gaussian
-            Its standard deviation (one, or one per entry of y; 0 is allowed), or its law.
-        b : array, optional
-            Shaped as y.
-        n : int
-            Number of rows to draw.
-        condition : label, vector, or one of them per row, optional
-        seed, first
-            As in :meth:`sample`.
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape does not fit, the noise is negative, A is not linear, or entries of y without noise depend on each other.
+    """
+    check_is_fitted(model)
+    check_count("n", n)
+    check_count("first", first, least=0)
+    seed = model._keep_seed(seed)
+    space = model.space_
+    operator, measured, dtype = measurement(space.schema, A, y)
+    observation = observe(operator, measured, noise, space.schema.internal_shape, b, dtype=dtype)
+    encoded = space.encode(condition, n)
+    x = _draws(model, _Measured.of(observation, space.transform, dtype), n, encoded, seed=seed, first=first)
+    return space.schema.to_user(space.transform.inverse(model._whole(x)))
 
-        Returns
-        -------
-        array, tensor or DataFrame
-            n rows in the layout, dtype and units of the training data.
 
-        Raises
-        ------
-        ValueError, TypeError
-            If a shape does not fit, the noise is negative, A is not linear, or entries of y without noise depend on each other.
-        """
-        check_is_fitted(self)
-        check_count("n", n)
-        check_count("first", first, least=0)
-        self.sample_seed_ = seed = random.fresh_seed() if seed is None else seed
-        operator, measured, dtype = Layout(self.space_.schema).measurement(A, y)
-        seen = observe(operator, measured, noise, self.space_.schema.internal_shape, b, dtype=dtype)
-        encoded = encoded_condition(self.space_.conditions, condition, n, dropout=1.0)
-        x = self._given(_Measured.of(seen, self.space_.transform, dtype), n, encoded, seed=seed, first=first)
-        return self.space_.schema.to_user(self.space_.transform.inverse(self._whole(x)))  # type: ignore[attr-defined]
+def impute(
+    model: LawModel,
+    X: Any,
+    *,
+    mask: Any = None,
+    n: int = 1,
+    condition: Any = None,
+    seed: int | None = None,
+    batch_size: int = 256,
+) -> Any:
+    """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
 
-    def impute(
-        self, X: Any, *, mask: Any = None, n: int = 1, condition: Any = None, seed: int | None = None, batch_size: int = 256
-    ) -> Any:
-        """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
+    Parameters
+    ----------
+    X : array, tensor or DataFrame
+        Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
+    mask : bool array, optional
+        Like X, True where a value is known: for integers, which have no NaN.
+    n : int
+        Number of draws; they differ as the law leaves room.
+    condition : label, vector, or one of them per row, optional
+    seed : int, optional
+        Names the draw; the k-th row with gaps depends on (seed, k) alone.
+    batch_size : int
+        Rows that are filled at once.
 
-        Parameters
-        ----------
-        X : array, tensor or DataFrame
-            Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
-        mask : bool array, optional
-            Like X, True where a value is known: for integers, which have no NaN.
-        n : int
-            Number of draws; they differ as the law leaves room.
-        condition : label, vector, or one of them per row, optional
-        seed : int, optional
-            Names the draw; the k-th row with gaps depends on (seed, k) alone.
-        batch_size : int
-            Rows that are filled at once.
+    Returns
+    -------
+    array, tensor or DataFrame, or a list of n of them where n > 1
+        Rows in the dtype of the training data. Known values are kept bit for bit.
+    """
+    check_is_fitted(model)
+    check_count("n", n)
+    check_count("batch_size", batch_size)
+    seed = model._keep_seed(seed)
+    gaps = Gaps.of(X, mask, model.space_, type(model).__name__)
+    encoded = model.space_.encode(condition, len(gaps.x))
+    varies = ~model.space_.transform.constant.flatten()
 
-        Returns
-        -------
-        array, tensor or DataFrame, or a list of n of them where n > 1
-            Rows in the dtype of the training data. Known values are kept bit for bit.
-        """
-        check_is_fitted(self)
-        check_count("n", n)
-        check_count("batch_size", batch_size)
-        self.sample_seed_ = seed = random.fresh_seed() if seed is None else seed
-        x, known = with_gaps(X, mask, self.space_.schema, type(self).__name__)
-        transform: Any = self.space_.transform
-        encoded = encoded_condition(self.space_.conditions, condition, len(x), dropout=1.0)
-        rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
+    def draw(seed: int) -> Tensor:
         drawn = []
-        for copy in range(n):
-            named = seed if copy == 0 else random.derive(seed, "copy", copy)
-            filled = torch.where(known | ~transform.constant, x, transform.value.to(x.dtype))
-            for begin in range(0, len(rows), batch_size):
-                part = rows[begin : begin + batch_size]
-                c = None if encoded is None else encoded[part]
-                made = self._filled(x[part], known[part], c, seed=named, first=begin)
-                filled[part] = torch.where(known[part], x[part], made.to(x.dtype))
-            drawn.append(like_frame(X, self.space_.schema.to_user(filled)))
-        return drawn[0] if n == 1 else drawn
+        for part in batches(len(gaps.rows), batch_size):
+            rows = gaps.rows[part]
+            z = model.space_.transform.forward(gaps.x[rows], dtype=torch.float64)
+            x = model._dequantized(z, torch.arange(part.start, part.stop), seed)
+            x = torch.where(gaps.known[rows].flatten(1)[:, varies], x, torch.nan)
+            features = model._features(None if encoded is None else encoded[rows], len(rows))
+            drawn.append(model._draw(x, features, seed=seed, first=part.start))
+        return model._whole(torch.cat(drawn))
 
-    def _filled(self, x: Tensor, known: Tensor, condition: Tensor | None, *, seed: int, first: int) -> Tensor:
-        """Return rows in data units with their unknown elements drawn."""
-        model: Any = self
-        rows = torch.arange(first, first + len(x))
-        z = model._dequantized(self.space_.transform.forward(x, dtype=torch.float64), rows, seed)
-        flat = torch.where(known.flatten(1)[:, ~self.space_.transform.constant.flatten()], z, torch.nan)
-        made = model._draw(flat, model._features(condition, len(x)), seed=seed, first=first)
-        return self.space_.transform.inverse(model._whole(made))
+    return gaps.filled(draw, n=n, seed=seed)
 
-    def _given(self, seen: "_Measured", n: int, condition: Tensor | None, *, seed: int, first: int) -> Tensor:
-        """Return n draws (n, d) of varying elements given a measurement of them."""
-        model: Any = self
-        features = model._features(condition, n)
-        numbers = features.numbers
-        found = torch.empty(n, seen.matrix.shape[1], dtype=torch.float64)
-        every = torch.ones(n, 1, dtype=torch.bool)  # without numbers there is one pattern, the empty one
-        patterns, which = torch.unique(torch.cat([~numbers.isnan(), every], 1), dim=0, return_inverse=True)
-        for number, known in enumerate(patterns[:, :-1]):
-            rows = (which == number).nonzero()[:, 0]
-            y = torch.cat([seen.values(first + rows, seed), numbers[rows][:, known]], 1)
-            owned = model._owned(features.label[rows])
-            found[rows] = self._measured_rows(seen.with_numbers(known), y, owned, first + rows, seed)
-        return found
 
-    def _measured_rows(self, how: "_Linear", y: Tensor, owned: Tensor, rows: Tensor, seed: int) -> Tensor:
-        """Return draws of x given y (n, M) = A (x, c) + noise, from the components that each row may come from."""
-        law, size = self.joint_, self.joint_.dim
-        law_of_y = law.evidence(how.matrix, how.std)
-        evidence = law_of_y.components.log_prob(y) + law.weights.log()
-        chances = evidence.where(owned, -torch.inf).softmax(1).cumsum(1)
-        u = random.uniform((1,), seed=seed, purpose="mixture component", rows=rows, dtype=torch.float64)
-        k = torch.searchsorted(chances, u * chances[:, -1:], right=True)[:, 0].clamp(max=len(law.weights) - 1)
-        z = random.normal((size,), seed=seed, purpose="mixture", rows=rows, dtype=torch.float64)
-        v = law.components.draw(k, z)
-        e = random.normal((y.shape[1],), seed=seed, purpose="measurement noise", rows=rows, dtype=torch.float64)
-        residual = y - v @ how.matrix.mT - how.std * e
-        covs = law.components.full_covs
-        for component in torch.unique(k):
-            mine = k == component
-            cross = covs[component] @ how.matrix.mT
-            factor = law_of_y.components.factor[component]
-            v[mine] += torch.cholesky_solve(residual[mine].mT, factor).mT @ cross.mT
-        return v[:, : how.dim]
+def _draws(model: LawModel, measured: "_Measured", n: int, condition: Tensor | None, *, seed: int, first: int) -> Tensor:
+    """Return n draws (n, d) of varying elements given a measurement of them."""
+    features = model._features(condition, n)
+    numbers = features.numbers
+    x = torch.empty(n, measured.matrix.shape[1], dtype=torch.float64)
+    every = torch.ones(n, 1, dtype=torch.bool)  # without numbers there is one pattern, the empty one
+    patterns, which = torch.unique(torch.cat([~numbers.isnan(), every], 1), dim=0, return_inverse=True)
+    for number, known in enumerate(patterns[:, :-1]):
+        rows = (which == number).nonzero()[:, 0]
+        y = torch.cat([measured.values(first + rows, seed), numbers[rows][:, known]], 1)
+        owned = model._owned(features.label[rows])
+        x[rows] = _measured_rows(model.joint_, measured.with_numbers(known), y, owned, first + rows, seed)
+    return x
+
+
+def _measured_rows(law: GaussianMixture, linear: "_Linear", y: Tensor, owned: Tensor, rows: Tensor, seed: int) -> Tensor:
+    """Return draws of x given y (n, M) = A (x, c) + noise, from the components that each row may come from."""
+    law_of_y = law.evidence(linear.matrix, linear.std)
+    evidence = law_of_y.components.log_prob(y) + law.weights.log()
+    chances = evidence.where(owned, -torch.inf).softmax(1).cumsum(1)
+    u = uniform((1,), seed=seed, purpose="mixture component", rows=rows, dtype=torch.float64)
+    k = torch.searchsorted(chances, u * chances[:, -1:], right=True)[:, 0].clamp(max=len(law.weights) - 1)
+    z = normal((law.dim,), seed=seed, purpose="mixture", rows=rows, dtype=torch.float64)
+    v = law.components.draw(k, z)
+    e = normal((y.shape[1],), seed=seed, purpose="measurement noise", rows=rows, dtype=torch.float64)
+    residual = y - v @ linear.matrix.mT - linear.std * e
+    covs = law.components.full_covs
+    for component in torch.unique(k):
+        mine = k == component
+        cross = covs[component] @ linear.matrix.mT
+        factor = law_of_y.components.factor[component]
+        v[mine] += torch.cholesky_solve(residual[mine].mT, factor).mT @ cross.mT
+    return v[:, : linear.dim]
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +192,7 @@ class _Measured:
         y = self.y.expand(len(rows), -1)
         if not bool(self.width.any()):
             return y
-        u = random.uniform((len(self.width),), seed=seed, purpose="dequantization", rows=rows, dtype=torch.float64)
+        u = uniform((len(self.width),), seed=seed, purpose="dequantization", rows=rows, dtype=torch.float64)
         return y + (self.width * u) @ self.matrix.mT
 
     def with_numbers(self, known: Tensor) -> "_Linear":

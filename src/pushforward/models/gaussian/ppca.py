@@ -12,6 +12,7 @@ from pushforward.data import Facts
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import Prepared
 from pushforward.models.files.params import Count
+from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, gaps, noise
 from pushforward.probability.linear_latent import (
@@ -103,6 +104,9 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         best = best_latent_dim(x, columns) if self.n_components is None else None
         return {"n_components": best, "method": "em" if given else "closed-form"}
 
+    posterior = posteriors.posterior
+    impute = posteriors.impute
+
     def _fit_law(self, x: Tensor, features: Features) -> Found:
         columns = self._columns(features)
         iterations = 0
@@ -174,7 +178,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             z = z + chances[:, k, None] * self.latent_.encode(x, columns)
         return z
 
-    def _posterior(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         law, rows = self.latent_, self._flat(x)
         columns = self._columns(self._features(None, len(rows)))
         mean, factor = law.encode(rows, columns), torch.linalg.cholesky(law.posterior_covariance)

@@ -22,16 +22,15 @@ from torch import Tensor, nn
 from pushforward import diffusion, networks
 from pushforward.data import ArrayLike, Condition, Dataset, Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.arguments import check_count
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.rows import Rows
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.tokens.uncovering import UncoveringModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 from pushforward.training import TrainingSettings
 
 __all__ = ["MaskedDiffusion", "UnmaskingTask"]
@@ -212,7 +211,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
         check_is_fitted(self)
         check_count("draws", draws)
         check_count("batch_size", batch_size)
-        rows = Rows.of(self, X, condition, dtype=torch.float64)
+        rows = self._rows_of(X, condition, torch.float64)
 
         def of(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)

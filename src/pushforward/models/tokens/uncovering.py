@@ -14,14 +14,14 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.data import Values
+from pushforward.data.filling import Gaps
 from pushforward.diffusion import TokenNetwork
-from pushforward.models.base.arguments import check_count, encoded_condition
-from pushforward.models.base.measurement import like_frame, with_gaps
+from pushforward.models.base.batches import batches, part_of
+from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.denoising.guidance import check_towards, guided_tokens
 from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
 from pushforward.networks import TokenTransformer, TokenUNet
-from pushforward.probability import noise
+from pushforward.probability.counts import check_count
 
 __all__ = ["STEPS", "UncoveringModel"]
 
@@ -41,7 +41,7 @@ class UncoveringModel(TrainedModel):
         n: int = 1,
         *,
         condition: Any = None,
-        guidance_scale: float = 1.0,
+        guidance: Guidance | float = 1.0,
         steps: int | None = None,
         seed: int | None = None,
         first: int = 0,
@@ -55,10 +55,10 @@ class UncoveringModel(TrainedModel):
             Number of rows.
         condition : label, vector, or one of them per row, optional
             What the rows should be like. Without it a conditional model draws from the training conditions.
-        guidance_scale : float
-            w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is uncovered: 1 is the
-            conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each network call one of
-            twice as many rows.
+        guidance : float or Guidance
+            The scale w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is uncovered:
+            1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each network call
+            one of twice as many rows.
         steps : int, optional
             Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
             for each element, up to 64.
@@ -76,7 +76,7 @@ class UncoveringModel(TrainedModel):
             Rows in the layout, dtype and units of the training data.
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
-        network = guided_tokens(self, self.predictor_, guidance_scale)
+        network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
         z = self._new_rows(network, n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
         return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
@@ -88,7 +88,7 @@ class UncoveringModel(TrainedModel):
         n: int = 1,
         steps: int | None = None,
         condition: Any = None,
-        guidance_scale: float = 1.0,
+        guidance: Guidance | float = 1.0,
         seed: int | None = None,
         batch_size: int = 256,
     ) -> Any:
@@ -102,7 +102,7 @@ class UncoveringModel(TrainedModel):
             Like X, True where a value is known: for integers, which have no NaN.
         n : int
             Number of draws; they differ as the law leaves room.
-        steps, condition, guidance_scale, batch_size
+        steps, condition, guidance, batch_size
             As in :meth:`sample`.
         seed : int, optional
             Names the draw; the k-th row with gaps depends on (seed, k) alone.
@@ -121,32 +121,28 @@ class UncoveringModel(TrainedModel):
         check_count("n", n)
         check_count("batch_size", batch_size)
         steps = _steps(steps)
-        self.sample_seed_ = seed = noise.fresh_seed() if seed is None else seed
-        x, known = with_gaps(X, mask, self.space_.schema, type(self).__name__)
+        seed = self._keep_seed(seed)
+        gaps = Gaps.of(X, mask, self.space_, type(self).__name__)
         transform = self.space_.transform
-        encoded = encoded_condition(self.space_.conditions, condition, len(x), self.condition_dropout)
-        check_towards(encoded, guidance_scale)
-        network = guided_tokens(self, self.predictor_, guidance_scale)
-        rows = (~known & ~transform.constant).flatten(1).any(1).nonzero()[:, 0]
-        z = transform.forward(x[rows], dtype=torch.float32)
-        seen = known[rows] if transform.kind == "images" else known[rows][:, ~transform.constant]
-        refuse_unknown(x[rows], known[rows] & ~transform.constant, transform)
-        drawn = []
-        for copy in range(n):
-            named = seed if copy == 0 else noise.derive(seed, "copy", copy)
-            filled = torch.where(known | ~transform.constant, x, transform.value.to(x.dtype))
-            if len(rows):
-                given = None if encoded is None else encoded[rows]
-                made = self._uncovered(network, z, seen, given, seed=named, first=0, batch_size=batch_size, steps=steps)
-                filled[rows] = torch.where(known[rows], x[rows], transform.inverse(made).to(x.dtype))
-            drawn.append(like_frame(X, self.space_.schema.to_user(filled)))
-        return drawn[0] if n == 1 else drawn
+        encoded = self.space_.encode(condition, len(gaps.x), null=self._knows_null)
+        scale = scale_of(guidance, "a model of tokens")
+        Guidance(scale).check_condition(encoded)
+        network = guided_tokens(self, self.predictor_, scale)
+        encoded = None if encoded is None else encoded[gaps.rows]
+        x, known = gaps.x[gaps.rows], gaps.known[gaps.rows]
+        refuse_unknown(x, known & ~transform.constant, transform)
+        z = transform.forward(x, dtype=torch.float32)
+        seen = transform.pick(known)
+
+        def draw(seed: int) -> Tensor:
+            return self._uncovered(network, z, seen, encoded, seed=seed, first=0, batch_size=batch_size, steps=steps)
+
+        return gaps.filled(draw, n=n, seed=seed)
 
     @property
     def _free(self) -> Tensor:
         """Which tokens vary, bool (L,)."""
-        transform = self.space_.transform
-        return ~transform.constant.flatten() if transform.kind == "images" else ~transform.constant[~transform.constant]
+        return self.space_.transform.varies.flatten()
 
     def _clean(self, x: Tensor) -> Tensor:
         """Return rows with their gaps filled by draws."""
@@ -160,15 +156,7 @@ class UncoveringModel(TrainedModel):
         return self._new_rows(self.predictor_, n, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
     def _new_rows(
-        self,
-        network: TokenNetwork,
-        n: int,
-        condition: Tensor | None,
-        *,
-        seed: int,
-        first: int,
-        batch_size: int,
-        steps: int,
+        self, network: TokenNetwork, n: int, condition: Tensor | None, *, seed: int, first: int, batch_size: int, steps: int
     ) -> Tensor:
         """Return n scaled rows (n, *D), of which only what is constant was known."""
         constants = self.space_.transform.forward(self.space_.transform.value[None].to(torch.float32))
@@ -192,19 +180,18 @@ class UncoveringModel(TrainedModel):
         levels = self.predictor_.levels
         device = levels.device
         parts = []
-        for begin in range(0, len(z), batch_size):
-            part = slice(begin, begin + batch_size)
+        for part in batches(len(z), batch_size):
             tokens, _ = to_tokens(z[part].to(device), levels)
-            made = diffusion.unmask(
+            drawn = diffusion.unmask(
                 network,
                 tokens,
-                condition=None if condition is None else condition[part].to(device),
+                condition=part_of(condition, part, device),
                 free=self._free.to(device) & ~known[part].flatten(1).to(device),
                 steps=steps,
                 seed=seed,
-                first=first + begin,
+                first=first + part.start,
             )
-            parts.append(made.cpu().reshape(z[part].shape).to(z.dtype))
+            parts.append(drawn.cpu().reshape(z[part].shape).to(z.dtype))
         return torch.cat(parts)
 
 

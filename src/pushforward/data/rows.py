@@ -12,17 +12,16 @@ Lucas Theis, Aäron van den Oord, Matthias Bethge. A note on the evaluation of g
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pushforward.data import Transform
+from pushforward.data.space import RowSpace
+from pushforward.data.transform import Transform
 from pushforward.diffusion.bound import Bins
-from pushforward.models.base.arguments import encoded_condition
 from pushforward.probability import noise
 
-__all__ = ["Rows", "condition_rows"]
+__all__ = ["Rows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,24 +50,22 @@ class Rows:
     log_det_of_reals: float
 
     @classmethod
-    def of(cls, model: Any, X: Any, condition: Any, *, dtype: torch.dtype) -> "Rows":
-        """Return the rows X of a fitted model's kind of data.
+    def of(cls, space: RowSpace, x: Tensor, condition: Tensor | None, *, dtype: torch.dtype) -> "Rows":
+        """Return rows x (N, *D) in data units with their encoded conditions.
 
         Raises
         ------
         ValueError
-            If X does not fit the training data, has fractions where these are integers, or the model has learned no law
-            without a condition and none is given.
+            If x has fractions where the training data are integers.
         """
-        transform: Transform = model.space_.transform
-        x = model.space_.schema.to_internal(X, name=type(model).__name__, gaps=model.gaps)
+        transform = space.transform
         counted = ~transform.constant
         integer = transform.integer & counted
         _refuse_fractions(x, integer)
         bins = _edges(transform, x, integer, dtype) if bool(integer.any()) else None
         return cls(
             z=transform.forward(x, dtype=dtype),
-            condition=condition_rows(model, condition, len(x), dtype),
+            condition=None if condition is None else condition.to(dtype),
             width=transform.dequantization.to(dtype),
             bins=bins,
             varies=None if bool(transform.varies.all()) else transform.varies,
@@ -119,12 +116,3 @@ def _refuse_fractions(x: Tensor, integer: Tensor) -> None:
             f"X has the value {value:g} in row {row}, where the training data are integers: the model gives probabilities to "
             "integers there, so score integers, or train on floats"
         )
-
-
-def condition_rows(model: Any, condition: Any, n: int, dtype: torch.dtype) -> Tensor | None:
-    """Return an encoded condition per row; rows of zeros, "no condition", if there is none."""
-    encoder = model.space_.conditions
-    encoded = encoded_condition(encoder, condition, n, getattr(model, "condition_dropout", 1.0))
-    if encoded is None and encoder is not None:
-        encoded = encoder.encode(None, n)
-    return None if encoded is None else encoded.to(dtype)

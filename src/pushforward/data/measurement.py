@@ -1,0 +1,83 @@
+"""Measurements in the units and the layout of the data, as measurements of the scaled rows inside a model.
+
+Rows are z with x = shift + scale z, so A x is the measurement (A scale) z + A shift.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward.data.schema import Schema
+from pushforward.data.transform import Transform
+from pushforward.diffusion import Linear, LinearOperator, Mask, Matrix, Observation
+from pushforward.probability import noise
+
+__all__ = ["ScaledOperator", "known_elements", "measurement"]
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledOperator(LinearOperator):
+    """An operator on rows in data units, as one on scaled rows z: A scale, without the elements that are constant."""
+
+    operator: LinearOperator
+    transform: Transform
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return A (scale z)."""
+        transform = self.transform
+        scale = torch.where(transform.constant, 0.0, transform.scale).to(z)
+        return self.operator(transform.spread(transform.pick(scale) * z))
+
+
+@dataclass(frozen=True, eq=False)
+class _UserOperator(LinearOperator):
+    """A matrix on flattened rows of the user's layout, as an operator on internal rows."""
+
+    matrix: Matrix
+    schema: Schema
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return A x."""
+        return self.matrix(self.schema.to_layout(x))
+
+
+def known_elements(transform: Transform, x: Tensor, known: Tensor, seed: int) -> Callable[[Tensor], Observation]:
+    """Return what is known of rows x (N, *D) in data units, as a function of their sample numbers 0 to N - 1."""
+    z = transform.forward(x, dtype=torch.float32)
+    width = transform.dequantization.float()
+    observed = transform.pick(known | transform.constant)
+    std = torch.zeros(z[0].numel(), dtype=torch.float64)
+
+    def observation(rows: Tensor) -> Observation:
+        u = noise.uniform(transform.shape, seed=seed, purpose="dequantization", rows=rows)
+        values = (z[rows] + width * u) * observed[rows]
+        return Observation(Mask(observed[rows]), values.flatten(1), std)
+
+    return observation
+
+
+def measurement(schema: Schema, A: Any, y: Any) -> tuple[LinearOperator, Any, torch.dtype]:
+    """Return A as an operator on internal rows, y in the order of what it gives, and the dtype that A is tried in."""
+    shape, kind = schema.internal_shape, schema.rules
+
+    def inward(values: Any) -> Tensor:
+        return kind.measured(torch.as_tensor(np.asarray(values)), schema.channels)
+
+    if isinstance(A, Mask):
+        observed = kind.whole_mask(inward(A.seen), shape)
+        if observed.numel() != math.prod(shape):
+            raise ValueError(f"the mask has the shape {tuple(A.seen.shape)}, but a row {tuple(schema.row_shape)}")
+        observed, values = observed.reshape(shape), inward(y)
+        if values.numel() == observed.numel():
+            values = torch.where(observed, values.reshape(shape).double(), 0.0)
+        return Mask(observed), values, torch.float64
+    if isinstance(A, LinearOperator) and not isinstance(A, Matrix | Linear):
+        return A, inward(y), torch.float64
+    if callable(A):
+        return Linear(lambda x: A(schema.to_layout(x))), y, torch.float32
+    return _UserOperator(A if isinstance(A, Matrix) else Matrix(A), schema), y, torch.float64

@@ -1,0 +1,127 @@
+"""The denoising families, diffusion and flow matching: one network, many samplers.
+
+Both learn E[x | x_t] along a path x_t = alpha x + sigma z; :class:`FlowMatching` and :class:`Diffusion` differ in the paths
+and sources they are named after, not in code. The verbs of a trained model stand here by name; each is a function of the
+model in the module of its own idea.
+"""
+
+from typing import Any
+
+import torch
+from sklearn.base import TransformerMixin
+from torch import Tensor
+
+from pushforward.data import Values
+from pushforward.diffusion import Sampler
+from pushforward.models.base.available import available_if
+from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.guidance import Guidance
+from pushforward.models.denoising import calibration as calibrations
+from pushforward.models.denoising import density, encoding
+from pushforward.models.denoising import guidance as guiding
+from pushforward.models.denoising import posterior as posteriors
+from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising, has_score
+from pushforward.models.denoising.source import GaussianSource
+from pushforward.probability.counts import check_count
+
+__all__ = ["DenoisingModel"]
+
+
+class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
+    """Base of the families that learn a denoiser."""
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        condition: Any = None,
+        guidance: Guidance | float = 1.0,
+        steps: int | None = None,
+        sampler: Sampler | None = None,
+        source: Any = None,
+        seed: int | None = None,
+        first: int = 0,
+        batch_size: int = 256,
+    ) -> Values:
+        """Draw new rows.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows.
+        condition : label, vector, or one of them per row, optional
+            What the rows should be like. Without it a conditional model draws from the training conditions.
+        guidance : float or Guidance
+            The scale w in uncond + w (cond - uncond): 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any
+            value but 0 and 1 calls the network twice per step. :class:`~pushforward.models.Guidance` also guides by a
+            classifier or a reward, away from a condition, or at some noise levels alone.
+        steps : int, optional
+            Steps of the sampler; default 20.
+        sampler : Sampler, optional
+            Default the model's own, and if it was given none :func:`~pushforward.diffusion.default_sampler` for these steps
+            and this scale; or the sampler that :meth:`calibrate` fitted to exactly these ``steps`` and this scale, if
+            ``guidance`` says nothing but a scale. The sampler of the last call is kept as ``sample_sampler_``.
+        source : rows, optional
+            Rows to start from, n of them, for a model that was trained with its own source.
+        seed : int, optional
+            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
+            the last call is kept as ``sample_seed_``.
+        first : int
+            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
+        batch_size : int
+            Rows that go through the network at once.
+
+        Returns
+        -------
+        array, tensor or DataFrame
+            Rows in the layout, dtype and units of the training data.
+
+        >>> import pushforward as pf
+        >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
+        >>> model.sample(3, condition=1, seed=0).shape
+        (3, 2)
+        """
+        guidance = Guidance.of(guidance)
+        encoded, seed = self._begin_sampling(n, guiding.model_condition(guidance, condition), seed, first, batch_size)
+        denoiser, encoded = guiding.guided(self, guidance, condition, n, encoded)
+        self.sample_sampler_ = sampler or calibrations.sampler_for(self, steps, guidance)
+        starts = None if source is None else self._starts(source, n)
+        z = self._draw(
+            denoiser,
+            n,
+            encoded,
+            steps=DEFAULT_STEPS if steps is None else check_count("steps", steps),
+            sampler=self.sample_sampler_,
+            starts=starts,
+            seed=seed,
+            first=first,
+            batch_size=batch_size,
+        )
+        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+
+    log_prob = available_if(density.has_density)(density.log_prob)
+    score_samples = available_if(density.has_density)(DensityVerbs.score_samples)
+    score = available_if(density.has_density)(DensityVerbs.score)
+    bound = available_if(has_score)(density.bound)
+
+    transform = encoding.transform
+    inverse_transform = encoding.inverse_transform
+
+    posterior = available_if(has_score)(posteriors.posterior)
+    impute = available_if(has_score)(posteriors.impute)
+
+    calibrate = calibrations.calibrate
+    calibration = calibrations.calibration
+
+    fit_classifier = available_if(has_score)(guiding.fit_classifier)
+    guided_by_classifier = available_if(has_score)(guiding.guided_by_classifier)
+
+    def _starts(self, source: Any, n: int) -> Tensor:
+        if isinstance(self.source_, GaussianSource):
+            raise ValueError(
+                "this model starts from Gaussian noise, which `seed` names; source=... is for models with their own"
+            )
+        rows = self.space_.transform.forward(self.space_.schema.to_internal(source, name="source"), dtype=torch.float32)
+        if len(rows) != n:
+            raise ValueError(f"source has {len(rows)} rows to start from, but n={n}; give n={len(rows)}")
+        return rows
