@@ -3,6 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# Tests of properties name no number of examples, so that `.ci/full` can run them with many: --hypothesis-profile=fuzz.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("fuzz", max_examples=2000, deadline=None)
+settings.load_profile("quick")
 
 
 @pytest.fixture(autouse=True)

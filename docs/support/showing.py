@@ -4,6 +4,7 @@ A page runs ``from showing import formula, plot``. Both print, as everything tha
 """
 
 import base64
+import functools
 import html
 import io
 import sys
@@ -33,7 +34,12 @@ def plot(name: str, *, caption: str = "") -> None:
 
     The block needs ``html="1"``.
     """
-    embed(gallery.draw(name), caption or gallery.describe(name))
+    embed(_drawn(name), caption or gallery.describe(name))
+
+
+@functools.cache  # the page of the gallery shows again what lessons and guides show
+def _drawn(name: str) -> bytes:
+    return _png(gallery.draw(name))
 
 
 def film(name: str, *, caption: str = "") -> None:
@@ -51,31 +57,38 @@ def gallery_page() -> None:
             plot(name)
 
 
-def embed(image: "Figure | Image | Path", caption: str, *, alt: str = "") -> None:
-    """Print a matplotlib figure, a Pillow image or a file (.png, .gif, .jpeg) as a figure with a caption.
+def embed(image: "Figure | Image | Path | bytes", caption: str, *, alt: str = "") -> None:
+    """Print a matplotlib figure, a Pillow image, a file (.png, .gif, .jpeg) or the bytes of a PNG as a figure with a caption.
 
     The plot travels in the page as a data URI, and the site's hook makes it a file. The block needs ``html="1"``.
 
     Parameters
     ----------
-    image : Figure, Image or Path
+    image : Figure, Image, Path or bytes
     caption : str
         Plain text under the plot.
     alt : str
         What a reader who cannot see the plot should know; by default the caption.
     """
-    content, kind = io.BytesIO(), "png"
+    content, kind = image, "png"
     if isinstance(image, Path):
-        content, kind = io.BytesIO(image.read_bytes()), image.suffix.removeprefix(".")
-    elif hasattr(image, "savefig"):
-        image.savefig(content, format="png", dpi=144)
-    else:
-        image.save(content, "PNG")
-    source = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
+        content, kind = image.read_bytes(), image.suffix.removeprefix(".")
+    elif not isinstance(image, bytes):
+        content = _png(image)
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     _show(
         f'<figure class="plot"><img alt="{html.escape(alt or caption)}" loading="lazy" src="{source}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
+
+
+def _png(image: "Figure | Image") -> bytes:
+    content = io.BytesIO()
+    if hasattr(image, "savefig"):
+        image.savefig(content, format="png", dpi=144)
+    else:
+        image.save(content, "PNG")
+    return content.getvalue()
 
 
 def _show(text: str) -> None:

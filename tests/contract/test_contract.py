@@ -90,6 +90,41 @@ IMAGES = {
     "RGB tensor": (torch.from_numpy(NUMBERS.random((30, 3, 6, 5)).astype(np.float32)), None),
     "5 channels, odd size": (NUMBERS.random((30, 7, 5, 5)).astype(np.float32), None),
 }
+# The quick run holds every family to whole numbers with a constant column, to a condition that is a vector, to images with
+# labels, and to those checks of scikit-learn that need no training or a single one. Containers, float types, refusals and
+# scikit-learn's habits are code that families share: one family of each wing meets all data, and three families all checks.
+ALL_DATA = {"FlowMatching", "MaskedDiffusion", "NormalizingFlow", "PPCA", "VAE"}
+ALL_CHECKS = {"MaskedDiffusion", "PPCA", "VAE"}
+OF_EVERY_FAMILY = {"integers and a constant column", "tensor, vector condition", "grey uint8"}
+MANY_TRAININGS = {
+    "check_dict_unchanged",
+    "check_dont_overwrite_parameters",
+    "check_dtype_object",
+    "check_estimators_dtypes",
+    "check_estimators_fit_returns_self",
+    "check_estimators_nan_inf",
+    "check_estimators_overwrite_params",
+    "check_estimators_pickle",
+    "check_f_contiguous_array_estimator",
+    "check_fit2d_predict1d",
+    "check_fit_check_is_fitted",
+    "check_fit_idempotent",
+    "check_fit_score_takes_y",
+    "check_methods_subset_invariance",
+    "check_pipeline_consistency",
+    "check_positive_only_tag_during_fit",
+    "check_readonly_memmap_input",
+    "check_transformer_data_not_an_array",
+    "check_transformer_general",
+    "check_transformer_preserve_dtypes",
+}
+
+
+def _cases(kinds):
+    for name in MODELS:
+        for data in kinds:
+            quick = name in ALL_DATA or data in OF_EVERY_FAMILY
+            yield pytest.param(name, data, id=f"{name}-{data}", marks=[] if quick else [pytest.mark.full])
 
 
 def _maker(name, parts):
@@ -104,8 +139,7 @@ def _data(kinds, data, name):
     return (4 * X).round() if name in OF_INTEGERS else X, condition
 
 
-@pytest.mark.parametrize("data", VECTORS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "data"), list(_cases(VECTORS)))
 def test_contract_on_vectors(name, data, tmp_path):
     X, condition = _data(VECTORS, data, name)
     lossless, discrete = name not in LOSSY, name in DISCRETE
@@ -113,8 +147,7 @@ def test_contract_on_vectors(name, data, tmp_path):
     check_model(make, X, condition, verbs=VERBS[name], lossless=lossless, discrete=discrete, folder=tmp_path)
 
 
-@pytest.mark.parametrize("data", IMAGES)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("name", "data"), list(_cases(IMAGES)))
 def test_contract_on_images(name, data, tmp_path):
     X, condition = _data(IMAGES, data, name)
     lossless, discrete = name not in LOSSY, name in DISCRETE
@@ -129,6 +162,8 @@ def _scikit_learn_checks():
             called = check.func.__name__ if hasattr(check, "func") else str(check)
             reason = EXCEPTIONS.get((name, called))
             marks = [] if reason is None else [pytest.mark.xfail(reason=reason, raises=AssertionError, strict=True)]
+            if name not in ALL_CHECKS and called in MANY_TRAININGS:
+                marks.append(pytest.mark.full)
             yield pytest.param(estimator, check, id=f"{name}-{called}", marks=marks)
 
 

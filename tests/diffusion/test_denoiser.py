@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
+from thin import thinned
 from torch import nn
 
 from pushforward.diffusion import (
@@ -68,9 +69,7 @@ def test_network_input_has_unit_variance(t):
     torch.testing.assert_close(variances, torch.ones(9, dtype=torch.float64), atol=0.15, rtol=0)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("prediction", PREDICTIONS)
-@pytest.mark.parametrize("weight", PREDICTIONS)
+@thinned(schedule=SCHEDULES, prediction=PREDICTIONS, weight=PREDICTIONS)
 def test_loss_is_the_weighted_squared_error_of_denoised(schedule, prediction, weight, x, t):
     eps = torch.randn_like(x)
     denoiser = Denoiser(Recorder(), schedule, prediction=prediction, data_std=0.6)

@@ -1,10 +1,10 @@
 """Conversions: round trips over all pairs, and each prediction against its own definition on an exact law."""
 
-from itertools import product
 from typing import get_args
 
 import pytest
 import torch
+from thin import thinned
 
 from pushforward.diffusion import (
     Cosine,
@@ -35,9 +35,7 @@ def x_t():
     return torch.randn(9, 2, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("times", TIMES)
-@pytest.mark.parametrize(("source", "target"), list(product(PREDICTIONS, PREDICTIONS)))
+@thinned(schedule=SCHEDULES, times=TIMES, source=PREDICTIONS, target=PREDICTIONS)
 def test_round_trip(schedule, times, source, target, x_t):
     t, value = TIMES[times], torch.randn_like(x_t)
     there = convert(value, x_t, t, schedule=schedule, source=source, target=target, data_std=0.6)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from check_model import check_model
 from sklearn.utils.estimator_checks import check_estimator
+from thin import thinned
 
 import pushforward as pf
 from pushforward.models import register
@@ -50,8 +51,7 @@ def affine_flow(monkeypatch, tmp_path_factory):
     return importlib.import_module("affine").AffineFlow
 
 
-@pytest.mark.parametrize("kind", ["vectors", "images"])
-@pytest.mark.parametrize("condition", [None, "labels", "vectors"])
+@thinned(together=1, kind=["vectors", "images"], condition=[None, "labels", "vectors"])
 def test_the_family_of_the_page_keeps_the_contract(affine_flow, kind, condition, tmp_path):
     numbers = np.random.default_rng(0)
     X = numbers.normal(size=(60, 3)) if kind == "vectors" else numbers.integers(0, 9, (60, 4, 4)).astype(np.uint8)
@@ -64,6 +64,7 @@ def test_the_family_of_the_page_keeps_the_contract(affine_flow, kind, condition,
     check_model(make, X, given, verbs={"score_samples", "score", "log_prob"}, folder=tmp_path)
 
 
+@pytest.mark.full  # what the contract's tests check of families on the same base
 def test_the_family_of_the_page_is_a_scikit_learn_estimator(affine_flow):
     check_estimator(affine_flow(train_steps=5, random_state=0, device="cpu"), on_skip=None)
 

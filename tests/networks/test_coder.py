@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from thin import thinned
 
 import pushforward as pf
 from pushforward.networks.coder import ImageDecoder, ImageEncoder
@@ -9,10 +10,7 @@ from pushforward.networks.coder import ImageDecoder, ImageEncoder
 SHAPES = [(1,), (5,), (1, 8, 8), (3, 9, 20), (2, 1, 7), (1, 28, 28)]
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("condition_dim", [0, 3])
-@pytest.mark.parametrize("dense", [False, True])
+@thinned(depth=[0, 1, 2], shape=SHAPES, condition_dim=[0, 3], dense=[False, True])
 def test_there_and_back_have_the_shapes_asked_for(shape, depth, condition_dim, dense):
     spec = pf.CoderSpec(width=4, depth=depth, dense=dense)
     x = torch.rand(3, *shape)

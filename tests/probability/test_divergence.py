@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, spatial, stats
 
 from pushforward.probability import divergence as d
 from pushforward.probability.gaussian import Gaussian
 
-quick = settings(max_examples=25, deadline=None)
 KINDS = st.integers(0, 2**31)
 
 
@@ -21,7 +20,6 @@ def _laws(seed, count, size):
     return torch.tensor(laws / laws.sum(1, keepdims=True))
 
 
-@quick
 @given(KINDS)
 def test_divergences_are_those_of_scipy(seed):
     p, q = _laws(seed, 2, 6)
@@ -32,7 +30,6 @@ def test_divergences_are_those_of_scipy(seed):
     np.testing.assert_allclose(d.surprise(p), -np.log(p.numpy()), rtol=1e-12)
 
 
-@quick
 @given(KINDS)
 def test_kl_is_the_extra_surprise_and_is_not_negative(seed):
     """KL = H(p, q) - H(p) = +sum p log(p / q): with a minus it would be at most 0."""
@@ -42,7 +39,6 @@ def test_kl_is_the_extra_surprise_and_is_not_negative(seed):
     assert d.kl(p, p).item() == 0
 
 
-@quick
 @given(KINDS)
 def test_total_variation_is_the_largest_difference_over_all_events(seed):
     p, q = _laws(seed, 2, 5)
@@ -50,7 +46,6 @@ def test_total_variation_is_the_largest_difference_over_all_events(seed):
     assert d.total_variation(p, q).item() == pytest.approx(np.abs(events @ (p - q).numpy()).max(), abs=1e-14)
 
 
-@quick
 @given(KINDS)
 def test_known_inequalities(seed):
     p, q, r = _laws(seed, 3, 5)
@@ -156,7 +151,6 @@ def test_the_die_of_largest_entropy_by_its_one_equation():
     np.testing.assert_allclose(die.probabilities, np.exp(multiplier * faces - die.log_partition), rtol=1e-10)
 
 
-@quick
 @given(KINDS)
 def test_no_law_with_the_same_moments_has_more_entropy(seed):
     """Optimality, without the solution's form: moments are met, and the gradient of H is orthogonal to what keeps them."""

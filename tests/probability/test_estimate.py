@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -20,7 +20,6 @@ from pushforward.probability.estimate import (
     fit_uniform,
 )
 
-quick = settings(max_examples=25, deadline=None)
 HEADS, TOSSES = torch.tensor([5, 9, 8, 4, 7]), 10
 
 
@@ -92,7 +91,6 @@ def test_coin_fits():
     assert fit_binomial(heads, tosses) == pytest.approx(10 / 18, rel=1e-14)  # not the mean of the fractions
 
 
-@quick
 @given(st.integers(0, 2**31))
 def test_coin_mixture_is_that_of_scipy(seed):
     heads, tosses, mixture = _random(seed)
@@ -103,7 +101,6 @@ def test_coin_mixture_is_that_of_scipy(seed):
     assert mixture.log_likelihood(heads, tosses).item() == pytest.approx(total.sum(), rel=1e-12)
 
 
-@quick
 @given(st.integers(0, 2**31))
 def test_q_plus_entropy_is_the_log_likelihood_and_q_alone_is_below(seed):
     heads, tosses, mixture = _random(seed)
@@ -119,7 +116,6 @@ def test_q_plus_entropy_is_the_log_likelihood_and_q_alone_is_below(seed):
     assert bound == pytest.approx(likelihood - gap, rel=1e-9)
 
 
-@quick
 @given(st.integers(0, 2**31))
 def test_the_bound_never_falls_and_is_the_log_likelihood(seed):
     heads, tosses, start = _random(seed)

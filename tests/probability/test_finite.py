@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -14,7 +14,6 @@ from pushforward.probability import noise
 from pushforward.probability.divergence import entropy, kl, kl_estimate
 from pushforward.probability.finite import FiniteLaw, bayes
 
-quick = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 2**31)
 
 
@@ -23,7 +22,6 @@ def _law(seed, shape=(2, 3, 4)):
     return FiniteLaw(table / table.sum(), names=["a", "b", "c"][: len(shape)])
 
 
-@quick
 @given(SEEDS)
 def test_marginals_and_conditionals_are_sums_and_ratios(seed):
     law = _law(seed)
@@ -38,7 +36,6 @@ def test_marginals_and_conditionals_are_sums_and_ratios(seed):
     np.testing.assert_allclose(law.condition(b=2).marginal("a").table, law.marginal("a", "b").condition(b=2).table, rtol=1e-12)
 
 
-@quick
 @given(SEEDS)
 def test_chain_rule_gives_the_joint_and_not_the_conditional(seed):
     """p(x) p(h | x) = p(x, h): its slice at one h is no law of x before it is divided by the evidence."""
@@ -87,7 +84,6 @@ def test_expectation_leaves_out_the_impossible():
         law.expectation(lambda x: x.sum())
 
 
-@quick
 @given(SEEDS)
 def test_information_between_variables(seed):
     law = _law(seed, (2, 3))

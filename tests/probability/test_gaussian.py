@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from laws import FORMS, full, moments, random_gaussian
 from scipy import integrate, linalg, stats
@@ -83,7 +83,6 @@ def test_samples_are_the_cholesky_image_of_one_noise():
 
 
 @given(seed=st.integers(0, 2**31), dim=st.integers(1, 4), forms=st.tuples(st.sampled_from(FORMS), st.sampled_from(FORMS)))
-@settings(max_examples=25, deadline=None)
 def test_information_obeys_its_identities(seed, dim, forms):
     p, q = random_gaussian(seed, dim, forms[0]), random_gaussian(seed + 1, dim, forms[1])
     (a, A), (b, B) = moments(p), moments(q)
@@ -124,7 +123,6 @@ def test_entropy_of_a_narrow_law_is_negative():
 
 
 @given(seed=st.integers(0, 2**31), dim=st.integers(1, 4), forms=st.tuples(st.sampled_from(FORMS), st.sampled_from(FORMS)))
-@settings(max_examples=25, deadline=None)
 def test_wasserstein_is_that_of_the_bures_formula(seed, dim, forms):
     p, q = random_gaussian(seed, dim, forms[0]), random_gaussian(seed + 1, dim, forms[1])
     (a, A), (b, B) = moments(p), moments(q)

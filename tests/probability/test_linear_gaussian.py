@@ -9,14 +9,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from laws import FORMS, full, moments, random_gaussian, schur
 from scipy import integrate, stats
 
 from pushforward.probability import Gaussian
 
-quick = settings(max_examples=25, deadline=None)
 seeds = st.integers(0, 2**31)
 forms = st.sampled_from(FORMS)
 
@@ -38,7 +37,6 @@ def observation(seed, dim, rows, kind):
 
 
 @given(seed=seeds, form=forms, dim=st.integers(1, 4), data=st.data())
-@quick
 def test_affine_images_compose(seed, form, dim, data):
     law, rng = random_gaussian(seed, dim, form), np.random.default_rng(seed)
     middle = data.draw(st.integers(1, dim))
@@ -70,7 +68,6 @@ def test_a_sum_is_the_law_of_added_draws_and_not_a_product_of_densities():
 
 
 @given(seed=seeds, form=forms, data=st.data())
-@quick
 def test_marginals_and_conditionals_are_those_of_the_schur_complement(seed, form, data):
     law = random_gaussian(seed, 4, form)
     mean, cov = moments(law)
@@ -90,7 +87,6 @@ def test_marginals_and_conditionals_are_those_of_the_schur_complement(seed, form
 
 
 @given(seed=seeds, form=forms)
-@quick
 def test_marginal_and_condition_commute(seed, form):
     law = random_gaussian(seed, 4, form)
     first = law.condition([3], [0.5]).marginal([2, 0])
@@ -107,7 +103,6 @@ def test_knowing_nothing_changes_nothing(form):
 
 
 @given(seed=seeds, form=forms, rows=st.integers(1, 4), kind=st.sampled_from(["scalar", "vector", "gaussian"]))
-@quick
 def test_observe_is_conditioning_the_joint_law(seed, form, rows, kind):
     law = random_gaussian(seed, 3, form)
     mean, cov = moments(law)
@@ -125,7 +120,6 @@ def test_observe_is_conditioning_the_joint_law(seed, form, rows, kind):
 
 
 @given(seed=seeds, form=forms, kind=st.sampled_from(["scalar", "vector", "gaussian"]))
-@quick
 def test_the_posterior_of_an_image_is_the_image_of_the_posterior(seed, form, kind):
     law, rng = random_gaussian(seed, 3, form), np.random.default_rng(seed)
     A, b, y, noise, *_ = observation(seed, 3, 2, kind)
@@ -151,7 +145,6 @@ def test_without_noise_what_stays_uncertain_can_be_asked_for(form):
 
 
 @given(seed=seeds, form=forms)
-@quick
 def test_two_observations_in_a_row_are_one_of_both(seed, form):
     law = random_gaussian(seed, 3, form)
     A, b, y, noise, *_ = observation(seed, 3, 3, "vector")

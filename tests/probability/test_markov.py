@@ -5,14 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from pushforward.probability import noise
 from pushforward.probability.markov import MarkovChain
 
-quick = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 2**31)
 CYCLE = torch.eye(3).roll(1, 0)  # 0 -> 1 -> 2 -> 0
 TWO_CLOSED = [[1.0, 0.3, 0.0, 0.0], [0.0, 0.3, 0.0, 0.0], [0.0, 0.4, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]]
@@ -24,7 +23,6 @@ def _matrix(seed, size=4):
     return matrix / matrix.sum(0)
 
 
-@quick
 @given(SEEDS)
 def test_a_step_sums_over_where_one_may_come_from(seed):
     """p_i(t + 1) = sum_j T_ij p_j(t), with columns that sum to one: a chain with row sums one would not keep the sum of p."""
@@ -37,7 +35,6 @@ def test_a_step_sums_over_where_one_may_come_from(seed):
     assert chain.step(p).sum().item() == pytest.approx(1, abs=1e-12)
 
 
-@quick
 @given(SEEDS)
 def test_stationary_law_is_the_eigenvector_of_eigenvalue_one(seed):
     matrix = _matrix(seed)
@@ -78,7 +75,6 @@ def test_tiny_probabilities_keep_all_their_digits():
     assert birth.stationary()[2].item() == pytest.approx(0.5e-20, rel=1e-12)
 
 
-@quick
 @given(SEEDS)
 def test_mixing_time_by_brute_force(seed):
     chain = MarkovChain(_matrix(seed))

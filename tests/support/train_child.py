@@ -43,10 +43,11 @@ def kill_in_write(name: str) -> None:
     """Make the writer of checkpoints die after half the bytes of a file whose path contains ``name``."""
     write_all = checkpoint.write_file
 
-    def write_half(path: Path, content: bytes) -> None:
+    def write_half(path: Path, content: bytes | str) -> None:
         if name in str(path):
+            whole = content.encode() if isinstance(content, str) else content
             with path.open("wb") as file:
-                file.write(content[: len(content) // 2])
+                file.write(whole[: len(whole) // 2])
                 file.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
         write_all(path, content)

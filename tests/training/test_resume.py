@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -73,6 +74,24 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(
     assert resumed.returncode == 0, resumed.stderr
     same_run(uninterrupted, tmp_path)
     assert not list((tmp_path / "checkpoint").glob(".*"))
+
+
+@pytest.mark.full  # a hundred kills
+@pytest.mark.parametrize("seed", range(25))
+def test_a_run_killed_in_each_quarter_equals_the_uninterrupted_one(seed: int, uninterrupted: Path, tmp_path: Path) -> None:
+    """Kills at random steps and in any file of any checkpoint; only this kills a run that was resumed."""
+    draw = random.Random(seed)
+    for quarter in range(4):
+        if draw.random() < 0.5:
+            moment = ["--kill-at", str(draw.randrange(15 * quarter, 15 * quarter + 15))]
+        else:
+            file = draw.choice(["weights", "ema", "optimizer", "best", "manifest"])
+            moment = ["--kill-in-write", f".partial-step-{15 * quarter + 15:08d}/{file}"]
+        killed = child(tmp_path, *moment)
+        assert killed.returncode == -signal.SIGKILL, (moment, killed.stderr)
+    resumed = child(tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    same_run(uninterrupted, tmp_path)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(uninterrupted: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Rows:
         bins = _edges(transform, x, integer, dtype) if bool(integer.any()) else None
         return cls(
             z=transform.forward(x, dtype=dtype),
-            condition=None if condition is None else condition.to(dtype),
+            condition=condition,
             width=transform.dequantization.to(dtype),
             bins=bins,
             varies=None if bool(transform.varies.all()) else transform.varies,

@@ -83,9 +83,9 @@ def columns_grid(
         axes = panel(canvas, lines, across, index + 1, title)
         edges = _edges(reference[:, index])
         if data is not None:
-            axes.hist(
-                np.clip(reference[:, index], edges[0], edges[-1]), edges, density=True, color=DATA, alpha=0.55, label="data"
-            )
+            # One outline is drawn and laid out in a fraction of the time of a bar for each bin.
+            density = np.histogram(np.clip(reference[:, index], edges[0], edges[-1]), edges, density=True)[0]
+            axes.stairs(density, edges, fill=True, color=DATA, alpha=0.55, label="data")
         values = np.clip(samples[:, index], edges[0], edges[-1])
         axes.hist(values, edges, density=True, histtype="step", color=SAMPLES, linewidth=1.4, label="samples")
         axes.set_yticks([])

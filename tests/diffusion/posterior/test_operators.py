@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter1d
 
@@ -23,7 +23,6 @@ OPERATORS = [
 
 
 @pytest.mark.parametrize("operator", OPERATORS, ids=lambda operator: type(operator).__name__)
-@settings(max_examples=10, deadline=None)
 @given(st.floats(-3, 3))
 def test_linear_and_adjoint(operator, factor):
     one, two = IMAGES[:1], IMAGES[1:2]

@@ -162,7 +162,9 @@ def test_linear_vae_reaches_ppca():
     assert model.log_prob(X).values.mean() == pytest.approx(PCA(1).fit(X).score(X), abs=0.05)
 
 
-@pytest.mark.parametrize(("likelihood", "top"), [("bernoulli", 1), ("logistic", 1), ("logistic", 3)])
+@pytest.mark.parametrize(
+    ("likelihood", "top"), [("bernoulli", 1), pytest.param("logistic", 1, marks=pytest.mark.full), ("logistic", 3)]
+)
 def test_probabilities_of_all_rows_sum_to_one(likelihood, top):
     X = RNG.integers(0, top + 1, (80, 2)).astype(np.uint8)
     X = np.column_stack([X, np.full(80, 7, dtype=np.uint8)])

@@ -238,10 +238,12 @@ class GenerativeModel(Estimator, abc.ABC):
         """Whether a conditional model has a law without a condition."""
         return True
 
-    def _encode(self, condition: Condition, n: int) -> Tensor | None:
+    def _encode(self, condition: Condition, n: int, dtype: torch.dtype) -> Tensor | None:
         """Return one encoded condition per row (n, K); rows of zeros, "no condition", if a conditional model is given none."""
         encoded = self.space_.encode(condition, n, null=self._knows_null)
-        return self.space_.conditions.encode(None, n) if encoded is None and self.space_.conditions is not None else encoded
+        if encoded is None and self.space_.conditions is not None:
+            encoded = self.space_.conditions.encode(None, n)
+        return None if encoded is None else encoded.to(dtype)
 
     def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype) -> Rows:
         """Return rows of the user with their conditions, as densities and codes take them.
@@ -253,7 +255,7 @@ class GenerativeModel(Estimator, abc.ABC):
             without a condition and none is given.
         """
         x = self.space_.schema.to_internal(X, name=type(self).__name__, gaps=self.gaps)
-        return Rows.of(self.space_, x, self._encode(condition, len(x)), dtype=dtype)
+        return Rows.of(self.space_, x, self._encode(condition, len(x), dtype), dtype=dtype)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; keeps schema, transform, encoder and seed."""

@@ -115,7 +115,7 @@ def inverse_transform(model: Denoising, Z: Any, *, condition: Any = None, rtol: 
     flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
     latents = model.space_.schema.codes().to_internal(Z, name=type(model).__name__)
     z = _from_units(model, latents).to(model._density_dtype)
-    encoded = model._encode(condition, len(z))
+    encoded = model._encode(condition, len(z), model._density_dtype)
     varies = model.space_.transform.varies
     constants = _constants(model, None if bool(varies.all()) else varies)
 

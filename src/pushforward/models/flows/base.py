@@ -137,7 +137,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         check_count("batch_size", batch_size)
         latents = self.space_.schema.codes().to_internal(Z, name=type(self).__name__)
         z = self.space_.transform.pick(latents).to(self._density_dtype)
-        given = self._encode(condition, len(z))
+        given = self._encode(condition, len(z), self._density_dtype)
 
         def of(part: slice, flow: Bijection, device: torch.device) -> Tensor:
             return flow.inverse(z[part].to(device), _part(given, part, device)).cpu()
