@@ -22,15 +22,16 @@ Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://
 """
 
 from dataclasses import field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from annotated_types import Ge
+from sklearn.utils import Tags
 from torch import Tensor, nn
 
 from pushforward import diffusion
-from pushforward.data import Schema, Values
+from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion import TokenNetwork
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.autoencoders.bound import BoundVerbs
@@ -122,7 +123,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         self,
         n: int = 1,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         guidance: Guidance | float = 1.0,
         seed: int | None = None,
         first: int = 0,
@@ -162,9 +163,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         samples: int = SAMPLES,
         draws: int = DRAWS,
         seed: int = 0,
@@ -212,7 +213,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             bits_per_dim=bits_per_dim,
         )
 
-    def code_report(self, X: Any, *, condition: Any = None) -> CodeReport:
+    def code_report(self, X: ArrayLike, *, condition: Condition = None) -> CodeReport:
         """Return how many codes the rows of X use, and how evenly.
 
         Parameters
@@ -231,13 +232,13 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         codes = self.transform(X, condition=condition, batch_size=_REPORT_BATCH)
         return CodeReport.of(np.asarray(codes), self.codebook_size_)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that codes are integers whatever the rows are."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         tokens = self.tokens or _default_tokens(shape)
         return {
@@ -282,7 +283,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
     def _weighed(
         self,
-        learned: Any,
+        learned: object,
         z: Tensor,
         *,
         condition: Tensor | None,
@@ -292,6 +293,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         samples: int,
         shared: bool,
     ) -> LogProb:
+        assert isinstance(learned, QuantizedCoder)
         with torch.no_grad():
             codes = learned.encode(z, condition)
             inside = learned.likelihood.log_prob(learned.output(codes, condition), z)

@@ -11,15 +11,16 @@ Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data.
 """
 
 from dataclasses import field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from pushforward import diffusion, networks
-from pushforward.data import Dataset, Schema, Transform
+from pushforward.data import ArrayLike, Condition, Dataset, Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import Prepared
@@ -123,9 +124,9 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
 
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         draws: int = DRAWS,
         seed: int = 0,
         first: int = 0,
@@ -163,7 +164,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
         found = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
         return found.in_bits_per_dim() if bits_per_dim else found
 
-    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+    def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, (N,).
 
         All rows share their sets of hidden elements, so that the score of a row does not depend on where it stands. For the
@@ -171,7 +172,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
         """
         return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn what the rows are."""
         tags = super().__sklearn_tags__()
         tags.input_tags.categorical = True
@@ -187,7 +188,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
     def _scaling(self, x: Tensor, schema: Schema) -> Transform:
         return token_scaling(x, schema.kind)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)
         return {"network": size, "training": _default_training(shape)}
@@ -199,17 +200,20 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
             return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
 
-    def _task(self, network: Any, prepared: Prepared) -> UnmaskingTask:
+    def _task(self, network: nn.Module, prepared: Prepared) -> UnmaskingTask:
+        assert isinstance(network, TokenTransformer | TokenUNet)
         start_from_marginals(network, prepared.x)
         return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
 
-    def _bound(self, X: Any, condition: Any, *, draws: int, seed: int, first: int, batch_size: int, shared: bool) -> LogProb:
+    def _bound(
+        self, X: ArrayLike, condition: Condition, *, draws: int, seed: int, first: int, batch_size: int, shared: bool
+    ) -> LogProb:
         check_is_fitted(self)
         check_count("draws", draws)
         check_count("batch_size", batch_size)
         rows = self._rows_of(X, condition, torch.float64)
 
-        def of(part: slice, network: Any, device: torch.device) -> LogProb:
+        def of(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)
             tokens, seen = to_tokens(z, network.levels)
             found = diffusion.masked_bound(
