@@ -6,14 +6,14 @@ these laws (:mod:`pushforward.diffusion.masked`).
 """
 
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward import diffusion
-from pushforward.data import Values
+from pushforward.data import ArrayLike, Condition, Values
 from pushforward.data.filling import Gaps
 from pushforward.diffusion import TokenNetwork
 from pushforward.models.base.batches import batches, part_of
@@ -40,7 +40,7 @@ class UncoveringModel(TrainedModel):
         self,
         n: int = 1,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         guidance: Guidance | float = 1.0,
         steps: int | None = None,
         seed: int | None = None,
@@ -82,16 +82,16 @@ class UncoveringModel(TrainedModel):
 
     def impute(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        mask: Any = None,
+        mask: ArrayLike | None = None,
         n: int = 1,
         steps: int | None = None,
-        condition: Any = None,
+        condition: Condition = None,
         guidance: Guidance | float = 1.0,
         seed: int | None = None,
         batch_size: int = 256,
-    ) -> Any:
+    ) -> Values | list[Values]:
         """Fill the gaps of rows by draws from their law given the rest of the row.
 
         Parameters
