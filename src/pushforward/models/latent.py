@@ -40,7 +40,7 @@ from pushforward.models.base.density import DensityVerbs
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.flows.cnf import CNF
-from pushforward.models.in_turn import Coder, TrainedInTurn, has_random_codes
+from pushforward.models.two_stage import Coder, TwoStageModel, has_random_codes
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
@@ -60,13 +60,13 @@ class _Scorer(Protocol):
         """Return log-densities of rows."""
 
 
-def _has_density(model: TrainedInTurn) -> bool:
+def _has_density(model: TwoStageModel) -> bool:
     """Whether the coder says q(z | x) and p(x | z), and the prior has a density."""
     coder, prior = (getattr(model, f"{name}_", None) or getattr(model, name) for name in ("coder", "prior"))
     return isinstance(coder or VAE(), RandomCodes) and hasattr(prior or FlowMatching(), "log_prob")
 
 
-class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
+class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
     r"""A coder, and a prior that is trained on its codes: ``fit`` trains one after the other.
 
     ``sample`` draws a code from the prior and decodes it, ``transform`` and ``inverse_transform`` are those of the coder.

@@ -8,9 +8,9 @@ decoder says p(x | codes). The codes c(x) are a function of the row, and the mod
 
 What is trained is the negative of the right side, plus ``commitment`` times the squared distance between the encoder's
 vectors and their codes, which keeps the former near the latter. p(c) is a masked law
-(:mod:`pushforward.diffusion.masked`): a transformer that uncovers hidden codes, trained by its own lower bound of log p(c).
+(:mod:`pushforward.diffusion.masked`): a transformer that unmasks codes, trained by its own lower bound of log p(c).
 As codes are whole numbers, no gradient goes from the law to the encoder: it learns the codes as they come, in the same steps. A
-row is drawn by uncovering codes one by one and drawing from p(x | codes).
+row is drawn by unmasking codes one by one and drawing from p(x | codes).
 
 A condition is known to encoder, decoder and the law of the codes.
 
@@ -35,9 +35,9 @@ from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion import TokenNetwork
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.autoencoders.bound import BoundVerbs
-from pushforward.models.autoencoders.code_report import CodeReport
 from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
+from pushforward.models.autoencoders.reports import CodeReport
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
@@ -182,7 +182,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         condition : label, vector, or one of them per row, optional
             Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         samples : int
-            Random sets of hidden codes per row, from which the probability of the codes is estimated.
+            Random sets of masked codes per row, from which the probability of the codes is estimated.
         draws : int
             Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
         seed, first : int

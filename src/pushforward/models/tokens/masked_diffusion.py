@@ -1,7 +1,7 @@
 r"""Masked diffusion: rows of integers, uncovered element by element.
 
 A row is a row of tokens, one per element that varies, as :mod:`pushforward.models.tokens.tokens` makes them. A network says the
-law of each hidden token given those that are seen; :mod:`pushforward.diffusion.masked` has the bound that it is trained by and
+law of each masked token given those that are seen; :mod:`pushforward.diffusion.masked` has the bound that it is trained by and
 the way back from hidden rows to new ones.
 
 References
@@ -27,7 +27,7 @@ from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
-from pushforward.models.tokens.uncovering import UncoveringModel
+from pushforward.models.tokens.unmasking import UnmaskingModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -40,7 +40,7 @@ _LARGE = 16  # longer side of images
 
 
 class UnmaskingTask(RowTask):
-    """The bound of each row, for a random set of hidden tokens.
+    """The bound of each row, for a random set of masked tokens.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class UnmaskingTask(RowTask):
         self.register_buffer("free", free, persistent=False)
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return what decides on the order (S, B, L) and the number (S, B) of hidden tokens, the latter stratified."""
+        """Return what decides on the order (S, B, L) and the number (S, B) of masked tokens, the latter stratified."""
 
         def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
             return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
@@ -73,11 +73,11 @@ class UnmaskingTask(RowTask):
         return diffusion.masked_loss(self.network, tokens, diffusion.mask_tokens(u, v, free), condition, free=free)
 
 
-class MaskedDiffusion(DensityVerbs, UncoveringModel):
+class MaskedDiffusion(DensityVerbs, UnmaskingModel):
     r"""Masked diffusion: integers and categories, uncovered one by one in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
-    sequence (N, L). A network learns the law of hidden tokens given the others. Nothing is rounded and nothing dequantized:
+    sequence (N, L). A network learns the law of masked tokens given the others. Nothing is rounded and nothing dequantized:
     ``log_prob`` is a lower bound of the log-probability of the integers themselves, and ``impute`` uncovers what is unknown,
     with what is known seen from the start. Rows may have gaps (NaN) in training too.
 
@@ -142,7 +142,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
         condition : label, vector, or one of them per row, optional
             Gives log P(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         draws : int
-            Random sets of hidden elements per row, each of which calls the network; the standard error needs 2.
+            Random sets of masked elements per row, each of which calls the network; the standard error needs 2.
         seed, first : int
             Name the random numbers: those of row i of X depend on (seed, first + i) alone.
         batch_size : int
@@ -167,7 +167,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, (N,).
 
-        All rows share their sets of hidden elements, so that the score of a row does not depend on where it stands. For the
+        All rows share their sets of masked elements, so that the score of a row does not depend on where it stands. For the
         mean over rows prefer :meth:`log_prob`, where the errors of rows are independent of each other.
         """
         return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values

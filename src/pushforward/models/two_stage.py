@@ -31,7 +31,7 @@ from pushforward.models.files.params import Count, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
 from pushforward.probability import noise
 
-__all__ = ["Coder", "TrainedInTurn", "has_random_codes"]
+__all__ = ["Coder", "TwoStageModel", "has_random_codes"]
 
 _CODES, _MOST_DRAWS = 20_000, 32  # codes to train a prior on, if rows are fewer
 _CODER_SHARE = 0.6  # of steps and time, if both parts are trained by gradients
@@ -80,7 +80,7 @@ class _Plans(NamedTuple):
     prior: Plan | None
 
 
-class TrainedInTurn(GenerativeModel):
+class TwoStageModel(GenerativeModel):
     """A model of two: ``coder_`` is trained on rows, ``prior_`` on what it makes of them; ``fit`` does one after the other."""
 
     coder: GenerativeModel | None = field(default=None, kw_only=False)
