@@ -32,8 +32,9 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 import pushforward
-from pushforward.diffusion import RK4, CalibratedSampler, DiscreteBeta, ExactDenoiser, Sampler, VPGrid, default
+from pushforward.diffusion import RK4, CalibratedSampler, DiscreteBeta, ExactDenoiser, Sampler, VPGrid
 from pushforward.diffusion.denoiser import AbstractDenoiser
+from pushforward.diffusion.samplers import default
 from pushforward.diffusion.samplers.calibration import TableFit
 from pushforward.diffusion.samplers.quality import exact_flow
 from pushforward.probability import GaussianMixture

@@ -1,21 +1,27 @@
 """Open anything → arrays and a schema; fitted, invertible transforms with their log-determinant; conditions as numbers."""
 
-from pushforward.data.checks import Values, clean_values
+from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, clean_values
 from pushforward.data.condition import ConditionEncoder, ConditionKind
 from pushforward.data.kinds import KINDS, Kind, register_kind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
 from pushforward.data.split import split_rows
+from pushforward.data.tables import Names
 from pushforward.data.transform import Transform
 from pushforward.data.write import check_target, write_samples
 
 __all__ = [
     "KINDS",
+    "ArrayLike",
+    "Condition",
     "ConditionEncoder",
     "ConditionKind",
+    "Data",
     "Dataset",
+    "Facts",
     "Kind",
+    "Names",
     "RowSpace",
     "Schema",
     "Transform",

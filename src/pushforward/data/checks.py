@@ -5,7 +5,9 @@ say what is wrong, where, and what to write instead; where scikit-learn's own ch
 """
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 import numpy as np
 import torch
@@ -15,9 +17,17 @@ from pushforward._messages import Argument, naming
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Values", "clean_values", "enumerate_names", "is_frame"]
+__all__ = ["ArrayLike", "Condition", "Data", "Facts", "Values", "clean_values", "enumerate_names", "is_frame"]
 
-Values: TypeAlias = "np.ndarray | torch.Tensor | pd.DataFrame"
+Values: TypeAlias = Union[np.ndarray, torch.Tensor, "pd.DataFrame"]
+ArrayLike: TypeAlias = Values | Sequence[object]
+"""Rows as a user may have them: :data:`Values`, or nested lists."""
+Data: TypeAlias = ArrayLike | str | Path
+"""What can be opened as data: rows, a path, or the name of a built-in."""
+Condition: TypeAlias = Union[str, float, np.generic, np.ndarray, torch.Tensor, "pd.Series", Sequence[object], None]
+"""A label, a number or a vector, one of them per row, the names of columns that hold them, or False for none."""
+Facts: TypeAlias = dict[str, Any]
+"""Plain data that JSON can hold."""
 
 _RESHAPE = (
     "Reshape your data either using X.reshape(-1, 1) if it has a single feature "
@@ -31,7 +41,7 @@ def is_frame(values: object) -> bool:
     return pandas is not None and isinstance(values, pandas.DataFrame)
 
 
-def enumerate_names(names: Any, limit: int = 6) -> str:
+def enumerate_names(names: Iterable[object], limit: int = 6) -> str:
     """Return names in quotes for a message, cut after ``limit``.
 
     >>> enumerate_names(["age", "sex", "income"], limit=2)
@@ -42,7 +52,7 @@ def enumerate_names(names: Any, limit: int = 6) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def clean_values(values: Any, *, minimum: int = 1, name: str = "X", gaps: bool = False) -> Values:
+def clean_values(values: object, *, minimum: int = 1, name: str = "X", gaps: bool = False) -> Values:
     """Return data as an array, a CPU tensor or a DataFrame of finite real numbers with at least ``minimum`` rows.
 
     Parameters

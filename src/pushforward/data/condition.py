@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data.checks import enumerate_names
+from pushforward.data.checks import Condition, Facts, enumerate_names
 from pushforward.probability import noise
 
 __all__ = ["ConditionEncoder", "ConditionKind"]
 
 ConditionKind = Literal["labels", "vector"]
-Label: TypeAlias = "str | int | bool"
+Label: TypeAlias = str | int | bool
 
 _FEW = 20
 _MOST_CLASSES = 1000
@@ -65,7 +65,7 @@ class ConditionEncoder:
     rows: Tensor
 
     @classmethod
-    def fit(cls, values: Any, *, kind: ConditionKind | None = None) -> "ConditionEncoder":
+    def fit(cls, values: Condition, *, kind: ConditionKind | None = None) -> "ConditionEncoder":
         """Fit to the training conditions.
 
         Parameters
@@ -136,7 +136,7 @@ class ConditionEncoder:
             return 1 + len(self.classes)
         return 1 + len(self.mean) * (2 if self.gaps else 1)
 
-    def encode(self, values: Any, n: int) -> Tensor:
+    def encode(self, values: Condition, n: int) -> Tensor:
         """Return ``n`` encoded rows, float32 ``(n, K)``.
 
         Parameters
@@ -166,13 +166,13 @@ class ConditionEncoder:
             return self._one_hot(torch.searchsorted(edges, u, right=True))
         return self._features(self.rows[(u * len(self.rows)).long()])
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
         tensors = {"mean": self.mean, "scale": self.scale, "rows": self.rows}
         return {"kind": self.kind, "classes": list(self.classes), "gaps": self.gaps}, tensors
 
     @classmethod
-    def from_state(cls, facts: dict[str, Any], tensors: dict[str, Tensor]) -> "ConditionEncoder":
+    def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "ConditionEncoder":
         """Return the encoder that :meth:`state` described."""
         return cls(kind=facts["kind"], classes=tuple(facts["classes"]), gaps=facts["gaps"], **tensors)
 
@@ -193,7 +193,7 @@ class ConditionEncoder:
         rows[:, 0] = (index < len(self.classes)).float()
         return rows[:, :-1]
 
-    def _index(self, value: Any) -> int:
+    def _index(self, value: object) -> int:
         label = _plain(value)
         if label is None:
             return len(self.classes)
@@ -282,7 +282,7 @@ def _decide_kind(array: np.ndarray) -> ConditionKind:
     return "labels" if len(distinct) <= _FEW or (counting and len(array) >= 10 * len(distinct)) else "vector"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Label | None:
     """Return a label as str, int or bool, or None for a gap."""
     value = value.item() if isinstance(value, np.generic | Tensor) else value
     if _is_gap(value):
@@ -296,16 +296,16 @@ def _plain(value: Any) -> Any:
     raise ValueError(f"a label must be text, an integer or a boolean, not {value!r} ({type(value).__name__}).")
 
 
-def _is_gap(value: Any) -> bool:
+def _is_gap(value: object) -> bool:
     """Return whether a label is None, NaN or what pandas writes for a missing entry."""
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 
-def _same(label: Any, known: Any) -> bool:
+def _same(label: object, known: object) -> bool:
     return label == known and isinstance(label, str) == isinstance(known, str)
 
 
-def _same_text(label: Any, known: Any) -> bool:
+def _same_text(label: object, known: object) -> bool:
     return str(label).strip().lower() == str(known).strip().lower()
 
 

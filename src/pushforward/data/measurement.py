@@ -6,18 +6,24 @@ Rows are z with x = shift + scale z, so A x is the measurement (A scale) z + A s
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward.data.checks import ArrayLike
 from pushforward.data.schema import Schema
 from pushforward.data.transform import Transform
 from pushforward.diffusion import Linear, LinearOperator, Mask, Matrix, Observation
-from pushforward.probability import noise
+from pushforward.probability import Gaussian, noise
 
-__all__ = ["ScaledOperator", "known_elements", "measurement"]
+__all__ = ["Noise", "Operator", "ScaledOperator", "known_elements", "measurement"]
+
+Operator: TypeAlias = ArrayLike | LinearOperator | Callable[[Tensor], Tensor]
+"""A of a measurement: a matrix on flattened rows, an operator, or a linear function of tensors (B, *row)."""
+Noise: TypeAlias = float | ArrayLike | Gaussian
+"""Noise of a measurement: its standard deviation, one or one per entry, or its law."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +67,7 @@ def known_elements(transform: Transform, x: Tensor, known: Tensor, seed: int) ->
     return observation
 
 
-def measurement(schema: Schema, A: Any, y: Any) -> tuple[LinearOperator, Any, torch.dtype]:
+def measurement(schema: Schema, A: Operator, y: ArrayLike) -> tuple[LinearOperator, Any, torch.dtype]:
     """Return A as an operator on internal rows, y in the order of what it gives, and the dtype that A is tried in."""
     shape, kind = schema.internal_shape, schema.rules
 

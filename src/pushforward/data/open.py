@@ -15,7 +15,7 @@ import torch
 
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
-from pushforward.data.checks import Values, clean_values, enumerate_names, is_frame
+from pushforward.data.checks import Condition, Data, Values, clean_values, enumerate_names, is_frame
 from pushforward.data.condition import as_condition_array
 from pushforward.data.images import read_folder
 from pushforward.data.schema import Schema
@@ -69,7 +69,7 @@ class Dataset:
 
 
 def open_data(
-    source: Any, *, columns: Names = None, condition: Any = None, kind: str | None = None, gaps: bool = False
+    source: Data, *, columns: Names = None, condition: Condition = None, kind: str | None = None, gaps: bool = False
 ) -> Dataset:
     """Open data of any form.
 
@@ -122,7 +122,7 @@ def open_data(
     return Dataset(values, matched, Schema.infer(values, kind), name)
 
 
-def _open_named(source: str | Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None, str]:
+def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None, str]:
     """Open a built-in or a path; return values, the condition that came with them or was picked from them, and the name."""
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
@@ -178,7 +178,7 @@ def _read_numpy(path: Path) -> Any:
         raise ValueError(f"{path} cannot be read as a NumPy file: {error}.") from None
 
 
-def _read_npz(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None]:
+def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None]:
     loaded = _read_numpy(path)
     if isinstance(loaded, np.ndarray):
         return loaded, None
@@ -204,7 +204,7 @@ def _read_npz(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarr
             raise ValueError(f"{path} cannot be read: {error}.") from None
 
 
-def _match_condition(condition: Any, ready: np.ndarray | None, settled: bool, rows: int, name: str) -> np.ndarray | None:
+def _match_condition(condition: Condition, ready: np.ndarray | None, settled: bool, rows: int, name: str) -> np.ndarray | None:
     """Return the condition, one entry per row: what was given, or else what came with the data.
 
     ``settled`` says that ``ready`` was picked by the column names in ``condition``.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data.checks import Values, clean_values, is_frame
+from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, is_frame
 from pushforward.data.kinds import Channels, Kind, kind_named, kind_of
 
 __all__ = ["Schema"]
@@ -103,17 +103,17 @@ class Schema:
         """Whether the values are integers (or booleans): one entry, or one per column of a DataFrame."""
         return tuple(_is_integer(dtype) for dtype in self.dtypes)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Facts:
         """Return the schema as plain data for :func:`json.dumps`."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> "Schema":
+    def from_json(cls, facts: Facts) -> "Schema":
         """Return the schema that :meth:`to_json` described."""
-        parts: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+        parts: Facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
         return cls(**parts)
 
-    def to_internal(self, values: Any, *, name: str = "the model", gaps: bool = False) -> Tensor:
+    def to_internal(self, values: ArrayLike, *, name: str = "the model", gaps: bool = False) -> Tensor:
         """Return rows in the library's layout, after checking that they fit this schema.
 
         Parameters

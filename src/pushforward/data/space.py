@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from pushforward.data.checks import Condition, Data, Facts
 from pushforward.data.condition import ConditionEncoder
 from pushforward.data.kinds import Kind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
+from pushforward.data.tables import Names
 from pushforward.data.transform import Transform
 from pushforward.plots import Plot
 
@@ -43,12 +45,12 @@ class RowSpace:
         """The kind of data, with all that depends on it."""
         return self.schema.rules
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
         parts = {"transform": self.transform.state()}
         if self.conditions is not None:
             parts["condition"] = self.conditions.state()
-        facts: dict[str, Any] = {"schema": self.schema.to_json(), "condition": None}
+        facts: Facts = {"schema": self.schema.to_json(), "condition": None}
         tensors = {f"{part}.{name}": value for part, (_, values) in parts.items() for name, value in values.items()}
         return facts | {part: plain for part, (plain, _) in parts.items()}, tensors
 
@@ -102,10 +104,10 @@ class RowSpace:
 
     def open(
         self,
-        source: Any,
+        source: Data,
         chosen: Mapping[str, Any],
         *,
-        condition: Any = None,
+        condition: Condition = None,
         conditional: bool | None = None,
         gaps: bool = False,
     ) -> Dataset:
@@ -124,7 +126,7 @@ class RowSpace:
             Whether NaN may stand in gaps.
         """
         ending = Path(source).suffix.lower() if isinstance(source, str | Path) else ""
-        columns: Any = None
+        columns: Names = None
         if self.schema.columns is not None and (ending in (".csv", ".parquet") or hasattr(source, "columns")):
             columns = list(self.schema.columns)
         elif ending == ".npz":

@@ -17,7 +17,7 @@ from pushforward.data.checks import enumerate_names
 from pushforward.data.condition import as_condition_array
 from pushforward.data.images import decode_images
 
-__all__ = ["missing_column", "part_frame", "read_csv", "read_parquet"]
+__all__ = ["Names", "missing_column", "part_frame", "read_csv", "read_parquet"]
 
 Names = str | int | Sequence[str | int] | None
 
@@ -71,7 +71,7 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.nd
         frame = pq.read_table(path, columns=None if wanted is None else list(dict.fromkeys(wanted))).to_pandas()
         return part_frame(frame, columns, condition, str(path))
     if len(chosen or ()) > 1:
-        raise ValueError(f"{path}: images cannot be joined with other columns; choose one of {enumerate_names(chosen)}.")
+        raise ValueError(f"{path}: images cannot be joined with other columns; choose one of {enumerate_names(chosen or ())}.")
     return _read_images(path, str((chosen or [""])[0]), condition, schema.names)
 
 

@@ -22,11 +22,11 @@ Lucas Theis, Aäron van den Oord, Matthias Bethge. A note on the evaluation of g
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from pushforward.data.checks import Facts
 from pushforward.data.kinds import kind_named
 
 __all__ = ["Transform"]
@@ -196,7 +196,7 @@ class Transform:
             x = torch.where(self.constant.to(z.device), self.value.to(z.device, x.dtype), x)
         return x.to(self.dtype)
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
         tensors = {
             field.name: getattr(self, field.name).contiguous() for field in fields(self) if field.name not in ("kind", "dtype")
@@ -204,7 +204,7 @@ class Transform:
         return {"kind": self.kind, "dtype": str(self.dtype).removeprefix("torch.")}, tensors
 
     @classmethod
-    def from_state(cls, facts: dict[str, Any], tensors: dict[str, Tensor]) -> "Transform":
+    def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "Transform":
         """Return the transform that :meth:`state` described."""
         return cls(kind=facts["kind"], dtype=getattr(torch, facts["dtype"]), **tensors)
 

@@ -30,7 +30,7 @@ https://arxiv.org/abs/2501.05441
 """
 
 from dataclasses import field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -158,7 +158,7 @@ class GAN(DecoderVerbs, TrainedModel):
     network_: GANSpec = field(init=False)
     generator_: nn.Module = field(init=False)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         return {
             "latent_dim": _default_latent_dim(shape),

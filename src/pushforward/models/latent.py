@@ -23,24 +23,24 @@ Bin Dai, David Wipf. Diagnosing and enhancing VAE models. 2019. https://arxiv.or
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Values
+from pushforward.data import ArrayLike, Condition, Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.autoencoders.bound import importance_bound
 from pushforward.models.autoencoders.vae import VAE
+from pushforward.models.base.available import available_if
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.flows.cnf import CNF
-from pushforward.models.in_turn import TrainedInTurn
+from pushforward.models.two_stage import Coder, TwoStageModel, has_random_codes
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
@@ -50,13 +50,23 @@ _SAMPLES, _SAMPLES_OF_ODES = 16, 2
 _BATCH = 256
 
 
-def _has_density(model: Any) -> bool:
+@runtime_checkable
+class _Scorer(Protocol):
+    """A model with a density."""
+
+    def log_prob(
+        self, X: ArrayLike, *, condition: Condition = ..., seed: int = ..., first: int = ..., batch_size: int = ...
+    ) -> LogProb:
+        """Return log-densities of rows."""
+
+
+def _has_density(model: TwoStageModel) -> bool:
     """Whether the coder says q(z | x) and p(x | z), and the prior has a density."""
     coder, prior = (getattr(model, f"{name}_", None) or getattr(model, name) for name in ("coder", "prior"))
     return isinstance(coder or VAE(), RandomCodes) and hasattr(prior or FlowMatching(), "log_prob")
 
 
-class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
+class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
     r"""A coder, and a prior that is trained on its codes: ``fit`` trains one after the other.
 
     ``sample`` draws a code from the prior and decodes it, ``transform`` and ``inverse_transform`` are those of the coder.
@@ -110,7 +120,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
     fitted: ClassVar[tuple[str, ...]] = ("coder", "prior")
     core: ClassVar[str] = "coder_"
 
-    def transform(self, X: Any, *, condition: Any = None, batch_size: int = _BATCH) -> Values:
+    def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = _BATCH) -> Values:
         """Return the codes of the rows of X, (N, K); where the code is random its mean.
 
         Parameters
@@ -123,23 +133,25 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
             Rows that go through the network at once.
         """
         check_is_fitted(self)
+        assert isinstance(self.coder_, Coder)
         codes = self.coder_.transform(X, batch_size=batch_size)
         self._check_condition(condition, len(codes))
         return codes
 
-    def inverse_transform(self, Z: Any, *, condition: Any = None, batch_size: int = _BATCH) -> Values:
+    def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, batch_size: int = _BATCH) -> Values:
         """Return the rows of data that the coder makes of codes Z (N, K), without noise; ``condition`` has no effect."""
         check_is_fitted(self)
+        assert isinstance(self.coder_, Coder)
         rows = self.coder_.inverse_transform(Z, batch_size=batch_size)
         self._check_condition(condition, len(rows))
         return rows
 
-    @available_if(_has_density)  # type: ignore[untyped-decorator]
+    @available_if(_has_density)
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         samples: int | None = None,
         draws: int = 2,
         seed: int = 0,
@@ -181,8 +193,8 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
         found = self._bound(X, condition, samples, draws, seed, first, batch_size, shared=False)
         return found.in_bits_per_dim() if bits_per_dim else found
 
-    @available_if(_has_density)  # type: ignore[untyped-decorator]
-    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+    @available_if(_has_density)
+    def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, in data units, (N,), where all rows share their draws of the code."""
         return self._bound(X, condition, None, 2, 0, 0, _BATCH, shared=True).values
 
@@ -200,19 +212,30 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
         return bool(self.prior_._knows_null)
 
     def _bound(
-        self, X: Any, condition: Any, samples: int | None, draws: int, seed: int, first: int, batch_size: int, *, shared: bool
+        self,
+        X: ArrayLike,
+        condition: Condition,
+        samples: int | None,
+        draws: int,
+        seed: int,
+        first: int,
+        batch_size: int,
+        *,
+        shared: bool,
     ) -> LogProb:
         check_is_fitted(self)
         if samples is None:
             samples = _SAMPLES_OF_ODES if isinstance(self.prior_, Denoising | CNF) else _SAMPLES
         for name, value in (("samples", samples), ("draws", draws), ("batch_size", batch_size)):
             check_count(name, value)
-        rows = self.coder_._rows(X, None)
-        found = []
+        coder, prior = self.coder_, self.prior_
+        assert has_random_codes(coder)
+        assert isinstance(prior, _Scorer)
+        rows, found = coder._rows(X, None), []
         for draw in range(draws if rows.integer else 1):
             codes, ratios = self._drawn(rows, samples, noise.derive(seed, "codes", draw), first, batch_size, shared=shared)
             priors = [
-                self.prior_.log_prob(
+                prior.log_prob(
                     np.asarray(z),
                     condition=condition,
                     seed=noise.derive(seed, "prior", draw, k),
@@ -230,6 +253,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
         z = prior._generate(n, condition, seed=noise.derive(seed, "prior"), first=first, batch_size=batch_size)
         codes = prior.space_.transform.inverse(z)
         if not isinstance(coder, RandomCodes):
+            assert isinstance(coder, Coder)
             rows = coder.inverse_transform(prior.space_.schema.to_user(codes), batch_size=batch_size)
             return self.space_.transform.forward(self.space_.schema.to_internal(rows), dtype=torch.float32)
         made = []
@@ -239,7 +263,7 @@ class Latent(CodeVerbs, DensityVerbs, TrainedInTurn):
             made.append(coder._draw_given(part, numbers, noise.derive(seed, "rows")))
         return torch.cat(made).float()
 
-    def _check_condition(self, condition: Any, n: int) -> None:
+    def _check_condition(self, condition: Condition, n: int) -> None:
         if condition is not None:
             self.space_.encode(condition, n, null=self._knows_null)
 

@@ -18,11 +18,11 @@ a class alone) names another class. So too where it is a model:
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import yaml
 
-from pushforward.data import Dataset
+from pushforward.data import Dataset, Facts
 from pushforward.diffusion import Sampler
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.files.codec import CLASSES, from_plain, is_model, near, to_plain
@@ -41,7 +41,7 @@ def _maker(name: str) -> Callable[..., GenerativeModel]:
     return maker
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
+def read_recipe(path: str | Path) -> Facts:
     """Return the mapping in a YAML file."""
     path = Path(path)
     if not path.is_file():
@@ -55,7 +55,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     return recipe
 
 
-def override(text: str) -> dict[str, Any]:
+def override(text: str) -> Facts:
     """Return the mapping that a dotted override means.
 
     >>> override("network.width=128"), override("prediction=v")
@@ -65,15 +65,16 @@ def override(text: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise ValueError(f"an override is written argument=value, such as network.width=128, not {text!r}")
     try:
-        made: Any = _number(yaml.safe_load(value)) if value.strip() else ""
+        made: object = _number(yaml.safe_load(value)) if value.strip() else ""
     except yaml.YAMLError:
         made = value
-    for part in reversed(key.strip().split(".")):
+    first, *inner = key.strip().split(".")
+    for part in reversed(inner):
         made = {part: made}
-    return dict(made)
+    return {first: made}
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, object], changes: Mapping[str, object]) -> Facts:
     """Return ``base`` with ``changes``, mapping by mapping; another ``name`` replaces a mapping as a whole."""
     merged = dict(base)
     for key, value in changes.items():
@@ -87,7 +88,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def assemble(recipe: Mapping[str, Any], dataset: Dataset) -> GenerativeModel:
+def assemble(recipe: Mapping[str, object], dataset: Dataset) -> GenerativeModel:
     """Return the unfitted model that a recipe describes, for these data.
 
     Raises
@@ -98,7 +99,7 @@ def assemble(recipe: Mapping[str, Any], dataset: Dataset) -> GenerativeModel:
     return _assembled(recipe, lambda: dataset)
 
 
-def _assembled(recipe: Mapping[str, Any], data: Callable[[], Dataset]) -> GenerativeModel:
+def _assembled(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> GenerativeModel:
     recipe = dict(recipe)
     name = str(recipe.pop("model", "flow-matching"))
     make = _maker(name)
@@ -113,7 +114,7 @@ def _assembled(recipe: Mapping[str, Any], data: Callable[[], Dataset]) -> Genera
     models = {key: value for key, value in whole.items() if value is not None and GenerativeModel in get_args(hints(cls)[key])}
     model = make(**{key: from_plain(_number(value), where=key) for key, value in whole.items() if key not in models})
     check_params(cls, model.get_params(deep=False))
-    partial = {key: value for key, value in recipe.items() if key not in whole}
+    partial = {key: value for key, value in recipe.items() if isinstance(value, Mapping) and key not in whole}
     preset = {key: value for key, value in to_plain_map(model.get_params(deep=False)).items() if isinstance(value, Mapping)}
     defaults = to_plain_map(model._defaults(model._prepare(data()))) | preset if partial else {}
     for key in known:  # in their order, as a model may be given to learn from what one before it makes
@@ -130,13 +131,13 @@ def _assembled(recipe: Mapping[str, Any], data: Callable[[], Dataset]) -> Genera
     return model
 
 
-def recipe_of(model: GenerativeModel) -> dict[str, Any]:
+def recipe_of(model: GenerativeModel) -> Facts:
     """Return the recipe of a model whose defaults are filled in, without the arguments that say nothing."""
     resolved = to_plain_map(model._resolved())
     return {"model": family_name(type(model))} | {key: value for key, value in resolved.items() if value is not None}
 
 
-def to_plain_map(values: Mapping[str, Any]) -> dict[str, Any]:
+def to_plain_map(values: Mapping[str, object]) -> Facts:
     """Return the values as plain data."""
     return {key: to_plain(value) for key, value in values.items()}
 
@@ -148,7 +149,7 @@ def named_sampler(text: str) -> Sampler:
     matches = [key for key in samplers if bare(key) == bare(name)]
     if not matches:
         raise ValueError(f"there is no sampler {name!r}; use one of {', '.join(samplers)}{near(name, samplers)}")
-    fields: dict[str, Any] = {"name": matches[0]}
+    fields: Facts = {"name": matches[0]}
     for part in filter(None, rest.split(",")):
         fields = merge(fields, override(part))
     made = from_plain(fields, where="sampler")
@@ -156,7 +157,7 @@ def named_sampler(text: str) -> Sampler:
     return made
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     """Read 1e-3 as a number wherever it stands: YAML 1.1 takes it for text."""
     if isinstance(value, Mapping):
         return {key: _number(item) for key, item in value.items()}

@@ -12,13 +12,12 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Dataset, open_data
+from pushforward.data import Condition, Data, Dataset, Facts, Names, open_data
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.denoising.flow_matching import FlowMatching
@@ -29,12 +28,12 @@ __all__ = ["newest_run", "reopen", "run_folder", "train"]
 
 
 def train(
-    data: Any,
+    data: Data,
     model: GenerativeModel | None = None,
     *,
     out: str | Path | None = None,
-    condition: Any = None,
-    columns: Any = None,
+    condition: Condition = None,
+    columns: Names = None,
     resume: bool = False,
 ) -> GenerativeModel:
     """Train a model in a run folder, with checkpoints and plots on the way; resume a run that was stopped.
@@ -72,7 +71,12 @@ def train(
 
 
 def reopen(
-    data: Any, folder: Path, *, condition: Any = None, columns: Any = None, parts: Mapping[str, Any] | None = None
+    data: Data | Dataset,
+    folder: Path,
+    *,
+    condition: Condition = None,
+    columns: Names = None,
+    parts: Mapping[str, object] | None = None,
 ) -> "Plan":
     """Return the plan of a run that was stopped, to be started with ``resume``; ValueError if the data are others now.
 
@@ -80,8 +84,9 @@ def reopen(
     """
     card = read_card(folder)
     chosen = card["chosen"]
-    dataset = data
-    if not isinstance(data, Dataset):
+    if isinstance(data, Dataset):
+        dataset = data
+    else:
         dataset = open_data(
             data,
             condition=chosen["condition"] if condition is None else condition,
@@ -139,21 +144,21 @@ def _base(out: str | Path | None, source: str) -> Path:
     return Path("runs") / ((path if path.stem.strip(".") else path.resolve()).stem or "data")
 
 
-def _source(data: Any) -> str:
+def _source(data: Data) -> str:
     """Return the name that :func:`pushforward.open_data` gives to data, without opening them."""
     if isinstance(data, str | Path):
         return str(data)
     return "DataFrame" if hasattr(data, "columns") else "tensor" if isinstance(data, Tensor) else "array"
 
 
-def _named(condition: Any) -> bool:
+def _named(condition: Condition) -> bool:
     """Whether a condition is given by names or False, which can be written down, and not by values."""
     if isinstance(condition, list | tuple):
         return all(isinstance(name, str) for name in condition)
     return condition is None or condition is False or isinstance(condition, str)
 
 
-def _same_threads(card: dict[str, Any]) -> None:
+def _same_threads(card: Facts) -> None:
     """Use as many threads as the run began with: sums in another order would end in other bits."""
     threads = card["machine"]["threads"]
     if torch.get_num_threads() != threads:

@@ -86,11 +86,9 @@ def test_a_run_shows_rows_beside_their_reconstructions_and_resumes(tmp_path, sha
 def test_every_image_stands_above_its_reconstruction():
     X = RNG.integers(0, 9, (30, 8, 8)).astype(np.uint8)
     model = pf.Autoencoder(latent_dim=2, train_steps=1, **TINY).fit(X)
-    from pushforward.models.base.plots import plot_of_pairs
-
     z = model.space_.transform.forward(torch.as_tensor(X[:20, None]).float())
     low = torch.full_like(z, -1.0)
-    grid = np.asarray(plot_of_pairs(model, low, z))
+    grid = np.asarray(model.space_.draw_pairs(low, z))
     lines = grid.shape[0] // 4
     assert grid[lines + 8 : 2 * lines - 8, 8:-8].astype(float).mean() < grid[8 : lines - 8, 8:-8].astype(float).mean()
     assert (grid[lines + 8 : 2 * lines - 8, 8:40] == 0).all()

@@ -12,7 +12,7 @@ from sklearn.svm import SVC
 
 import pushforward as pf
 from pushforward import diffusion
-from pushforward.models.autoencoders.code_report import CodeReport
+from pushforward.models.autoencoders.reports import CodeReport
 from pushforward.training import TrainingSettings, train
 
 RNG = np.random.default_rng(0)

@@ -301,7 +301,7 @@ class Wrong(nn.Module):
             r"schedule='cosine' is not allowed: it should be an instance of Schedule",
         ),
         (pf.Diffusion(prediction="epsilon"), ValueError, r"prediction='epsilon' is not allowed"),
-        (pf.Diffusion(random_state="x"), TypeError, r"random_state must be an integer"),
+        (pf.Diffusion(random_state="x"), TypeError, r"random_state=.x. is not allowed: it should be a valid integer"),
         (pf.Diffusion(max_time=0), ValueError, r"max_time=0 is not allowed: it should be greater than 0"),
     ],
     ids=lambda value: None,

@@ -6,7 +6,6 @@ import torch
 
 import pushforward as pf
 from pushforward import diffusion
-from pushforward.models.denoising.guidance import in_units
 
 TINY = {"network": pf.MLPSpec(width=8, depth=1), "train_steps": 3, "random_state": 0, "device": "cpu"}
 QUICK = pf.TrainingSettings(steps=3, batch_size=32)
@@ -131,7 +130,7 @@ def test_rewards_see_images_in_their_own_units():
     X[:, 0, 0] = 3
     model = pf.Diffusion(network=pf.UNetSpec(width=4, levels=1), train_steps=1, random_state=0, device="cpu").fit(X)
     x = torch.as_tensor(X[:, None]).double()
-    units = in_units(model.space_.transform.forward(x), model.space_.transform)
+    units = model.space_.transform.in_units(model.space_.transform.forward(x))
     torch.testing.assert_close(units, x)
     seen = []
 

@@ -15,7 +15,7 @@ Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with 
 
 import math
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -116,7 +116,7 @@ class Autoencoder(CodeVerbs, TrainedModel):
     latent_dim_: int = field(init=False)
     network_: CoderSpec = field(init=False)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         longest = -(-shape[0] // 2) if len(shape) == 1 else math.prod(shape)
         return {

@@ -21,13 +21,15 @@ Diederik Kingma et al. Improved variational inference with inverse autoregressiv
 import abc
 from collections.abc import Callable
 from dataclasses import field
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
-from pushforward.models.autoencoders.bound import BoundVerbs, kl_to_standard
+from pushforward.data import ArrayLike, Condition
+from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.autoencoders.bound import BoundVerbs, importance_bound, kl_to_standard
 from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, default_likelihood
 from pushforward.models.autoencoders.reports import LatentReport
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
@@ -171,7 +173,7 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
     likelihood_: LikelihoodName = field(init=False)
     network_: CoderSpec = field(init=False)
 
-    def latent_report(self, X: Any, *, condition: Any = None, seed: int = 0) -> LatentReport:
+    def latent_report(self, X: ArrayLike, *, condition: Condition = None, seed: int = 0) -> LatentReport:
         """Return what each element of the code says of the rows of X, and how well the codes fill the prior.
 
         Parameters
@@ -194,7 +196,7 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
         mean, log_std = self._through("moments", rows.middle, rows.condition, _REPORT_BATCH, eps)
         return LatentReport.of(mean, log_std.exp(), kl_to_standard(mean, log_std), self.coder_.latent_dims)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         training = default_training(shape)
         return {
@@ -219,6 +221,28 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
             condition_dropout=self.condition_dropout,
             width=self.space_.transform.dequantization,
         )
+
+    @torch.no_grad()
+    def _weighed(
+        self,
+        learned: object,
+        z: Tensor,
+        *,
+        condition: Tensor | None,
+        varies: Tensor | None,
+        seed: int,
+        first: int,
+        samples: int,
+        shared: bool,
+    ) -> LogProb:
+        assert isinstance(learned, VariationalCoder)
+        rows = torch.arange(first, first + len(z), device=z.device) * (not shared)
+        weigh, shape = learned.weigh(z, condition), (learned.latent_dim,)
+        log_weights = [
+            weigh(noise.normal(shape, seed=seed, purpose="latent", rows=rows, step=k, dtype=z.dtype, device=z.device))
+            for k in range(samples)
+        ]
+        return importance_bound(torch.stack(log_weights), nfe=samples + 1, dims=learned.likelihood.dims)
 
     @torch.no_grad()
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:

@@ -14,18 +14,16 @@ Yuri Burda, Roger Grosse, Ruslan Salakhutdinov. Importance weighted autoencoders
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityVerbs
-from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
 __all__ = ["BoundVerbs", "importance_bound", "kl_to_standard"]
@@ -61,16 +59,13 @@ def importance_bound(log_weights: Tensor, *, nfe: int, dims: int) -> LogProb:
 
 
 class BoundVerbs(DensityVerbs):
-    """``log_prob`` by importance weighting. The network of a family defines ``weigh``, ``latent_dim`` and ``likelihood``.
-
-    ``network.weigh(x, condition)`` returns a function from standard normal eps (B, latent_dim) to log w (B,).
-    """
+    """``log_prob`` as a lower bound; a family defines ``_weighed``, and its network has a ``likelihood``."""
 
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         samples: int = SAMPLES,
         draws: int = DRAWS,
         seed: int = 0,
@@ -112,7 +107,7 @@ class BoundVerbs(DensityVerbs):
         found = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
         return found.in_bits_per_dim() if bits_per_dim else found
 
-    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+    def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, in data units, (N,).
 
         All rows share their draws of the code, so that the score of a row does not depend on where it stands. For the mean over
@@ -121,14 +116,14 @@ class BoundVerbs(DensityVerbs):
         density = functools.partial(self._weighed, samples=SAMPLES, shared=True)
         return self._score(X, condition, density, draws=DRAWS, seed=0, first=0, batch_size=256).values
 
-    def _rows(self, X: Any, condition: Any) -> Rows:
+    def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
         rows = super()._rows(X, condition)
         intervals = getattr(self, self.core).likelihood.intervals
         return replace(rows, z=rows.middle, bins=None, varies=None) if intervals else replace(rows, varies=None)
 
     def _weighed(
         self,
-        learned: Any,
+        learned: object,
         z: Tensor,
         *,
         condition: Tensor | None,
@@ -139,12 +134,4 @@ class BoundVerbs(DensityVerbs):
         shared: bool,
     ) -> LogProb:
         """Return the bound for scaled rows; see :class:`~pushforward.models.base.density.RowDensity`."""
-        rows = torch.arange(first, first + len(z), device=z.device) * (not shared)
-        with torch.no_grad():
-            weigh: Callable[[Tensor], Tensor] = learned.weigh(z, condition)
-            log_weights = [weigh(_eps(learned.latent_dim, rows, seed=seed, step=k, dtype=z.dtype)) for k in range(samples)]
-        return importance_bound(torch.stack(log_weights), nfe=samples + 1, dims=learned.likelihood.dims)
-
-
-def _eps(latent_dim: int, rows: Tensor, *, seed: int, step: int, dtype: torch.dtype) -> Tensor:
-    return noise.normal((latent_dim,), seed=seed, purpose="latent", rows=rows, step=step, dtype=dtype, device=rows.device)
+        raise NotImplementedError

@@ -26,7 +26,7 @@ https://arxiv.org/abs/2011.10650
 
 from collections.abc import Callable, Iterator
 from dataclasses import field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import MinLen
@@ -222,7 +222,7 @@ class HierarchicalVAE(VariationalModel):
     coder_: LadderCoder = field(init=False)
     latent_dims_: tuple[int, ...] = field(init=False)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         longest = default_latent_dim(self.space_.transform.shape)
         return super()._defaults(prepared) | {"latent_dims": tuple(max(1, longest // 2**k) for k in (2, 1, 0))}
 

@@ -98,7 +98,7 @@ class QuantizedTask(RowTask):
         self.register_buffer("offset", (width / 2 if intervals else torch.zeros(())).float(), persistent=False)
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return what decides on the order (S, B, L) and the number (S, B) of hidden codes, the latter stratified."""
+        """Return what decides on the order (S, B, L) and the number (S, B) of masked codes, the latter stratified."""
 
         def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
             return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)

@@ -19,12 +19,12 @@ James Lucas et al. Don't blame the ELBO! A linear VAE perspective on posterior c
 import math
 from collections.abc import Callable
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from pushforward.data import Values
+from pushforward.data import ArrayLike, Condition, Values
 from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import RandomCodes, default_latent_dim
@@ -132,7 +132,7 @@ class VAE(RandomCodes, VariationalModel):
     coder_: GaussianCoder = field(init=False)
     latent_dim_: int = field(init=False)
 
-    def interpolate(self, a: Any, b: Any, n: int = 8, *, condition: Any = None) -> Values:
+    def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 8, *, condition: Condition = None) -> Values:
         """Return n rows on the way from row a to row b: their codes are joined by an arc, and its points decoded.
 
         Codes of the prior lie near a sphere of radius sqrt(K), which a straight line between two of them leaves. With the angle
@@ -158,7 +158,9 @@ class VAE(RandomCodes, VariationalModel):
         start, end = (torch.as_tensor(self.transform(self._one_row(row), condition=condition))[0].double() for row in (a, b))
         return self.inverse_transform(_arc(start, end, torch.linspace(0, 1, n, dtype=torch.float64)), condition=condition)
 
-    def traverse(self, dimension: int, n: int = 9, *, reach: float = 2.5, around: Any = None, condition: Any = None) -> Values:
+    def traverse(
+        self, dimension: int, n: int = 9, *, reach: float = 2.5, around: ArrayLike | None = None, condition: Condition = None
+    ) -> Values:
         """Return n rows whose codes differ in one element alone, which goes from -reach to reach.
 
         Parameters
@@ -191,7 +193,8 @@ class VAE(RandomCodes, VariationalModel):
         z[:, dimension] = torch.linspace(-reach, reach, n, dtype=torch.float64)
         return self.inverse_transform(z, condition=condition)
 
-    def _code_sampler(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        assert isinstance(learned, GaussianCoder)
         draw = learned.seen(x, None)
 
         def of(eps: Tensor) -> tuple[Tensor, Tensor]:
@@ -208,7 +211,7 @@ class VAE(RandomCodes, VariationalModel):
         output = self.coder_.output(z.to(like), None)
         return self.coder_.likelihood.draw(output, rows.to(like.device), seed).cpu()
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         return super()._defaults(prepared) | {"latent_dim": default_latent_dim(self.space_.transform.shape)}
 
     def _network(self) -> GaussianCoder:

@@ -8,9 +8,9 @@ decoder says p(x | codes). The codes c(x) are a function of the row, and the mod
 
 What is trained is the negative of the right side, plus ``commitment`` times the squared distance between the encoder's
 vectors and their codes, which keeps the former near the latter. p(c) is a masked law
-(:mod:`pushforward.diffusion.masked`): a transformer that uncovers hidden codes, trained by its own lower bound of log p(c).
+(:mod:`pushforward.diffusion.masked`): a transformer that unmasks codes, trained by its own lower bound of log p(c).
 As codes are whole numbers, no gradient goes from the law to the encoder: it learns the codes as they come, in the same steps. A
-row is drawn by uncovering codes one by one and drawing from p(x | codes).
+row is drawn by unmasking codes one by one and drawing from p(x | codes).
 
 A condition is known to encoder, decoder and the law of the codes.
 
@@ -22,21 +22,22 @@ Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://
 """
 
 from dataclasses import field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from annotated_types import Ge
+from sklearn.utils import Tags
 from torch import Tensor, nn
 
 from pushforward import diffusion
-from pushforward.data import Schema, Values
+from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion import TokenNetwork
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.autoencoders.bound import BoundVerbs
-from pushforward.models.autoencoders.code_report import CodeReport
 from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
+from pushforward.models.autoencoders.reports import CodeReport
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
@@ -122,7 +123,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         self,
         n: int = 1,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         guidance: Guidance | float = 1.0,
         seed: int | None = None,
         first: int = 0,
@@ -162,9 +163,9 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         samples: int = SAMPLES,
         draws: int = DRAWS,
         seed: int = 0,
@@ -181,7 +182,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         condition : label, vector, or one of them per row, optional
             Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         samples : int
-            Random sets of hidden codes per row, from which the probability of the codes is estimated.
+            Random sets of masked codes per row, from which the probability of the codes is estimated.
         draws : int
             Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
         seed, first : int
@@ -212,7 +213,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             bits_per_dim=bits_per_dim,
         )
 
-    def code_report(self, X: Any, *, condition: Any = None) -> CodeReport:
+    def code_report(self, X: ArrayLike, *, condition: Condition = None) -> CodeReport:
         """Return how many codes the rows of X use, and how evenly.
 
         Parameters
@@ -231,13 +232,13 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         codes = self.transform(X, condition=condition, batch_size=_REPORT_BATCH)
         return CodeReport.of(np.asarray(codes), self.codebook_size_)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that codes are integers whatever the rows are."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         tokens = self.tokens or _default_tokens(shape)
         return {
@@ -282,7 +283,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
     def _weighed(
         self,
-        learned: Any,
+        learned: object,
         z: Tensor,
         *,
         condition: Tensor | None,
@@ -292,6 +293,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         samples: int,
         shared: bool,
     ) -> LogProb:
+        assert isinstance(learned, QuantizedCoder)
         with torch.no_grad():
             codes = learned.encode(z, condition)
             inside = learned.likelihood.log_prob(learned.output(codes, condition), z)

@@ -1,14 +1,14 @@
 """Verbs that a model has only if it can keep their promise."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sklearn.utils import metaestimators
 
 __all__ = ["available_if"]
 
 Model = TypeVar("Model")
-Verb = TypeVar("Verb", bound=Callable[..., Any])
+Verb = TypeVar("Verb", bound=Callable[..., object])
 
 
 def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:

@@ -18,7 +18,7 @@ from sklearn.utils import TransformerTags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import Schema, Values
+from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.models.base.model import GenerativeModel
 from pushforward.networks import CoderSpec
 from pushforward.probability.counts import check_count
@@ -37,7 +37,7 @@ class DecoderVerbs(GenerativeModel):
     core: ClassVar[str]
     latent_dim_: int = field(init=False)
 
-    def inverse_transform(self, Z: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
+    def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the rows of data that the decoder makes of codes: the middle of their law, without its noise.
 
         Parameters
@@ -99,11 +99,11 @@ class DecoderVerbs(GenerativeModel):
 class CodeVerbs(DecoderVerbs):
     """The verbs ``transform`` and ``inverse_transform`` of models with an encoder and a decoder."""
 
-    def fit_transform(self, X: Any, y: Any = None, *, condition: Any = None) -> Values:
+    def fit_transform(self, X: ArrayLike, y: object = None, *, condition: Condition = None) -> Values:
         """Train on the rows of X and return their codes; as :meth:`fit` and :meth:`transform` one after the other."""
         return self.fit(X, y, condition=condition).transform(X, condition=condition)
 
-    def transform(self, X: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
+    def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the codes of the rows of X.
 
         Parameters
@@ -155,7 +155,7 @@ class RandomCodes(abc.ABC):
     """
 
     @abc.abstractmethod
-    def _code_sampler(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Return the draw from q(z | x) for scaled rows x (B, *D), as a function of standard normal eps (B, K).
 
         It gives the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is what densities are computed with.

@@ -14,6 +14,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.base.model import GenerativeModel
@@ -29,7 +30,7 @@ class RowDensity(Protocol):
     """The log-density of scaled rows under what a model has learned."""
 
     def __call__(
-        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+        self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
     ) -> LogProb:
         """Return log p(z | condition) in nats per row of z (B, *D); its random numbers depend on (seed, first + i)."""
 
@@ -41,9 +42,9 @@ class DensityVerbs(GenerativeModel):
 
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         draws: int = 2,
         seed: int = 0,
         first: int = 0,
@@ -80,16 +81,16 @@ class DensityVerbs(GenerativeModel):
         found = self._score(X, condition, self._log_prob, draws=draws, seed=seed, first=first, batch_size=batch_size)
         return found.in_bits_per_dim() if bits_per_dim else found
 
-    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+    def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the log-density of each row in nats, in data units, (N,); :meth:`log_prob` says how sure that is."""
         return self.log_prob(X, condition=condition).values
 
-    def score(self, X: Any, y: Any = None, *, condition: Any = None) -> float:
+    def score(self, X: ArrayLike, y: object = None, *, condition: Condition = None) -> float:
         """Return the mean log-density of the rows in nats, in data units; ``y`` is ignored."""
         return float(self.score_samples(X, condition=condition).mean())
 
     def _score(
-        self, X: Any, condition: Any, density: RowDensity, *, draws: int, seed: int, first: int, batch_size: int
+        self, X: ArrayLike, condition: Condition, density: RowDensity, *, draws: int, seed: int, first: int, batch_size: int
     ) -> LogProb:
         """Return log p(x) in data units from log p(z)."""
         check_is_fitted(self)
@@ -98,7 +99,7 @@ class DensityVerbs(GenerativeModel):
         rows = self._rows(X, condition)
 
         def of_draw(draw: int) -> LogProb:
-            def of(part: slice, learned: Any, device: torch.device) -> LogProb:
+            def of(part: slice, learned: object, device: torch.device) -> LogProb:
                 start = first + part.start
                 return density(
                     learned,
@@ -117,12 +118,12 @@ class DensityVerbs(GenerativeModel):
             found = LogProb.average([found, *(of_draw(draw) for draw in range(1, draws))], kind)
         return replace(found.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
 
-    def _rows(self, X: Any, condition: Any) -> Rows:
+    def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
         """Return the rows to be scored as the density takes them."""
         return self._rows_of(X, condition, self._density_dtype)
 
     def _log_prob(
-        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+        self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
     ) -> LogProb:
         """Return the log-density of scaled rows; see :class:`RowDensity`."""
         raise NotImplementedError

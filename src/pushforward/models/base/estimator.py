@@ -15,9 +15,12 @@ An attribute that ``fit`` learns is a field with ``field(init=False)``, which is
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, dataclass_transform
+from typing import TYPE_CHECKING, Self, dataclass_transform
 
 from pydantic_core import CoreSchema, core_schema
+from sklearn.utils import Tags
+
+from pushforward.data import Facts, Values
 
 __all__ = ["Estimator", "TransformerMixin"]
 
@@ -26,15 +29,15 @@ if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of 
     class BaseEstimator:
         """What is used of scikit-learn's class of this name."""
 
-        get_params: Callable[..., dict[str, Any]]
+        get_params: Callable[..., Facts]
         set_params: Callable[..., Self]
 
-        def __sklearn_tags__(self) -> Any: ...
+        def __sklearn_tags__(self) -> Tags: ...
 
     class TransformerMixin:
         """What is used of scikit-learn's class of this name."""
 
-        fit_transform: Callable[..., Any]
+        fit_transform: Callable[..., Values]
 
 else:
     from sklearn.base import BaseEstimator, TransformerMixin
@@ -47,7 +50,7 @@ class Estimator(BaseEstimator):
     A class with an ``__init__`` of its own keeps it, and so do its subclasses.
     """
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         """Make the constructor, unless one was written."""
         super().__init_subclass__(**options)
         owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
@@ -66,6 +69,6 @@ class Estimator(BaseEstimator):
         init.__signature__ = signature.replace(parameters=parameters)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
         """Let pydantic check the class of an estimator alone; it checks the fields of other dataclasses too."""
         return core_schema.is_instance_schema(cls)

@@ -6,11 +6,11 @@ tokens by a network around their network (:mod:`pushforward.diffusion.masked`).
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from pushforward.data import ConditionEncoder
+from pushforward.data import Condition, ConditionEncoder
 from pushforward.diffusion import GuidedTokens, TokenNetwork
 from pushforward.diffusion.guidance import check_interval, finite_scale
 from pushforward.models.base.trained import TrainedModel
@@ -55,7 +55,7 @@ class Guidance:
     _: KW_ONLY
     by: Literal["condition", "classifier"] | Reward = "condition"
     interval: tuple[float, float] | None = None
-    negative: Any = None
+    negative: Condition = None
 
     def __post_init__(self) -> None:
         finite_scale(self.scale)

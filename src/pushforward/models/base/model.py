@@ -17,17 +17,30 @@ import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import training
-from pushforward.data import ConditionEncoder, Dataset, RowSpace, Schema, Transform, Values, open_data, split_rows
+from pushforward.data import (
+    ArrayLike,
+    Condition,
+    ConditionEncoder,
+    Data,
+    Dataset,
+    Facts,
+    RowSpace,
+    Schema,
+    Transform,
+    Values,
+    open_data,
+    split_rows,
+)
 from pushforward.data.rows import Rows
+from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
 from pushforward.models.files.params import Share, check_params
@@ -62,6 +75,10 @@ class Prepared:
     held_out: tuple[Tensor, Tensor | None] | None
     rows: Tensor
     held_out_rows: Tensor
+
+
+def _draws(model: "GenerativeModel") -> bool:
+    return model.generates
 
 
 class GenerativeModel(Estimator, abc.ABC):
@@ -104,17 +121,17 @@ class GenerativeModel(Estimator, abc.ABC):
 
     held_out: Share = 0.1
     kind: str | None = None
-    random_state: Any = None
+    random_state: int | np.random.RandomState | None = None
     verbose: bool = False
 
     space_: RowSpace = field(init=False)
     training_result_: TrainingResult = field(init=False)
     seed_: int = field(init=False)
     sample_seed_: int = field(init=False)
-    data_: dict[str, Any] = field(init=False)
+    data_: Facts = field(init=False)
     run_: Path = field(init=False)
 
-    def fit(self, X: Any, y: Any = None, *, condition: Any = None) -> Self:
+    def fit(self, X: Data, y: object = None, *, condition: Condition = None) -> Self:
         """Train on data of any kind.
 
         Parameters
@@ -141,9 +158,9 @@ class GenerativeModel(Estimator, abc.ABC):
         self._learn(prepared, self._resolve(prepared))
         return self
 
-    @available_if(lambda self: self.generates)  # type: ignore[untyped-decorator]
+    @available_if(_draws)
     def sample(
-        self, n: int = 1, *, condition: Any = None, seed: int | None = None, first: int = 0, batch_size: int = 256
+        self, n: int = 1, *, condition: Condition = None, seed: int | None = None, first: int = 0, batch_size: int = 256
     ) -> Values:
         """Draw new rows.
 
@@ -194,7 +211,7 @@ class GenerativeModel(Estimator, abc.ABC):
         return hasattr(self, "training_result_")
 
     def _begin_sampling(
-        self, n: int, condition: Any, seed: int | None, first: int, batch_size: int
+        self, n: int, condition: Condition, seed: int | None, first: int, batch_size: int
     ) -> tuple[Tensor | None, int]:
         """Check what every ``sample`` takes; return the encoded conditions and the seed, which is kept."""
         check_is_fitted(self)
@@ -209,7 +226,7 @@ class GenerativeModel(Estimator, abc.ABC):
         self.sample_seed_ = noise.fresh_seed() if seed is None else seed
         return self.sample_seed_
 
-    def _conditions_for_sampling(self, condition: Any, n: int, seed: int, first: int = 0) -> Tensor | None:
+    def _conditions_for_sampling(self, condition: Condition, n: int, seed: int, first: int = 0) -> Tensor | None:
         """Return one encoded condition per row (n, K), drawn as in training if none is given; None without conditions."""
         encoder = self.space_.conditions
         if condition is None and encoder is not None:
@@ -221,14 +238,14 @@ class GenerativeModel(Estimator, abc.ABC):
         """Whether a conditional model has a law without a condition."""
         return True
 
-    def _encode(self, condition: Any, n: int, dtype: torch.dtype) -> Tensor | None:
+    def _encode(self, condition: Condition, n: int, dtype: torch.dtype) -> Tensor | None:
         """Return one encoded condition per row (n, K); rows of zeros, "no condition", if a conditional model is given none."""
         encoded = self.space_.encode(condition, n, null=self._knows_null)
         if encoded is None and self.space_.conditions is not None:
             encoded = self.space_.conditions.encode(None, n)
         return None if encoded is None else encoded.to(dtype)
 
-    def _rows_of(self, X: Any, condition: Any, dtype: torch.dtype) -> Rows:
+    def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype) -> Rows:
         """Return rows of the user with their conditions, as densities and codes take them.
 
         Raises
@@ -282,7 +299,7 @@ class GenerativeModel(Estimator, abc.ABC):
         if columns is not None and all(isinstance(column, str) for column in columns):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
-    def _resolved(self) -> dict[str, Any]:
+    def _resolved(self) -> Facts:
         """Return the constructor arguments with nothing left open: the same run again, with no measuring and no default."""
         params = dict(self.get_params(deep=False))
         return params | {name: getattr(self, f"{name}_") for name in self.fitted} | {"random_state": self.seed_}
@@ -315,15 +332,15 @@ class GenerativeModel(Estimator, abc.ABC):
         """Number of training steps, of a model that is trained by gradients."""
         return None
 
-    def _size(self, resolved: Any) -> int | None:
+    def _size(self, resolved: object) -> int | None:
         """Return the number of learned numbers, if it is known beforehand."""
         return None
 
-    def _seconds(self, resolved: Any, prepared: Prepared) -> float | None:
+    def _seconds(self, resolved: object, prepared: Prepared) -> float | None:
         """Return an estimate of the time that learning will take, if there is one."""
         return None
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         """Return values for the arguments of ``fitted``, used where they are None, by kind, shape and number of the rows."""
         return {}
 
@@ -332,14 +349,14 @@ class GenerativeModel(Estimator, abc.ABC):
         return dataset
 
     @abc.abstractmethod
-    def _resolve(self, prepared: Prepared) -> Any:
+    def _resolve(self, prepared: Prepared) -> object:
         """Decide everything that was left open, and return what ``_learn`` needs besides the rows."""
 
     @abc.abstractmethod
     def _learn(
         self,
         prepared: Prepared,
-        resolved: Any,
+        resolved: object,
         *,
         folder: Path | None = None,
         resume: bool = False,
@@ -352,11 +369,11 @@ class GenerativeModel(Estimator, abc.ABC):
         raise NotImplementedError
 
     @abc.abstractmethod
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return what was learned, as plain data and tensors."""
 
     @abc.abstractmethod
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         """Take back what ``_state`` returned; ``parts`` are objects that did not ship with the library."""
 
     def _write_beside(self, weights: Path) -> None:
@@ -387,12 +404,10 @@ def register(cls: M) -> M:
     return cls
 
 
-def _seed(random_state: Any) -> int:
+def _seed(random_state: int | np.random.RandomState | None) -> int:
     """Return the seed that scikit-learn's three forms of ``random_state`` mean."""
     if random_state is None:
         return training.agreed(noise.fresh_seed)
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(1 << 31))
-    if isinstance(random_state, bool) or not isinstance(random_state, int | np.integer):
-        raise TypeError(f"random_state must be an integer, None or a numpy RandomState, got {random_state!r}")
     return int(random_state)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -35,8 +34,8 @@ class Plan:
 
     model: GenerativeModel
     prepared: Prepared
-    resolved: Any
-    chosen: Mapping[str, Any] = field(default_factory=dict)
+    resolved: object
+    chosen: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int | None:
@@ -73,7 +72,7 @@ class Plan:
         return model
 
 
-def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, Any] | None = None) -> Plan:
+def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, object] | None = None) -> Plan:
     """Decide everything: check arguments, split, scale, fill in defaults, fix the number of steps, build the network."""
     check_params(type(model), model.get_params(deep=False))
     prepared = model._prepare(dataset)

@@ -16,21 +16,29 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
 from pushforward import training
+from pushforward.data import Facts
 from pushforward.models.base.model import GenerativeModel, Prepared
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.probability import noise
 from pushforward.training import Task, TrainingResult, TrainingSettings
 from pushforward.training.generators import fresh_module
 
-__all__ = ["PLOT_ROWS", "TrainedModel"]
+__all__ = ["PLOT_ROWS", "Trainable", "TrainedModel"]
 
 PLOT_ROWS = 100
 _TRIAL_ROWS = 16
+
+
+class Trainable(NamedTuple):
+    """What is trained, and the network inside it that sampling needs."""
+
+    task: Task
+    network: nn.Module
 
 
 class TrainedModel(GenerativeModel):
@@ -90,7 +98,7 @@ class TrainedModel(GenerativeModel):
         """Keep the network that sampling needs; called with a half-trained one for plots on the way."""
         setattr(self, self.core, network.eval())
 
-    def _resolve(self, prepared: Prepared) -> tuple[Task, nn.Module]:
+    def _resolve(self, prepared: Prepared) -> Trainable:
         """Fill in what was left open, fix the number of steps, and build what is trained."""
         self._fill_in(prepared)
         if self.train_steps is not None:
@@ -99,7 +107,7 @@ class TrainedModel(GenerativeModel):
         task = fresh_module(lambda: self._task(network, prepared), noise.derive(self.seed_, "task"))
         if self.max_time is not None:
             self._fit_steps(task, network, prepared)
-        return task, network
+        return Trainable(task, network)
 
     def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
         """Fix the number of steps by ``max_time``."""
@@ -109,12 +117,13 @@ class TrainedModel(GenerativeModel):
     def _learn(
         self,
         prepared: Prepared,
-        resolved: tuple[Task, nn.Module],
+        resolved: object,
         *,
         folder: Path | None = None,
         resume: bool = False,
         on_grid: Callable[[int], None] | None = None,
     ) -> None:
+        assert isinstance(resolved, Trainable)
         task, network = resolved
 
         def draw(_: Task, step: int) -> None:
@@ -152,7 +161,7 @@ class TrainedModel(GenerativeModel):
             on_grid=on_grid,
         )
 
-    def _resolved(self) -> dict[str, Any]:
+    def _resolved(self) -> Facts:
         return super()._resolved() | {"train_steps": None, "max_time": None}
 
     @property
@@ -160,11 +169,13 @@ class TrainedModel(GenerativeModel):
         """Number of steps of all training."""
         return self.training_.steps
 
-    def _size(self, resolved: tuple[Task, nn.Module]) -> int:
-        return sum(parameter.numel() for parameter in resolved[0].parameters() if parameter.requires_grad)
+    def _size(self, resolved: object) -> int:
+        assert isinstance(resolved, Trainable)
+        return sum(parameter.numel() for parameter in resolved.task.parameters() if parameter.requires_grad)
 
-    def _seconds(self, resolved: tuple[Task, nn.Module], prepared: Prepared) -> float:
-        step, overhead = self._costs(resolved[0], prepared, self.training_)
+    def _seconds(self, resolved: object, prepared: Prepared) -> float:
+        assert isinstance(resolved, Trainable)
+        step, overhead = self._costs(resolved.task, prepared, self.training_)
         return step * self.training_.steps + overhead
 
     def _affordable_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> int:
@@ -200,11 +211,11 @@ class TrainedModel(GenerativeModel):
         self._generate(_TRIAL_ROWS, condition, seed=0)
         return (time.perf_counter() - begin) * PLOT_ROWS / _TRIAL_ROWS
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         network: nn.Module = getattr(self, self.core)
         return {}, {self._prefix + name: value for name, value in network.state_dict().items()}
 
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         network, prefix = fresh_module(self._network, 0), self._prefix
         network.load_state_dict(
             {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -4,12 +4,13 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pushforward import diffusion, networks, training
+from pushforward.data import Facts
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.models.base.batches import batches, part_of
@@ -85,7 +86,7 @@ class Denoising(DensityVerbs, TrainedModel):
     classifier_loss_: float | None = field(init=False)
 
     @property
-    def _source_argument(self) -> Any:
+    def _source_argument(self) -> object:
         """What sampling starts from, as the user gave it; None is Gaussian noise."""
         return None
 
@@ -154,7 +155,7 @@ class Denoising(DensityVerbs, TrainedModel):
     def _device(self) -> torch.device:
         return next(self.denoiser_.parameters()).device
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> Facts:
         shape = self.space_.transform.shape
         return {
             "schedule": diffusion.StraightLine(),
@@ -221,7 +222,7 @@ class Denoising(DensityVerbs, TrainedModel):
         for name in ("classifier_", "classifier_loss_"):  # of noise levels and scales that are no longer this model's
             self.__dict__.pop(name, None)
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         facts, tensors = super()._state()
         if isinstance(self.source_, ArraySource):
             tensors["source.rows"] = self.source_.rows
@@ -238,7 +239,7 @@ class Denoising(DensityVerbs, TrainedModel):
     def _read_beside(self, weights: Path) -> None:
         self.calibrations_ = read_calibrations(weights.parent, weights, self.denoiser_.schedule)
 
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         if "source.rows" in tensors:
             self.source_ = ArraySource(tensors["source.rows"])
         else:

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pushforward import diffusion
-from pushforward.data import ConditionEncoder
+from pushforward.data import Condition, ConditionEncoder, Facts
 from pushforward.diffusion import Denoiser
 from pushforward.models.base.task import RowTask, uniform
 from pushforward.networks.classifier import NoisyClassifier
@@ -68,7 +68,7 @@ class LabelClassifier(nn.Module):
         network = fresh_module(lambda: NoisyClassifier(shape, len(encoder.classes), width), seed)
         return cls(network, encoder, denoiser)
 
-    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the classifier as plain data and tensors."""
         facts, encoder = self.encoder.state()
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
@@ -77,7 +77,7 @@ class LabelClassifier(nn.Module):
 
     @classmethod
     def from_state(
-        cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], denoiser: Denoiser, shape: tuple[int, ...]
+        cls, facts: Facts, tensors: Mapping[str, Tensor], denoiser: Denoiser, shape: tuple[int, ...]
     ) -> "LabelClassifier":
         """Return the classifier that :meth:`state` described."""
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "encoder": {}}
@@ -96,7 +96,7 @@ class LabelClassifier(nn.Module):
         logits: Tensor = self.network(diffusion.widen(guess.to(x_t.dtype), x_t) * x_t, t)
         return logits
 
-    def index(self, label: Any, n: int = 1) -> Tensor:
+    def index(self, label: Condition, n: int = 1) -> Tensor:
         """Return the numbers (n,) of the classes of one label, or of one per row."""
         encoded = self.encoder.encode(label, n)
         if not bool(encoded[:, 0].all()):

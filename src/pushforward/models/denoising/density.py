@@ -10,14 +10,13 @@ Constant elements have no density and are left out. In images, whose networks se
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Transform
+from pushforward.data import ArrayLike, Condition, Transform
 from pushforward.diffusion import Denoiser, Grid, UniformGrid
 from pushforward.diffusion.bound import Bound, Variance, variational_bound
 from pushforward.diffusion.likelihood import DensityLaw, Divergence, LogProb, StandardNoise, flow_log_prob
@@ -52,9 +51,9 @@ def _ends_in_noise(model: Denoising) -> bool:
 
 def log_prob(
     model: Denoising,
-    X: Any,
+    X: ArrayLike,
     *,
-    condition: Any = None,
+    condition: Condition = None,
     divergence: Divergence | None = None,
     probes: int = 2,
     steps: int | None = None,
@@ -119,9 +118,9 @@ def log_prob(
 
 def bound(
     model: Denoising,
-    X: Any,
+    X: ArrayLike,
     *,
-    condition: Any = None,
+    condition: Condition = None,
     steps: int = 200,
     grid: Grid | None = None,
     variance: Variance | None = None,

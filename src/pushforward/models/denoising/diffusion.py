@@ -1,8 +1,9 @@
 """Diffusion: learn to remove Gaussian noise at every level, and sample by removing it step by step."""
 
-from typing import Any, Self
+from typing import Self
 
 from pushforward import diffusion
+from pushforward.data import Facts
 from pushforward.diffusion import Schedule
 from pushforward.models.base.model import Prepared
 from pushforward.models.denoising.model import DenoisingModel
@@ -35,7 +36,7 @@ class Diffusion(DenoisingModel):
         Space of the squared error; default that of ``prediction`` itself, the network's plain squared error; with score
         matching "eps", whose variance is bounded at all noise levels.
 
-    Other parameters are those of :class:`~pushforward.models.denoising.base.DenoisingModel`.
+    Other parameters are those of :class:`~pushforward.models.denoising.model.DenoisingModel`.
 
     The classical models by name are :meth:`ddpm`, :meth:`vp`, :meth:`sub_vp` and :meth:`ve`.
 
@@ -69,7 +70,7 @@ class Diffusion(DenoisingModel):
     loss: Loss = "denoising"
 
     @classmethod
-    def ddpm(cls, **arguments: Any) -> Self:
+    def ddpm(cls, **arguments: object) -> Self:
         """Return the denoising diffusion probabilistic model: a chain of 1000 steps, and the simple loss |eps - eps_hat|^2.
 
         All four classical models weigh the loss as their papers do, by the error of the predicted noise ("eps"), with times
@@ -95,7 +96,7 @@ class Diffusion(DenoisingModel):
         return cls._preset(diffusion.DiscreteBeta(), arguments)
 
     @classmethod
-    def vp(cls, **arguments: Any) -> Self:
+    def vp(cls, **arguments: object) -> Self:
         """Return the variance-preserving score model: DDPM in continuous time, beta(t) linear from 0.1 to 20.
 
         The paper's sampler is the reverse SDE: ``sample(n, sampler=pf.ReverseSDE(), steps=1000)``. See :meth:`ddpm`.
@@ -110,7 +111,7 @@ class Diffusion(DenoisingModel):
         return cls._preset(diffusion.LinearBeta(), arguments)
 
     @classmethod
-    def sub_vp(cls, **arguments: Any) -> Self:
+    def sub_vp(cls, **arguments: object) -> Self:
         """Return the sub-variance-preserving score model, with less noise on the way and better likelihoods; see :meth:`vp`.
 
         >>> Diffusion.sub_vp().schedule
@@ -119,7 +120,7 @@ class Diffusion(DenoisingModel):
         return cls._preset(diffusion.SubVP(), arguments)
 
     @classmethod
-    def ve(cls, **arguments: Any) -> Self:
+    def ve(cls, **arguments: object) -> Self:
         """Return the variance-exploding score model: rows keep their size, and noise grows geometrically from 0.01 to 50.
 
         The first score models were its discrete version, sampled by annealed Langevin steps: ``sample(n,
@@ -136,15 +137,15 @@ class Diffusion(DenoisingModel):
         return cls._preset(diffusion.Exploding(), arguments)
 
     @classmethod
-    def _preset(cls, schedule: Schedule, arguments: dict[str, Any]) -> Self:
-        preset: dict[str, Any] = {"schedule": schedule, "weight": "eps"}
+    def _preset(cls, schedule: Schedule, arguments: Facts) -> Self:
+        preset: Facts = {"schedule": schedule, "weight": "eps"}
         return cls(**(preset | arguments))
 
     @property
     def _loss(self) -> Loss:
         return self.loss
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> Facts:
         weight = self.prediction if self.loss == "denoising" else "eps"
         own = {"schedule": diffusion.LinearBeta(), "times": diffusion.UniformTimes(), "weight": weight}
         return super()._defaults(prepared) | own

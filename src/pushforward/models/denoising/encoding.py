@@ -15,13 +15,12 @@ noise is one draw, the same for all rows, and is their latent (with a source of 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Values
+from pushforward.data import ArrayLike, Condition, Values
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
 from pushforward.models.base.batches import part_of
 from pushforward.models.denoising.base import Denoising
@@ -34,7 +33,9 @@ __all__ = ["inverse_transform", "transform"]
 _MOST_CALLS = 2000  # per row
 
 
-def transform(model: Denoising, X: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:
+def transform(
+    model: Denoising, X: ArrayLike, *, condition: Condition = None, rtol: float = 1e-5, batch_size: int = 256
+) -> Values:
     """Return the noise z that the probability flow turns into the rows of X.
 
     Parameters
@@ -85,7 +86,9 @@ def transform(model: Denoising, X: Any, *, condition: Any = None, rtol: float = 
     return model.space_.schema.codes().to_user(_in_units(model, z))
 
 
-def inverse_transform(model: Denoising, Z: Any, *, condition: Any = None, rtol: float = 1e-5, batch_size: int = 256) -> Values:
+def inverse_transform(
+    model: Denoising, Z: ArrayLike, *, condition: Condition = None, rtol: float = 1e-5, batch_size: int = 256
+) -> Values:
     """Return the rows of data that the probability flow makes of noise: the inverse of :meth:`transform`.
 
     Parameters

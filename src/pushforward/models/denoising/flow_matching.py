@@ -1,10 +1,9 @@
 """Flow matching: learn the velocity that carries a source law onto the data along given paths."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from pushforward.data import Dataset
 from pushforward.diffusion.coupling import Coupling
 from pushforward.models.base.model import Prepared
 from pushforward.models.denoising.model import DenoisingModel
@@ -34,7 +33,7 @@ class FlowMatching(DenoisingModel):
     weight : Weight, optional
         Space of the squared error; default "edm", the plain squared error of a preconditioned network.
 
-    Other parameters are those of :class:`~pushforward.models.denoising.base.DenoisingModel`.
+    Other parameters are those of :class:`~pushforward.models.denoising.model.DenoisingModel`.
 
     Attributes
     ----------
@@ -61,18 +60,18 @@ class FlowMatching(DenoisingModel):
     (4, 2)
     """
 
-    source: Any = None
+    source: object = None
     coupling: Coupling = "independent"
 
     @property
-    def _source_argument(self) -> Any:
+    def _source_argument(self) -> object:
         return self.source
 
     @property
     def _coupling(self) -> Coupling:
         return self.coupling
 
-    def _prepare(self, dataset: Any) -> Prepared:
+    def _prepare(self, dataset: Dataset) -> Prepared:
         prepared = super()._prepare(dataset)
         if (
             self.coupling == "optimal-transport"

@@ -7,14 +7,14 @@
 :mod:`pushforward.diffusion.guidance` has the formulas, and what is sampled.
 """
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward._messages import Argument, naming
-from pushforward.data import ConditionEncoder, open_data, split_rows
+from pushforward.data import Condition, ConditionEncoder, Data, open_data, split_rows
 from pushforward.diffusion import AbstractDenoiser, ClassifierGuided, Guided, RewardGuided
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder
 from pushforward.models.denoising.base import Denoising
@@ -27,13 +27,13 @@ __all__ = ["by_condition", "fit_classifier", "guided", "guided_by_classifier", "
 Model = TypeVar("Model", bound=Denoising)
 
 
-def model_condition(guidance: Guidance, condition: Any) -> Any:
+def model_condition(guidance: Guidance, condition: Condition) -> Condition:
     """Return what is left of ``condition`` for the model itself: nothing where it holds labels of the classifier."""
     return None if guidance.by == "classifier" else condition
 
 
 def guided(
-    model: Denoising, guidance: Guidance, condition: Any, n: int, encoded: Tensor | None
+    model: Denoising, guidance: Guidance, condition: Condition, n: int, encoded: Tensor | None
 ) -> tuple[AbstractDenoiser, Tensor | None]:
     """Return the guided denoiser of a model, and the condition that it takes for n rows.
 
@@ -65,7 +65,7 @@ def by_condition(model: Denoising, guidance: Guidance) -> AbstractDenoiser:
     return Guided(model.denoiser_, guidance.scale, negative=negative, interval=guidance.interval)
 
 
-def _one(encoder: ConditionEncoder, negative: Any) -> Tensor:
+def _one(encoder: ConditionEncoder, negative: Condition) -> Tensor:
     try:
         return encoder.encode(negative, 1)
     except ValueError as error:
@@ -83,7 +83,7 @@ def _needed_classifier(model: Denoising) -> LabelClassifier:
     return model._classifier
 
 
-def _labels(classifier: LabelClassifier, condition: Any, n: int) -> Tensor:
+def _labels(classifier: LabelClassifier, condition: Condition, n: int) -> Tensor:
     labels = classifier.encoder.encode(condition, n)
     if not bool(labels[:, 0].all()):
         raise ValueError(
@@ -111,7 +111,7 @@ class _ByLabel(AbstractDenoiser):
 
 
 def fit_classifier(
-    model: Model, X: Any, labels: Any = None, *, width: int | None = None, training: TrainingSettings | None = None
+    model: Model, X: Data, labels: Condition = None, *, width: int | None = None, training: TrainingSettings | None = None
 ) -> Model:
     """Train a classifier of noisy rows for classifier guidance; it is stored with the model.
 
@@ -166,7 +166,7 @@ def fit_classifier(
     return model
 
 
-def guided_by_classifier(model: Denoising, label: Any, scale: float = 1.0) -> ClassifierGuided:
+def guided_by_classifier(model: Denoising, label: Condition, scale: float = 1.0) -> ClassifierGuided:
     """Return the denoiser of this model guided towards a label by ``classifier_``.
 
     Parameters

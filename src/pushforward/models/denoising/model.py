@@ -11,7 +11,7 @@ import torch
 from sklearn.base import TransformerMixin
 from torch import Tensor
 
-from pushforward.data import Values
+from pushforward.data import Condition, Values
 from pushforward.diffusion import Sampler
 from pushforward.models.base.available import available_if
 from pushforward.models.base.density import DensityVerbs
@@ -34,11 +34,11 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
         self,
         n: int = 1,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         guidance: Guidance | float = 1.0,
         steps: int | None = None,
         sampler: Sampler | None = None,
-        source: Any = None,
+        source: object = None,
         seed: int | None = None,
         first: int = 0,
         batch_size: int = 256,

@@ -8,14 +8,13 @@ A conditional model without a condition uses the law that it learned with its co
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Values
+from pushforward.data import ArrayLike, Condition, Values
 from pushforward.data.filling import Gaps
-from pushforward.data.measurement import ScaledOperator, known_elements, measurement
+from pushforward.data.measurement import Noise, Operator, ScaledOperator, known_elements, measurement
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
 from pushforward.models.base.guidance import Guidance
 from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising
@@ -28,15 +27,15 @@ __all__ = ["impute", "posterior"]
 
 def posterior(
     model: Denoising,
-    A: Any,
-    y: Any,
-    noise: Any,
+    A: Operator,
+    y: ArrayLike,
+    noise: Noise,
     *,
-    b: Any = None,
+    b: ArrayLike | None = None,
     n: int = 1,
     method: PosteriorMethod | None = None,
     steps: int = DEFAULT_STEPS,
-    condition: Any = None,
+    condition: Condition = None,
     guidance: Guidance | float = 1.0,
     seed: int | None = None,
     first: int = 0,
@@ -107,17 +106,17 @@ def posterior(
 
 def impute(
     model: Denoising,
-    X: Any,
+    X: ArrayLike,
     *,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     n: int = 1,
     method: PosteriorMethod | None = None,
     steps: int = DEFAULT_STEPS,
-    condition: Any = None,
+    condition: Condition = None,
     guidance: Guidance | float = 1.0,
     seed: int | None = None,
     batch_size: int = 256,
-) -> Any:
+) -> Values | list[Values]:
     """Fill the gaps of rows by draws from their law given the rest of the row.
 
     Parameters
@@ -161,7 +160,9 @@ def impute(
     return gaps.filled(draw, n=n, seed=seed)
 
 
-def _guided(model: Denoising, guidance: Guidance | float, condition: Any, n: int) -> tuple[AbstractDenoiser, Tensor | None]:
+def _guided(
+    model: Denoising, guidance: Guidance | float, condition: Condition, n: int
+) -> tuple[AbstractDenoiser, Tensor | None]:
     """Return the guided denoiser and one encoded condition per row, or None for the law without a condition."""
     check_count("n", n)
     guidance = Guidance.of(guidance)

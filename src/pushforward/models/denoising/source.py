@@ -2,7 +2,7 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -75,7 +75,7 @@ class ArraySource:
         return self.rows.to(rows.device)[(u * len(self.rows)).long()]
 
 
-def make_source(source: Any, schema: Schema, transform: Transform) -> Source:
+def make_source(source: object, schema: Schema, transform: Transform) -> Source:
     """Return the source that a model's ``source`` argument means.
 
     Raises

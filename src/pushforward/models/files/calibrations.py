@@ -9,8 +9,8 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from pushforward.data import Facts
 from pushforward.diffusion import Calibration, Schedule
 from pushforward.models.files import codec
 from pushforward.training.files import write_file
@@ -70,7 +70,7 @@ def read_calibrations(folder: Path, weights: Path, schedule: Schedule | None = N
     return calibrations
 
 
-def _entry(entry: Mapping[str, Any], schedule: Schedule | None) -> tuple[tuple[int, float], Calibration]:
+def _entry(entry: Facts, schedule: Schedule | None) -> tuple[tuple[int, float], Calibration]:
     """Return the key and the calibration that an entry of the file describes."""
     steps, scale = entry["steps"], entry["guidance_scale"]
     calibration = codec.from_plain(entry["calibration"], where="calibration")

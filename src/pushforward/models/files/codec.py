@@ -32,7 +32,7 @@ _ROOMS: tuple[ModuleType, ...] = (diffusion, networks, probability, training)
 _PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
-def _is_data(hint: Any) -> bool:
+def _is_data(hint: object) -> bool:
     """Whether a field of this type can be read from a file: plain data, tensors, and objects of the library."""
     if get_origin(hint) is Literal or hint in _PLAIN or hint is Ellipsis:
         return True
@@ -41,7 +41,7 @@ def _is_data(hint: Any) -> bool:
     return isinstance(hint, type) and hint.__module__.startswith("pushforward.") and Protocol not in hint.__bases__
 
 
-def _is_storable(value: Any) -> bool:
+def _is_storable(value: object) -> bool:
     """Whether something is a class of frozen objects that are made of data alone."""
     if not (isinstance(value, type) and dataclasses.is_dataclass(value)) or inspect.isabstract(value):
         return False
@@ -77,13 +77,13 @@ def to_plain(value: Any) -> Any:
     return {"part": type(value).__name__}
 
 
-def is_model(value: Any) -> bool:
+def is_model(value: object) -> bool:
     """Whether plain data, or a name, describes a model."""
     name = value.get("name") if isinstance(value, dict) else value
     return isinstance(name, str) and name in MODELS
 
 
-def is_part(value: Any) -> bool:
+def is_part(value: object) -> bool:
     """Whether plain data stands for an object that must be supplied again."""
     return isinstance(value, dict) and "part" in value
 
@@ -130,7 +130,7 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
         raise ValueError(f"{where}: {error}") from None
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
+def _typed(value: object, hint: Any, where: str) -> object:
     if dataclasses.is_dataclass(hint):
         if isinstance(hint, type) and isinstance(value, hint):
             return value
@@ -142,7 +142,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         raise ValueError(f"{where}={value!r}: {said[0].lower()}{said[1:]}") from None
 
 
-def _class(name: Any, where: str) -> type:
+def _class(name: str, where: str) -> type:
     if name in CLASSES:
         return CLASSES[name]
     if name in MODELS:

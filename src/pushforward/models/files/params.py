@@ -6,6 +6,7 @@ The annotation of a parameter is its specification: a type, a ``Literal``, a cla
 
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
@@ -22,20 +23,20 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
 
 @functools.cache
-def hints(cls: type) -> dict[str, Any]:
+def hints(cls: type) -> dict[str, object]:
     """Return the annotations of the constructor of ``cls``, with their limits."""
     found = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     return {name: found[name] for name in inspect.signature(cls).parameters if name in found}
 
 
-def check_params(cls: type, params: dict[str, Any]) -> None:
+def check_params(cls: type, params: Mapping[str, object]) -> None:
     """Raise a TypeError or ValueError that names the first parameter whose value its annotation does not allow."""
     for name, hint in hints(cls).items():
         if name in params:
             _check(cls.__name__, name, params[name], hint)
 
 
-def _check(owner: str, name: str, value: Any, hint: Any) -> None:
+def _check(owner: str, name: str, value: object, hint: object) -> None:
     plain = value.item() if isinstance(value, np.generic) else value
     try:
         _adapter(hint).validate_python(plain)
@@ -53,9 +54,9 @@ def _sentence(message: str) -> str:
 
 
 @functools.cache
-def _adapter(hint: Any) -> TypeAdapter[Any]:
+def _adapter(hint: Any) -> TypeAdapter[object]:
     return TypeAdapter(hint, config=None if _owns_config(hint) else _CONFIG)
 
 
-def _owns_config(hint: Any) -> bool:
+def _owns_config(hint: object) -> bool:
     return isinstance(hint, type) and hasattr(hint, "__pydantic_config__")

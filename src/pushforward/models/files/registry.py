@@ -22,10 +22,10 @@ _FAMILIES, _PRESETS = "pushforward.models", "pushforward.presets"
 _added: dict[str, type] = {}  # classes that no package lists, by name
 
 
-class _Families(Mapping[str, type[Any]]):
+class _Families(Mapping[str, type]):
     """The families by the name of their class; a class is imported when it is asked for."""
 
-    def __getitem__(self, name: str) -> type[Any]:
+    def __getitem__(self, name: str) -> type:
         return _added[name] if name in _added else _load(_by_class()[name])
 
     def __iter__(self) -> Iterator[str]:
@@ -35,7 +35,7 @@ class _Families(Mapping[str, type[Any]]):
         return len(_by_class() | _added)
 
 
-MODELS: Mapping[str, type[Any]] = _Families()
+MODELS: Mapping[str, type] = _Families()
 
 
 def add(cls: type) -> None:

@@ -11,14 +11,14 @@ import platform
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from pushforward._version import __version__
-from pushforward.data import RowSpace
+from pushforward.data import Facts, RowSpace
 from pushforward.models.files import codec
 from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult
@@ -44,6 +44,8 @@ CARD, WEIGHTS = "model.json", "weights.safetensors"
 _FORMAT = 1
 _ARRAYS = ("ndarray", "Tensor", "DataFrame")
 
+T = TypeVar("T")
+
 
 class Storable(Protocol):
     """What is known here of a model: enough to take it apart and to put it together again."""
@@ -52,19 +54,19 @@ class Storable(Protocol):
     beside: ClassVar[tuple[str, ...]]
     space_: RowSpace
     training_result_: TrainingResult
-    data_: dict[str, Any]
+    data_: Facts
     seed_: int
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
-    def _resolved(self) -> dict[str, Any]: ...
+    def get_params(self, deep: bool = True) -> Facts: ...
+    def _resolved(self) -> Facts: ...
     def _name_features(self) -> None: ...
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]: ...
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None: ...
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]: ...
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None: ...
     def _write_beside(self, weights: Path) -> None: ...
     def _read_beside(self, weights: Path) -> None: ...
 
 
-def save(model: Storable, folder: Path, *, extra: Mapping[str, Any] | None = None) -> None:
+def save(model: Storable, folder: Path, *, extra: Mapping[str, object] | None = None) -> None:
     """Write a fitted model; ``extra`` facts go into its card."""
     folder.mkdir(parents=True, exist_ok=True)
     card, tensors = pack(model)
@@ -76,7 +78,7 @@ def save(model: Storable, folder: Path, *, extra: Mapping[str, Any] | None = Non
     write_card(folder, card | dict(extra or {}))
 
 
-def pack(model: Storable) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def pack(model: Storable) -> tuple[Facts, dict[str, Tensor]]:
     """Return a fitted model as its card and its tensors; :func:`unpack` takes both."""
     facts, tensors = model._state()
     plain, own = model.space_.state()
@@ -93,7 +95,7 @@ def update(model: Storable, folder: Path) -> None:
     save(model, folder, extra={key: value for key, value in read_card(folder).items() if key != "state"})
 
 
-def describe(model: Storable) -> dict[str, Any]:
+def describe(model: Storable) -> Facts:
     """Return what is known of a model before it is trained: class, arguments, data, seed, machine."""
     return {
         "format": _FORMAT,
@@ -113,12 +115,12 @@ def describe(model: Storable) -> dict[str, Any]:
     }
 
 
-def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+def write_card(folder: Path, card: Mapping[str, object]) -> None:
     """Write ``model.json`` in one piece."""
     write_file(folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
-def read_card(folder: str | Path) -> dict[str, Any]:
+def read_card(folder: str | Path) -> Facts:
     """Return ``model.json`` of a folder, or say why it cannot be read."""
     path = Path(folder) / CARD
     if not path.is_file():
@@ -138,12 +140,12 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     return dict(card)
 
 
-def resume_command(card: Mapping[str, Any], folder: Path) -> str:
+def resume_command(card: Facts, folder: Path) -> str:
     """Return the command that goes on with a run that was begun on the command line."""
     return shlex.join(["pushforward", "train", card["data"]["source"], "--out", str(folder), "--resume"])
 
 
-def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Any:
+def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> Any:
     """Load a model that ``save`` or ``pushforward train`` wrote.
 
     Parameters
@@ -169,7 +171,7 @@ def load(folder: str | Path, *, parts: Mapping[str, Any] | None = None) -> Any:
     return model
 
 
-def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mapping[str, Any]) -> Any:
+def unpack(card: Facts, tensors: Mapping[str, Tensor], parts: Mapping[str, object]) -> Storable:
     """Return the fitted model that :func:`pack` took apart; ``parts`` as in :func:`load`."""
     model: Storable = rebuild(card, "params", parts, stored=True)
     model.space_ = RowSpace.from_state(card, tensors)
@@ -186,7 +188,7 @@ def unpack(card: Mapping[str, Any], tensors: Mapping[str, Tensor], parts: Mappin
     return model
 
 
-def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any], *, stored: bool = False) -> Any:
+def rebuild(card: Facts, which: str, parts: Mapping[str, object], *, stored: bool = False) -> Any:
     """Return the unfitted model of a card, from its ``params`` or its ``resolved`` arguments.
 
     ``stored`` says that arrays among them are in the weights file, so that None may stand for them.
@@ -194,7 +196,7 @@ def rebuild(card: Mapping[str, Any], which: str, parts: Mapping[str, Any], *, st
     return _class(card["class"])(**_objects(card[which], parts, stored=stored))
 
 
-def _class(name: str) -> Any:
+def _class(name: str) -> type:
     if name not in MODELS:
         raise ValueError(
             f"there is no model {name!r} in this version of pushforward; it has {', '.join(MODELS)}. If the class is "
@@ -205,13 +207,13 @@ def _class(name: str) -> Any:
 
 
 def _objects(
-    plain: Mapping[str, Any],
-    parts: Mapping[str, Any],
+    plain: Facts,
+    parts: Mapping[str, object],
     *,
     only: tuple[str, ...] | None = None,
     stored: bool,
     within: str = "",
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return objects by name; ``within`` is what comes before the names where they belong to a model inside a model."""
     made = {}
     for name, value in plain.items():
@@ -236,6 +238,6 @@ def _objects(
     return made
 
 
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with ``prefix``, without it."""
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+def under(values: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """Return the values whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

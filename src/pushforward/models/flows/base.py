@@ -22,19 +22,19 @@ Chin-Wei Huang, Laurent Dinh, Aaron Courville. Augmented normalizing flows. 2020
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import Values
+from pushforward.data import ArrayLike, Condition, Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.estimator import TransformerMixin
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
+from pushforward.networks.flows import Bijection
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
@@ -79,7 +79,7 @@ class FlowTask(RowTask):
 class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
     """Base of the families with an invertible network; the module's text says what it must be."""
 
-    def transform(self, X: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
+    def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the latents z of the rows of X, standard normal as far as the model has learned the law of X.
 
         Parameters
@@ -106,15 +106,14 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         rows = self._rows_of(X, condition, self._density_dtype)
         start = rows.middle + self._constant_width.to(rows.z.dtype) / 2
 
-        def of(part: slice, flow: Any, device: torch.device) -> Tensor:
-            z: Tensor = flow.latent(start[part].to(device), _part(rows.condition, part, device))
-            return z.cpu()
+        def of(part: slice, flow: Bijection, device: torch.device) -> Tensor:
+            return flow.latent(start[part].to(device), _part(rows.condition, part, device)).cpu()
 
         with torch.no_grad():
             z = torch.cat(self._in_batches(of, len(start), batch_size)).double()
         return self.space_.schema.codes().to_user(self.space_.transform.spread(z))
 
-    def inverse_transform(self, Z: Any, *, condition: Any = None, batch_size: int = 256) -> Values:
+    def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the rows of data whose latents are Z: the inverse of :meth:`transform`.
 
         Parameters
@@ -140,9 +139,8 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         z = self.space_.transform.pick(latents).to(self._density_dtype)
         given = self._encode(condition, len(z), self._density_dtype)
 
-        def of(part: slice, flow: Any, device: torch.device) -> Tensor:
-            x: Tensor = flow.inverse(z[part].to(device), _part(given, part, device))
-            return x.cpu()
+        def of(part: slice, flow: Bijection, device: torch.device) -> Tensor:
+            return flow.inverse(z[part].to(device), _part(given, part, device)).cpu()
 
         with torch.no_grad():
             x = torch.cat(self._in_batches(of, len(z), batch_size))
@@ -170,8 +168,9 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
 
     @torch.no_grad()
     def _log_prob(
-        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+        self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
     ) -> LogProb:
+        assert isinstance(learned, Bijection)
         latent, log_det = learned(self._filled(z, varies, seed, first), condition)
         return self._found(z, (standard_log_prob(latent) + log_det).cpu().double().numpy(), nfe=1)
 

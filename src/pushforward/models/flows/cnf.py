@@ -39,7 +39,7 @@ import math
 from collections.abc import Callable
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -47,10 +47,11 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from pushforward import training
+from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
 from pushforward.diffusion.trace import rademacher
 from pushforward.models.base.model import Prepared
-from pushforward.models.base.trained import TrainedModel
+from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.files.params import Count
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow
@@ -65,8 +66,7 @@ _LARGE_FROM = 16  # side of images; for these nothing has been tuned
 _POWER_OF_IMAGES = 2.0  # of the times of the solver's steps, after matching
 _MATCHING_SHARE = 0.6  # of the time for steps, at most, if there is a limit
 _EPOCHS_IN_TIME = 2  # times as many epochs of matching, at most, where the time allows it
-_MATCHING_OF_VECTORS = {"batch_size": 256, "learning_rate": 3e-3, "ema": 0.1, "evaluations": 10}
-_MATCHING_OF_IMAGES = {"batch_size": 64, "learning_rate": 3e-3, "ema": 0.1, "evaluations": 10}
+_MATCHING_BATCH_OF_VECTORS, _MATCHING_BATCH_OF_IMAGES = 256, 64
 
 
 class CNF(InvertibleModel):
@@ -138,9 +138,9 @@ class CNF(InvertibleModel):
 
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         divergence: Divergence | None = None,
         probes: int = 2,
         steps: int | None = None,
@@ -187,7 +187,7 @@ class CNF(InvertibleModel):
     @torch.no_grad()
     def _log_prob(
         self,
-        learned: Any,
+        learned: object,
         z: Tensor,
         *,
         condition: Tensor | None,
@@ -198,6 +198,7 @@ class CNF(InvertibleModel):
         probes: int = 2,
         steps: int = 16,
     ) -> LogProb:
+        assert isinstance(learned, ODEFlow)
         z = self._filled(z, varies, seed, first)
         exact = (divergence or ("exact" if z[0].numel() <= EXACT_UP_TO else "hutchinson")) == "exact"
         signs = None if exact else rademacher(z, probes, seed=seed, first=first)
@@ -213,7 +214,7 @@ class CNF(InvertibleModel):
         spread = fine.std(0, ddof=1) / math.sqrt(probes) if probes > 1 else unknown
         return replace(found, kind="estimate" if found.is_exact else found.kind, standard_error=spread)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape, plain = self.space_.transform.shape, self.matching_steps == 0
         penalty = 0.03 if plain else 0.001
         return {
@@ -253,24 +254,32 @@ class CNF(InvertibleModel):
     @property
     def _matching_settings(self) -> TrainingSettings:
         """Settings of flow matching: those of the likelihood, but for batches, rate, average and evaluations."""
-        own: dict[str, Any] = _MATCHING_OF_VECTORS if len(self.space_.transform.shape) == 1 else _MATCHING_OF_IMAGES
-        return replace(self.training_, steps=self.matching_steps_, warmup_steps=None, **own)
+        return replace(
+            self.training_,
+            steps=self.matching_steps_,
+            warmup_steps=None,
+            batch_size=_MATCHING_BATCH_OF_VECTORS if len(self.space_.transform.shape) == 1 else _MATCHING_BATCH_OF_IMAGES,
+            learning_rate=3e-3,
+            ema=0.1,
+            evaluations=10,
+        )
 
     def _learn(
         self,
         prepared: Prepared,
-        resolved: tuple[Task, nn.Module],
+        resolved: object,
         *,
         folder: Path | None = None,
         resume: bool = False,
         on_grid: Callable[[int], None] | None = None,
     ) -> None:
         """Train the field by flow matching, in a folder of its own, and then by likelihood; what is done is not done again."""
+        assert isinstance(resolved, Trainable)
         if self.matching_steps_ == 0:
             super()._learn(prepared, resolved, folder=folder, resume=resume, on_grid=on_grid)
             return
         own = None if folder is None else folder / "matching"
-        task = self._matching_task(resolved[1])
+        task = self._matching_task(resolved.network)
         first = self._train(task, prepared, self._matching_settings, purpose="matching", folder=own, resume=resume)
         super()._learn(prepared, resolved, folder=folder, resume=resume, on_grid=on_grid)
         self.training_result_ = first.followed_by(self.training_result_)
@@ -297,11 +306,12 @@ class CNF(InvertibleModel):
     def _steps(self) -> int:
         return self.matching_steps_ + super()._steps
 
-    def _seconds(self, resolved: tuple[Task, nn.Module], prepared: Prepared) -> float:
+    def _seconds(self, resolved: object, prepared: Prepared) -> float:
+        assert isinstance(resolved, Trainable)
         likelihood = super()._seconds(resolved, prepared)
         if self.matching_steps_ == 0:
             return likelihood
-        step, overhead = self._costs(self._matching_task(resolved[1]), prepared, self._matching_settings)
+        step, overhead = self._costs(self._matching_task(resolved.network), prepared, self._matching_settings)
         return likelihood + step * self.matching_steps_ + overhead
 
 
@@ -318,12 +328,12 @@ def _default_matching_steps(shape: tuple[int, ...], rows: int, most: int | None 
 
     Few rows are soon learned by heart, which the squared error shows late: they are seen for so many epochs and no more.
     """
-    own, usual, epochs = _MATCHING_OF_IMAGES, 4000, 80
+    batch, usual, epochs = _MATCHING_BATCH_OF_IMAGES, 4000, 80
     if len(shape) == 1:
-        own, usual, epochs = _MATCHING_OF_VECTORS, 3000, 140
+        batch, usual, epochs = _MATCHING_BATCH_OF_VECTORS, 3000, 140
     elif max(shape[1:]) < _LARGE_FROM:
         usual = 1600
-    return min(usual if most is None else most, math.ceil(epochs * rows / own["batch_size"]))
+    return min(usual if most is None else most, math.ceil(epochs * rows / batch))
 
 
 def _plain_network(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:

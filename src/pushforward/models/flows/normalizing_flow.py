@@ -16,7 +16,7 @@ George Papamakarios et al. Normalizing flows for probabilistic modeling and infe
 """
 
 from dataclasses import field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -79,7 +79,7 @@ class NormalizingFlow(InvertibleModel):
     flow_: Bijection = field(init=False)
     network_: FlowSpec = field(init=False)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         return {"network": default_flow(shape), "training": _default_training(shape)}
 

@@ -24,7 +24,6 @@ https://arxiv.org/abs/2302.00482
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,8 +120,18 @@ class ODEFlow(Bijection):
 class LikelihoodTask(FlowTask):
     """The negative log-density of each row by one random sign per element, and in training the penalties."""
 
-    def __init__(self, flow: ODEFlow, shape: tuple[int, ...], *, kinetic: float, jacobian: float, **common: Any) -> None:
-        super().__init__(flow, **common)
+    def __init__(
+        self,
+        flow: ODEFlow,
+        shape: tuple[int, ...],
+        *,
+        kinetic: float,
+        jacobian: float,
+        offset: float,
+        condition_dropout: float,
+        width: Tensor,
+    ) -> None:
+        super().__init__(flow, offset=offset, condition_dropout=condition_dropout, width=width)
         self.shape, self.kinetic, self.jacobian = shape, kinetic, jacobian
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:

@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
+from sklearn.utils import Tags
 from torch import Tensor
 
 from pushforward import training
@@ -106,7 +107,7 @@ class LawModel(DensityVerbs, GenerativeModel):
     def _fit_law(self, x: Tensor, features: Features) -> Found:
         """Fit to rows x (N, d) of varying elements, float64, with NaN in gaps."""
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that gaps are learned from."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
@@ -124,12 +125,13 @@ class LawModel(DensityVerbs, GenerativeModel):
     def _learn(
         self,
         prepared: Prepared,
-        resolved: float,
+        resolved: object,
         *,
         folder: Path | None = None,
         resume: bool = False,
         on_grid: Callable[[int], None] | None = None,
     ) -> None:
+        assert isinstance(resolved, float)
         begin = time.perf_counter()
         found = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.x)))
         self._adopt(found.joint, found.owner)
@@ -228,7 +230,7 @@ class LawModel(DensityVerbs, GenerativeModel):
         return self._joint_of(x, features).logsumexp(1) - self._joint_of(nothing, features).logsumexp(1)
 
     def _log_prob(
-        self, learned: Any, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+        self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
     ) -> LogProb:
         x = self._flat(z)
         values = self._log_density(x, self._features(condition, len(x))).numpy()

@@ -4,13 +4,14 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from pushforward.data import ArrayLike, Condition, Facts
 from pushforward.models.base.model import Prepared
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian import posterior as posteriors
@@ -102,7 +103,7 @@ class GMM(LawModel):
     restarts_: int = field(init=False)
     max_iterations_: int = field(init=False)
 
-    def responsibilities(self, X: Any, *, condition: Any = None) -> np.ndarray:
+    def responsibilities(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the probability that each Gaussian made each row, (N, K), of what is seen of the row.
 
         >>> import pushforward as pf
@@ -115,7 +116,7 @@ class GMM(LawModel):
         x = self._flat(rows.middle)
         return np.asarray(self._joint_of(x, self._features(rows.condition, len(x))).softmax(1))
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         x = self._training_rows(prepared)
         features = self._features(prepared.condition, len(x))
         self._check_start(x, features)
@@ -141,7 +142,7 @@ class GMM(LawModel):
         if self.max_time is not None:
             self.restarts_, self.max_iterations_ = self._planned(prepared, begin + self.max_time)
 
-    def _resolved(self) -> dict[str, Any]:
+    def _resolved(self) -> Facts:
         return super()._resolved() | {"max_time": None}
 
     def _planned(self, prepared: Prepared, end: float) -> tuple[int, int]:
@@ -282,12 +283,12 @@ class GMM(LawModel):
             batches, start, covariance=kind, floor=floor, tolerance=tolerance, passes=most, on_iteration=show
         )
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         joint = self.joint_
         tensors = {"joint.weights": joint.weights, "joint.means": joint.means, "joint.covs": joint.covs, "owner": self.owner_}
         return {}, tensors
 
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         law = GaussianMixture(*(tensors[f"joint.{name}"] for name in ("weights", "means", "covs")))
         self._adopt(law, tensors["owner"])
 

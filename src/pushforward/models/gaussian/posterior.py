@@ -6,15 +6,14 @@ those of the denoising families (:mod:`pushforward.models.denoising.posterior`) 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Transform, Values
+from pushforward.data import ArrayLike, Condition, Transform, Values
 from pushforward.data.filling import Gaps
-from pushforward.data.measurement import measurement
+from pushforward.data.measurement import Noise, Operator, measurement
 from pushforward.diffusion import Observation, observe
 from pushforward.models.base.batches import batches
 from pushforward.models.gaussian.base import LawModel
@@ -27,13 +26,13 @@ __all__ = ["impute", "posterior"]
 
 def posterior(
     model: LawModel,
-    A: Any,
-    y: Any,
-    noise: Any,
+    A: Operator,
+    y: ArrayLike,
+    noise: Noise,
     *,
-    b: Any = None,
+    b: ArrayLike | None = None,
     n: int = 1,
-    condition: Any = None,
+    condition: Condition = None,
     seed: int | None = None,
     first: int = 0,
 ) -> Values:
@@ -81,14 +80,14 @@ def posterior(
 
 def impute(
     model: LawModel,
-    X: Any,
+    X: ArrayLike,
     *,
-    mask: Any = None,
+    mask: ArrayLike | None = None,
     n: int = 1,
-    condition: Any = None,
+    condition: Condition = None,
     seed: int | None = None,
     batch_size: int = 256,
-) -> Any:
+) -> Values | list[Values]:
     """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
 
     Parameters

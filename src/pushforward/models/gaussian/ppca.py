@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from pushforward.data import Facts
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import Prepared
 from pushforward.models.files.params import Count
@@ -86,7 +87,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
     method_: Method = field(init=False)
     latent_: LinearLatent = field(init=False)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         x = self._training_rows(prepared)
         given = bool(x.isnan().any())
         if given and self.method == "closed-form":
@@ -156,7 +157,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             return torch.cat([one, chosen.double()], 1)
         return torch.cat([one, features.numbers.nan_to_num()], 1)
 
-    def _through(self, verb: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Any:
+    def _through(self, verb: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Tensor:
         """Encode or decode rows; without a condition by what the row tells of it, or by its mean."""
         features = self._features(condition, len(rows))
         if verb == "decode":
@@ -177,7 +178,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             z = z + chances[:, k, None] * self.latent_.encode(x, columns)
         return z
 
-    def _code_sampler(self, learned: Any, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         law, rows = self.latent_, self._flat(x)
         columns = self._columns(self._features(None, len(rows)))
         mean, factor = law.encode(rows, columns), torch.linalg.cholesky(law.posterior_covariance)
@@ -215,7 +216,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
     def _coder_dtype(self) -> torch.dtype:
         return torch.float64
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         latent, joint = self.latent_, self.joint_
         tensors = {
             "latent.coefficients": latent.coefficients,
@@ -229,7 +230,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             tensors["joint.covs"] = joint.covs
         return {}, tensors
 
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         self.latent_ = LinearLatent(*(tensors[f"latent.{name}"] for name in ("coefficients", "loadings", "noise_variance")))
         weights = tensors["joint.weights"]
         covs = tensors.get("joint.covs")

@@ -1,7 +1,7 @@
 r"""Masked diffusion: rows of integers, uncovered element by element.
 
 A row is a row of tokens, one per element that varies, as :mod:`pushforward.models.tokens.tokens` makes them. A network says the
-law of each hidden token given those that are seen; :mod:`pushforward.diffusion.masked` has the bound that it is trained by and
+law of each masked token given those that are seen; :mod:`pushforward.diffusion.masked` has the bound that it is trained by and
 the way back from hidden rows to new ones.
 
 References
@@ -11,22 +11,23 @@ Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data.
 """
 
 from dataclasses import field, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from pushforward import diffusion, networks
-from pushforward.data import Dataset, Schema, Transform
+from pushforward.data import ArrayLike, Condition, Dataset, Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
-from pushforward.models.tokens.uncovering import UncoveringModel
+from pushforward.models.tokens.unmasking import UnmaskingModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -39,7 +40,7 @@ _LARGE = 16  # longer side of images
 
 
 class UnmaskingTask(RowTask):
-    """The bound of each row, for a random set of hidden tokens.
+    """The bound of each row, for a random set of masked tokens.
 
     Parameters
     ----------
@@ -57,7 +58,7 @@ class UnmaskingTask(RowTask):
         self.register_buffer("free", free, persistent=False)
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return what decides on the order (S, B, L) and the number (S, B) of hidden tokens, the latter stratified."""
+        """Return what decides on the order (S, B, L) and the number (S, B) of masked tokens, the latter stratified."""
 
         def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
             return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
@@ -72,11 +73,11 @@ class UnmaskingTask(RowTask):
         return diffusion.masked_loss(self.network, tokens, diffusion.mask_tokens(u, v, free), condition, free=free)
 
 
-class MaskedDiffusion(DensityVerbs, UncoveringModel):
+class MaskedDiffusion(DensityVerbs, UnmaskingModel):
     r"""Masked diffusion: integers and categories, uncovered one by one in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
-    sequence (N, L). A network learns the law of hidden tokens given the others. Nothing is rounded and nothing dequantized:
+    sequence (N, L). A network learns the law of masked tokens given the others. Nothing is rounded and nothing dequantized:
     ``log_prob`` is a lower bound of the log-probability of the integers themselves, and ``impute`` uncovers what is unknown,
     with what is known seen from the start. Rows may have gaps (NaN) in training too.
 
@@ -123,9 +124,9 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
 
     def log_prob(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         draws: int = DRAWS,
         seed: int = 0,
         first: int = 0,
@@ -141,7 +142,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
         condition : label, vector, or one of them per row, optional
             Gives log P(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         draws : int
-            Random sets of hidden elements per row, each of which calls the network; the standard error needs 2.
+            Random sets of masked elements per row, each of which calls the network; the standard error needs 2.
         seed, first : int
             Name the random numbers: those of row i of X depend on (seed, first + i) alone.
         batch_size : int
@@ -163,15 +164,15 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
         found = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
         return found.in_bits_per_dim() if bits_per_dim else found
 
-    def score_samples(self, X: Any, *, condition: Any = None) -> np.ndarray:
+    def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, (N,).
 
-        All rows share their sets of hidden elements, so that the score of a row does not depend on where it stands. For the
+        All rows share their sets of masked elements, so that the score of a row does not depend on where it stands. For the
         mean over rows prefer :meth:`log_prob`, where the errors of rows are independent of each other.
         """
         return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn what the rows are."""
         tags = super().__sklearn_tags__()
         tags.input_tags.categorical = True
@@ -187,7 +188,7 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
     def _scaling(self, x: Tensor, schema: Schema) -> Transform:
         return token_scaling(x, schema.kind)
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
         size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)
         return {"network": size, "training": _default_training(shape)}
@@ -199,17 +200,20 @@ class MaskedDiffusion(DensityVerbs, UncoveringModel):
             return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
 
-    def _task(self, network: Any, prepared: Prepared) -> UnmaskingTask:
+    def _task(self, network: nn.Module, prepared: Prepared) -> UnmaskingTask:
+        assert isinstance(network, TokenTransformer | TokenUNet)
         start_from_marginals(network, prepared.x)
         return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
 
-    def _bound(self, X: Any, condition: Any, *, draws: int, seed: int, first: int, batch_size: int, shared: bool) -> LogProb:
+    def _bound(
+        self, X: ArrayLike, condition: Condition, *, draws: int, seed: int, first: int, batch_size: int, shared: bool
+    ) -> LogProb:
         check_is_fitted(self)
         check_count("draws", draws)
         check_count("batch_size", batch_size)
         rows = self._rows_of(X, condition, torch.float64)
 
-        def of(part: slice, network: Any, device: torch.device) -> LogProb:
+        def of(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)
             tokens, seen = to_tokens(z, network.levels)
             found = diffusion.masked_bound(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,25 +17,53 @@ from sklearn.base import clone
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Dataset, Schema, Transform
+from pushforward.data import ArrayLike, Condition, Dataset, Facts, Schema, Transform, Values
 from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import GenerativeModel, Prepared
 from pushforward.models.base.plan import Plan, plan
-from pushforward.models.base.trained import TrainedModel
+from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
 from pushforward.models.files.params import Count, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
 from pushforward.probability import noise
 
-__all__ = ["TrainedInTurn"]
+__all__ = ["Coder", "TwoStageModel", "has_random_codes"]
 
 _CODES, _MOST_DRAWS = 20_000, 32  # codes to train a prior on, if rows are fewer
 _CODER_SHARE = 0.6  # of steps and time, if both parts are trained by gradients
 _BATCH = 256
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Coder(Protocol):
+    """What a model has that can be a coder."""
+
+    def transform(self, X: ArrayLike, *, batch_size: int = ...) -> Values:
+        """Return the codes of rows."""
+
+    def inverse_transform(self, Z: ArrayLike, *, batch_size: int = ...) -> Values:
+        """Return the rows of codes."""
+
+
+class RandomCoder(Protocol):
+    """What is used of a coder with random codes."""
+
+    @property
+    def _code_length(self) -> int: ...
+    def _rows(self, X: ArrayLike, condition: Condition) -> Rows: ...
+    def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]: ...
+    def _in_batches(self, of: Callable[[slice, object, torch.device], T], rows: int, batch_size: int) -> list[T]: ...
+
+
+def has_random_codes(model: GenerativeModel) -> TypeGuard[RandomCoder]:
+    """Whether a model says q(z | x) and p(x | z), and so has densities of rows."""
+    return isinstance(model, RandomCodes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +80,7 @@ class _Plans(NamedTuple):
     prior: Plan | None
 
 
-class TrainedInTurn(GenerativeModel):
+class TwoStageModel(GenerativeModel):
     """A model of two: ``coder_`` is trained on rows, ``prior_`` on what it makes of them; ``fit`` does one after the other."""
 
     coder: GenerativeModel | None = field(default=None, kw_only=False)
@@ -62,8 +90,8 @@ class TrainedInTurn(GenerativeModel):
     max_time: Seconds | None = None
     device: str | None = None
 
-    coder_: Any = field(init=False)
-    prior_: Any = field(init=False)
+    coder_: GenerativeModel = field(init=False)
+    prior_: GenerativeModel = field(init=False)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Prepare rows as all do, with the coder's scaling; which of them are set aside is settled for both parts."""
@@ -75,7 +103,7 @@ class TrainedInTurn(GenerativeModel):
         scaling: Transform = (self.coder or VAE())._scaling(x, schema)
         return scaling
 
-    def _defaults(self, prepared: Prepared) -> dict[str, Any]:
+    def _defaults(self, prepared: Prepared) -> dict[str, object]:
         return {"coder": VAE(), "prior": FlowMatching()}
 
     def _resolve(self, prepared: Prepared) -> _Plans:
@@ -107,7 +135,7 @@ class TrainedInTurn(GenerativeModel):
         for name in ("coder", "prior"):
             part = clone(getattr(self, f"{name}_"))
             given = part.get_params(deep=False)
-            own: dict[str, Any] = {"random_state": noise.derive(self.seed_, name), "device": self.device}
+            own: dict[str, object] = {"random_state": noise.derive(self.seed_, name), "device": self.device}
             if self.max_time is not None:
                 own["max_time"] = self.max_time * self._share(name, "max_time")
             if self.train_steps is not None and given.get("training") is None:
@@ -123,13 +151,14 @@ class TrainedInTurn(GenerativeModel):
     def _learn(
         self,
         prepared: Prepared,
-        resolved: _Plans,
+        resolved: object,
         *,
         folder: Path | None = None,
         resume: bool = False,
         on_grid: Callable[[int], None] | None = None,
     ) -> None:
         assert isinstance(prepared, _Prepared)
+        assert isinstance(resolved, _Plans)
         self.coder_ = self._train("coder", resolved.coder, folder, resume)
         prior = plan(self._codes(prepared.dataset), self.prior_)
         self.prior_ = prior.model
@@ -155,11 +184,11 @@ class TrainedInTurn(GenerativeModel):
 
     def _codes(self, dataset: Dataset) -> Dataset:
         """Return the codes of all rows, several draws of each one after the other where codes are random."""
-        values = dataset.values
-        if not isinstance(self.coder_, RandomCodes):
-            return _as_dataset(self.coder_.transform(values), dataset, 1)
+        values, coder = dataset.values, self.coder_
+        if not has_random_codes(coder):
+            assert isinstance(coder, Coder)
+            return _as_dataset(coder.transform(values), dataset, 1)
         draws = self._draws(len(values))
-        coder: Any = self.coder_
         rows, made = coder._rows(values, None), []
         for draw in range(draws):
             seed = noise.derive(self.seed_, "codes", draw)
@@ -170,7 +199,8 @@ class TrainedInTurn(GenerativeModel):
         """Return as many noise rows as there will be codes, of their shape, which is known before the coder is trained."""
         model, draws, shape = coder.model, 1, dataset.schema.row_shape
         if isinstance(model, TrainedModel):
-            model._adopt(coder.resolved[1])
+            assert isinstance(coder.resolved, Trainable)
+            model._adopt(coder.resolved.network)
         if isinstance(model, CodeVerbs):
             shape = (model._code_length,)
         if isinstance(model, RandomCodes):
@@ -189,26 +219,28 @@ class TrainedInTurn(GenerativeModel):
         self._name_parts(prepared)
         return self._codes_to_be(dataset, plan(whole, self.coder_))
 
-    def _size(self, resolved: _Plans) -> int | None:
+    def _size(self, resolved: object) -> int | None:
+        assert isinstance(resolved, _Plans)
         sizes = [None if part is None else part.parameters for part in resolved]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
-    def _seconds(self, resolved: _Plans, prepared: Prepared) -> float | None:
+    def _seconds(self, resolved: object, prepared: Prepared) -> float | None:
+        assert isinstance(resolved, _Plans)
         return sum(part.seconds() or 0.0 for part in resolved if part is not None)
 
-    def _resolved(self) -> dict[str, Any]:
+    def _resolved(self) -> Facts:
         parts = {"coder": _unfitted(self.coder_), "prior": _unfitted(self.prior_)}
         return super()._resolved() | parts | {"train_steps": None, "max_time": None}
 
-    def _state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        facts: dict[str, Any] = {}
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]:
+        facts: Facts = {}
         tensors: dict[str, Tensor] = {}
         for name, part in (("coder", self.coder_), ("prior", self.prior_)):
             facts[name], own = pack(part)
             tensors |= {f"{name}.{key}": value for key, value in own.items()}
         return facts, tensors
 
-    def _restore(self, facts: dict[str, Any], tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         for name in ("coder", "prior"):
             fitted = unpack(facts[name], under(tensors, f"{name}."), under(parts, f"{name}__"))
             setattr(self, f"{name}_", fitted)
@@ -217,29 +249,31 @@ class TrainedInTurn(GenerativeModel):
         self, rows: Rows, samples: int, seed: int, first: int, batch_size: int, *, shared: bool
     ) -> tuple[Tensor, Tensor]:
         """Return codes z ~ q(z | x) (samples, N, K) of rows, integers as x + u, and log p(x | z) / q(z | x) (samples, N)."""
+        coder = self.coder_
+        assert has_random_codes(coder)
 
-        def of(part: slice, learned: Any, device: torch.device) -> tuple[Tensor, Tensor]:
+        def of(part: slice, learned: object, device: torch.device) -> tuple[Tensor, Tensor]:
             x = rows.dequantized(part, seed, first + part.start).to(device)
             numbers = torch.arange(first + part.start, first + part.start + len(x), device=device) * (not shared)
-            draw, made = self.coder_._code_sampler(learned, x), []
+            draw, made = coder._code_sampler(learned, x), []
             for k in range(samples):
-                shape = (self.coder_._code_length,)
+                shape = (coder._code_length,)
                 made.append(
                     draw(noise.normal(shape, seed=seed, purpose="latent", rows=numbers, step=k, dtype=x.dtype, device=device))
                 )
             return torch.stack([z for z, _ in made]).cpu(), torch.stack([ratio for _, ratio in made]).cpu()
 
         with torch.no_grad():
-            parts = self.coder_._in_batches(of, len(rows.z), batch_size)
+            parts = coder._in_batches(of, len(rows.z), batch_size)
         return torch.cat([z for z, _ in parts], dim=1), torch.cat([ratio for _, ratio in parts], dim=1)
 
 
-def _unfitted(model: Any) -> Any:
+def _unfitted(model: GenerativeModel) -> GenerativeModel:
     """Return a model with the same arguments and, once these are decided, nothing left open."""
     return type(model)(**model._resolved()) if hasattr(model, "seed_") else clone(model)
 
 
-def _as_dataset(codes: Any, dataset: Dataset, draws: int) -> Dataset:
+def _as_dataset(codes: Values, dataset: Dataset, draws: int) -> Dataset:
     """Return codes, ``draws`` times as many as rows of the data set, with its conditions and its held-out rows."""
     schema = Schema.infer(codes, "vectors" if codes.ndim == 2 else dataset.schema.kind)
     condition = dataset.condition

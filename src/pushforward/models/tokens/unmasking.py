@@ -1,4 +1,4 @@
-"""Uncovering: what a model does that learns the law of hidden tokens given those that are seen.
+"""Uncovering: what a model does that learns the law of masked tokens given those that are seen.
 
 A new row begins with everything hidden, and a row with gaps with its gaps hidden. What is hidden is uncovered a few elements at
 a time, each drawn from its law given all that is seen by then (:func:`pushforward.diffusion.unmask`), and a condition may guide
@@ -6,14 +6,14 @@ these laws (:mod:`pushforward.diffusion.masked`).
 """
 
 from dataclasses import field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward import diffusion
-from pushforward.data import Values
+from pushforward.data import ArrayLike, Condition, Values
 from pushforward.data.filling import Gaps
 from pushforward.diffusion import TokenNetwork
 from pushforward.models.base.batches import batches, part_of
@@ -23,14 +23,14 @@ from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
 from pushforward.networks import TokenTransformer, TokenUNet
 from pushforward.probability.counts import check_count
 
-__all__ = ["STEPS", "UncoveringModel"]
+__all__ = ["STEPS", "UnmaskingModel"]
 
 STEPS = 64
 """Network calls for a row, if nobody says how many."""
 _LONG, _QUICK = 256, 16
 
 
-class UncoveringModel(TrainedModel):
+class UnmaskingModel(TrainedModel):
     """Base of models of tokens: the verbs ``sample`` and ``impute``; a family trains ``predictor_``."""
 
     core: ClassVar[str] = "predictor_"
@@ -40,7 +40,7 @@ class UncoveringModel(TrainedModel):
         self,
         n: int = 1,
         *,
-        condition: Any = None,
+        condition: Condition = None,
         guidance: Guidance | float = 1.0,
         steps: int | None = None,
         seed: int | None = None,
@@ -82,16 +82,16 @@ class UncoveringModel(TrainedModel):
 
     def impute(
         self,
-        X: Any,
+        X: ArrayLike,
         *,
-        mask: Any = None,
+        mask: ArrayLike | None = None,
         n: int = 1,
         steps: int | None = None,
-        condition: Any = None,
+        condition: Condition = None,
         guidance: Guidance | float = 1.0,
         seed: int | None = None,
         batch_size: int = 256,
-    ) -> Any:
+    ) -> Values | list[Values]:
         """Fill the gaps of rows by draws from their law given the rest of the row.
 
         Parameters
@@ -135,7 +135,7 @@ class UncoveringModel(TrainedModel):
         seen = transform.pick(known)
 
         def draw(seed: int) -> Tensor:
-            return self._uncovered(network, z, seen, encoded, seed=seed, first=0, batch_size=batch_size, steps=steps)
+            return self._unmasked(network, z, seen, encoded, seed=seed, first=0, batch_size=batch_size, steps=steps)
 
         return gaps.filled(draw, n=n, seed=seed)
 
@@ -148,7 +148,7 @@ class UncoveringModel(TrainedModel):
         """Return rows with their gaps filled by draws."""
         if not bool(x.isnan().any()):
             return x
-        return self._uncovered(self.predictor_, x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS)
+        return self._unmasked(self.predictor_, x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         # Plots on the way of a training, with calls as many as ``sample`` makes, would take as long as the training.
@@ -162,9 +162,9 @@ class UncoveringModel(TrainedModel):
         constants = self.space_.transform.forward(self.space_.transform.value[None].to(torch.float32))
         z = constants.expand(n, *self.space_.transform.shape)
         known = ~self._free.reshape(self.space_.transform.shape).expand_as(z)
-        return self._uncovered(network, z, known, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
+        return self._unmasked(network, z, known, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
-    def _uncovered(
+    def _unmasked(
         self,
         network: TokenNetwork,
         z: Tensor,
