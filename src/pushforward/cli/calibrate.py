@@ -18,10 +18,7 @@ HELP = help_text(
     "Fit the sampler to the model in RUN for a small number of steps, so that its samples are close to those of many steps.",
     "The result is stored in RUN; `pushforward sample RUN` uses it with these --steps and this --guidance-scale, unless "
     "--sampler is given.",
-    examples=[
-        "pushforward calibrate runs/digits --steps 8",
-        "pushforward calibrate runs/digits --steps 10 --guidance-scale 2",
-    ],
+    examples=["pushforward calibrate runs/digits --steps 8", "pushforward calibrate runs/digits --steps 10 --guidance-scale 2"],
 )
 
 

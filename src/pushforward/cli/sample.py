@@ -38,8 +38,7 @@ def command(
         ),
     ] = "",
     condition: Annotated[
-        str,
-        typer.Option(metavar="VALUES", help="A label, several labels used in turn, or the numbers of a vector."),
+        str, typer.Option(metavar="VALUES", help="A label, several labels used in turn, or the numbers of a vector.")
     ] = "",
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="1 gives the learned conditional law, above 1 sharpens it, 0 ignores it.")
@@ -78,12 +77,7 @@ def command(
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions
     wanted, told = _conditions(encoder, condition, n)
     options = given_to(
-        model.sample,
-        {
-            "steps": steps,
-            "guidance": guided,
-            "sampler": named_sampler(sampler) if sampler else None,
-        },
+        model.sample, {"steps": steps, "guidance": guided, "sampler": named_sampler(sampler) if sampler else None}
     )
     values = _in_chunks(model, n, wanted, seed, options)
     low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())

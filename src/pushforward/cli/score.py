@@ -41,8 +41,7 @@ def command(
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Score without conditions.")] = False,
     rows: Annotated[int | None, typer.Option(metavar="N", help="Score only the first N rows.")] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Steps of the flow (32, for images 16) or of the bound's chain (200)."),
+        int | None, typer.Option(metavar="N", help="Steps of the flow (32, for images 16) or of the bound's chain (200).")
     ] = None,
     probes: Annotated[
         int | None, typer.Option(metavar="N", help="Random probes of the divergence, for rows of more than 32 elements.")
