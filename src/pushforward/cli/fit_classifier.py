@@ -1,12 +1,12 @@
 """``pushforward fit-classifier``: train the classifier of noisy rows for classifier guidance."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
+from pushforward.cli.options import Run
 
 __all__ = ["HELP", "command"]
 
@@ -21,7 +21,7 @@ HELP = help_text(
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows like those of the run, with labels.")],
     condition: Annotated[
         str, typer.Option(metavar="NAME", help="Column of DATA with the labels. Default: those that come with the data.")

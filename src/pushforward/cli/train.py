@@ -52,13 +52,7 @@ class TrainCommand(TyperCommand):
 
 def command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help=f"{_DEFAULT} (the default)",
-        ),
-    ] = "",
+    model: Annotated[str, typer.Option(metavar="NAME", help=f"{_DEFAULT} (the default)")] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
     changes: Annotated[
         list[str] | None,

@@ -48,16 +48,7 @@ from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = [
-    "EXACT_UP_TO",
-    "DensityLaw",
-    "Divergence",
-    "Kind",
-    "LogProb",
-    "StandardNoise",
-    "continuation",
-    "flow_log_prob",
-]
+__all__ = ["EXACT_UP_TO", "DensityLaw", "Divergence", "Kind", "LogProb", "StandardNoise", "continuation", "flow_log_prob"]
 
 Divergence = Literal["exact", "hutchinson"]
 Kind = Literal["exact", "estimate", "lower bound"]
@@ -380,12 +371,7 @@ def _standard_error(values: np.ndarray) -> np.ndarray:
 
 
 def _check(
-    denoiser: AbstractDenoiser,
-    x: Tensor,
-    prior: DensityLaw | None,
-    divergence: str | None,
-    probes: int,
-    steps: int,
+    denoiser: AbstractDenoiser, x: Tensor, prior: DensityLaw | None, divergence: str | None, probes: int, steps: int
 ) -> None:
     if x.ndim < 2 or not len(x) or not x.is_floating_point():
         raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")

@@ -262,13 +262,7 @@ class Utility:
 
 
 def train_on_synthetic(
-    P: ArrayLike,
-    Q_train: ArrayLike,
-    Q_test: ArrayLike,
-    target: int,
-    *,
-    categories: ArrayLike | None = None,
-    seed: int = 0,
+    P: ArrayLike, Q_train: ArrayLike, Q_test: ArrayLike, target: int, *, categories: ArrayLike | None = None, seed: int = 0
 ) -> Utility:
     """Train gradient boosting on samples and on training rows, and test both on held-out rows.
 

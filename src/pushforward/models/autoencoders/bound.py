@@ -77,30 +77,17 @@ class BoundVerbs(DensityVerbs):
 
         Parameters
         ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         samples : int
             K, draws of the code per row. The bound rises to log p with K; 1 is the evidence lower bound.
         draws : int
             Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through the network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
 
         Returns
         -------
         LogProb
             Of the kind "lower bound"; for integers of a likelihood that gives them probabilities, of log P.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
         """
         check_count("samples", samples)
         density = functools.partial(self._weighed, samples=samples, shared=False)

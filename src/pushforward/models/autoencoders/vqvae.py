@@ -133,26 +133,12 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
         Parameters
         ----------
-        n : int
-            Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
         guidance : float or Guidance
             The scale w in p(c_l | seen, condition)^w p(c_l | seen)^(1 - w), normalized, the law of each code as it is
-            uncovered: 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each
+            unmasked: 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each
             call of that law one of twice as many rows. The decoder is told the condition as it is, and none at 0.
-        seed : int, optional
-            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
-            the last call is kept as ``sample_seed_``.
-        first : int
-            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
-        batch_size : int
-            Rows that go through the networks at once.
 
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
+        Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         scale = scale_of(guidance, "a VQVAE")
@@ -177,30 +163,10 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
         Parameters
         ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         samples : int
-            Random sets of masked codes per row, from which the probability of the codes is estimated.
-        draws : int
-            Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through the network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+            Random sets of hidden codes per row, from which the probability of the codes is estimated.
 
-        Returns
-        -------
-        LogProb
-            Of the kind "lower bound"; for integers of a likelihood that gives them probabilities, of log P.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        Other parameters, the result and the errors are those of :meth:`pushforward.VAE.log_prob`.
         """
         return super().log_prob(
             X,
@@ -298,13 +264,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             codes = learned.encode(z, condition)
             inside = learned.likelihood.log_prob(learned.output(codes, condition), z)
         found = diffusion.masked_bound(
-            learned.prior,
-            codes,
-            condition=condition,
-            draws=samples,
-            seed=seed,
-            first=0 if shared else first,
-            shared=shared,
+            learned.prior, codes, condition=condition, draws=samples, seed=seed, first=0 if shared else first, shared=shared
         )
         values = found.values + inside.double().cpu().numpy()
         return replace(found, values=values, nfe=samples + 2, dims=learned.likelihood.dims)

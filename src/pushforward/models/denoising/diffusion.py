@@ -46,10 +46,6 @@ class Diffusion(DenoisingModel):
         The trained network with its schedule.
     schedule_, times_, weight_, network_, sampler_, training_
         The arguments with their defaults filled in.
-    space_ : RowSpace
-        Layout, scaling and conditions of the data.
-    training_result_ : TrainingResult
-    seed_ : int
 
     References
     ----------

@@ -41,10 +41,6 @@ class FlowMatching(DenoisingModel):
         The trained network with its path.
     schedule_, times_, weight_, network_, sampler_, training_
         The arguments with their defaults filled in.
-    space_ : RowSpace
-        Layout, scaling and conditions of the data.
-    training_result_ : TrainingResult
-    seed_ : int
 
     References
     ----------

@@ -82,11 +82,7 @@ def pack(model: Storable) -> tuple[Facts, dict[str, Tensor]]:
     """Return a fitted model as its card and its tensors; :func:`unpack` takes both."""
     facts, tensors = model._state()
     plain, own = model.space_.state()
-    card = describe(model) | {
-        "status": "finished",
-        "state": facts,
-        "result": dataclasses.asdict(model.training_result_),
-    }
+    card = describe(model) | {"status": "finished", "state": facts, "result": dataclasses.asdict(model.training_result_)}
     return card | plain, tensors | own
 
 
@@ -207,12 +203,7 @@ def _class(name: str) -> type:
 
 
 def _objects(
-    plain: Facts,
-    parts: Mapping[str, object],
-    *,
-    only: tuple[str, ...] | None = None,
-    stored: bool,
-    within: str = "",
+    plain: Facts, parts: Mapping[str, object], *, only: tuple[str, ...] | None = None, stored: bool, within: str = ""
 ) -> dict[str, object]:
     """Return objects by name; ``within`` is what comes before the names where they belong to a model inside a model."""
     made = {}

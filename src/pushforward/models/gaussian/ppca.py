@@ -116,12 +116,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             start = random_start(x, self.n_components_, columns, seed=noise.derive(self.seed_, "start"))
             with self._progress(self.max_iterations) as show:
                 found = fit_linear_latent_by_em(
-                    x,
-                    start,
-                    columns,
-                    tolerance=self.tolerance,
-                    max_iterations=self.max_iterations,
-                    on_iteration=show,
+                    x, start, columns, tolerance=self.tolerance, max_iterations=self.max_iterations, on_iteration=show
                 )
             law, iterations = found.parameters, found.iterations
         self.latent_ = law.unbiased(len(x), columns)
