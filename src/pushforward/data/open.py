@@ -90,10 +90,6 @@ def open_data(
     gaps : bool
         Whether NaN may stand in gaps; few models learn from them.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     FileNotFoundError

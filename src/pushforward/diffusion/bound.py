@@ -204,10 +204,6 @@ def variational_bound(
     seed, first : int
         Determine the noise: row i of x is row ``first + i`` of ``seed``.
 
-    Returns
-    -------
-    Bound
-
     Examples
     --------
     >>> from pushforward.diffusion import Cosine, ExactDenoiser, UniformGrid

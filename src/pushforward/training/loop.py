@@ -64,10 +64,6 @@ def train(
         Called as ``on_grid(task, step)`` in the main process, four times inside the run, with the averaged weights in the
         task.
 
-    Returns
-    -------
-    TrainingResult
-
     Raises
     ------
     TypeError, ValueError

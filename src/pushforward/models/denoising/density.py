@@ -78,10 +78,6 @@ def log_prob(
     Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
     ``draws`` counts for images with constant elements too, whose noise is drawn.
 
-    Returns
-    -------
-    LogProb
-
     Examples
     --------
     >>> import pushforward as pf
@@ -128,10 +124,6 @@ def bound(
         That of the reverse steps; default the best one for standard normal data.
     draws : int
         Draws of noise per term; the standard error needs 2.
-
-    Returns
-    -------
-    Bound
 
     Examples
     --------
