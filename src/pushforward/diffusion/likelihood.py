@@ -208,8 +208,6 @@ def flow_log_prob(
     LogProb
         In nats.
 
-    Examples
-    --------
     >>> from pushforward.diffusion import Cosine, ExactDenoiser
     >>> from pushforward.probability import Gaussian
     >>> law, x = Gaussian([1.0], 0.25), torch.tensor([[0.5]], dtype=torch.float64)

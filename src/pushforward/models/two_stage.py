@@ -172,7 +172,6 @@ class TwoStageModel(GenerativeModel):
         return part.start(place, resume=status is not None, on_grid=run.on_grid)
 
     def _codes(self, dataset: Dataset) -> Dataset:
-        """Return the codes of all rows, several draws of each one after the other where codes are random."""
         values, coder = dataset.values, self.coder_
         if not has_random_codes(coder):
             assert isinstance(coder, Coder)

@@ -151,7 +151,6 @@ def _environment() -> jinja2.Environment:
 
 
 def _sections(findings: Findings) -> list[tuple[str, list[list[Figure]]]]:
-    """Return the figures by heading, those of one name together."""
     sections = []
     for title, figures in findings.sections():
         rows: list[list[Figure]] = []
@@ -165,7 +164,6 @@ def _sections(findings: Findings) -> list[tuple[str, list[list[Figure]]]]:
 
 
 def _facts(findings: Findings) -> list[tuple[str, str]]:
-    """Return what was evaluated, as names and values."""
     about = findings.about
     if "kind" not in about:
         return []
@@ -184,7 +182,6 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
 
 
 def _chapters(findings: Findings) -> dict[str, list[EmbeddedPlot]]:
-    """Return the plots of each chapter of the page."""
     available = names(findings)
     chapters: dict[str, list[EmbeddedPlot]] = {
         "samples": [],

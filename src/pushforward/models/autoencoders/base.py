@@ -184,8 +184,6 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
         seed : int
             Names the draws of the codes above a level, of models with several.
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.VAE(latent_dim=2, train_steps=5, random_state=0).fit("digits")
         >>> len(model.latent_report(pf.open_data("digits").values[:50]).kl)

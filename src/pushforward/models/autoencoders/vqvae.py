@@ -16,8 +16,6 @@ A condition is known to encoder, decoder and the law of the codes.
 
 References
 ----------
-Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
-https://arxiv.org/abs/1711.00937
 Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://arxiv.org/abs/2202.04200
 """
 
@@ -92,8 +90,6 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
     https://arxiv.org/abs/1711.00937
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.VQVAE(tokens=3, codebook_size=16, train_steps=5, random_state=0).fit("digits")
     >>> rows = pf.open_data("digits").values[:4]
@@ -188,8 +184,6 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             Rows like the training data.
         condition : label, vector, or one of them per row, optional
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.VQVAE(codebook_size=4, train_steps=20, random_state=0).fit("moons")
         >>> model.code_report(pf.open_data("moons").values[:500]).size

@@ -25,13 +25,8 @@ make good what is left: the errors of the solver, and of the regression where th
 References
 ----------
 Ricky T. Q. Chen et al. Neural ordinary differential equations. 2018. https://arxiv.org/abs/1806.07366
-Will Grathwohl et al. FFJORD: free-form continuous dynamics for scalable reversible generative models. 2019.
-https://arxiv.org/abs/1810.01367
 Chris Finlay et al. How to train your neural ODE: the world of Jacobian and kinetic regularization. 2020.
 https://arxiv.org/abs/2002.02798
-Yaron Lipman et al. Flow matching for generative modeling. 2023. https://arxiv.org/abs/2210.02747
-Alexander Tong et al. Improving and generalizing flow-based generative models with minibatch optimal transport. 2024.
-https://arxiv.org/abs/2302.00482
 """
 
 import functools
@@ -110,8 +105,6 @@ class CNF(InvertibleModel):
     Alexander Tong et al. Improving and generalizing flow-based generative models with minibatch optimal transport. 2024.
     https://arxiv.org/abs/2302.00482
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> X = pf.open_data("moons").values
     >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit(X)
@@ -162,8 +155,6 @@ class CNF(InvertibleModel):
             Runge-Kutta steps, at least 2, of four network calls each; half as many more measure ``numerical_error``. Default
             twice ``solver_steps``.
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit("moons")
         >>> model.log_prob(np.zeros((3, 2)), divergence="hutchinson").kind
