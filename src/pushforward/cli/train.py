@@ -145,7 +145,6 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
 
 
 def _finish(start: Callable[[], Any], folder: Path) -> None:
-    """Train, and say what came out or how to go on."""
     from pushforward.models.files.storage import read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 

@@ -206,7 +206,6 @@ def _check_finite(values: Values, name: str, gaps: bool) -> None:
 
 
 def _first_bad(values: Values) -> tuple[int, int, str] | None:
-    """Count NaN and infinities and say where the first stands, or return None."""
     if is_frame(values):
         return _first_bad_in_frame(values)
     array = values if isinstance(values, np.ndarray) else _numpy(values)

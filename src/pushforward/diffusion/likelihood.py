@@ -190,7 +190,6 @@ def flow_log_prob(
         Clean rows in the units of the denoiser.
     condition : Tensor (B, K), optional
     prior : law with ``log_prob``, optional
-        The law of x_1, of its elements that vary, (B, D); default that of sigma(1) eps.
         The law of the varying elements of x_1, (B, D); default that of sigma(1) eps.
     varies : bool Tensor (*D), optional
         False for constant elements: their noise is drawn, and they add nothing to the density.
@@ -208,8 +207,6 @@ def flow_log_prob(
     LogProb
         In nats.
 
-    Examples
-    --------
     >>> from pushforward.diffusion import Cosine, ExactDenoiser
     >>> from pushforward.probability import Gaussian
     >>> law, x = Gaussian([1.0], 0.25), torch.tensor([[0.5]], dtype=torch.float64)

@@ -18,7 +18,6 @@ References
 ----------
 Arash Vahdat, Karsten Kreis, Jan Kautz. Score-based generative modeling in latent space. 2021.
 https://arxiv.org/abs/2106.05931
-Robin Rombach et al. High-resolution image synthesis with latent diffusion models. 2022. https://arxiv.org/abs/2112.10752
 Bin Dai, David Wipf. Diagnosing and enhancing VAE models. 2019. https://arxiv.org/abs/1903.05789
 """
 
@@ -108,8 +107,6 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
     ----------
     Robin Rombach et al. High-resolution image synthesis with latent diffusion models. 2022. https://arxiv.org/abs/2112.10752
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.Latent(pf.PPCA(n_components=3), pf.GMM(n_components=4), random_state=0).fit("digits")
     >>> rows = pf.open_data("digits").values[:4]

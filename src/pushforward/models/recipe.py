@@ -33,7 +33,6 @@ __all__ = ["assemble", "merge", "named_sampler", "override", "read_recipe", "rec
 
 
 def _maker(name: str) -> Callable[..., GenerativeModel]:
-    """Return the family or the preset of a name."""
     maker = find(name)
     if maker is None:
         known = [*family_names(), *preset_names()]

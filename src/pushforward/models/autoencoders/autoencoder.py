@@ -10,7 +10,6 @@ law to draw from, and an :class:`Autoencoder` has no ``sample`` and no density. 
 References
 ----------
 Pierre Baldi, Kurt Hornik. Neural networks and principal component analysis: learning from examples without local minima. 1989.
-Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with neural networks. 2006.
 """
 
 import math
@@ -95,8 +94,6 @@ class Autoencoder(CodeVerbs, TrainedModel):
     ----------
     Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with neural networks. 2006.
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> rows = pf.open_data("digits").values
     >>> model = pf.Autoencoder(latent_dim=3, train_steps=5, random_state=0).fit(rows)

@@ -16,8 +16,6 @@ A condition is known to encoder, decoder and the law of the codes.
 
 References
 ----------
-Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
-https://arxiv.org/abs/1711.00937
 Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://arxiv.org/abs/2202.04200
 """
 
@@ -34,7 +32,7 @@ from pushforward import diffusion
 from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion import TokenNetwork
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.autoencoders.bound import BoundVerbs
+from pushforward.models.autoencoders.bound import BoundVerbs, CodeDraws
 from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
 from pushforward.models.autoencoders.reports import CodeReport
@@ -92,8 +90,6 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
     https://arxiv.org/abs/1711.00937
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.VQVAE(tokens=3, codebook_size=16, train_steps=5, random_state=0).fit("digits")
     >>> rows = pf.open_data("digits").values[:4]
@@ -188,8 +184,6 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             Rows like the training data.
         condition : label, vector, or one of them per row, optional
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.VQVAE(codebook_size=4, train_steps=20, random_state=0).fit("moons")
         >>> model.code_report(pf.open_data("moons").values[:500]).size
@@ -247,27 +241,22 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     def _code_schema(self) -> Schema:
         return replace(super()._code_schema, dtypes=("int64",))
 
-    def _weighed(
-        self,
-        learned: object,
-        z: Tensor,
-        *,
-        condition: Tensor | None,
-        varies: Tensor | None,
-        seed: int,
-        first: int,
-        samples: int,
-        shared: bool,
-    ) -> LogProb:
+    def _weighed(self, learned: object, z: Tensor, condition: Tensor | None, draws: CodeDraws) -> LogProb:
         assert isinstance(learned, QuantizedCoder)
         with torch.no_grad():
             codes = learned.encode(z, condition)
             inside = learned.likelihood.log_prob(learned.output(codes, condition), z)
         found = diffusion.masked_bound(
-            learned.prior, codes, condition=condition, draws=samples, seed=seed, first=0 if shared else first, shared=shared
+            learned.prior,
+            codes,
+            condition=condition,
+            draws=draws.samples,
+            seed=draws.seed,
+            first=0 if draws.shared else draws.first,
+            shared=draws.shared,
         )
         values = found.values + inside.double().cpu().numpy()
-        return replace(found, values=values, nfe=samples + 2, dims=learned.likelihood.dims)
+        return replace(found, values=values, nfe=draws.samples + 2, dims=learned.likelihood.dims)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         prior = self.coder_.prior

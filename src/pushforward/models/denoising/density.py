@@ -78,12 +78,6 @@ def log_prob(
     Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
     ``draws`` counts for images with constant elements too, whose noise is drawn.
 
-    Returns
-    -------
-    LogProb
-
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
     >>> result = model.log_prob(np.zeros((3, 2)))
@@ -129,12 +123,6 @@ def bound(
     draws : int
         Draws of noise per term; the standard error needs 2.
 
-    Returns
-    -------
-    Bound
-
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.Diffusion(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
     >>> model.bound(np.zeros((3, 2)), steps=10).terms.shape

@@ -77,8 +77,6 @@ class GMM(LawModel):
     ----------
     Arthur P. Dempster, Nan M. Laird, Donald B. Rubin. Maximum likelihood from incomplete data via the EM algorithm. 1977.
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.GMM(n_components=2, held_out=0, random_state=0).fit([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
     >>> model.law_.means.flatten().sort().values.round(decimals=1).tolist()
@@ -227,7 +225,6 @@ class GMM(LawModel):
         iterations: int,
         show: OnIteration | None = None,
     ) -> Found:
-        """Fit a mixture for each label, or one of rows and numbers."""
         whole = torch.cat([x, features.numbers], 1)
         center = whole.nanmean(0)
         variance = (whole - center).square().nanmean(0)
@@ -256,7 +253,6 @@ class GMM(LawModel):
     def _best_of(
         self, x: Tensor, count: int, floor: Tensor, restarts: int, iterations: int, show: OnIteration | None, *, seed: int
     ) -> EMResult[GaussianMixture]:
-        """Run EM from as many starts, and return the result of the largest bound."""
         if self.start is not None:
             return self._climb(x, self.start, floor, iterations, show, seed)
         results = []

@@ -68,8 +68,6 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
     ----------
     Michael E. Tipping, Christopher M. Bishop. Probabilistic principal component analysis. JRSS B, 1999.
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.PPCA(n_components=1, random_state=0).fit([[0.0, 0.1], [1.0, 0.9], [2.0, 2.1], [3.0, 2.9], [4.0, 4.1]])
     >>> model.impute([[2.5, np.nan]], seed=0).round(1).tolist()

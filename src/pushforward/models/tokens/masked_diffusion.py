@@ -3,11 +3,6 @@ r"""Masked diffusion: rows of integers, uncovered element by element.
 A row is a row of tokens, one per element that varies, as :mod:`pushforward.models.tokens.tokens` makes them. A network says the
 law of each masked token given those that are seen; :mod:`pushforward.diffusion.masked` has the bound that it is trained by and
 the way back from hidden rows to new ones.
-
-References
-----------
-Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
-Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
 """
 
 from dataclasses import field, replace
@@ -104,8 +99,6 @@ class MaskedDiffusion(DensityVerbs, UnmaskingModel):
     Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
     Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> X = np.random.default_rng(0).integers(0, 5, (100, 3))
     >>> model = pf.MaskedDiffusion(train_steps=5, random_state=0).fit(X)
