@@ -124,7 +124,7 @@ def test_inpaint(home, tmp_path):
         (["impute", "runs/table", "gaps.csv", "--guidance", "classifier"], "needs a classifier of noisy rows"),
         (
             ["inpaint", "runs/digits", "three.png", "--mask", "mask.png", "--negative", "3"],
-            "change nothing at a guidance scale",
+            "have no effect at a guidance scale",
         ),
         (["impute", "runs/table", "gaps.csv", "-n", "0"], "n must be at least 1, got 0"),
         (["impute", "runs/table", "gaps.csv", "--steps", "0"], "steps must be at least 1"),

@@ -57,4 +57,4 @@ def test_the_guidance_scale_reaches_sample_and_impute(tmp_path):
     assert filled.equals(model.impute(gaps, seed=0, **wanted))
     assert not filled.equals(model.impute(gaps, seed=0, condition="1"))
     said = refused("impute", "runs/table", "gaps.csv", "--guidance-scale", 2, at=tmp_path)
-    assert "a guidance scale of 2 needs a condition to guide towards" in said
+    assert "a guidance scale of 2 needs a condition" in said

@@ -107,7 +107,7 @@ def test_ctrl_c_after_the_last_step_loses_nothing(stopped: tuple[Path, Said]) ->
     assert command in said.out
     assert "not finished, 12 steps done" in done("inspect", "runs/table", at=folder)
     assert command in done("inspect", "runs/table", at=folder)
-    assert f"go on with `{command}`" in refused("sample", "runs/table", at=folder)
+    assert f"resume it with `{command}`" in refused("sample", "runs/table", at=folder)
     done(*shlex.split(command)[1:], at=folder)
     assert card(folder / "runs/table")["result"]["already_finished"]
     done("sample", "runs/table", "-n", 2, at=folder)

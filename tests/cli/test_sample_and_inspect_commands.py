@@ -189,7 +189,7 @@ def test_a_label_with_a_comma(home, tmp_path):
         (["runs/digits", "--guidance-interval", "3"], "--guidance-interval is two noise levels such as 0.2,5, not '3'"),
         (["runs/digits", "--guidance-interval", "a,b"], "is two noise levels such as 0.2,5, not 'a,b'"),
         (["runs/digits", "--guidance-interval", "5,1", "--guidance-scale", "2"], "got (5, 1); write (1, 5)"),
-        (["runs/digits", "--guidance-interval", "1,5"], "change nothing at a guidance scale of 1"),
+        (["runs/digits", "--guidance-interval", "1,5"], "have no effect at a guidance scale of 1"),
         (["runs/digits", "--negative", "ten", "--guidance-scale", "2"], "'ten' is not a label of the training data"),
         (["runs/digits", "-n", "0"], "-n must be at least 1, got 0"),
         (["runs/digits", "--steps", "0"], "steps"),

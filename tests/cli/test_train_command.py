@@ -200,7 +200,7 @@ def test_max_time_fixes_the_number_of_steps(tmp_path):
             ["train", "moons", "--set", "trian_steps=3"],
             "FlowMatching has no argument 'trian_steps'.*Did you mean 'train_steps'?",
         ),
-        (["train", "moons", "--set", "width"], "an override is written argument=value"),
+        (["train", "moons", "--set", "width"], "an override has the form argument=value"),
         (["train", "moons", "--set", "held_out=2"], "held_out=2 is not allowed"),
         (["train", "moons", "--model", "difusion"], "there is no model 'difusion'.*Did you mean 'diffusion'?"),
         (["train", "moons", "--recipe", "none.yaml"], "there is no recipe none.yaml"),

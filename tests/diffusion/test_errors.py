@@ -217,14 +217,14 @@ VERBS = [
         {"condition": "cat"},
         "trained without conditions and cannot follow one; leave condition out, or train",
     ),
-    ("plain", "sample", {"guidance": 2.0}, "needs a model trained with conditions, but this one has none; leave guidance"),
+    ("plain", "sample", {"guidance": 2.0}, "needs a model trained with conditions, but this one has none; omit guidance"),
     (
         "plain",
         "sample",
         {"source": [[0.0, 0.0]]},
-        "starts from Gaussian noise, which `seed` names; source=... is for models with",
+        "starts from Gaussian noise, set by `seed`; source=... is for models with",
     ),
-    ("own", "sample", {"n": 2, "source": [[0.0, 0.0]]}, "source has 1 rows to start from, but n=2; give n=1"),
+    ("own", "sample", {"n": 2, "source": [[0.0, 0.0]]}, "source has 1 rows to start from, but n=2; pass n=1"),
     ("own", "sample", {"sampler": pf.DDPM(), "seed": 0}, "use a deterministic sampler such as DPMSolver()"),
     ("labels", "sample", {"condition": "cow"}, "'cow' is not a label of the training data, which are 'cat', 'dog'"),
     (
@@ -249,12 +249,12 @@ VERBS = [
         ONE | {"method": "MMPS"},
         "method must be an object such as pushforward.diffusion.MMPS(), got 'MMPS'",
     ),
-    ("plain", "posterior", ONE | {"guidance": 2.0}, "needs a condition to guide towards, but none was given; pass cond"),
+    ("plain", "posterior", ONE | {"guidance": 2.0}, "needs a condition; pass cond"),
     (
         "always",
         "posterior",
         ONE | {"condition": "cat", "guidance": 2.0},
-        "guidance needs the law without a condition, but this model always saw its condition in training",
+        "guidance needs the law without a condition, but this model was trained without dropping conditions",
     ),
 ]
 
@@ -282,7 +282,7 @@ def test_a_model_that_was_not_fitted_says_so(verb):
 def test_networks_that_do_not_fit_are_named_before_training():
     X = np.random.default_rng(0).normal(size=(60, 2))
     for network, said in (
-        (nn.Linear(2, 2), r"the network cannot be called on this data as network\(x, t, condition\) with x \(2, 2\)"),
+        (nn.Linear(2, 2), r"the network cannot be called on these data as network\(x, t, condition\) with x \(2, 2\)"),
         (pf.UNetSpec(), r"UNetSpec builds networks for images \(C, H, W\), got \(2,\); vectors \(D,\) take MLPSpec"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -86,6 +86,6 @@ def test_a_family_of_ones_own_has_a_name_of_its_own(affine_flow):
     with pytest.raises(TypeError, match="register takes a subclass of GenerativeModel, not <class 'int'>"):
         register(int)
     with pytest.raises(
-        ValueError, match=r"there is a family VAE already, pushforward\.models\.autoencoders\.vae\.VAE; give yours another name"
+        ValueError, match=r"a family VAE already exists, pushforward\.models\.autoencoders\.vae\.VAE; rename yours"
     ):
         register(type("VAE", (affine_flow,), {}))

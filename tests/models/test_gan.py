@@ -260,7 +260,7 @@ def test_arguments_that_do_not_fit_are_named():
         pf.GAN(penalty=0).fit(X)
     with pytest.raises(ValueError, match=r"latent_dim=0 is not allowed"):
         pf.GAN(latent_dim=0).fit(X)
-    with pytest.raises(ValueError, match=r"compile=True cannot train a GAN.*write compile=False"):
+    with pytest.raises(ValueError, match=r"compile=True cannot train a GAN.*set compile=False"):
         pf.GAN(training=TrainingSettings(steps=2, compile=True)).fit(X)
     with pytest.raises(ValueError, match=r"trained without conditions"):
         pf.GAN(train_steps=2, **TINY).fit(X).inverse_transform([[0.0, 0.0]], condition=1)

@@ -231,18 +231,18 @@ def test_arguments_of_the_parts_as_in_scikit_learn():
 def test_the_time_is_shared():
     model = brief(max_time=100.0)
     prepared = model._prepare(pf.open_data(DATA))
-    model._name_parts(prepared)
+    model._set_parts(prepared)
     assert (model.coder_.max_time, model.prior_.max_time) == (60.0, 40.0)
-    model.set_params(prior=pf.PPCA())._name_parts(prepared)
+    model.set_params(prior=pf.PPCA())._set_parts(prepared)
     assert model.coder_.max_time == 100.0
-    model.set_params(coder=pf.VAE(max_time=5.0), prior=pf.FlowMatching())._name_parts(prepared)
+    model.set_params(coder=pf.VAE(max_time=5.0), prior=pf.FlowMatching())._set_parts(prepared)
     assert (model.coder_.max_time, model.prior_.max_time) == (5.0, 40.0)
 
 
 def test_the_steps_are_shared():
     def steps(**arguments):
         model = pf.Latent(random_state=0, train_steps=50, **arguments)
-        model._name_parts(model._prepare(pf.open_data(DATA)))
+        model._set_parts(model._prepare(pf.open_data(DATA)))
         return tuple(getattr(part, "train_steps", None) for part in (model.coder_, model.prior_))
 
     assert steps() == (30, 20)
@@ -257,7 +257,7 @@ def test_the_steps_are_shared():
     ("options", "error", "message"),
     [
         ({"coder": pf.GAN()}, ValueError, r"coder=GAN\(...\) has no transform: a coder needs transform and inverse_transform"),
-        ({"coder": pf.VQVAE()}, ValueError, r"VQVAE\(...\) has codes of whole numbers and a prior of its own.*take VAE\(\)"),
+        ({"coder": pf.VQVAE()}, ValueError, r"VQVAE\(...\) has integer codes and its own prior.*use VAE\(\)"),
         ({"prior": pf.Autoencoder()}, ValueError, r"prior=Autoencoder\(...\) has no sample: a prior needs sample"),
         ({"prior": "GMM"}, TypeError, r"Latent: prior='GMM' is not allowed: .*instance of GenerativeModel"),
         ({"prior": pf.GMM(n_components=0)}, ValueError, r"GMM: n_components=0 is not allowed"),
@@ -309,7 +309,7 @@ def test_stopped_in_either_part_it_ends_with_the_same_bits(part, tmp_path, monke
     assert read_card(stopped)["status"] == "training"
     assert read_card(stopped / "coder")["status"] == ("training" if part == "coder" else "finished")
     assert (stopped / "prior").exists() == (part == "prior")
-    with pytest.raises(ValueError, match=r"a run that is not finished"):
+    with pytest.raises(ValueError, match=r"an unfinished run"):
         pf.load(stopped)
     resumed = pf.train(DATA, out=stopped, resume=True)
     for name in (".", "coder", "prior"):
@@ -335,7 +335,7 @@ def test_a_network_of_ones_own_inside_a_part(tmp_path, monkeypatch):
     fitted = model.fit(DATA)
     fitted.save(tmp_path / "saved")
     assert json.loads((tmp_path / "saved" / "model.json").read_text())["params"]["prior"]["network"] == {"part": "Plain"}
-    with pytest.raises(ValueError, match=r"a Plain of your own as its prior__network"):
+    with pytest.raises(ValueError, match=r"your own Plain as its prior__network"):
         pf.load(tmp_path / "saved")
     loaded = pf.load(tmp_path / "saved", parts={"prior__network": Plain()})
     np.testing.assert_array_equal(loaded.sample(3, seed=0), fitted.sample(3, seed=0))

@@ -70,7 +70,9 @@ def test_a_run_stopped_by_an_error_goes_on_where_it_was(tmp_path, monkeypatch):
         patch.setattr("pushforward.models.base.plan.plots.save", stop)
         with pytest.raises(OSError, match="disk full"):
             pf.train(X, _model(), out=tmp_path / "stopped")
-    with pytest.raises(ValueError, match=r"not finished, so there is no model yet; go on with `pushforward train array --out"):
+    with pytest.raises(
+        ValueError, match=r"unfinished run, so there is no model yet; resume it with `pushforward train array --out"
+    ):
         pf.load(tmp_path / "stopped")
     with pytest.raises(ValueError, match=r"was trained on other data than array holds now"):
         pf.train(X + 1, out=tmp_path / "stopped", resume=True)
@@ -88,7 +90,7 @@ def test_parts_of_ones_own_are_supplied_again_to_resume(tmp_path, monkeypatch):
         patch.setattr("pushforward.models.base.plan.save", lambda *args, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             pf.train(images, model, out=tmp_path / "run")
-    with pytest.raises(ValueError, match=r"a ndarray of your own as its source.*or to resume pushforward.train"):
+    with pytest.raises(ValueError, match=r"your own ndarray as its source.*or to resume pushforward.train"):
         pf.train(images, out=tmp_path / "run", resume=True)
     resumed = pf.train(images, model, out=tmp_path / "run", resume=True)
     again = pf.load(tmp_path / "run").sample(3, seed=0)

@@ -1,21 +1,20 @@
-r"""Generative adversarial network: a generator of rows, and a critic that learns to tell them from the data.
+r"""Generative adversarial network: a generator of rows, and a critic that learns to distinguish them from the data.
 
-A generator G maps a code z ~ N(0, I) to a row. A critic D gives every row a number. For a real row x and a made one G(z), with
-the same condition if there is one, let
+A generator G maps a code z ~ N(0, I) to a row. A critic D scores rows. For a real row x and a generated row G(z) with the same
+condition, if any, let
 
     lead = D(x) - D(G(z)).
 
-The critic is trained to give the real row the larger number, the generator to give the made one the larger number:
+The critic is trained to score the real row higher, the generator to have its row scored higher:
 
     critic:     softplus(-lead) + (penalty / 2) (|dD/dx|^2 at x + |dD/dx|^2 at G(z)),
     generator:  softplus(lead).
 
-Every made row is compared with a real one. A generator that leaves out a part of the data meets there, again and again, a real
-row that leads by much. The two squared slopes are what makes the game settle: without them the players circle around the
-solution.
+Every generated row is compared with a real one, so a generator that misses a part of the data is penalized by large leads of
+the real rows there. The two squared slopes make training converge: without them the players circle around the solution.
 
-Both losses are one task with one backward pass. The critic sees G(z) as a number without a past. The slope at G(z), which the
-penalty needs anyway, is also what the generator learns from, as by the chain rule
+Both losses are one task with one backward pass. The critic gets a detached G(z). The generator learns from the slope at G(z),
+which the penalty needs anyway, by the chain rule:
 
     d softplus(lead) / dG = -sigmoid(lead) dD/dx at G(z).
 
@@ -47,20 +46,20 @@ __all__ = ["GAN", "GameTask"]
 
 
 class GameTask(RowTask):
-    """Both players' losses of each row, in one sum whose gradient gives each player its own.
+    """The sum of both players' losses per row; its gradient for each player is that of the player's own loss.
 
     Parameters
     ----------
     generator : nn.Module
         ``(z, condition) -> (B, *D)``.
     critic : nn.Module
-        ``(x, condition) -> (B, 1)``; a row's number must depend on that row alone.
+        ``(x, condition) -> (B, 1)``; the score of a row must depend on that row alone.
     latent_dim : int
         Length of z.
     penalty : float
         Weight of the squared slopes.
     varies : Tensor (*D)
-        1 where elements of a row vary and 0 where they are constant; these are hidden from the critic.
+        1 where elements of a row vary, 0 where they are constant; the critic gets 0 for constant elements.
     """
 
     judged: ClassVar[bool] = False
@@ -82,34 +81,34 @@ class GameTask(RowTask):
         self.register_buffer("varies", varies.float(), persistent=False)
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return the codes z of the made rows, (S, B, latent_dim)."""
+        """Return the codes z of the generated rows, (S, B, latent_dim)."""
         shape = (self.latent_dim,)
         return (noise.normal(shape, seed=seed, purpose="latent", rows=rows, step=steps[:, None], device=rows.device),)
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return the critic's loss plus the generator's, (B,)."""
-        made = self.generator(numbers[0], condition) * self.varies
-        rows = torch.cat((x * self.varies, made.detach())).requires_grad_()
+        generated = self.generator(numbers[0], condition) * self.varies
+        rows = torch.cat((x * self.varies, generated.detach())).requires_grad_()
         scores = self.critic(rows, None if condition is None else torch.cat((condition, condition)))[:, 0]
         (slope,) = torch.autograd.grad(scores.sum(), rows, create_graph=True)
         real, fake = scores.chunk(2)
         lead = real - fake
         steepness = slope.square().flatten(1).sum(1)
         at_real, at_fake = steepness.chunk(2)
-        of_critic = nn.functional.softplus(-lead) + self.penalty / 2 * (at_real + at_fake)
-        # The value is the generator's loss, the gradient that of the chain rule: no second pass through the critic.
-        pull = (made * slope.detach().chunk(2)[1]).flatten(1).sum(1)
+        critic_loss = nn.functional.softplus(-lead) + self.penalty / 2 * (at_real + at_fake)
+        # The value is the generator's loss; the gradient follows from the chain rule, without a second pass of the critic.
+        pull = (generated * slope.detach().chunk(2)[1]).flatten(1).sum(1)
         lead = lead.detach()
-        of_generator = nn.functional.softplus(lead) - lead.sigmoid() * (pull - pull.detach())
-        return torch.as_tensor(of_critic + of_generator)
+        generator_loss = nn.functional.softplus(lead) - lead.sigmoid() * (pull - pull.detach())
+        return torch.as_tensor(critic_loss + generator_loss)
 
 
 class GAN(DecoderVerbs, TrainedModel):
-    r"""Generative adversarial network: a generator that learns from a critic what is wrong with its rows.
+    r"""Generative adversarial network: a generator of rows, trained against a critic.
 
-    Drawing is one call of the generator, the fastest of all families. There is no density, so no ``log_prob``, and no encoder,
-    so no ``transform``; ``inverse_transform`` takes codes to rows, with which one can walk from row to row. No held-out loss
-    tells which weights are best, so the last average of the weights is kept.
+    ``sample`` calls the generator once, so it is the fastest of all families. There is no density, so no ``log_prob``, and no
+    encoder, so no ``transform``; ``inverse_transform`` maps codes to rows, for interpolation. There is no held-out loss to
+    select weights by, so the final average of the weights is used.
 
     Parameters
     ----------
@@ -117,18 +116,19 @@ class GAN(DecoderVerbs, TrainedModel):
         Length of a code; default 4 for vectors with fewer than 8 columns, else 16; for images with a side of 16 or more 32,
         and of 32 or more 64.
     network : GANSpec, optional
-        Size of generator and critic. Default by the shape of the data.
+        Size of generator and critic. The default depends on the shape of the data.
     penalty : float, optional
-        Weight of the squared slopes of the critic. More is safer, and blurs; default by the shape of the data.
+        Weight of the squared slopes of the critic. Larger values train more stably but blur; the default depends on the shape
+        of the data.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
     Attributes
     ----------
     network_, latent_dim_, penalty_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     generator_ : nn.Module
-        The trained generator; the critic has done its work.
+        The trained generator; the critic is not stored.
 
     References
     ----------
@@ -170,7 +170,7 @@ class GAN(DecoderVerbs, TrainedModel):
         if self.training_.compile:
             raise ValueError(
                 "training with compile=True cannot train a GAN: the penalty on slopes needs second derivatives, which "
-                "torch.compile does not give; write compile=False"
+                "torch.compile does not support; set compile=False"
             )
         return GameTask(
             network,
@@ -198,15 +198,15 @@ def _default_latent_dim(shape: tuple[int, ...]) -> int:
 def _default_network(shape: tuple[int, ...]) -> GANSpec:
     if len(shape) == 1:
         return GANSpec(width=64 if shape[0] < 8 else 128, depth=3)
-    if max(shape[1:]) < 32:  # dense: by 28 x 28 it learns far more in the same time than convolutions do
+    if max(shape[1:]) < 32:  # dense: at 28 x 28 it learns far more in the same time than convolutions do
         return GANSpec(width=256 if max(shape[1:]) < 16 else 512, depth=3)
     return GANSpec(width=12, depth=1)
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did best on eight Gaussians and on digits of 8 x 8 and 28 x 28 pixels, on one CPU core.
+    """Return the settings that performed best on eight Gaussians, 8x8 digits and MNIST, on one CPU core.
 
-    A first moment would let each player act on what the other has long left, so there is none.
+    The first moment of Adam is off, because it averages gradients against outdated states of the other player.
     """
     common = TrainingSettings(weight_decay=0.0, betas=(0.0, 0.99), gradient_clip=None, ema=0.1)
     if len(shape) == 1:

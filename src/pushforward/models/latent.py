@@ -1,18 +1,17 @@
-r"""A law of codes behind a coder: compress first, then learn the law of what is left.
+r"""Latent models: a coder compresses rows to short codes, and a prior learns the law of the codes.
 
-A coder makes short codes of rows and rows of codes; a prior is any model at all, trained on these codes. A new row is a code
-drawn from the prior and decoded. The two are trained in turn: the coder does not know of the prior, and the prior sees nothing
-but codes. It measures their scale itself, as any model does with its data.
+The prior is any model, trained on the codes. To sample, draw a code from the prior and decode it. The coder is trained first,
+without the prior; the prior is trained on codes only, and scales them like any other data.
 
-Where the coder says q(z | x) and p(x | z) (:class:`~pushforward.models.autoencoders.vae.VAE`,
-:class:`~pushforward.models.gaussian.ppca.PPCA`), the prior is trained on draws from q(z | x), for it is to be the aggregate
-posterior, the mean over rows of q(z | x), and rows are drawn with the noise of p(x | z). Then the law of rows is p(x) = \int
-p(x | z) p_prior(z) dz, and as for any law of the code
+If the coder has random codes (:class:`~pushforward.models.autoencoders.vae.VAE`,
+:class:`~pushforward.models.gaussian.ppca.PPCA`), the prior is trained on draws from q(z | x), because it has to match the
+aggregate posterior, the mean over rows of q(z | x), and rows are drawn with the noise of p(x | z). The law of rows is then
+p(x) = \int p(x | z) p_prior(z) dz, and
 
     log p(x) >= E log 1/K sum_k w_k,      w = p(x | z) p_prior(z) / q(z | x),   z ~ q(z | x).
 
-With K = 1 this is E_q [log p(x | z) - log q(z | x)] + E_q log p_prior(z): the coder's half of the bound, and the density of the
-prior. Against a VAE's own bound only the last term is another, KL(aggregate posterior || prior) instead of that to N(0, I).
+With K = 1 this is E_q [log p(x | z) - log q(z | x)] + E_q log p_prior(z), a term of the coder plus the log-density of the
+prior. It differs from a VAE's bound in the last term only: KL(aggregate posterior || prior) replaces the KL to N(0, I).
 
 References
 ----------
@@ -60,41 +59,39 @@ class _Scorer(Protocol):
 
 
 def _has_density(model: TwoStageModel) -> bool:
-    """Whether the coder says q(z | x) and p(x | z), and the prior has a density."""
+    """Whether the coder has random codes and the prior has a density."""
     coder, prior = (getattr(model, f"{name}_", None) or getattr(model, name) for name in ("coder", "prior"))
     return isinstance(coder or VAE(), RandomCodes) and hasattr(prior or FlowMatching(), "log_prob")
 
 
 class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
-    r"""A coder, and a prior that is trained on its codes: ``fit`` trains one after the other.
+    r"""A coder and a prior of its codes: ``fit`` trains the coder, then the prior.
 
-    ``sample`` draws a code from the prior and decodes it, ``transform`` and ``inverse_transform`` are those of the coder.
-    ``log_prob``, a lower bound, is there if the coder is a :class:`~pushforward.models.autoencoders.vae.VAE` or a
-    :class:`~pushforward.models.gaussian.ppca.PPCA` and the prior has a density. Conditions go to the prior; the coder never
-    sees them.
+    ``sample`` draws a code from the prior and decodes it; ``transform`` and ``inverse_transform`` are those of the coder.
+    ``log_prob``, a lower bound, exists if the coder is a :class:`~pushforward.models.autoencoders.vae.VAE` or a
+    :class:`~pushforward.models.gaussian.ppca.PPCA` and the prior has a density. Only the prior uses conditions.
 
-    Arguments of the parts are set as in scikit-learn, ``set_params(prior__train_steps=500)``, and on the command line by
+    Set arguments of the parts as in scikit-learn, ``set_params(prior__train_steps=500)``, or on the command line with
     ``--set prior.train_steps=500``.
 
     Parameters
     ----------
     coder : model with ``transform`` and ``inverse_transform``, optional
-        Not yet fitted; it is cloned, not changed. Default ``VAE()``.
+        Not yet fitted; it is cloned. Default ``VAE()``.
     prior : model with ``sample``, optional
-        Of vectors, for most coders. Default ``FlowMatching()``.
+        For most coders a model of vectors. Default ``FlowMatching()``.
     draws : int, optional
-        Codes that are drawn of each row to train the prior on, where codes are random; default as many as make 20,000, at most
-        32.
+        For random codes, the number of codes per row that the prior is trained on; default enough for 20,000, at most 32.
     train_steps : int, optional
-        Steps of both parts together, three fifths of them for the coder; a part with steps of its own keeps them. Default:
-        what each part takes by itself.
+        Steps of both parts together, three fifths of them for the coder; a part that sets its own steps keeps them. Default:
+        the defaults of the parts.
     max_time : float, optional
         The same in seconds.
     device : str, optional
-        Where to train parts that name no device of their own; default the fastest there is.
+        Where to train parts that set no device; default the fastest available.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`. The parts set the same rows aside,
-    and a part without a ``random_state`` of its own gets one from this.
+    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`. Both parts hold out the same rows,
+    and a part without a ``random_state`` gets one derived from this model's.
 
     Attributes
     ----------
@@ -174,8 +171,8 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
             A lower bound, or an estimate of one if ``samples`` > 1 and the prior's density is itself an estimate. The standard
             error is that of the draws and of the prior together, the numerical error that of the prior.
         """
-        found = self._bound(X, condition, samples, draws, seed, first, batch_size, shared=False)
-        return found.in_bits_per_dim() if bits_per_dim else found
+        bound = self._bound(X, condition, samples, draws, seed, first, batch_size, shared=False)
+        return bound.in_bits_per_dim() if bits_per_dim else bound
 
     @available_if(_has_density)
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
@@ -185,7 +182,7 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
     score = available_if(_has_density)(DensityVerbs.score)
 
     def to(self, device: str | torch.device) -> "Latent":
-        """Move both parts to a device, where sampling and scoring then work, and return the model."""
+        """Move both parts to a device, where sampling and scoring then run, and return the model."""
         check_is_fitted(self)
         self.coder_.to(device)
         self.prior_.to(device)
@@ -215,9 +212,9 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
         coder, prior = self.coder_, self.prior_
         assert has_random_codes(coder)
         assert isinstance(prior, _Scorer)
-        rows, found = coder._rows(X, None), []
+        rows, bounds = coder._rows(X, None), []
         for draw in range(draws if rows.integer else 1):
-            codes, ratios = self._drawn(rows, samples, noise.derive(seed, "codes", draw), first, batch_size, shared=shared)
+            codes, ratios = self._draw_codes(rows, samples, noise.derive(seed, "codes", draw), first, batch_size, shared=shared)
             priors = [
                 prior.log_prob(
                     np.asarray(z),
@@ -228,9 +225,9 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
                 )
                 for k, z in enumerate(codes)
             ]
-            found.append(_composed(ratios, priors, dims=int((~self.space_.transform.constant).sum())))
-        whole = found[0] if len(found) == 1 else LogProb.average(found, found[0].kind)
-        return replace(whole.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
+            bounds.append(_composed(ratios, priors, dims=int((~self.space_.transform.constant).sum())))
+        bound = bounds[0] if len(bounds) == 1 else LogProb.average(bounds, bounds[0].kind)
+        return replace(bound.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = _BATCH) -> Tensor:
         prior, coder = self.prior_, self.coder_
@@ -240,12 +237,12 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
             assert isinstance(coder, Coder)
             rows = coder.inverse_transform(prior.space_.schema.to_user(codes), batch_size=batch_size)
             return self.space_.transform.forward(self.space_.schema.to_internal(rows), dtype=torch.float32)
-        made = []
+        parts = []
         for begin in range(0, n, batch_size):
             part = codes[begin : begin + batch_size]
             numbers = torch.arange(first + begin, first + begin + len(part))
-            made.append(coder._draw_given(part, numbers, noise.derive(seed, "rows")))
-        return torch.cat(made).float()
+            parts.append(coder._draw_given(part, numbers, noise.derive(seed, "rows")))
+        return torch.cat(parts).float()
 
     def _check_condition(self, condition: Condition, n: int) -> None:
         if condition is not None:
@@ -263,7 +260,7 @@ def _composed(ratios: Tensor, priors: list[LogProb], *, dims: int) -> LogProb:
         np.sum([w * getattr(prior, name) for w, prior in zip(share, priors, strict=True)], axis=0)
         for name in ("numerical_error", "prior_mismatch")
     )
-    # A random error of log p_prior is one of the mean for one draw, but under the logarithm of several it lifts the bound.
+    # With one draw, a random error of log p_prior averages out; inside the logarithm of a mean of several, it raises the bound.
     is_estimate = not (priors[0].is_exact or priors[0].is_bound)
     kind: Kind = "estimate" if len(priors) > 1 and is_estimate else "lower bound"
     error = np.hypot(bound.standard_error, carried)

@@ -1,4 +1,4 @@
-"""Recipes: a model written down as a mapping, from a YAML file, from dotted overrides, or from the defaults for the data.
+"""Recipes: a model as a mapping, from a YAML file, dotted overrides, or the defaults for the data.
 
     model: flow-matching
     train_steps: 4000
@@ -6,9 +6,9 @@
     schedule: Cosine
     training: {learning_rate: 1.0e-3, batch_size: 256}
 
-The model is a family, such as "diffusion", or a classical model by name, such as "ddpm"; the other keys are its arguments.
-Where an argument is an object, a mapping changes single fields of the default for this data, and with ``name`` (or the name of
-a class alone) names another class. So too where it is a model:
+The model is a family, such as "diffusion", or a preset, such as "ddpm"; the other keys are its arguments. For an argument that
+is an object, a mapping changes single fields of the default for the data; ``name``, or the name of a class alone, selects
+another class. The same holds for an argument that is a model:
 
     model: latent
     coder: {latent_dim: 8}
@@ -55,26 +55,26 @@ def read_recipe(path: str | Path) -> Facts:
 
 
 def override(text: str) -> Facts:
-    """Return the mapping that a dotted override means.
+    """Return the mapping of a dotted override.
 
     >>> override("network.width=128"), override("prediction=v")
     ({'network': {'width': 128}}, {'prediction': 'v'})
     """
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ValueError(f"an override is written argument=value, such as network.width=128, not {text!r}")
+        raise ValueError(f"an override has the form argument=value, such as network.width=128, not {text!r}")
     try:
-        made: object = _number(yaml.safe_load(value)) if value.strip() else ""
+        nested: object = _number(yaml.safe_load(value)) if value.strip() else ""
     except yaml.YAMLError:
-        made = value
+        nested = value
     first, *inner = key.strip().split(".")
     for part in reversed(inner):
-        made = {part: made}
-    return {first: made}
+        nested = {part: nested}
+    return {first: nested}
 
 
 def merge(base: Mapping[str, object], changes: Mapping[str, object]) -> Facts:
-    """Return ``base`` with ``changes``, mapping by mapping; another ``name`` replaces a mapping as a whole."""
+    """Merge ``changes`` into ``base`` recursively; a mapping with another ``name`` is replaced as a whole."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
@@ -88,23 +88,23 @@ def merge(base: Mapping[str, object], changes: Mapping[str, object]) -> Facts:
 
 
 def assemble(recipe: Mapping[str, object], dataset: Dataset) -> GenerativeModel:
-    """Return the unfitted model that a recipe describes, for these data.
+    """Return the unfitted model of a recipe, with defaults for these data.
 
     Raises
     ------
     ValueError, TypeError
-        If the model, an argument or a field is unknown (with the nearest known one), or a value is not allowed.
+        If the model, an argument or a field is unknown (the message suggests the nearest), or a value is not allowed.
     """
-    return _assembled(recipe, lambda: dataset)
+    return _assemble(recipe, lambda: dataset)
 
 
-def _assembled(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> GenerativeModel:
+def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> GenerativeModel:
     recipe = dict(recipe)
     name = str(recipe.pop("model", "flow-matching"))
     make = _maker(name)
     cls = type(make())
     if not issubclass(cls, GenerativeModel):
-        raise TypeError(f"the model {name!r} is no family of pushforward: {cls.__qualname__} is no GenerativeModel")
+        raise TypeError(f"the model {name!r} is not a family of pushforward: {cls.__qualname__} is not a GenerativeModel")
     known = list(hints(cls))
     for key in recipe:
         if key not in known:
@@ -116,14 +116,14 @@ def _assembled(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gen
     partial = {key: value for key, value in recipe.items() if isinstance(value, Mapping) and key not in whole}
     preset = {key: value for key, value in to_plain_map(model.get_params(deep=False)).items() if isinstance(value, Mapping)}
     defaults = to_plain_map(model._defaults(model._prepare(data()))) | preset if partial else {}
-    for key in known:  # in their order, as a model may be given to learn from what one before it makes
+    for key in known:  # in order, because a later model may learn from the output of an earlier one
         if key in partial and key not in defaults:
-            raise ValueError(f"{key} of {cls.__name__} is no object with fields; write {key}=value")
+            raise ValueError(f"{key} of {cls.__name__} is not an object with fields; write {key}=value")
         if key in models or (key in partial and is_model(defaults[key])):
-            made = models[key] if key in models else merge(defaults[key], partial[key])
-            inner = made if isinstance(made, Mapping) else {"name": str(made)}
+            entry = models[key] if key in models else merge(defaults[key], partial[key])
+            inner = entry if isinstance(entry, Mapping) else {"name": str(entry)}
             fields = {"model": inner["name"]} | {name: value for name, value in inner.items() if name != "name"}
-            model.set_params(**{key: _assembled(fields, lambda key=key: model._data_of(key, data()))})  # type: ignore[misc]
+            model.set_params(**{key: _assemble(fields, lambda key=key: model._data_of(key, data()))})  # type: ignore[misc]
         elif key in partial:
             model.set_params(**{key: from_plain(_number(merge(defaults[key], partial[key])), where=key)})
     check_params(cls, model.get_params(deep=False))
@@ -131,18 +131,17 @@ def _assembled(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gen
 
 
 def recipe_of(model: GenerativeModel) -> Facts:
-    """Return the recipe of a model whose defaults are filled in, without the arguments that say nothing."""
+    """Return the recipe of a model with resolved defaults, without the arguments that are None."""
     resolved = to_plain_map(model._resolved())
     return {"model": family_name(type(model))} | {key: value for key, value in resolved.items() if value is not None}
 
 
 def to_plain_map(values: Mapping[str, object]) -> Facts:
-    """Return the values as plain data."""
     return {key: to_plain(value) for key, value in values.items()}
 
 
 def named_sampler(text: str) -> Sampler:
-    """Return the sampler that text such as "ddim", "ddim:eta=0.5" or "DPMSolver:order=3,grid=KarrasGrid" means."""
+    """Return the sampler for text such as "ddim", "ddim:eta=0.5" or "DPMSolver:order=3,grid=KarrasGrid"."""
     name, _, rest = text.partition(":")
     samplers = {key: cls for key, cls in CLASSES.items() if issubclass(cls, Sampler)}
     matches = [key for key in samplers if bare(key) == bare(name)]
@@ -151,13 +150,13 @@ def named_sampler(text: str) -> Sampler:
     fields: Facts = {"name": matches[0]}
     for part in filter(None, rest.split(",")):
         fields = merge(fields, override(part))
-    made = from_plain(fields, where="sampler")
-    assert isinstance(made, Sampler)
-    return made
+    sampler = from_plain(fields, where="sampler")
+    assert isinstance(sampler, Sampler)
+    return sampler
 
 
 def _number(value: object) -> object:
-    """Read 1e-3 as a number wherever it stands: YAML 1.1 takes it for text."""
+    """Convert text such as 1e-3 to numbers, in mappings and lists too: YAML 1.1 reads it as text."""
     if isinstance(value, Mapping):
         return {key: _number(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):

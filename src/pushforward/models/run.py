@@ -1,11 +1,11 @@
-"""A training run in a folder that explains itself, and that can be killed at any moment and resumed.
+"""A training run in a folder, which can be killed at any time and resumed.
 
 model.json            class, arguments, data, seed, machine; once finished also the result
-weights.safetensors   what sampling needs (once finished)
-checkpoint/           what resuming needs
+weights.safetensors   weights for sampling (once finished)
+checkpoint/           state for resuming
 metrics.jsonl         one line per log step
-samples/              images of samples drawn on the way
-samples.png           the same at the end
+samples/              plots of samples during training
+samples.png           the plot after training
 """
 
 import re
@@ -36,21 +36,21 @@ def train(
     columns: Names = None,
     resume: bool = False,
 ) -> GenerativeModel:
-    """Train a model in a run folder, with checkpoints and plots on the way; resume a run that was stopped.
+    """Train a model in a run folder, with checkpoints and plots; or resume a stopped run.
 
     Parameters
     ----------
     data : anything that ``fit`` takes
     model : estimator, optional
-        Not yet fitted; default ``FlowMatching()``. ``resume`` takes everything from the folder, and from this model only what
-        a folder cannot hold: a network or a source of your own.
+        Not yet fitted; default ``FlowMatching()``. ``resume`` reads all arguments from the folder, except those that a folder
+        cannot hold, such as your own network or source, which it takes from this model.
     out : path, optional
-        The folder; default ``runs/<name of the data>``. An existing run is never touched: ``-2``, ``-3``, ... is added.
+        The folder; default ``runs/<name of the data>``. An existing run is never overwritten: ``-2``, ``-3``, ... is added.
     condition, columns : optional
         As for :func:`pushforward.open_data`.
     resume : bool
-        Go on with the run in ``out`` (by default the newest of its name). Columns that were named when it began need not be
-        named again. A finished run is loaded and returned.
+        Resume the run in ``out`` (by default the newest of its name), with the columns that it was started with. A finished run
+        is loaded and returned.
 
     Returns
     -------
@@ -66,8 +66,8 @@ def train(
         finished: GenerativeModel = load(folder)
         finished.run_ = folder
         return finished
-    own = {} if model is None else {k: v for k, v in model.get_params().items() if is_part(to_plain(v))}
-    return reopen(data, folder, condition=condition, columns=columns, parts=own).start(folder, resume=True)
+    parts = {} if model is None else {k: v for k, v in model.get_params().items() if is_part(to_plain(v))}
+    return reopen(data, folder, condition=condition, columns=columns, parts=parts).start(folder, resume=True)
 
 
 def reopen(
@@ -78,7 +78,7 @@ def reopen(
     columns: Names = None,
     parts: Mapping[str, object] | None = None,
 ) -> "Plan":
-    """Return the plan of a run that was stopped, to be started with ``resume``; ValueError if the data are others now.
+    """Return the plan of a stopped run, to start with ``resume``; ValueError if the data have changed.
 
     ``data`` may also be a :class:`~pushforward.data.Dataset`.
     """
@@ -97,14 +97,14 @@ def reopen(
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
             f"{folder} was trained on other data than {dataset.source} holds now; "
-            "give the same rows, columns and condition, or start a new run without resume"
+            "pass the same rows, columns and condition, or start a new run without resume"
         )
     _same_threads(card)
     return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:
-    """Return a folder for a new run: ``out`` or ``runs/<name>``, with the next number if there is something in it already."""
+    """Return a folder for a new run: ``out`` or ``runs/<name>``, with the next number if it is not empty."""
 
     def first_free() -> Path:
         base = _base(out, source)
@@ -116,51 +116,51 @@ def run_folder(out: str | Path | None, source: str) -> Path:
 
 
 def newest_run(out: str | Path | None, source: str) -> Path:
-    """Return the run to resume: ``out`` if it was given, else the highest number of ``runs/<name>``."""
+    """Return the run to resume: ``out``, by default the highest number of ``runs/<name>``."""
     base = _base(out, source)
     if out is not None:
         return base
     runs = {number: path for number, path in _numbers(base).items() if (path / CARD).is_file()}
     if not runs:
-        raise FileNotFoundError(f"there is no run {base} to resume; start one without resume, or name its folder with out")
+        raise FileNotFoundError(f"there is no run {base} to resume; start one without resume, or set its folder with out")
     return runs[max(runs)]
 
 
 def _numbers(base: Path) -> dict[int, Path]:
-    """Return the folders ``base``, which has number 1, and ``base-2``, ``base-3``, ... that exist."""
-    found = {}
+    """Return the existing folders ``base``, with number 1, and ``base-2``, ``base-3``, ... by number."""
+    folders = {}
     for path in base.parent.iterdir() if base.parent.is_dir() else ():
         match = re.fullmatch(re.escape(base.name) + r"(?:-([1-9]\d*))?", path.name)
         if match:
-            found[int(match[1] or 1)] = path
-    return found
+            folders[int(match[1] or 1)] = path
+    return folders
 
 
 def _base(out: str | Path | None, source: str) -> Path:
     if out is not None:
         return Path(out)
     path = Path(source)
-    # "." and ".." are no names.
+    # "." and ".." have no name.
     return Path("runs") / ((path if path.stem.strip(".") else path.resolve()).stem or "data")
 
 
 def _source(data: Data) -> str:
-    """Return the name that :func:`pushforward.open_data` gives to data, without opening them."""
+    """Return the name that :func:`pushforward.open_data` would give to data, without opening them."""
     if isinstance(data, str | Path):
         return str(data)
     return "DataFrame" if hasattr(data, "columns") else "tensor" if isinstance(data, Tensor) else "array"
 
 
 def _named(condition: Condition) -> bool:
-    """Whether a condition is given by names or False, which can be written down, and not by values."""
+    """Whether a condition is None, False or column names, which a card can store, rather than values."""
     if isinstance(condition, list | tuple):
         return all(isinstance(name, str) for name in condition)
     return condition is None or condition is False or isinstance(condition, str)
 
 
 def _same_threads(card: Facts) -> None:
-    """Use as many threads as the run began with: sums in another order would end in other bits."""
+    """Use as many threads as the run started with: another order of summation changes the bits of the result."""
     threads = card["machine"]["threads"]
     if torch.get_num_threads() != threads:
-        warnings.warn(f"this run began with {threads} threads, and goes on with as many", stacklevel=3)
+        warnings.warn(f"this run started with {threads} threads and continues with as many", stacklevel=3)
         torch.set_num_threads(threads)

@@ -1,8 +1,8 @@
 """Training of two models in turn: a coder of rows, then a prior of its codes.
 
-Both are decided before either is trained, so that what cannot work is refused at once; the prior's size and defaults go by
-noise of the shape that the codes will have. In a run folder each part has a run of its own, ``coder`` and ``prior``, which is
-resumed where it was stopped. Both set the same rows aside.
+Both are planned before either is trained, so that invalid arguments raise at once; the prior is planned on noise of the shape
+of the codes. In a run folder each part has its own run, ``coder`` and ``prior``, which can be resumed. Both hold out the same
+rows.
 """
 
 import math
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Coder(Protocol):
-    """What a model has that can be a coder."""
+    """The methods that a coder needs."""
 
     def transform(self, X: ArrayLike, *, batch_size: int = ...) -> Values:
         """Return the codes of rows."""
@@ -51,36 +51,36 @@ class Coder(Protocol):
 
 
 class RandomCoder(Protocol):
-    """What is used of a coder with random codes."""
+    """The part of a coder with random codes that is used here."""
 
     @property
     def _code_length(self) -> int: ...
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows: ...
     def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]: ...
-    def _in_batches(self, of: Callable[[slice, object, torch.device], T], rows: int, batch_size: int) -> list[T]: ...
+    def _in_batches(self, score: Callable[[slice, object, torch.device], T], rows: int, batch_size: int) -> list[T]: ...
 
 
 def has_random_codes(model: GenerativeModel) -> TypeGuard[RandomCoder]:
-    """Whether a model says q(z | x) and p(x | z), and so has densities of rows."""
+    """Whether a model has a random encoder q(z | x) and decoder p(x | z), and therefore densities of rows."""
     return isinstance(model, RandomCodes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Prepared(Prepared):
-    """Scaled rows, and the data set that they come from, which the coder opens anew."""
+    """Scaled rows, and their data set, which the coder prepares itself."""
 
     dataset: Dataset
 
 
 class _Plans(NamedTuple):
-    """The coder with everything decided, and the prior as if on codes of the same shape."""
+    """The plans of the coder and, on noise in the shape of the codes, of the prior."""
 
     coder: Plan
     prior: Plan | None
 
 
 class TwoStageModel(GenerativeModel):
-    """A model of two: ``coder_`` is trained on rows, ``prior_`` on what it makes of them; ``fit`` does one after the other."""
+    """Base of models with two parts: ``fit`` trains ``coder_`` on rows, then ``prior_`` on their codes."""
 
     coder: GenerativeModel | None = field(default=None, kw_only=False)
     prior: GenerativeModel | None = field(default=None, kw_only=False)
@@ -93,10 +93,10 @@ class TwoStageModel(GenerativeModel):
     prior_: GenerativeModel = field(init=False)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
-        """Prepare rows as all do, with the coder's scaling; which of them are set aside is settled for both parts."""
+        """Prepare rows with the coder's scaling, and fix the held-out rows for both parts."""
         prepared = super()._prepare(dataset)
-        aside = replace(dataset, held_out=prepared.held_out_rows)
-        return _Prepared(**{field.name: getattr(prepared, field.name) for field in fields(prepared)}, dataset=aside)
+        split = replace(dataset, held_out=prepared.held_out_rows)
+        return _Prepared(**{field.name: getattr(prepared, field.name) for field in fields(prepared)}, dataset=split)
 
     def _scaling(self, x: Tensor, schema: Schema) -> Transform:
         scaling: Transform = (self.coder or VAE())._scaling(x, schema)
@@ -107,43 +107,41 @@ class TwoStageModel(GenerativeModel):
 
     def _resolve(self, prepared: Prepared) -> _Plans:
         assert isinstance(prepared, _Prepared)
-        self._name_parts(prepared)
+        self._set_parts(prepared)
         check_params(type(self.prior_), self.prior_.get_params(deep=False))
         coder = plan(replace(prepared.dataset, condition=None), self.coder_)
         self.coder_, prior = coder.model, None
         if isinstance(self.prior_, TrainedModel):
-            prior = plan(self._codes_to_be(prepared.dataset, coder), self.prior_)
+            prior = plan(self._placeholder_codes(prepared.dataset, coder), self.prior_)
             self.prior_ = _unfitted(self.prior_)
         return _Plans(coder, prior)
 
-    def _name_parts(self, prepared: Prepared) -> None:
-        """Set ``coder_`` and ``prior_``, not yet fitted, with the seeds, the device and the time that are left open."""
+    def _set_parts(self, prepared: Prepared) -> None:
+        """Set ``coder_`` and ``prior_``, unfitted, with seed, device and budget where they are None."""
         self._fill_in(prepared)
-        for name, verbs in (("coder", ("transform", "inverse_transform")), ("prior", ("sample",))):
+        for name, methods in (("coder", ("transform", "inverse_transform")), ("prior", ("sample",))):
             part = getattr(self, f"{name}_")
-            missing = [verb for verb in verbs if not hasattr(part, verb)]
+            missing = [method for method in methods if not hasattr(part, method)]
             if missing:
                 raise ValueError(
-                    f"{name}={type(part).__name__}(...) has no {missing[0]}: a {name} needs {' and '.join(verbs)}, as "
+                    f"{name}={type(part).__name__}(...) has no {missing[0]}: a {name} needs {' and '.join(methods)}, as "
                     f"{'VAE() has' if name == 'coder' else 'FlowMatching() has'}"
                 )
         if isinstance(self.coder_, VQVAE):
-            raise ValueError(
-                "coder=VQVAE(...) has codes of whole numbers and a prior of its own for them; train it alone, or take VAE()"
-            )
+            raise ValueError("coder=VQVAE(...) has integer codes and its own prior of them; train it alone, or use VAE()")
         for name in ("coder", "prior"):
             part = clone(getattr(self, f"{name}_"))
-            given = part.get_params(deep=False)
-            own: dict[str, object] = {"random_state": noise.derive(self.seed_, name), "device": self.device}
+            params = part.get_params(deep=False)
+            defaults: dict[str, object] = {"random_state": noise.derive(self.seed_, name), "device": self.device}
             if self.max_time is not None:
-                own["max_time"] = self.max_time * self._share(name, "max_time")
-            if self.train_steps is not None and given.get("training") is None:
-                own["train_steps"] = max(1, round(self.train_steps * self._share(name, "train_steps")))
-            part.set_params(**{key: value for key, value in own.items() if key in given and given[key] is None})
+                defaults["max_time"] = self.max_time * self._share(name, "max_time")
+            if self.train_steps is not None and params.get("training") is None:
+                defaults["train_steps"] = max(1, round(self.train_steps * self._share(name, "train_steps")))
+            part.set_params(**{key: value for key, value in defaults.items() if key in params and params[key] is None})
             setattr(self, f"{name}_", part.set_params(verbose=self.verbose or part.verbose))
 
     def _share(self, name: str, budget: str) -> float:
-        """Return the share of a budget that goes to a part: all of it where the other one has none."""
+        """Return a part's share of a budget: all of it if the other part does not take one."""
         both = all(budget in part.get_params(deep=False) for part in (self.coder_, self.prior_))
         return 1.0 if not both else _CODER_SHARE if name == "coder" else 1 - _CODER_SHARE
 
@@ -159,32 +157,33 @@ class TwoStageModel(GenerativeModel):
         self.training_result_ = replace(first.followed_by(second), parameters=first.parameters + second.parameters)
 
     def _train(self, name: str, part: Plan, run: RunOptions) -> GenerativeModel:
-        """Train a part, in a folder of its own inside the run, and return it; one that is finished is loaded."""
+        """Train a part in its folder inside the run, and return it; load it if it is finished."""
         if run.folder is None:
             part.model._learn(part.prepared, part.resolved)
             return part.model
         place = run.folder / name
         status = training.agreed(lambda: read_card(place)["status"] if run.resume and (place / CARD).is_file() else None)
         if status == "finished":
-            own = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
-            finished: GenerativeModel = load(place, parts=own)
+            parts = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
+            finished: GenerativeModel = load(place, parts=parts)
             return finished
         return part.start(place, resume=status is not None, on_grid=run.on_grid)
 
     def _codes(self, dataset: Dataset) -> Dataset:
+        """Return the codes of all rows; random codes are drawn several times, one draw of all rows after the other."""
         values, coder = dataset.values, self.coder_
         if not has_random_codes(coder):
             assert isinstance(coder, Coder)
             return _as_dataset(coder.transform(values), dataset, 1)
         draws = self._draws(len(values))
-        rows, made = coder._rows(values, None), []
+        rows, codes = coder._rows(values, None), []
         for draw in range(draws):
             seed = noise.derive(self.seed_, "codes", draw)
-            made.append(self._drawn(rows, 1, seed, 0, _BATCH, shared=False)[0][0])
-        return _as_dataset(np.asarray(torch.cat(made)), dataset, draws)
+            codes.append(self._draw_codes(rows, 1, seed, 0, _BATCH, shared=False)[0][0])
+        return _as_dataset(np.asarray(torch.cat(codes)), dataset, draws)
 
-    def _codes_to_be(self, dataset: Dataset, coder: Plan) -> Dataset:
-        """Return as many noise rows as there will be codes, of their shape, which is known before the coder is trained."""
+    def _placeholder_codes(self, dataset: Dataset, coder: Plan) -> Dataset:
+        """Return noise with the shape and the number of the codes, which are known before the coder is trained."""
         model, draws, shape = coder.model, 1, dataset.schema.row_shape
         if isinstance(model, TrainedModel):
             assert isinstance(coder.resolved, Trainable)
@@ -204,8 +203,8 @@ class TwoStageModel(GenerativeModel):
         if part == "coder":
             return whole
         prepared = self._prepare(dataset)
-        self._name_parts(prepared)
-        return self._codes_to_be(dataset, plan(whole, self.coder_))
+        self._set_parts(prepared)
+        return self._placeholder_codes(dataset, plan(whole, self.coder_))
 
     def _size(self, resolved: object) -> int | None:
         assert isinstance(resolved, _Plans)
@@ -224,8 +223,8 @@ class TwoStageModel(GenerativeModel):
         facts: Facts = {}
         tensors: dict[str, Tensor] = {}
         for name, part in (("coder", self.coder_), ("prior", self.prior_)):
-            facts[name], own = pack(part)
-            tensors |= {f"{name}.{key}": value for key, value in own.items()}
+            facts[name], part_tensors = pack(part)
+            tensors |= {f"{name}.{key}": value for key, value in part_tensors.items()}
         return facts, tensors
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
@@ -233,36 +232,36 @@ class TwoStageModel(GenerativeModel):
             fitted = unpack(facts[name], under(tensors, f"{name}."), under(parts, f"{name}__"))
             setattr(self, f"{name}_", fitted)
 
-    def _drawn(
+    def _draw_codes(
         self, rows: Rows, samples: int, seed: int, first: int, batch_size: int, *, shared: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return codes z ~ q(z | x) (samples, N, K) of rows, integers as x + u, and log p(x | z) / q(z | x) (samples, N)."""
+        """Draw codes z ~ q(z | x) (samples, N, K) of rows, integers as x + u; with log p(x | z) / q(z | x) (samples, N)."""
         coder = self.coder_
         assert has_random_codes(coder)
 
-        def of(part: slice, learned: object, device: torch.device) -> tuple[Tensor, Tensor]:
+        def draw_part(part: slice, learned: object, device: torch.device) -> tuple[Tensor, Tensor]:
             x = rows.dequantized(part, seed, first + part.start).to(device)
             numbers = torch.arange(first + part.start, first + part.start + len(x), device=device) * (not shared)
-            draw, made = coder._code_sampler(learned, x), []
+            draw, pairs = coder._code_sampler(learned, x), []
             for k in range(samples):
                 shape = (coder._code_length,)
-                made.append(
+                pairs.append(
                     draw(noise.normal(shape, seed=seed, purpose="latent", rows=numbers, step=k, dtype=x.dtype, device=device))
                 )
-            return torch.stack([z for z, _ in made]).cpu(), torch.stack([ratio for _, ratio in made]).cpu()
+            return torch.stack([z for z, _ in pairs]).cpu(), torch.stack([ratio for _, ratio in pairs]).cpu()
 
         with torch.no_grad():
-            parts = coder._in_batches(of, len(rows.z), batch_size)
+            parts = coder._in_batches(draw_part, len(rows.z), batch_size)
         return torch.cat([z for z, _ in parts], dim=1), torch.cat([ratio for _, ratio in parts], dim=1)
 
 
 def _unfitted(model: GenerativeModel) -> GenerativeModel:
-    """Return a model with the same arguments and, once these are decided, nothing left open."""
+    """Return an unfitted model with the same arguments, resolved if they have been."""
     return type(model)(**model._resolved()) if hasattr(model, "seed_") else clone(model)
 
 
 def _as_dataset(codes: Values, dataset: Dataset, draws: int) -> Dataset:
-    """Return codes, ``draws`` times as many as rows of the data set, with its conditions and its held-out rows."""
+    """Return codes, ``draws`` per row of the data set, as a data set with its conditions and held-out rows."""
     schema = Schema.infer(codes, "vectors" if codes.ndim == 2 else dataset.schema.kind)
     condition = dataset.condition
     if condition is not None:

@@ -140,7 +140,7 @@ def test_in_training_the_distance_to_the_codes_is_added():
     weights = list(coder.encoder.parameters())
     wanted = torch.autograd.grad(distance.sum(), weights, retain_graph=True)
     twin = copy.deepcopy(coder).train()
-    given = torch.autograd.grad(twin.seen(x, None).distance.sum(), list(twin.encoder.parameters()))
+    given = torch.autograd.grad(twin.quantize(x, None).distance.sum(), list(twin.encoder.parameters()))
     for one, two in zip(given, wanted, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
     distance = distance.detach()
@@ -208,7 +208,7 @@ def test_codes_are_integers_in_the_container_of_the_data():
 
 @pytest.mark.parametrize("wrong", [0.5, -1, 4])
 def test_numbers_that_are_no_codes_are_refused(wrong):
-    with pytest.raises(ValueError, match=rf"codes are whole numbers from 0 to 3.*but Z has the value {wrong:g}"):
+    with pytest.raises(ValueError, match=rf"codes are integers from 0 to 3.*but Z has the value {wrong:g}"):
         small().inverse_transform([[0, wrong]])
 
 

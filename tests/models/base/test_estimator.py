@@ -69,7 +69,7 @@ def test_what_is_learned_is_no_argument_and_unset_before_fit():
     assert not hasattr(Ridge(), "coef_")
     with pytest.raises(TypeError, match="unexpected keyword argument 'coef_'"):
         Ridge(coef_=1)
-    with pytest.raises(TypeError, match=r"Lasso.coef_ is learned and no argument; write coef_: ... = field\(init=False\)"):
+    with pytest.raises(TypeError, match=r"Lasso.coef_ is learned, not an argument; write coef_: ... = field\(init=False\)"):
         type("Lasso", (Ridge,), {"__annotations__": {"coef_": float}})
 
 

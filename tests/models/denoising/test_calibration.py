@@ -218,7 +218,7 @@ def _in_sampler(**changes):
     [
         (_without("weights"), "damaged: it has no 'weights'"),
         (_without("calibrations"), "damaged: it has no 'calibrations'"),
-        (_in_entry(calibration="StraightLine"), "holds a StraightLine and no calibration"),
+        (_in_entry(calibration="StraightLine"), "holds a StraightLine, not a calibration"),
         (_in_entry(steps=STEPS + 1), f"calibrated for {STEPS} steps"),
         (_in_entry(guidance_scale="2"), "guidance scale 2"),
         (_in_calibration(error=float("nan")), "errors nan"),
@@ -228,7 +228,7 @@ def _in_sampler(**changes):
         (_in_sampler(kept=[]), "kept must hold 4 numbers"),
         (_in_sampler(weights=[[1.0], [1.0, float("inf")], [1.0] * 3, [1.0] * 4]), "kept and weights must hold finite numbers"),
         (_in_sampler(levels=[3.0, 5.0, 0.1]), "must be positive and fall strictly"),
-        (lambda content: content.update(format=1), "has format 1, and this version of pushforward reads format 2"),
+        (lambda content: content.update(format=1), "has format 1, but this version of pushforward reads format 2"),
         (lambda content: content.update(format=99), "has format 99"),
         (lambda content: content.update(weights="0" * 64), "made for other weights"),
     ],
@@ -266,7 +266,7 @@ def test_no_gain_is_said_and_not_kept(model, monkeypatch):
     monkeypatch.setattr(diffusion, "calibrate", lambda *_, **__: worse)
     with pytest.warns(
         UserWarning,
-        match=r"no better than CalibratedSampler of 4 steps on the 64 noises held out \(gain 0\.8\), so it is not kept",
+        match=r"no better than CalibratedSampler of 4 steps on the 64 held-out noises \(gain 0\.8\), so it is discarded",
     ):
         assert model.calibrate(STEPS, seed=0) == worse
     assert model.calibrations_ == before
@@ -336,7 +336,7 @@ def test_progress_is_shown_where_the_model_shows_it(model, capsys):
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
         ({"guidance": 2.0}, ValueError, "needs a model trained with conditions"),
         ({"guidance": float("nan")}, ValueError, "must be a finite number, got nan"),
-        ({"guidance": pf.Guidance(by="classifier")}, ValueError, "a calibrated sampler is guided by the condition alone"),
+        ({"guidance": pf.Guidance(by="classifier")}, ValueError, "a calibrated sampler supports guidance by the condition"),
     ],
 )
 def test_errors_say_what_is_wrong(options, error, message):

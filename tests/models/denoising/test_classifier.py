@@ -123,7 +123,7 @@ def test_a_new_fit_forgets_the_classifier():
     assert torch.equal(model.classifier_(x, t), twin.classifier_(x, t))
     model.fit(X)
     assert not hasattr(model, "classifier_")
-    with pytest.raises(ValueError, match=r"no classifier of noisy rows yet; train one with fit_classifier\(X, labels\)"):
+    with pytest.raises(ValueError, match=r"no classifier of noisy rows; train one with fit_classifier\(X, labels\)"):
         model.guided_by_classifier("left")
 
 
@@ -149,7 +149,7 @@ def test_images_with_their_own_labels():
 def test_errors():
     X, labels = rows(60)
     model = pf.FlowMatching(**TINY).fit(X)
-    with pytest.raises(ValueError, match=r"needs labels, and none came with the data; write fit_classifier\(X, labels\)"):
+    with pytest.raises(ValueError, match=r"needs labels, but these data have none; use fit_classifier\(X, labels\)"):
         model.fit_classifier(X)
     with pytest.raises(ValueError, match="needs labels, but these are numbers"):
         model.fit_classifier(X, X[:, 0])
@@ -160,7 +160,7 @@ def test_errors():
     model.fit_classifier(X, labels, training=QUICK)
     with pytest.raises(ValueError, match="'up' is not a label of the training data"):
         model.guided_by_classifier("up")
-    with pytest.raises(ValueError, match="label None says nothing; give one of left, right"):
+    with pytest.raises(ValueError, match="label None is missing; pass one of left, right"):
         model.guided_by_classifier(None)
     with pytest.raises(ValueError, match="guidance scale must be a finite number, got nan"):
         model.guided_by_classifier("left", float("nan"))

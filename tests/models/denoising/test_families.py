@@ -247,7 +247,7 @@ def test_a_network_of_ones_own(tmp_path):
         assert torch.equal(value, before[name])
     assert not torch.equal(model.denoiser_.network.layer.weight, before["layer.weight"])
     model.save(tmp_path / "run")
-    with pytest.raises(ValueError, match=r"a Mine of your own as its network.*parts=\{'network': Mine\(...\)\}"):
+    with pytest.raises(ValueError, match=r"your own Mine as its network.*parts=\{'network': Mine\(...\)\}"):
         pf.load(tmp_path / "run")
     loaded = pf.load(tmp_path / "run", parts={"network": Mine()})
     np.testing.assert_array_equal(loaded.sample(4, seed=1), model.sample(4, seed=1))
@@ -268,7 +268,7 @@ class Wrong(nn.Module):
         (
             pf.FlowMatching(network=Wrong(5)),
             ValueError,
-            r"the network cannot be called on this data as network\(x, t, condition\) with x \(2, 2\)",
+            r"the network cannot be called on these data as network\(x, t, condition\) with x \(2, 2\)",
         ),
         (pf.FlowMatching(network=Wrong(2)), ValueError, r"must return a tensor like x, \(2, 2\), but returned \(2, 1\)"),
         (pf.FlowMatching(network=pf.UNetSpec()), ValueError, r"UNetSpec builds networks for images"),
@@ -325,7 +325,7 @@ def test_errors_of_sampling():
         model.sample(2, guidance=2.0)
     with pytest.raises(ValueError, match=r"steps must be at least 1"):
         model.sample(2, steps=0)
-    with pytest.raises(ValueError, match=r"starts from Gaussian noise, which `seed` names"):
+    with pytest.raises(ValueError, match=r"starts from Gaussian noise, set by `seed`"):
         model.sample(2, source=np.zeros((2, 2)))
 
 

@@ -153,7 +153,7 @@ def test_errors_say_what_to_write(model):
         ({"guidance": pf.Guidance(2.0, negative=["low", "mid"])}, "is not one condition for all rows"),
         (
             {"guidance": pf.Guidance(by="classifier")},
-            "needs a label to guide each row to; pass condition=..., one of high, low",
+            "needs a label for each row; pass condition=..., one of high, low",
         ),
         ({"guidance": pf.Guidance(by="classifier"), "condition": "up"}, "'up' is not a label"),
         ({"guidance": pf.Guidance(by=lambda x: x)}, r"reward must return one number per row, \(7,\), but returned \(7, 2\)"),
@@ -180,16 +180,16 @@ def test_errors_say_what_to_write(model):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"interval": (0.1, 2.0)}, "change nothing at a guidance scale of 1.*give a scale of 2, say, or leave them out"),
-        ({"negative": "low"}, "change nothing at a guidance scale of 1"),
+        ({"interval": (0.1, 2.0)}, "have no effect at a guidance scale of 1.*such as 2, or omit them"),
+        ({"negative": "low"}, "have no effect at a guidance scale of 1"),
         ({"scale": 2.0, "interval": (2.0, 0.1)}, r"with 0 <= low < high, got \(2, 0.1\); write \(0.1, 2\)"),
         ({"scale": float("nan")}, "guidance scale must be a finite number, got nan"),
         ({"by": "clasifier"}, "by must be 'condition', 'classifier' or a function.* got 'clasifier'"),
         (
             {"scale": 2.0, "by": "classifier", "negative": "mid"},
-            "negative belong to guidance by the condition; leave them out, or leave out by='classifier'",
+            "negative apply only to guidance by the condition; omit them, or omit by='classifier'",
         ),
-        ({"scale": 2.0, "by": abs, "interval": (0, 1)}, "interval and negative belong to guidance by the condition"),
+        ({"scale": 2.0, "by": abs, "interval": (0, 1)}, "interval and negative apply only to guidance by the condition"),
     ],
 )
 def test_contradictions_are_refused_before_there_is_a_model(arguments, said):

@@ -117,7 +117,7 @@ def test_what_is_not_of_the_library_becomes_a_part():
         ),
         ({"name": "LinearBeta", "beta_max": "much"}, r"schedule.beta_max='much': input should be a valid number"),
         ({"name": "LinearBeta", "beta_max": -1.0}, r"0 < beta_min < beta_max"),
-        ({"beta_max": 1.0}, r"schedule must say which class it is: add a line `name: ...`"),
+        ({"beta_max": 1.0}, r"schedule needs the name of its class: add a line `name: ...`"),
     ],
 )
 def test_errors_of_plain_data(plain, message):
@@ -129,7 +129,7 @@ def test_overrides():
     assert override("training.learning_rate=1e-3") == {"training": {"learning_rate": 0.001}}
     assert override("times.mean=-0.5") == {"times": {"mean": -0.5}}
     assert override("held_out=0") == {"held_out": 0}
-    with pytest.raises(ValueError, match=r"written argument=value"):
+    with pytest.raises(ValueError, match=r"has the form argument=value"):
         override("network.width")
 
 
@@ -173,7 +173,7 @@ def test_the_recipe_of_a_model_makes_the_same_model():
         ({"train_steps": "many"}, TypeError, r"train_steps='many' is not allowed: it should be a valid integer"),
         ({"prediction": "noise"}, ValueError, r"prediction='noise' is not allowed: it should be 'edm', 'denoised', 'eps'"),
         ({"network": {"widht": 3}}, ValueError, r"network \(MLPSpec\) has no 'widht'"),
-        ({"coupling": {"x": 1}}, ValueError, r"coupling of FlowMatching is no object"),
+        ({"coupling": {"x": 1}}, ValueError, r"coupling of FlowMatching is not an object"),
         ({"schedule": "UNetSpec"}, TypeError, r"schedule=UNetSpec\(.*\) is not allowed: it should be an instance of Schedule"),
     ],
 )

@@ -262,11 +262,11 @@ def test_least_variance_holds_in_any_unit():
 
 def test_errors_say_what_to_do():
     X = _data(60)
-    with pytest.raises(ValueError, match=r"start lives in 2 dimensions, but rows have 3 elements"):
+    with pytest.raises(ValueError, match=r"start has 2 dimensions, but rows have 3 elements"):
         pf.GMM(start=GaussianMixture([1.0], [[0.0, 0.0]], [1.0])).fit(X)
-    with pytest.raises(ValueError, match=r"n_components=2, but start has 3 components; leave n_components out"):
+    with pytest.raises(ValueError, match=r"n_components=2, but start has 3 components; omit n_components"):
         pf.GMM(start=_law(X), n_components=2).fit(X)
-    with pytest.raises(ValueError, match=r"each label gets a mixture of its own; leave it out"):
+    with pytest.raises(ValueError, match=r"each label has its own mixture; omit it"):
         pf.GMM(start=_law(X)).fit(X, condition=np.arange(60) % 2)
 
 

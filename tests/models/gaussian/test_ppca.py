@@ -187,7 +187,7 @@ def test_errors_say_what_to_do():
         pf.PPCA(n_components=4).fit(X)
     gaps = X.copy()
     gaps[3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"has 1 gaps, and the closed form needs whole rows; leave method out"):
+    with pytest.raises(ValueError, match=r"has 1 gaps, but the closed form needs complete rows; omit method"):
         pf.PPCA(method="closed-form", held_out=0).fit(gaps)
     gaps[:, 1] = np.nan
     with pytest.raises(ValueError, match=r"column 1 is missing in every row"):

@@ -97,7 +97,7 @@ def test_frames_keep_their_index_and_known_values_must_be_possible(copied):
     assert list(filled.index) == [5, 6, 7, 8]
     assert filled.drop(columns="b").equals(frame.drop(columns="b"))
     for value in (4, 0.5):
-        with pytest.raises(ValueError, match=rf"known value {value}, but the training data held integers from 0 to 13"):
+        with pytest.raises(ValueError, match=rf"observed value {value}, but the training data have integers from 0 to 13"):
             copied.impute(np.array([[value, np.nan, 0.0]]))
     with pytest.raises(ValueError, match=r"steps must be at least 1"):
         copied.impute(np.array([[0, np.nan, 0.0]]), steps=0)
@@ -218,7 +218,7 @@ def test_whole_numbers_may_come_as_floats_or_booleans():
 
 def test_data_that_are_no_integers_are_refused_with_the_families_to_take():
     with pytest.raises(
-        ValueError, match=re.escape("X has the value 0.5: for real numbers take FlowMatching or NormalizingFlow")
+        ValueError, match=re.escape("X has the value 0.5: for real numbers use FlowMatching or NormalizingFlow")
     ):
         pf.MaskedDiffusion().fit(np.array([[1.0, 2.0], [3.0, 0.5]] * 10))
     one_aside = np.tile([[1.0, 2.0], [0.0, 3.0]], (50, 1))
@@ -227,7 +227,7 @@ def test_data_that_are_no_integers_are_refused_with_the_families_to_take():
     with pytest.raises(ValueError, match=r"X has the value 0.25"):
         pf.MaskedDiffusion(**TINY).fit(one_aside)
     wide = np.column_stack([np.arange(900) % 2, np.arange(900) * 2])
-    with pytest.raises(ValueError, match=r"ranges over 1,7\d\d integers in column 1.*take FlowMatching or NormalizingFlow"):
+    with pytest.raises(ValueError, match=r"ranges over 1,7\d\d integers in column 1.*use FlowMatching or NormalizingFlow"):
         pf.MaskedDiffusion().fit(wide)
 
 

@@ -1,1 +1,1 @@
-"""Families with a coder: rows to codes and back, by one network that encodes and one that decodes."""
+"""Autoencoders: families with an encoder from rows to codes and a decoder back."""

@@ -1,11 +1,10 @@
-r"""The autoencoder: a short code of a row, and the row from its code.
+r"""The autoencoder: an encoder from rows to short codes, and a decoder back.
 
-Encoder f and decoder g are trained by the mean squared error of the way there and back, |g(f(x)) - x|^2 / D over the elements
-that vary. With affine networks the least error is that of principal component analysis: the codes span the same space.
+Encoder f and decoder g are trained by the mean squared error of reconstruction, |g(f(x)) - x|^2 / D over the elements that
+vary. With affine networks the minimum is that of principal component analysis: the codes span the same space.
 
-Nothing says how codes are distributed. The decoder is trained where the codes of the data lie and nowhere else, so there is no
-law to draw from, and an :class:`Autoencoder` has no ``sample`` and no density. A law of the code is what a
-:class:`~pushforward.models.autoencoders.vae.VAE` adds.
+The law of the codes is not learned, and the decoder is trained only at the codes of the data, so an :class:`Autoencoder` has no
+``sample`` and no density. A :class:`~pushforward.models.autoencoders.vae.VAE` adds a law of the codes.
 
 References
 ----------
@@ -53,7 +52,7 @@ class PlainCoder(nn.Module):
 
 
 class _ReconstructionTask(RowTask):
-    """Mean squared error per row, of integers to the middle of their interval."""
+    """Mean squared error per row; the target of an integer is the middle of its interval."""
 
     def __init__(self, network: PlainCoder, *, condition_dropout: float, width: Tensor, counted: Tensor) -> None:
         super().__init__(condition_dropout=condition_dropout)
@@ -65,28 +64,28 @@ class _ReconstructionTask(RowTask):
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         x = x + self.offset
-        back = self.network.decode(self.network.encode(x, condition), condition)
-        return ((back - x).square() * self.weight).flatten(1).sum(1)
+        reconstruction = self.network.decode(self.network.encode(x, condition), condition)
+        return ((reconstruction - x).square() * self.weight).flatten(1).sum(1)
 
 
 class Autoencoder(CodeVerbs, TrainedModel):
-    r"""Encoder and decoder with a bottleneck between them, trained by the error of reconstruction.
+    r"""Encoder and decoder with a bottleneck between them, trained by the reconstruction error.
 
-    ``transform`` gives codes and ``inverse_transform`` rows from codes. There is no ``sample``: no law of the code is learned.
+    ``transform`` returns codes, ``inverse_transform`` rows. There is no ``sample``, because no law of the codes is learned.
 
     Parameters
     ----------
     latent_dim : int, optional
-        Length of a code; default 16, or 64 for rows of 1,000 elements and more, and no longer than half a vector.
+        Length of a code; default 16, or 64 for rows of 1,000 or more elements; for vectors at most half their length.
     network : CoderSpec, optional
-        Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. Default by the shape of the data.
+        Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. The default depends on the shape of the data.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
     Attributes
     ----------
     network_, latent_dim_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     coder_ : PlainCoder
         The trained networks.
 
@@ -137,13 +136,13 @@ class Autoencoder(CodeVerbs, TrainedModel):
         )
 
     def _plot(self, prepared: Prepared) -> Plot:
-        """Draw training rows beside their reconstructions."""
+        """Plot training rows beside their reconstructions."""
         n = self.space_.kind.drawn_while_training
         x, condition = prepared.x[:n], None if prepared.condition is None else prepared.condition[:n]
         dtype = self._coder_dtype
-        given = None if condition is None else condition.to(dtype)
-        z = self._through("encode", (x + self.space_.transform.dequantization / 2).to(dtype), given, n)
-        return self.space_.draw_pairs(self._through("decode", z, given, n), x)
+        condition = None if condition is None else condition.to(dtype)
+        z = self._through("encode", (x + self.space_.transform.dequantization / 2).to(dtype), condition, n)
+        return self.space_.draw_pairs(self._through("decode", z, condition, n), x)
 
     def _plot_seconds(self, network: nn.Module) -> float:
-        return 0.0  # a hundred rows through the network: nothing beside a run
+        return 0.0  # a hundred rows through the network: negligible

@@ -1,14 +1,14 @@
-r"""What variational autoencoders share, with one level of codes or many: the bound that is trained, drawing, and the report.
+r"""The base of variational autoencoders with one or more levels of codes: the training bound, sampling, and the report.
 
-A model draws codes from a prior and then a row from p(x | codes). Its encoder gives q(codes | x), which for every element of
-the code, in units of the prior that this element has given those above it, is N(mean, std^2). So KL terms are in closed form:
+The model draws codes from a prior and then a row from p(x | codes). The encoder gives q(codes | x): each element of the code
+is N(mean, std^2), in units of its prior given the levels above. The KL terms are therefore in closed form:
 
     log p(x) >= E_q log p(x | codes) - beta sum KL(N(mean, std^2) || N(0, 1)),          beta = 1,
 
-with one draw of the codes per row and step. ``beta`` other than 1 weighs the KL: above 1 the code says less. With ``free_bits``
-an element of the code whose mean KL over the batch is below that many nats pays just those, so that it is not pushed into
-saying nothing. Over the first steps the weight of the KL rises in a straight line from 0 to beta: codes are not given up before
-the decoder has learned to use them, which lower levels need most.
+with one draw of the codes per row and step. ``beta`` weights the KL: above 1 the code carries less information. With
+``free_bits``, an element whose mean KL over the batch is below that many nats contributes exactly that many, so that there is
+no gradient towards collapse. The weight of the KL rises linearly from 0 to beta over the first steps, so that codes do not
+collapse before the decoder has learned to use them; lower levels need this most.
 
 References
 ----------
@@ -39,13 +39,13 @@ from pushforward.models.base.trained import TrainedModel
 from pushforward.networks import CoderSpec
 from pushforward.probability import noise
 
-__all__ = ["Passage", "VariationalCoder", "VariationalModel"]
+__all__ = ["PosteriorDraw", "VariationalCoder", "VariationalModel"]
 
 _REPORT_BATCH = 256
 
 
-class Passage(NamedTuple):
-    """A draw of the codes of rows: what the likelihood takes, and q(codes | x) in units of the prior, each (B, K)."""
+class PosteriorDraw(NamedTuple):
+    """A draw of codes: the output of the decoder, and mean and log std (B, K) of q(codes | x) in units of the prior."""
 
     output: Tensor
     mean: Tensor
@@ -68,12 +68,12 @@ class VariationalCoder(nn.Module, abc.ABC):
         self.likelihood, self.latent_dims, self.latent_dim = likelihood, latent_dims, sum(latent_dims)
 
     @abc.abstractmethod
-    def seen(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Passage]:
-        """Return the draw from q(codes | x) as a function of standard normal eps (B, K)."""
+    def posterior(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], PosteriorDraw]:
+        """Return a function that draws from q(codes | x), given standard normal eps (B, K)."""
 
     @abc.abstractmethod
     def output(self, eps: Tensor, condition: Tensor | None) -> Tensor:
-        """Return what the likelihood takes, for codes drawn from the prior by eps (B, K)."""
+        """Return the input of the likelihood for codes drawn from the prior, given standard normal eps (B, K)."""
 
     @abc.abstractmethod
     def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -81,28 +81,28 @@ class VariationalCoder(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the middle of p(x | codes), (B, *D)."""
+        """Return the center of p(x | codes), (B, *D)."""
 
     def weigh(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """Return log p(x | codes) p(codes) / q(codes | x), (B,), as a function of eps (B, K)."""
-        draw = self.seen(x, condition)
+        """Return a function from eps (B, K) to log p(x | codes) p(codes) / q(codes | x), (B,)."""
+        draw = self.posterior(x, condition)
 
         def log_weight(eps: Tensor) -> Tensor:
-            passage = draw(eps)
-            u = passage.mean + passage.log_std.exp() * eps  # the codes in units of their priors
-            inside = self.likelihood.log_prob(passage.output, x)
-            return inside + ((eps.square() - u.square()) / 2 + passage.log_std).sum(1)
+            posterior = draw(eps)
+            u = posterior.mean + posterior.log_std.exp() * eps  # the codes in units of their priors
+            log_likelihood = self.likelihood.log_prob(posterior.output, x)
+            return log_likelihood + ((eps.square() - u.square()) / 2 + posterior.log_std).sum(1)
 
         return log_weight
 
     def moments(self, x: Tensor, condition: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation of q(codes | x) in units of the prior, each (B, K)."""
-        passage = self.seen(x, condition)(eps)
-        return passage.mean, passage.log_std
+        posterior = self.posterior(x, condition)(eps)
+        return posterior.mean, posterior.log_std
 
 
 class _Task(RowTask):
-    """The negative bound of each row in nats, in the units of the data; held out without free bits and warm-up."""
+    """The negative bound per row, in nats and in the units of the data; held-out rows have no free bits and no warm-up."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Task(RowTask):
         self.register_buffer("offset", (width / 2 if intervals else torch.zeros(())).float(), persistent=False)
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return eps (S, B, K), and the share of beta that has come into force at each step, (S, B)."""
+        """Return eps (S, B, K), and the warm-up factor of beta at each step, (S, B)."""
         shape, step = (self.network.latent_dim,), steps[:, None]
         eps = noise.normal(shape, seed=seed, purpose="latent", rows=rows, step=step, device=rows.device)
         share = ((step + 1) / (self.kl_warmup + 1)).clamp(max=1.0)
@@ -131,30 +131,30 @@ class _Task(RowTask):
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         x, (eps, share) = x + self.offset, numbers
-        passage = self.network.seen(x, condition)(eps)
-        kl = self.beta * kl_to_standard(passage.mean, passage.log_std)
+        posterior = self.network.posterior(x, condition)(eps)
+        kl = self.beta * kl_to_standard(posterior.mean, posterior.log_std)
         if self.training:
             kl = share[:, None] * torch.where(kl.mean(0) >= self.free_bits, kl, self.free_bits)
-        return kl.sum(1) - self.network.likelihood.log_prob(passage.output, x) - self.log_det
+        return kl.sum(1) - self.network.likelihood.log_prob(posterior.output, x) - self.log_det
 
 
 class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
-    """Base of the variational autoencoders; a family defines its arguments and ``_network``, a :class:`VariationalCoder`.
+    """Base of variational autoencoders; a family defines ``_network``, a :class:`VariationalCoder`.
 
     Parameters
     ----------
     likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
         The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`: Gaussian with one learned standard
-        deviation or one for each element, logistic (for integers with probabilities), or Bernoulli (for two neighboring
-        integers). Default by the data.
+        deviation or one per element, logistic (gives integers probabilities), or Bernoulli (for two neighboring integers). The
+        default depends on the data.
     beta : float
         Weight of the KL in training; 1 is the bound.
     free_bits : float
-        Nats that each element of the code may carry without pay.
+        Nats per element of the code below which the KL is not penalized.
     kl_warmup : int, optional
         Training steps over which the weight of the KL rises from 0 to ``beta``; default a quarter of the steps.
     network : CoderSpec, optional
-        Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. Default by the shape of the data.
+        Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. The default depends on the shape of the data.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
     """
@@ -174,7 +174,7 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
     network_: CoderSpec = field(init=False)
 
     def latent_report(self, X: ArrayLike, *, condition: Condition = None, seed: int = 0) -> LatentReport:
-        """Return what each element of the code says of the rows of X, and how well the codes fill the prior.
+        """Return the information of each element of the code about the rows of X, and the fit of the codes to the prior.
 
         Parameters
         ----------
@@ -182,7 +182,7 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
             Rows like the training data.
         condition : label, vector, or one of them per row, optional
         seed : int
-            Names the draws of the codes above a level, of models with several.
+            Seed of the draws of upper levels, for models with several levels.
 
         >>> import pushforward as pf
         >>> model = pf.VAE(latent_dim=2, train_steps=5, random_state=0).fit("digits")
@@ -233,12 +233,12 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
 
     @torch.no_grad()
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        coder, made = self.coder_, []
+        coder, parts = self.coder_, []
         device = next(coder.parameters()).device
         for begin in range(0, n, batch_size):
             end = min(begin + batch_size, n)
             rows = torch.arange(first + begin, first + end, device=device)
             c = None if condition is None else condition[begin:end].to(device)
             eps = noise.normal((coder.latent_dim,), seed=seed, purpose="latent", rows=rows, device=device)
-            made.append(coder.likelihood.draw(coder.output(eps, c), rows, seed).cpu())
-        return torch.cat(made)
+            parts.append(coder.likelihood.draw(coder.output(eps, c), rows, seed).cpu())
+        return torch.cat(parts)

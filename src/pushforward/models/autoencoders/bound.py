@@ -1,11 +1,11 @@
-r"""Lower bounds of log p(x) of models with a code z: log p(x) = log \int p(x | z) p(z) dz cannot be computed, its bound can.
+r"""Lower bounds of log p(x) = log \int p(x | z) p(z) dz, which is intractable for models with a code z.
 
-For any law q(z | x), by Jensen,
+For any law q(z | x), by Jensen's inequality,
 
     log p(x) >= E log 1/K sum_k w_k >= E log w,      w = p(x | z) p(z) / q(z | x),   z ~ q(z | x).
 
-K = 1 is the evidence lower bound, ELBO = E log p(x | z) - KL(q(z | x) || p(z)), whose gap is KL(q(z | x) || p(z | x)); the gap
-closes as K grows.
+K = 1 is the evidence lower bound, ELBO = E log p(x | z) - KL(q(z | x) || p(z)), with gap KL(q(z | x) || p(z | x)); the gap
+vanishes as K grows.
 
 References
 ----------
@@ -40,9 +40,9 @@ def kl_to_standard(mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def importance_bound(log_weights: Tensor, *, nfe: int, dims: int) -> LogProb:
-    """Return log 1/K sum_k w_k of rows from log-weights (K, B): a lower bound of log p in the mean over the draws.
+    """Return log 1/K sum_k w_k of rows from log-weights (K, B), whose expectation is a lower bound of log p.
 
-    The standard error is that of the mean of the weights, carried through the logarithm; one draw leaves it unknown.
+    The standard error is that of the mean weight, propagated through the logarithm; it is NaN for one draw.
 
     >>> importance_bound(torch.tensor([[0.0], [math.log(3.0)]]), nfe=2, dims=1).values.round(4)  # log 2
     array([0.6931])
@@ -100,8 +100,8 @@ class BoundVerbs(DensityVerbs):
         """
         check_count("samples", samples)
         density = self._density(samples, shared=False)
-        found = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
-        return found.in_bits_per_dim() if bits_per_dim else found
+        bound = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
+        return bound.in_bits_per_dim() if bits_per_dim else bound
 
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, in data units, (N,).

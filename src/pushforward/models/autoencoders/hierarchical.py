@@ -1,20 +1,20 @@
-r"""Hierarchical VAE: a ladder of Gaussian codes, each given those above it, and one bound over the chain.
+r"""Hierarchical VAE: several levels of Gaussian codes, each conditioned on those above, with one bound for all.
 
 The model draws the levels from the top down and then the row,
 
     z_1 ~ N(0, I),      z_l | z_<l ~ N(m_l(h), diag s_l(h)^2),      x ~ p(x | h),
 
-where h is a state that every level adds its code to. The encoder looks at the row once, e = f(x), and then goes down the same
-ladder: it says only how far the law of a level given the row is from the law without it,
+where h is a state to which every level adds its code. The encoder extracts features e = f(x) once, and then follows the same
+levels down, with posteriors relative to the priors:
 
     q(z_l | z_<l, x) = N(m_l(h) + s_l(h) d_l(h, e), diag (s_l(h) r_l(h, e))^2).
 
-In units of the prior of its level that is N(d, r^2) against N(0, 1), so the bound is
+In units of the prior of its level this is N(d, r^2) against N(0, 1), so the bound is
 
     log p(x) >= E_q [ log p(x | h) - sum_l KL(N(d_l, r_l^2) || N(0, 1)) ]
 
-with all KL terms in closed form: what level l says about x that the levels above had not said. With affine networks everything
-is Gaussian, and q can be the posterior itself: then the bound is log p(x).
+with all KL terms in closed form; term l is the information about x that level l adds to the levels above. With affine networks
+all laws are Gaussian and q can equal the posterior: then the bound is log p(x).
 
 References
 ----------
@@ -31,7 +31,7 @@ import torch
 from annotated_types import MinLen
 from torch import Tensor, nn
 
-from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
+from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import default_latent_dim
 from pushforward.models.base.model import Prepared
@@ -41,11 +41,11 @@ from pushforward.networks.coder import ResidualBlock, VectorCoder
 __all__ = ["HierarchicalVAE", "LadderCoder"]
 
 _STATE = 128
-_WIDEST = 2.0  # log standard deviations of priors stay below; the unit of a code is free, so none need be large
+_WIDEST = 2.0  # limit of the log standard deviations of priors; the scale of a code is arbitrary, so none need be large
 
 
 class _Level(nn.Module):
-    """Prior, posterior and the way into the state of one level."""
+    """Prior, posterior and state update of one level."""
 
     def __init__(self, length: int, width: int, features: int, *, depth: int, prior: nn.Module | None) -> None:
         super().__init__()
@@ -54,13 +54,13 @@ class _Level(nn.Module):
         self.into = nn.Linear(length, width)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
         self.bend = VectorCoder(width + features, 2 * length, 0, width=width, depth=1) if depth else None
-        # A ladder that starts out affine carries a code straight to the decoder; levels behind random layers are given up.
+        # An affine start passes each code straight to the decoder; levels behind random layers collapse.
         for layer in (*(block.contract for block in self.blocks), *(() if self.bend is None else (self.bend.last,))):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def prior_of(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log standard deviation of the level given the state; standard normal without a network for it."""
+        """Return mean and log standard deviation of the prior given the state; standard normal without a network."""
         if self.prior is None:
             zeros = h.new_zeros(len(h), self.length)
             return zeros, zeros
@@ -68,14 +68,14 @@ class _Level(nn.Module):
         return mean, _WIDEST * torch.tanh(raw / _WIDEST)
 
     def posterior_of(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log standard deviation given the row too, in units of the prior."""
+        """Return mean and log standard deviation of the posterior, in units of the prior."""
         both = torch.cat((h, features), dim=1)
         output = self.posterior(both) if self.bend is None else self.posterior(both) + self.bend(both)
         mean, log_std = output.chunk(2, dim=1)
         return mean, log_std
 
     def add(self, h: Tensor, z: Tensor) -> Tensor:
-        """Return the state with the code of this level in it."""
+        """Add the code of this level to the state."""
         h = h + self.into(z)
         for block in self.blocks:
             h = block(h)
@@ -83,7 +83,7 @@ class _Level(nn.Module):
 
 
 def _prior(width: int, length: int, *, top: bool, of: int) -> nn.Module | None:
-    """Return the network of a prior; that of the top level is standard normal, save that a condition may move it."""
+    """Return the network of a prior; the top level has none without a condition, and then is standard normal."""
     return None if top and not of else nn.Linear(width, 2 * length, bias=not top)
 
 
@@ -93,9 +93,9 @@ class LadderCoder(VariationalCoder):
     Parameters
     ----------
     encoder : nn.Module
-        ``(x, condition) -> (B, F)``, what is seen of the row.
+        ``(x, condition) -> (B, F)``, features of the row.
     decoder : nn.Module
-        ``(h, condition) ->`` what ``likelihood`` takes.
+        ``(h, condition) ->`` input of ``likelihood``.
     likelihood : Likelihood
     latent_dims : tuple of int
         Length of each level's code, top first.
@@ -123,18 +123,18 @@ class LadderCoder(VariationalCoder):
             for index, length in enumerate(latent_dims)
         )
 
-    def seen(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Passage]:
-        """Return the way down that has seen x."""
+    def posterior(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], PosteriorDraw]:
+        """Return a function that draws from q(codes | x), given standard normal eps (B, K)."""
         features = self.encoder(x, condition)
 
-        def down(eps: Tensor) -> Passage:
+        def draw(eps: Tensor) -> PosteriorDraw:
             h, means, log_stds, _ = self._descend(features, condition, eps)
-            return Passage(self.decoder(h, condition), torch.cat(means, dim=1), torch.cat(log_stds, dim=1))
+            return PosteriorDraw(self.decoder(h, condition), torch.cat(means, dim=1), torch.cat(log_stds, dim=1))
 
-        return down
+        return draw
 
     def output(self, eps: Tensor, condition: Tensor | None) -> Tensor:
-        """Return what the likelihood takes, for codes drawn from the prior by eps (B, K)."""
+        """Return the input of the likelihood for codes drawn from the prior, given standard normal eps (B, K)."""
         h = self._start(eps, condition)
         for level, part in self._parts(eps):
             mean, log_std = level.prior_of(h)
@@ -142,12 +142,12 @@ class LadderCoder(VariationalCoder):
         return torch.as_tensor(self.decoder(h, condition))
 
     def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the codes (B, K) of all levels, top first: each the mean given those above it."""
+        """Return the codes (B, K) of all levels, top first; each is the mean given the levels above."""
         eps = x.new_zeros(len(x), self.latent_dim)
         return torch.cat(self._descend(self.encoder(x, condition), condition, eps)[3], dim=1)
 
     def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the middle of p(x | z), (B, *D)."""
+        """Return the center of p(x | z), (B, *D)."""
         h = self._start(z, condition)
         for level, part in self._parts(z):
             h = level.add(h, part)
@@ -156,7 +156,7 @@ class LadderCoder(VariationalCoder):
     def _descend(
         self, features: Tensor, condition: Tensor | None, eps: Tensor
     ) -> tuple[Tensor, list[Tensor], list[Tensor], list[Tensor]]:
-        """Return the last state and of each level d, log r and the code, (B, K_l)."""
+        """Return the last state, and d, log r and the code (B, K_l) of each level."""
         h = self._start(eps, condition)
         means, log_stds, codes = [], [], []
         for level, part in self._parts(eps):
@@ -170,7 +170,7 @@ class LadderCoder(VariationalCoder):
         return h, means, log_stds, codes
 
     def _start(self, rows: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the state above all levels, (B, width)."""
+        """Return the state before the first level, (B, width)."""
         if condition is None or self.start is None:
             return rows.new_zeros(len(rows), self.width)
         return torch.as_tensor(self.start(condition))
@@ -180,24 +180,24 @@ class LadderCoder(VariationalCoder):
 
 
 class HierarchicalVAE(VariationalModel):
-    r"""Variational autoencoder with several levels of codes, each drawn given those above it.
+    r"""Variational autoencoder with several levels of codes, each drawn given those above.
 
-    ``transform`` gives the codes of all levels side by side, top first; ``inverse_transform`` decodes them; ``sample`` draws
-    the levels from the top down and then a row. ``log_prob`` is an importance-weighted lower bound, ``latent_report`` tells
-    what each level says.
+    ``transform`` returns the codes of all levels side by side, top first; ``inverse_transform`` decodes them; ``sample`` draws
+    the levels from the top down and then a row. ``log_prob`` is an importance-weighted lower bound, ``latent_report`` measures
+    the information in each level.
 
     Parameters
     ----------
     latent_dims : tuple of int, optional
-        Length of the code of each level, top first; default three levels, each twice as long as the one above, the last as
-        long as the code of a :class:`~pushforward.models.autoencoders.vae.VAE`.
+        Length of the code of each level, top first; default three levels, each twice as long as the one above, the last with
+        the default length of a :class:`~pushforward.models.autoencoders.vae.VAE`.
 
     Other parameters are those of :class:`~pushforward.models.autoencoders.base.VariationalModel`.
 
     Attributes
     ----------
     network_, latent_dims_, likelihood_, kl_warmup_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     coder_ : LadderCoder
         The trained networks.
 
@@ -227,10 +227,10 @@ class HierarchicalVAE(VariationalModel):
         shape, spec = self.space_.transform.shape, self.network_
         width = spec.width if len(shape) == 1 else max(spec.width, _STATE)
         likelihood = make_likelihood(self.likelihood_, self.space_.transform)
-        wanted = (likelihood.outputs * shape[0], *shape[1:])
+        output_shape = (likelihood.outputs * shape[0], *shape[1:])
         return LadderCoder(
             spec.encoder(shape, width, self._condition_dim),
-            spec.decoder(width, wanted, self._condition_dim),
+            spec.decoder(width, output_shape, self._condition_dim),
             likelihood,
             self.latent_dims_,
             condition_dim=self._condition_dim,

@@ -1,20 +1,20 @@
-r"""The law p(x | z) of a row given its code: what a decoder's output means.
+r"""The law p(x | z) of a row given its code, with parameters from the decoder.
 
-A decoder network gives each element of a row one or two numbers, and the law of the row is a product over its elements:
+The decoder outputs one or two numbers per element of a row, and the law of the row is a product over its elements:
 
-- ``"gaussian"``: N(m, s^2) with m the output and one learned s for all elements; ``"diagonal"``: a learned s for each element.
+- ``"gaussian"``: N(m, s^2) with m the output and one learned s for all elements; ``"diagonal"``: a learned s per element.
   An integer k is trained on and scored as k + u, u uniform on [0, 1).
 - ``"logistic"``: the logistic law with distribution function sigmoid((x - m) / exp(r)), m and r from the network for every
-  element and row. An integer has the mass of its interval [k, k + 1), open at the ends of the range,
+  element and row. An integer has the mass of its interval [k, k + 1), unbounded at the ends of the range,
 
       P(k) = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)),     a, b = (k + 1 - m, k - m) / exp(r),
 
-  so that the probabilities of the range sum to one, and the right side loses nothing in the tails.
+  so that the probabilities sum to one over the range; the right side is accurate in the tails.
 - ``"bernoulli"``: for elements with two neighboring integers, P(upper) = sigmoid(output).
 
-Rows are scaled, and an integer stands in the middle of its interval, whose width is w. A probability is spread over that
-interval, log p(x) = log P(k) - log w: it is then a density like all others, and the log-determinant of the scaling gives back
-log P(k). Constant elements of images are not counted.
+Rows are scaled, and an integer is represented by the middle of its interval of width w. Its probability is converted to a
+density on that interval, log p(x) = log P(k) - log w, and the log-determinant of the scaling restores log P(k). Constant
+elements of images are ignored.
 
 References
 ----------
@@ -39,7 +39,7 @@ __all__ = ["Likelihood", "LikelihoodName", "default_likelihood", "make_likelihoo
 LikelihoodName = Literal["gaussian", "diagonal", "logistic", "bernoulli"]
 
 _LEAST_LOG_SCALE = -7.0
-_FIRST_LOG_SCALE = -2.0  # where scales start: while good reconstructions pay, codes are learned, not given up
+_FIRST_LOG_SCALE = -2.0  # initial scale; small enough that reconstruction outweighs the KL, or codes collapse
 
 
 class Likelihood(nn.Module, abc.ABC):
@@ -48,13 +48,13 @@ class Likelihood(nn.Module, abc.ABC):
     Parameters
     ----------
     transform : Transform
-        The scaling of the data: which elements vary, which are integers, and their range.
+        The scaling of the data, with the varying elements, the integers and their ranges.
     """
 
     outputs: ClassVar[int]
-    """Numbers that the decoder gives each element."""
+    """Numbers that the decoder outputs per element."""
     intervals: ClassVar[bool]
-    """Whether integers have probabilities; otherwise they are made continuous, k + u."""
+    """Whether integers have probabilities; otherwise they are dequantized, k + u."""
 
     counted: Tensor
 
@@ -68,7 +68,7 @@ class Likelihood(nn.Module, abc.ABC):
 
     @property
     def dims(self) -> int:
-        """Number of elements that are counted."""
+        """Number of elements that vary."""
         return int(self.counted.sum())
 
     @abc.abstractmethod
@@ -77,11 +77,11 @@ class Likelihood(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def center(self, output: Tensor) -> Tensor:
-        """Return the row in the middle of the law, (B, *D)."""
+        """Return the center of the law, (B, *D)."""
 
     @abc.abstractmethod
     def draw(self, output: Tensor, rows: Tensor, seed: int) -> Tensor:
-        """Return one draw for each output (B, *D); that of row i depends on (seed, rows[i]) alone."""
+        """Draw one row per output, (B, *D); row i depends on (seed, rows[i]) alone."""
 
 
 class _Gaussian(Likelihood):
@@ -103,7 +103,7 @@ class _Gaussian(Likelihood):
 
 
 class _OfIntegers(Likelihood):
-    """A likelihood that knows the interval of an integer, and the middles of the first and the last one."""
+    """A likelihood with the width of an integer's interval, and the middles of the first and the last interval."""
 
     width: Tensor
     low: Tensor
@@ -155,8 +155,8 @@ class _Bernoulli(_OfIntegers):
         two = transform.integer & (transform.high == transform.low + 1).expand_as(transform.shift)
         if not bool((two | transform.constant).all()):
             raise ValueError(
-                "likelihood='bernoulli' is for elements with two neighboring integers such as 0 and 1, and these data have "
-                "others; threshold them, (X > 0.5).astype('uint8'), or write likelihood='logistic'"
+                "likelihood='bernoulli' is for elements with two neighboring integers such as 0 and 1, but these data have "
+                "others; threshold them, (X > 0.5).astype('uint8'), or use likelihood='logistic'"
             )
 
     def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
@@ -173,12 +173,12 @@ class _Bernoulli(_OfIntegers):
 
 
 def make_likelihood(name: LikelihoodName, transform: Transform) -> Likelihood:
-    """Return the likelihood of that name for scaled data.
+    """Return the named likelihood for scaled data.
 
     Raises
     ------
     ValueError
-        If the data are not of its kind.
+        If it does not support the data.
 
     >>> transform = Transform.fit(torch.tensor([[0.0], [1.0], [1.0]]), integer=True, kind="vectors")
     >>> coin, x = make_likelihood("bernoulli", transform), transform.forward(torch.tensor([[0.0], [1.0]])) + 1.0

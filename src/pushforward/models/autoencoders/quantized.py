@@ -1,4 +1,4 @@
-"""The networks of a VQ-VAE, and what is trained of them: see :mod:`pushforward.models.autoencoders.vqvae` for the bound."""
+"""The networks and the training task of a VQ-VAE; :mod:`pushforward.models.autoencoders.vqvae` derives the bound."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ __all__ = ["QuantizedCoder", "QuantizedTask"]
 
 
 class Quantized(NamedTuple):
-    """Rows on their way through codes: what the likelihood takes, the codes (B, L), and the squared distance to them (B,)."""
+    """Quantized rows: the output of the decoder, the codes (B, L), and the squared distance to their vectors (B,)."""
 
     output: Tensor
     codes: Tensor
@@ -31,7 +31,7 @@ class QuantizedCoder(nn.Module):
     encoder : nn.Module
         ``(x, condition) -> (B, L W)``, L vectors of length W side by side.
     decoder : nn.Module
-        ``(vectors, condition) ->`` what ``likelihood`` takes.
+        ``(vectors, condition) ->`` input of ``likelihood``.
     quantizer : Quantizer
     likelihood : Likelihood
         p(x | codes).
@@ -55,8 +55,8 @@ class QuantizedCoder(nn.Module):
         self.encoder, self.decoder, self.quantizer, self.likelihood = encoder, decoder, quantizer, likelihood
         self.prior, self.tokens = prior, tokens
 
-    def seen(self, x: Tensor, condition: Tensor | None) -> Quantized:
-        """Return rows on their way through codes; in training the codebook learns from them."""
+    def quantize(self, x: Tensor, condition: Tensor | None) -> Quantized:
+        """Encode, quantize and decode rows; in training this also updates the codebook."""
         z = self._vectors(x, condition)
         vectors, codes = self.quantizer(z)
         distance = (nn.functional.normalize(z, dim=2) - vectors.detach()).square().sum((1, 2))
@@ -67,16 +67,16 @@ class QuantizedCoder(nn.Module):
         return torch.as_tensor(self.quantizer(self._vectors(x, condition))[1])
 
     def output(self, codes: Tensor, condition: Tensor | None) -> Tensor:
-        """Return what the likelihood takes, for int64 codes (B, L)."""
+        """Return the input of the likelihood for int64 codes (B, L)."""
         return torch.as_tensor(self.decoder(self.quantizer.vectors(codes).flatten(1), condition))
 
     def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the middle of p(x | codes), (B, *D), for codes (B, L) of any dtype."""
+        """Return the center of p(x | codes), (B, *D), for codes (B, L) of any dtype."""
         codes = z.long()
         wrong = (codes != z) | (codes < 0) | (codes >= self.quantizer.size)
         if bool(wrong.any()):
             raise ValueError(
-                f"codes are whole numbers from 0 to {self.quantizer.size - 1}, as transform returns them, but Z has the value "
+                f"codes are integers from 0 to {self.quantizer.size - 1}, as transform returns them, but Z has the value "
                 f"{float(z[wrong][0]):g}"
             )
         return self.likelihood.center(self.output(codes, condition))
@@ -86,7 +86,7 @@ class QuantizedCoder(nn.Module):
 
 
 class QuantizedTask(RowTask):
-    """The negative bound of each row in nats, in the units of the data; in training with the distance to the codes."""
+    """The negative bound per row, in nats and in the units of the data; in training plus the distance to the codes."""
 
     def __init__(
         self, network: QuantizedCoder, *, commitment: float, log_det: float, condition_dropout: float, width: Tensor
@@ -98,7 +98,7 @@ class QuantizedTask(RowTask):
         self.register_buffer("offset", (width / 2 if intervals else torch.zeros(())).float(), persistent=False)
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return what decides on the order (S, B, L) and the number (S, B) of masked codes, the latter stratified."""
+        """Return uniform numbers for the order (S, B, L) and the number (S, B) of masked codes; the latter are stratified."""
 
         def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
             return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
@@ -108,7 +108,7 @@ class QuantizedTask(RowTask):
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return the loss of each row, (B,)."""
         x, network = x + self.offset, self.network
-        way = network.seen(x, condition)
-        of_codes = diffusion.masked_loss(network.prior, way.codes, diffusion.mask_tokens(*numbers), condition)
-        bound = of_codes - network.likelihood.log_prob(way.output, x) - self.log_det
-        return bound + self.commitment * way.distance if self.training else bound
+        quantized = network.quantize(x, condition)
+        prior_loss = diffusion.masked_loss(network.prior, quantized.codes, diffusion.mask_tokens(*numbers), condition)
+        bound = prior_loss - network.likelihood.log_prob(quantized.output, x) - self.log_det
+        return bound + self.commitment * quantized.distance if self.training else bound

@@ -1,18 +1,16 @@
-"""What the code of a model says, element by element: information, collapse, and the aggregate posterior against the prior.
+"""Reports on the codes of a model: information per element, collapse, and the aggregate posterior; use of a codebook.
 
-Over rows x, with q(z | x) = N(mean(x), std(x)^2) for an element of the code:
+:class:`LatentReport`, over rows x, with q(z | x) = N(mean(x), std(x)^2) for an element of the code:
 
-- ``kl``, the mean of KL(q(z | x) || p(z)): the nats that the element says of a row, and a little more;
-- an element is *active* if the variance over rows of mean(x) is above 0.01, and else *collapsed*: it is noise to the decoder;
-- the aggregate posterior is the mean over rows of q(z | x), of variance Var mean(x) + E std(x)^2. Where it is not the prior,
-  codes drawn from the prior are not those that the decoder was trained on.
+- ``kl``, the mean of KL(q(z | x) || p(z)): an upper bound of the information of the element about a row, in nats;
+- an element is *active* if the variance over rows of mean(x) is above 0.01, otherwise *collapsed*: it is noise to the decoder;
+- the aggregate posterior is the mean over rows of q(z | x), with variance Var mean(x) + E std(x)^2. Where it differs from the
+  prior, codes drawn from the prior are not those that the decoder was trained on.
 
-Of a codebook (:class:`CodeReport`): which codes a model with a codebook uses, and how evenly.
-
-Over the codes of rows, with p_k the share of those that are code k:
+:class:`CodeReport`, over the codes of rows, with p_k the share of code k:
 
 - a code is *used* if any row has it;
-- the perplexity exp(-sum_k p_k log p_k) is the number of codes that, all used alike, would say as much: K at the most.
+- the perplexity exp(-sum_k p_k log p_k), at most K, is the number of equally used codes with the same entropy.
 
 References
 ----------
@@ -34,7 +32,7 @@ _SHOWN = 8
 
 @dataclass(frozen=True, eq=False)
 class LatentReport:
-    """What each element of the code says.
+    """Information in each element of the code.
 
     Attributes
     ----------
@@ -43,7 +41,7 @@ class LatentReport:
     mean_variance : array (K,)
         Variance over rows of the mean of q(z | x), in units of the prior.
     aggregate_mean, aggregate_std : array (K,)
-        Of the aggregate posterior, in units of the prior, which has 0 and 1.
+        Of the aggregate posterior, in units of the prior, whose own are 0 and 1.
     levels : tuple of int
         Number of elements of each level, top first; one level for a plain VAE.
 
@@ -62,7 +60,7 @@ class LatentReport:
 
     @classmethod
     def of(cls, mean: Tensor, std: Tensor, kl: Tensor, levels: tuple[int, ...]) -> "LatentReport":
-        """Return the report of rows with posteriors N(mean, std^2) in units of the prior and KL kl, each (N, K)."""
+        """Return the report for posteriors N(mean, std^2), in units of the prior, and their KL; each (N, K)."""
         variance = mean.double().var(0, correction=0)
         aggregate = (variance + std.double().square().mean(0)).sqrt()
         return cls(
@@ -80,7 +78,7 @@ class LatentReport:
 
     @property
     def collapsed(self) -> tuple[int, ...]:
-        """The elements that say nothing."""
+        """The elements that are not active."""
         return tuple(int(k) for k in np.flatnonzero(~self.active))
 
     @property
@@ -125,7 +123,7 @@ class CodeReport:
 
     @property
     def size(self) -> int:
-        """K, the number of codes that there are."""
+        """K, the number of codes in the codebook."""
         return int(self.counts.shape[1])
 
     @property
@@ -153,6 +151,5 @@ class CodeReport:
 
 
 def _perplexity(counts: np.ndarray) -> np.ndarray:
-    """Return exp of the entropy of each row of counts."""
     p = counts / counts.sum(1, keepdims=True)
     return np.asarray(np.exp(-(p * np.log(np.where(p > 0, p, 1.0))).sum(1)))

@@ -1,12 +1,12 @@
-r"""Variational autoencoder: a random code with a known law, and a decoder that makes rows of it.
+r"""Variational autoencoder: a Gaussian code, and a decoder from codes to rows.
 
 The model is z ~ N(0, I), x ~ p(x | z); the encoder gives q(z | x) = N(mean(x), diag std(x)^2). Both are trained by the bound of
 :mod:`pushforward.models.autoencoders.base`, with z = mean + std eps. With affine networks and one standard deviation for all
-elements the model is probabilistic PCA, and the bound touches log p where that is largest.
+elements the model is probabilistic PCA, and the bound equals log p at its maximum.
 
-A condition c is known to both networks, and has a region of its own in the space that the decoder sees, h = m(c) + s(c) z with
-m and log s linear in c and 0 for "no condition". Without it a decoder that finds all it needs in the code never asks for the
-condition, and the rows drawn do not follow it.
+A condition c is an input of both networks, and also shifts and scales the code before the decoder, h = m(c) + s(c) z with m and
+log s linear in c and 0 for "no condition". Without this, a decoder can take all information from the code and ignore the
+condition, and samples do not follow it.
 
 References
 ----------
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition, Values
-from pushforward.models.autoencoders.base import Passage, VariationalCoder, VariationalModel
+from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import RandomCodes, default_latent_dim
 from pushforward.models.base.model import Prepared
@@ -34,7 +34,7 @@ from pushforward.probability.counts import check_count
 __all__ = ["VAE", "GaussianCoder"]
 
 _LEAST_ANGLE = 1e-4
-_WIDEST = 2.0  # log s stays within +-2: a region neither vanishes nor runs away
+_WIDEST = 2.0  # log s stays within +-2, so that scales neither vanish nor diverge
 
 
 class GaussianCoder(VariationalCoder):
@@ -45,7 +45,7 @@ class GaussianCoder(VariationalCoder):
     encoder : nn.Module
         ``(x, condition) -> (B, 2 K)``, mean and log standard deviation of the code.
     decoder : nn.Module
-        ``(z, condition) ->`` what ``likelihood`` takes.
+        ``(z, condition) ->`` input of ``likelihood``.
     likelihood : Likelihood
     latent_dim : int
         K.
@@ -62,25 +62,25 @@ class GaussianCoder(VariationalCoder):
         if self.region is not None:
             nn.init.zeros_(self.region.weight)
 
-    def seen(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], Passage]:
-        """Return the draw of a code and what follows from it; the encoder speaks of h."""
+    def posterior(self, x: Tensor, condition: Tensor | None) -> Callable[[Tensor], PosteriorDraw]:
+        """Return a function that draws from q(z | x), given standard normal eps (B, K); the encoder predicts h."""
         mean, log_std = self.encoder(x, condition).chunk(2, dim=1)
         m, log_s = self._region(condition, mean)
-        return lambda eps: Passage(
+        return lambda eps: PosteriorDraw(
             self.decoder(mean + log_std.exp() * eps, condition), (mean - m) * (-log_s).exp(), log_std - log_s
         )
 
     def output(self, eps: Tensor, condition: Tensor | None) -> Tensor:
-        """Return what the likelihood takes, for z = eps."""
+        """Return the input of the likelihood for z = eps."""
         m, log_s = self._region(condition, eps)
         return torch.as_tensor(self.decoder(m + log_s.exp() * eps, condition))
 
     def encode(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """Return the mean of q(z | x), (B, K)."""
-        return self.seen(x, condition)(x.new_zeros(len(x), self.latent_dim)).mean
+        return self.posterior(x, condition)(x.new_zeros(len(x), self.latent_dim)).mean
 
     def decode(self, z: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the middle of p(x | z), (B, *D)."""
+        """Return the center of p(x | z), (B, *D)."""
         return self.likelihood.center(self.output(z, condition))
 
     def _region(self, condition: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,22 +92,22 @@ class GaussianCoder(VariationalCoder):
 
 
 class VAE(RandomCodes, VariationalModel):
-    r"""Variational autoencoder: a decoder of Gaussian codes, trained by a bound of its density.
+    r"""Variational autoencoder: a decoder of Gaussian codes, trained by a lower bound of its density.
 
-    ``transform`` gives the mean code of a row, ``inverse_transform`` the middle of what the decoder makes of a code; ``sample``
-    draws a code and then a row from p(x | z), noise included. ``log_prob`` is an importance-weighted lower bound.
+    ``transform`` returns the mean code of a row, ``inverse_transform`` the center of p(x | z); ``sample`` draws a code and then
+    a row from p(x | z), noise included. ``log_prob`` is an importance-weighted lower bound.
 
     Parameters
     ----------
     latent_dim : int, optional
-        Length of a code; default 16, or 64 for rows of 1,000 elements and more, and no longer than a row.
+        Length of a code; default 16, or 64 for rows of 1,000 or more elements; at most the length of a row.
 
     Other parameters are those of :class:`~pushforward.models.autoencoders.base.VariationalModel`.
 
     Attributes
     ----------
     network_, latent_dim_, likelihood_, kl_warmup_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     coder_ : GaussianCoder
         The trained networks.
 
@@ -130,10 +130,10 @@ class VAE(RandomCodes, VariationalModel):
     latent_dim_: int = field(init=False)
 
     def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 8, *, condition: Condition = None) -> Values:
-        """Return n rows on the way from row a to row b: their codes are joined by an arc, and its points decoded.
+        """Return n rows that interpolate between rows a and b, decoded from points on an arc between their codes.
 
-        Codes of the prior lie near a sphere of radius sqrt(K), which a straight line between two of them leaves. With the angle
-        omega between the codes, z_s = (sin((1 - s) omega) a + sin(s omega) b) / sin(omega) for s from 0 to 1.
+        Codes of the prior lie near a sphere of radius sqrt(K), which a straight line leaves. With the angle omega between the
+        codes, z_s = (sin((1 - s) omega) a + sin(s omega) b) / sin(omega) for s from 0 to 1.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ class VAE(RandomCodes, VariationalModel):
         n : int
             Number of rows, at least 2; the first and the last are the reconstructions of a and b.
         condition : label or vector, optional
-            What all of them should be like.
+            The condition of all rows.
 
         >>> import pushforward as pf
         >>> model = pf.VAE(train_steps=5, random_state=0).fit("moons")
@@ -156,17 +156,17 @@ class VAE(RandomCodes, VariationalModel):
     def traverse(
         self, dimension: int, n: int = 9, *, reach: float = 2.5, around: ArrayLike | None = None, condition: Condition = None
     ) -> Values:
-        """Return n rows whose codes differ in one element alone, which goes from -reach to reach.
+        """Return n rows whose codes differ in one element only, which runs from -reach to reach.
 
         Parameters
         ----------
         dimension : int
-            Which element, from 0.
+            Index of the element.
         n : int
         reach : float
             In standard deviations of the prior.
         around : row, optional
-            The row whose code is changed; by default the code 0.
+            The row whose code is varied; by default the code 0.
         condition : label or vector, optional
 
         >>> import pushforward as pf
@@ -188,15 +188,15 @@ class VAE(RandomCodes, VariationalModel):
 
     def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         assert isinstance(learned, GaussianCoder)
-        draw = learned.seen(x, None)
+        draw_posterior = learned.posterior(x, None)
 
-        def of(eps: Tensor) -> tuple[Tensor, Tensor]:
-            passage = draw(eps)
-            code = passage.mean + passage.log_std.exp() * eps
-            minus_log_q = ((eps.square() + math.log(2 * math.pi)) / 2 + passage.log_std).sum(1)
-            return code, learned.likelihood.log_prob(passage.output, x) + minus_log_q
+        def draw(eps: Tensor) -> tuple[Tensor, Tensor]:
+            posterior = draw_posterior(eps)
+            code = posterior.mean + posterior.log_std.exp() * eps
+            minus_log_q = ((eps.square() + math.log(2 * math.pi)) / 2 + posterior.log_std).sum(1)
+            return code, learned.likelihood.log_prob(posterior.output, x) + minus_log_q
 
-        return of
+        return draw
 
     @torch.no_grad()
     def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
@@ -210,10 +210,10 @@ class VAE(RandomCodes, VariationalModel):
     def _network(self) -> GaussianCoder:
         shape, latent_dim, spec = self.space_.transform.shape, self.latent_dim_, self.network_
         likelihood = make_likelihood(self.likelihood_, self.space_.transform)
-        wanted = (likelihood.outputs * shape[0], *shape[1:])
+        output_shape = (likelihood.outputs * shape[0], *shape[1:])
         return GaussianCoder(
             spec.encoder(shape, 2 * latent_dim, self._condition_dim),
-            spec.decoder(latent_dim, wanted, self._condition_dim),
+            spec.decoder(latent_dim, output_shape, self._condition_dim),
             likelihood,
             latent_dim,
             self._condition_dim,
@@ -221,9 +221,9 @@ class VAE(RandomCodes, VariationalModel):
 
 
 def _arc(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """Return points (n, K) at the shares s (n,) of the arc from a to b (K,)."""
+    """Return points (n, K) at fractions s (n,) of the arc from a to b (K,)."""
     lengths, s = a.norm() * b.norm(), s[:, None]
     omega = torch.acos((a @ b / lengths).clamp(-1, 1))
-    if lengths == 0 or omega < _LEAST_ANGLE or omega > math.pi - _LEAST_ANGLE:  # the arc is a line, or any of many
+    if lengths == 0 or omega < _LEAST_ANGLE or omega > math.pi - _LEAST_ANGLE:  # the arc is a line, or not unique
         return (1 - s) * a + s * b
     return (torch.sin((1 - s) * omega) * a + torch.sin(s * omega) * b) / torch.sin(omega)

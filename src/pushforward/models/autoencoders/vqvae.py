@@ -1,18 +1,17 @@
-r"""VQ-VAE: a row as a few numbers from a codebook, and a learned law of these numbers.
+r"""VQ-VAE: rows as a few entries of a codebook, and a learned law of these entries.
 
-An encoder makes L vectors of a row x, each is replaced by the nearest of K codes (:mod:`pushforward.networks.quantizer`), and a
-decoder says p(x | codes). The codes c(x) are a function of the row, and the model's law of codes is p(c), so
+An encoder maps a row x to L vectors, each is replaced by the nearest of K codes (:mod:`pushforward.networks.quantizer`), and a
+decoder gives p(x | codes). The codes c(x) are a function of the row, and the model's law of codes is p(c), so
 
     p(x) = sum_c p(x | c) p(c) >= p(x | c(x)) p(c(x)),
     log p(x) >= log p(x | c(x)) + log p(c(x)).
 
-What is trained is the negative of the right side, plus ``commitment`` times the squared distance between the encoder's
-vectors and their codes, which keeps the former near the latter. p(c) is a masked law
-(:mod:`pushforward.diffusion.masked`): a transformer that unmasks codes, trained by its own lower bound of log p(c).
-As codes are whole numbers, no gradient goes from the law to the encoder: it learns the codes as they come, in the same steps. A
-row is drawn by unmasking codes one by one and drawing from p(x | codes).
+The loss is the negative of the right side, plus ``commitment`` times the squared distance between the encoder's vectors and
+their codes, which keeps the vectors near the codes. p(c) is masked diffusion (:mod:`pushforward.diffusion.masked`): a
+transformer that unmasks codes, trained in the same steps by its own lower bound of log p(c). Codes are integers, so it passes
+no gradient to the encoder. To sample, unmask codes one by one and draw from p(x | codes).
 
-A condition is known to encoder, decoder and the law of the codes.
+A condition is an input of encoder, decoder and transformer.
 
 References
 ----------
@@ -49,39 +48,39 @@ from pushforward.training import TrainingSettings
 __all__ = ["VQVAE"]
 
 SAMPLES, DRAWS = 16, 2
-_WIDTH = 8  # of a code's vector: short ones leave no code unused
-_LEAST = 0.05  # share of an even use below which a code is put somewhere else
+_WIDTH = 8  # length of a code's vector; with short vectors no code stays unused
+_LEAST = 0.05  # a code used less than this share of uniform use is reset
 _REPORT_BATCH = 256
 
 
 class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
-    r"""Autoencoder whose codes are whole numbers from a codebook, with a learned law of these codes.
+    r"""Autoencoder with integer codes from a codebook, and a learned law of these codes.
 
-    ``transform`` gives the codes of a row, integers (N, L), ``inverse_transform`` the middle of what the decoder makes of
-    codes; ``sample`` draws codes and then a row from p(x | codes), noise included. ``log_prob`` is a lower bound, and
-    ``code_report`` tells which codes are used.
+    ``transform`` returns the codes of rows, integers (N, L), ``inverse_transform`` the center of p(x | codes); ``sample`` draws
+    codes and then a row from p(x | codes), noise included. ``log_prob`` is a lower bound, and ``code_report`` measures the use
+    of the codebook.
 
     Parameters
     ----------
     tokens : int, optional
-        L, the number of codes of a row; default 8 for vectors, but no more than columns, 4 for images, 16 for larger ones.
+        L, the number of codes of a row; default 8 for vectors, at most one per column, 4 for images, 16 for larger ones.
     codebook_size : int, optional
-        K, the number of codes that there are; default 64, 16 for vectors of up to 8 columns, 256 for larger images.
+        K, the size of the codebook; default 64, 16 for vectors of up to 8 columns, 256 for larger images.
     likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
-        The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`. Default by the data.
+        The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`. The default depends on the data.
     commitment : float
         Weight of the squared distance between the encoder's vectors and their codes.
     network : CoderSpec, optional
-        Size of encoder and decoder. Default by the shape of the data.
+        Size of encoder and decoder. The default depends on the shape of the data.
     prior : TransformerSpec, optional
-        Size of the law of the codes. Default by their number.
+        Size of the transformer for the law of the codes. The default depends on their number.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
     Attributes
     ----------
     tokens_, codebook_size_, likelihood_, network_, prior_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     coder_ : QuantizedCoder
         The trained networks.
 
@@ -139,8 +138,8 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         scale = scale_of(guidance, "a VQVAE")
         prior = guided_tokens(self, self.coder_.prior, scale)
-        told = torch.zeros_like(encoded) if encoded is not None and scale == 0 else encoded
-        z = self._decoded(prior, n, encoded, told, seed=seed, first=first, batch_size=batch_size)
+        decoder_condition = torch.zeros_like(encoded) if encoded is not None and scale == 0 else encoded
+        z = self._draw_rows(prior, n, encoded, decoder_condition, seed=seed, first=first, batch_size=batch_size)
         return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
     def log_prob(
@@ -193,7 +192,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         return CodeReport.of(np.asarray(codes), self.codebook_size_)
 
     def __sklearn_tags__(self) -> Tags:
-        """Tell scikit-learn that codes are integers whatever the rows are."""
+        """Declare to scikit-learn that codes are integers for any dtype of rows."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
@@ -213,10 +212,10 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     def _network(self) -> QuantizedCoder:
         shape, spec, tokens, size = self.space_.transform.shape, self.network_, self.tokens_, self.codebook_size_
         likelihood = make_likelihood(self.likelihood_, self.space_.transform)
-        wanted = (likelihood.outputs * shape[0], *shape[1:])
+        output_shape = (likelihood.outputs * shape[0], *shape[1:])
         return QuantizedCoder(
             spec.encoder(shape, tokens * _WIDTH, self._condition_dim),
-            spec.decoder(tokens * _WIDTH, wanted, self._condition_dim),
+            spec.decoder(tokens * _WIDTH, output_shape, self._condition_dim),
             Quantizer(size, _WIDTH, least=_LEAST * self.training_.batch_size * tokens / size),
             likelihood,
             self.prior_.build([size] * tokens, self._condition_dim),
@@ -245,8 +244,8 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
         assert isinstance(learned, QuantizedCoder)
         with torch.no_grad():
             codes = learned.encode(z, condition)
-            inside = learned.likelihood.log_prob(learned.output(codes, condition), z)
-        found = diffusion.masked_bound(
+            log_likelihood = learned.likelihood.log_prob(learned.output(codes, condition), z)
+        prior_bound = diffusion.masked_bound(
             learned.prior,
             codes,
             condition=condition,
@@ -255,35 +254,35 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             first=0 if draws.shared else draws.first,
             shared=draws.shared,
         )
-        values = found.values + inside.double().cpu().numpy()
-        return replace(found, values=values, nfe=draws.samples + 2, dims=learned.likelihood.dims)
+        values = prior_bound.values + log_likelihood.double().cpu().numpy()
+        return replace(prior_bound, values=values, nfe=draws.samples + 2, dims=learned.likelihood.dims)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         prior = self.coder_.prior
-        return self._decoded(prior, n, condition, condition, seed=seed, first=first, batch_size=batch_size)
+        return self._draw_rows(prior, n, condition, condition, seed=seed, first=first, batch_size=batch_size)
 
     @torch.no_grad()
-    def _decoded(
+    def _draw_rows(
         self,
         prior: TokenNetwork,
         n: int,
         condition: Tensor | None,
-        told: Tensor | None,
+        decoder_condition: Tensor | None,
         *,
         seed: int,
         first: int,
         batch_size: int,
     ) -> Tensor:
-        """Return n scaled rows on the CPU: codes from ``prior`` under ``condition``, decoded under ``told``."""
-        coder, drawn = self.coder_, []
+        """Draw n scaled rows on the CPU: codes from ``prior`` given ``condition``, then rows given ``decoder_condition``."""
+        coder, parts = self.coder_, []
         device = next(coder.parameters()).device
         for part in batches(n, batch_size):
             rows = torch.arange(first + part.start, first + part.stop, device=device)
-            hidden = torch.zeros(len(rows), coder.tokens, dtype=torch.int64, device=device)
-            c, d = part_of(condition, part, device), part_of(told, part, device)
-            codes = diffusion.unmask(prior, hidden, condition=c, seed=seed, first=first + part.start)
-            drawn.append(coder.likelihood.draw(coder.output(codes, d), rows, seed).cpu())
-        return torch.cat(drawn)
+            masked = torch.zeros(len(rows), coder.tokens, dtype=torch.int64, device=device)
+            c, d = part_of(condition, part, device), part_of(decoder_condition, part, device)
+            codes = diffusion.unmask(prior, masked, condition=c, seed=seed, first=first + part.start)
+            parts.append(coder.likelihood.draw(coder.output(codes, d), rows, seed).cpu())
+        return torch.cat(parts)
 
 
 def _is_large(shape: tuple[int, ...]) -> bool:
@@ -297,14 +296,14 @@ def _default_tokens(shape: tuple[int, ...]) -> int:
 
 
 def _default_size(shape: tuple[int, ...]) -> int:
-    """Return a number of codes: in few dimensions cells are many even so, and rows to learn their law from are few."""
+    """Return the default codebook size; in few dimensions even a small one gives many combinations for few rows."""
     if len(shape) == 1:
         return 16 if shape[0] <= 8 else 64
     return 256 if _is_large(shape) else 64
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did best on digits of 8 x 8 and 28 x 28 pixels and on points in the plane, on one CPU core."""
+    """Return the settings that performed best on 8x8 digits, MNIST and points in the plane, on one CPU core."""
     common = default_training(shape)
     if len(shape) == 1:
         return replace(common, steps=1500)

@@ -1,1 +1,1 @@
-"""The contract that all families share; no file here knows a family."""
+"""The contract that all families share; no file here depends on a family."""

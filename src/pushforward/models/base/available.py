@@ -1,4 +1,4 @@
-"""Verbs that a model has only if it can keep their promise."""
+"""Methods that a model has only if a check passes."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +12,6 @@ Verb = TypeVar("Verb", bound=Callable[..., object])
 
 
 def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:
-    """Return the decorator of a method that models have where ``check(model)`` is true: scikit-learn's, with types."""
+    """Return a decorator that exposes a method only if ``check(model)`` is true; scikit-learn's decorator with types."""
     decorator: Callable[[Verb], Verb] = metaestimators.available_if(check)
     return decorator

@@ -9,7 +9,7 @@ __all__ = ["batches", "part_of"]
 
 
 def batches(n: int, batch_size: int) -> Iterator[slice]:
-    """Give the slices of n rows, ``batch_size`` at a time.
+    """Yield slices that cover n rows, ``batch_size`` at a time.
 
     >>> list(batches(5, 2))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -19,5 +19,5 @@ def batches(n: int, batch_size: int) -> Iterator[slice]:
 
 
 def part_of(values: Tensor | None, part: slice, device: torch.device) -> Tensor | None:
-    """Return a part of the values on a device, if there are any."""
+    """Return a slice of the values on a device, or None without values."""
     return None if values is None else values[part].to(device)

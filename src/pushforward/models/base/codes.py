@@ -1,8 +1,8 @@
-"""What families with a coder share: the verbs between rows of data and their codes.
+"""Conversion between rows of data and codes, for families with an encoder and a decoder.
 
-The network of such a family, under ``core``, defines ``encode(x, condition)``, the code (B, K) of scaled rows, and
-``decode(z, condition)``, the scaled rows in the middle of what the decoder makes of codes. Integers are encoded in the middle
-of their interval and decoded by rounding down, so an error of less than half a unit brings them back.
+The network of such a family, under ``core``, defines ``encode(x, condition)``, the codes (B, K) of scaled rows, and
+``decode(z, condition)``, the means of the decoder in scaled units. An integer is encoded at the middle of its interval and
+decoded by rounding down, so an error below half a unit restores it.
 """
 
 import abc
@@ -31,7 +31,7 @@ _SMALL, _LARGE = 16, 32  # longer side of images
 
 
 class DecoderVerbs(GenerativeModel):
-    """The verb ``inverse_transform`` of models with a decoder, the method ``decodes`` of their network."""
+    """``inverse_transform`` for models with a decoder, which is the method ``decodes`` of their network."""
 
     decodes: ClassVar[str] = "decode"
     core: ClassVar[str]
@@ -67,40 +67,39 @@ class DecoderVerbs(GenerativeModel):
 
     @property
     def _code_length(self) -> int:
-        """Number of elements of a code."""
         return self.latent_dim_
 
     @property
     def _code_schema(self) -> Schema:
-        """Layout of codes: vectors in the container of the data, in floats."""
+        """Layout of codes: floating-point vectors in the container type of the data."""
         return self.space_.schema.codes(self._code_length)
 
     @property
     def _coder_dtype(self) -> torch.dtype:
-        """Float64 for vectors, where it is cheap, so that a code does not depend on the batch."""
+        """Float64 for vectors, where it is cheap, so that codes do not depend on the batch."""
         return self.space_.kind.density_dtype
 
-    def _through(self, verb: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Any:
-        """Return what the network's ``verb`` makes of the rows (and of more that goes with each), on the CPU."""
+    def _through(self, method: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Any:
+        """Apply a method of the network to the rows, and to further tensors with one row each, in batches; on the CPU."""
         trained: nn.Module = getattr(self, self.core)
         device = next(trained.parameters()).device
         network = copy.deepcopy(trained).to(self._coder_dtype).eval()
-        called, made = getattr(network, verb), []
+        apply, results = getattr(network, method), []
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for begin in range(0, len(rows), batch_size):
                 part = slice(begin, begin + batch_size)
                 c = None if condition is None else condition[part].to(device)
-                made.append(called(rows[part].to(device), c, *(other[part].to(device) for other in more)))
-        if isinstance(made[0], Tensor):
-            return torch.cat(made).cpu()
-        return tuple(torch.cat(parts).cpu() for parts in zip(*made, strict=True))
+                results.append(apply(rows[part].to(device), c, *(other[part].to(device) for other in more)))
+        if isinstance(results[0], Tensor):
+            return torch.cat(results).cpu()
+        return tuple(torch.cat(parts).cpu() for parts in zip(*results, strict=True))
 
 
 class CodeVerbs(DecoderVerbs):
-    """The verbs ``transform`` and ``inverse_transform`` of models with an encoder and a decoder."""
+    """``transform`` and ``inverse_transform`` for models with an encoder and a decoder."""
 
     def fit_transform(self, X: ArrayLike, y: object = None, *, condition: Condition = None) -> Values:
-        """Train on the rows of X and return their codes; as :meth:`fit` and :meth:`transform` one after the other."""
+        """Train on the rows of X and return their codes: :meth:`fit`, then :meth:`transform`."""
         return self.fit(X, y, condition=condition).transform(X, condition=condition)
 
     def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
@@ -132,13 +131,13 @@ class CodeVerbs(DecoderVerbs):
         return self._code_schema.to_user(z)
 
     def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn that this is a transformer too."""
+        """Declare to scikit-learn that this is also a transformer."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])
         return tags
 
     def _one_row(self, row: Any) -> Any:
-        """Return one row, given with or without its leading axis, as rows (1, ...)."""
+        """Return one row, with or without its leading axis, as rows (1, ...)."""
         if hasattr(row, "to_frame"):  # a Series
             return row.to_frame().T
         if hasattr(row, "columns"):
@@ -148,26 +147,25 @@ class CodeVerbs(DecoderVerbs):
 
 
 class RandomCodes(abc.ABC):
-    """What a coder says of codes and rows as laws: q(z | x) and p(x | z), without a condition.
+    """A coder with a random encoder q(z | x) and a random decoder p(x | z), without a condition.
 
-    Any law of the code can then take the place of the one that the coder was trained with: see
-    :class:`~pushforward.models.latent.Latent`.
+    :class:`~pushforward.models.latent.Latent` replaces the prior that the coder was trained with by another law of codes.
     """
 
     @abc.abstractmethod
     def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        """Return the draw from q(z | x) for scaled rows x (B, *D), as a function of standard normal eps (B, K).
+        """Return a function that draws from q(z | x) for scaled rows x (B, *D), given standard normal eps (B, K).
 
-        It gives the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is what densities are computed with.
+        The function returns the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is the network of :meth:`_score`.
         """
 
     @abc.abstractmethod
     def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
-        """Return scaled rows (B, *D) from p(x | z), on the CPU; the noise of row i depends on (seed, rows[i]) alone."""
+        """Draw scaled rows (B, *D) from p(x | z), on the CPU; the noise of row i depends on (seed, rows[i]) alone."""
 
 
 def default_latent_dim(shape: tuple[int, ...]) -> int:
-    """Return a length of codes for rows of ``shape``.
+    """Return the default length of codes for rows of ``shape``.
 
     >>> default_latent_dim((2,)), default_latent_dim((1, 28, 28)), default_latent_dim((3, 32, 32))
     (2, 16, 64)
@@ -177,10 +175,10 @@ def default_latent_dim(shape: tuple[int, ...]) -> int:
 
 
 def default_coder(shape: tuple[int, ...]) -> CoderSpec:
-    """Return the size of networks that suits rows of ``shape``.
+    """Return the default size of the networks for rows of ``shape``.
 
-    On MNIST's digits dense networks take more steps than convolutions in the same minutes of a CPU, and gave samples that keep
-    to their label. Smaller images cost little either way.
+    On MNIST, dense networks complete more steps than convolutions in the same time on a CPU, and their samples match their
+    labels better. Smaller images cost little either way.
 
     >>> default_coder((1, 28, 28)).dense, default_coder((1, 8, 8)).dense, default_coder((3, 32, 32)).dense
     (True, False, False)
@@ -193,7 +191,7 @@ def default_coder(shape: tuple[int, ...]) -> CoderSpec:
 
 
 def default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did best on eight-by-eight and MNIST digits and on points in the plane, on one CPU core."""
+    """Return the settings that performed best on 8x8 digits, MNIST and points in the plane, on one CPU core."""
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=10.0)
     if len(shape) == 1:
         return replace(common, steps=3000, batch_size=256, learning_rate=2e-3, ema=0.1)

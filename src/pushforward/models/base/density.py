@@ -1,7 +1,7 @@
-"""Densities: how probable is a row, in nats, in the units of the data, and how sure is that.
+"""Log-densities of rows in nats and in the units of the data, with their errors.
 
-The scaling of the data is part of it: log p(x) = log p(z) + log |dz/dx|. A family says what log p(z) is; what integers,
-constant elements, conditions, batches and units need is here, once for all.
+The density includes the scaling of the data: log p(x) = log p(z) + log |dz/dx|. A family defines log p(z); this module handles
+integers, constant elements, conditions, batches and units for all families.
 """
 
 import copy
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class RowDensity(Protocol):
-    """The log-density of scaled rows under what a model has learned."""
+    """The log-density of scaled rows under a trained network."""
 
     def __call__(
         self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
@@ -36,7 +36,7 @@ class RowDensity(Protocol):
 
 
 class DensityVerbs(GenerativeModel):
-    """The verbs ``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`."""
+    """``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`."""
 
     core: ClassVar[str]
 
@@ -74,8 +74,8 @@ class DensityVerbs(GenerativeModel):
         ValueError
             If X does not fit the training data, or the model has learned no law without a condition and none is given.
         """
-        found = self._score(X, condition, self._log_prob, draws=draws, seed=seed, first=first, batch_size=batch_size)
-        return found.in_bits_per_dim() if bits_per_dim else found
+        scores = self._score(X, condition, self._log_prob, draws=draws, seed=seed, first=first, batch_size=batch_size)
+        return scores.in_bits_per_dim() if bits_per_dim else scores
 
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the log-density of each row in nats, in data units, (N,); :meth:`log_prob` says how sure that is."""
@@ -94,8 +94,8 @@ class DensityVerbs(GenerativeModel):
         check_count("batch_size", batch_size)
         rows = self._rows(X, condition)
 
-        def of_draw(draw: int) -> LogProb:
-            def of(part: slice, learned: object, device: torch.device) -> LogProb:
+        def score_draw(draw: int) -> LogProb:
+            def score_part(part: slice, learned: object, device: torch.device) -> LogProb:
                 start = first + part.start
                 return density(
                     learned,
@@ -106,16 +106,15 @@ class DensityVerbs(GenerativeModel):
                     first=start,
                 )
 
-            return LogProb.concatenate(self._in_batches(of, len(rows.z), batch_size))
+            return LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
 
-        found = of_draw(0)
+        scores = score_draw(0)
         if rows.random:
-            kind: Kind = "lower bound" if rows.integer or found.is_bound else "estimate"
-            found = LogProb.average([found, *(of_draw(draw) for draw in range(1, draws))], kind)
-        return replace(found.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
+            kind: Kind = "lower bound" if rows.integer or scores.is_bound else "estimate"
+            scores = LogProb.average([scores, *(score_draw(draw) for draw in range(1, draws))], kind)
+        return replace(scores.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
 
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
-        """Return the rows to be scored as the density takes them."""
         return self._rows_of(X, condition, self._density_dtype)
 
     def _log_prob(
@@ -124,18 +123,18 @@ class DensityVerbs(GenerativeModel):
         """Return the log-density of scaled rows; see :class:`RowDensity`."""
         raise NotImplementedError
 
-    def _in_batches(self, of: Callable[[slice, Any, torch.device], T], rows: int, batch_size: int) -> list[T]:
-        """Return ``of(part, learned, device)`` for each batch, with what was learned as it is called for densities."""
+    def _in_batches(self, score: Callable[[slice, Any, torch.device], T], rows: int, batch_size: int) -> list[T]:
+        """Return ``score(part, learned, device)`` for each batch; a network is copied to ``_density_dtype`` first."""
         learned, device = getattr(self, self.core), torch.device("cpu")
         if isinstance(learned, nn.Module):
             learned = copy.deepcopy(learned).to(self._density_dtype)
             device = next((parameter.device for parameter in learned.parameters()), device)
             learned.eval()
         with torch.autocast(device.type, enabled=False):
-            return [of(slice(begin, min(begin + batch_size, rows)), learned, device) for begin in range(0, rows, batch_size)]
+            return [score(slice(begin, min(begin + batch_size, rows)), learned, device) for begin in range(0, rows, batch_size)]
 
     @property
     def _density_dtype(self) -> torch.dtype:
-        """Dtype of scaled rows: float64 for vectors, where it is cheap and nothing is lost to rounding."""
+        """Dtype of scaled rows: float64 for vectors, where it is cheap."""
         own = isinstance(getattr(self, "network_", None), nn.Module)
         return self.space_.kind.density_dtype if not own else torch.float32

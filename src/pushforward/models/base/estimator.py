@@ -1,6 +1,6 @@
-"""Constructors from fields: a class of estimators declares its own arguments once, and inherits those of its bases.
+"""Constructors generated from fields: a class declares its own arguments and inherits those of its bases.
 
-A field of the class body is a keyword-only argument of the constructor, which stores it untouched as scikit-learn asks:
+A field of the class body is a keyword-only argument of the constructor, which stores it unchanged, as scikit-learn requires:
 
     class Ridge(Estimator):
         alpha: float = 1.0
@@ -8,7 +8,7 @@ A field of the class body is a keyword-only argument of the constructor, which s
 
     Ridge(alpha=0.5)
 
-An attribute that ``fit`` learns is a field with ``field(init=False)``, which is no argument.
+An attribute that ``fit`` learns is a field with ``field(init=False)``, which is not an argument.
 :mod:`pushforward.models.files.params` checks arguments against the annotations.
 """
 
@@ -24,10 +24,10 @@ from pushforward.data import Facts, Values
 
 __all__ = ["Estimator", "TransformerMixin"]
 
-if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of unknown type would take any argument
+if TYPE_CHECKING:  # scikit-learn has no type hints, and mypy accepts any argument for a class with an untyped base
 
     class BaseEstimator:
-        """What is used of scikit-learn's class of this name."""
+        """The part of scikit-learn's class that is used here."""
 
         get_params: Callable[..., Facts]
         set_params: Callable[..., Self]
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # scikit-learn has no type hints, and a class with a base of 
         def __sklearn_tags__(self) -> Tags: ...
 
     class TransformerMixin:
-        """What is used of scikit-learn's class of this name."""
+        """The part of scikit-learn's class that is used here."""
 
         fit_transform: Callable[..., Values]
 
@@ -45,22 +45,22 @@ else:
 
 @dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(field,))
 class Estimator(BaseEstimator):
-    """An estimator of scikit-learn whose constructor is made from its fields; see the module's text.
+    """A scikit-learn estimator whose constructor is generated from its fields; see the module docstring.
 
-    A class with an ``__init__`` of its own keeps it, and so do its subclasses.
+    A class that defines ``__init__`` keeps it, and so do its subclasses.
     """
 
     def __init_subclass__(cls, **options: object) -> None:
-        """Make the constructor, unless one was written."""
+        """Generate the constructor, unless the class defines one."""
         super().__init_subclass__(**options)
         owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
         if owner is not object and "__dataclass_params__" not in vars(owner):
             return
         for name in inspect.get_annotations(cls):
             if name.endswith("_") and name not in vars(cls):
-                raise TypeError(f"{cls.__name__}.{name} is learned and no argument; write {name}: ... = field(init=False)")
+                raise TypeError(f"{cls.__name__}.{name} is learned, not an argument; write {name}: ... = field(init=False)")
         dataclass(cls, kw_only=True, eq=False, repr=False)
-        # A dataclass lists the arguments of its bases first; a reader looks for those of the class itself.
+        # A dataclass lists the arguments of its bases first; readers look for those of the class itself.
         bases = [base for base in cls.__mro__ if issubclass(base, Estimator)]
         order = ["self", *(name for base in bases for name in inspect.get_annotations(base))]
         init = vars(cls)["__init__"]
@@ -70,5 +70,5 @@ class Estimator(BaseEstimator):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
-        """Let pydantic check the class of an estimator alone; it checks the fields of other dataclasses too."""
+        """Make pydantic check only the class of an estimator; for other dataclasses it also checks the fields."""
         return core_schema.is_instance_schema(cls)

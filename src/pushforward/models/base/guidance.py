@@ -1,7 +1,7 @@
-r"""Guidance: what new rows are guided by, how strongly, and at which noise levels.
+r"""Guidance: its source, its strength and its range of noise levels.
 
-Families that denoise are guided by denoisers around their denoiser (:mod:`pushforward.models.denoising.guidance`), families of
-tokens by a network around their network (:mod:`pushforward.diffusion.masked`).
+Families that denoise wrap their denoiser (:mod:`pushforward.models.denoising.guidance`), families of tokens wrap their network
+(:mod:`pushforward.diffusion.masked`).
 """
 
 from collections.abc import Callable
@@ -22,21 +22,21 @@ Reward = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Guidance:
-    """How ``sample``, ``posterior`` and ``impute`` are guided; a plain number in its place is the scale.
+    """Guidance of ``sample``, ``posterior`` and ``impute``, which also accept a plain number as the scale.
 
     Parameters
     ----------
     scale : float
-        w in away + w (cond - away): 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1
-        calls the network twice per step. The same w multiplies the gradient of a classifier or a reward.
+        w in away + w (cond - away): 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Values other than 0
+        and 1 call the network twice per step. The same w multiplies the gradient of a classifier or a reward.
     by : "condition", "classifier" or function
-        What rows are guided by: their condition; the classifier that ``fit_classifier`` trained, whose labels ``condition``
-        then holds, on top of the law without a condition; or a reward, ``by(x)`` of rows x (B, *row) in the units of the data
-        (images (B, C, H, W)), which returns (B,) and is differentiable.
+        The source of guidance: the condition; the classifier that ``fit_classifier`` trained, added to the law without a
+        condition (``condition`` then holds its labels); or a reward ``by(x)``, a differentiable function of rows x (B, *row)
+        in the units of the data (images (B, C, H, W)) that returns (B,).
     interval : (float, float), optional
         Noise levels sigma / alpha in (low, high] where the scale applies; elsewhere it is 1.
     negative : label or vector, optional
-        One condition for all rows, to move away from in place of the law without a condition.
+        One condition for all rows, to move away from instead of the law without a condition.
 
     Raises
     ------
@@ -63,23 +63,23 @@ class Guidance:
             check_interval(self.interval)
         if self.by not in ("condition", "classifier") and not callable(self.by):
             raise ValueError(
-                f"by must be 'condition', 'classifier' or a function that gives each row a reward, got {self.by!r}"
+                f"by must be 'condition', 'classifier' or a function that returns a reward per row, got {self.by!r}"
             )
         if self.interval is None and self.negative is None:
             return
         if self.by != "condition":
             raise ValueError(
-                f"interval and negative belong to guidance by the condition; leave them out, or leave out by={self.by!r}"
+                f"interval and negative apply only to guidance by the condition; omit them, or omit by={self.by!r}"
             )
         if self.scale == 1:
             raise ValueError(
-                "interval and negative change nothing at a guidance scale of 1, which is the conditional law itself; give a "
-                "scale of 2, say, or leave them out"
+                "interval and negative have no effect at a guidance scale of 1, which is the conditional law; set another "
+                "scale, such as 2, or omit them"
             )
 
     @classmethod
     def of(cls, guidance: "Guidance | float") -> "Guidance":
-        """Return the guidance that an argument means; a number is the scale."""
+        """Return an argument as guidance; a number is the scale."""
         if isinstance(guidance, Guidance):
             return guidance
         if isinstance(guidance, bool) or not hasattr(guidance, "__float__"):
@@ -91,20 +91,17 @@ class Guidance:
 
     @property
     def only_scales(self) -> bool:
-        """Whether the scale says all: guidance by the condition, the same at all noise levels."""
+        """Whether guidance is by the condition alone, with one scale at all noise levels."""
         return self.by == "condition" and self.interval is None and self.negative is None
 
     def check_condition(self, condition: Tensor | None) -> None:
-        """Raise if rows are to be guided by their condition, and none was given."""
+        """Raise if guidance is by the condition and there is none."""
         if condition is None and self.by == "condition" and self.scale != 1:
-            raise ValueError(
-                f"a guidance scale of {self.scale:g} needs a condition to guide towards, but none was given; pass "
-                "condition=..., or leave guidance out"
-            )
+            raise ValueError(f"a guidance scale of {self.scale:g} needs a condition; pass condition=..., or omit guidance")
 
 
 def scale_of(guidance: Guidance | float, refusing: str) -> float:
-    """Return the scale of guidance that has nothing else; ``refusing`` names what takes nothing else.
+    """Return the scale of guidance; raise if it sets anything else, which ``refusing`` does not support.
 
     >>> scale_of(2, "a VQVAE")
     2.0
@@ -112,18 +109,18 @@ def scale_of(guidance: Guidance | float, refusing: str) -> float:
     guidance = Guidance.of(guidance)
     if not guidance.only_scales:
         raise ValueError(
-            f"{refusing} is guided by the condition alone, with one scale; leave by, interval and negative out of {guidance}"
+            f"{refusing} supports guidance by the condition with one scale only; omit by, interval and negative in {guidance}"
         )
     return float(guidance.scale)
 
 
 def guided_tokens(model: TrainedModel, network: TokenNetwork, scale: float) -> TokenNetwork:
-    """Return a network of tokens of a model, guided by its condition unless ``scale`` is 1.
+    """Return a network of tokens, guided by the model's condition unless ``scale`` is 1.
 
     Raises
     ------
     ValueError
-        If the model was trained without conditions or always saw them.
+        If the model was trained without conditions, or without dropping them.
     """
     if scale == 1:
         return network
@@ -134,13 +131,12 @@ def guided_tokens(model: TrainedModel, network: TokenNetwork, scale: float) -> T
 def check_null(encoder: ConditionEncoder, dropout: float, *, negative: bool = False) -> None:
     """Raise unless a conditional model has learned the law without a condition, which guidance moves away from.
 
-    ``negative`` says whether a negative condition could take its place.
+    ``negative`` is True if a negative condition can replace that law.
     """
     if dropout == 0 and not encoder.gaps:
         raise ValueError(
-            "guidance needs the law without a condition, but this model always saw its condition in training "
-            "(condition_dropout=0); train with condition_dropout=0.1"
-            + (", or name a negative condition to move away from" if negative else "")
+            "guidance needs the law without a condition, but this model was trained without dropping conditions "
+            "(condition_dropout=0); train with condition_dropout=0.1" + (", or set a negative condition" if negative else "")
         )
 
 
@@ -149,6 +145,6 @@ def needed_encoder(model: TrainedModel, scale: float) -> ConditionEncoder:
     encoder: ConditionEncoder | None = model.space_.conditions
     if encoder is None:
         raise ValueError(
-            f"a guidance scale of {scale:g} needs a model trained with conditions, but this one has none; leave guidance out"
+            f"a guidance scale of {scale:g} needs a model trained with conditions, but this one has none; omit guidance"
         )
     return encoder

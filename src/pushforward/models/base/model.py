@@ -1,16 +1,15 @@
-"""What all families share: from any data to a fitted model, and from the model to new rows.
+"""The base of all families: fits a model to any data and draws new rows from it.
 
-A family is a subclass of :class:`GenerativeModel`, which checks the arguments, opens the data, sets rows aside, and fits the
+A family is a subclass of :class:`GenerativeModel`, which checks the arguments, opens the data, holds out rows, and fits the
 transform and the encoder of conditions. The fields of its class are the arguments of its constructor
 (:mod:`pushforward.models.base.estimator`). It defines
 
-- ``_resolve(prepared)``: fills in what was left open and returns what ``_learn`` needs besides the rows;
-- ``_learn(prepared, resolved, run)``: learns, and keeps how it went as ``training_result_``;
-- ``_generate(n, condition, ...)``: new scaled rows, unless it is said by ``generates = False`` that there are none;
+- ``_resolve(prepared)``: sets the arguments left at None and returns what ``_learn`` needs besides the rows;
+- ``_learn(prepared, resolved, run)``: learns, and sets ``training_result_``;
+- ``_generate(n, condition, ...)``: new scaled rows, unless ``generates = False``;
 - ``_state()`` and ``_restore(facts, tensors, parts)``: what was learned, as plain data and tensors, and back.
 
-Families that are trained by gradients do not define these but the few methods of
-:class:`~pushforward.models.base.trained.TrainedModel`.
+Families that are trained by gradients define the methods of :class:`~pushforward.models.base.trained.TrainedModel` instead.
 """
 
 import abc
@@ -65,7 +64,7 @@ class Prepared:
         Training rows, of the model's ``row_dtype``.
     condition : Tensor (N, K) or None
     held_out : (Tensor, Tensor or None) or None
-        Rows and conditions that training never sees.
+        Rows and conditions that are not trained on.
     rows, held_out_rows : int64 tensors
         Their row numbers in the data set.
     """
@@ -94,16 +93,16 @@ OUTSIDE_RUNS = RunOptions()
 
 
 class GenerativeModel(Estimator, abc.ABC):
-    """Base of all estimators; the module's text says what a family defines.
+    """Base of all estimators; the module docstring lists what a family defines.
 
     Parameters
     ----------
     held_out : float
-        Share of rows, at most 2,000 of them, that are set aside to measure the loss.
+        Share of rows, at most 2,000 of them, that are held out to measure the loss.
     kind : str, optional
-        Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype leave it open.
+        Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype are ambiguous.
     random_state : int, RandomState or None
-        Names everything random in ``fit``; None draws a fresh seed. The seed is kept as ``seed_``.
+        Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
         Whether to show progress.
 
@@ -119,17 +118,16 @@ class GenerativeModel(Estimator, abc.ABC):
     """
 
     fitted: ClassVar[tuple[str, ...]] = ()
-    """Names of arguments whose resolved value is kept as ``name_``."""
+    """Names of arguments whose resolved value is stored as ``name_``."""
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
-    """What rows are learned in."""
-
+    """Dtype of the training rows."""
     beside: ClassVar[tuple[str, ...]] = ()
-    """Names of files that a folder may hold for one file of weights, besides this and the card."""
+    """Names of further files that belong to one weights file in a folder."""
 
     generates: ClassVar[bool] = True
-    """Whether the family learns a law to draw from; without one it has no ``sample``."""
+    """Whether the family learns a law to draw from; otherwise it has no ``sample``."""
 
     held_out: Share = 0.1
     kind: str | None = None
@@ -153,12 +151,12 @@ class GenerativeModel(Estimator, abc.ABC):
             ``.npz``, ``.csv`` or ``.parquet`` file, a folder of images, or a name such as "digits".
         y : ignored
         condition : array, column name(s) or False, optional
-            A label or a vector for each row. By default what comes with the data (sub-folders, labels of built-ins).
+            A label or a vector for each row. Default: the labels of the data (sub-folders, labels of built-ins).
 
         Raises
         ------
         TypeError, ValueError
-            If an argument or the data cannot be used; nothing has been trained then.
+            If an argument or the data are invalid; raised before training.
         """
         check_params(type(self), self.get_params(deep=False))
         dataset = open_data(X, condition=condition, kind=self.kind, gaps=True)
@@ -201,7 +199,7 @@ class GenerativeModel(Estimator, abc.ABC):
         storage.save(self, Path(folder))
 
     def to(self, device: str | torch.device) -> Self:
-        """Move the networks to a device, where sampling and scoring then work, and return the model."""
+        """Move the networks to a device, where sampling and scoring then run, and return the model."""
         check_is_fitted(self)
         for value in vars(self).values():
             if isinstance(value, nn.Module):
@@ -215,13 +213,12 @@ class GenerativeModel(Estimator, abc.ABC):
         return self.space_.conditions is not None
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Tell scikit-learn whether ``fit`` has been called."""
         return hasattr(self, "training_result_")
 
     def _begin_sampling(
         self, n: int, condition: Condition, seed: int | None, first: int, batch_size: int
     ) -> tuple[Tensor | None, int]:
-        """Check what every ``sample`` takes; return the encoded conditions and the seed, which is kept."""
+        """Check the arguments of ``sample``; return the encoded conditions and the seed, which is stored."""
         check_is_fitted(self)
         check_count("n", n, 1)
         check_count("first", first, 0)
@@ -230,12 +227,12 @@ class GenerativeModel(Estimator, abc.ABC):
         return self._conditions_for_sampling(condition, n, seed, first), seed
 
     def _keep_seed(self, seed: int | None) -> int:
-        """Return the seed of a call, a fresh one if none is given, and keep it as ``sample_seed_``."""
+        """Return the seed of a call, a fresh one by default, and store it as ``sample_seed_``."""
         self.sample_seed_ = noise.fresh_seed() if seed is None else seed
         return self.sample_seed_
 
     def _conditions_for_sampling(self, condition: Condition, n: int, seed: int, first: int = 0) -> Tensor | None:
-        """Return one encoded condition per row (n, K), drawn as in training if none is given; None without conditions."""
+        """Return one encoded condition per row (n, K), by default drawn from the training data; None without conditions."""
         encoder = self.space_.conditions
         if condition is None and encoder is not None:
             return encoder.draw(n, seed=seed, first=first)
@@ -243,39 +240,39 @@ class GenerativeModel(Estimator, abc.ABC):
 
     @property
     def _knows_null(self) -> bool:
-        """Whether a conditional model has a law without a condition."""
+        """Whether a conditional model has learned the law without a condition."""
         return True
 
     def _encode(self, condition: Condition, n: int, dtype: torch.dtype) -> Tensor | None:
-        """Return one encoded condition per row (n, K); rows of zeros, "no condition", if a conditional model is given none."""
+        """Return one encoded condition per row (n, K); zeros, "no condition", if a conditional model gets none."""
         encoded = self.space_.encode(condition, n, null=self._knows_null)
         if encoded is None and self.space_.conditions is not None:
             encoded = self.space_.conditions.encode(None, n)
         return None if encoded is None else encoded.to(dtype)
 
     def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype) -> Rows:
-        """Return rows of the user with their conditions, as densities and codes take them.
+        """Return the user's rows with their conditions, as densities and codes use them.
 
         Raises
         ------
         ValueError
-            If X does not fit the training data, has fractions where these are integers, or the model has learned no law
-            without a condition and none is given.
+            If X does not fit the training data, has fractions where these are integers, or the condition is missing and the
+            model has not learned the law without one.
         """
         x = self.space_.schema.to_internal(X, name=type(self).__name__, gaps=self.gaps)
         return Rows.of(self.space_, x, self._encode(condition, len(x), dtype), dtype=dtype)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
-        """Split, scale and encode the data; keeps schema, transform, encoder and seed."""
+        """Split, scale and encode the data; store schema, transform, encoder and seed."""
         self.seed_ = _seed(self.random_state)
         rows, aside = self._split(dataset)
         internal = dataset.to_internal(gaps=self.gaps)
-        given = dataset.condition
-        encoder = None if given is None else ConditionEncoder.fit(given)
+        labels = dataset.condition
+        encoder = None if labels is None else ConditionEncoder.fit(labels)
         self.space_ = RowSpace(dataset.schema, self._scaling(internal[rows], dataset.schema), encoder)
         self._name_features()
         x = self.space_.transform.forward(internal, dtype=self.row_dtype)
-        condition = None if encoder is None else encoder.encode(given, len(x))
+        condition = None if encoder is None else encoder.encode(labels, len(x))
         self.data_ = {
             "source": dataset.source,
             "rows": len(dataset),
@@ -286,18 +283,17 @@ class GenerativeModel(Estimator, abc.ABC):
         return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
 
     def _scaling(self, x: Tensor, schema: Schema) -> Transform:
-        """Fit the transform to rows in data units."""
         return Transform.fit(x, integer=schema.integer, kind=schema.kind)
 
     def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
-        """Row numbers for training and held out; never more than 2,000 of these, which measure the loss well enough."""
+        """Return the row numbers for training and the held-out ones, at most 2,000."""
         n, aside = len(dataset), dataset.held_out
         if aside is not None:
             return torch.arange(n)[~torch.isin(torch.arange(n), aside)], aside
         return split_rows(n, min(self.held_out, _MOST_HELD_OUT / n), noise.derive(self.seed_, "held-out"))
 
     def _name_features(self) -> None:
-        """Set the attributes by which scikit-learn knows the columns of the training data."""
+        """Set scikit-learn's attributes for the columns of the training data."""
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -308,23 +304,23 @@ class GenerativeModel(Estimator, abc.ABC):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
     def _resolved(self) -> Facts:
-        """Return the constructor arguments with nothing left open: the same run again, with no measuring and no default."""
+        """Return the constructor arguments with all defaults and measured values resolved, which repeat this run."""
         params = dict(self.get_params(deep=False))
         return params | {name: getattr(self, f"{name}_") for name in self.fitted} | {"random_state": self.seed_}
 
     def _fill_in(self, prepared: Prepared) -> None:
-        """Set ``name_`` of every argument in ``fitted``: what was given, or the default for these rows."""
+        """Set ``name_`` of every argument in ``fitted``: its value, or the default for these rows."""
         defaults = self._defaults(prepared)
         for name in self.fitted:
-            given = getattr(self, name)
-            setattr(self, f"{name}_", defaults[name] if given is None else given)
+            value = getattr(self, name)
+            setattr(self, f"{name}_", defaults[name] if value is None else value)
 
     def _clean(self, x: Tensor) -> Tensor:
-        """Return the rows of data (N, *D) of prepared rows, which may carry more along."""
+        """Return the rows of data (N, *D) in prepared rows, which may have extra channels."""
         return x
 
     def _plot(self, prepared: Prepared) -> Plot:
-        """Draw the same samples every time: a line of them for each class, or all, where the kind does so beside the data."""
+        """Plot samples from a fixed seed: one line per class where the kind plots rows singly, otherwise with the data."""
         encoder, kind = self.space_.conditions, self.space_.kind
         data = self._clean(prepared.x)
         if encoder is not None and encoder.has_classes and kind.drawn_singly:
@@ -337,28 +333,28 @@ class GenerativeModel(Estimator, abc.ABC):
 
     @property
     def _steps(self) -> int | None:
-        """Number of training steps, of a model that is trained by gradients."""
+        """Number of training steps, for a model trained by gradients."""
         return None
 
     def _size(self, resolved: object) -> int | None:
-        """Return the number of learned numbers, if it is known beforehand."""
+        """Return the number of learned parameters, if it is known before training."""
         return None
 
     def _seconds(self, resolved: object, prepared: Prepared) -> float | None:
-        """Return an estimate of the time that learning will take, if there is one."""
+        """Return an estimate of the training time, if there is one."""
         return None
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
-        """Return values for the arguments of ``fitted``, used where they are None, by kind, shape and number of the rows."""
+        """Return default values for the arguments in ``fitted``, by kind, shape and number of the rows."""
         return {}
 
     def _data_of(self, part: str, dataset: Dataset) -> Dataset:
-        """Return rows like those that a model given as the argument ``part`` will learn from, which its defaults go by."""
+        """Return rows like those that the model in the argument ``part`` learns from; its defaults depend on them."""
         return dataset
 
     @abc.abstractmethod
     def _resolve(self, prepared: Prepared) -> object:
-        """Decide everything that was left open, and return what ``_learn`` needs besides the rows."""
+        """Resolve all arguments, and return what ``_learn`` needs besides the rows."""
 
     @abc.abstractmethod
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
@@ -374,29 +370,29 @@ class GenerativeModel(Estimator, abc.ABC):
 
     @abc.abstractmethod
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
-        """Take back what ``_state`` returned; ``parts`` are objects that did not ship with the library."""
+        """Restore what ``_state`` returned; ``parts`` are objects that are not part of the library."""
 
     def _write_beside(self, weights: Path) -> None:
-        """Write the files named by ``beside`` into the folder of the weights, which have just been written."""
+        """Write the files named by ``beside`` into the folder of the weights, after the weights."""
 
     def _read_beside(self, weights: Path) -> None:
-        """Take back what ``_write_beside`` wrote."""
+        """Read what ``_write_beside`` wrote."""
 
 
 M = TypeVar("M", bound=type[GenerativeModel])
 
 
 def register(cls: M) -> M:
-    """Make a family of one's own known by its name, so that its runs can be loaded; a decorator of the class.
+    """Register a user's family by its name, so that its runs can be loaded; a class decorator.
 
-    A package lists its families in its metadata instead, as :mod:`pushforward.models.files.registry` says.
+    A package lists its families in its metadata instead: see :mod:`pushforward.models.files.registry`.
 
     Raises
     ------
     TypeError
-        If it is no subclass of :class:`GenerativeModel`.
+        If it is not a subclass of :class:`GenerativeModel`.
     ValueError
-        If another family has its name.
+        If another family has the same name.
     """
     if not (isinstance(cls, type) and issubclass(cls, GenerativeModel)):
         raise TypeError(f"register takes a subclass of GenerativeModel, not {cls!r}")
@@ -405,7 +401,7 @@ def register(cls: M) -> M:
 
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:
-    """Return the seed that scikit-learn's three forms of ``random_state`` mean."""
+    """Return the seed for any of scikit-learn's three forms of ``random_state``."""
     if random_state is None:
         return training.agreed(noise.fresh_seed)
     if isinstance(random_state, np.random.RandomState):

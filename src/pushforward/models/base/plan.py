@@ -1,4 +1,4 @@
-"""A model with everything decided: trained in a folder, with plots on the way."""
+"""Training of a fully resolved model in a run folder, with plots during training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _NOVELTY_ROWS, _NOVELTY_SEED = 500, 0
 
 @dataclass(eq=False)
 class Plan:
-    """A model with everything decided, before the first step: ``start`` trains it.
+    """A model with all arguments resolved, ready to train with ``start``.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Plan:
     resolved
         What the model's ``_learn`` needs besides the rows.
     chosen : mapping
-        Names of columns and condition that were picked from the data, written down for resuming.
+        Selected columns and condition of the data, which resuming needs.
     """
 
     model: GenerativeModel
@@ -39,20 +39,20 @@ class Plan:
 
     @property
     def parameters(self) -> int | None:
-        """Number of learned numbers, if it is known beforehand."""
+        """Number of learned parameters, if it is known before training."""
         return self.model._size(self.resolved)
 
     @property
     def steps(self) -> int | None:
-        """Number of training steps, of a model that has them."""
+        """Number of training steps, for a model trained by gradients."""
         return self.model._steps
 
     def seconds(self) -> float | None:
-        """Estimate of the training time, measured on a copy for about three seconds, of a model that has steps."""
+        """Estimate the training time on a copy, in about three seconds, for a model trained by gradients."""
         return self.model._seconds(self.resolved, self.prepared)
 
     def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
-        """Train in ``folder`` and return the model; ``on_grid(step)`` may draw other plots on the way than its own."""
+        """Train in ``folder`` and return the model; ``on_grid(step)`` replaces the plots during training."""
         picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
         model, prepared = self.model, self.prepared
         main = training.is_main_process()
@@ -73,23 +73,23 @@ class Plan:
 
 
 def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, object] | None = None) -> Plan:
-    """Decide everything: check arguments, split, scale, fill in defaults, fix the number of steps, build the network."""
+    """Check arguments, split and scale the data, resolve defaults and the number of steps, and build the network."""
     check_params(type(model), model.get_params(deep=False))
     prepared = model._prepare(dataset)
     return Plan(model, prepared, model._resolve(prepared), chosen or {})
 
 
 def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, float] | None:
-    """Compare distances of samples and of held-out rows to the training rows, all scaled.
+    """Compare the distances of samples and of held-out rows to the training rows, in scaled units.
 
-    None without held-out rows, or if the model does not sample.
+    Return None without held-out rows, or if the model does not sample.
     """
     if prepared.held_out is None or not hasattr(model, "sample"):
         return None
     aside = model._clean(prepared.held_out[0])
     n = min(len(aside), _NOVELTY_ROWS)
     z = model._generate(n, model._conditions_for_sampling(None, n, _NOVELTY_SEED), seed=_NOVELTY_SEED)
-    # As rows are given out, integers whole: what lies beyond the range of the data is on its edge.
+    # Compare samples as users get them: integers are rounded, values beyond the range of the data clipped.
     samples = model.space_.transform.forward(model.space_.transform.inverse(z), dtype=torch.float32)
     rows = (samples, model._clean(prepared.x), aside[:n])
     return distance_ratio(*(part.detach().cpu().float().numpy() for part in rows))

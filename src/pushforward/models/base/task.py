@@ -1,8 +1,8 @@
-"""A loss of rows: what the tasks of all families share, integers made continuous and conditions dropped.
+"""The base of all training tasks: dequantizes integers and drops conditions.
 
-An integer k is trained on as k + u, u uniform on [0, 1), drawn anew at every step; a condition is replaced by "no condition"
-for a share of the rows, so that a model also learns the law without one. These numbers, like those of the family's own loss,
-are addressed by (seed, row, step).
+An integer k is replaced by k + u, u uniform on [0, 1), drawn anew at every step; the condition of a share of the rows is
+replaced by "no condition", so that a model also learns the law without one. These random numbers, like those of the family's
+loss, depend on (seed, row, step).
 """
 
 import abc
@@ -17,7 +17,7 @@ __all__ = ["RowTask", "uniform"]
 
 
 class RowTask(Task):
-    """Base of tasks whose loss is one of rows and conditions; a family defines :meth:`loss` and, if it needs any, its numbers.
+    """Base of tasks with a loss per row; a family defines :meth:`loss` and, if the loss is random, :meth:`numbers`.
 
     Parameters
     ----------
@@ -36,14 +36,14 @@ class RowTask(Task):
 
     @abc.abstractmethod
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
-        """Return the loss of each row (B,) from rows x (B, *D), conditions (B, K) and what :meth:`numbers` drew for them."""
+        """Return the loss of each row (B,) from rows x (B, *D), conditions (B, K) and the numbers of :meth:`numbers`."""
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
         """Return the random numbers of the loss, each (S, B, ...); see :meth:`pushforward.training.Task.draw`."""
         return ()
 
     def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return uniform numbers for dropout (S, B), for integers those of their intervals (S, B, *D), and the loss's own."""
+        """Return uniform numbers for dropout (S, B), those for integers (S, B, *D), and the numbers of the loss."""
         drawn = [uniform((), rows, steps, seed, "dropout")] if self.condition_dropout > 0 else []
         if self.width is not None:
             drawn.append(uniform(tuple(self.width.shape), rows, steps, seed, "dequantization"))
@@ -61,7 +61,7 @@ class RowTask(Task):
         return self.loss(*self._rows(batch, batch.condition)), None
 
     def _rows(self, batch: Batch, condition: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-        """Return what :meth:`loss` takes."""
+        """Return the arguments of :meth:`loss`."""
         numbers = batch.draws[int(self.condition_dropout > 0) :]
         if self.width is None:
             return batch.x, condition, numbers
@@ -69,5 +69,5 @@ class RowTask(Task):
 
 
 def uniform(shape: tuple[int, ...], rows: Tensor, steps: Tensor, seed: int, purpose: str) -> Tensor:
-    """Return uniform numbers (S, B, *shape), addressed by (seed, purpose, row, step)."""
+    """Return uniform numbers (S, B, *shape), which depend on (seed, purpose, row, step) alone."""
     return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)

@@ -1,13 +1,12 @@
-"""What the families that are trained by gradients share: settings, steps within a time budget, and the one training loop.
+"""The base of families trained by gradients: settings, a time budget, and the training loop.
 
-Such a family is a subclass of :class:`TrainedModel`. Its arguments are the fields of its class and, inherited, those of
-:class:`TrainedModel`. It defines
+Such a family is a subclass of :class:`TrainedModel`. It defines
 
 - ``core``: the name of the attribute that holds the trained network, such as "denoiser_";
-- ``_defaults(prepared)``: values for the arguments that were left at None, by kind, shape and number of the rows;
-- ``_network()``: that network, untrained, from the resolved arguments, ``space_`` and ``space_.conditions`` alone;
-- ``_task(network, prepared)``: what is trained, a :class:`~pushforward.training.Task` with the network inside. What it takes
-  from the rows beforehand goes into buffers of the network, which are stored with it;
+- ``_defaults(prepared)``: values for the arguments left at None, by kind, shape and number of the rows;
+- ``_network()``: the untrained network, from the resolved arguments, ``space_`` and ``space_.conditions`` alone;
+- ``_task(network, prepared)``: a :class:`~pushforward.training.Task` that contains the network. Statistics of the rows that it
+  needs go into buffers of the network, which are stored with it;
 - ``_generate(n, condition, ...)``: new scaled rows from the trained network.
 """
 
@@ -35,35 +34,35 @@ _TRIAL_ROWS = 16
 
 
 class Trainable(NamedTuple):
-    """What is trained, and the network inside it that sampling needs."""
+    """A task, and the network inside it that sampling needs."""
 
     task: Task
     network: nn.Module
 
 
 class TrainedModel(GenerativeModel):
-    """Base of the families that are trained by gradients; the module's text says what a family defines.
+    """Base of the families trained by gradients; the module docstring lists what a family defines.
 
     Parameters
     ----------
     condition_dropout : float
-        Share of training rows without their condition, which teaches the law without one.
+        Share of training rows whose condition is dropped, so that the model also learns the law without one.
     train_steps : int, optional
-        Number of training steps; wins over ``training.steps``.
+        Number of training steps; overrides ``training.steps``.
     training : TrainingSettings, optional
-        Batch size, learning rate and all else; default by the shape of the data.
+        Batch size, learning rate and so on; the default depends on the shape of the data.
     max_time : float, optional
         Seconds that training may take; sets the number of steps by timing the first ones.
     device : str, optional
-        Where to train, such as "cpu" or "cuda"; default the fastest there is.
+        Where to train, such as "cpu" or "cuda"; default the fastest available.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`; the weights with the least held-out
-    loss are kept.
+    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`. The weights with the lowest held-out
+    loss are used.
 
     Attributes
     ----------
     training_ : TrainingSettings
-        With nothing left open.
+        The settings with all defaults resolved.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("training",)
@@ -79,11 +78,11 @@ class TrainedModel(GenerativeModel):
 
     @abc.abstractmethod
     def _network(self) -> nn.Module:
-        """Return the untrained network, by what was resolved, ``space_`` and ``space_.conditions`` alone."""
+        """Return the untrained network, from the resolved arguments, ``space_`` and ``space_.conditions`` alone."""
 
     @abc.abstractmethod
     def _task(self, network: nn.Module, prepared: Prepared) -> Task:
-        """Return what is trained, with the network inside."""
+        """Return the task that trains the network."""
 
     @property
     def _condition_dim(self) -> int:
@@ -95,11 +94,11 @@ class TrainedModel(GenerativeModel):
         return self.condition_dropout > 0
 
     def _adopt(self, network: nn.Module) -> None:
-        """Keep the network that sampling needs; called with a half-trained one for plots on the way."""
+        """Store the network that sampling needs; also called during training, before a plot."""
         setattr(self, self.core, network.eval())
 
     def _resolve(self, prepared: Prepared) -> Trainable:
-        """Fill in what was left open, fix the number of steps, and build what is trained."""
+        """Resolve defaults and the number of steps, and build the task."""
         self._fill_in(prepared)
         if self.train_steps is not None:
             self.training_ = replace(self.training_, steps=int(self.train_steps), warmup_steps=None)
@@ -110,7 +109,7 @@ class TrainedModel(GenerativeModel):
         return Trainable(task, network)
 
     def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
-        """Fix the number of steps by ``max_time``."""
+        """Set the number of steps by ``max_time``."""
         steps = training.agreed(lambda: self._affordable_steps(task, network, prepared))
         self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
 
@@ -138,7 +137,7 @@ class TrainedModel(GenerativeModel):
         resume: bool = False,
         on_grid: Callable[[Task, int], None] | None = None,
     ) -> TrainingResult:
-        """Train a task on the prepared rows, with random numbers of a ``purpose``."""
+        """Train a task on the prepared rows, with the random numbers of ``purpose``."""
         return training.train(
             task,
             prepared.x,
@@ -158,7 +157,6 @@ class TrainedModel(GenerativeModel):
 
     @property
     def _steps(self) -> int:
-        """Number of steps of all training."""
         return self.training_.steps
 
     def _size(self, resolved: object) -> int:
@@ -171,23 +169,23 @@ class TrainedModel(GenerativeModel):
         return step * self.training_.steps + overhead
 
     def _affordable_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> int:
-        """Return the number of steps that fit into ``max_time``, measured once on a copy."""
+        """Return the number of steps that fit into ``max_time``, measured on a copy."""
         step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
         return self._in_time(step, overhead + training.GRIDS * self._plot_seconds(network))
 
     def _in_time(self, step: float, overhead: float) -> int:
-        """Return the number of steps of so many seconds that fit into ``max_time``."""
+        """Return how many steps of ``step`` seconds fit into ``max_time``."""
         return training.steps_for(float(self.max_time or 0), step, overhead_seconds=overhead, margin=0.05)
 
     @property
     def _trial_seconds(self) -> float:
-        """How long steps are tried to fit them into ``max_time``."""
+        """Seconds spent on timing steps for ``max_time``."""
         return min(3.0, 0.03 * float(self.max_time or 0))
 
     def _costs(
         self, task: Task, prepared: Prepared, settings: TrainingSettings, *, seconds: float = 3.0
     ) -> tuple[float, float]:
-        """Return the seconds of a step and of all that is not steps, measured on a copy."""
+        """Return the seconds per step and those of everything else, measured on a copy."""
         x, condition, device = prepared.x, prepared.condition, self.device
         step = training.measure_step_seconds(task, x, condition, settings=settings, device=device, seconds=seconds)
         overhead = training.measure_overhead_seconds(
@@ -196,7 +194,7 @@ class TrainedModel(GenerativeModel):
         return step, overhead
 
     def _plot_seconds(self, network: nn.Module) -> float:
-        """Return about how long one plot of samples on the way takes."""
+        """Estimate the seconds of one plot of samples during training."""
         self._adopt(network)
         condition = self._conditions_for_sampling(None, _TRIAL_ROWS, 0)
         begin = time.perf_counter()
@@ -216,5 +214,5 @@ class TrainedModel(GenerativeModel):
 
     @property
     def _prefix(self) -> str:
-        """What the names of the stored weights begin with."""
+        """Prefix of the names of the stored weights."""
         return self.core.rstrip("_") + "."

@@ -1,1 +1,1 @@
-"""Families that learn E[x | x_t]: diffusion and flow matching, and all that a denoiser can do."""
+"""Families that learn E[x | x_t]: diffusion and flow matching, and the methods of a denoiser."""

@@ -1,4 +1,4 @@
-"""What a denoising model is, before its verbs: the learned fields, how they are trained and stored, and draws in batches."""
+"""The base of denoising models: attributes, training, storage, and sampling in batches."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -21,6 +21,7 @@ from pushforward.models.denoising.classifier import LabelClassifier
 from pushforward.models.denoising.source import ArraySource, GaussianSource, Source, make_source
 from pushforward.models.denoising.task import DenoisingTask, Loss
 from pushforward.models.files.calibrations import CALIBRATIONS, Calibrations, read_calibrations, write_calibrations
+from pushforward.models.files.storage import under
 from pushforward.networks import NetworkSpec
 from pushforward.training import TrainingSettings
 
@@ -31,20 +32,20 @@ Network = NetworkSpec | nn.Module
 
 
 class Denoising(DensityVerbs, TrainedModel):
-    """A model with a denoiser, without its verbs: :class:`~pushforward.models.denoising.model.DenoisingModel` has those.
+    """A model with a denoiser; :class:`~pushforward.models.denoising.model.DenoisingModel` adds its public methods.
 
     Parameters
     ----------
     schedule : Schedule, optional
         The noise scales along the path.
     prediction : Prediction
-        What the network's raw output is.
+        The meaning of the network's raw output.
     times : TimeLaw, optional
         Law of training times.
     weight : Weight, optional
         Space of the squared error.
     network : NetworkSpec or nn.Module, optional
-        Its size, or a module ``network(x, t, condition)``, which is copied. Default by the shape of the data.
+        Its size, or a module ``network(x, t, condition)``, which is copied. The default depends on the shape of the data.
     sampler : Sampler, optional
         Used by :meth:`sample`; default :func:`~pushforward.diffusion.default_sampler`.
 
@@ -56,7 +57,7 @@ class Denoising(DensityVerbs, TrainedModel):
     calibrations_ : dict
         :class:`~pushforward.diffusion.Calibration` by (steps, guidance scale); emptied by ``fit``.
     classifier_ : LabelClassifier
-        Of noisy rows, if ``fit_classifier`` trained one.
+        The classifier of noisy rows, after ``fit_classifier``.
     classifier_loss_ : float
         Its held-out cross-entropy in nats.
     """
@@ -87,7 +88,7 @@ class Denoising(DensityVerbs, TrainedModel):
 
     @property
     def _source_argument(self) -> object:
-        """What sampling starts from, as the user gave it; None is Gaussian noise."""
+        """The argument for the law that sampling starts from; None is Gaussian noise."""
         return None
 
     @property
@@ -119,7 +120,7 @@ class Denoising(DensityVerbs, TrainedModel):
         first: int = 0,
         batch_size: int = 256,
     ) -> Tensor:
-        """Return n scaled rows (n, *D) on the CPU, made in batches."""
+        """Draw n scaled rows (n, *D) on the CPU, in batches."""
 
         def run(rows: Tensor, part: slice, c: Tensor | None) -> Tensor:
             z = self.source_.draw(rows, 0, seed, "sample") if starts is None else starts[part].to(rows.device)
@@ -137,10 +138,7 @@ class Denoising(DensityVerbs, TrainedModel):
         first: int,
         batch_size: int,
     ) -> Tensor:
-        """Return n rows on the CPU, in batches.
-
-        ``run(rows, part, condition)`` takes the sample numbers of a batch, its slice and its conditions.
-        """
+        """Return n rows on the CPU from ``run(rows, part, condition)``: sample numbers, slice and conditions of a batch."""
         device, results = self._device, []
         for part in batches(n, batch_size):
             rows = torch.arange(first + part.start, first + part.stop, device=device)
@@ -148,7 +146,7 @@ class Denoising(DensityVerbs, TrainedModel):
         return torch.cat(results)
 
     def _training_precision(self) -> torch.autocast:
-        """Return the context in which the network is called as it was trained."""
+        """Return the autocast context of the training precision."""
         return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.training_.precision == "bfloat16")
 
     @property
@@ -172,11 +170,9 @@ class Denoising(DensityVerbs, TrainedModel):
         self.data_std_ = _data_std(prepared.x, self.space_.transform.dequantization)
 
     def _network(self) -> Denoiser:
-        given = self.network_
+        spec = self.network_
         network = (
-            copy.deepcopy(given)
-            if isinstance(given, nn.Module)
-            else given.build(self.space_.transform.shape, self._condition_dim)
+            copy.deepcopy(spec) if isinstance(spec, nn.Module) else spec.build(self.space_.transform.shape, self._condition_dim)
         )
         return Denoiser(
             network,
@@ -201,7 +197,7 @@ class Denoising(DensityVerbs, TrainedModel):
         )
 
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:
-        """Call the network once, so that one that does not fit the data is named before training."""
+        """Call the network once, so that a network that does not fit the data raises before training."""
         x, condition = prepared.x[:2], None if prepared.condition is None else prepared.condition[:2]
         if x.ndim > len(self.space_.transform.shape) + 1:  # pairs of data and source
             x = x[:, 0]
@@ -210,7 +206,7 @@ class Denoising(DensityVerbs, TrainedModel):
                 shape = denoiser.network(x, torch.full((len(x),), 0.5), condition).shape
         except Exception as error:
             raise ValueError(
-                f"the network cannot be called on this data as network(x, t, condition) with x {tuple(x.shape)}, "
+                f"the network cannot be called on these data as network(x, t, condition) with x {tuple(x.shape)}, "
                 f"t {(len(x),)} and condition {None if condition is None else tuple(condition.shape)}: {error}"
             ) from error
         if shape != x.shape:
@@ -219,7 +215,7 @@ class Denoising(DensityVerbs, TrainedModel):
     def _adopt(self, network: nn.Module) -> None:
         super()._adopt(network)
         self.calibrations_ = {}
-        for name in ("classifier_", "classifier_loss_"):  # of noise levels and scales that are no longer this model's
+        for name in ("classifier_", "classifier_loss_"):  # they belong to the noise levels and scaling of the old fit
             self.__dict__.pop(name, None)
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
@@ -228,9 +224,9 @@ class Denoising(DensityVerbs, TrainedModel):
             tensors["source.rows"] = self.source_.rows
         facts["data_std"] = self.data_std_
         if self._classifier is not None:
-            own, more = self._classifier.state()
-            facts["classifier"] = own | {"loss": self.classifier_loss_}
-            tensors |= {f"classifier.{name}": value for name, value in more.items()}
+            classifier_facts, classifier_tensors = self._classifier.state()
+            facts["classifier"] = classifier_facts | {"loss": self.classifier_loss_}
+            tensors |= {f"classifier.{name}": value for name, value in classifier_tensors.items()}
         return facts, tensors
 
     def _write_beside(self, weights: Path) -> None:
@@ -247,20 +243,20 @@ class Denoising(DensityVerbs, TrainedModel):
         self.data_std_ = facts["data_std"]
         super()._restore(facts, tensors, parts)
         if "classifier" in facts:
-            own = {name.removeprefix("classifier."): value for name, value in tensors.items() if name.startswith("classifier.")}
+            own = under(tensors, "classifier.")
             self.classifier_ = LabelClassifier.from_state(facts["classifier"], own, self.denoiser_, self.space_.transform.shape)
             self.classifier_loss_ = facts["classifier"]["loss"]
 
 
 def has_score(model: Denoising) -> bool:
-    """Whether noise is Gaussian and independent of the data, so that the denoiser gives the score."""
+    """Whether noise is Gaussian and independent of the data, so that the denoiser determines the score."""
     if hasattr(model, "denoiser_"):
         return model.denoiser_.gaussian_source
     return model._source_argument is None and model._coupling == "independent"
 
 
 def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:
-    """Return what did best on eight-by-eight and MNIST digits and on points in the plane, on two CPU cores."""
+    """Return the settings that performed best on 8x8 digits, MNIST and points in the plane, on two CPU cores."""
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
     if len(shape) == 1:
         return replace(common, steps=3000, batch_size=256, learning_rate=3e-3, ema=0.1)

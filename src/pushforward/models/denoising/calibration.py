@@ -1,7 +1,7 @@
-"""The verbs ``calibrate`` and ``calibration`` of denoising models: samplers fitted to one model for few steps.
+"""``calibrate`` and ``calibration`` of denoising models: samplers fitted to one model for few steps.
 
-A calibration belongs to one denoiser, the model's at one guidance scale, and to one number of steps. ``sample`` uses it when
-exactly these are asked for and no sampler is named. :mod:`pushforward.models.files.calibrations` keeps them in a file.
+A calibration is valid for one model, one guidance scale and one number of steps. ``sample`` uses it for exactly these if no
+sampler is passed. :mod:`pushforward.models.files.calibrations` stores calibrations in a file.
 """
 
 import contextlib
@@ -34,38 +34,37 @@ def calibrate(
     batch_size: int = 64,
     seed: int | None = None,
 ) -> Calibration:
-    """Fit a table of ``steps`` steps, times and coefficients, to this model, for :meth:`sample` to use.
+    """Fit a table of times and coefficients for ``steps`` steps to this model, for :meth:`sample` to use.
 
-    The table is fitted to the model's own fine-step solution from ``noises`` noises, a quarter of which are held out. A
-    conditional model is calibrated on conditions drawn as in training. Where the table is better on the noises held out
-    than what ``sample`` would use otherwise, it is kept in ``calibrations_``, and ``sample(steps=..., guidance=...)`` uses it
-    when both are exactly these and no sampler is named.
+    The table is fitted to the model's own fine-step solution from ``noises`` noises, a quarter of which are held out.
+    Conditional models use conditions drawn from the training data. If the table has a lower error on held-out noises than the
+    sampler that ``sample`` would use, it is stored in ``calibrations_``, and ``sample(steps=..., guidance=...)`` uses it for
+    exactly these steps and this scale if no sampler is passed.
 
     Parameters
     ----------
     steps : int
-        At least 2; so many network calls.
+        Number of network calls, at least 2.
     guidance : float or Guidance
         The guidance scale.
     noises : int
-        At least 2. A source that is an array gives each of its distinct rows at most once.
+        At least 2. An array source provides each of its distinct rows at most once.
     iterations : int
-        Steps of the optimizer; each costs ``steps`` calls forwards and backwards on ``batch_size`` rows.
+        Steps of the optimizer, each with ``steps`` forward and backward calls on ``batch_size`` rows.
     batch_size : int
     seed : int, optional
-        Names the noises and conditions. Without it a fresh seed is taken; the result says which.
+        Seed of the noises and conditions; a fresh one by default, which the result contains.
 
     Returns
     -------
     Calibration
-        With the errors before and after on the noises held out, in scaled units, and their ratio ``gain``. Where that is
-        not above 1, a warning says that nothing was kept.
+        The errors before and after on held-out noises, in scaled units, and their ratio ``gain``. If it is not above 1, a
+        warning is emitted and the table is not stored.
 
     Raises
     ------
     TypeError, ValueError
-        If a number is out of range, guidance is asked of a model that knows no conditions, or the model's own sampler is
-        stochastic.
+        If a number is out of range, guidance is set for a model without conditions, or the model's own sampler is stochastic.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=50, random_state=0).fit("moons")
@@ -85,7 +84,7 @@ def calibrate(
     shown, lines = contextlib.ExitStack(), list[Progress]()
 
     def show(done: int, loss: float) -> None:
-        if not lines:  # its clock starts here, after the fine-step solution
+        if not lines:  # starts its clock after the fine-step solution
             lines.append(shown.enter_context(Progress(iterations, done, visible=True)))
         lines[0].note(loss=loss)
         lines[0].tick(done)
@@ -106,15 +105,15 @@ def calibrate(
         model.calibrations_ = {**model.calibrations_, (steps, scale): result}
     else:
         warnings.warn(
-            f"the table fitted to {steps} steps is no better than {default} on the {result.held_out} noises held out "
-            f"(gain {result.gain:.3g}), so it is not kept; calibrate with more noises or iterations, or for fewer steps",
+            f"the table fitted to {steps} steps is no better than {default} on the {result.held_out} held-out noises "
+            f"(gain {result.gain:.3g}), so it is discarded; calibrate with more noises or iterations, or for fewer steps",
             stacklevel=2,
         )
     return result
 
 
 def calibration(model: Denoising, steps: int, guidance: Guidance | float = 1.0) -> Calibration | None:
-    """Return the calibration that ``sample`` uses at this number of steps and this guidance, if there is one.
+    """Return the calibration that ``sample`` uses for this number of steps and this guidance, or None.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=2, random_state=0).fit("moons")
@@ -127,7 +126,7 @@ def calibration(model: Denoising, steps: int, guidance: Guidance | float = 1.0) 
 
 
 def sampler_for(model: Denoising, steps: int | None, guidance: Guidance) -> Sampler:
-    """Return the sampler to use when none is named; ``steps`` None stands for the default number."""
+    """Return the sampler to use if none is passed; ``steps`` None means the default number."""
     calibrated = None if steps is None else calibration(model, steps, guidance)
     if calibrated is not None:
         return calibrated.sampler
@@ -135,14 +134,14 @@ def sampler_for(model: Denoising, steps: int | None, guidance: Guidance) -> Samp
 
 
 def _uncalibrated(model: Denoising, steps: int, scale: float) -> Sampler:
-    """Return the model's own sampler, or the default for so many steps under such guidance if it has none."""
+    """Return the model's own sampler, or else the default for these steps and this guidance scale."""
     return diffusion.default_sampler(check_count("steps", steps), scale) if model.sampler is None else model.sampler_
 
 
 def starts_to_fit(model: Denoising, n: int, seed: int) -> tuple[Tensor, Tensor | None]:
-    """Return up to n noises and their conditions, drawn as ``sample`` does with this seed; no noise twice."""
+    """Return up to n distinct noises and their conditions, as ``sample`` draws them with this seed."""
     if isinstance(model.source_, ArraySource):
-        # Drawn with replacement, noises held out would be among those fitted to.
+        # With replacement, held-out noises could also be fitted to.
         rows = torch.unique(model.source_.rows, dim=0)
         z = rows[noise.permutation(len(rows), seed=seed, purpose="sample")[:n]]
     else:

@@ -1,11 +1,11 @@
-r"""The classifier of noisy rows that classifier guidance needs, trained beside a denoiser on the same schedule.
+r"""The classifier of noisy rows for classifier guidance, trained on the schedule of a denoiser.
 
 It learns log p(label | x_t) by the cross-entropy at x_t = alpha x + sigma eps, with t uniform (stratified over the batch) and
-eps standard normal, addressed as in the training of the denoiser. Rows whose label is missing are passed over.
+eps standard normal, seeded as in the training of the denoiser. Rows without a label are ignored.
 
-The network sees (alpha s^2 / S) x_t with S = alpha^2 s^2 + sigma^2 and s the standard deviation of the data: the best linear
-guess of x. Towards pure noise its gradient then vanishes like alpha, as that of log p(label | x_t) does, and the step of
-guidance (sigma^2 / alpha) grad log p stays bounded, whatever the errors of the network.
+The input of the network is (alpha s^2 / S) x_t with S = alpha^2 s^2 + sigma^2 and s the standard deviation of the data: the
+best linear estimate of x. Its gradient then vanishes like alpha towards pure noise, as that of log p(label | x_t) does, so the
+guidance step (sigma^2 / alpha) grad log p stays bounded for any error of the network.
 
 References
 ----------
@@ -32,7 +32,7 @@ DEFAULT_TRAINING = TrainingSettings(steps=1000, batch_size=256, learning_rate=2e
 
 
 class LabelClassifier(nn.Module):
-    """A trained classifier of noisy rows with the labels that its classes stand for.
+    """A trained classifier of noisy rows, with the labels of its classes.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class LabelClassifier(nn.Module):
     encoder : ConditionEncoder
         Of labels.
     denoiser : Denoiser
-        Whose schedule and standard deviation of the data it shares.
+        Provides the schedule and the standard deviation of the data.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class LabelClassifier(nn.Module):
     def from_state(
         cls, facts: Facts, tensors: Mapping[str, Tensor], denoiser: Denoiser, shape: tuple[int, ...]
     ) -> "LabelClassifier":
-        """Return the classifier that :meth:`state` described."""
+        """Return the classifier from the output of :meth:`state`."""
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "encoder": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
@@ -92,15 +92,15 @@ class LabelClassifier(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Return logits (B, C) of scaled noisy rows x_t (B, *D) at t, () or (B,)."""
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        guess = alpha * self.data_std**2 / ((alpha * self.data_std) ** 2 + sigma**2)
-        logits: Tensor = self.network(diffusion.widen(guess.to(x_t.dtype), x_t) * x_t, t)
+        gain = alpha * self.data_std**2 / ((alpha * self.data_std) ** 2 + sigma**2)
+        logits: Tensor = self.network(diffusion.widen(gain.to(x_t.dtype), x_t) * x_t, t)
         return logits
 
     def index(self, label: Condition, n: int = 1) -> Tensor:
-        """Return the numbers (n,) of the classes of one label, or of one per row."""
+        """Return the class indices (n,) of one label, or of one per row."""
         encoded = self.encoder.encode(label, n)
         if not bool(encoded[:, 0].all()):
-            raise ValueError(f"label {label!r} says nothing; give one of {', '.join(map(str, self.classes))}")
+            raise ValueError(f"label {label!r} is missing; pass one of {', '.join(map(str, self.classes))}")
         return encoded[:, 1:].argmax(1)
 
 
@@ -132,11 +132,11 @@ class ClassifierTask(RowTask):
             raise ValueError("a classifier is trained with labels")
         t, eps = numbers
         x_t = diffusion.widen(self.schedule.alpha(t), x) * x + diffusion.widen(self.schedule.sigma(t), x) * eps
-        # A row without a label is all zeros, and so is its loss.
+        # The condition of a row without a label is all zeros, so its loss is 0.
         logits: Tensor = self.classifier(x_t, t)
         return -(logits.log_softmax(1) * condition[:, 1:]).sum(1)
 
     def held_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the same, and the time of each row."""
+        """Return the cross-entropy and the time of each row."""
         x, condition, numbers = self._rows(batch, batch.condition)
         return self.loss(x, condition, numbers), numbers[0]

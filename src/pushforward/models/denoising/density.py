@@ -1,11 +1,10 @@
-"""The verbs ``log_prob`` and ``bound`` of denoising models: log-densities in nats, in the units of the data, with their errors.
+"""``log_prob`` and ``bound`` of denoising models: log-densities in nats, in the units of the data, with their errors.
 
-Two answers. ``log_prob`` follows the probability flow and gives the density of the law that the flow generates, whatever the
-source and coupling, as long as the source has a density. ``bound`` gives DDPM's variational bound, term by term, where noise
-is Gaussian and independent; it needs no draws of u for integers: it takes the middle of the interval and the mass of a Gaussian
-on it.
+``log_prob`` integrates the probability flow and returns the density of the law that the flow generates, for any coupling and
+any source with a density. ``bound`` returns DDPM's variational bound, term by term, if noise is Gaussian and independent; for
+integers it uses the middle of the interval and the mass of a Gaussian on it instead of draws of u.
 
-Constant elements have no density and are left out. In images, whose networks see them, they are noised along the way.
+Constant elements have no density and are left out. In images they are inputs of the network, and are noised along the path.
 """
 
 import functools
@@ -37,7 +36,7 @@ def has_density(model: Denoising) -> bool:
 
 
 def _law_of(model: Denoising) -> DensityLaw | None:
-    """Return the source law in data units if it gives the density of x_1: it has one, no element is constant, and x_1 is z."""
+    """Return the source law if it determines the density of x_1: it has a density, no element is constant, and x_1 is z."""
     source = model.source_
     if not isinstance(source, LawSource) or model.space_.transform.constants or not _ends_in_noise(model):
         return None
@@ -154,7 +153,7 @@ def bound(
 
 
 def _prior(model: Denoising) -> DensityLaw | None:
-    """Return the law of x_1 where it is not that of independent noise."""
+    """Return the law of x_1, or None for independent Gaussian noise."""
     if model.denoiser_.gaussian_source:
         return None
     std = float(model.denoiser_.schedule.sigma(torch.ones((), dtype=torch.float64)))

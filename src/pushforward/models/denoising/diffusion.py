@@ -18,10 +18,10 @@ class Diffusion(DenoisingModel):
     The network learns E[x | x_t] for x_t = alpha x + sigma eps with independent Gaussian noise eps, by
     w(t) |denoised - x|^2. With ``prediction="eps"`` and the default weight this is DDPM's simple loss.
 
-    The same minimum has score matching of the noised laws, which sees x_t but never x or eps: "implicit" by
-    |s|^2 + 2 tr(ds / dx_t) with the exact trace, "sliced" with one random direction instead. Their gradients have more
-    variance, so the default learns more in the same time. (Explicit score matching needs the score that is looked for: it is
-    for laws in closed form, :func:`~pushforward.diffusion.explicit_score_matching`.)
+    Score matching of the noised laws has the same minimum, and uses x_t but neither x nor eps: "implicit" minimizes
+    |s|^2 + 2 tr(ds / dx_t) with the exact trace, "sliced" uses one random direction instead. Their gradients have more
+    variance, so the default learns more in the same time. (Explicit score matching needs the true score: for closed-form laws
+    use :func:`~pushforward.diffusion.explicit_score_matching`.)
 
     Parameters
     ----------
@@ -30,22 +30,22 @@ class Diffusion(DenoisingModel):
     times : TimeLaw, optional
         Law of training times; default ``UniformTimes()``.
     loss : "denoising", "sliced" or "implicit"
-        What is minimized: against the clean rows, or by score matching. "sliced" goes back through the network once more, in a
-        graph of its own; "implicit" as many times as a row has elements. Both need a network that treats rows by themselves.
+        The training loss: squared error of the clean rows, or score matching. "sliced" differentiates through the network once
+        more, "implicit" once per element of a row. Both need a network that processes rows independently.
     weight : Weight, optional
-        Space of the squared error; default that of ``prediction`` itself, the network's plain squared error; with score
-        matching "eps", whose variance is bounded at all noise levels.
+        Space of the squared error; default that of ``prediction``, the plain squared error of the network; with score matching
+        "eps", whose variance is bounded at all noise levels.
 
     Other parameters are those of :class:`~pushforward.models.denoising.model.DenoisingModel`.
 
-    The classical models by name are :meth:`ddpm`, :meth:`vp`, :meth:`sub_vp` and :meth:`ve`.
+    Presets of classical models are :meth:`ddpm`, :meth:`vp`, :meth:`sub_vp` and :meth:`ve`.
 
     Attributes
     ----------
     denoiser_ : Denoiser
         The trained network with its schedule.
     schedule_, times_, weight_, network_, sampler_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
 
     References
     ----------
@@ -67,17 +67,17 @@ class Diffusion(DenoisingModel):
     def ddpm(cls, **arguments: object) -> Self:
         """Return the denoising diffusion probabilistic model: a chain of 1000 steps, and the simple loss |eps - eps_hat|^2.
 
-        All four classical models weigh the loss as their papers do, by the error of the predicted noise ("eps"), with times
-        drawn uniformly. The network's output is preconditioned ("edm"): the same loss, without the papers' division by alpha
-        near t = 1, which makes some rows run away where data are few. The papers' own networks are ``prediction="eps"``.
+        All four presets weight the loss as in the papers, by the error of the predicted noise ("eps"), with uniform times. The
+        network's output is preconditioned ("edm"): the same loss, without the papers' division by alpha near t = 1, which makes
+        some samples diverge for small data. The papers' own networks are ``prediction="eps"``.
 
-        The default sampler solves the flow in few steps. The paper's is the chain: ``sample(n, sampler=pf.DDPM("beta",
-        grid=pf.ChainGrid()), steps=1000)``.
+        The default sampler solves the flow in few steps. The paper's sampler is the chain: ``sample(n,
+        sampler=pf.DDPM("beta", grid=pf.ChainGrid()), steps=1000)``.
 
         Parameters
         ----------
         **arguments
-            Arguments of :class:`Diffusion`, those of the preset included.
+            Arguments of :class:`Diffusion`, which override those of the preset.
 
         References
         ----------
@@ -106,7 +106,7 @@ class Diffusion(DenoisingModel):
 
     @classmethod
     def sub_vp(cls, **arguments: object) -> Self:
-        """Return the sub-variance-preserving score model, with less noise on the way and better likelihoods; see :meth:`vp`.
+        """Return the sub-variance-preserving score model, with less noise and better likelihoods; see :meth:`vp`.
 
         >>> Diffusion.sub_vp().schedule
         SubVP(beta_min=0.1, beta_max=20.0)
@@ -115,9 +115,9 @@ class Diffusion(DenoisingModel):
 
     @classmethod
     def ve(cls, **arguments: object) -> Self:
-        """Return the variance-exploding score model: rows keep their size, and noise grows geometrically from 0.01 to 50.
+        """Return the variance-exploding score model: rows keep their scale, and noise grows geometrically from 0.01 to 50.
 
-        The first score models were its discrete version, sampled by annealed Langevin steps: ``sample(n,
+        The first score models were its discrete version, sampled with annealed Langevin dynamics: ``sample(n,
         sampler=pf.AnnealedLangevin(), steps=200)``; with a predictor, ``pf.PredictorCorrector()``. See :meth:`vp`.
 
         References
@@ -141,5 +141,5 @@ class Diffusion(DenoisingModel):
 
     def _defaults(self, prepared: Prepared) -> Facts:
         weight = self.prediction if self.loss == "denoising" else "eps"
-        own = {"schedule": diffusion.LinearBeta(), "times": diffusion.UniformTimes(), "weight": weight}
-        return super()._defaults(prepared) | own
+        defaults = {"schedule": diffusion.LinearBeta(), "times": diffusion.UniformTimes(), "weight": weight}
+        return super()._defaults(prepared) | defaults

@@ -1,17 +1,16 @@
-"""The verbs ``transform`` and ``inverse_transform`` of denoising models: rows to the noise of their probability flow, and back.
+"""``transform`` and ``inverse_transform`` of denoising models: rows to the noise of their probability flow, and back.
 
-The flow (:mod:`pushforward.diffusion.samplers.adaptive`) carries the data's law to that of x_1 = alpha(1) x + sigma(1) z
-without randomness, for every source and coupling, so a row and its latent z = x_1 / sigma(1) determine each other. Where the
-noise is standard normal, the latents of the data are too, as far as the model has learned its law and alpha(1) is small.
+The flow (:mod:`pushforward.diffusion.samplers.adaptive`) maps the law of the data to that of x_1 = alpha(1) x + sigma(1) z
+deterministically, for every source and coupling, so a row and its latent z = x_1 / sigma(1) determine each other. If the noise
+is standard normal, so are the latents of the data, provided that the law is learned and alpha(1) is small.
 
-The end at the data. Rows stand at theta = 0, where there is no noise, though networks were trained from t_min on: below it the
-flow is continued from just above, as for densities. Nothing is added to the data, and the way back ends at the data, not at
-E[x | x_t].
+Rows are at theta = 0, without noise, although networks are trained from t_min on: below it the flow is extrapolated from just
+above, as for densities. No noise is added to the data, and the inverse ends at the data, not at E[x | x_t].
 
-Integers stand in the middle of their unit cell and are rounded down on the way back, so they return exactly as long as the
-error is less than half of it. Constant columns are no part of the flow: their latents are 0 and are ignored on the
-way back. Constant elements of images are part of it, because the network was trained on images with all elements noised. Their
-noise is one draw, the same for all rows, and is their latent (with a source of its own, what its rows have there).
+Integers are encoded at the middle of their interval and decoded by rounding down, so an error below half a unit restores them.
+Constant columns are not mapped: their latents are 0 and ignored by the inverse. Constant elements of images are mapped, because
+the network was trained on images with all elements noised. Their noise is one draw, shared by all rows, and is their latent;
+with a custom source it is the constant of the source's rows.
 """
 
 from dataclasses import dataclass
@@ -131,7 +130,7 @@ def inverse_transform(
 
 
 def _in_units(model: Denoising, z: Tensor) -> Tensor:
-    """Return latents with constant columns, in the units of the data where the source has such."""
+    """Return latents with constant columns; in the units of the data unless the source is Gaussian."""
     transform, z = model.space_.transform, z.double()
     z = transform.spread(z)
     if isinstance(model.source_, GaussianSource):
@@ -140,14 +139,14 @@ def _in_units(model: Denoising, z: Tensor) -> Tensor:
 
 
 def _from_units(model: Denoising, z: Tensor) -> Tensor:
-    """Return the inverse of :func:`_in_units`."""
+    """Invert :func:`_in_units`."""
     if not isinstance(model.source_, GaussianSource):
         return model.space_.transform.forward(z)
     return model.space_.transform.pick(z)
 
 
 def _constants(model: Denoising, varies: Tensor | None) -> "_Constants | None":
-    """Return what is known of the constant elements of images."""
+    """Return the constant elements of images, or None if none are kept."""
     if varies is None:
         return None
     value = model.space_.transform.forward(torch.zeros(1, *model.space_.transform.shape, dtype=model._density_dtype))
@@ -161,7 +160,7 @@ def _constants(model: Denoising, varies: Tensor | None) -> "_Constants | None":
 
 @dataclass(frozen=True, eq=False)
 class _Constants:
-    """Which elements vary, bool (*D); and the scaled value, the noise and the latent (1, *D) of those that do not."""
+    """Which elements vary, bool (*D); and the scaled value, the noise and the latent (1, *D) of the constant ones."""
 
     varies: Tensor
     value: Tensor
@@ -170,9 +169,9 @@ class _Constants:
 
 
 class _WithConstants(AbstractDenoiser):
-    """A denoiser that knows the constant elements; if ``noised`` the network sees them with the noise that is theirs.
+    """A denoiser that returns the constant elements exactly; with ``noised`` it adds their noise to its input.
 
-    The state of the flow holds the noise of constants on the way from the noise to the data, but not on the way back.
+    When decoding, the state of the flow already contains this noise; when encoding it does not.
     """
 
     def __init__(self, denoiser: AbstractDenoiser, constants: _Constants, *, noised: bool) -> None:
@@ -183,8 +182,8 @@ class _WithConstants(AbstractDenoiser):
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]."""
         varies, value = self.constants.varies.to(x_t.device), self.constants.value.to(x_t)
-        seen = x_t
+        inputs = x_t
         if self.noised:
             alpha, sigma = (widen(scale.to(x_t.dtype), x_t) for scale in (self.schedule.alpha(t), self.schedule.sigma(t)))
-            seen = torch.where(varies, x_t, alpha * value + sigma * self.constants.noise.to(x_t))
-        return torch.where(varies, self.denoiser(seen, t, condition), value)
+            inputs = torch.where(varies, x_t, alpha * value + sigma * self.constants.noise.to(x_t))
+        return torch.where(varies, self.denoiser(inputs, t, condition), value)

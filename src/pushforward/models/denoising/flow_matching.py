@@ -1,4 +1,4 @@
-"""Flow matching: learn the velocity that carries a source law onto the data along given paths."""
+"""Flow matching: learn the velocity that transports a source law to the data along fixed paths."""
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ __all__ = ["FlowMatching"]
 class FlowMatching(DenoisingModel):
     r"""Flow matching along x_t = alpha x + sigma z.
 
-    The velocity of the path, alpha_dot x + sigma_dot z, is regressed on (x_t, t); the flow of its conditional mean carries the
-    law of z at t = 1 onto the law of x at t = 0. By default the path is the straight line and z is Gaussian noise.
+    The velocity of the path, alpha_dot x + sigma_dot z, is regressed on (x_t, t); the flow of its conditional mean transports
+    the law of z at t = 1 to the law of x at t = 0. By default the path is the straight line and z is Gaussian noise.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ class FlowMatching(DenoisingModel):
         Law of z: None is standard normal noise; otherwise anything with ``sample(n, seed=...)``, or rows like those of X, both
         in the units of X.
     coupling : "independent", "optimal-transport" or "paired"
-        How x and z are brought together in training: independently; by the assignment of least squared distance within a batch
-        (among rows with the same condition, which must be labels); or row by row, for a source array as long as X.
+        How x and z are paired in training: independently; by the assignment with minimal squared distance within a batch (among
+        rows with the same condition, which must be labels); or row by row, for a source array as long as X.
     times : TimeLaw, optional
         Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``.
     weight : Weight, optional
@@ -40,7 +40,7 @@ class FlowMatching(DenoisingModel):
     denoiser_ : Denoiser
         The trained network with its path.
     schedule_, times_, weight_, network_, sampler_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
 
     References
     ----------
@@ -74,12 +74,12 @@ class FlowMatching(DenoisingModel):
         ):
             raise ValueError(
                 "coupling='optimal-transport' exchanges noise among rows of the same condition, but these conditions are "
-                "numbers, hardly two of them equal; use coupling='independent'"
+                "numbers, which are rarely equal; use coupling='independent'"
             )
         return self._pair(prepared, len(dataset)) if self.coupling == "paired" else prepared
 
     def _pair(self, prepared: Prepared, rows: int) -> Prepared:
-        """Put beside each row the row of the source that belongs to it, as (N, 2, *D)."""
+        """Stack each row with its row of the source, as (N, 2, *D)."""
         source = make_source(self.source, self.space_.schema, self.space_.transform)
         if not isinstance(source, ArraySource) or len(source.rows) != rows:
             got = f"an array of {len(source.rows)} rows" if isinstance(source, ArraySource) else repr(self.source)

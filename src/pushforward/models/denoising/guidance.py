@@ -1,10 +1,10 @@
-"""Guidance of denoising models: denoisers around the model's denoiser, so that every sampler follows them.
+"""Guidance of denoising models: wrappers of the model's denoiser, which work with every sampler.
 
-- by the condition: away + w (cond - away), where away is the law under the negative condition, or without any;
+- by the condition: away + w (cond - away), where away is the law under the negative condition, or without a condition;
 - by the classifier of noisy rows: score + w grad log p(label | x_t), where the score is that of the law without a condition;
 - by a reward of rows in the units of the data: score + w grad reward(denoised(x_t)).
 
-:mod:`pushforward.diffusion.guidance` has the formulas, and what is sampled.
+:mod:`pushforward.diffusion.guidance` derives the formulas and the sampled laws.
 """
 
 from typing import TypeVar
@@ -28,21 +28,21 @@ Model = TypeVar("Model", bound=Denoising)
 
 
 def model_condition(guidance: Guidance, condition: Condition) -> Condition:
-    """Return what is left of ``condition`` for the model itself: nothing where it holds labels of the classifier."""
+    """Return the condition of the model itself: None if ``condition`` holds labels for the classifier."""
     return None if guidance.by == "classifier" else condition
 
 
 def guided(
     model: Denoising, guidance: Guidance, condition: Condition, n: int, encoded: Tensor | None
 ) -> tuple[AbstractDenoiser, Tensor | None]:
-    """Return the guided denoiser of a model, and the condition that it takes for n rows.
+    """Return the guided denoiser of a model, and its condition for n rows.
 
-    ``encoded`` is what the model made of :func:`model_condition`.
+    ``encoded`` is the encoded :func:`model_condition`.
 
     Raises
     ------
     ValueError
-        If the model has not learned what guides.
+        If the model lacks the classifier, or the law without a condition, that this guidance needs.
     """
     if guidance.by == "condition":
         return by_condition(model, guidance), encoded
@@ -75,9 +75,9 @@ def _one(encoder: ConditionEncoder, negative: Condition) -> Tensor:
 def _needed_classifier(model: Denoising) -> LabelClassifier:
     ClassifierGuided.check_source(model.denoiser_)
     if model._classifier is None:
-        verb = Argument("fit_classifier", call="model.fit_classifier(X, labels)")
-        message = "guidance by the classifier needs a classifier of noisy rows, and this model has none yet; train one with "
-        raise naming(ValueError(f"{message}{verb}"), verb)
+        call = Argument("fit_classifier", call="model.fit_classifier(X, labels)")
+        message = "guidance by the classifier needs a classifier of noisy rows, but this model has none; train one with "
+        raise naming(ValueError(f"{message}{call}"), call)
     if model.space_.conditions is not None:
         check_null(model.space_.conditions, model.condition_dropout)
     return model._classifier
@@ -87,14 +87,14 @@ def _labels(classifier: LabelClassifier, condition: Condition, n: int) -> Tensor
     labels = classifier.encoder.encode(condition, n)
     if not bool(labels[:, 0].all()):
         raise ValueError(
-            "guidance by the classifier needs a label to guide each row to; pass condition=..., one of "
+            "guidance by the classifier needs a label for each row; pass condition=..., one of "
             + ", ".join(map(str, classifier.classes))
         )
     return labels
 
 
 class _ByLabel(AbstractDenoiser):
-    """A denoiser guided to one class per row, which comes in as the condition: the encoded label of the classifier."""
+    """A denoiser guided to one class per row; its condition is the encoded label."""
 
     def __init__(self, denoiser: AbstractDenoiser, classifier: LabelClassifier, scale: float) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ def fit_classifier(
     X : anything that ``fit`` takes
         Rows like the training data.
     labels : array, column name or None
-        A label for each row; by default what comes with the data.
+        A label for each row; by default the labels of the data.
     width : int, optional
         Size of the network; default 128 for vectors, 32 channels for images.
     training : TrainingSettings, optional
@@ -140,10 +140,10 @@ def fit_classifier(
     check_is_fitted(model)
     dataset = open_data(X, condition=labels, kind=model.space_.schema.kind)
     if dataset.condition is None:
-        raise ValueError("a classifier needs labels, and none came with the data; write fit_classifier(X, labels)")
+        raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")
     encoder = ConditionEncoder.fit(dataset.condition)
     if not encoder.has_classes:
-        raise ValueError("a classifier needs labels, but these are numbers; give text or integers that count as classes")
+        raise ValueError("a classifier needs labels, but these are numbers; pass text or integers that count as classes")
     space = model.space_
     x = space.transform.forward(space.schema.to_internal(dataset.values, name=type(model).__name__), dtype=torch.float32)
     encoded = encoder.encode(dataset.condition, len(x))
@@ -179,10 +179,10 @@ def guided_by_classifier(model: Denoising, label: Condition, scale: float = 1.0)
     Raises
     ------
     ValueError
-        If no classifier was trained, or it does not know the label.
+        If no classifier was trained, or the label is not one of its classes.
     """
     check_is_fitted(model)
     if model._classifier is None:
-        raise ValueError("this model has no classifier of noisy rows yet; train one with fit_classifier(X, labels)")
+        raise ValueError("this model has no classifier of noisy rows; train one with fit_classifier(X, labels)")
     classifier = model._classifier.to(model._device)
     return ClassifierGuided(model.denoiser_, classifier, int(classifier.index(label)[0]), scale)

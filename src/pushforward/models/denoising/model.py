@@ -1,8 +1,7 @@
-"""The denoising families, diffusion and flow matching: one network, many samplers.
+"""The base of diffusion and flow matching: one network, many samplers.
 
-Both learn E[x | x_t] along a path x_t = alpha x + sigma z; :class:`FlowMatching` and :class:`Diffusion` differ in the paths
-and sources they are named after, not in code. The verbs of a trained model stand here by name; each is a function of the
-model in the module of its own idea.
+Both learn E[x | x_t] along a path x_t = alpha x + sigma z; :class:`FlowMatching` and :class:`Diffusion` differ in defaults and
+in their arguments for source, coupling and loss. Public methods are functions of the model, defined in one module per topic.
 """
 
 from typing import Any
@@ -105,9 +104,9 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
     def _starts(self, source: Any, n: int) -> Tensor:
         if isinstance(self.source_, GaussianSource):
             raise ValueError(
-                "this model starts from Gaussian noise, which `seed` names; source=... is for models with their own"
+                "this model starts from Gaussian noise, set by `seed`; source=... is for models with their own source"
             )
         rows = self.space_.transform.forward(self.space_.schema.to_internal(source, name="source"), dtype=torch.float32)
         if len(rows) != n:
-            raise ValueError(f"source has {len(rows)} rows to start from, but n={n}; give n={len(rows)}")
+            raise ValueError(f"source has {len(rows)} rows to start from, but n={n}; pass n={len(rows)}")
         return rows

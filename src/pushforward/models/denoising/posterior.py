@@ -1,8 +1,8 @@
-"""The verbs ``posterior`` and ``impute`` of denoising models: rows given a measurement, and rows with their gaps filled.
+"""``posterior`` and ``impute`` of denoising models: draws given a measurement, or given the rest of a row.
 
-Measurements act on rows in the units and the layout of the data; inside, rows are z with x = shift + scale z, so A x is the
-measurement (A scale) z + A shift. An integer k is seen as x = k + u, u uniform on [0, 1), as in training: y = A k + noise is
-then y + A u = A x + noise, with u drawn anew for each row.
+Measurements act on rows in the units and the layout of the data; the model's rows are z with x = shift + scale z, so A x is the
+measurement (A scale) z + A shift. An integer k is dequantized as x = k + u, u uniform on [0, 1), as in training:
+y = A k + noise becomes y + A u = A x + noise, with u drawn anew for each row.
 
 A conditional model without a condition uses the law that it learned with its condition dropped.
 """
@@ -89,13 +89,13 @@ def posterior(
     space = model.space_
     operator, measured, dtype = measurement(space.schema, A, y)
     in_data = observe(operator, measured, noise, space.schema.internal_shape, b, dtype=dtype)
-    at_zero, whole = space.transform.origin, space.transform.integer & ~space.transform.constant
+    origin, integer = space.transform.origin, space.transform.integer & ~space.transform.constant
 
     def observation(rows: Tensor) -> Observation:
-        values = in_data.y - in_data.measure(at_zero[None].to(dtype)).double()
-        if bool(whole.any()):
-            u = uniform(tuple(whole.shape), seed=seed, purpose="dequantization", rows=rows, dtype=dtype)
-            values = values + in_data.measure(u * whole).double()
+        values = in_data.y - in_data.measure(origin[None].to(dtype)).double()
+        if bool(integer.any()):
+            u = uniform(tuple(integer.shape), seed=seed, purpose="dequantization", rows=rows, dtype=dtype)
+            values = values + in_data.measure(u * integer).double()
         return Observation(ScaledOperator(in_data.operator, space.transform), values, in_data.std, in_data.whitening)
 
     z = _solve(
@@ -184,7 +184,7 @@ def _solve(
     first: int = 0,
     batch_size: int,
 ) -> Tensor:
-    """Return n scaled rows on the CPU, given the observation of rows with their sample numbers."""
+    """Draw n scaled rows on the CPU; ``observation`` maps sample numbers to the observations of their rows."""
     solver = MMPS() if method is None else method
     if not isinstance(solver, PosteriorMethod):
         raise TypeError(f"method must be an object such as pushforward.diffusion.MMPS(), got {method!r}")

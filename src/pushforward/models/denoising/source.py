@@ -1,4 +1,4 @@
-"""Where sampling starts, if not from standard normal noise: a law or an array, in the units of the data."""
+"""Sources, the laws that sampling starts from: standard normal noise, or a law or an array in the units of the data."""
 
 import inspect
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ __all__ = ["ArraySource", "GaussianSource", "LawSource", "SamplingLaw", "Source"
 
 
 class Source(Protocol):
-    """Where sampling starts: rows of noise, scaled as the data are."""
+    """A law that sampling starts from: rows of noise, scaled like the data."""
 
     def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
-        """Return noise (*steps, B, *D) for rows (B,), addressed by (seed, purpose, row, step)."""
+        """Return noise (*steps, B, *D) for rows (B,), which depends on (seed, purpose, row, step) alone."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class GaussianSource:
 
 @runtime_checkable
 class SamplingLaw(Protocol):
-    """Any law with ``sample(n, *, seed)``, whose row i should not depend on n."""
+    """Any law with ``sample(n, *, seed)``; row i should not depend on n."""
 
     def sample(self, n: int, *, seed: int) -> Tensor:
         """Return n rows (n, D)."""
@@ -42,24 +42,24 @@ class SamplingLaw(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LawSource:
-    """Rows drawn from a law in data units, then scaled as the data are."""
+    """Rows drawn from a law in data units, then scaled like the data."""
 
     law: SamplingLaw
     shape: tuple[int, ...]
     transform: Transform
 
     def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
-        """Return rows of the law, addressed by (seed, purpose, row, step)."""
+        """Return rows of the law, which depend on (seed, purpose, row, step) alone."""
         if isinstance(steps, Tensor):
             return torch.stack([self.draw(rows, int(step), seed, purpose) for step in steps.tolist()])
         start, stop = int(rows.min()), int(rows.max()) + 1
         key = noise.derive(seed, purpose, steps)
         if "first" in inspect.signature(self.law.sample).parameters:
-            drawn = self.law.sample(stop - start, seed=key, first=start)  # type: ignore[call-arg]
+            x = self.law.sample(stop - start, seed=key, first=start)  # type: ignore[call-arg]
         else:
-            drawn = self.law.sample(stop, seed=key)[start:]
-        drawn = torch.as_tensor(drawn).reshape(stop - start, *self.shape)
-        return self.transform.forward(drawn, dtype=torch.float32).to(rows.device)[rows - start]
+            x = self.law.sample(stop, seed=key)[start:]
+        x = torch.as_tensor(x).reshape(stop - start, *self.shape)
+        return self.transform.forward(x, dtype=torch.float32).to(rows.device)[rows - start]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,31 +69,31 @@ class ArraySource:
     rows: Tensor
 
     def draw(self, rows: Tensor, steps: Tensor | int, seed: int, purpose: str) -> Tensor:
-        """Return rows of the array, addressed by (seed, purpose, row, step)."""
+        """Return rows of the array, which depend on (seed, purpose, row, step) alone."""
         step = steps[:, None] if isinstance(steps, Tensor) else steps
         u = noise.uniform((), seed=seed, purpose=purpose, rows=rows, step=step, dtype=torch.float64, device=rows.device)
         return self.rows.to(rows.device)[(u * len(self.rows)).long()]
 
 
 def make_source(source: object, schema: Schema, transform: Transform) -> Source:
-    """Return the source that a model's ``source`` argument means.
+    """Return the source for a model's ``source`` argument.
 
     Raises
     ------
     TypeError, ValueError
-        If it is neither None, a law with ``sample``, nor rows like the training data; or the law has another dimension.
+        If it is not None, a law with ``sample`` or rows like the training data; or the law has another dimension.
     """
     if source is None:
         return GaussianSource(transform.shape)
     if isinstance(source, SamplingLaw) and not hasattr(source, "columns"):
-        made = LawSource(source, schema.internal_shape, transform)
+        law_source = LawSource(source, schema.internal_shape, transform)
         try:
-            made.draw(torch.arange(2), 0, 0, "check")
+            law_source.draw(torch.arange(2), 0, 0, "check")
         except (RuntimeError, ValueError, TypeError) as error:
             raise ValueError(
                 f"source {source!r} cannot be drawn from as rows of shape {schema.internal_shape}: {error}"
             ) from None
-        return made
+        return law_source
     if not hasattr(source, "__len__"):
         raise TypeError(f"source must be None (Gaussian noise), a law with sample(n, seed=...), or an array, got {source!r}")
     return ArraySource(transform.forward(schema.to_internal(source, name="source"), dtype=torch.float32))

@@ -1,11 +1,11 @@
-r"""What the denoising families learn: E[x | x_t] by a weighted squared error over data, noise and time.
+r"""The training task of denoising families: E[x | x_t] by a weighted squared error over data, noise and time.
 
 For row x with noise z and time t, the loss is w(t) |denoised(alpha x + sigma z, t) - x|^2. The random numbers of a row at
-a step are its time (stratified over the batch), its noise, whether its condition is dropped and, for integers, its
-dequantization x + u, u uniform over the width of one integer. All are addressed by (seed, row, step).
+a step are its time (stratified over the batch), its noise, the drop of its condition and, for integers, the dequantization
+x + u, u uniform over the width of one integer. All depend on (seed, row, step) alone.
 
-Sliced and implicit score matching train on x_t alone; the held-out loss is that of the clean rows all the same, since it has
-their mean, less variance, and can be compared between losses.
+Sliced and implicit score matching train on x_t alone; their held-out loss is still the denoising loss, because it has the same
+mean, less variance, and is comparable between losses.
 """
 
 from dataclasses import replace
@@ -36,13 +36,13 @@ class DenoisingTask(RowTask):
     times : TimeLaw
     weight : Weight
     coupling : Coupling
-        With "paired" the rows of a batch are (B, 2, *D), data and the source row that belongs to each.
+        With "paired" the rows of a batch are (B, 2, *D), data and their rows of the source.
     condition_dropout : float
         Share of rows whose condition is replaced by "no condition".
     dequantization : Tensor (*D)
         Width of one integer in scaled units, 0 where the data are not integers.
     by : Loss
-        What is minimized; all but "denoising" need Gaussian noise that is independent of the data.
+        The loss; all but "denoising" need Gaussian noise that is independent of the data.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class DenoisingTask(RowTask):
         self.coupling = coupling
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return times (S, B), noise (S, B, *D) unless rows are paired with theirs, and probes for the sliced loss."""
+        """Return times (S, B), noise (S, B, *D) unless it is paired with the rows, and probes for the sliced loss."""
         u = diffusion.stratified(uniform((), rows, steps, seed, "time"), rows, total)
-        drawn = [self.times.of(u).clamp(self.denoiser.schedule.t_min, 1.0)]
+        numbers = [self.times.of(u).clamp(self.denoiser.schedule.t_min, 1.0)]
         if self.coupling != "paired":
-            drawn.append(self.source.draw(rows, steps, seed, "noise"))
+            numbers.append(self.source.draw(rows, steps, seed, "noise"))
         if self.by == "sliced":
-            probes = uniform(tuple(drawn[1].shape[2:]), rows, steps, seed, "probe")
-            drawn.append(torch.where(probes < 0.5, -1.0, 1.0))
-        return tuple(drawn)
+            probes = uniform(tuple(numbers[1].shape[2:]), rows, steps, seed, "probe")
+            numbers.append(torch.where(probes < 0.5, -1.0, 1.0))
+        return tuple(numbers)
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return the loss of each row, (B,)."""
@@ -91,10 +91,10 @@ class DenoisingTask(RowTask):
         return self.denoiser.loss(x, t, z, condition, weight=self.weight), t
 
     def _rows(self, batch: Batch, condition: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
-        """Return data, conditions, and times, the noise that is coupled with the data, and probes."""
+        """Return data, conditions, and the numbers: times, noise coupled with the data, and probes."""
         x, *pairs = batch.x.unbind(1) if self.coupling == "paired" else (batch.x,)
         x, condition, (t, *rest) = super()._rows(replace(batch, x=x), condition)
         z, *probes = [*pairs, *rest]
         if self.coupling == "optimal-transport":
-            z = z[assignment(x, z, batch.condition)]  # by the conditions themselves: some of those given may be dropped
+            z = z[assignment(x, z, batch.condition)]  # by the batch's conditions, because ``condition`` may be dropped
         return x, condition, (t, z, *probes)

@@ -1,1 +1,1 @@
-"""Models as files: which families there are, their arguments as plain data, and the folder of a run."""
+"""Models as files: the registry of families, their arguments as plain data, and the run folder."""

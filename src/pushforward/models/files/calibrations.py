@@ -1,7 +1,7 @@
 """Calibrated samplers on disk: ``calibrations.json`` beside the weights.
 
-A calibration belongs to one denoiser, the model's at one guidance scale, and to one number of steps. The file names the weights
-that it was made for, by their SHA-256, because a table means nothing for any others.
+A calibration is valid for one model, one guidance scale and one number of steps. The file stores the SHA-256 of the weights
+that it was made for, because it is invalid for any others.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ Calibrations = Mapping[tuple[int, float], Calibration]
 
 
 def write_calibrations(folder: Path, calibrations: Calibrations, weights: Path) -> None:
-    """Write ``calibrations.json`` in one piece, as made for this weights file; without any calibration there is no file."""
+    """Write ``calibrations.json`` atomically, with the SHA-256 of this weights file; delete it if there are no calibrations."""
     path = folder / CALIBRATIONS
     if not calibrations:
         path.unlink(missing_ok=True)
@@ -39,18 +39,18 @@ def write_calibrations(folder: Path, calibrations: Calibrations, weights: Path) 
 
 
 def add_calibration(folder: Path, steps: int, guidance_scale: float, calibration: Calibration, weights: Path) -> None:
-    """Write one calibration beside those that the folder holds by now, in place of one for the same steps and scale."""
-    known = read_calibrations(folder, weights)
-    write_calibrations(folder, {**known, (steps, float(guidance_scale)): calibration}, weights)
+    """Add one calibration to those in the folder; it replaces one for the same steps and scale."""
+    stored = read_calibrations(folder, weights)
+    write_calibrations(folder, {**stored, (steps, float(guidance_scale)): calibration}, weights)
 
 
 def read_calibrations(folder: Path, weights: Path, schedule: Schedule | None = None) -> dict[tuple[int, float], Calibration]:
-    """Return the calibrations of a folder; none if it has no file of them.
+    """Return the calibrations of a folder; empty without a file.
 
     Raises
     ------
     ValueError
-        If the file is damaged, was made for other weights, or its times do not fit the schedule, where one is given.
+        If the file is damaged, was made for other weights, or its times do not fit ``schedule``.
     """
     path = folder / CALIBRATIONS
     if not path.is_file():
@@ -61,27 +61,26 @@ def read_calibrations(folder: Path, weights: Path, schedule: Schedule | None = N
         version, made_for = content["format"], content["weights"]
         calibrations = dict(_entry(entry, schedule) for entry in content["calibrations"]) if version == _FORMAT else {}
     except (ValueError, TypeError, KeyError) as error:
-        said = f"it has no {error}" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} is damaged: {said}; {again}") from None
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is damaged: {reason}; {again}") from None
     if version != _FORMAT:
-        raise ValueError(f"{path} has format {version}, and this version of pushforward reads format {_FORMAT}; {again}")
+        raise ValueError(f"{path} has format {version}, but this version of pushforward reads format {_FORMAT}; {again}")
     if made_for != _fingerprint(weights):
-        raise ValueError(f"{path} was made for other weights than {weights} and means nothing for these; {again}")
+        raise ValueError(f"{path} was made for other weights than {weights}; {again}")
     return calibrations
 
 
 def _entry(entry: Facts, schedule: Schedule | None) -> tuple[tuple[int, float], Calibration]:
-    """Return the key and the calibration that an entry of the file describes."""
+    """Return the key and the calibration of an entry."""
     steps, scale = entry["steps"], entry["guidance_scale"]
     calibration = codec.from_plain(entry["calibration"], where="calibration")
     if not isinstance(calibration, Calibration):
-        raise ValueError(f"an entry holds a {type(calibration).__name__} and no calibration")
+        raise ValueError(f"an entry holds a {type(calibration).__name__}, not a calibration")
     if not (isinstance(scale, float) and math.isfinite(scale) and math.isfinite(calibration.gain) and calibration.held_out > 0):
         raise ValueError(
-            f"the guidance scale {scale}, the errors {calibration.error}, {calibration.default_error} or their number make no "
-            "sense"
+            f"guidance scale {scale}, the errors {calibration.error}, {calibration.default_error} or their number is invalid"
         )
-    calibration.sampler.nfe(steps)  # refuses any other number than that of its table
+    calibration.sampler.nfe(steps)  # raises if the table has another number of steps
     if schedule is not None:
         calibration.sampler.table(schedule, calibration.sampler.grid(schedule, steps))
     return (steps, scale), calibration

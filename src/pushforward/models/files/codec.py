@@ -1,13 +1,12 @@
-"""Objects of the library as plain data and back: what ``model.json`` and recipes are written in.
+"""Conversion of the library's objects to plain data and back, for ``model.json`` and recipes.
 
-A frozen object is a mapping with its class under ``name`` and its fields beside it,
+A frozen object is a mapping of its class, under ``name``, and its fields:
 
     {"name": "LinearBeta", "beta_min": 0.1, "beta_max": 20.0}
 
-and ``"LinearBeta"`` alone is the same with default fields. Only :data:`CLASSES` and families can be named, so reading a file
-runs no code. Anything else that a model was given, such as a user's own network, is written as ``{"part": "ClassName"}``
-and must be supplied again when the model is loaded. A model given to a model is written like a frozen object, its arguments
-beside its name, those at None left out.
+``"LinearBeta"`` alone means default fields. Only :data:`CLASSES` and families can be named, so reading a file runs no code.
+Any other argument of a model, such as a user's network, is written as ``{"part": "ClassName"}`` and must be passed again when
+the model is loaded. A model inside a model is a mapping of its name and its arguments, without those at None.
 """
 
 import dataclasses
@@ -28,12 +27,12 @@ from pushforward.models.files.registry import MODELS, is_family
 
 __all__ = ["CLASSES", "from_plain", "is_model", "is_part", "near", "to_plain"]
 
-_ROOMS: tuple[ModuleType, ...] = (diffusion, networks, probability, training)
+_PACKAGES: tuple[ModuleType, ...] = (diffusion, networks, probability, training)
 _PLAIN = (bool, int, float, str, type(None), Tensor)
 
 
 def _is_data(hint: object) -> bool:
-    """Whether a field of this type can be read from a file: plain data, tensors, and objects of the library."""
+    """Whether a field of this type can be read from a file: plain data, tensors, or objects of the library."""
     if get_origin(hint) is Literal or hint in _PLAIN or hint is Ellipsis:
         return True
     if get_origin(hint) in (Union, UnionType, tuple):
@@ -42,7 +41,7 @@ def _is_data(hint: object) -> bool:
 
 
 def _is_storable(value: object) -> bool:
-    """Whether something is a class of frozen objects that are made of data alone."""
+    """Whether a value is a frozen dataclass whose fields are all data."""
     if not (isinstance(value, type) and dataclasses.is_dataclass(value)) or inspect.isabstract(value):
         return False
     types = get_type_hints(value)
@@ -50,16 +49,16 @@ def _is_storable(value: object) -> bool:
 
 
 CLASSES: dict[str, type] = dict(
-    sorted((name, value) for room in _ROOMS for name in room.__all__ if _is_storable(value := getattr(room, name)))
+    sorted((name, value) for package in _PACKAGES for name in package.__all__ if _is_storable(value := getattr(package, name)))
 )
-"""Classes that a file may name: the frozen dataclasses that the rooms export, as far as their fields are data.
+"""Classes that a file may name: the exported frozen dataclasses whose fields are all data.
 
-Their constructors only check their fields, so that making one from a file runs nothing that the file could choose.
+Their constructors only check their fields, so a file cannot choose code to run.
 """
 
 
 def to_plain(value: Any) -> Any:
-    """Return ``value`` as JSON data; an object that is not of the library becomes ``{"part": name of its class}``."""
+    """Return ``value`` as JSON data; an object from outside the library becomes ``{"part": name of its class}``."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, np.generic):
@@ -72,8 +71,8 @@ def to_plain(value: Any) -> Any:
         fields = dataclasses.fields(value)
         return {"name": type(value).__name__} | {field.name: to_plain(getattr(value, field.name)) for field in fields}
     if is_family(type(value)):
-        given = {name: item for name, item in value.get_params(deep=False).items() if item is not None}
-        return {"name": type(value).__name__} | {name: to_plain(item) for name, item in given.items()}
+        params = {name: item for name, item in value.get_params(deep=False).items() if item is not None}
+        return {"name": type(value).__name__} | {name: to_plain(item) for name, item in params.items()}
     return {"part": type(value).__name__}
 
 
@@ -84,7 +83,7 @@ def is_model(value: object) -> bool:
 
 
 def is_part(value: object) -> bool:
-    """Whether plain data stands for an object that must be supplied again."""
+    """Whether plain data represents an object that must be passed again."""
     return isinstance(value, dict) and "part" in value
 
 
@@ -100,7 +99,7 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
     Raises
     ------
     ValueError
-        If the class or a field is unknown (with the nearest known one) or a value is of the wrong type or out of range.
+        If the class or a field is unknown (the message suggests the nearest), or a value has the wrong type or range.
     """
     if isinstance(value, str) and (value in CLASSES or is_model(value)):
         value = {"name": value}
@@ -111,20 +110,20 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
     if "tensor" in value:
         return torch.tensor(value["values"], dtype=getattr(torch, value["tensor"]))
     if "name" not in value:
-        raise ValueError(f"{where} must say which class it is: add a line `name: ...`, one of {', '.join(CLASSES)}")
+        raise ValueError(f"{where} needs the name of its class: add a line `name: ...`, one of {', '.join(CLASSES)}")
     cls = _class(value["name"], where)
     types = hints(cls) if is_model(value) else get_type_hints(cls)
     known = types if is_model(value) else {field.name: types[field.name] for field in dataclasses.fields(cls)}
-    given = {key: from_plain(item, where=f"{where}.{key}") for key, item in value.items() if key != "name"}
-    for key in given:
+    params = {key: from_plain(item, where=f"{where}.{key}") for key, item in value.items() if key != "name"}
+    for key in params:
         if key not in known:
             listed = ", ".join(known) or "no parameters"
             raise ValueError(f"{where} ({cls.__name__}) has no {key!r}; it has {listed}{near(key, known)}")
     if is_model(value):
-        check_params(cls, given)
-        return cls(**given)
+        check_params(cls, params)
+        return cls(**params)
     try:
-        checked = {key: _typed(item, known[key], f"{where}.{key}") for key, item in given.items()}
+        checked = {key: _typed(item, known[key], f"{where}.{key}") for key, item in params.items()}
         return cls(**checked)
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from None
@@ -138,8 +137,8 @@ def _typed(value: object, hint: Any, where: str) -> object:
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
     except ValidationError as error:
-        said = error.errors(include_url=False)[0]["msg"]
-        raise ValueError(f"{where}={value!r}: {said[0].lower()}{said[1:]}") from None
+        message = error.errors(include_url=False)[0]["msg"]
+        raise ValueError(f"{where}={value!r}: {message[0].lower()}{message[1:]}") from None
 
 
 def _class(name: str, where: str) -> type:
@@ -152,7 +151,7 @@ def _class(name: str, where: str) -> type:
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """Return " Did you mean ...?" for the nearest known word, or nothing."""
+    """Return " Did you mean ...?" with the nearest known word, or "" if none is near."""
     lowered = {candidate.lower(): candidate for candidate in known}
     close = difflib.get_close_matches(word.lower(), list(lowered), n=1)
     return f". Did you mean {lowered[close[0]]!r}?" if close else ""

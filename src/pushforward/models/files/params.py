@@ -1,7 +1,7 @@
-"""Constructor arguments checked against their annotations: one rule for Python, recipes and the command line.
+"""Validation of constructor arguments by their annotations, for Python, recipes and the command line.
 
-The annotation of a parameter is its specification: a type, a ``Literal``, a class of the library, narrowed by
-``annotated_types`` (``Annotated[int, Ge(1)]``). Nothing is converted: arguments are stored as they were given.
+The annotation of a parameter specifies its values: a type, a ``Literal`` or a class of the library, with limits from
+``annotated_types`` (``Annotated[int, Ge(1)]``). Arguments are stored unconverted.
 """
 
 import functools
@@ -25,12 +25,12 @@ _CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
 @functools.cache
 def hints(cls: type) -> dict[str, object]:
     """Return the annotations of the constructor of ``cls``, with their limits."""
-    found = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
-    return {name: found[name] for name in inspect.signature(cls).parameters if name in found}
+    annotations = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
+    return {name: annotations[name] for name in inspect.signature(cls).parameters if name in annotations}
 
 
 def check_params(cls: type, params: Mapping[str, object]) -> None:
-    """Raise a TypeError or ValueError that names the first parameter whose value its annotation does not allow."""
+    """Raise a TypeError or ValueError for the first parameter whose value its annotation does not allow."""
     for name, hint in hints(cls).items():
         if name in params:
             _check(cls.__name__, name, params[name], hint)
@@ -43,9 +43,9 @@ def _check(owner: str, name: str, value: object, hint: object) -> None:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False)
         wrong_type = all(problem["type"].endswith("_type") or problem["type"].startswith("is_") for problem in problems)
-        said = "; or ".join(dict.fromkeys(_sentence(problem["msg"]) for problem in problems))
+        reasons = "; or ".join(dict.fromkeys(_sentence(problem["msg"]) for problem in problems))
         shown = repr(value) if len(repr(value)) < 80 else repr(value)[:77] + "..."
-        raise (TypeError if wrong_type else ValueError)(f"{owner}: {name}={shown} is not allowed: {said}.") from None
+        raise (TypeError if wrong_type else ValueError)(f"{owner}: {name}={shown} is not allowed: {reasons}.") from None
 
 
 def _sentence(message: str) -> str:

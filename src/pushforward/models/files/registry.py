@@ -1,12 +1,12 @@
-"""The families by name, ours and other people's: what ``model.json``, recipes and the command line may ask for.
+"""The registry of families, built-in and from other packages, for ``model.json``, recipes and the command line.
 
-A family is an entry point of the group ``pushforward.models``, and a model with some arguments fixed one of the group
-``pushforward.presets``. An installed package lists its own in ``pyproject.toml``:
+A family is an entry point of the group ``pushforward.models``; a preset, a family with some arguments fixed, is one of the
+group ``pushforward.presets``. A package lists its families in ``pyproject.toml``:
 
     [project.entry-points."pushforward.models"]
     flow-matching = "pushforward.models.denoising.flow_matching:FlowMatching"
 
-Names are read from the metadata of the installed packages, which imports nothing; a class is imported when it is used.
+Names are read from the metadata of installed packages without importing them; a class is imported when it is used.
 """
 
 import functools
@@ -19,11 +19,11 @@ from typing import Any
 __all__ = ["MODELS", "add", "bare", "family_name", "family_names", "find", "is_family", "preset_names"]
 
 _FAMILIES, _PRESETS = "pushforward.models", "pushforward.presets"
-_added: dict[str, type] = {}  # classes that no package lists, by name
+_added: dict[str, type] = {}  # registered classes without an entry point, by name
 
 
 class _Families(Mapping[str, type]):
-    """The families by the name of their class; a class is imported when it is asked for."""
+    """The families by class name; a class is imported on access."""
 
     def __getitem__(self, name: str) -> type:
         return _added[name] if name in _added else _load(_by_class()[name])
@@ -39,39 +39,39 @@ MODELS: Mapping[str, type] = _Families()
 
 
 def add(cls: type) -> None:
-    """Make a class known by its name for this process; ValueError if another family has that name."""
+    """Register a class under its name in this process; ValueError if another family has that name."""
     name, listed = cls.__name__, _by_class().get(cls.__name__)
     if listed is not None and listed.value == f"{cls.__module__}:{cls.__qualname__}":
-        return  # it may be half imported yet
-    known = MODELS.get(name)
-    if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise ValueError(f"there is a family {name} already, {known.__module__}.{known.__qualname__}; give yours another name")
+        return  # its module may still be importing
+    other = MODELS.get(name)
+    if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        raise ValueError(f"a family {name} already exists, {other.__module__}.{other.__qualname__}; rename yours")
     _added[name] = cls
 
 
 def is_family(cls: type) -> bool:
-    """Whether a class is one of the families."""
+    """Whether a class is a registered family."""
     return MODELS.get(cls.__name__) is cls
 
 
 def family_name(cls: type) -> str:
-    """Return the name of a family as recipes and the command line write it, such as "flow-matching"."""
+    """Return the name of a family in recipes and on the command line, such as "flow-matching"."""
     listed = _by_class().get(cls.__name__)
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", cls.__name__).lower() if listed is None else listed.name
 
 
 def family_names() -> list[str]:
-    """Return the names of all families as recipes and the command line write them; imports none."""
+    """Return the names of all families in recipes and on the command line, without importing them."""
     return [*_installed(_FAMILIES), *map(family_name, _added.values())]
 
 
 def preset_names() -> list[str]:
-    """Return the other names that recipes and the command line take: families with some arguments fixed, short forms."""
+    """Return the names of the presets: families with some arguments fixed, and short forms."""
     return list(_installed(_PRESETS))
 
 
 def find(name: str) -> Callable[..., Any] | None:
-    """Return the family or the preset that a name such as "flow-matching", "FlowMatching" or "ddpm" means, if there is one."""
+    """Return the family or preset with a name such as "flow-matching", "FlowMatching" or "ddpm", or None."""
     for known, cls in _added.items():
         if bare(known) == bare(name):
             return cls
@@ -83,21 +83,20 @@ def find(name: str) -> Callable[..., Any] | None:
 
 @functools.cache
 def _installed(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name, ours first; of two with one name or one class the first counts."""
+    """Return the entry points of a group by name, ours first; later ones with a used name or class are ignored."""
     points = sorted(entry_points(group=group), key=lambda point: (not _is_ours(point), point.name))
     if not any(map(_is_ours, points)):
         raise ImportError(
-            f"the installed package pushforward lists no {group}, so its families are unknown: it is not installed, or was "
-            "installed from an older version; install it again, e.g. by `python -m pip install -e .` in its sources"
+            f"the installed package pushforward lists no {group}, so its families are unknown: it is missing or outdated; "
+            "install it again, e.g. with `python -m pip install -e .` in its sources"
         )
-    kept: dict[str, EntryPoint] = {}
+    unique: dict[str, EntryPoint] = {}
     for point in points:
-        taken = point.name in kept or (group == _FAMILIES and point.attr in {other.attr for other in kept.values()})
-        if taken:
-            warnings.warn(f"{_described(point)} is left out: there is another of this name", stacklevel=2)
+        if point.name in unique or (group == _FAMILIES and point.attr in {other.attr for other in unique.values()}):
+            warnings.warn(f"{_described(point)} is ignored: another one has this name", stacklevel=2)
         else:
-            kept[point.name] = point
-    return kept
+            unique[point.name] = point
+    return unique
 
 
 def _by_class() -> dict[str, EntryPoint]:
@@ -121,5 +120,5 @@ def _described(point: EntryPoint) -> str:
 
 
 def bare(name: str) -> str:
-    """Return what all spellings of a name have in common: "flow-matching", "FlowMatching", "flow_matching"."""
+    """Return the common form of all spellings of a name: "flow-matching", "FlowMatching", "flow_matching"."""
     return re.sub(r"[-_ ]", "", name).lower()

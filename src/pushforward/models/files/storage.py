@@ -1,8 +1,8 @@
-"""A model as a folder that explains itself, and back: ``model.json`` and ``weights.safetensors``.
+"""Models on disk: ``model.json`` and ``weights.safetensors`` in a folder.
 
-Only JSON and safetensors are read, and only classes of this library and families are named in them, so a folder from a
-stranger runs no code. Files are written in one piece, so a folder never holds half of one. What a family keeps besides is its
-own: it says the names of its files by ``beside``, and writes and reads them by ``_write_beside`` and ``_read_beside``.
+Only JSON and safetensors are read, and they can name only classes of this library and registered families, so an untrusted
+folder runs no code. Files are written atomically. A family with further files lists their names in ``beside``, and writes and
+reads them with ``_write_beside`` and ``_read_beside``.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class Storable(Protocol):
-    """What is known here of a model: enough to take it apart and to put it together again."""
+    """The part of a model that is needed to store and rebuild it."""
 
     fitted: ClassVar[tuple[str, ...]]
     beside: ClassVar[tuple[str, ...]]
@@ -67,10 +67,10 @@ class Storable(Protocol):
 
 
 def save(model: Storable, folder: Path, *, extra: Mapping[str, object] | None = None) -> None:
-    """Write a fitted model; ``extra`` facts go into its card."""
+    """Write a fitted model; ``extra`` is added to its card."""
     folder.mkdir(parents=True, exist_ok=True)
     card, tensors = pack(model)
-    for name in model.beside:  # at no moment do old ones stand beside new weights
+    for name in model.beside:  # so that old files never lie beside new weights
         (folder / name).unlink(missing_ok=True)
     content = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_file(folder / WEIGHTS, safetensors.torch.save(content))
@@ -79,20 +79,20 @@ def save(model: Storable, folder: Path, *, extra: Mapping[str, object] | None = 
 
 
 def pack(model: Storable) -> tuple[Facts, dict[str, Tensor]]:
-    """Return a fitted model as its card and its tensors; :func:`unpack` takes both."""
+    """Return the card and the tensors of a fitted model, for :func:`unpack`."""
     facts, tensors = model._state()
-    plain, own = model.space_.state()
+    space_facts, space_tensors = model.space_.state()
     card = describe(model) | {"status": "finished", "state": facts, "result": dataclasses.asdict(model.training_result_)}
-    return card | plain, tensors | own
+    return card | space_facts, tensors | space_tensors
 
 
 def update(model: Storable, folder: Path) -> None:
-    """Write what a model has learned since it was loaded from ``folder``; all else in its card stays as it was."""
+    """Write what a model has learned since it was loaded from ``folder``; the rest of its card is unchanged."""
     save(model, folder, extra={key: value for key, value in read_card(folder).items() if key != "state"})
 
 
 def describe(model: Storable) -> Facts:
-    """Return what is known of a model before it is trained: class, arguments, data, seed, machine."""
+    """Return the card of a model before training: class, arguments, data, seed, machine."""
     return {
         "format": _FORMAT,
         "pushforward": __version__,
@@ -112,15 +112,15 @@ def describe(model: Storable) -> Facts:
 
 
 def write_card(folder: Path, card: Mapping[str, object]) -> None:
-    """Write ``model.json`` in one piece."""
+    """Write ``model.json`` atomically."""
     write_file(folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
 def read_card(folder: str | Path) -> Facts:
-    """Return ``model.json`` of a folder, or say why it cannot be read."""
+    """Return ``model.json`` of a folder; raise FileNotFoundError or ValueError if it cannot be read."""
     path = Path(folder) / CARD
     if not path.is_file():
-        runs = sorted(str(found.parent) for found in Path(folder).glob(f"*/{CARD}")) if Path(folder).is_dir() else []
+        runs = sorted(str(card.parent) for card in Path(folder).glob(f"*/{CARD}")) if Path(folder).is_dir() else []
         near = Path("runs") / Path(folder).name
         hint = f"; did you mean {runs[-1]}?" if runs else f"; did you mean {near}?" if (near / CARD).is_file() else ""
         raise FileNotFoundError(f"{folder} is not a run folder: it has no {CARD}{hint}")
@@ -130,14 +130,14 @@ def read_card(folder: str | Path) -> Facts:
         raise ValueError(f"{path} is damaged: {error}") from None
     if card.get("format") != _FORMAT:
         raise ValueError(
-            f"{path} has format {card.get('format')}, and this version of pushforward reads format {_FORMAT}; "
+            f"{path} has format {card.get('format')}, but this version of pushforward reads format {_FORMAT}; "
             f"it was written by pushforward {card.get('pushforward')}"
         )
     return dict(card)
 
 
 def resume_command(card: Facts, folder: Path) -> str:
-    """Return the command that goes on with a run that was begun on the command line."""
+    """Return the command that resumes a run that was started on the command line."""
     return shlex.join(["pushforward", "train", card["data"]["source"], "--out", str(folder), "--resume"])
 
 
@@ -148,8 +148,7 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
     ----------
     folder : str or path
     parts : mapping, optional
-        Objects that did not ship with pushforward, by the name of the argument they were given for, e.g.
-        ``{"network": MyNetwork()}``.
+        Objects from outside pushforward, by the name of their argument, e.g. ``{"network": MyNetwork()}``.
 
     Raises
     ------
@@ -160,7 +159,7 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
     card = read_card(folder)
     if card["status"] != "finished":
         raise ValueError(
-            f"{folder} holds a run that is not finished, so there is no model yet; go on with `{resume_command(card, folder)}`"
+            f"{folder} holds an unfinished run, so there is no model yet; resume it with `{resume_command(card, folder)}`"
         )
     model = unpack(card, safetensors.torch.load_file(folder / WEIGHTS), parts)
     model._read_beside(folder / WEIGHTS)
@@ -168,7 +167,7 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
 
 
 def unpack(card: Facts, tensors: Mapping[str, Tensor], parts: Mapping[str, object]) -> Storable:
-    """Return the fitted model that :func:`pack` took apart; ``parts`` as in :func:`load`."""
+    """Return the fitted model from the output of :func:`pack`; ``parts`` as in :func:`load`."""
     model: Storable = rebuild(card, "params", parts, stored=True)
     model.space_ = RowSpace.from_state(card, tensors)
     resolved = _objects(card["resolved"], parts, only=model.fitted, stored=True)
@@ -187,7 +186,7 @@ def unpack(card: Facts, tensors: Mapping[str, Tensor], parts: Mapping[str, objec
 def rebuild(card: Facts, which: str, parts: Mapping[str, object], *, stored: bool = False) -> Any:
     """Return the unfitted model of a card, from its ``params`` or its ``resolved`` arguments.
 
-    ``stored`` says that arrays among them are in the weights file, so that None may stand for them.
+    With ``stored``, arrays among them become None, because they are in the weights file.
     """
     return _class(card["class"])(**_objects(card[which], parts, stored=stored))
 
@@ -195,9 +194,9 @@ def rebuild(card: Facts, which: str, parts: Mapping[str, object], *, stored: boo
 def _class(name: str) -> type:
     if name not in MODELS:
         raise ValueError(
-            f"there is no model {name!r} in this version of pushforward; it has {', '.join(MODELS)}. If the class is "
-            "of another package, install that; if it is your own, import its file first, where pushforward.models.register "
-            "makes it known"
+            f"there is no model {name!r} in this version of pushforward; it has {', '.join(MODELS)}. If the class belongs to "
+            "another package, install that; if it is your own, import its file first, where pushforward.models.register "
+            "registers it"
         )
     return MODELS[name]
 
@@ -205,30 +204,30 @@ def _class(name: str) -> type:
 def _objects(
     plain: Facts, parts: Mapping[str, object], *, only: tuple[str, ...] | None = None, stored: bool, within: str = ""
 ) -> dict[str, object]:
-    """Return objects by name; ``within`` is what comes before the names where they belong to a model inside a model."""
-    made = {}
+    """Return objects by name; ``within`` is the prefix of the names in a model inside a model."""
+    objects: dict[str, object] = {}
     for name, value in plain.items():
         if only is not None and name not in only:
             continue
         whole = within + name
         if whole in parts:
-            made[name] = parts[whole]
+            objects[name] = parts[whole]
         elif codec.is_model(value):
             fields = {key: item for key, item in value.items() if key != "name"}
-            made[name] = _class(value["name"])(**_objects(fields, parts, stored=stored, within=f"{whole}__"))
+            objects[name] = _class(value["name"])(**_objects(fields, parts, stored=stored, within=f"{whole}__"))
         elif codec.is_part(value):
             if not (stored and value["part"] in _ARRAYS):
                 raise ValueError(
-                    f"this model was trained with a {value['part']} of your own as its {whole}, which is never imported from "
-                    f"a file; supply it again: pushforward.load(folder, parts={{{whole!r}: {value['part']}(...)}}), "
+                    f"this model was trained with your own {value['part']} as its {whole}, which is never imported from "
+                    f"a file; pass it again: pushforward.load(folder, parts={{{whole!r}: {value['part']}(...)}}), "
                     "or to resume pushforward.train(data, model, out=folder, resume=True) with a model that has it"
                 )
-            made[name] = None
+            objects[name] = None
         else:
-            made[name] = codec.from_plain(value, where=name)
-    return made
+            objects[name] = codec.from_plain(value, where=name)
+    return objects
 
 
 def under(values: Mapping[str, T], prefix: str) -> dict[str, T]:
-    """Return the values whose names begin with ``prefix``, without it."""
+    """Return the values whose names start with ``prefix``, with the prefix removed."""
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

@@ -1,1 +1,1 @@
-"""Families that map rows to noise and back: normalizing flows and continuous flows."""
+"""Families with an invertible map from rows to noise: normalizing flows and continuous flows."""

@@ -1,14 +1,14 @@
-"""What the families with an invertible network share: densities, latents, and samples by the way back.
+"""The base of families with an invertible network: densities, latents, and samples by inversion.
 
-The network of such a family, under ``core``, is a bijection: called with scaled rows x and their conditions it returns the
-latents z and log |dz/dx|, and its ``inverse(z, condition)`` returns x. With z standard normal,
+The network of such a family, under ``core``, is a bijection: it maps scaled rows x and their conditions to latents z and
+log |dz/dx|, and its ``inverse(z, condition)`` returns x. With z standard normal,
 
     log p(x) = log N(z; 0, I) + log |dz/dx|.
 
-Integers are trained and scored as x + u, encoded in the middle of their interval and decoded by rounding down. Constant columns
-of vectors are no part of the map; their latents are 0 and nobody reads them. Images keep their shape, so the network sees
-constant elements too: each is filled with uniform noise e on an interval of width w, which is taken out of the density again.
-By Jensen, with q(e) = 1 / w for each of them,
+Integers are trained and scored as x + u, encoded at the middle of their interval and decoded by rounding down. Constant columns
+of vectors are not mapped; their latents are 0 and ignored. Images keep their shape, so the network gets constant elements too:
+each is replaced by uniform noise e on an interval of width w, which the density accounts for. By Jensen's inequality, with
+q(e) = 1 / w for each of them,
 
     log p(x) = log E_q [p(x, e) / q(e)] >= E_q log p(x, e) + sum log w,
 
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition, Values
 from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityVerbs
 from pushforward.models.base.estimator import TransformerMixin
 from pushforward.models.base.task import RowTask
@@ -40,7 +41,7 @@ from pushforward.probability.counts import check_count
 
 __all__ = ["FlowTask", "InvertibleModel", "standard_log_prob"]
 
-_WIDTH_OF_REALS = 1 / 16  # of the noise on constant elements of images of real numbers, which span [-1, 1]
+_WIDTH_OF_REALS = 1 / 16  # of the noise on constant elements of real-valued images, which are scaled to [-1, 1]
 
 
 def standard_log_prob(z: Tensor) -> Tensor:
@@ -53,7 +54,7 @@ def standard_log_prob(z: Tensor) -> Tensor:
 
 
 class FlowTask(RowTask):
-    """The negative log-density of each row, in nats in the units of the data.
+    """The negative log-density per row, in nats and in the units of the data.
 
     Parameters
     ----------
@@ -71,13 +72,13 @@ class FlowTask(RowTask):
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return -log p(x | condition), (B,)."""
-        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 neither the map nor its inverse would be the other's
+        with torch.autocast(x.device.type, enabled=False):  # in bfloat16 the inverse would be inaccurate
             z, log_det = self.flow(x, condition)
         return torch.as_tensor(-standard_log_prob(z) - log_det - self.offset)
 
 
 class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
-    """Base of the families with an invertible network; the module's text says what it must be."""
+    """Base of families with an invertible network; the module docstring specifies the network."""
 
     def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the latents z of the rows of X, standard normal as far as the model has learned the law of X.
@@ -95,11 +96,11 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         rows = self._rows_of(X, condition, self._density_dtype)
         start = rows.middle + self._constant_width.to(rows.z.dtype) / 2
 
-        def of(part: slice, flow: Bijection, device: torch.device) -> Tensor:
-            return flow.latent(start[part].to(device), _part(rows.condition, part, device)).cpu()
+        def encode(part: slice, flow: Bijection, device: torch.device) -> Tensor:
+            return flow.latent(start[part].to(device), part_of(rows.condition, part, device)).cpu()
 
         with torch.no_grad():
-            z = torch.cat(self._in_batches(of, len(start), batch_size)).double()
+            z = torch.cat(self._in_batches(encode, len(start), batch_size)).double()
         return self.space_.schema.codes().to_user(self.space_.transform.spread(z))
 
     def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
@@ -111,13 +112,13 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         check_count("batch_size", batch_size)
         latents = self.space_.schema.codes().to_internal(Z, name=type(self).__name__)
         z = self.space_.transform.pick(latents).to(self._density_dtype)
-        given = self._encode(condition, len(z), self._density_dtype)
+        encoded = self._encode(condition, len(z), self._density_dtype)
 
-        def of(part: slice, flow: Bijection, device: torch.device) -> Tensor:
-            return flow.inverse(z[part].to(device), _part(given, part, device)).cpu()
+        def decode(part: slice, flow: Bijection, device: torch.device) -> Tensor:
+            return flow.inverse(z[part].to(device), part_of(encoded, part, device)).cpu()
 
         with torch.no_grad():
-            x = torch.cat(self._in_batches(of, len(z), batch_size))
+            x = torch.cat(self._in_batches(decode, len(z), batch_size))
         return self.space_.schema.to_user(self.space_.transform.inverse(x))
 
     @property
@@ -128,7 +129,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
         return transform.pick(torch.where(transform.constant, of_constants, 0.0))
 
     def _offset(self) -> float:
-        """Return the nats between log p of scaled rows with their noise and log p of data."""
+        """Return log p of data minus log p of scaled rows with their noise, in nats."""
         width = self._constant_width
         return self.space_.transform.log_det + float(width[width > 0].log().sum())
 
@@ -146,26 +147,21 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
     ) -> LogProb:
         assert isinstance(learned, Bijection)
         latent, log_det = learned(self._filled(z, varies, seed, first), condition)
-        return self._found(z, (standard_log_prob(latent) + log_det).cpu().double().numpy(), nfe=1)
+        return self._scored(z, (standard_log_prob(latent) + log_det).cpu().double().numpy(), nfe=1)
 
-    def _found(self, z: Tensor, values: np.ndarray, *, nfe: int) -> LogProb:
+    def _scored(self, z: Tensor, values: np.ndarray, *, nfe: int) -> LogProb:
         """Return the log-densities of scaled rows z from those of the rows with their noise."""
-        none, constants = np.zeros(len(values)), int((self._constant_width > 0).sum())
+        zeros, constants = np.zeros(len(values)), int((self._constant_width > 0).sum())
         kind: Kind = "lower bound" if constants else "exact"
-        found = LogProb(values, kind, none, none, none, nfe=nfe, dims=z[0].numel() - constants)
-        return found.shifted(self._offset() - self.space_.transform.log_det)
+        scores = LogProb(values, kind, zeros, zeros, zeros, nfe=nfe, dims=z[0].numel() - constants)
+        return scores.shifted(self._offset() - self.space_.transform.log_det)
 
     @torch.no_grad()
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         flow = getattr(self, self.core)
-        device, made = next(flow.parameters()).device, []
-        for begin in range(0, n, batch_size):
-            part = slice(begin, min(begin + batch_size, n))
+        device, parts = next(flow.parameters()).device, []
+        for part in batches(n, batch_size):
             rows = torch.arange(first + part.start, first + part.stop, device=device)
             z = noise.normal(self.space_.transform.shape, seed=seed, purpose="sample", rows=rows, device=device)
-            made.append(flow.inverse(z, _part(condition, part, device)).cpu())
-        return torch.cat(made)
-
-
-def _part(condition: Tensor | None, part: slice, device: torch.device) -> Tensor | None:
-    return None if condition is None else condition[part].to(device)
+            parts.append(flow.inverse(z, part_of(condition, part, device)).cpu())
+        return torch.cat(parts)

@@ -1,26 +1,26 @@
-r"""Continuous normalizing flows: rows that a learned vector field carries to noise.
+r"""Continuous normalizing flows: a learned vector field transports rows to noise.
 
 A row x is the state at t = 0 of the ordinary differential equation
 
     dx/dt = f(x, t, condition),          z = x_1,          d log p_t(x_t) / dt = - tr df/dx,
 
-so that log p(x) = log N(z; 0, I) + int_0^1 tr df/dx dt, and a draw is z ~ N(0, I) carried back from t = 1 to 0. No structure
-is asked of f, but its trace must be found: exactly by one pullback per element, or without bias by v^T (df/dx) v with random
+so log p(x) = log N(z; 0, I) + int_0^1 tr df/dx dt, and to sample, z ~ N(0, I) is integrated back from t = 1 to 0. The network f
+can have any structure; its trace is computed exactly by one pullback per element, or without bias by v^T (df/dx) v with random
 signs v.
 
-The loss is -log p(x), in the mean over rows and signs, with two penalties that keep the paths straight and so the steps few,
+The loss is the mean of -log p(x) over rows and signs, with two penalties that keep the paths straight, so that few steps
+suffice,
 
     kinetic * int |f|^2 dt + jacobian * int |v^T df/dx|^2 dt,
 
-the squared length of the paths and, in the mean over v, the squared Frobenius norm of the Jacobian. The equation is solved by a
-fixed number of Runge-Kutta steps of order 4, with gradients through all of them. What these few steps make of a field that is
-too rough for them looks better than it is, so the held-out loss, densities and samples take twice as many.
+the squared speed along the paths and, in the mean over v, the squared Frobenius norm of the Jacobian. The equation is solved by
+a fixed number of Runge-Kutta steps of order 4, with gradients through all of them. Few steps on a rough field overestimate the
+likelihood, so the held-out loss, densities and samples use twice as many.
 
-A step of this training calls the network dozens of times. So the field is first trained by flow matching, whose step calls it
-once: on the straight lines x_t = (1 - t) x + t z from rows to noise it learns z - x, and its least squared error is that of
-E[z - x | x_t], a field that carries the data to N(0, I). Maximum likelihood then starts near its goal, and few steps of it
-make good what is left: the errors of the solver, and of the regression where they cost likelihood.
-:mod:`pushforward.models.flows.ode` has the two losses.
+A step of this training calls the network dozens of times. The field is therefore first trained by flow matching, which calls it
+once per step: on the straight lines x_t = (1 - t) x + t z from rows to noise it learns z - x, and the squared error is minimal
+for E[z - x | x_t], a field that transports the data to N(0, I). A few steps of maximum likelihood then correct the errors of
+the solver, and those of the regression that lower the likelihood. :mod:`pushforward.models.flows.ode` defines the two losses.
 
 References
 ----------
@@ -55,45 +55,45 @@ from pushforward.training import Task, TrainingSettings
 __all__ = ["CNF"]
 
 _CONVOLVED_FROM = 32  # side of images, without matching
-_LARGE_FROM = 16  # side of images; for these nothing has been tuned
+_LARGE_FROM = 16  # side of images; the defaults are not tuned for these
 _POWER_OF_IMAGES = 2.0  # of the times of the solver's steps, after matching
-_MATCHING_SHARE = 0.6  # of the time for steps, at most, if there is a limit
-_EPOCHS_IN_TIME = 2  # times as many epochs of matching, at most, where the time allows it
+_MATCHING_SHARE = 0.6  # largest share of matching in the time for steps
+_EPOCHS_IN_TIME = 2  # with a time limit, matching takes at most this many times the default epochs
 _MATCHING_BATCH_OF_VECTORS, _MATCHING_BATCH_OF_IMAGES = 256, 64
 
 
 class CNF(InvertibleModel):
-    r"""Continuous normalizing flow: a vector field that carries data to noise, trained by the density itself.
+    r"""Continuous normalizing flow: a vector field that transports data to noise, trained by maximum likelihood.
 
-    A step of training by the density solves the equation, with many calls of the network. So by default the field is first
-    trained by flow matching, which calls it once a step and solves nothing, with noise dealt to the rows of each batch so that
-    the paths are short; the steps by the density, which come last, are then few.
+    A step of maximum likelihood solves the equation, with many calls of the network. By default the field is first trained by
+    flow matching, which calls it once per step, with noise assigned to the rows of each batch so that paths are short; then few
+    steps of maximum likelihood suffice.
 
     Parameters
     ----------
     network : MLPSpec or UNetSpec, optional
-        Size of the field's network. Default by the shape of the data, and smaller without matching.
+        Size of the field's network. The default depends on the shape of the data, and is smaller without matching.
     matching_steps : int, optional
-        Steps of flow matching before those of maximum likelihood, whose number is ``train_steps``; 0 for none, which is plain
-        FFJORD. Default by shape and number of the rows; with ``max_time`` by the time, of which they get a
-        fixed share, or less where rows are so few that they would be learned by heart.
+        Steps of flow matching before the ``train_steps`` steps of maximum likelihood; 0 for none, which is plain FFJORD. The
+        default depends on the shape and the number of the rows; with ``max_time`` it is a fixed share of the time, or less if
+        there are so few rows that the field would overfit.
     solver_steps : int
-        Runge-Kutta steps in training by likelihood; all else takes twice as many. Of images, after matching, they are short
-        near the data; all others are of one length.
+        Runge-Kutta steps in training by maximum likelihood; densities and samples use twice as many. For images after matching
+        the steps are short near the data, otherwise of equal length.
     kinetic, jacobian : float, optional
         Weights of the squared speed and of the squared Jacobian along the paths. Default 0.001, and 0.03 without matching,
         where nothing else keeps the paths straight.
 
-    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`; ``training`` and ``train_steps`` are
-    about maximum likelihood. Matching takes them over but for batch size, learning rate, average and number of evaluations,
-    which are its own.
+    Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`; ``training`` and ``train_steps`` apply
+    to maximum likelihood. Matching uses the same settings except for batch size, learning rate, weight average and number of
+    evaluations.
 
     Attributes
     ----------
     network_, matching_steps_, kinetic_, jacobian_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     flow_ : ODEFlow
-        The trained field, solved in the steps that densities and samples take.
+        The trained field, with the steps of densities and samples.
     training_result_ : TrainingResult
         Steps and seconds of both parts; the held-out loss is that of maximum likelihood.
 
@@ -166,8 +166,8 @@ class CNF(InvertibleModel):
         steps = REFINED * self.solver_steps if steps is None else steps
         check_count("steps", steps, 2)
         density = functools.partial(self._log_prob, divergence=divergence, probes=probes, steps=steps)
-        found = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
-        return found.in_bits_per_dim() if bits_per_dim else found
+        scores = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
+        return scores.in_bits_per_dim() if bits_per_dim else scores
 
     @torch.no_grad()
     def _log_prob(
@@ -191,13 +191,13 @@ class CNF(InvertibleModel):
             (standard_log_prob(latent) + log_det).cpu().double().reshape(-1, len(z)).numpy()
             for latent, log_det in (learned.with_traces(z, condition, signs, steps=n) for n in (steps, steps // 2))
         )
-        found = self._found(z, fine.mean(0), nfe=4 * (steps + steps // 2))
-        found = replace(found, numerical_error=np.abs((fine - coarse).mean(0)))
+        scores = self._scored(z, fine.mean(0), nfe=4 * (steps + steps // 2))
+        scores = replace(scores, numerical_error=np.abs((fine - coarse).mean(0)))
         if exact:
-            return found
+            return scores
         unknown = np.full(len(z), np.nan)
         spread = fine.std(0, ddof=1) / math.sqrt(probes) if probes > 1 else unknown
-        return replace(found, kind="estimate" if found.is_exact else found.kind, standard_error=spread)
+        return replace(scores, kind="estimate" if scores.is_exact else scores.kind, standard_error=spread)
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape, plain = self.space_.transform.shape, self.matching_steps == 0
@@ -233,12 +233,12 @@ class CNF(InvertibleModel):
 
     @property
     def _width(self) -> Tensor:
-        """Width (*D) of the noise that makes the law of rows continuous, in scaled units."""
+        """Width (*D) of the dequantization noise, in scaled units."""
         return self.space_.transform.dequantization + self._constant_width
 
     @property
     def _matching_settings(self) -> TrainingSettings:
-        """Settings of flow matching: those of the likelihood, but for batches, rate, average and evaluations."""
+        """Settings of flow matching: those of maximum likelihood, except for batches, rate, average and evaluations."""
         return replace(
             self.training_,
             steps=self.matching_steps_,
@@ -250,14 +250,14 @@ class CNF(InvertibleModel):
         )
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
-        """Train the field by flow matching, in a folder of its own, and then by likelihood; what is done is not done again."""
+        """Train the field by flow matching, in its own folder, then by maximum likelihood; finished parts are not repeated."""
         assert isinstance(resolved, Trainable)
         if self.matching_steps_ == 0:
             super()._learn(prepared, resolved, run)
             return
-        own = None if run.folder is None else run.folder / "matching"
-        task = self._matching_task(resolved.network)
-        first = self._train(task, prepared, self._matching_settings, purpose="matching", folder=own, resume=run.resume)
+        matching_folder = None if run.folder is None else run.folder / "matching"
+        task, settings = self._matching_task(resolved.network), self._matching_settings
+        first = self._train(task, prepared, settings, purpose="matching", folder=matching_folder, resume=run.resume)
         super()._learn(prepared, resolved, run)
         self.training_result_ = first.followed_by(self.training_result_)
 
@@ -269,7 +269,7 @@ class CNF(InvertibleModel):
         self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
 
     def _steps_of_both(self, task: Task, network: nn.Module, prepared: Prepared) -> tuple[int, int]:
-        """Return the steps of matching and of likelihood that fit into ``max_time``, matching no longer than the rows bear."""
+        """Return the steps of matching, limited by overfitting, and of maximum likelihood that fit into ``max_time``."""
         matching, seconds = self._matching_task(network), self._trial_seconds / 2
         brief, overhead = self._costs(matching, prepared, self._matching_settings, seconds=seconds)
         long, more = self._costs(task, prepared, self.training_, seconds=seconds)
@@ -301,9 +301,9 @@ def _default_network(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
 
 
 def _default_matching_steps(shape: tuple[int, ...], rows: int, most: int | None = None) -> int:
-    """Return what did well on points in the plane, on a table of 142 rows and on eight-by-eight digits, or up to ``most``.
+    """Return steps tuned on points in the plane, a table of 142 rows and 8x8 digits; ``most`` replaces their usual limit.
 
-    Few rows are soon learned by heart, which the squared error shows late: they are seen for so many epochs and no more.
+    Epochs are limited too, because few rows are soon overfitted, which the squared error shows late.
     """
     batch, usual, epochs = _MATCHING_BATCH_OF_IMAGES, 4000, 80
     if len(shape) == 1:
@@ -314,14 +314,14 @@ def _default_matching_steps(shape: tuple[int, ...], rows: int, most: int | None 
 
 
 def _plain_network(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
-    """Return a network that can be called thousands of times: by likelihood alone a U-Net takes too long for 8 x 8 pixels."""
+    """Return a network that is fast enough for maximum likelihood alone; a U-Net is too slow even for 8x8 pixels."""
     if len(shape) == 1 or max(shape[1:]) < _CONVOLVED_FROM:
         return MLPSpec(width=64 if math.prod(shape) <= 8 else 256, depth=2)
     return default_spec(shape)
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did well after matching on points in the plane and on eight-by-eight digits, on one CPU core."""
+    """Return settings tuned after matching on points in the plane and 8x8 digits, on one CPU core."""
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0, ema=0.1)
     if len(shape) == 1:
         return replace(common, steps=50, batch_size=256, learning_rate=2e-4, ema=0.15, evaluations=2)
@@ -329,7 +329,7 @@ def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
 
 
 def _plain_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did well by likelihood alone on points in the plane and, for a minute or two, on eight-by-eight digits."""
+    """Return settings tuned without matching on points in the plane and, for a minute or two, on 8x8 digits."""
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
     if len(shape) == 1:
         return replace(common, steps=600, batch_size=128, learning_rate=5e-3, ema=0.1, evaluations=10)

@@ -1,12 +1,12 @@
-r"""Normalizing flows: a network that can be run backward, trained by the exact density.
+r"""Normalizing flows: an invertible network, trained by the exact density.
 
-The network maps a row x to a latent z by a chain of invertible steps (:mod:`pushforward.networks.flows`), and the change of
-variables
+The network maps a row x to a latent z by a chain of invertible steps (:mod:`pushforward.networks.flows`). The loss is the
+negative mean over the rows of the change of variables
 
-    log p(x) = log N(z; 0, I) + log |dz/dx|
+    log p(x) = log N(z; 0, I) + log |dz/dx|,
 
-is the objective itself: the loss is its negative mean over the rows. Nothing is approximated, so the held-out loss is the
-held-out log-density. A draw is z ~ N(0, I) run backward, in one pass.
+without approximation, so the held-out loss is the exact negative log-density of held-out rows. To sample, z ~ N(0, I) is
+inverted in one pass.
 
 References
 ----------
@@ -33,23 +33,22 @@ _START_ROWS = 4096
 
 
 class NormalizingFlow(InvertibleModel):
-    r"""Normalizing flow: an invertible network with a density that is exact.
+    r"""Normalizing flow: an invertible network with an exact density.
 
-    ``transform`` gives the latent of a row, standard normal as far as the law is learned, and ``inverse_transform`` its row.
-    ``log_prob`` is exact for real numbers. For integers, and for images with constant elements, which are filled with noise,
-    it is a lower bound.
+    ``transform`` maps rows to latents, standard normal if the law is learned, and ``inverse_transform`` back. ``log_prob`` is
+    exact for real numbers, and a lower bound for integers and for images with constant elements, which are replaced by noise.
 
     Parameters
     ----------
     network : FlowSpec, optional
-        Size of the flow. Default by the shape of the data.
+        Size of the flow. The default depends on the shape of the data.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
     Attributes
     ----------
     network_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     flow_ : Bijection
         The trained network.
 
@@ -91,7 +90,7 @@ class NormalizingFlow(InvertibleModel):
         return FlowTask(network, offset=self._offset(), condition_dropout=self.condition_dropout, width=width)
 
     def _first_rows(self, prepared: Prepared, width: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return rows with their noise, and conditions, from all over the data."""
+        """Return random rows with their noise, and conditions, to initialize the network."""
         chosen = noise.permutation(len(prepared.x), seed=self.seed_, purpose="start")[:_START_ROWS]
         x, condition = prepared.x[chosen], prepared.condition
         u = noise.uniform(x.shape[1:], seed=self.seed_, purpose="start", rows=len(x))
@@ -99,7 +98,7 @@ class NormalizingFlow(InvertibleModel):
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did well on eight-by-eight digits and on points in the plane; for larger images it has not been tuned."""
+    """Return settings tuned on 8x8 digits and points in the plane; they are not tuned for larger images."""
     common = TrainingSettings(weight_decay=1.0, betas=(0.9, 0.99), gradient_clip=10.0)
     if len(shape) == 1:
         return replace(common, steps=1000, batch_size=256, learning_rate=3e-3, ema=0.1, weight_decay=0.01)

@@ -1,20 +1,20 @@
-r"""The flow of a learned vector field, and the two losses that it is trained by.
+r"""The flow of a learned vector field, and its two training losses.
 
 A row x is the state at t = 0 of dx/dt = f(x, t, condition), its latent z the state at t = 1. :class:`MatchingTask` is the loss
 of flow matching: with x from the data, z ~ N(0, I), t uniform on (0, 1) and x_t = (1 - t) x + t z,
 
     |f(x_t, t) - (z - x)|^2.
 
-It asks for one call of f, and is least for f = E[z - x | x_t], which carries the law of the data to N(0, I). Noise is dealt to
-the rows of a batch so that the sum of |z - x|^2 is least, among rows of one condition alone. That leaves the laws of rows and
-of noise as they are, and lines cross less, so the paths of f are straighter and fewer steps can follow them.
+It needs one call of f, and its minimum is f = E[z - x | x_t], which transports the law of the data to N(0, I). Noise is
+assigned to the rows of a batch, among rows with the same condition, so that the sum of |z - x|^2 is minimal. This preserves the
+laws of rows and of noise, and lines cross less, so the paths of f are straighter and need fewer steps.
 
-As t falls to 0 this field grows as sharp as the data's finest detail, in images of integers the width of one. So the solver's
-steps may end at t = (k / n)^p, short near the data, and matching draws its t from the same law, as u^p. On digits of
-8 x 8 pixels 8 steps with p = 2 are off by 0.03 nats, and steps of one length by 0.6.
+As t falls to 0 this field becomes as sharp as the finest detail of the data, for images of integers the width of one. The
+solver's steps can therefore end at t = (k / n)^p, short near the data, and matching draws its t from the same law, as u^p. On
+8x8 digits, 8 steps with p = 2 have an error of 0.03 nats, steps of equal length one of 0.6.
 
-:class:`LikelihoodTask` is -log p(x) = -log N(z; 0, I) - int_0^1 tr df/dx dt through the solver, with penalties on the paths;
-the text of :mod:`pushforward.models.flows.cnf` has its formula.
+:class:`LikelihoodTask` is -log p(x) = -log N(z; 0, I) - int_0^1 tr df/dx dt through the solver, with penalties on the paths
+(:mod:`pushforward.models.flows.cnf`).
 
 References
 ----------
@@ -38,7 +38,7 @@ from pushforward.probability import noise
 
 __all__ = ["REFINED", "LikelihoodTask", "MatchingTask", "ODEFlow"]
 
-REFINED = 2  # times as many steps for all but training
+REFINED = 2  # times as many steps outside training
 _SLOWNESS = 100.0
 Rates = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -46,7 +46,7 @@ Rates = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 class ODEFlow(Bijection):
     """The flow of dx/dt = network(x, t / 100, condition) from t = 0 to 1.
 
-    The networks of this library know times by waves up to 1000 rad; a hundredth of that is what a few steps can follow.
+    The networks of this library embed times by waves of up to 1000 rad; few steps can resolve a hundredth of that.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class ODEFlow(Bijection):
         return lambda x: self.velocity(x, t.expand(len(x)), condition)
 
     def solve(self, x: Tensor, rates: Rates, size: int, *, steps: int, backward: bool = False) -> tuple[Tensor, Tensor]:
-        """Solve from t = 0 to 1, or ``backward``, for x and ``size`` integrals (B, size) whose rates come with dx/dt."""
+        """Solve from t = 0 to 1, or ``backward``, for x and integrals (B, size), whose integrands ``rates`` returns too."""
         elements = x[0].numel()
 
         def field(state: Tensor, t: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class ODEFlow(Bijection):
         return self.solve(y, self._alone(condition), 0, steps=self.steps, backward=True)[0]
 
     def with_traces(self, x: Tensor, condition: Tensor | None, signs: Tensor | None, *, steps: int) -> tuple[Tensor, Tensor]:
-        """Return z and the integral of the trace (B,), exact or (P, B) by each of the ``signs`` (P, B, *D)."""
+        """Return z and the integral of the trace: exact (B,), or one estimate (P, B) for each of the ``signs`` (P, B, *D)."""
 
         def rates(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             field = self.field(t, condition)
@@ -118,7 +118,7 @@ class ODEFlow(Bijection):
 
 
 class LikelihoodTask(FlowTask):
-    """The negative log-density of each row by one random sign per element, and in training the penalties."""
+    """The negative log-density per row, estimated with one random sign per element; in training plus the penalties."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class LikelihoodTask(FlowTask):
         return (torch.where(uniform(self.shape, rows, steps, seed, "probe") < 0.5, -1.0, 1.0),)
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
-        """Return -log p(x | condition) by one sign per element, (B,), in training with the penalties."""
+        """Return -log p(x | condition), (B,), estimated with one sign per element; in training plus the penalties."""
         flow, signs = self.flow, numbers[0]
         assert isinstance(flow, ODEFlow)
 
@@ -157,12 +157,12 @@ class LikelihoodTask(FlowTask):
 
 
 class MatchingTask(RowTask):
-    """The squared error of the field along the straight lines from rows to noise, the sum over elements.
+    """The squared error of the field on the straight lines from rows to noise, summed over elements.
 
     Parameters
     ----------
     flow : ODEFlow
-        Whose field is trained.
+        The flow to train.
     shape : tuple of int
         Of a row.
     width : Tensor (*D)
@@ -174,7 +174,7 @@ class MatchingTask(RowTask):
         self.flow, self.shape = flow, shape
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return times (S, B), spread evenly over the batch, and noise (S, B, *D)."""
+        """Return times (S, B), stratified over the batch, and noise (S, B, *D)."""
         t = diffusion.stratified(uniform((), rows, steps, seed, "time"), rows, total) ** self.flow.power
         return t, noise.normal(self.shape, seed=seed, purpose="noise", rows=rows, step=steps[:, None], device=rows.device)
 
@@ -183,5 +183,5 @@ class MatchingTask(RowTask):
         t, z = numbers
         z = z[assignment(x, z, condition)]
         at = diffusion.widen(t, x)
-        found = self.flow.velocity((1 - at) * x + at * z, t, condition)
-        return (found - (z - x)).square().flatten(1).sum(1)
+        velocity = self.flow.velocity((1 - at) * x + at * z, t, condition)
+        return (velocity - (z - x)).square().flatten(1).sum(1)

@@ -1,1 +1,1 @@
-"""Families with a law in closed form: PPCA and Gaussian mixtures."""
+"""Families with a closed-form law: PPCA and Gaussian mixtures."""

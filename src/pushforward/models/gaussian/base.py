@@ -1,17 +1,17 @@
-"""What the families share whose result is a law in closed form: Gaussians and mixtures of them, fitted in float64.
+"""The base of families with a closed-form law: Gaussians and mixtures of them, fitted in float64.
 
-Everything is exact: densities, draws, gaps filled given the rest of the row, posteriors of linear measurements. Rows stay in
-the units of the data, which noise that is the same in all directions depends on. Constant elements are left out; an integer k
-is learned as k + u with one draw of u in [0, 1). Gaps (NaN) are no obstacle: the law of what is seen has a closed form too.
+Densities, samples, imputation and posteriors of linear measurements are exact. Rows stay in the units of the data, because
+isotropic noise depends on them. Constant elements are left out; an integer k is learned as k + u with one draw of u in [0, 1).
+Rows may have gaps (NaN), because the law of the observed elements is closed-form too.
 
-Conditions. The model is one mixture of Gaussians over (x, c), where c is a condition of numbers and has no elements without
-one. Given labels, each component belongs to one of them (or to all, -1), and a label leaves the components that are its own:
+Conditions. The model is one mixture of Gaussians over (x, c), where c is a numeric condition, with no elements if there is
+none. With labels, each component belongs to one label (or to all, -1), and conditioning selects the components of the label:
 
     p(x | label) = sum over k of that label of w_k N(x; k) / sum of the same w_k,      p(x | c) = p(x, c) / p(c).
 
-So the law without a condition, ``law_``, is the exact marginal: of labels the mixture by their frequencies.
+The law without a condition, ``law_``, is therefore the exact marginal; for labels it weights each by its frequency.
 
-A family defines ``_fit_law(x, features)`` and what is stored.
+A family defines ``_fit_law(x, features)``, ``_state`` and ``_restore``.
 """
 
 import abc
@@ -36,21 +36,21 @@ from pushforward.probability.estimate import OnIteration
 from pushforward.training import TrainingResult
 from pushforward.training.progress import Progress
 
-__all__ = ["Features", "Found", "LawModel", "Tolerance"]
+__all__ = ["Features", "FittedLaw", "LawModel", "Tolerance"]
 
 Tolerance = Annotated[float, Ge(0)]
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Encoded conditions of rows, taken apart.
+    """Encoded conditions of rows, split into labels and numbers.
 
     Attributes
     ----------
     label : int64 Tensor (N,)
         Number of the label; -1 without one.
     numbers : Tensor (N, F)
-        Standardized numbers of a vector, NaN where they are not given; F = 0 without vectors.
+        Standardized numbers of a vector, NaN where missing; F = 0 without vectors.
     """
 
     label: Tensor
@@ -58,8 +58,8 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What a family fitted.
+class FittedLaw:
+    """A fitted law.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Found:
         Label that each component belongs to; -1 for all, the number of labels for rows without one.
     iterations : int
     parameters : int
-        Number of learned numbers.
+        Number of learned parameters.
     log_likelihood : float
         Mean over the training rows.
     """
@@ -82,7 +82,7 @@ class Found:
 
 
 class LawModel(DensityVerbs, GenerativeModel):
-    """Base of the families whose result is a law; the module's text says what a family defines.
+    """Base of families with a closed-form law; the module docstring lists what a family defines.
 
     Attributes
     ----------
@@ -103,11 +103,11 @@ class LawModel(DensityVerbs, GenerativeModel):
     owner_: Tensor = field(init=False)
 
     @abc.abstractmethod
-    def _fit_law(self, x: Tensor, features: Features) -> Found:
+    def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
         """Fit to rows x (N, d) of varying elements, float64, with NaN in gaps."""
 
     def __sklearn_tags__(self) -> Tags:
-        """Tell scikit-learn that gaps are learned from."""
+        """Declare to scikit-learn that training rows may have gaps."""
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         return tags
@@ -116,7 +116,7 @@ class LawModel(DensityVerbs, GenerativeModel):
         return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind)
 
     def _resolve(self, prepared: Prepared) -> float:
-        """Decide what was left open, and return the seconds that this took: they belong to the training."""
+        """Resolve defaults, and return the seconds that this took, which count as training."""
         begin = time.perf_counter()
         self._fill_in(prepared)
         return time.perf_counter() - begin
@@ -124,25 +124,25 @@ class LawModel(DensityVerbs, GenerativeModel):
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, float)
         begin = time.perf_counter()
-        found = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.x)))
-        self._adopt(found.joint, found.owner)
+        fit = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.x)))
+        self._adopt(fit.joint, fit.owner)
         seconds = time.perf_counter() - begin + resolved
         held_out = self._held_out_density(prepared)
         self.training_result_ = TrainingResult(
-            steps=found.iterations,
+            steps=fit.iterations,
             seconds=seconds,
             held_out_loss=None if held_out is None else -float(held_out.mean()),
-            held_out_step=None if prepared.held_out is None else found.iterations,
+            held_out_step=None if prepared.held_out is None else fit.iterations,
             held_out_by_level=None,
-            rows_per_second=found.iterations * len(prepared.x) / seconds,
-            parameters=found.parameters,
+            rows_per_second=fit.iterations * len(prepared.x) / seconds,
+            parameters=fit.parameters,
             attempts=1,
             skipped=0,
         )
 
     @contextlib.contextmanager
     def _progress(self, steps: int) -> Iterator[OnIteration]:
-        """Give a function of the steps done and the log-likelihood so far, which shows both if the model is ``verbose``."""
+        """Yield a function that shows the steps done and the log-likelihood, if the model is ``verbose``."""
         with Progress(steps, 0, self.verbose and training.is_main_process()) as line:
 
             def show(done: int, log_likelihood: float) -> None:
@@ -159,18 +159,18 @@ class LawModel(DensityVerbs, GenerativeModel):
         return self._log_density(x, self._features(prepared.held_out[1], len(x)))
 
     def _adopt(self, joint: GaussianMixture, owner: Tensor) -> None:
-        """Keep what was fitted, and the law without a condition."""
+        """Store the fitted law, and its marginal without a condition."""
         self.joint_, self.owner_ = joint, owner
         dim = int((~self.space_.transform.constant).sum())
         law = joint if joint.dim == dim else joint.marginal(range(dim))
         self.law_ = Gaussian(law.means[0], law.covs[0]) if len(law.weights) == 1 else law
 
     def _training_rows(self, prepared: Prepared) -> Tensor:
-        """Return the training rows (N, d), varying elements only, integers as x + u."""
+        """Return the varying elements of the training rows (N, d), integers as x + u."""
         return self._dequantized(prepared.x, prepared.rows, self.seed_)
 
     def _dequantized(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
-        """Return the varying elements of scaled rows, with numbers of [0, 1) added to integers that belong to (seed, row)."""
+        """Return the varying elements of scaled rows, integers as x + u, where u depends on (seed, row) alone."""
         x, width = self._flat(z), self._flat(self.space_.transform.dequantization[None])
         if not bool((width > 0).any()):
             return x
@@ -189,21 +189,22 @@ class LawModel(DensityVerbs, GenerativeModel):
         return z
 
     def _features(self, condition: Tensor | None, n: int) -> Features:
-        """Take encoded conditions (n, K) apart; None is "no condition" for all."""
+        """Split encoded conditions (n, K) into labels and numbers; None is "no condition" for all."""
         encoder = self.space_.conditions
-        nobody = torch.full((n,), -1)
+        unlabeled = torch.full((n,), -1)
         if encoder is None:
-            return Features(nobody, torch.empty(n, 0, dtype=torch.float64))
+            return Features(unlabeled, torch.empty(n, 0, dtype=torch.float64))
         encoded = encoder.encode(None, n) if condition is None else condition
-        given = encoded[:, 0] > 0
+        has_condition = encoded[:, 0] > 0
         if encoder.has_classes:
-            return Features(torch.where(given, encoded[:, 1:].argmax(1), nobody), torch.empty(n, 0, dtype=torch.float64))
+            label = torch.where(has_condition, encoded[:, 1:].argmax(1), unlabeled)
+            return Features(label, torch.empty(n, 0, dtype=torch.float64))
         size = len(encoder.mean)
         numbers = encoded[:, 1 : 1 + size].double()
-        known = given[:, None].expand_as(numbers)
+        observed = has_condition[:, None].expand_as(numbers)
         if encoder.gaps:
-            known = known & (encoded[:, 1 + size :] > 0)
-        return Features(nobody, torch.where(known, numbers, torch.nan))
+            observed = observed & (encoded[:, 1 + size :] > 0)
+        return Features(unlabeled, torch.where(observed, numbers, torch.nan))
 
     def _joint_of(self, x: Tensor, features: Features) -> Tensor:
         """Return log p(x, c, component) (N, K), -inf for components of other labels."""
@@ -211,14 +212,14 @@ class LawModel(DensityVerbs, GenerativeModel):
         return joint.where(self._owned(features.label), -torch.inf)
 
     def _owned(self, label: Tensor) -> Tensor:
-        """Return which components rows with these labels may come from, (N, K); all, for a label that training never saw."""
+        """Return which components belong to the label of each row, (N, K); all, for a label without training rows."""
         owned = (self.owner_ < 0) | (label[:, None] < 0) | (label[:, None] == self.owner_)
         return owned | ~owned.any(1, keepdim=True)
 
     def _log_density(self, x: Tensor, features: Features) -> Tensor:
-        """Return log p(x | condition), (N,), of what is seen of rows (N, d)."""
-        nothing = torch.full_like(x[:, :1], torch.nan).expand_as(x)
-        return self._joint_of(x, features).logsumexp(1) - self._joint_of(nothing, features).logsumexp(1)
+        """Return log p(x | condition), (N,), of the observed elements of rows (N, d)."""
+        unobserved = torch.full_like(x[:, :1], torch.nan).expand_as(x)
+        return self._joint_of(x, features).logsumexp(1) - self._joint_of(unobserved, features).logsumexp(1)
 
     def _log_prob(
         self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
@@ -233,7 +234,7 @@ class LawModel(DensityVerbs, GenerativeModel):
         return torch.float64
 
     def _draw(self, x: Tensor, features: Features, *, seed: int, first: int) -> Tensor:
-        """Return rows (n, d) whose gaps are drawn given what is seen of them and their conditions."""
+        """Return rows (n, d) with their gaps drawn given the observed elements and the conditions."""
         rows = torch.arange(first, first + len(x))
         chances = self._joint_of(x, features).softmax(1).cumsum(1)
         u = noise.uniform((1,), seed=seed, purpose="mixture component", rows=rows, dtype=torch.float64)
@@ -243,13 +244,13 @@ class LawModel(DensityVerbs, GenerativeModel):
         return gaps.fill(self.joint_, whole, component, z)[:, : x.shape[1]]
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        made = []
+        parts = []
         for begin in range(0, n, batch_size):
             count = min(batch_size, n - begin)
             features = self._features(None if condition is None else condition[begin : begin + count], count)
-            nothing = torch.full((count, int((~self.space_.transform.constant).sum())), torch.nan, dtype=torch.float64)
-            made.append(self._draw(nothing, features, seed=seed, first=first + begin))
-        return self._whole(torch.cat(made))
+            unobserved = torch.full((count, int((~self.space_.transform.constant).sum())), torch.nan, dtype=torch.float64)
+            parts.append(self._draw(unobserved, features, seed=seed, first=first + begin))
+        return self._whole(torch.cat(parts))
 
     def _clean(self, x: Tensor) -> Tensor:
         """Return rows with their gaps filled by draws."""

@@ -1,8 +1,8 @@
-"""The verbs ``posterior`` and ``impute`` of laws in closed form: rows given a linear measurement, and gaps filled, exactly.
+"""``posterior`` and ``impute`` of closed-form laws: exact draws given a linear measurement or the rest of a row.
 
-A draw of (x, c) given y = A x + noise is, under each component, a draw (x', noise') without the measurement, moved by the
-gain: x = x' + S A^T (A S A^T + R)^-1 (y - A x' - noise'), and the component is drawn by the evidence of y. Arguments are
-those of the denoising families (:mod:`pushforward.models.denoising.posterior`) without what belongs to their steps.
+To draw (x, c) given y = A x + noise, draw a component by the evidence of y, and (x', noise') from its prior, and correct by the
+gain: x = x' + S A^T (A S A^T + R)^-1 (y - A x' - noise'). Arguments are those of the denoising families
+(:mod:`pushforward.models.denoising.posterior`), except those about steps.
 """
 
 from dataclasses import dataclass
@@ -81,15 +81,15 @@ def impute(
     varies = ~model.space_.transform.constant.flatten()
 
     def draw(seed: int) -> Tensor:
-        drawn = []
+        parts = []
         for part in batches(len(gaps.rows), batch_size):
             rows = gaps.rows[part]
             z = model.space_.transform.forward(gaps.x[rows], dtype=torch.float64)
             x = model._dequantized(z, torch.arange(part.start, part.stop), seed)
             x = torch.where(gaps.known[rows].flatten(1)[:, varies], x, torch.nan)
             features = model._features(None if encoded is None else encoded[rows], len(rows))
-            drawn.append(model._draw(x, features, seed=seed, first=part.start))
-        return model._whole(torch.cat(drawn))
+            parts.append(model._draw(x, features, seed=seed, first=part.start))
+        return model._whole(torch.cat(parts))
 
     return gaps.filled(draw, n=n, seed=seed)
 
@@ -99,18 +99,18 @@ def _draws(model: LawModel, measured: "_Measured", n: int, condition: Tensor | N
     features = model._features(condition, n)
     numbers = features.numbers
     x = torch.empty(n, measured.matrix.shape[1], dtype=torch.float64)
-    every = torch.ones(n, 1, dtype=torch.bool)  # without numbers there is one pattern, the empty one
-    patterns, which = torch.unique(torch.cat([~numbers.isnan(), every], 1), dim=0, return_inverse=True)
-    for number, known in enumerate(patterns[:, :-1]):
+    ones = torch.ones(n, 1, dtype=torch.bool)  # without numbers there is one pattern, the empty one
+    patterns, which = torch.unique(torch.cat([~numbers.isnan(), ones], 1), dim=0, return_inverse=True)
+    for number, observed in enumerate(patterns[:, :-1]):
         rows = (which == number).nonzero()[:, 0]
-        y = torch.cat([measured.values(first + rows, seed), numbers[rows][:, known]], 1)
+        y = torch.cat([measured.values(first + rows, seed), numbers[rows][:, observed]], 1)
         owned = model._owned(features.label[rows])
-        x[rows] = _measured_rows(model.joint_, measured.with_numbers(known), y, owned, first + rows, seed)
+        x[rows] = _measured_rows(model.joint_, measured.with_numbers(observed), y, owned, first + rows, seed)
     return x
 
 
 def _measured_rows(law: GaussianMixture, linear: "_Linear", y: Tensor, owned: Tensor, rows: Tensor, seed: int) -> Tensor:
-    """Return draws of x given y (n, M) = A (x, c) + noise, from the components that each row may come from."""
+    """Draw x given y (n, M) = A (x, c) + noise, from the components that each row's label owns."""
     law_of_y = law.evidence(linear.matrix, linear.std)
     evidence = law_of_y.components.log_prob(y) + law.weights.log()
     chances = evidence.where(owned, -torch.inf).softmax(1).cumsum(1)
@@ -122,18 +122,18 @@ def _measured_rows(law: GaussianMixture, linear: "_Linear", y: Tensor, owned: Te
     residual = y - v @ linear.matrix.mT - linear.std * e
     covs = law.components.full_covs
     for component in torch.unique(k):
-        mine = k == component
+        own_rows = k == component
         cross = covs[component] @ linear.matrix.mT
         factor = law_of_y.components.factor[component]
-        v[mine] += torch.cholesky_solve(residual[mine].mT, factor).mT @ cross.mT
+        v[own_rows] += torch.cholesky_solve(residual[own_rows].mT, factor).mT @ cross.mT
     return v[:, : linear.dim]
 
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """A measurement of the varying elements (d,) of a row: its matrix (M, d), deviations of its noise, what was read (1, M).
+    """A measurement of the varying elements (d,) of a row: its matrix (M, d), standard deviations of noise, values y (1, M).
 
-    ``y`` is less what the constants give; ``width`` (d,) is 1 where an element is an integer, else 0.
+    The contribution of constants is subtracted from ``y``; ``width`` (d,) is 1 where an element is an integer, else 0.
     """
 
     matrix: Tensor
@@ -142,31 +142,31 @@ class _Measured:
     width: Tensor
 
     @classmethod
-    def of(cls, seen: Observation, transform: Transform, dtype: torch.dtype) -> "_Measured":
+    def of(cls, observation: Observation, transform: Transform, dtype: torch.dtype) -> "_Measured":
         varies = ~transform.constant
         basis = torch.eye(varies.numel(), dtype=dtype)[varies.flatten()].reshape(-1, *varies.shape)
-        constants = seen.measure(transform.value[None].to(dtype)).double()
+        constants = observation.measure(transform.value[None].to(dtype)).double()
         width = (transform.integer & varies).double()[varies]
-        return cls(seen.measure(basis).double().mT, seen.std.double(), seen.y - constants, width)
+        return cls(observation.measure(basis).double().mT, observation.std.double(), observation.y - constants, width)
 
     def values(self, rows: Tensor, seed: int) -> Tensor:
-        """Return what was read of rows with these numbers, (n, M): of x + u where x is an integer, u drawn for each row."""
+        """Return y for rows with these numbers, (n, M); for integers that of x + u, u drawn for each row."""
         y = self.y.expand(len(rows), -1)
         if not bool(self.width.any()):
             return y
         u = uniform((len(self.width),), seed=seed, purpose="dequantization", rows=rows, dtype=torch.float64)
         return y + (self.width * u) @ self.matrix.mT
 
-    def with_numbers(self, known: Tensor) -> "_Linear":
-        """Return the measurement of (x, c) that also reads the known numbers of c."""
-        rows = torch.eye(len(known), dtype=torch.float64)[known]
+    def with_numbers(self, observed: Tensor) -> "_Linear":
+        """Return the measurement of (x, c) that includes the observed numbers of c."""
+        rows = torch.eye(len(observed), dtype=torch.float64)[observed]
         matrix: Tensor = torch.block_diag(self.matrix, rows)  # type: ignore[no-untyped-call]
         return _Linear(matrix, torch.cat([self.std, self.std.new_zeros(len(rows))]), self.matrix.shape[1])
 
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """y = A v + noise with independent noise of deviations ``std``; the first ``dim`` elements of v are wanted."""
+    """y = A v + noise with independent noise of standard deviations ``std``; x is the first ``dim`` elements of v."""
 
     matrix: Tensor
     std: Tensor

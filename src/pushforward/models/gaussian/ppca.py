@@ -13,7 +13,7 @@ from pushforward.models.base.codes import CodeVerbs, RandomCodes
 from pushforward.models.base.model import Prepared
 from pushforward.models.files.params import Count
 from pushforward.models.gaussian import posterior as posteriors
-from pushforward.models.gaussian.base import Features, Found, LawModel, Tolerance
+from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, gaps, noise
 from pushforward.probability.linear_latent import (
     LinearLatent,
@@ -30,37 +30,36 @@ _LEAST_VARIANCE = 1e-9  # of the standardized numbers of a condition, which may 
 
 
 class PPCA(RandomCodes, CodeVerbs, LawModel):
-    """A Gaussian whose spread has a few free directions and the same noise in all others: x = mean + W z + e.
+    """Probabilistic PCA: a Gaussian with a few free directions and isotropic noise, x = mean + W z + e.
 
-    z ~ N(0, I_q) are the latents that :meth:`transform` returns (their mean given the row), e ~ N(0, s2 I) is noise, so a row
-    has the law N(mean, W W^T + s2 I). A condition moves the mean: by a constant for each label, linearly for numbers; W and s2
-    are one for all. (For a law of its own for each label take :class:`~pushforward.models.gaussian.gmm.GMM` with one
-    component.)
+    z ~ N(0, I_q) are the latents, whose mean given the row :meth:`transform` returns, and e ~ N(0, s2 I) is noise, so a row has
+    the law N(mean, W W^T + s2 I). A condition shifts the mean: by a constant per label, linearly in numbers; W and s2 are
+    shared. (For a separate law per label use :class:`~pushforward.models.gaussian.gmm.GMM` with one component.)
 
-    Covariances are divided by n - 1, as scikit-learn's ``PCA`` does, so that ``score_samples`` equals its density; the
-    likelihood itself would divide by n. Gaps (NaN) are learned from, by EM, and filled by :meth:`impute`.
+    Covariances are divided by n - 1, as in scikit-learn's ``PCA``, so that ``score_samples`` equals its density; maximum
+    likelihood would divide by n. Rows may have gaps (NaN): the fit then uses EM, and :meth:`impute` fills them.
 
     Parameters
     ----------
     n_components : int, optional
-        q, from 1 to the number of varying elements; default by the least Bayesian information criterion.
+        q, from 1 to the number of varying elements; by default the Bayesian information criterion is minimized.
     method : {"closed-form", "em"}, optional
-        Eigenvectors of the covariance, or EM, which takes rows with gaps; default EM where there are gaps.
+        Eigenvectors of the covariance, or EM, which supports gaps; default EM if there are gaps.
     tolerance : float
         EM ends when an iteration gains at most this many nats per row.
     max_iterations : int
-        Most iterations of EM.
+        Maximal number of iterations of EM.
 
     Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
 
     Attributes
     ----------
     latent_ : LinearLatent
-        Mean (and effects of conditions), W and s2, in the units of the data.
+        Mean and effects of conditions, W and s2, in the units of the data.
     law_ : Gaussian or GaussianMixture
         The law of the elements that vary, without a condition.
     n_components_, method_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     training_result_ : TrainingResult
         ``steps`` are iterations of EM, 0 in closed form; ``held_out_loss`` is the mean of -log p(x) in nats.
 
@@ -87,25 +86,24 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         x = self._training_rows(prepared)
-        given = bool(x.isnan().any())
-        if given and self.method == "closed-form":
+        has_gaps = bool(x.isnan().any())
+        if has_gaps and self.method == "closed-form":
             raise ValueError(
-                f"X has {int(x.isnan().sum())} gaps, and the closed form needs whole rows; "
-                "leave method out, or write method='em'"
+                f"X has {int(x.isnan().sum())} gaps, but the closed form needs complete rows; omit method, or set method='em'"
             )
         if self.n_components is not None and self.n_components > x.shape[1]:
             raise ValueError(
                 f"n_components={self.n_components} is more than the {x.shape[1]} elements of a row that vary; "
-                f"write n_components={x.shape[1]} or less, or leave it out"
+                f"set n_components={x.shape[1]} or less, or omit it"
             )
         columns = self._columns(self._features(prepared.condition, len(x)))
         best = best_latent_dim(x, columns) if self.n_components is None else None
-        return {"n_components": best, "method": "em" if given else "closed-form"}
+        return {"n_components": best, "method": "em" if has_gaps else "closed-form"}
 
     posterior = posteriors.posterior
     impute = posteriors.impute
 
-    def _fit_law(self, x: Tensor, features: Features) -> Found:
+    def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
         columns = self._columns(features)
         iterations = 0
         if self.method_ == "closed-form":
@@ -113,15 +111,15 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         else:
             start = random_start(x, self.n_components_, columns, seed=noise.derive(self.seed_, "start"))
             with self._progress(self.max_iterations) as show:
-                found = fit_linear_latent_by_em(
+                result = fit_linear_latent_by_em(
                     x, start, columns, tolerance=self.tolerance, max_iterations=self.max_iterations, on_iteration=show
                 )
-            law, iterations = found.parameters, found.iterations
+            law, iterations = result.parameters, result.iterations
         self.latent_ = law.unbiased(len(x), columns)
         q, size = self.n_components_, x.shape[1]
         numbers = columns.shape[1] * size + q * size - q * (q - 1) // 2 + 1
         value = float(self.latent_.log_prob(x, columns).mean())
-        return Found(*self._joint(features, columns), iterations, numbers, value)
+        return FittedLaw(*self._joint(features, columns), iterations, numbers, value)
 
     def _joint(self, features: Features, columns: Tensor) -> tuple[GaussianMixture, Tensor]:
         """Return the law of (x, c), and the label of each of its components."""
@@ -141,7 +139,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         return GaussianMixture(weights, means, cov.expand(len(label), -1, -1)), owner
 
     def _columns(self, features: Features) -> Tensor:
-        """Return what the mean depends on, (N, F): 1, and one column for each label or number."""
+        """Return the regressors of the mean, (N, F): 1, and one column for each label or number."""
         one = torch.ones(len(features.label), 1, dtype=torch.float64)
         encoder = self.space_.conditions
         if encoder is not None and encoder.has_classes:
@@ -150,10 +148,10 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             return torch.cat([one, chosen.double()], 1)
         return torch.cat([one, features.numbers.nan_to_num()], 1)
 
-    def _through(self, verb: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Tensor:
-        """Encode or decode rows; without a condition by what the row tells of it, or by its mean."""
+    def _through(self, method: str, rows: Tensor, condition: Tensor | None, batch_size: int, *more: Tensor) -> Tensor:
+        """Encode rows, or decode codes; without a condition by its posterior given the row, or by its mean."""
         features = self._features(condition, len(rows))
-        if verb == "decode":
+        if method == "decode":
             return self._whole(self.latent_.decode(rows.double(), self._mean_columns(features)))
         parts = [slice(begin, begin + batch_size) for begin in range(0, len(rows), batch_size)]
         x = self._flat(rows)
@@ -176,14 +174,14 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         columns = self._columns(self._features(None, len(rows)))
         mean, factor = law.encode(rows, columns), torch.linalg.cholesky(law.posterior_covariance)
 
-        def of(eps: Tensor) -> tuple[Tensor, Tensor]:
+        def draw(eps: Tensor) -> tuple[Tensor, Tensor]:
             code = mean + eps.double() @ factor.mT
             residual = (rows - law.decode(code, columns)).square().sum(1) / law.noise_variance
             log_p = -(residual + rows.shape[1] * (2 * math.pi * law.noise_variance).log()) / 2
             minus_log_q = (eps.double().square() + math.log(2 * math.pi)).sum(1) / 2 + factor.diagonal().log().sum()
             return code, log_p + minus_log_q
 
-        return of
+        return draw
 
     def _draw_given(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
         mean = self.latent_.decode(z.double(), self._mean_columns(self._features(None, len(z))))
@@ -191,13 +189,13 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
         return self._whole(mean + self.latent_.noise_variance.sqrt() * eps)
 
     def _mean_columns(self, features: Features) -> Tensor:
-        """Return the columns that the mean depends on, for rows without a condition their average."""
+        """Return the regressors of the mean; their average for rows without a condition."""
         columns = self._columns(features)
         encoder = self.space_.conditions
         if encoder is None or not encoder.has_classes:
             return columns
-        nobody = torch.full_like(self.owner_, -1)
-        label = self.owner_.where(self.owner_ < len(encoder.classes), nobody)
+        unlabeled = torch.full_like(self.owner_, -1)
+        label = self.owner_.where(self.owner_ < len(encoder.classes), unlabeled)
         average = self.joint_.weights @ self._columns(Features(label, torch.empty(len(label), 0, dtype=torch.float64)))
         return torch.where(features.label[:, None] < 0, average, columns)
 

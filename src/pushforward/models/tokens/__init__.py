@@ -1,1 +1,1 @@
-"""Families of tokens: integers, categories and letters."""
+"""Families for tokens: integers, categories and letters."""

@@ -1,8 +1,8 @@
-r"""Masked diffusion: rows of integers, uncovered element by element.
+r"""Masked diffusion: rows of integers, unmasked element by element.
 
-A row is a row of tokens, one per element that varies, as :mod:`pushforward.models.tokens.tokens` makes them. A network says the
-law of each masked token given those that are seen; :mod:`pushforward.diffusion.masked` has the bound that it is trained by and
-the way back from hidden rows to new ones.
+A row is a sequence of tokens, one per element (:mod:`pushforward.models.tokens.tokens`). A network predicts the law of each
+masked token given the unmasked ones; :mod:`pushforward.diffusion.masked` defines the training bound and the sampling by
+unmasking.
 """
 
 from dataclasses import field, replace
@@ -53,7 +53,7 @@ class UnmaskingTask(RowTask):
         self.register_buffer("free", free, persistent=False)
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return what decides on the order (S, B, L) and the number (S, B) of masked tokens, the latter stratified."""
+        """Return uniform numbers for the order (S, B, L) and the number (S, B) of masked tokens; the latter are stratified."""
 
         def uniform(purpose: str, shape: tuple[int, ...] = ()) -> Tensor:
             return noise.uniform(shape, seed=seed, purpose=purpose, rows=rows, step=steps[:, None], device=rows.device)
@@ -61,36 +61,36 @@ class UnmaskingTask(RowTask):
         return uniform("hide", tuple(self.free.shape)), diffusion.stratified(uniform("share"), rows, total)
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
-        """Return the bound of -log P of each row in nats, (B,); gaps are hidden always and cost nothing."""
+        """Return the bound of -log P of each row in nats, (B,); gaps stay masked and do not count."""
         u, v = numbers
-        tokens, seen = to_tokens(x, self.network.levels)
-        free = self.free & seen
+        tokens, observed = to_tokens(x, self.network.levels)
+        free = self.free & observed
         return diffusion.masked_loss(self.network, tokens, diffusion.mask_tokens(u, v, free), condition, free=free)
 
 
 class MaskedDiffusion(DensityVerbs, UnmaskingModel):
-    r"""Masked diffusion: integers and categories, uncovered one by one in a random order.
+    r"""Masked diffusion: integers and categories, unmasked in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
-    sequence (N, L). A network learns the law of masked tokens given the others. Nothing is rounded and nothing dequantized:
-    ``log_prob`` is a lower bound of the log-probability of the integers themselves, and ``impute`` uncovers what is unknown,
-    with what is known seen from the start. Rows may have gaps (NaN) in training too.
+    sequence (N, L). A network learns the law of masked tokens given the others, without rounding or dequantization:
+    ``log_prob`` is a lower bound of the log-probability of the integers, and ``impute`` unmasks the missing elements given the
+    observed ones. Training rows may also have gaps (NaN).
 
-    All values must be whole numbers, of any dtype; encode text as integers first. A value that no training row has beyond the
-    range of its column has probability 0. For real numbers take FlowMatching or NormalizingFlow.
+    All values must be integers, of any dtype; encode text as integers first. A value outside the range that its column had in
+    training has probability 0. For real numbers use FlowMatching or NormalizingFlow.
 
     Parameters
     ----------
     network : TransformerSpec or UNetSpec, optional
-        Size of a transformer over the elements, in which each sees all others alike, or for images of a U-Net, which looks
-        at neighbors first and learns from fewer images. Default: a U-Net for images, else a transformer.
+        Size of a transformer, in which each element attends to all others, or for images of a U-Net, which is local first and
+        learns from fewer images. Default: a U-Net for images, else a transformer.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
     Attributes
     ----------
     network_, training_
-        The arguments with their defaults filled in.
+        The resolved arguments.
     predictor_ : TokenTransformer or TokenUNet
         The trained network.
 
@@ -142,8 +142,8 @@ class MaskedDiffusion(DensityVerbs, UnmaskingModel):
         LogProb
             Of the kind "lower bound"; -inf where a value lies beyond the range that its column had in training.
         """
-        found = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
-        return found.in_bits_per_dim() if bits_per_dim else found
+        bound = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
+        return bound.in_bits_per_dim() if bits_per_dim else bound
 
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, (N,).
@@ -154,7 +154,7 @@ class MaskedDiffusion(DensityVerbs, UnmaskingModel):
         return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
 
     def __sklearn_tags__(self) -> Tags:
-        """Tell scikit-learn what the rows are."""
+        """Declare to scikit-learn that rows are categorical and may have gaps."""
         tags = super().__sklearn_tags__()
         tags.input_tags.categorical = True
         tags.input_tags.allow_nan = True
@@ -194,30 +194,30 @@ class MaskedDiffusion(DensityVerbs, UnmaskingModel):
         check_count("batch_size", batch_size)
         rows = self._rows_of(X, condition, torch.float64)
 
-        def of(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
+        def score_part(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)
-            tokens, seen = to_tokens(z, network.levels)
-            found = diffusion.masked_bound(
+            tokens, observed = to_tokens(z, network.levels)
+            bound = diffusion.masked_bound(
                 network,
                 tokens,
                 condition=None if rows.condition is None else rows.condition[part].to(device, self._density_dtype),
-                free=self._free.to(device) & seen,
+                free=self._free.to(device) & observed,
                 draws=draws,
                 seed=noise.derive(seed, "bound"),
                 first=first + part.start * (not shared),
                 shared=shared,
             )
-            inside = (~seen | (z.flatten(1) == tokens)).all(1)
-            return replace(found, values=np.where(inside.cpu(), found.values, -np.inf))
+            inside = (~observed | (z.flatten(1) == tokens)).all(1)
+            return replace(bound, values=np.where(inside.cpu(), bound.values, -np.inf))
 
-        found = LogProb.concatenate(self._in_batches(of, len(rows.z), batch_size))
-        return replace(found, dims=int(self._free.sum()), constants=self.space_.transform.constants)
+        bound = LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
+        return replace(bound, dims=int(self._free.sum()), constants=self.space_.transform.constants)
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
-    """Return what did best on digits of 8 x 8 and 28 x 28 pixels and on small tables, on one CPU core.
+    """Return the settings that performed best on 8x8 digits, MNIST and small tables, on one CPU core.
 
-    Larger images are dear: more steps of fewer of them learn more in the same time, and evaluations are few.
+    Large images are slow: many steps of small batches learn more in the same time, and there are few evaluations.
     """
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
     if len(shape) == 1:

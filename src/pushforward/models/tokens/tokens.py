@@ -1,8 +1,7 @@
-"""Rows of tokens: what an integer is above the least that its column, or the channel of an image, can have.
+"""Conversion of rows of integers to tokens: each integer minus the lowest value of its column or image channel.
 
-Columns whose ranges are alike, the smallest being at least half of all taken together, share one range and the meaning of its
-values, as grey values and letters do; else each column has its own. So do the channels of images. A gap (NaN) is a token that
-is not seen.
+Columns with similar ranges, the smallest being at least half of their union, share that union, as grey values and letters do;
+otherwise each column has its own range. The same holds for the channels of images. A gap (NaN) is a masked token.
 """
 
 from dataclasses import replace
@@ -18,11 +17,11 @@ from pushforward.networks import TokenTransformer, TokenUNet
 __all__ = ["MOST_VALUES", "refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
 
 MOST_VALUES = 1024
-"""Number of integers in the widest range that is taken."""
+"""Largest number of integers that a range may have."""
 
 
 def token_scaling(x: Tensor, kind: str) -> Transform:
-    """Return the map of rows of integers x (N, *D) to tokens.
+    """Return the transform of rows of integers x (N, *D) to tokens.
 
     Raises
     ------
@@ -36,14 +35,14 @@ def token_scaling(x: Tensor, kind: str) -> Transform:
 
 
 def to_tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return int64 tokens (B, L) of scaled rows, each the nearest that there is, -1 in gaps, and which are seen."""
+    """Return the nearest int64 tokens (B, L) of scaled rows, -1 in gaps, and which are observed."""
     z = z.flatten(1)
     top = (levels - 1).to(z)
     return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.MASKED).long(), ~z.isnan()
 
 
 def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
-    """Return the least and the largest value of each column or channel: those of all taken together if they are alike.
+    """Return the lowest and the highest value of each column or channel, or those of all if their ranges are similar.
 
     Raises
     ------
@@ -58,8 +57,8 @@ def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
     if widest > MOST_VALUES:
         where = "" if not kind.has_columns else f" in column {int((size * varies).argmax())}"
         raise ValueError(
-            f"X ranges over {widest:,} integers{where}, and MaskedDiffusion has probabilities for at most {MOST_VALUES:,}: "
-            "count in a larger unit, such as X // 10, or take FlowMatching or NormalizingFlow, which take integers as x + u"
+            f"X ranges over {widest:,} integers{where}, but MaskedDiffusion supports at most {MOST_VALUES:,}: "
+            "use a larger unit, such as X // 10, or use FlowMatching or NormalizingFlow, which dequantize integers"
         )
     bottom, top = low[varies].min(), high[varies].max()
     if 2 * size[varies].min() < top - bottom + 1:
@@ -68,28 +67,28 @@ def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
 
 
 def refuse_fractions(x: Tensor) -> None:
-    """Raise if a value is not whole."""
+    """Raise if a value has a fraction."""
     broken = (x != x.round()) & ~x.isnan()
     if bool(broken.any()):
         raise ValueError(
-            f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers take "
-            "FlowMatching or NormalizingFlow, or round X if its values are steps of a scale"
+            f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers use "
+            "FlowMatching or NormalizingFlow, or round X if its values lie on a scale"
         )
 
 
-def refuse_unknown(x: Tensor, known: Tensor, transform: Transform) -> None:
-    """Raise if a known value is none that the model can have seen."""
-    wrong = known & ((x < transform.low) | (x > transform.high) | (x != x.round()))
+def refuse_unknown(x: Tensor, observed: Tensor, transform: Transform) -> None:
+    """Raise if an observed value has a fraction or lies outside the range of the training data."""
+    wrong = observed & ((x < transform.low) | (x > transform.high) | (x != x.round()))
     if bool(wrong.any()):
         raise ValueError(
-            f"X has the known value {float(x[wrong][0]):g}, but the training data held integers from "
+            f"X has the observed value {float(x[wrong][0]):g}, but the training data have integers from "
             f"{int(transform.low.min())} to {int(transform.high.max())}, each column within its own range; leave a gap there"
         )
 
 
 def start_from_marginals(network: TokenTransformer | TokenUNet, x: Tensor) -> None:
-    """Let an untrained network say how often each value stands at each position, one more than was counted."""
-    tokens, seen = to_tokens(x, network.levels.to(x.device))
-    counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, seen.T.to(network.bias))
+    """Initialize an untrained network with the frequency of each value at each position, with one added to each count."""
+    tokens, observed = to_tokens(x, network.levels.to(x.device))
+    counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, observed.T.to(network.bias))
     with torch.no_grad():
         network.bias.copy_((counts / counts.sum(1, keepdim=True)).log())

@@ -1,8 +1,8 @@
-"""Uncovering: what a model does that learns the law of masked tokens given those that are seen.
+"""Sampling by unmasking, for models of the law of masked tokens given the unmasked ones.
 
-A new row begins with everything hidden, and a row with gaps with its gaps hidden. What is hidden is uncovered a few elements at
-a time, each drawn from its law given all that is seen by then (:func:`pushforward.diffusion.unmask`), and a condition may guide
-these laws (:mod:`pushforward.diffusion.masked`).
+A new row starts fully masked, a row with gaps with its gaps masked. A few elements are unmasked at a time, each drawn from its
+law given the unmasked elements (:func:`pushforward.diffusion.unmask`); a condition can guide these laws
+(:mod:`pushforward.diffusion.masked`).
 """
 
 from dataclasses import field
@@ -26,12 +26,12 @@ from pushforward.probability.counts import check_count
 __all__ = ["STEPS", "UnmaskingModel"]
 
 STEPS = 64
-"""Network calls for a row, if nobody says how many."""
+"""Default number of network calls per row."""
 _LONG, _QUICK = 256, 16
 
 
 class UnmaskingModel(TrainedModel):
-    """Base of models of tokens: the verbs ``sample`` and ``impute``; a family trains ``predictor_``."""
+    """Base of models of tokens, with ``sample`` and ``impute``; a family trains ``predictor_``."""
 
     core: ClassVar[str] = "predictor_"
     predictor_: TokenTransformer | TokenUNet = field(init=False)
@@ -103,10 +103,10 @@ class UnmaskingModel(TrainedModel):
         x, known = gaps.x[gaps.rows], gaps.known[gaps.rows]
         refuse_unknown(x, known & ~transform.constant, transform)
         z = transform.forward(x, dtype=torch.float32)
-        seen = transform.pick(known)
+        observed = transform.pick(known)
 
         def draw(seed: int) -> Tensor:
-            return self._unmasked(network, z, seen, encoded, seed=seed, first=0, batch_size=batch_size, steps=steps)
+            return self._unmask(network, z, observed, encoded, seed=seed, first=0, batch_size=batch_size, steps=steps)
 
         return gaps.filled(draw, n=n, seed=seed)
 
@@ -119,27 +119,27 @@ class UnmaskingModel(TrainedModel):
         """Return rows with their gaps filled by draws."""
         if not bool(x.isnan().any()):
             return x
-        return self._unmasked(self.predictor_, x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS)
+        return self._unmask(self.predictor_, x, ~x.isnan(), None, seed=0, first=0, batch_size=256, steps=STEPS)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        # Plots on the way of a training, with calls as many as ``sample`` makes, would take as long as the training.
+        # Plots with as many calls as ``sample`` would take as long as the training.
         steps = _QUICK if len(self.predictor_.levels) > _LONG else STEPS
         return self._new_rows(self.predictor_, n, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
     def _new_rows(
         self, network: TokenNetwork, n: int, condition: Tensor | None, *, seed: int, first: int, batch_size: int, steps: int
     ) -> Tensor:
-        """Return n scaled rows (n, *D), of which only what is constant was known."""
+        """Return n new scaled rows (n, *D)."""
         constants = self.space_.transform.forward(self.space_.transform.value[None].to(torch.float32))
         z = constants.expand(n, *self.space_.transform.shape)
-        known = ~self._free.reshape(self.space_.transform.shape).expand_as(z)
-        return self._unmasked(network, z, known, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
+        observed = ~self._free.reshape(self.space_.transform.shape).expand_as(z)
+        return self._unmask(network, z, observed, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
-    def _unmasked(
+    def _unmask(
         self,
         network: TokenNetwork,
         z: Tensor,
-        known: Tensor,
+        observed: Tensor,
         condition: Tensor | None,
         *,
         seed: int,
@@ -147,22 +147,22 @@ class UnmaskingModel(TrainedModel):
         batch_size: int,
         steps: int,
     ) -> Tensor:
-        """Return scaled rows with what is not known drawn, on the CPU."""
+        """Return scaled rows with the unobserved elements drawn, on the CPU."""
         levels = self.predictor_.levels
         device = levels.device
         parts = []
         for part in batches(len(z), batch_size):
             tokens, _ = to_tokens(z[part].to(device), levels)
-            drawn = diffusion.unmask(
+            filled = diffusion.unmask(
                 network,
                 tokens,
                 condition=part_of(condition, part, device),
-                free=self._free.to(device) & ~known[part].flatten(1).to(device),
+                free=self._free.to(device) & ~observed[part].flatten(1).to(device),
                 steps=steps,
                 seed=seed,
                 first=first + part.start,
             )
-            parts.append(drawn.cpu().reshape(z[part].shape).to(z.dtype))
+            parts.append(filled.cpu().reshape(z[part].shape).to(z.dtype))
         return torch.cat(parts)
 
 
