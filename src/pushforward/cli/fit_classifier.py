@@ -1,5 +1,6 @@
 """``pushforward fit-classifier``: train the classifier of noisy rows for classifier guidance."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -30,8 +31,6 @@ def command(
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
 ) -> None:
     """Train the classifier and write it into the run."""
-    from dataclasses import replace
-
     from pushforward.models import load
     from pushforward.models.denoising.classifier import DEFAULT_TRAINING
     from pushforward.models.files.storage import read_card, update

@@ -1,5 +1,6 @@
 """``pushforward score``: log-densities of rows under a trained model."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -144,8 +145,6 @@ def _of_flow(result: Any, bits: bool) -> dict[str, Any]:
 
 
 def _of_bound(result: Any, bits: bool) -> dict[str, Any]:
-    import math
-
     scale = 1 / (result.dims * math.log(2)) if bits else 1.0
     return {
         "bits_per_dim" if bits else "log_prob": result.bits_per_dim if bits else result.values,
@@ -154,8 +153,6 @@ def _of_bound(result: Any, bits: bool) -> dict[str, Any]:
 
 
 def _summary(columns: dict[str, Any], result: Any, kind: str) -> str:
-    import math
-
     name, values = next(iter(columns.items()))
     unit = "bits per dimension" if name == "bits_per_dim" else "nats per row"
     n = len(values)

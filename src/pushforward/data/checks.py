@@ -6,6 +6,7 @@ say what is wrong, where, and what to write instead; where scikit-learn's own ch
 
 import sys
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
@@ -128,8 +129,6 @@ def _is_real(dtype: Any) -> bool:
 
 
 def _holds_number_objects(series: "pd.Series") -> bool:
-    from numbers import Real
-
     return series.dtype == object and all(isinstance(value, Real) for value in series)
 
 

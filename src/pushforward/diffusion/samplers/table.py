@@ -51,7 +51,7 @@ from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid, check_steps
-from pushforward.diffusion.schedule import Schedule
+from pushforward.diffusion.schedule import Schedule, StraightLine
 from pushforward.probability.noise import fresh_seed, normal
 
 __all__ = [
@@ -290,8 +290,6 @@ class TableSampler(Sampler):
 
     def nfe(self, steps: int) -> int:
         """Network calls of ``run(steps=steps)`` without guidance, which doubles them."""
-        from pushforward.diffusion.schedule import StraightLine
-
         return self.table(StraightLine(), UniformGrid()(StraightLine(), check_steps(steps))).nfe
 
     def run_times(self, schedule: Schedule, steps: int | None, times: Times | None) -> Times:
