@@ -114,7 +114,7 @@ def test_inpaint(home, tmp_path):
     ("words", "message"),
     [
         (["impute", "runs/array", "nothing.csv"], "there is no file nothing.csv"),
-        (["impute", "runs/array", "three.png"], "three.png ends in .png, which is not filled; use .csv, .parquet or .npy"),
+        (["impute", "runs/array", "three.png"], "three.png ends in .png, which is not supported; use .csv, .parquet or .npy"),
         (["impute", "runs/table", "table.csv", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written"),
         (["impute", "runs/digits", "gaps.csv"], "gaps.csv is a table, but the model was trained on images"),
         (["impute", "runs/array", "gaps.csv"], "could not convert string to float"),
@@ -131,7 +131,7 @@ def test_inpaint(home, tmp_path):
         (["inpaint", "runs/array", "three.png", "--mask", "mask.png"], "was trained on vectors; fill the gaps of a table with"),
         (["inpaint", "runs/digits", "three.png", "--mask", "tall.png"], "dark everywhere, so there is nothing to draw"),
         (["inpaint", "runs/digits", "tall.png", "--mask", "mask.png"], "is 8×8 (width×height), but tall.png is 8×9"),
-        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv is not an image that Pillow knows"),
+        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv is not an image that Pillow can read"),
         (["inpaint", "runs/digits", "three.png", "--mask", "mask.png", "--out", "x.jpg"], "x.jpg must end in .png"),
     ],
 )
@@ -145,4 +145,4 @@ def test_a_missing_column_is_named(home):
         "impute", "runs/table", "other.csv", at=home
     )
     pd.DataFrame({"a": ["u", "v"], "k": [1, 2]}).to_csv(home / "text.csv", index=False)
-    assert "'a' must hold numbers or gaps, but hold text" in refused("impute", "runs/table", "text.csv", at=home)
+    assert "'a' must hold numbers or gaps, not text" in refused("impute", "runs/table", "text.csv", at=home)
