@@ -115,10 +115,10 @@ def test_inpaint(home, tmp_path):
     [
         (["impute", "runs/array", "nothing.csv"], "there is no file nothing.csv"),
         (["impute", "runs/array", "three.png"], "three.png ends in .png, which is not supported; use .csv, .parquet or .npy"),
-        (["impute", "runs/table", "table.csv", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written"),
+        (["impute", "runs/table", "table.csv", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not supported"),
         (["impute", "runs/digits", "gaps.csv"], "gaps.csv is a table, but the model was trained on images"),
         (["impute", "runs/array", "gaps.csv"], "could not convert string to float"),
-        (["impute", "runs/table", "gaps.csv", "--guidance-scale", "2"], "needs a condition to guide towards"),
+        (["impute", "runs/table", "gaps.csv", "--guidance-scale", "2"], "needs a condition"),
         (["impute", "runs/table", "gaps.csv", "--guidance", "wish"], "--guidance must be condition or classifier, got 'wish'"),
         (["impute", "runs/table", "gaps.csv", "--guidance-interval", "2"], "--guidance-interval is two noise levels such as"),
         (["impute", "runs/table", "gaps.csv", "--guidance", "classifier"], "needs a classifier of noisy rows"),
@@ -131,7 +131,7 @@ def test_inpaint(home, tmp_path):
         (["inpaint", "runs/array", "three.png", "--mask", "mask.png"], "was trained on vectors; fill the gaps of a table with"),
         (["inpaint", "runs/digits", "three.png", "--mask", "tall.png"], "dark everywhere, so there is nothing to draw"),
         (["inpaint", "runs/digits", "tall.png", "--mask", "mask.png"], "is 8×8 (width×height), but tall.png is 8×9"),
-        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv is not an image that Pillow can read"),
+        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv is not an image that Pillow knows"),
         (["inpaint", "runs/digits", "three.png", "--mask", "mask.png", "--out", "x.jpg"], "x.jpg must end in .png"),
     ],
 )

@@ -215,7 +215,7 @@ def test_max_time_fixes_the_number_of_steps(tmp_path):
         (["train", "two.npz"], "choose one of them with --column images"),
         (
             ["train", "table.csv"],
-            "numbers: --column height,weight,age. A column of labels can be the condition: --condition species.",
+            "numeric columns: --column height,weight,age. A column of labels can be the condition: --condition species.",
         ),
         (["train", "table.csv", "--column", "hight"], "there is no column 'hight'.*Did you mean 'height'?"),
     ],
