@@ -114,11 +114,11 @@ def test_inpaint(home, tmp_path):
     ("words", "message"),
     [
         (["impute", "runs/array", "nothing.csv"], "there is no file nothing.csv"),
-        (["impute", "runs/array", "three.png"], "three.png ends in .png, which is not filled; use .csv, .parquet or .npy"),
-        (["impute", "runs/table", "table.csv", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written"),
+        (["impute", "runs/array", "three.png"], "three.png ends in .png, which is not supported; use .csv, .parquet or .npy"),
+        (["impute", "runs/table", "table.csv", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not supported"),
         (["impute", "runs/digits", "gaps.csv"], "gaps.csv is a table, but the model was trained on images"),
         (["impute", "runs/array", "gaps.csv"], "could not convert string to float"),
-        (["impute", "runs/table", "gaps.csv", "--guidance-scale", "2"], "needs a condition to guide towards"),
+        (["impute", "runs/table", "gaps.csv", "--guidance-scale", "2"], "needs a condition"),
         (["impute", "runs/table", "gaps.csv", "--guidance", "wish"], "--guidance must be condition or classifier, got 'wish'"),
         (["impute", "runs/table", "gaps.csv", "--guidance-interval", "2"], "--guidance-interval is two noise levels such as"),
         (["impute", "runs/table", "gaps.csv", "--guidance", "classifier"], "needs a classifier of noisy rows"),
@@ -145,4 +145,4 @@ def test_a_missing_column_is_named(home):
         "impute", "runs/table", "other.csv", at=home
     )
     pd.DataFrame({"a": ["u", "v"], "k": [1, 2]}).to_csv(home / "text.csv", index=False)
-    assert "'a' must hold numbers or gaps, but hold text" in refused("impute", "runs/table", "text.csv", at=home)
+    assert "'a' must hold numbers or gaps, not text" in refused("impute", "runs/table", "text.csv", at=home)

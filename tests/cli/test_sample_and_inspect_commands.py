@@ -174,15 +174,15 @@ def test_a_label_with_a_comma(home, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["runs/digits", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not written; use one of .png"),
+        (["runs/digits", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not supported; use one of .png"),
         (["runs/digits", "--out", "x.csv"], "a CSV file does not hold images"),
         (["runs/swissroll", "--out", "folder/"], "means a folder of images, but the samples are vectors"),
         (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of A"),
         (["runs/digits", "--sampler", "ddim:order=2"], "sampler (DDIM) has no 'order'"),
-        (["runs/digits", "--condition", "eleven"], "'eleven' is not a label of the training data, which are 0, 1, 2"),
+        (["runs/digits", "--condition", "eleven"], "'eleven' is not a label of the training data (0, 1, 2"),
         (["runs/digits", "--condition", "1,11", "-n", "1"], "'11' is not a label of the training data"),
         (["runs/table", "--condition", "much"], "'much' is not a number"),
-        (["runs/table", "--condition", "1,2,3"], "give 2 numbers"),
+        (["runs/table", "--condition", "1,2,3"], "pass 2 numbers"),
         (["runs/swissroll", "--condition", "1"], "was trained without conditions"),
         (["runs/swissroll", "--guidance-scale", "2"], "needs a model trained with conditions"),
         (["runs/digits", "--guidance", "classifer"], "--guidance must be condition or classifier, got 'classifer'"),

@@ -194,7 +194,7 @@ def test_max_time_fixes_the_number_of_steps(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "moon"], "'moon' is neither a file nor a folder nor a built-in data set .*Did you mean 'moons'?"),
+        (["train", "moon"], "'moon' is not a file, a folder or a built-in data set .*Did you mean 'moons'?"),
         (["train", "moons", "--set", "network.widht=3"], "network (MLPSpec) has no 'widht'.*Did you mean 'width'?"),
         (
             ["train", "moons", "--set", "trian_steps=3"],
@@ -207,7 +207,7 @@ def test_max_time_fixes_the_number_of_steps(tmp_path):
         (["train", "moons", "--max-time", "soon"], "--max-time is written 90s, 4m, 1h30m or 2d, not 'soon'"),
         (["train", "moons", "--max-time", "0s"], "--max-time must be longer than zero"),
         (["train", "moons", "--max-time", "0.001s"], "No training step fits into 0.001 s"),
-        (["train", "moons", "--column", "x,y"], "--column x,y picks columns of a table"),
+        (["train", "moons", "--column", "x,y"], "--column x,y selects columns of a table"),
         (["train", "moons", "--condition", "kind"], "condition='kind' names a column, but moons has no columns"),
         (["train", "moons", "--device", "gpu"], "there is no kind of device called 'gpu'; here there is cpu"),
         (["train", "moons", "--set", "device=gpu"], "there is no kind of device called 'gpu'; here there is cpu"),
@@ -215,7 +215,7 @@ def test_max_time_fixes_the_number_of_steps(tmp_path):
         (["train", "two.npz"], "choose one of them with --column images"),
         (
             ["train", "table.csv"],
-            "numbers: --column height,weight,age. A column of labels can be the condition: --condition species.",
+            "numeric columns: --column height,weight,age. A column of labels can be the condition: --condition species.",
         ),
         (["train", "table.csv", "--column", "hight"], "there is no column 'hight'.*Did you mean 'height'?"),
     ],

@@ -66,11 +66,9 @@ def test_other_types_of_labels_match_text_too():
 
 def test_an_unknown_label_is_answered_with_the_known_ones():
     encoder = ConditionEncoder.fit(["cat", "dog"])
-    with pytest.raises(
-        ValueError, match=r"'catt' is not a label of the training data, which are 'cat', 'dog'\. Did you mean 'cat'\?"
-    ):
+    with pytest.raises(ValueError, match=r"'catt' is not a label of the training data \('cat', 'dog'\)\. Did you mean 'cat'\?"):
         encoder.encode("catt", 1)
-    with pytest.raises(ValueError, match="condition 7 is not a label of the training data, which are 1, 3"):
+    with pytest.raises(ValueError, match="condition 7 is not a label of the training data \\(1, 3"):
         ConditionEncoder.fit([1, 3]).encode([1, 7], 2)
 
 
@@ -104,7 +102,7 @@ def test_gaps_are_zero_features_with_a_flag():
 def test_gaps_without_gaps_in_training_are_refused():
     encoder = ConditionEncoder.fit([[1.0, 2.0], [2.0, 5.0]])
     assert encoder.dim == 3
-    with pytest.raises(ValueError, match="there were no gaps in the training conditions"):
+    with pytest.raises(ValueError, match="the training conditions had no gaps"):
         encoder.encode([NAN, 2.0], 1)
 
 
@@ -119,7 +117,7 @@ def test_a_constant_number_beside_others_keeps_its_place():
         ([1.0, float("inf")], "contains 1 infinities"),
         ([2.5, 2.5], "same number in every row"),
         ([[1.0, NAN], [2.0, NAN]], "column 1 is missing in every row"),
-        ([None, None], "no label at all"),
+        ([None, None], "has no label"),
         ([f"name {i}" for i in range(1001)], "1001 different labels"),
         (np.array([1j, 2j]), "real numbers or labels"),
     ],
@@ -133,8 +131,8 @@ def test_conditions_that_say_nothing_are_refused(values, message):
     ("fitted", "values", "n", "message"),
     [
         (["a", "b"], ["a", "b", "a"], 2, "3 labels for 2 rows"),
-        ([0.0, 1.0], [0.0, 1.0, 2.0], 2, r"shape \(3,\) for 2 rows; give a number, or a number per row"),
-        ([[0.0, 1.0], [1.0, 0.0]], 1.0, 2, "give 2 numbers"),
+        ([0.0, 1.0], [0.0, 1.0, 2.0], 2, r"shape \(3,\) for 2 rows; pass a number, or a number per row"),
+        ([[0.0, 1.0], [1.0, 0.0]], 1.0, 2, "pass 2 numbers"),
         ([0.0, 1.0], "big", 1, "'big' is not a number"),
         ([0.0, 1.0], float("inf"), 1, "infinities"),
     ],

@@ -27,7 +27,7 @@ def refused(message, *args, error=ValueError, **kwargs):
 
 def test_unknown_names_and_files(tmp_path):
     refused(
-        "'digit' is neither a file nor a folder nor a built-in data set .*Did you mean 'digits'",
+        "'digit' is not a file, a folder or a built-in data set .*Did you mean 'digits'",
         "digit",
         error=FileNotFoundError,
     )
@@ -35,7 +35,9 @@ def test_unknown_names_and_files(tmp_path):
     close = re.escape(str(tmp_path / "faces.csv"))
     refused(f"Did you mean '{close}'", tmp_path / "face.csv", error=FileNotFoundError)
     (tmp_path / "x.mat").write_text("")
-    refused(r"x.mat ends in .mat, which is not opened; use one of .npy, .npz, .csv, .parquet, or a folder", tmp_path / "x.mat")
+    refused(
+        r"x.mat ends in .mat, which is not supported; use one of .npy, .npz, .csv, .parquet, or a folder", tmp_path / "x.mat"
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_unknown_names_and_files(tmp_path):
         (np.zeros((1, 3)), r"X has 1 sample\(s\) \(shape=\(1, 3\)\) while a minimum of 2 is required"),
         (np.zeros((0, 3)), r"X has 0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 2 is required"),
         (np.zeros((12, 0)), r"0 feature\(s\) \(shape=\(12, 0\)\) while a minimum of 1 is required\."),
-        (np.zeros((3, 0, 4)), "rows without a single element"),
+        (np.zeros((3, 0, 4)), "rows without elements"),
         (np.zeros(5), r"Expected 2D array, got 1D array instead: X has shape \(5,\)\. Reshape your data"),
         ([1.0, 2.0], "got 1D array instead"),
         (torch.zeros(5), "got 1D array instead"),
@@ -53,10 +55,13 @@ def test_unknown_names_and_files(tmp_path):
         (np.ones((3, 2)) * 1j, "Complex data not supported"),
         (torch.ones(3, 2) * 1j, "Complex data not supported"),
         ([[1, 2], [3]], "rows of different lengths"),
-        (np.array([["1", "2"], ["3", "x"]]), r"X holds text \(dtype <U1\) where numbers belong"),
+        (np.array([["1", "2"], ["3", "x"]]), r"X holds text \(dtype <U1\) instead of numbers"),
         (np.array([["2020-01-01"]] * 2, dtype="datetime64[D]"), "X holds dates"),
         (np.zeros(3, dtype=[("a", "f4")]).reshape(3, 1), "X holds records"),
-        (np.array([[1, "two"], [3, 4]], dtype=object), "not all of it are numbers: could not convert string to float: 'two'"),
+        (
+            np.array([[1, "two"], [3, 4]], dtype=object),
+            "with entries that are not numbers: could not convert string to float: 'two'",
+        ),
         (np.ma.masked_greater(np.array([[1.0, 2.0], [3.0, 4.0]]), 3.5), "masked array with 1 masked entries"),
         (np.array([[0.0, 1.0], [NAN, 2.0], [NAN, INF]]), r"X contains 2 NaN and 1 infinities, the first at row 1, column 0"),
         (torch.tensor([[0.0, INF], [1.0, 2.0]]), r"X contains 1 infinities, the first at row 0, column 1"),
@@ -97,13 +102,13 @@ def test_one_row_is_enough_for_new_data():
 def test_text_in_tables(tmp_path):
     (tmp_path / "t.csv").write_text("age,job,sex,pay\n30,cook,f,5\n40,smith,m,6\n")
     refused(
-        r"t.csv: columns 'job', 'sex' hold text \(or dates\) where numbers belong\. Choose the columns with numbers: "
+        r"t.csv: columns 'job', 'sex' hold text \(or dates\) instead of numbers\. Choose the numeric columns: "
         r"columns=\['age', 'pay'\]\. .*condition='job'",
         tmp_path / "t.csv",
     )
     refused("column 'sex' holds text", tmp_path / "t.csv", columns=["age", "sex"])
     (tmp_path / "words.csv").write_text("job,sex\ncook,f\nsmith,m\n")
-    refused("There is no column with numbers", tmp_path / "words.csv")
+    refused("There is no numeric column", tmp_path / "words.csv")
     refused("column 'when' holds text", pd.DataFrame({"when": pd.to_datetime(["2020-01-01", "2021-01-01"]), "x": [1, 2]}))
 
 
@@ -114,11 +119,11 @@ def test_names_of_columns(tmp_path):
     )
     refused("condition 'payy' is not a column of .*Did you mean 'pay'", tmp_path / "t.csv", condition="payy")
     refused("condition 'height' is not a column", tmp_path / "t.csv", columns="age", condition=["pay", "height", "x"])
-    refused("no column is left as data once 'age', 'pay' is the condition", tmp_path / "t.csv", condition=["age", "pay"])
+    refused("no column is left as data if 'age', 'pay' is the condition", tmp_path / "t.csv", condition=["age", "pay"])
     refused("columns is empty", tmp_path / "t.csv", columns=[])
     refused("more than one column called 'a'", pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]))
     refused("neither text nor integers", pd.DataFrame([[1.0], [2.0]], columns=[(1, 2)]), error=TypeError)
-    refused("picks columns of a table or arrays of an .npz file, but the data are an array", np.eye(3), columns="a")
+    refused("selects columns of a table or arrays of an .npz file, but the data are an array", np.eye(3), columns="a")
     refused("the data are the built-in moons", "moons", columns="a")
     refused("several condition columns make a vector of numbers, but 'w' hold text", table_with_text(), condition=["v", "w"])
 
@@ -136,18 +141,18 @@ def test_conditions_of_another_length(tmp_path):
 
 
 def test_kind_is_asked_for_where_it_is_open():
-    refused(r"data of shape \(3, 4, 5\) and dtype float64 may mean several things: write kind='images'", np.ones((3, 4, 5)))
+    refused(r"data of shape \(3, 4, 5\) and dtype float64 are ambiguous: set kind='images'", np.ones((3, 4, 5)))
 
 
 def test_folders_without_images(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "readme.txt").write_text("nothing")
-    refused("empty holds no image", tmp_path / "empty")
+    refused("empty and its sub-folders hold no image", tmp_path / "empty")
     grey(tmp_path / "one" / "a.png")
     refused(r"one has 1 sample\(s\)", tmp_path / "one")
     grey(tmp_path / "mixed" / "a.png")
     grey(tmp_path / "mixed" / "cat" / "b.png")
-    refused(r"holds images itself \(a.png\) and in sub-folders \(cat/b.png\)", tmp_path / "mixed")
+    refused(r"holds images directly \(a.png\) and in sub-folders \(cat/b.png\)", tmp_path / "mixed")
 
 
 def test_images_of_different_sizes(tmp_path):
@@ -163,7 +168,7 @@ def test_broken_images_are_named(tmp_path):
     whole = (tmp_path / "07.png").read_bytes()
     (tmp_path / "07.png").write_bytes(whole[: len(whole) // 2])
     refused(
-        r"has 2 broken among 12 images: 05.png \(not an image that Pillow knows\); 07.png \(.*\)\. Remove or replace them",
+        r"has 2 broken among 12 images: 05.png \(not an image that Pillow can read\); 07.png \(.*\)\. Remove or replace them",
         tmp_path,
     )
 
@@ -171,7 +176,7 @@ def test_broken_images_are_named(tmp_path):
 def test_depths_are_not_mixed(tmp_path):
     grey(tmp_path / "a.png")
     Image.fromarray(np.zeros((2, 3), dtype=np.uint16)).save(tmp_path / "b.png")
-    refused("mixes depths: b.png is uint16, a.png is uint8", tmp_path)
+    refused("mixes bit depths: b.png is uint16, a.png is uint8", tmp_path)
 
 
 def png_bytes() -> bytes:
@@ -188,11 +193,11 @@ def test_parquet_files(tmp_path):
     pd.DataFrame({"audio": [{"bytes": b"RIFF....WAVE", "path": None}] * 9}).to_parquet(path)
     refused("column 'audio' of .* does not hold images: row 0", path)
     pd.DataFrame({"image": [good, {"bytes": None, "path": None}, good]}).to_parquet(path)
-    refused(r"has 1 broken among 3 images: row 1 \(nothing there\)", path)
+    refused(r"has 1 broken among 3 images: row 1 \(missing\)", path)
     pd.DataFrame({"left": [good, good], "right": [good, good]}).to_parquet(path)
     refused("has 2 columns of bytes, 'left', 'right'; choose one with columns='left'", path)
     refused("there is no column 'middle'", path, columns="middle")
-    refused("images cannot be joined with other columns", path, columns=["left", "right"])
+    refused("images cannot be combined with other columns", path, columns=["left", "right"])
 
 
 def test_numpy_files(tmp_path):

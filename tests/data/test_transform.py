@@ -165,7 +165,7 @@ def test_a_channel_that_never_changes():
 
 
 def test_constant_data_are_refused():
-    with pytest.raises(ValueError, match="X is constant: every one of the 5 rows is the same"):
+    with pytest.raises(ValueError, match="X is constant: all 5 rows are the same"):
         Transform.fit(torch.ones(5, 3), integer=False, kind="vectors")
 
 

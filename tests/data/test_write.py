@@ -117,7 +117,11 @@ VECTORS, GREY, FIVE = (
 @pytest.mark.parametrize(
     ("target", "schema", "message"),
     [
-        ("x.gif", GREY, r"x.gif ends in .gif, which is not written; use one of .png, .npy, .npz, .csv, .parquet, or no ending"),
+        (
+            "x.gif",
+            GREY,
+            r"x.gif ends in .gif, which is not supported; use one of .png, .npy, .npz, .csv, .parquet, or no ending",
+        ),
         ("x", VECTORS, "means a folder of images, but the samples are vectors; use .csv"),
         ("x.csv", GREY, "a CSV file does not hold images"),
         ("x", FIVE, "a PNG holds 1, 3 or 4 channels, but the samples have 5; use .npy"),
@@ -135,7 +139,7 @@ def test_a_folder_in_use_is_not_mixed_with(tmp_path):
     (tmp_path / "used").mkdir()
     assert check_target(tmp_path / "used", GREY) == tmp_path / "used"
     (tmp_path / "used" / "a.png").write_text("")
-    with pytest.raises(ValueError, match=re.escape("used holds files already; name a new folder")):
+    with pytest.raises(ValueError, match=re.escape("used already holds files; choose a new folder")):
         check_target(tmp_path / "used", GREY)
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="file is a file"):

@@ -215,7 +215,7 @@ VERBS = [
         "plain",
         "sample",
         {"condition": "cat"},
-        "trained without conditions and cannot follow one; leave condition out, or train",
+        "this model was trained without conditions; omit condition, or train",
     ),
     ("plain", "sample", {"guidance": 2.0}, "needs a model trained with conditions, but this one has none; omit guidance"),
     (

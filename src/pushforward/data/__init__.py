@@ -1,4 +1,4 @@
-"""Open anything → arrays and a schema; fitted, invertible transforms with their log-determinant; conditions as numbers."""
+"""Data: opened as arrays with a schema, scaled by fitted invertible transforms, with conditions encoded as numbers."""
 
 from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, clean_values
 from pushforward.data.condition import ConditionEncoder, ConditionKind

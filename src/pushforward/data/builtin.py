@@ -1,7 +1,7 @@
-"""Small data sets that need no file: handwritten digits and two-dimensional laws.
+"""Built-in data sets: handwritten digits and two-dimensional laws.
 
-The points are functions of ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first n rows of a longer draw
-are the draw of n rows. All lie within about [-3, 3].
+Points depend on ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first rows do not depend on n. All lie
+within about [-3, 3].
 """
 
 import math
@@ -29,7 +29,7 @@ def digits() -> Labelled:
 
 
 def moons(n: int = _ROWS, *, seed: int = 0, spread: float = 0.08) -> Labelled:
-    """Return two half circles that reach into each other, with Gaussian noise, and which of the two."""
+    """Return two interleaved half circles with Gaussian noise, and the index of the circle."""
     u, label = _uniform(n, seed, "moons")
     upper = label == 0
     angle = math.pi * u[:, 0]
@@ -40,7 +40,7 @@ def moons(n: int = _ROWS, *, seed: int = 0, spread: float = 0.08) -> Labelled:
 
 
 def swissroll(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelled:
-    """Return points along a spiral of one and a half turns, with Gaussian noise; it has no classes."""
+    """Return points on a spiral of one and a half turns with Gaussian noise; there are no classes."""
     u, _ = _uniform(n, seed, "swissroll")
     angle = 1.5 * math.pi * (1 + 2 * u[:, 0])
     points = angle.unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1) / 5
@@ -48,7 +48,7 @@ def swissroll(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelle
 
 
 def checkerboard(n: int = _ROWS, *, seed: int = 0) -> Labelled:
-    """Return points uniform on the eight dark squares of a 4 by 4 board on [-2, 2]²; it has no classes."""
+    """Return points uniform on the eight dark squares of a 4 by 4 board on [-2, 2]²; there are no classes."""
     u, _ = _uniform(n, seed, "checkerboard")
     across, up = 4 * u[:, 0], 2 * u[:, 1]
     row = up + up.floor() + across.floor() % 2
@@ -56,7 +56,7 @@ def checkerboard(n: int = _ROWS, *, seed: int = 0) -> Labelled:
 
 
 def rings(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelled:
-    """Return four concentric rings of equal weight, with Gaussian noise, and which of the four, from the inside."""
+    """Return four concentric rings of equal weight with Gaussian noise, and the index of the ring from the inside."""
     u, label = _uniform(n, seed, "rings", classes=4)
     angle = 2 * math.pi * u[:, 0]
     points = 0.65 * (label + 1).unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1)
@@ -64,7 +64,7 @@ def rings(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelled:
 
 
 def eight_gaussians(n: int = _ROWS, *, seed: int = 0, spread: float = 0.2) -> Labelled:
-    """Return eight Gaussians of equal weight on a circle of radius 2, and which of the eight, anticlockwise."""
+    """Return eight Gaussians of equal weight on a circle of radius 2, and the index of the Gaussian, counterclockwise."""
     _, label = _uniform(n, seed, "eight-gaussians", classes=8)
     angle = 2 * math.pi * label / 8
     points = 2 * torch.stack((angle.cos(), angle.sin()), 1)

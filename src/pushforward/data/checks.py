@@ -1,7 +1,6 @@
-"""Bring whatever the user holds into one of three containers, and refuse what no model can learn from.
+"""Convert data to a NumPy array, a CPU tensor or a pandas DataFrame of finite real numbers, and reject invalid data.
 
-The containers are a NumPy array, a CPU tensor and a pandas DataFrame, each with finite real numbers in it. The errors
-say what is wrong, where, and what to write instead; where scikit-learn's own checks expect a wording, that wording is used.
+Errors name the problem, its place and a remedy; where scikit-learn's checks expect a wording, that wording is used.
 """
 
 import sys
@@ -22,13 +21,13 @@ __all__ = ["ArrayLike", "Condition", "Data", "Facts", "Values", "clean_values", 
 
 Values: TypeAlias = Union[np.ndarray, torch.Tensor, "pd.DataFrame"]
 ArrayLike: TypeAlias = Values | Sequence[object]
-"""Rows as a user may have them: :data:`Values`, or nested lists."""
+"""Rows from a user: :data:`Values`, or nested lists."""
 Data: TypeAlias = ArrayLike | str | Path
-"""What can be opened as data: rows, a path, or the name of a built-in."""
+"""Input of :func:`open_data`: rows, a path, or the name of a built-in."""
 Condition: TypeAlias = Union[str, float, np.generic, np.ndarray, torch.Tensor, "pd.Series", Sequence[object], None]
-"""A label, a number or a vector, one of them per row, the names of columns that hold them, or False for none."""
+"""A label, a number or a vector; one of them per row; the names of columns with them; or False for none."""
 Facts: TypeAlias = dict[str, Any]
-"""Plain data that JSON can hold."""
+"""Plain data for JSON."""
 
 _RESHAPE = (
     "Reshape your data either using X.reshape(-1, 1) if it has a single feature "
@@ -59,18 +58,18 @@ def clean_values(values: object, *, minimum: int = 1, name: str = "X", gaps: boo
     Parameters
     ----------
     values : array, tensor, DataFrame, nested lists, or anything with ``__array__``
-        Two or more dimensions; rows first. An object array is read as float64 if all of it are numbers.
+        Two or more dimensions; rows first. An object array is read as float64 if all its entries are numbers.
     minimum : int
-        Fewest rows that are allowed.
+        Minimal number of rows.
     name : str
-        What the data are called in messages.
+        Name of the data in messages.
     gaps : bool
-        Whether NaN may stand in gaps.
+        Whether NaN is allowed.
 
     Raises
     ------
     ValueError, TypeError
-        On text, complex, sparse, masked, ragged or one-dimensional data, on NaN and infinities, and on too few rows.
+        For text, complex, sparse, masked, ragged or one-dimensional data, NaN or infinities, and too few rows.
     """
     result: Any
     if isinstance(values, torch.Tensor):
@@ -114,11 +113,11 @@ def _clean_frame(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
 
 def _text_error(text: list[Any], numeric: list[Any], name: str) -> ValueError:
     plural = "s" if len(text) > 1 else ""
-    wrong = f"{name}: column{plural} {enumerate_names(text)} hold{'' if plural else 's'} text (or dates) where numbers belong."
+    wrong = f"{name}: column{plural} {enumerate_names(text)} hold{'' if plural else 's'} text (or dates) instead of numbers."
     if not numeric:
-        return ValueError(f"{wrong} There is no column with numbers to learn from; encode the text as numbers first.")
+        return ValueError(f"{wrong} There is no numeric column; encode the text as numbers first.")
     columns, condition = Argument("columns", numeric[:8]), Argument("condition", text[0])
-    message = f"{wrong} Choose the columns with numbers: {columns}. A column of labels can be the condition: {condition}."
+    message = f"{wrong} Choose the numeric columns: {columns}. A column of labels can be the condition: {condition}."
     return naming(ValueError(message), columns, condition)
 
 
@@ -142,7 +141,7 @@ def _clean_array(values: Any, name: str) -> np.ndarray:
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(
             f"{name} is a masked array with {int(np.ma.getmaskarray(values).sum())} masked entries; "
-            "drop those rows or fill them in."
+            "drop those rows or fill the entries."
         )
     one_dimensional = getattr(values, "ndim", None) == 1
     try:
@@ -163,7 +162,7 @@ def _clean_array(values: Any, name: str) -> np.ndarray:
         what = {"U": "text", "S": "text", "T": "text", "M": "dates", "m": "time spans", "V": "records"}.get(
             array.dtype.kind, "no numbers"
         )
-        raise ValueError(f"{name} holds {what} (dtype {array.dtype}) where numbers belong; convert it to numbers first.")
+        raise ValueError(f"{name} holds {what} (dtype {array.dtype}) instead of numbers; convert it to numbers first.")
     return array
 
 
@@ -171,7 +170,7 @@ def _from_objects(array: np.ndarray, name: str) -> np.ndarray:
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} is an object array, and not all of it are numbers: {error}.") from None
+        raise type(error)(f"{name} is an object array with entries that are not numbers: {error}.") from None
 
 
 def _check_shape(shape: tuple[int, ...], minimum: int, name: str) -> None:
@@ -180,13 +179,11 @@ def _check_shape(shape: tuple[int, ...], minimum: int, name: str) -> None:
     if len(shape) == 2 and shape[1] == 0:
         raise ValueError(f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
     if 0 in shape[1:]:
-        raise ValueError(
-            f"{name} has rows without a single element (shape={shape}); every axis after the first needs a length."
-        )
+        raise ValueError(f"{name} has rows without elements (shape={shape}); every axis must have a length above 0.")
     if shape[0] < minimum:
         raise ValueError(
             f"{name} has {shape[0]} sample(s) (shape={shape}) while a minimum of {minimum} is required"
-            + (": a law cannot be learned from fewer rows." if minimum > 1 else ".")
+            + (" to learn a law." if minimum > 1 else ".")
         )
 
 
@@ -197,10 +194,10 @@ def _check_finite(values: Values, name: str, gaps: bool) -> None:
     nans, infinities, where = bad
     if gaps and not infinities:
         return
-    found = " and ".join(text for count, text in ((nans, f"{nans} NaN"), (infinities, f"{infinities} infinities")) if count)
+    counts = " and ".join(text for count, text in ((nans, f"{nans} NaN"), (infinities, f"{infinities} infinities")) if count)
     raise ValueError(
-        f"{name} contains {found}, the first at {where} (rows count from 0). Only finite numbers can be learned from: "
-        "drop those rows or fill them in first."
+        f"{name} contains {counts}, the first at {where} (counted from 0). All numbers must be finite: "
+        "drop those rows or fill the entries first."
     )
 
 
@@ -223,7 +220,7 @@ def _first_bad_in_frame(frame: Any) -> tuple[int, int, str] | None:
     nans = infinities = 0
     first: tuple[int, str] | None = None
     for column in frame.columns:
-        # Extension types keep missing numbers as NA, which becomes NaN here.
+        # Extension types use NA for missing numbers; convert it to NaN.
         numbers = frame[column].to_numpy(dtype="float64", na_value=np.nan)
         finite = np.isfinite(numbers)
         if finite.all():

@@ -1,15 +1,15 @@
-"""Conditions as numbers: labels and real vectors, gaps and the null of guidance, in one float tensor.
+"""Encoding of conditions, labels or real vectors, as one float tensor, with gaps and the null condition of guidance.
 
-A row is ``(present, features)``. Column 0 is 1 where a condition is given. The row of all zeros means "no condition": it stands
-for a missing label, for ``None``, and for the null of classifier-free guidance, so dropping a condition is multiplying its row
+A row is ``(present, features)``. Column 0 is 1 if there is a condition. The row of zeros means "no condition": it encodes a
+missing label, ``None``, and the null condition of classifier-free guidance, so a condition is dropped by multiplying its row
 by 0.
 
 - *Labels* (text, booleans, integers that count as classes) have one 0/1 feature per class, in sorted order.
-- *Vectors* have their standardized numbers. If entries were missing (NaN) in training, a gap is feature 0, and a second set of
-  0/1 features says which entries were seen.
+- *Vectors* are standardized. If entries were missing (NaN) in training, a gap is encoded as 0, and a second set of 0/1 features
+  marks the observed entries.
 
 Integers count as classes if at most 20 are distinct, or if they run 0, 1, ..., k - 1 without a gap and have 10 rows each on
-average; ``kind`` overrides that. Floats are always vectors.
+average; ``kind`` overrides this. Floats are always vectors.
 """
 
 import difflib
@@ -35,7 +35,7 @@ _MOST_ROWS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class ConditionEncoder:
-    """Encoder of labels or of real vectors, fitted to the training conditions; make one with :meth:`fit`.
+    """Encoder of labels or real vectors, fitted to the training conditions by :meth:`fit`.
 
     Parameters
     ----------
@@ -43,12 +43,12 @@ class ConditionEncoder:
     classes : tuple of str, int or bool
         The labels in the order of their features; empty for vectors.
     mean, scale : Tensor
-        float64 ``(F,)``, statistics of the entries that were seen; empty for labels.
+        float64 ``(F,)``, statistics of the observed entries; empty for labels.
     gaps : bool
         Whether entries of vectors were missing in training.
     rows : Tensor
-        What :meth:`draw` draws from. Labels: int64 ``(classes + 1,)``, how often each label occurred, gaps last. Vectors:
-        float64 ``(R, F)``, the training conditions (65,536 of them, evenly spaced, if there were more).
+        The law of :meth:`draw`. Labels: int64 ``(classes + 1,)``, the count of each label, gaps last. Vectors: float64
+        ``(R, F)``, the training conditions, at most 65,536, evenly spaced.
 
     >>> encoder = ConditionEncoder.fit(["cat", "dog", "cat"])
     >>> encoder.encode("dog", 1), encoder.encode(None, 1)
@@ -71,7 +71,7 @@ class ConditionEncoder:
         values : array, tensor, Series, DataFrame or list
             Labels ``(N,)``, numbers ``(N,)`` or vectors ``(N, F)``. None and NaN are gaps.
         kind : {"labels", "vector"} or None
-            None decides by the rule above.
+            None applies the rule of the module docstring.
 
         Raises
         ------
@@ -89,42 +89,42 @@ class ConditionEncoder:
         if array.ndim != 1:
             raise ValueError(f"labels must be one per row, (N,), but the condition has shape {array.shape}.")
         labels = [_plain(value) for value in array]
-        known = {label for label in labels if label is not None}
-        if not known:
-            raise ValueError("condition holds no label at all: every entry is missing.")
-        if len(known) > _MOST_CLASSES:
+        distinct = {label for label in labels if label is not None}
+        if not distinct:
+            raise ValueError("condition has no label: every entry is missing.")
+        if len(distinct) > _MOST_CLASSES:
             raise ValueError(
-                f"condition has {len(known)} different labels, more than {_MOST_CLASSES}: "
+                f"condition has {len(distinct)} different labels, more than {_MOST_CLASSES}: "
                 "if they are quantities pass them as floats; if they are names, group them."
             )
-        classes = tuple(sorted(known, key=lambda label: (isinstance(label, str), label)))
-        place = {label: index for index, label in enumerate(classes)}
+        classes = tuple(sorted(distinct, key=lambda label: (isinstance(label, str), label)))
+        index_of = {label: index for index, label in enumerate(classes)}
         counts = torch.zeros(len(classes) + 1, dtype=torch.int64)
         for label in labels:
-            counts[place[label] if label is not None else -1] += 1
+            counts[index_of[label] if label is not None else -1] += 1
         return cls("labels", classes, torch.empty(0), torch.empty(0), bool(counts[-1]), counts)
 
     @classmethod
     def _fit_vector(cls, array: np.ndarray) -> "ConditionEncoder":
         numbers = _as_numbers(array)
         numbers = numbers.reshape(len(numbers), -1)
-        seen = ~numbers.isnan()
-        if not bool(seen.any(0).all()):
-            raise ValueError(f"condition column {int((~seen.any(0)).int().argmax())} is missing in every row; leave it out.")
-        count = seen.sum(0)
+        observed = ~numbers.isnan()
+        if not bool(observed.any(0).all()):
+            raise ValueError(f"condition column {int((~observed.any(0)).int().argmax())} is missing in every row; omit it.")
+        count = observed.sum(0)
         mean = numbers.nan_to_num().sum(0) / count
         scale = (((numbers - mean).nan_to_num().square().sum(0)) / count).sqrt()
         low, high = numbers.nan_to_num(nan=torch.inf).amin(0), numbers.nan_to_num(nan=-torch.inf).amax(0)
         if bool((low == high).all()):
-            raise ValueError("condition is the same number in every row, so it says nothing; leave it out.")
+            raise ValueError("condition is the same number in every row and carries no information; omit it.")
         scale = torch.where(low == high, 1.0, scale)
         if len(numbers) > _MOST_ROWS:
             numbers = numbers[torch.linspace(0, len(numbers) - 1, _MOST_ROWS, dtype=torch.float64).long()]
-        return cls("vector", (), mean, scale, not bool(seen.all()), numbers.clone())
+        return cls("vector", (), mean, scale, not bool(observed.all()), numbers.clone())
 
     @property
     def has_classes(self) -> bool:
-        """Whether conditions are labels, and not numbers."""
+        """Whether conditions are labels rather than numbers."""
         return self.kind == "labels"
 
     @property
@@ -140,25 +140,25 @@ class ConditionEncoder:
         Parameters
         ----------
         values : label, number, vector, None, or one of these per row
-            One condition is used for all rows. None gives null rows. Text is matched to labels of other types, so that "3" is
-            the class 3, and to numbers ("0.5" or "0.5, 1.2" for a vector).
+            One condition applies to all rows. None gives null rows. Text is also converted to labels of other types, so that
+            "3" is the class 3, and to numbers ("0.5" or "0.5, 1.2" for a vector).
         n : int
             Number of rows.
 
         Raises
         ------
         ValueError
-            On a label that was not in the training data, on numbers that are not finite, on NaN if training had no gaps, and if
-            there is neither one condition nor ``n``.
+            For a label that is not in the training data, infinities, NaN if training had no gaps, and any number of conditions
+            other than 1 and ``n``.
         """
         if values is None:
             return torch.zeros(n, self.dim)
         return self._encode_labels(values, n) if self.kind == "labels" else self._encode_vector(values, n)
 
     def draw(self, n: int, *, seed: int, first: int = 0) -> Tensor:
-        """Return rows ``first`` to ``first + n - 1`` of an endless draw from the training conditions, float32 ``(n, K)``."""
-        address = torch.arange(first, first + n)
-        u = noise.uniform((), seed=seed, purpose="condition", rows=address, dtype=torch.float64)
+        """Draw rows ``first`` to ``first + n - 1`` from the training conditions, float32 ``(n, K)``."""
+        rows = torch.arange(first, first + n)
+        u = noise.uniform((), seed=seed, purpose="condition", rows=rows, dtype=torch.float64)
         if self.kind == "labels":
             edges = self.rows.cumsum(0).double() / self.rows.sum()
             return self._one_hot(torch.searchsorted(edges, u, right=True))
@@ -171,21 +171,21 @@ class ConditionEncoder:
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "ConditionEncoder":
-        """Return the encoder that :meth:`state` described."""
+        """Return the encoder from the output of :meth:`state`."""
         return cls(kind=facts["kind"], classes=tuple(facts["classes"]), gaps=facts["gaps"], **tensors)
 
     def _encode_labels(self, values: Any, n: int) -> Tensor:
         single = isinstance(values, str | bytes) or np.ndim(values) == 0
         entries = [values.item() if isinstance(values, Tensor) else values] if single else list(as_condition_array(values))
         if len(entries) not in (1, n):
-            raise ValueError(f"condition has {len(entries)} labels for {n} rows; give one label, or one per row.")
+            raise ValueError(f"condition has {len(entries)} labels for {n} rows; pass one label, or one per row.")
         if any(np.ndim(entry) > 0 for entry in entries):
             raise ValueError(f"condition must hold labels, one per row, but has shape {np.shape(values)}.")
         index = torch.tensor([self._index(entry) for entry in entries], dtype=torch.int64)
         return self._one_hot(index.expand(n) if len(entries) == 1 else index)
 
     def _one_hot(self, index: Tensor) -> Tensor:
-        """Rows for class indices; the index behind the last class is the null row."""
+        """Return rows for class indices; the index after the last class gives the null row."""
         rows = torch.zeros(len(index), self.dim + 1)
         rows[torch.arange(len(index)), index + 1] = 1.0
         rows[:, 0] = (index < len(self.classes)).float()
@@ -202,7 +202,7 @@ class ConditionEncoder:
         close = difflib.get_close_matches(str(label), [str(known) for known in self.classes], n=1)
         hint = f" Did you mean {close[0]!r}?" if close and isinstance(label, str) else ""
         raise ValueError(
-            f"condition {label!r} is not a label of the training data, which are {enumerate_names(self.classes, 30)}.{hint}"
+            f"condition {label!r} is not a label of the training data ({enumerate_names(self.classes, 30)}).{hint}"
         )
 
     def _encode_vector(self, values: Any, n: int) -> Tensor:
@@ -216,27 +216,27 @@ class ConditionEncoder:
             numbers = numbers.reshape(-1, 1)
         if numbers.ndim != 2 or numbers.shape[1] != size or len(numbers) not in (1, n):
             what = "a number" if size == 1 else f"{size} numbers"
-            raise ValueError(f"condition has shape {tuple(np.shape(values))} for {n} rows; give {what}, or {what} per row.")
+            raise ValueError(f"condition has shape {tuple(np.shape(values))} for {n} rows; pass {what}, or {what} per row.")
         if not self.gaps and bool(numbers.isnan().any()):
             raise ValueError(
-                "condition has NaN, but there were no gaps in the training conditions, so the model has not learned what a gap "
-                "means; give every number, or condition=None."
+                "condition has NaN, but the training conditions had no gaps, so the model has not learned them; pass every "
+                "number, or condition=None."
             )
         return self._features(numbers.expand(n, size))
 
     def _features(self, numbers: Tensor) -> Tensor:
-        """Rows for conditions (n, F) in their own units."""
-        seen = ~numbers.isnan()
+        """Return rows for conditions (n, F) in their own units."""
+        observed = ~numbers.isnan()
         parts = [torch.ones(len(numbers), 1), ((numbers - self.mean) / self.scale).nan_to_num().float()]
         if self.gaps:
-            parts.append(seen.float())
+            parts.append(observed.float())
         rows = torch.cat(parts, 1)
-        # A row of gaps alone says nothing: it is the null row.
-        return rows * seen.any(1, keepdim=True)
+        # A row of gaps alone is the null row.
+        return rows * observed.any(1, keepdim=True)
 
 
 def as_condition_array(values: Any) -> np.ndarray:
-    """Return conditions as an array: numbers as they are, everything else as objects; one column of labels becomes flat."""
+    """Return conditions as an array: numbers unchanged, everything else as objects; a single column of labels is flattened."""
     if isinstance(values, Tensor):
         array = values.detach().cpu().numpy()
     elif hasattr(values, "to_numpy"):
@@ -314,7 +314,7 @@ def _numbers_in(text: str) -> list[float]:
 
 
 def _as_numbers(array: np.ndarray) -> Tensor:
-    """Return float64 numbers with NaN for gaps, after refusing text, complex numbers and infinities."""
+    """Return float64 numbers with NaN for gaps; raise for text, complex numbers and infinities."""
     if array.dtype.kind == "O":
         array = np.array([np.nan if _is_gap(value) else value for value in array.ravel()], dtype=object).reshape(array.shape)
     try:
@@ -322,7 +322,5 @@ def _as_numbers(array: np.ndarray) -> Tensor:
     except (TypeError, ValueError) as error:
         raise ValueError(f"condition must be numbers: {error}.") from None
     if bool(numbers.isinf().any()):
-        raise ValueError(
-            f"condition contains {int(numbers.isinf().sum())} infinities; only finite numbers can be learned from."
-        )
+        raise ValueError(f"condition contains {int(numbers.isinf().sum())} infinities; all numbers must be finite.")
     return numbers

@@ -1,4 +1,4 @@
-"""Rows with gaps: what is known of them, and copies of them with their gaps filled by draws."""
+"""Rows with gaps: their observed elements, and copies with the gaps filled by draws."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ __all__ = ["Gaps"]
 
 @dataclass(frozen=True, eq=False)
 class Gaps:
-    """Rows whose gaps are to be filled.
+    """Rows with gaps to fill.
 
     Attributes
     ----------
-    given : array, tensor or DataFrame
-        The rows as the user gave them.
+    user_rows : array, tensor or DataFrame
+        The rows in the user's container.
     space : RowSpace
     x : Tensor (N, *internal)
-        In data units, with anything in their gaps.
+        In data units, with arbitrary values in gaps.
     known : bool Tensor (N, *internal)
     rows : int64 Tensor (G,)
-        Numbers of the rows with an unknown element that is not constant.
+        Numbers of the rows with a gap in an element that varies.
     """
 
-    given: Any
+    user_rows: Any
     space: RowSpace
     x: Tensor
     known: Tensor
@@ -40,15 +40,15 @@ class Gaps:
 
     @classmethod
     def of(cls, X: Any, mask: Any, space: RowSpace, name: str) -> "Gaps":
-        """Return the rows X, whose known elements may be told by a mask; ``name`` is the model's, for messages."""
+        """Return the rows X; ``mask`` marks the known elements, ``name`` is the class of the model, for messages."""
         x, known = _with_gaps(X, mask, space.schema, name)
         rows = (~known & ~space.transform.constant).flatten(1).any(1).nonzero()[:, 0]
         return cls(X, space, x, known, rows)
 
     def filled(self, draw: Callable[[int], Tensor], *, n: int, seed: int) -> Any:
-        """Return the rows with their gaps filled, or a list of n such copies where n > 1.
+        """Return the rows with their gaps filled, or a list of n such copies if n > 1.
 
-        ``draw(seed)`` gives the rows with gaps, all their elements drawn, as scaled rows (G, *D). Known elements are kept.
+        ``draw(seed)`` returns scaled rows (G, *D) for the rows with gaps; only the gaps are taken from it.
         """
         copies = [self._filled(draw, seed if copy == 0 else noise.derive(seed, "copy", copy)) for copy in range(n)]
         return copies[0] if n == 1 else copies
@@ -57,16 +57,16 @@ class Gaps:
         transform = self.space.transform
         x = torch.where(self.known | ~transform.constant, self.x, transform.value.to(self.x.dtype))
         if len(self.rows):
-            drawn = transform.inverse(draw(seed)).to(x.dtype)
-            x[self.rows] = torch.where(self.known[self.rows], self.x[self.rows], drawn)
+            values = transform.inverse(draw(seed)).to(x.dtype)
+            x[self.rows] = torch.where(self.known[self.rows], self.x[self.rows], values)
         rows: Any = self.space.schema.to_user(x)
-        if is_frame(self.given) and is_frame(rows):
-            rows.index = self.given.index
+        if is_frame(self.user_rows) and is_frame(rows):
+            rows.index = self.user_rows.index
         return rows
 
 
 def _with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Tensor]:
-    """Return rows in data units with anything in their gaps, and which elements are known, both in the internal layout."""
+    """Return rows in data units, with arbitrary values in gaps, and which elements are known, both in the internal layout."""
     known: Any
     filled: Any
     if isinstance(X, Tensor):
@@ -79,12 +79,12 @@ def _with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Te
         known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(array.shape, dtype=bool)
         filled = np.where(known, array, np.zeros((), dtype=array.dtype))
     if mask is not None:
-        given = np.asarray(mask)
-        if given.dtype != bool:
-            raise TypeError(f"mask must hold booleans, True where a value is known, got {given.dtype}; write mask > 0")
-        if given.shape != tuple(known.shape):
-            raise ValueError(f"mask has the shape {given.shape}, but X {tuple(known.shape)}")
-        known = known & (torch.as_tensor(given) if isinstance(known, Tensor) else given)
+        user_mask = np.asarray(mask)
+        if user_mask.dtype != bool:
+            raise TypeError(f"mask must hold booleans, True where a value is known, got {user_mask.dtype}; pass mask > 0")
+        if user_mask.shape != tuple(known.shape):
+            raise ValueError(f"mask has shape {user_mask.shape}, but X has shape {tuple(known.shape)}")
+        known = known & (torch.as_tensor(user_mask) if isinstance(known, Tensor) else user_mask)
     x = schema.to_internal(filled, name=name)
     rows = torch.as_tensor(known)
     channels = schema.rules.channels(tuple(rows.shape), "torch" if isinstance(X, Tensor) else "numpy")

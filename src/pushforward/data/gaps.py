@@ -1,4 +1,4 @@
-"""Read tables and arrays that have gaps, for a model that fills them: what :func:`open_data` must refuse for training."""
+"""Read tables and arrays with gaps, for models that fill them."""
 
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ __all__ = ["read_with_gaps"]
 
 
 def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
-    """Return the rows that a model with this schema knows, with NaN in the gaps, and the whole table or array.
+    """Return the rows for a model with this schema, with NaN in gaps, and the whole table or array.
 
     Parameters
     ----------
     path : str or path
-        A ``.csv`` or ``.parquet`` table, whose columns may be more than the model's and in any order, or a ``.npy`` array.
+        A ``.csv`` or ``.parquet`` table, with the model's columns in any order and possibly others, or a ``.npy`` array.
     schema : Schema
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, its ending is unknown, a column is missing or holds text, or the kinds do not go together.
+        If there is no such file, its ending is unknown, a column is missing or holds text, or the model's kind has no tables.
     """
     path = Path(path)
     if not path.is_file():
@@ -37,11 +37,11 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
             raise ValueError(f"{path} cannot be read as a NumPy file: {error}.") from None
         return array, array
     if suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path} ends in {suffix or 'nothing'}, which is not filled; use .csv, .parquet or .npy")
+        raise ValueError(f"{path} ends in {suffix or 'nothing'}, which is not supported; use .csv, .parquet or .npy")
     frame = read_csv(path) if suffix == ".csv" else _read_parquet(path)
     if not schema.rules.takes_frames:
         raise ValueError(
-            f"{path} is a table, but the model was trained on {schema.kind}; give an array (.npy) of them with NaN"
+            f"{path} is a table, but the model was trained on {schema.kind}; pass an array (.npy) of them with NaN"
         )
     if schema.columns is None:
         return frame.to_numpy(dtype=float, na_value=np.nan), frame
@@ -51,7 +51,7 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     part = frame[list(schema.columns)]
     text = [name for name in part.columns if part[name].dtype.kind not in "biufc"]
     if text:
-        raise ValueError(f"{path}: {enumerate_names(text)} must hold numbers or gaps, but hold text")
+        raise ValueError(f"{path}: {enumerate_names(text)} must hold numbers or gaps, not text")
     return part, frame
 
 

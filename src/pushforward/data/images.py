@@ -1,7 +1,7 @@
-"""Read images with Pillow: folders whose sub-folders are classes, and the encoded bytes that tables carry.
+"""Read images with Pillow, from folders whose sub-folders are classes and from encoded bytes in tables.
 
-All images of a data set come out as one array ``(N, H, W)`` or ``(N, H, W, C)``. Grey stays grey; palettes, CMYK and the like
-become RGB; transparency is kept. Where grey, RGB and RGBA are mixed, all become the richest of them, and a warning says so.
+All images of a data set become one array ``(N, H, W)`` or ``(N, H, W, C)``. Grey stays grey; palettes, CMYK and the like become
+RGB; transparency is kept. If grey, RGB and RGBA are mixed, all are converted to the one with the most channels, with a warning.
 """
 
 import io
@@ -23,25 +23,25 @@ _NAMED = 5
 def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return all images of a folder in the order of their paths, and their classes.
 
-    Images lie either in the folder itself (no classes) or in its sub-folders, to any depth (the class is the name of the
-    first sub-folder). Files with other endings and hidden files are passed over.
+    Images are either in the folder itself (no classes) or in its sub-folders, at any depth (the class is the name of the first
+    sub-folder). Hidden files and files with other endings are ignored.
 
     Raises
     ------
     ValueError
-        If there is no image, one is broken, sizes differ, or images lie both in the folder and in sub-folders.
+        If there is no image, one is broken, sizes differ, or images are both in the folder and in sub-folders.
     """
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and _visible(path, folder))
     if not paths:
         endings = ", ".join(sorted(_SUFFIXES))
-        raise ValueError(f"{folder} holds no image ({endings}), neither itself nor in its sub-folders; is it the right folder?")
+        raise ValueError(f"{folder} and its sub-folders hold no image ({endings}); is it the right folder?")
     relative = [path.relative_to(folder) for path in paths]
     flat = [path for path in relative if len(path.parts) == 1]
     if flat and len(flat) < len(relative):
         nested = next(path for path in relative if len(path.parts) > 1)
         raise ValueError(
-            f"{folder} holds images itself ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
-            "give every image a sub-folder, or none."
+            f"{folder} holds images directly ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
+            "put all images into sub-folders, or none."
         )
     images = decode_images(((str(name), path) for name, path in zip(relative, paths, strict=True)), str(folder))
     return images, None if flat else np.array([path.parts[0] for path in relative], dtype=object)
@@ -53,14 +53,14 @@ def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: st
     Parameters
     ----------
     encoded : iterable of (name, path or bytes)
-        The name stands in messages; None in place of bytes counts as broken.
+        Names are used in messages; None instead of bytes counts as broken.
     source : str
-        What the images belong to, for messages.
+        Origin of the images, for messages.
 
     Raises
     ------
     ValueError
-        Naming the broken images, or two images of different sizes.
+        If images are broken, or sizes differ.
     """
     names: list[str] = []
     arrays: list[np.ndarray] = []
@@ -91,7 +91,7 @@ def _decode(content: Path | bytes | None) -> np.ndarray:
     from PIL import Image
 
     if content is None:
-        raise ValueError("nothing there")
+        raise ValueError("missing")
     with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
         mode = _plain_mode(image)
         return np.asarray(image if mode == image.mode else image.convert(mode))
@@ -108,7 +108,7 @@ def _plain_mode(image: Any) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return "not an image that Pillow knows" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+    return "not an image that Pillow can read" if type(error).__name__ == "UnidentifiedImageError" else str(error)
 
 
 def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) -> None:
@@ -119,7 +119,7 @@ def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) ->
         raise ValueError(
             f"{source} holds images of different sizes: {names[0]} is {width}×{height} (width×height), "
             f"{names[different[0]]} is {other[1]}×{other[0]}; {len(different)} of {len(arrays)} differ from the first. "
-            f"Bring them to one size first, e.g. with Pillow: Image.open(path).resize(({width}, {height})).save(path)."
+            f"Resize them first, e.g. with Pillow: Image.open(path).resize(({width}, {height})).save(path)."
         )
 
 
@@ -127,21 +127,21 @@ def _same_channels(names: list[str], arrays: list[np.ndarray], source: str) -> l
     depths = {str(array.dtype): name for name, array in zip(names, arrays, strict=True)}
     if len(depths) > 1:
         examples = ", ".join(f"{name} is {depth}" for depth, name in sorted(depths.items()))
-        raise ValueError(f"{source} mixes depths: {examples}. Save all images with the same number of bits.")
+        raise ValueError(f"{source} mixes bit depths: {examples}. Save all images with the same number of bits.")
     channels = [1 if array.ndim == 2 else array.shape[2] for array in arrays]
     most = max(channels)
-    poorer = [name for name, count in zip(names, channels, strict=True) if count < most]
-    if poorer:
+    converted = [name for name, count in zip(names, channels, strict=True) if count < most]
+    if converted:
         words = {1: "grey", 3: "RGB", 4: "RGBA"}
         warnings.warn(
             f"{source} mixes {' and '.join(words[count] for count in sorted(set(channels)))} images; all are read as "
-            f"{words[most]} (converted: {enumerate_names(poorer, 2)}).",
+            f"{words[most]} (converted: {enumerate_names(converted, 2)}).",
             stacklevel=4,
         )
-    return [_enrich(array, most) for array in arrays] if poorer else arrays
+    return [_with_channels(array, most) for array in arrays] if converted else arrays
 
 
-def _enrich(array: np.ndarray, channels: int) -> np.ndarray:
+def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.shape[2] == 3 and channels == 4:

@@ -1,6 +1,6 @@
-"""Measurements in the units and the layout of the data, as measurements of the scaled rows inside a model.
+"""Conversion of measurements in the units and layout of the data to measurements of a model's scaled rows.
 
-Rows are z with x = shift + scale z, so A x is the measurement (A scale) z + A shift.
+Scaled rows are z with x = shift + scale z, so A x is the measurement (A scale) z + A shift.
 """
 
 import math
@@ -28,7 +28,7 @@ Noise: TypeAlias = float | ArrayLike | Gaussian
 
 @dataclass(frozen=True, eq=False)
 class ScaledOperator(LinearOperator):
-    """An operator on rows in data units, as one on scaled rows z: A scale, without the elements that are constant."""
+    """An operator on rows in data units as one on scaled rows z: A scale, without the constant elements."""
 
     operator: LinearOperator
     transform: Transform
@@ -42,7 +42,7 @@ class ScaledOperator(LinearOperator):
 
 @dataclass(frozen=True, eq=False)
 class _UserOperator(LinearOperator):
-    """A matrix on flattened rows of the user's layout, as an operator on internal rows."""
+    """A matrix on flattened rows in the user's layout, as an operator on internal rows."""
 
     matrix: Matrix
     schema: Schema
@@ -53,7 +53,7 @@ class _UserOperator(LinearOperator):
 
 
 def known_elements(transform: Transform, x: Tensor, known: Tensor, seed: int) -> Callable[[Tensor], Observation]:
-    """Return what is known of rows x (N, *D) in data units, as a function of their sample numbers 0 to N - 1."""
+    """Return a function from the numbers 0 to N - 1 of rows x (N, *D), in data units, to observations of the known elements."""
     z = transform.forward(x, dtype=torch.float32)
     width = transform.dequantization.float()
     observed = transform.pick(known | transform.constant)
@@ -68,7 +68,7 @@ def known_elements(transform: Transform, x: Tensor, known: Tensor, seed: int) ->
 
 
 def measurement(schema: Schema, A: Operator, y: ArrayLike) -> tuple[LinearOperator, Any, torch.dtype]:
-    """Return A as an operator on internal rows, y in the order of what it gives, and the dtype that A is tried in."""
+    """Return A as an operator on internal rows, y in the order of its output, and the dtype of its inputs."""
     shape, kind = schema.internal_shape, schema.rules
 
     def inward(values: Any) -> Tensor:
@@ -77,7 +77,7 @@ def measurement(schema: Schema, A: Operator, y: ArrayLike) -> tuple[LinearOperat
     if isinstance(A, Mask):
         observed = kind.whole_mask(inward(A.seen), shape)
         if observed.numel() != math.prod(shape):
-            raise ValueError(f"the mask has the shape {tuple(A.seen.shape)}, but a row {tuple(schema.row_shape)}")
+            raise ValueError(f"the mask has shape {tuple(A.seen.shape)}, but a row has shape {tuple(schema.row_shape)}")
         observed, values = observed.reshape(shape), inward(y)
         if values.numel() == observed.numel():
             values = torch.where(observed, values.reshape(shape).double(), 0.0)

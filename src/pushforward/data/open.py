@@ -1,6 +1,6 @@
-"""One door for all data: names, files, folders, arrays, tensors and tables become a :class:`Dataset`.
+"""Open names, files, folders, arrays, tensors and tables as a :class:`Dataset`.
 
-Everything that would spoil a training run later is refused here, by an error that names the place and the way out.
+Data that would break training raise an error here, with the place and a remedy.
 """
 
 import difflib
@@ -29,19 +29,19 @@ _FILES = (".npy", *_TABLES)
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Data ready to learn from.
+    """Checked data for training.
 
     Parameters
     ----------
     values : array, tensor or DataFrame
-        ``(N, ...)`` in the user's layout, finite or (where allowed) with NaN in gaps, at least two rows.
+        ``(N, ...)`` in the user's layout, finite or (if allowed) with NaN in gaps, at least two rows.
     condition : array or None
         Labels ``(N,)`` or vectors ``(N, K)``, one per row.
     schema : Schema
     source : str
-        Where the data came from: a built-in name, a path, or the kind of container.
+        Origin of the data: a built-in name, a path, or the type of container.
     held_out : int64 Tensor, optional
-        Numbers of the rows to be set aside, in rising order, where that is no longer open.
+        Numbers of the held-out rows in rising order, if they are already fixed.
     """
 
     values: Values
@@ -78,41 +78,41 @@ def open_data(
     source : str, path, array, tensor, DataFrame or nested lists
         A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a ``.npy``, ``.npz``, ``.csv`` or
         ``.parquet`` file, a folder of images (sub-folders are classes), or the data themselves, rows first. A file or folder
-        of the same name as a built-in is written with a slash: ``./digits``.
+        with the name of a built-in needs a slash: ``./digits``.
     columns : str, int or list, optional
-        Columns of a table to learn; for ``.npz`` the one array. Default: all, or the column of images.
+        Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
-        A column name or a list of them (taken out of the data), or an array, Series or list with one entry per row. None takes
-        what comes with the data: sub-folder names, labels of built-ins, a column ``label`` beside images, an array
-        ``condition`` in an .npz. False takes none.
+        A column name or a list of them (removed from the data), or an array, Series or list with one entry per row. None uses
+        the labels of the data: sub-folder names, labels of built-ins, a column ``label`` beside images, an array ``condition``
+        in an .npz. False uses none.
     kind : str, optional
-        Name of a kind of data (:mod:`pushforward.data.kinds`), needed only where the shape leaves it open.
+        Name of a kind of data (:mod:`pushforward.data.kinds`), needed only if the shape is ambiguous.
     gaps : bool
-        Whether NaN may stand in gaps; few models learn from them.
+        Whether NaN is allowed; few models learn from rows with gaps.
 
     Raises
     ------
     FileNotFoundError
-        If the source names neither a built-in nor a file nor a folder.
+        If the source is not a built-in, a file or a folder.
     ValueError, TypeError
-        If the data cannot be learned from; the message says why, where and what to do.
+        If the data are invalid; the message names the problem, its place and a remedy.
 
     >>> data = open_data("digits")
     >>> data.values.shape, data.values.dtype, data.condition[:4]
     ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
     """
     if isinstance(source, str | Path):
-        values, ready, name = _open_named(source, columns, condition)
+        values, labels, name = _open_named(source, columns, condition)
         label, table = name, Path(source).suffix.lower() in _TABLES
     elif is_frame(source):
         name, label, table = "DataFrame", "X", True
-        values, ready = part_frame(source, columns, condition, "the DataFrame")
+        values, labels = part_frame(source, columns, condition, "the DataFrame")
     else:
         name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
-        values, ready = source, None
+        values, labels = source, None
     values = clean_values(values, minimum=2, name=label, gaps=gaps)
-    matched = _match_condition(condition, ready, table and ready is not None, len(values), label)
+    matched = _match_condition(condition, labels, table and labels is not None, len(values), label)
     return Dataset(values, matched, Schema.infer(values, kind), name)
 
 
@@ -138,7 +138,7 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
     if suffix == ".npz":
         return *_read_npz(path, columns, condition), name
     raise ValueError(
-        f"{path} ends in {suffix or 'nothing'}, which is not opened; use one of {', '.join(_FILES)}, or a folder of images."
+        f"{path} ends in {suffix or 'nothing'}, which is not supported; use one of {', '.join(_FILES)}, or a folder of images."
     )
 
 
@@ -149,24 +149,24 @@ def _unknown_source(name: str) -> FileNotFoundError:
     if not close:
         close = [str(path.with_name(entry)) for entry in difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.7)]
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return FileNotFoundError(f"{name!r} is neither a file nor a folder nor a built-in data set ({', '.join(BUILTIN)}).{hint}")
+    return FileNotFoundError(f"{name!r} is not a file, a folder or a built-in data set ({', '.join(BUILTIN)}).{hint}")
 
 
 def _refuse_columns(columns: Names, what: str) -> None:
     if columns is not None:
-        given = Argument("columns", columns)
-        message = f"{given} picks columns of a table or arrays of an .npz file, but the data are {what}; leave it out."
-        raise naming(ValueError(message), given)
+        argument = Argument("columns", columns)
+        message = f"{argument} selects columns of a table or arrays of an .npz file, but the data are {what}; omit it."
+        raise naming(ValueError(message), argument)
 
 
 def _read_numpy(path: Path) -> Any:
-    """Return what a .npy or .npz file holds; never unpickles."""
+    """Return the content of a .npy or .npz file, without unpickling."""
     try:
         return np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         if "pickle" in str(error).lower() and path.stat().st_size:
             raise ValueError(
-                f"{path} holds Python objects (or is no NumPy file), which are not opened; save numbers with np.save."
+                f"{path} holds Python objects (or is not a NumPy file), which are not supported; save numbers with np.save."
             ) from None
         raise ValueError(f"{path} cannot be read as a NumPy file: {error}.") from None
 
@@ -182,7 +182,7 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
             from_keys = ["condition"]
         chosen = as_names(columns) or [key for key in keys if key not in (from_keys or ())]
         if not keys:
-            raise ValueError(f"{path} holds no array.")
+            raise ValueError(f"{path} has no array.")
         if len(chosen) != 1:
             first = Argument("columns", keys[0])
             message = f"{path} holds the arrays {enumerate_names(keys, 20)}; choose one of them with {first}."
@@ -197,29 +197,29 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
             raise ValueError(f"{path} cannot be read: {error}.") from None
 
 
-def _match_condition(condition: Condition, ready: np.ndarray | None, settled: bool, rows: int, name: str) -> np.ndarray | None:
-    """Return the condition, one entry per row: what was given, or else what came with the data.
+def _match_condition(condition: Condition, labels: np.ndarray | None, named: bool, rows: int, name: str) -> np.ndarray | None:
+    """Return one condition per row, from the argument or else from the data.
 
-    ``settled`` says that ``ready`` was picked by the column names in ``condition``.
+    ``named`` is True if ``condition`` names the columns of ``labels``.
     """
     if condition is False:
         return None
-    if isinstance(condition, str) and not settled:
+    if isinstance(condition, str) and not named:
         raise ValueError(
-            f"condition={condition!r} names a column, but {name} has no columns; give an array with one entry per row."
+            f"condition={condition!r} names a column, but {name} has no columns; pass an array with one entry per row."
         )
-    given = ready if condition is None or settled else as_condition_array(condition)
-    if given is None:
+    values = labels if condition is None or named else as_condition_array(condition)
+    if values is None:
         return None
-    if given.ndim not in (1, 2) or len(given) != rows:
+    if values.ndim not in (1, 2) or len(values) != rows:
         raise ValueError(
-            f"condition has shape {given.shape}, but the data have {rows} rows; give one label or one vector per row."
+            f"condition has shape {values.shape}, but the data have {rows} rows; pass one label or one vector per row."
         )
-    return given
+    return values
 
 
 def _update(digest: Any, part: Any) -> None:
-    """Feed shape, dtype and contents of an array, tensor or DataFrame to a hash."""
+    """Add shape, dtype and contents of an array, tensor or DataFrame to a hash."""
     if part is None:
         digest.update(b"none")
     elif is_frame(part):

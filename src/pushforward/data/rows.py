@@ -1,10 +1,10 @@
-"""Rows of data that are to be scored: checked, scaled, with their conditions, integers as intervals.
+"""Rows to score: checked and scaled, with their conditions, integers as intervals.
 
-The law of an integer k is what its density gives to [k, k + 1), and by Jensen
+The probability of an integer k is the integral of the density over [k, k + 1), and by Jensen's inequality
 
     log P(k) = log E_u p(k + u) >= E_u log p(k + u),         u uniform on [0, 1),
 
-so the mean of log-densities over draws of u is a lower bound of the log-probability, and so it is named.
+so the mean of log-densities over draws of u is a lower bound of the log-probability.
 
 References
 ----------
@@ -26,7 +26,7 @@ __all__ = ["Rows"]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows to be scored, scaled, on the CPU.
+    """Scaled rows to score, on the CPU.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Rows:
     width : Tensor (*D)
         Of one integer; 0 for real numbers.
     bins : Bins or None
-        The interval of each element, where any is an integer.
+        The interval of each element; None without integers.
     varies : bool Tensor (*D) or None
-        Which elements vary, where some are constant.
+        Which elements vary; None if all do.
     log_det_of_reals : float
         log |dz/dx| over the elements that are real numbers.
     """
@@ -59,8 +59,8 @@ class Rows:
             If x has fractions where the training data are integers.
         """
         transform = space.transform
-        counted = ~transform.constant
-        integer = transform.integer & counted
+        varying = ~transform.constant
+        integer = transform.integer & varying
         _refuse_fractions(x, integer)
         bins = _edges(transform, x, integer, dtype) if bool(integer.any()) else None
         return cls(
@@ -69,7 +69,7 @@ class Rows:
             width=transform.dequantization.to(dtype),
             bins=bins,
             varies=None if bool(transform.varies.all()) else transform.varies,
-            log_det_of_reals=-float(transform.scale[counted & ~transform.integer].log().sum()),
+            log_det_of_reals=-float(transform.scale[varying & ~transform.integer].log().sum()),
         )
 
     @property
@@ -84,11 +84,11 @@ class Rows:
 
     @property
     def middle(self) -> Tensor:
-        """Rows with integers in the middle of their interval."""
+        """Rows with integers at the middle of their interval."""
         return self.z + self.width / 2
 
     def dequantized(self, part: slice, seed: int, first: int) -> Tensor:
-        """Return rows with uniform noise added to integers; that of row i depends on (seed, first + i) alone."""
+        """Return rows with uniform noise added to integers; the noise of row i depends on (seed, first + i) alone."""
         z = self.z[part]
         if not self.integer:
             return z
@@ -98,7 +98,7 @@ class Rows:
 
 
 def _edges(transform: Transform, x: Tensor, integer: Tensor, dtype: torch.dtype) -> Bins:
-    """Return the interval of each element in units of z, open at the ends of the range seen in training."""
+    """Return the interval of each element in units of z, unbounded at the ends of the training range."""
     top, bottom = transform.high.expand_as(transform.shift), transform.low.expand_as(transform.shift)
     wide = x.double()
     low = torch.where(integer & (wide <= bottom), -torch.inf, (wide - transform.shift) / transform.scale)
@@ -113,6 +113,6 @@ def _refuse_fractions(x: Tensor, integer: Tensor) -> None:
         row = int(broken.flatten(1).any(1).int().argmax())
         value = float(x[row][broken[row]][0])
         raise ValueError(
-            f"X has the value {value:g} in row {row}, where the training data are integers: the model gives probabilities to "
-            "integers there, so score integers, or train on floats"
+            f"X has the value {value:g} in row {row}, but the training data are integers there, so the model has probabilities "
+            "of integers only; score integers, or train on floats"
         )

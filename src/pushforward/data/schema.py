@@ -1,6 +1,6 @@
-"""What the user's rows look like: layout, dtype and container; and the way to the library's own layout and back.
+"""Layout, dtype and container of the user's rows, and their conversion to the library's layout and back.
 
-What depends on the kind of data is in :mod:`pushforward.data.kinds`.
+:mod:`pushforward.data.kinds` defines what depends on the kind of data.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -15,26 +15,26 @@ from pushforward.data.kinds import Channels, Kind, kind_named, kind_of
 
 __all__ = ["Schema"]
 
-# Every value of these is exact in float32; all others travel as float64.
+# Float32 holds all values of these exactly; other dtypes are converted to float64.
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Layout, dtype and container of the rows a model was trained on.
+    """Layout, dtype and container of the training rows.
 
     Parameters
     ----------
     kind : str
         Name of the kind, see :mod:`pushforward.data.kinds`.
     container : {"numpy", "torch", "pandas"}
-        What samples are returned in.
+        Container of samples.
     row_shape : tuple of int
-        Shape of one row as the user sees it.
+        Shape of one row in the user's layout.
     dtypes : tuple of str
         One name for arrays and tensors, one per column for a DataFrame.
     channels : {"first", "last"} or None
-        Where the channels of an image stand; None for vectors and for images without an axis for them.
+        Position of the channel axis of images; None for vectors and for images without one.
     columns : tuple of str or int, or None
         Column names of a DataFrame.
 
@@ -59,23 +59,23 @@ class Schema:
         Raises
         ------
         ValueError
-            If the kind cannot be known from the shape and dtype, or cannot be what was asked for.
+            If shape and dtype are ambiguous, or do not fit ``kind``.
         """
-        asked = None if kind is None else kind_named(kind)
+        requested = None if kind is None else kind_named(kind)
         shape = tuple(int(size) for size in values.shape)
         if is_frame(values):
             frame = cast(Any, values)
             columns = tuple(int(name) if isinstance(name, int | np.integer) else str(name) for name in frame.columns)
-            found = asked or kind_named("vectors")
-            return cls(found.name, "pandas", shape[1:], tuple(map(str, frame.dtypes)), found.channels(shape, "pandas"), columns)
+            rules = requested or kind_named("vectors")
+            return cls(rules.name, "pandas", shape[1:], tuple(map(str, frame.dtypes)), rules.channels(shape, "pandas"), columns)
         dtype = str(values.dtype).removeprefix("torch.")
         container: Literal["numpy", "torch"] = "torch" if isinstance(values, Tensor) else "numpy"
-        found = asked or kind_of(shape, dtype, _is_integer(dtype))
-        return cls(found.name, container, shape[1:], (dtype,), found.channels(shape, container))
+        rules = requested or kind_of(shape, dtype, _is_integer(dtype))
+        return cls(rules.name, container, shape[1:], (dtype,), rules.channels(shape, container))
 
     @property
     def rules(self) -> Kind:
-        """The kind itself, with all that depends on it."""
+        """The kind of data."""
         return kind_named(self.kind)
 
     @property
@@ -84,7 +84,7 @@ class Schema:
         return self.rules.internal_shape(self.row_shape, self.channels)
 
     def codes(self, length: int | None = None) -> "Schema":
-        """Return the layout of latents, in floats: vectors of this length, or by default like the rows themselves."""
+        """Return the schema of latents, in floats: vectors of this length, or by default the layout of the rows."""
         container: Literal["numpy", "torch"] = "torch" if self.container == "torch" else "numpy"
         dtypes = (str(self.internal_dtype).removeprefix("torch."),)
         if length is not None:
@@ -93,7 +93,7 @@ class Schema:
 
     @property
     def internal_dtype(self) -> torch.dtype:
-        """float32 where it holds every value of the user's dtypes exactly, else float64."""
+        """float32 if it holds all values of the user's dtypes exactly, else float64."""
         return torch.float32 if set(self.dtypes) <= _EXACT_IN_FLOAT32 else torch.float64
 
     @property
@@ -107,7 +107,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
-        """Return the schema that :meth:`to_json` described."""
+        """Return the schema from the output of :meth:`to_json`."""
         parts: Facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
         return cls(**parts)
 
@@ -117,16 +117,16 @@ class Schema:
         Parameters
         ----------
         values : array, tensor or DataFrame
-            Any container; it need not be the one of the training data, but follows the layout of its own kind.
+            Rows in any container, in the layout of that container.
         name : str
-            One word: the class of the model, for messages.
+            The class of the model, for messages.
         gaps : bool
-            Whether NaN may stand in gaps.
+            Whether NaN is allowed.
 
         Returns
         -------
         Tensor
-            ``(N, *D)`` of :attr:`internal_dtype`, in data units and in memory of its own.
+            ``(N, *D)`` of :attr:`internal_dtype`, in data units; always a copy.
 
         Raises
         ------
@@ -146,16 +146,16 @@ class Schema:
     def to_user(self, rows: Tensor) -> Values:
         """Return rows ``(N, *D)`` in the layout, dtype and container of the training data.
 
-        Integers are rounded to the nearest and kept within their dtype.
+        Integers are rounded to the nearest and clipped to the range of their dtype.
 
         Raises
         ------
         ValueError
-            If an integer is asked for and a value is NaN or infinite.
+            If an integer column has NaN or infinite values.
         """
         rows = rows.detach().cpu()
         if tuple(rows.shape[1:]) != self.internal_shape:
-            raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema describes {self.internal_shape}.")
+            raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema expects {self.internal_shape}.")
         rows = self.to_layout(rows)
         if self.container == "torch":
             return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
@@ -185,12 +185,12 @@ class Schema:
     def _check_names(self, values: Values) -> None:
         if self.columns is None or not is_frame(values):
             return
-        given = list(cast(Any, values).columns)
-        if given == list(self.columns):
+        names = list(cast(Any, values).columns)
+        if names == list(self.columns):
             return
         lines = ["The feature names should match those that were passed during fit."]
-        unseen = sorted((name for name in given if name not in self.columns), key=str)
-        missing = sorted((name for name in self.columns if name not in given), key=str)
+        unseen = sorted((name for name in names if name not in self.columns), key=str)
+        missing = sorted((name for name in self.columns if name not in names), key=str)
         if unseen:
             lines += ["Feature names unseen at fit time:", *_bullets(unseen)]
         if missing:
@@ -205,8 +205,8 @@ class Schema:
             return
         if self.rules.has_columns:
             raise ValueError(f"X has {shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input.")
-        of, trained = self.rules.describe(shape), self.rules.describe(self.internal_shape)
-        raise ValueError(f"X holds {of}, but {name} was trained on {trained}; resize or convert them first.")
+        rows, training_rows = self.rules.describe(shape), self.rules.describe(self.internal_shape)
+        raise ValueError(f"X holds {rows}, but {name} was trained on {training_rows}; resize or convert them first.")
 
 
 def _is_integer(dtype: str) -> bool:
@@ -227,7 +227,7 @@ def _to_tensor(values: Values, dtype: torch.dtype) -> Tensor:
 def _refuse_non_finite(array: np.ndarray) -> None:
     if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
-        raise ValueError(f"{count} values are NaN or infinite, which integers cannot hold; the samples have diverged.")
+        raise ValueError(f"{count} values are NaN or infinite and have no integer value; the samples have diverged.")
 
 
 def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -238,7 +238,7 @@ def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
         return np.asarray(np.rint(array) > 0)
     limits = np.iinfo(dtype)
     wide = np.rint(array.astype(np.float64))
-    # The largest 64-bit integers are not float64 numbers; the nearest one below is.
+    # Float64 cannot hold the largest 64-bit integers; use the nearest number below.
     top = float(limits.max) if limits.bits < 64 else np.nextafter(float(limits.max), 0.0)
     return np.asarray(np.clip(wide, float(limits.min), top).astype(dtype))
 

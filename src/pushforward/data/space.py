@@ -1,4 +1,4 @@
-"""The border between the rows of a user and the tensors of a model: layout, scaling and conditions, fitted once."""
+"""Conversion between the rows of a user and the tensors of a model: layout, scaling and conditions, fitted once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,16 +24,16 @@ _IN_A_LINE = 10
 
 @dataclass(frozen=True, eq=False)
 class RowSpace:
-    """The space of the rows of one data set, on both sides: as the user has them and as models see them.
+    """The layout, scaling and conditions of one data set.
 
     Parameters
     ----------
     schema : Schema
         Layout, dtype and container of the user's rows.
     transform : Transform
-        The map between data units and what models see.
+        The map between data units and scaled rows.
     conditions : ConditionEncoder or None
-        How conditions become numbers; None for a model without any.
+        The encoder of conditions; None for a model without any.
     """
 
     schema: Schema
@@ -42,7 +42,7 @@ class RowSpace:
 
     @property
     def kind(self) -> Kind:
-        """The kind of data, with all that depends on it."""
+        """The kind of data."""
         return self.schema.rules
 
     def state(self) -> tuple[Facts, dict[str, Tensor]]:
@@ -56,7 +56,7 @@ class RowSpace:
 
     @classmethod
     def from_state(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "RowSpace":
-        """Return the space that :meth:`state` described; ``tensors`` may hold others too."""
+        """Return the space from the output of :meth:`state`; ``tensors`` may contain others too."""
 
         def under(part: str) -> dict[str, Tensor]:
             prefix = f"{part}."
@@ -77,23 +77,22 @@ class RowSpace:
         condition : label, vector, or one of them per row, or None
         n : int
         null : bool
-            Whether the model has a law without a condition. Gaps among the training conditions teach one in any case.
+            Whether the model has a law without a condition. Gaps in the training conditions always teach one.
 
         Raises
         ------
         ValueError
-            If the model knows no conditions, or has only laws with one.
+            If the model has no conditions, or the condition is missing and the model has no law without one.
         """
         if condition is not None:
             if self.conditions is None:
                 raise ValueError(
-                    "this model was trained without conditions and cannot follow one; "
-                    "leave condition out, or train with fit(X, condition=labels)"
+                    "this model was trained without conditions; omit condition, or train with fit(X, condition=labels)"
                 )
             return self.conditions.encode(condition, n)
         if self.conditions is not None and not null and not self.conditions.gaps:
             raise ValueError(
-                "this model always saw its condition in training (condition_dropout=0) and has no law without one; "
+                "this model was trained without dropping conditions (condition_dropout=0) and has no law without one; "
                 "pass condition=..., or train with condition_dropout=0.1"
             )
         return None
@@ -111,19 +110,19 @@ class RowSpace:
         conditional: bool | None = None,
         gaps: bool = False,
     ) -> Dataset:
-        """Open data as those of the training were opened.
+        """Open data like the training data.
 
         Parameters
         ----------
         source : anything that :func:`~pushforward.data.open_data` takes
         chosen : mapping
-            The ``columns`` and the ``condition`` that were named then, if any were.
+            The ``columns`` and the ``condition`` that were named in training, if any.
         condition : optional
-            As for :func:`~pushforward.data.open_data`; None is the one named then.
+            As for :func:`~pushforward.data.open_data`; None is the one of ``chosen``.
         conditional : bool, optional
-            Whether conditions are wanted; by default if the space has any.
+            Whether to read conditions; by default if the space has any.
         gaps : bool
-            Whether NaN may stand in gaps.
+            Whether NaN is allowed.
         """
         ending = Path(source).suffix.lower() if isinstance(source, str | Path) else ""
         columns: Names = None
@@ -146,13 +145,13 @@ class RowSpace:
         labels: Sequence[Any] | None = None,
         titles: tuple[str, str] = ("samples", "data"),
     ) -> Plot:
-        """Draw scaled rows z (n, *D), where the kind does so ``beside`` scaled rows of the data."""
+        """Plot scaled rows z (n, *D), for some kinds ``beside`` scaled rows of the data."""
         low, high = float(self.transform.low.min()), float(self.transform.high.max())
         shown, names = self._view(beside[: self.kind.shown]), self.schema.columns
         return self.kind.draw(self._view(z), Drawing(shown, names, labels, columns, (low, high), titles))
 
     def draw_pairs(self, z: Tensor, rows: Tensor) -> Plot:
-        """Draw scaled reconstructions z (n, *D) of rows, each below its own row or all beside the rows."""
+        """Plot scaled reconstructions z (n, *D) of rows, each below its row or all beside the rows."""
         columns = min(_IN_A_LINE, len(rows))
         pairs = self.kind.pairs(rows, z, columns)
         if pairs is None:

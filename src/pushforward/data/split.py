@@ -1,4 +1,4 @@
-"""Set rows aside that training never sees."""
+"""Split rows into training and held-out rows."""
 
 from torch import Tensor
 
@@ -8,16 +8,16 @@ __all__ = ["split_rows"]
 
 
 def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Split rows 0 .. n - 1 at random into those for training and those held out.
+    """Split rows 0 .. n - 1 at random into training and held-out rows.
 
     Parameters
     ----------
     n : int
         Number of rows, at least 1.
     fraction : float
-        Share to hold out, in [0, 1). Above 0, at least one row is held out if there are two; at least one is always trained on.
+        Share to hold out, in [0, 1). Above 0, at least one row is held out if there are two; at least one row is for training.
     seed : int
-        The split is a function of ``(n, fraction, seed)``.
+        The split depends on ``(n, fraction, seed)`` alone.
 
     Returns
     -------

@@ -1,7 +1,7 @@
-"""Open tables, and part them into the data and their condition.
+"""Open tables, and split them into data and condition.
 
-CSV files have a header, unless their first line is numbers alone; commas, semicolons and tabs are told apart by that line. In
-Parquet files a column of images follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
+CSV files have a header, unless their first line has only numbers; that line also determines the separator, comma, semicolon or
+tab. In Parquet files a column of images follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
 """
 
 import csv
@@ -41,10 +41,10 @@ def read_csv(path: Path) -> Any:
 
 
 def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the data of a Parquet file, a DataFrame or decoded images, and the condition if it is made of columns.
+    """Return the data of a Parquet file, a DataFrame or decoded images, and the condition if it names columns.
 
-    Without ``columns`` the one column of images is taken, if there is one, and a column ``label`` beside it is its condition.
-    ``condition=False`` wants none.
+    Without ``columns`` a single column of images is the data, and a column ``label`` beside it the condition, unless
+    ``condition=False``.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -67,16 +67,18 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.nd
         if condition is None and "label" in schema.names:
             condition = "label"
     if not set(chosen or ()) & set(images):
-        wanted = None if chosen is None else [*chosen, *(name for name in condition_names(condition, schema.names, None) or ())]
-        frame = pq.read_table(path, columns=None if wanted is None else list(dict.fromkeys(wanted))).to_pandas()
+        needed = None if chosen is None else [*chosen, *(name for name in condition_names(condition, schema.names, None) or ())]
+        frame = pq.read_table(path, columns=None if needed is None else list(dict.fromkeys(needed))).to_pandas()
         return part_frame(frame, columns, condition, str(path))
     if len(chosen or ()) > 1:
-        raise ValueError(f"{path}: images cannot be joined with other columns; choose one of {enumerate_names(chosen or ())}.")
+        raise ValueError(
+            f"{path}: images cannot be combined with other columns; choose one of {enumerate_names(chosen or ())}."
+        )
     return _read_images(path, str((chosen or [""])[0]), condition, schema.names)
 
 
 def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, np.ndarray | None]:
-    """Return the chosen columns of a DataFrame, and the condition if it is named by columns (it is taken out of the data)."""
+    """Return the chosen columns of a DataFrame, and the condition if it names columns (which are removed from the data)."""
     names = list(frame.columns)
     from_columns = condition_names(condition, names, len(frame), source)
     chosen = as_names(columns)
@@ -85,13 +87,13 @@ def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple
             raise missing_column(name, names, source)
     keep = [name for name in (names if chosen is None else chosen) if name not in (from_columns or ())]
     if not keep:
-        raise ValueError(f"{source}: no column is left as data once {enumerate_names(from_columns or [])} is the condition.")
+        raise ValueError(f"{source}: no column is left as data if {enumerate_names(from_columns or [])} is the condition.")
     part = frame[keep].reset_index(drop=True)
     return part, None if from_columns is None else _condition_of(frame, from_columns)
 
 
 def condition_names(condition: Any, names: Sequence[Any], rows: int | None, source: str = "") -> list[Any] | None:
-    """Return the columns that a condition names, or None if it is none or values of its own."""
+    """Return the columns that a condition names, or None if it holds values or is None."""
     if isinstance(condition, str):
         if condition not in names:
             raise missing_column(condition, names, source, "condition")
@@ -99,14 +101,14 @@ def condition_names(condition: Any, names: Sequence[Any], rows: int | None, sour
     if isinstance(condition, list | tuple) and condition and all(isinstance(name, str) for name in condition):
         if all(name in names for name in condition):
             return list(condition)
-        # A list of text is labels if there is one per row; otherwise it was meant as names.
+        # A list of text holds labels if there is one per row, otherwise column names.
         if rows is not None and len(condition) != rows:
             raise missing_column(next(name for name in condition if name not in names), names, source, "condition")
     return None
 
 
 def missing_column(name: Any, names: Sequence[Any], source: str, what: str = "column") -> ValueError:
-    """Return the error for a column that is not there, with the closest one that is."""
+    """Return the error for a missing column, which suggests the closest one."""
     close = difflib.get_close_matches(str(name), [str(known) for known in names], n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     known = enumerate_names(names, 20)
@@ -120,7 +122,7 @@ def as_names(columns: Names) -> list[Any] | None:
         return None
     names = [columns] if isinstance(columns, str | int) else list(columns)
     if not names:
-        raise ValueError("columns is empty; name at least one column, or leave it out for all.")
+        raise ValueError("columns is empty; name at least one column, or omit it for all.")
     return list(dict.fromkeys(names))
 
 
@@ -133,7 +135,7 @@ def _condition_of(frame: Any, names: list[Any]) -> np.ndarray:
     if text:
         raise ValueError(
             f"several condition columns make a vector of numbers, but {enumerate_names(text)} hold text; "
-            "give one column of labels, or columns with numbers alone."
+            "choose one column of labels, or only numeric columns."
         )
     return np.asarray(frame[names].to_numpy(dtype=float, na_value=np.nan))
 

@@ -1,19 +1,19 @@
-"""Fitted, invertible maps between data units and what the networks see, with their log-determinant.
+"""Fitted, invertible maps between data units and scaled rows, with their log-determinant.
 
 Every map is affine, element by element,
 
     z = (x - shift) / scale,      x = shift + scale z,      log |dz/dx| = - sum log scale,
 
-where the sum runs over the elements that are not constant. Shift and scale are what the kind of data says: vectors are
-standardized, images go to [-1, 1] (:mod:`pushforward.data.kinds`).
+where the sum runs over the elements that vary. The kind of data defines shift and scale: vectors are standardized, images are
+scaled to [-1, 1] (:mod:`pushforward.data.kinds`).
 
-An integer k stands for the interval [k, k + 1): uniform dequantization x + u, u ~ U[0, 1), makes its law a density whose
+An integer k represents the interval [k, k + 1): uniform dequantization x + u, u ~ U[0, 1), turns its law into a density whose
 integral over the interval is the probability of k. Statistics are those of x + u (mean + 1/2, variance + 1/12, range
 [min, max + 1)). :meth:`Transform.forward` adds no noise; a training step adds ``dequantization * u`` itself. The inverse rounds
-down, and keeps integers within the range seen in training.
+down, and clips integers to the training range.
 
-A constant element carries no density. It is dropped from z, or holds a fixed value there in kinds whose shape must stay, such
-as images. The inverse writes the constant back exactly.
+A constant element has no density. It is dropped from z, or has a fixed value there in kinds with a fixed shape, such as images.
+The inverse restores the constant exactly.
 
 References
 ----------
@@ -34,22 +34,22 @@ __all__ = ["Transform"]
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """The scaling of rows, fitted to data; make one with :meth:`fit`.
+    """The scaling of rows, fitted to data by :meth:`fit`.
 
     Parameters
     ----------
     kind : str
         Name of the kind of data.
     dtype : torch.dtype
-        dtype of the data, in which the inverse answers.
+        dtype of the data and of the output of the inverse.
     shift, scale : Tensor
         float64, one entry per element of a row: ``(D,)`` or ``(C, H, W)``.
     low, high : Tensor
-        float64, smallest and largest value seen, per column or per channel; integers never leave this range.
+        float64, smallest and largest training value per column or per channel; integers are clipped to this range.
     integer : Tensor
         bool, which elements are integers.
     constant : Tensor
-        bool, which elements never change.
+        bool, which elements are constant.
     value : Tensor
         float64, the value of the constant elements; elsewhere 0.
 
@@ -85,21 +85,23 @@ class Transform:
         Raises
         ------
         ValueError
-            If every element is constant, or the numbers are too large or too close for float64.
+            If every element is constant, or the numbers are too large or too close together for float64.
         """
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
         shift, scale = kind_named(kind).scaling(x, low, high, whole)
         low, high = kind_named(kind).ranges(low, high)
-        # Where nothing varies any scale will do; 1 keeps z finite.
+        # The scale of constant elements is arbitrary; 1 keeps z finite.
         scale = torch.where(constant & (scale == 0), 1.0, scale)
         if not bool((scale.isfinite() & (scale > torch.finfo(torch.float64).tiny) | constant).all()):
-            raise ValueError("X cannot be scaled: its numbers are too large or too close for float64; change their unit first.")
+            raise ValueError(
+                "X cannot be scaled: its numbers are too large or too close together for float64; change their unit."
+            )
         return cls(kind, x.dtype, shift, scale, low, high, whole, constant, value)
 
     @classmethod
     def in_data_units(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str) -> "Transform":
-        """Return the map that changes no unit, z = x: it only leaves out what is constant. NaN may stand in gaps.
+        """Return the map z = x, which only drops constant elements; NaN is allowed.
 
         >>> transform = Transform.in_data_units(torch.tensor([[0.0, 7.0], [2.0, 7.0]]), integer=False, kind="vectors")
         >>> transform.forward(torch.tensor([[4.0, 7.0]]))
@@ -122,15 +124,15 @@ class Transform:
 
     @property
     def varies(self) -> Tensor:
-        """Which elements of z vary, bool of :attr:`shape`: all, where constant elements are dropped."""
+        """Which elements of z vary, bool of :attr:`shape`; all, if constant elements are dropped."""
         return self.pick(~self.constant)
 
     def pick(self, values: Tensor) -> Tensor:
-        """Return those of values for all elements of a row, ``(..., *D)``, that belong to the elements of z."""
+        """Return the values at the elements of z, from values for all elements of a row, ``(..., *D)``."""
         return values if self.keeps_constants else values[..., ~self.constant.to(values.device)]
 
     def spread(self, z: Tensor, fill: Tensor | float = 0.0) -> Tensor:
-        """Return rows z with the constant elements that they lack, ``(N, *D)``, where ``fill`` stands; differentiable."""
+        """Return rows z with dropped constant elements set to ``fill``, ``(N, *D)``; differentiable."""
         if self.keeps_constants:
             return z
         whole = torch.as_tensor(fill, dtype=z.dtype, device=z.device).expand(len(z), *self.constant.shape)
@@ -149,7 +151,7 @@ class Transform:
 
     @property
     def origin(self) -> Tensor:
-        """The row in data units that stands at z = 0, constant elements included, float64."""
+        """The row in data units at z = 0, constant elements included, float64."""
         return torch.where(self.constant, self.value, self.shift)
 
     @property
@@ -159,12 +161,12 @@ class Transform:
 
     @property
     def log_det(self) -> float:
-        """Log |dz/dx| of one row in nats, over the elements that are not constant; the same for every row."""
+        """Log |dz/dx| of one row in nats, over the elements that vary; the same for every row."""
         return -float(self.scale[~self.constant].log().sum())
 
     @property
     def constants(self) -> int:
-        """Number of constant elements of a row, which no density counts."""
+        """Number of constant elements of a row, which have no density."""
         return int(self.constant.sum())
 
     def forward(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -174,20 +176,20 @@ class Transform:
         if not self.keeps_constants:
             varies = ~self.constant.to(x.device)
             return ((x[:, varies].double() - shift[varies]) / scale[varies]).to(dtype)
-        # In float32 the subtraction of a nearby number is exact, so images, which are many, are spared the wide copy.
+        # Subtracting a nearby number is exact in float32, so large sets of images need no float64 copy.
         z = (x - shift.to(x.dtype)) / scale.to(x.dtype)
         if self.constants:
             z = torch.where(self.constant.to(x.device), self._fixed(x.dtype).to(x.device), z)
         return z.to(dtype)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return rows in data units, of the training data's dtype; integers are rounded down and kept in the seen range."""
+        """Return rows in data units, in the dtype of the data; integers are rounded down and clipped to the training range."""
         if not self.keeps_constants:
             varies = ~self.constant
             x = self.value.to(z.device).repeat(len(z), 1)
             x[:, varies.to(z.device)] = self._unscale(z.double(), varies, torch.finfo(z.dtype).eps)
             return x.to(self.dtype)
-        # Few bits are enough for images that came in float32, and there are many of them.
+        # Float32 is enough for images that came in float32, and saves memory.
         wide = z.double() if self.dtype == torch.float64 else z.to(torch.promote_types(z.dtype, torch.float32))
         x = self._unscale(wide, slice(None), torch.finfo(z.dtype).eps)
         if self.constants:
@@ -203,11 +205,10 @@ class Transform:
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "Transform":
-        """Return the transform that :meth:`state` described."""
+        """Return the transform from the output of :meth:`state`."""
         return cls(kind=facts["kind"], dtype=getattr(torch, facts["dtype"]), **tensors)
 
     def _fixed(self, dtype: torch.dtype) -> Tensor:
-        """Return z of the constant elements."""
         return ((self.value - self.shift) / self.scale).to(dtype)
 
     def _unscale(self, z: Tensor, chosen: Tensor | slice, eps: float) -> Tensor:
@@ -219,25 +220,25 @@ class Transform:
         x = shift + spread
         if not bool(integer.any()):
             return x
-        # A value on the lower edge of its interval must not fall below it by rounding.
+        # Rounding errors must not move a value on the lower edge of its interval below it.
         slack = 2 * eps * spread.abs() + 4 * torch.finfo(z.dtype).eps * shift.abs()
         whole = (x + slack).floor_().clamp_(low, high)
         return whole if bool(integer.all()) else torch.where(integer, whole, x)
 
 
 def _facts(x: Tensor, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the smallest and largest value seen of each element, and whether it is constant, and an integer."""
+    """Return the smallest and the largest value of each element, whether it is constant, and whether it is an integer."""
     gap = x.isnan()
     if bool(gap.all(0).any()):
         where = tuple(gap.all(0).nonzero()[0].tolist())
         place = f"column {where[0]}" if kind_named(kind).has_columns else f"element {where}"
-        raise ValueError(f"X: {place} is missing in every row that is trained on, so nothing is known of it; leave it out.")
+        raise ValueError(f"X: {place} is missing in every training row; omit it.")
     low = torch.where(gap, torch.inf, x).amin(0).double()
     high = torch.where(gap, -torch.inf, x).amax(0).double()
     constant = low == high
     if bool(constant.all()):
         raise ValueError(
-            f"X is constant: every one of the {len(x)} rows is the same, so there is no law to learn. "
-            "Give rows that differ in at least one element."
+            f"X is constant: all {len(x)} rows are the same, so there is no law to learn. "
+            "Pass rows that differ in at least one element."
         )
     return low, high, constant, torch.as_tensor(integer, dtype=torch.bool).expand(x.shape[1:]).clone()

@@ -1,11 +1,10 @@
-"""Write samples where the user wants them; the ending of the path picks the format.
+"""Write samples to a file or folder; the ending of the path selects the format.
 
-- ``.png``: one image that shows them all: a grid of images, a scatter plot of points, histograms of more columns.
-- no ending, or a slash at the end: a folder with one PNG each, in a sub-folder per label if labels are given. Integers of 8
-  bits (grey ones of 16 too) are written as they are, so that the folder opens to the same values; others are spread over
-  0 to 255.
+- ``.png``: one plot of all samples: a grid of images, a scatter plot of points, or histograms of more columns.
+- no ending, or a trailing slash: a folder with one PNG per image, in a sub-folder per label if there are labels. 8-bit integers
+  (and 16-bit grey) are written unchanged, so that the folder opens to the same values; others are scaled to 0 to 255.
 - ``.npy``, ``.npz`` (with ``condition`` beside ``samples``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
-  ``image``, the condition in a column ``label``): everything exact.
+  ``image``, the condition in a column ``label``): exact values.
 """
 
 import re
@@ -26,12 +25,12 @@ _FORMATS = (".png", ".npy", ".npz", ".csv", ".parquet")
 
 
 def check_target(path: str | Path, schema: Schema) -> Path:
-    """Return the path, or say why samples with this schema cannot be written there; call it before the work of sampling.
+    """Return the path after checking that samples with this schema can be written there; call it before sampling.
 
     Raises
     ------
     ValueError
-        If the ending is unknown, the format cannot hold such samples, or the folder already holds something.
+        If the ending is unknown, the format cannot hold such samples, or the folder is not empty.
     """
     as_folder = str(path).endswith(("/", "\\"))
     path = Path(path).expanduser()
@@ -39,13 +38,13 @@ def check_target(path: str | Path, schema: Schema) -> Path:
     if as_folder or suffix == "" or path.is_dir():
         schema.rules.check_file(path.with_suffix(""), schema.internal_shape, schema.dtypes[0])
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            what = "holds files already" if path.is_dir() else "is a file"
-            raise ValueError(f"{path} {what}; name a new folder, so that samples of two runs are not mixed.")
+            what = "already holds files" if path.is_dir() else "is a file"
+            raise ValueError(f"{path} {what}; choose a new folder, so that samples of two runs are not mixed.")
         return path
     if suffix not in _FORMATS:
         raise ValueError(
-            f"{path} ends in {suffix}, which is not written; use one of {', '.join(_FORMATS)}, "
-            f"or no ending for a folder of images."
+            f"{path} ends in {suffix}, which is not supported; use one of {', '.join(_FORMATS)}, "
+            "or no ending for a folder of images."
         )
     schema.rules.check_file(path.with_suffix(suffix), schema.internal_shape, schema.dtypes[0])
     return path
@@ -64,25 +63,24 @@ def write_samples(
     Parameters
     ----------
     path : str or path
-        See the top of this module; missing folders are made, an existing file is replaced.
+        See the module docstring; missing folders are created, an existing file is replaced.
     values : array, tensor or DataFrame
         Samples in the layout of ``schema``.
     schema : Schema
     condition : sequence, optional
-        What each sample was asked to be: captions of a grid, sub-folders, or values beside the samples.
+        The condition of each sample: captions of a grid, sub-folders, or values beside the samples.
     scale : (float, float), optional
-        Values shown as black and as white where the format cannot keep values exactly; by default the smallest and largest
-        sample.
+        Values shown as black and as white if the format is not exact; by default the smallest and the largest value.
     """
     path = check_target(path, schema)
     if len(values) == 0:
         raise ValueError(f"there is no sample to write to {path}; draw at least one.")
     suffix = path.suffix.lower() if not path.is_dir() else ""
     if condition is not None and len(condition) != len(values):
-        raise ValueError(f"condition has {len(condition)} entries for {len(values)} samples; give one per sample.")
+        raise ValueError(f"condition has {len(condition)} entries for {len(values)} samples; pass one per sample.")
     kind, array = schema.rules, _array(values)
     if suffix not in _FORMATS:
-        # Only labels name sub-folders; vectors of numbers do not.
+        # Only labels become names of sub-folders, vectors do not.
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"
         folders = [_safe(str(label)) for label in condition] if labelled and condition is not None else None
         kind.write_folder(path, kind.view(array, schema.channels), folders, scale)
@@ -118,7 +116,7 @@ def _storable(condition: Any) -> np.ndarray:
 
 
 def _safe(label: str) -> str:
-    """Return a label as the name of a folder inside the target, and not a hidden one."""
+    """Return a label as a safe name of a folder that is not hidden."""
     return re.sub(r"[\\/:]|^\.+", "_", label.strip()) or "_"
 
 

@@ -97,7 +97,7 @@ def test_bernoulli_is_a_coin_for_any_two_neighbors():
 
 def test_bernoulli_refuses_other_data():
     for transform in (INTEGERS, REALS):
-        with pytest.raises(ValueError, match=r"two neighboring integers.*write likelihood='logistic'"):
+        with pytest.raises(ValueError, match=r"two neighboring integers.*use likelihood='logistic'"):
             make_likelihood("bernoulli", transform)
 
 

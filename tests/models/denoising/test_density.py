@@ -248,7 +248,7 @@ def test_conditions():
     assert np.isfinite(always.score_samples(DATA[:2], condition="up")).all()
     with pytest.raises(ValueError, match=r"condition_dropout=0\) and has no law without one; pass condition="):
         always.score_samples(DATA[:2])
-    with pytest.raises(ValueError, match=r"trained without conditions and cannot follow one"):
+    with pytest.raises(ValueError, match=r"this model was trained without conditions; omit condition"):
         pf.FlowMatching(**TINY).fit(DATA).score_samples(DATA[:2], condition="up")
 
 

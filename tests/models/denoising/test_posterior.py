@@ -274,7 +274,7 @@ def test_conditions(model):
     assert len(always.posterior(A, [108.0], 0.5, condition="low", n=2, steps=1)) == 2
     with pytest.raises(ValueError, match="a guidance scale of 2 needs a condition; pass"):
         trained.posterior(A, [108.0], 0.5, guidance=2.0)
-    with pytest.raises(ValueError, match="was trained without conditions and cannot follow one"):
+    with pytest.raises(ValueError, match="this model was trained without conditions; omit condition"):
         model.posterior(A, [108.0], 0.5, condition="low")
 
 

@@ -78,9 +78,9 @@ def test_restarts_keep_the_best():
 class Timed(pf.GMM):
     """Its clock goes on by 2 seconds for a start and half a second for an iteration, and by nothing else."""
 
-    def _fitted(self, *given, restarts, iterations, **shown):
+    def _fit(self, *given, restarts, iterations, **shown):
         self.clock_ += restarts * (2 + 0.5 * iterations)
-        return super()._fitted(*given, restarts=1, iterations=2)
+        return super()._fit(*given, restarts=1, iterations=2)
 
 
 @pytest.mark.parametrize(("seconds", "restarts", "iterations"), [(100, 3, 57), (40, 1, 62), (1, 1, 1), (1e9, 3, 200)])

@@ -183,14 +183,14 @@ def test_tables_with_gaps_keep_their_names():
 
 def test_errors_say_what_to_do():
     X = _data(dim=3)
-    with pytest.raises(ValueError, match=r"n_components=4 is more than the 3 elements .* write n_components=3 or less"):
+    with pytest.raises(ValueError, match=r"n_components=4 is more than the 3 elements .* set n_components=3 or less"):
         pf.PPCA(n_components=4).fit(X)
     gaps = X.copy()
     gaps[3, 1] = np.nan
     with pytest.raises(ValueError, match=r"has 1 gaps, but the closed form needs complete rows; omit method"):
         pf.PPCA(method="closed-form", held_out=0).fit(gaps)
     gaps[:, 1] = np.nan
-    with pytest.raises(ValueError, match=r"column 1 is missing in every row"):
+    with pytest.raises(ValueError, match=r"column 1 is missing in every training row"):
         pf.PPCA().fit(gaps)
     with pytest.raises(ValueError, match=r"X contains 400 NaN"):
         pf.FlowMatching(train_steps=1).fit(gaps)

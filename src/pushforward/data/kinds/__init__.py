@@ -1,4 +1,4 @@
-"""Kinds of data, one file each. A new kind is a new file here, or anywhere else with :func:`register_kind`."""
+"""Kinds of data, one file each; add a kind here, or in another package with :func:`register_kind`."""
 
 from pushforward.data.kinds.images import Images
 from pushforward.data.kinds.kind import Channels, Drawing, Kind

@@ -1,8 +1,8 @@
 """Images: each row is a grid of pixels with any number of channels.
 
 Arrays are channels last, ``(N, H, W)`` or ``(N, H, W, C)``, and tensors channels first, ``(N, H, W)`` or ``(N, C, H, W)``.
-Integers of three dimensions and anything of four are images. They are scaled to [-1, 1]: shift is the middle and scale half the
-width of each channel's own range.
+Integers with three dimensions and any data with four are images. They are scaled to [-1, 1]: shift is the middle and scale half
+the width of each channel's range.
 """
 
 import io
@@ -51,17 +51,17 @@ class Images(Kind):
         return len(shape) == 4 or (len(shape) == 3 and integer)
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
-        """Three dimensions may be grey images."""
+        """Suggest grey images for three dimensions."""
         return "if each row is a grey image" if len(shape) == 3 else ""
 
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
         """Return "first" for tensors and "last" for arrays of four dimensions."""
         if container == "pandas":
-            message = f"{_IMAGES} was asked for, but a DataFrame has no height and width: reshape it first, "
+            message = f"{_IMAGES} was requested, but a DataFrame has no height and width: reshape it first, "
             raise naming(ValueError(message + "e.g. frame.to_numpy().reshape(-1, 28, 28)."), _IMAGES)
         if len(shape) not in (3, 4):
             message = f"{_IMAGES} needs 3 or 4 dimensions, (N, H, W) or {_LAYOUTS[container]}, but the shape is {shape}; "
-            raise naming(ValueError(f"{message}reshape the data, or write {_VECTORS}."), _IMAGES, _VECTORS)
+            raise naming(ValueError(f"{message}reshape the data, or set {_VECTORS}."), _IMAGES, _VECTORS)
         if len(shape) == 3:
             return None
         channels: Channels = "first" if container == "torch" else "last"
@@ -81,7 +81,7 @@ class Images(Kind):
         return rows if channels == "first" else rows.movedim(-1, 1).contiguous()
 
     def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
-        """Put the channels where the user has them."""
+        """Restore the user's position of the channels."""
         return (rows.movedim(1, -1) if channels == "last" else rows).reshape(len(rows), *row)
 
     def measured(self, values: Tensor, channels: Channels) -> Tensor:
@@ -89,11 +89,11 @@ class Images(Kind):
         return values.movedim(-1, 0) if channels == "last" and values.ndim == 3 else values
 
     def whole_mask(self, known: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Take a mask of pixels for all channels."""
+        """Expand a mask of pixels to all channels."""
         return known.reshape(1, *shape[1:]).expand(shape) if known.numel() * shape[0] == math.prod(shape) else known
 
     def describe(self, shape: tuple[int, ...]) -> str:
-        """Return such as "images of 8×8 with 1 channel"."""
+        """Return for example "images of 8×8 with 1 channel"."""
         channels, height, width = shape
         return f"images of {height}×{width} with {channels} channel{'s' if channels > 1 else ''}"
 
@@ -119,13 +119,13 @@ class Images(Kind):
         return plots.image_grid(rows, columns=drawing.columns, labels=drawing.labels, scale=drawing.scale)
 
     def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:
-        """Return each line of images with the line of its others below it."""
+        """Return lines of images, each followed by the line of its others."""
         whole = len(rows) // columns * columns
         lines = [part[:whole].reshape(-1, columns, *part.shape[1:]) for part in (rows, others)]
         return torch.stack(lines, dim=1).flatten(0, 2)
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
-        """Folders and Parquet files hold PNGs of 1, 3 or 4 channels; Parquet files those of 8 bits alone."""
+        """Allow folders and Parquet files for 1, 3 or 4 channels, Parquet files only with 8 bits, and no CSV files."""
         if path.suffix == ".csv":
             raise ValueError(f"{path}: a CSV file does not hold images; use .npy, .npz, .parquet, .png or a folder.")
         if path.suffix not in ("", ".parquet"):
@@ -141,7 +141,7 @@ class Images(Kind):
     def write_folder(
         self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
     ) -> None:
-        """Write one PNG per image. Integers of 8 bits, and grey ones of 16, are written as they are."""
+        """Write one PNG per image; 8-bit integers and 16-bit grey are written unchanged."""
         from PIL import Image  # heavy
 
         encoded = _png_values(rows, scale)
@@ -152,7 +152,7 @@ class Images(Kind):
             Image.fromarray(image).save(folder / f"{index:0{digits}d}.png")
 
     def frame(self, rows: np.ndarray) -> Any:
-        """Return a column of PNG bytes, as the `datasets` library has it."""
+        """Return a column of PNG bytes, in the convention of the `datasets` library."""
         import pandas as pd  # heavy
 
         return pd.DataFrame({"image": [{"bytes": _png_bytes(image), "path": None} for image in rows]})

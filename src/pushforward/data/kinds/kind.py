@@ -1,4 +1,4 @@
-"""What a kind of data is: how rows of it become tensors and back, how a few of them are drawn, and how files hold them."""
+"""The interface of a kind of data: conversion of rows to tensors and back, plots, and files."""
 
 import abc
 from collections.abc import Sequence
@@ -44,37 +44,37 @@ class Drawing:
 
 
 class Kind(abc.ABC):
-    """One kind of data; a subclass in a file of its own, registered by :func:`~pushforward.data.kinds.register_kind`.
+    """One kind of data; a subclass is registered by :func:`~pushforward.data.kinds.register_kind`.
 
-    Shapes. Inside the library rows are ``(N, *D)``: ``(N, D)`` where ``structure`` is "flat", ``(N, C, H, W)`` where it is
-    "grid". Outside they have the user's own shape ``(N, *row)``.
+    Shapes. Inside the library rows are ``(N, *D)``: ``(N, D)`` if ``structure`` is "flat", ``(N, C, H, W)`` if it is "grid".
+    Outside they have the user's shape ``(N, *row)``.
 
     Attributes
     ----------
     name : str
-        What ``kind=`` says.
+        Value of the argument ``kind``.
     noun : str
-        What a message calls the rows.
+        Word for the rows in messages.
     structure : "flat" or "grid"
-        Which networks suit the rows.
+        The type of network for the rows.
     has_columns : bool
-        Whether each element is a column with a name and a unit of its own. Otherwise all elements share one unit.
+        Whether each element is a column with its own name and unit. Otherwise all elements share one unit.
     unit : str
-        What a plot writes for that unit.
+        Label of that unit in plots.
     keeps_constants : bool
-        Whether elements that never change stay in the tensors of a model, at a fixed value, since the shape needs them.
+        Whether constant elements stay in the tensors of a model, at a fixed value, to keep the shape.
     takes_frames : bool
         Whether a DataFrame can hold the rows.
     ending : str
-        File ending of samples where the user names no file.
+        Default file ending of samples.
     density_dtype : torch.dtype
-        In what log-densities are computed: float64 where that is cheap.
+        dtype of log-densities: float64 where that is cheap.
     solver_steps : int
-        Runge-Kutta steps of the probability flow in log-densities, by default.
+        Default number of Runge-Kutta steps of the probability flow in log-densities.
     drawn_singly : bool
-        Whether a plot shows rows one by one, so that each can have a label; otherwise all in one set of axes.
+        Whether a plot shows rows one by one, each with a label; otherwise all in one set of axes.
     shown, followed, drawn_while_training : int
-        Numbers of rows that a report draws, that it follows from noise to data, and that a run draws on the way.
+        Numbers of rows in the plots of a report, in its paths from noise to data, and in the plots of a training run.
     """
 
     name: ClassVar[str]
@@ -94,15 +94,15 @@ class Kind(abc.ABC):
 
     @abc.abstractmethod
     def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
-        """Whether an array of this shape, rows first, is of this kind if nobody says otherwise."""
+        """Whether an array of this shape, rows first, is of this kind by default."""
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
-        """Return when to choose this kind for an array that no kind recognizes, such as "if ..."; "" if it cannot be meant."""
+        """Return when to choose this kind for an array that no kind recognizes, such as "if ..."; "" if never."""
         return ""
 
     @abc.abstractmethod
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
-        """Return where the channels stand in an array of this shape; ValueError if it cannot be of this kind."""
+        """Return the position of the channels in an array of this shape; ValueError if it does not fit this kind."""
 
     @abc.abstractmethod
     def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
@@ -117,31 +117,31 @@ class Kind(abc.ABC):
         """Return rows in the user's layout, (N, *row), from rows (N, *D)."""
 
     def mask(self, known: Tensor, channels: Channels) -> Tensor:
-        """Return which elements (N, *D) are known from which entries (N, *row) of the user are."""
+        """Convert a mask of known entries in the user's layout, (N, *row), to one of elements, (N, *D)."""
         return self.inward(known, channels)
 
     def measured(self, values: Tensor, channels: Channels) -> Tensor:
-        """Return what was measured of one row, laid out like a row of any size, in the library's layout."""
+        """Convert a measurement of one row, laid out like a row of any size, to the library's layout."""
         return values
 
     def whole_mask(self, known: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Return the mask of a row (*D) from one that may say less, such as one for all channels."""
+        """Return the mask of a row (*D) from one that may be smaller, such as one for all channels."""
         return known
 
     @abc.abstractmethod
     def describe(self, shape: tuple[int, ...]) -> str:
-        """Return in words what rows (N, *D) of this shape are, such as "images of 8×8 with 1 channel"."""
+        """Describe rows (N, *D) of this shape in words, such as "images of 8×8 with 1 channel"."""
 
     @abc.abstractmethod
     def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and scale (*D), float64, of rows x (N, *D) whose elements lie in [low, high]."""
 
     def ranges(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the ranges that samples of integers are kept in, from those of the elements: broadcastable to (*D)."""
+        """Return the ranges that integers are clipped to, broadcastable to (*D), from those of the elements."""
         return low, high
 
     def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
-        """Return rows as plots and files take them: here (N, D)."""
+        """Return rows for plots and files: here (N, D)."""
         return rows.reshape(len(rows), -1)
 
     @abc.abstractmethod
@@ -149,25 +149,25 @@ class Kind(abc.ABC):
         """Draw rows as :meth:`view` gives them."""
 
     def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:
-        """Return rows with their ``others`` below them, for a grid of so many columns; None if they are drawn as two sets."""
+        """Return rows with their ``others`` below them, for a grid with ``columns``; None if they are plotted as two sets."""
         return None
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Raise a ValueError if the format of ``path``, by its ending, cannot hold such rows; no ending means a folder."""
         if not path.suffix:
             raise ValueError(
-                f"{path} has no ending and so means a folder of images, but the samples are {self.name}; use .csv, .parquet, "
+                f"{path} has no ending, which means a folder of images, but the samples are {self.name}; use .csv, .parquet, "
                 ".npy, .npz or .png."
             )
 
     def write_folder(
         self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
     ) -> None:
-        """Write one file per row, in ``folders`` by name; only kinds whose :meth:`check_file` allows it are asked."""
+        """Write one file per row, in ``folders`` by name; called only if :meth:`check_file` allows a folder."""
         raise NotImplementedError
 
     def frame(self, rows: np.ndarray) -> Any:
-        """Return rows (as :meth:`view` gives them) as a DataFrame for a .csv or .parquet file."""
+        """Return rows from :meth:`view` as a DataFrame for a .csv or .parquet file."""
         import pandas as pd  # heavy
 
         return pd.DataFrame(rows, columns=[f"x{index}" for index in range(rows.shape[1])])

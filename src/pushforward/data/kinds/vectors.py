@@ -1,7 +1,7 @@
-"""Vectors: each row is a list of numbers, and each number a column with a unit of its own.
+"""Vectors: each row is a list of numbers, and each number a column with its own unit.
 
-Arrays of two dimensions and tables of numbers are vectors. With ``kind="vectors"`` rows of more dimensions are flattened, and
-restored on the way back. Columns are standardized: shift is the mean and scale the standard deviation of each.
+Arrays with two dimensions and tables of numbers are vectors. With ``kind="vectors"`` rows with more dimensions are flattened,
+and samples get their shape. Columns are standardized: shift is the mean and scale the standard deviation of each.
 """
 
 import math
@@ -31,11 +31,11 @@ class Vectors(Kind):
         return len(shape) == 2
 
     def suggestion(self, shape: tuple[int, ...]) -> str:
-        """Any array can be flattened."""
+        """Suggest flattening for any array."""
         return "to learn each row as one flat vector"
 
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
-        """There are none."""
+        """Return None: vectors have no channels."""
         return None
 
     def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
@@ -47,11 +47,11 @@ class Vectors(Kind):
         return rows.reshape(len(rows), -1)
 
     def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
-        """Give each row its shape back."""
+        """Restore the shape of each row."""
         return rows.reshape(len(rows), *row)
 
     def describe(self, shape: tuple[int, ...]) -> str:
-        """Return such as "rows of 3 columns"."""
+        """Return for example "rows of 3 columns"."""
         return f"rows of {shape[0]} columns"
 
     def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
