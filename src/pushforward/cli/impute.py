@@ -48,7 +48,7 @@ def command(
 ) -> None:
     """Fill the gaps and write the rows."""
     from pushforward.data import check_target
-    from pushforward.data.gaps import read_with_gaps
+    from pushforward.data.files.gaps import read_with_gaps
 
     check_device(device)
     guided = guided_by(guidance_scale, guidance_interval, negative, guidance)

@@ -44,7 +44,7 @@ def command(
     import numpy as np
     from PIL import Image
 
-    from pushforward.data.images import decode_images
+    from pushforward.data.files.images import decode_images
 
     check_device(device)
     guided = guided_by(guidance_scale, guidance_interval, negative, guidance)

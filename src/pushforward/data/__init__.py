@@ -2,14 +2,14 @@
 
 from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, clean_values
 from pushforward.data.condition import ConditionEncoder, ConditionKind
+from pushforward.data.files.tables import Names
+from pushforward.data.files.write import check_target, write_samples
 from pushforward.data.kinds import KINDS, Kind, register_kind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
 from pushforward.data.split import split_rows
-from pushforward.data.tables import Names
 from pushforward.data.transform import Transform
-from pushforward.data.write import check_target, write_samples
 
 __all__ = [
     "KINDS",

@@ -17,9 +17,9 @@ from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Condition, Data, Values, clean_values, enumerate_names, is_frame
 from pushforward.data.condition import as_condition_array
-from pushforward.data.images import read_folder
+from pushforward.data.files.images import read_folder
+from pushforward.data.files.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
 from pushforward.data.schema import Schema
-from pushforward.data.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
 
 __all__ = ["Dataset", "open_data"]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from pushforward.data.checks import Condition, Data, Facts
 from pushforward.data.condition import ConditionEncoder
+from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
-from pushforward.data.tables import Names
 from pushforward.data.transform import Transform
 from pushforward.plots import Plot
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from pushforward.data.checks import enumerate_names
+from pushforward.data.files.tables import missing_column, read_csv
 from pushforward.data.schema import Schema
-from pushforward.data.tables import missing_column, read_csv
 
 __all__ = ["read_with_gaps"]
 

@@ -15,7 +15,7 @@ import numpy as np
 from pushforward._messages import Argument, naming
 from pushforward.data.checks import enumerate_names
 from pushforward.data.condition import as_condition_array
-from pushforward.data.images import decode_images
+from pushforward.data.files.images import decode_images
 
 __all__ = ["Names", "missing_column", "part_frame", "read_csv", "read_parquet"]
 
