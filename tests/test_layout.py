@@ -70,3 +70,27 @@ def test_a_circle_is_found():
 
 def test_no_file_is_in_a_circle_of_imports():
     assert circles(graph()) == []
+
+
+# Packages that take long to import, or that may be missing: functions import them when they need them.
+DEFERRED = {
+    *("PIL", "accelerate", "diffusers", "matplotlib", "onnxscript", "pandas", "pyarrow", "rich", "safetensors", "scipy"),
+    *("sklearn", "torch", "torchdiffeq", "vector_quantize_pytorch", "yaml", "zuko"),
+}
+
+
+def test_imports_inside_functions_defer_what_is_heavy_or_optional():
+    """The command line defers the whole library; elsewhere only packages of others are deferred."""
+    for name, path in modules().items():
+        if name.startswith("pushforward.cli.") or path.suffix == ".pyi":
+            continue
+        functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        for node in (inner for function in functions for inner in ast.walk(function)):
+            deferred = []
+            if isinstance(node, ast.Import):
+                deferred = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                deferred = [node.module]
+            for module in deferred:
+                if module != "pushforward.interop.to_diffusers":  # it needs diffusers
+                    assert module.partition(".")[0] in DEFERRED, f"{name} imports {module} inside a function"

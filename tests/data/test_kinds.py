@@ -52,8 +52,8 @@ def angles():
         def view(self, rows, channels):
             return rows if channels is None else np.arctan2(*np.split(rows, 2, axis=1)[::-1])
 
-        def draw(self, rows, *, beside=None, names=None, labels=None, columns=None, scale=None, titles=("samples", "data")):
-            return plots.columns_grid(rows, beside)
+        def draw(self, rows, drawing):
+            return plots.columns_grid(rows, drawing.beside)
 
         def check_file(self, path, row, dtype):
             if path.suffix == ".csv":

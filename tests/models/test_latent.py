@@ -301,6 +301,7 @@ def test_stopped_in_either_part_it_ends_with_the_same_bits(part, tmp_path, monke
         if sum(one.parent == while_training for one in seen) == 2:
             raise Interrupted(20, 40, stopped)
 
+    monkeypatch.setattr("pushforward.models.base.model.GenerativeModel._plot", lambda *_: None)
     monkeypatch.setattr("pushforward.models.base.plan.plots.save", stop)
     whole = pf.train(DATA, clone(model), out=tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -57,11 +57,7 @@ _EPILOG = "PUSHFORWARD_TRACEBACK=1 in the environment shows where an error comes
 
 # Plain help keeps the examples on unwrapped lines, without a frame, so that they can be pasted.
 app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings=CONTEXT,
+    no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=CONTEXT
 )
 for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, evaluate, compare, export, inspect, show):
     app.command(

@@ -4,13 +4,13 @@ import shlex
 import sys
 import time
 import warnings
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pushforward.cli.device import check_device
+from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.help import help_text
+from pushforward.cli.options import Run, Seed
 
 __all__ = ["HELP", "command"]
 
@@ -18,27 +18,20 @@ HELP = help_text(
     "Fit the sampler to the model in RUN for a small number of steps, so that its samples are close to those of many steps.",
     "The result is stored in RUN; `pushforward sample RUN` uses it with these --steps and this --guidance-scale, unless "
     "--sampler is given.",
-    examples=[
-        "pushforward calibrate runs/digits --steps 8",
-        "pushforward calibrate runs/digits --steps 10 --guidance-scale 2",
-    ],
+    examples=["pushforward calibrate runs/digits --steps 8", "pushforward calibrate runs/digits --steps 10 --guidance-scale 2"],
 )
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     steps: Annotated[int, typer.Option(metavar="N", help="Steps of the sampler, at least 2; one network call each.")] = 8,
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="The guidance scale to calibrate for; each has its own sampler.")
     ] = 1.0,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of the noises. Default: a new one, which is printed.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+    seed: Seed = None,
+    device: Device = "",
 ) -> None:
     """Calibrate, store the result, and print its gain."""
-    import torch
-
     from pushforward.models import load
     from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration
     from pushforward.models.files.storage import WEIGHTS
@@ -48,7 +41,7 @@ def command(
     model: Any = load(run)
     if not hasattr(model, "calibrate"):
         raise ValueError(f"{run} holds a {type(model).__name__}, which samples without steps: there is nothing to calibrate")
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    move(model, device)
     model.set_params(verbose=True)
     typer.echo(f"Drawing samples of {run} in many steps, and fitting {steps} steps to them")
     begin = time.monotonic()

@@ -46,8 +46,7 @@ def command(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the comparison. Default: compare/<name>.")] = None,
     column: Annotated[str, typer.Option(metavar="NAMES", help="Columns of a table to learn, or the key of an .npz.")] = "",
     condition: Annotated[
-        str,
-        typer.Option(metavar="NAMES", help="Columns to condition on, or 'none'. Default: those that come with the data."),
+        str, typer.Option(metavar="NAMES", help="Columns to condition on, or 'none'. Default: those that come with the data.")
     ] = "",
     seed: Annotated[int, typer.Option(metavar="N", help="First of the seeds.")] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",

@@ -1,6 +1,12 @@
 """The option ``--device``."""
 
-__all__ = ["check_device"]
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Device", "check_device", "move"]
+
+Device = Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")]
 
 
 def check_device(name: str | None) -> None:
@@ -20,3 +26,10 @@ def check_device(name: str | None) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(f"device {name!r} cannot be used ({reason}); here there is {here}") from None
+
+
+def move(model: Any, name: str) -> None:
+    """Move a model to the device of this name; "" means cuda if there is one."""
+    import torch
+
+    model.to(name or ("cuda" if torch.cuda.is_available() else "cpu"))

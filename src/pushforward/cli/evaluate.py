@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pushforward.cli.device import check_device
+from pushforward.cli.device import Device, check_device
 from pushforward.cli.help import help_text
+from pushforward.cli.options import Run, RunConditions
 
 __all__ = ["HELP", "command"]
 
@@ -23,7 +24,7 @@ HELP = help_text(
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     data: Annotated[
         str,
         typer.Option(
@@ -36,12 +37,10 @@ def command(
         int | None,
         typer.Option("--n", metavar="N", help="Samples, and rows to compare with. Default: all held-out rows, up to 10,000."),
     ] = None,
-    condition: Annotated[
-        str, typer.Option(metavar="NAMES", help="Columns of DATA with the condition. Default: those of the run.")
-    ] = "",
+    condition: RunConditions = "",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to. Default: RUN.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the samples and of all other random choices.")] = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+    device: Device = "",
 ) -> None:
     """Evaluate, write the report, and show the table."""
     if out is not None and out.is_file():

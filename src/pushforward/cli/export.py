@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pushforward.cli.help import help_text
+from pushforward.cli.options import Run
 
 __all__ = ["HELP", "command"]
 
@@ -20,7 +21,7 @@ HELP = help_text(
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, safetensors or diffusers.")],
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="File or new folder. Default: in RUN.", show_default=False)

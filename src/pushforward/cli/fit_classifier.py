@@ -1,12 +1,13 @@
 """``pushforward fit-classifier``: train the classifier of noisy rows for classifier guidance."""
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
+from pushforward.cli.options import Run
 
 __all__ = ["HELP", "command"]
 
@@ -21,7 +22,7 @@ HELP = help_text(
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Rows like those of the run, with labels.")],
     condition: Annotated[
         str, typer.Option(metavar="NAME", help="Column of DATA with the labels. Default: those that come with the data.")
@@ -30,8 +31,6 @@ def command(
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
 ) -> None:
     """Train the classifier and write it into the run."""
-    from dataclasses import replace
-
     from pushforward.models import load
     from pushforward.models.denoising.classifier import DEFAULT_TRAINING
     from pushforward.models.files.storage import read_card, update

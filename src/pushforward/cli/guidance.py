@@ -45,7 +45,6 @@ def guided_by(scale: float | None, interval: str, negative: str, by: str) -> "Gu
 
 
 def _levels(text: str) -> tuple[float, float] | None:
-    """Parse noise levels such as "0.2,5"."""
     if not text:
         return None
     try:

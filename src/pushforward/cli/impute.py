@@ -1,16 +1,17 @@
 """``pushforward impute``: fill the gaps of a table or an array."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pushforward.cli.device import check_device
+from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
-from pushforward.cli.options import given_to
+from pushforward.cli.options import Run, Seed, given_to
 
-__all__ = ["HELP", "command", "numbered"]
+__all__ = ["HELP", "Condition", "Count", "Scale", "Steps", "command", "fillings", "load_filling"]
 
 HELP = help_text(
     "Fill the gaps in FILE with draws from the model in RUN, given the rest of each row.",
@@ -22,53 +23,66 @@ HELP = help_text(
 )
 
 
+Count = Annotated[int, typer.Option("-n", metavar="N", help="Number of fillings; several are written to numbered files.")]
+Condition = Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector, for all rows.")]
+Scale = Annotated[float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)]
+
+
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows like the training data, with gaps.")],
     out: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="Where to write. Default: FILE with -filled in its name.", show_default=False),
     ] = None,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of fillings; several are written to numbered files.")] = 1,
-    condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector, for all rows.")] = "",
-    guidance_scale: Annotated[
-        float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
-    ] = None,
+    n: Count = 1,
+    condition: Condition = "",
+    guidance_scale: Scale = None,
     guidance_interval: Interval = "",
     negative: Negative = "",
     guidance: By = "condition",
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of the filling. Default: a new one, which is printed.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+    steps: Steps = None,
+    seed: Seed = None,
+    device: Device = "",
 ) -> None:
     """Fill the gaps and write the rows."""
-    import torch
-
     from pushforward.data import check_target
     from pushforward.data.gaps import read_with_gaps
-    from pushforward.models import load
-    from pushforward.probability.noise import fresh_seed
 
     check_device(device)
     guided = guided_by(guidance_scale, guidance_interval, negative, guidance)
-    model: Any = load(run)
-    if not hasattr(model, "impute"):
-        raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
+    model = load_filling(run)
     rows, whole = read_with_gaps(file, model.space_.schema)
     target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.space_.schema)
-    seed = fresh_seed() if seed is None else seed
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = given_to(model.impute, {"guidance": guided, "steps": steps})
-    made = model.impute(rows, n=n, condition=condition or None, seed=seed, **how)
+    move(model, device)
+    options = {"guidance": guided, "steps": steps}
     gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
-    for number, filled in enumerate(made if n > 1 else [made], 1):
-        path = numbered(target, number, n)
+    for path, filled, drawn in fillings(model, rows, target, n, seed, options, condition=condition or None):
         _write(path, filled, whole, model.space_.schema)
-        typer.echo(f"{gaps:,} gaps filled in {path} (seed {seed})")
+        typer.echo(f"{gaps:,} gaps filled in {path} (seed {drawn})")
+
+
+def load_filling(run: Path) -> Any:
+    """Load the model of a run, or raise a ValueError if it cannot fill gaps."""
+    from pushforward.models import load
+
+    model = load(run)
+    if not hasattr(model, "impute"):
+        raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
+    return model
+
+
+def fillings(
+    model: Any, rows: Any, target: Path, n: int, seed: int | None, options: dict[str, Any], **known: Any
+) -> Iterator[tuple[Path, Any, int]]:
+    """Yield the file of each filling, its rows and the seed."""
+    from pushforward.probability.noise import fresh_seed
+
+    seed = fresh_seed() if seed is None else seed
+    filled = model.impute(rows, n=n, seed=seed, **known, **given_to(model.impute, options))
+    for number, each in enumerate(filled if n > 1 else [filled], 1):
+        yield numbered(target, number, n), each, seed
 
 
 def numbered(path: Path, number: int, count: int) -> Path:

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from pushforward.cli.device import check_device
+from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
-from pushforward.cli.impute import numbered
-from pushforward.cli.options import given_to
+from pushforward.cli.impute import Condition, Count, Scale, Steps, fillings, load_filling
+from pushforward.cli.options import Seed
 
 __all__ = ["HELP", "command"]
 
@@ -30,35 +30,25 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A .png. Default: IMAGE with -filled in its name.", show_default=False)
     ] = None,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of images; several are written to numbered files.")] = 1,
-    condition: Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector.")] = "",
-    guidance_scale: Annotated[
-        float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)
-    ] = None,
+    n: Count = 1,
+    condition: Condition = "",
+    guidance_scale: Scale = None,
     guidance_interval: Interval = "",
     negative: Negative = "",
     guidance: By = "condition",
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of the images. Default: a new one, which is printed.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+    steps: Steps = None,
+    seed: Seed = None,
+    device: Device = "",
 ) -> None:
     """Redraw the masked part and write the image."""
     import numpy as np
-    import torch
     from PIL import Image
 
     from pushforward.data.images import decode_images
-    from pushforward.models import load
-    from pushforward.probability.noise import fresh_seed
 
     check_device(device)
     guided = guided_by(guidance_scale, guidance_interval, negative, guidance)
-    model: Any = load(run)
-    _check_model(model, run)
+    model = _load(run)
     target = out or image.with_name(f"{image.stem}-filled.png")
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target} must end in .png, which keeps every pixel as it is")
@@ -72,27 +62,24 @@ def command(
         )
     pixels = pixels[..., None] if pixels.ndim == 3 and len(model.space_.schema.row_shape) == 3 else pixels
     known = np.broadcast_to(~covered.reshape(1, *covered.shape, *[1] * (pixels.ndim - 3)), pixels.shape)
-    seed = fresh_seed() if seed is None else seed
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    how = given_to(model.impute, {"guidance": guided, "steps": steps})
-    made = model.impute(pixels, mask=known, n=n, condition=condition or None, seed=seed, **how)
+    move(model, device)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for number, filled in enumerate(made if n > 1 else [made], 1):
-        path = numbered(target, number, n)
+    options = {"guidance": guided, "steps": steps}
+    for path, filled, drawn in fillings(model, pixels, target, n, seed, options, condition=condition or None, mask=known):
         Image.fromarray(np.asarray(filled[0]).squeeze()).save(path)
-        typer.echo(f"{int(covered.sum()):,} pixels drawn anew in {path} (seed {seed})")
+        typer.echo(f"{int(covered.sum()):,} pixels drawn anew in {path} (seed {drawn})")
 
 
-def _check_model(model: Any, run: Path) -> None:
+def _load(run: Path) -> Any:
+    model = load_filling(run)
     if model.space_.kind.structure != "grid":
         raise ValueError(f"{run} was trained on vectors; fill the gaps of a table with `pushforward impute`")
-    if not hasattr(model, "impute"):
-        raise ValueError(f"{run} holds a model that cannot fill gaps: its source is not independent Gaussian noise")
     if model.space_.schema.dtypes[0] not in ("uint8", "uint16"):
         raise ValueError(
             f"{run} was trained on {model.space_.schema.dtypes[0]}, which no PNG holds; fill arrays with `pushforward impute`, "
             "NaN where they are to be drawn"
         )
+    return model
 
 
 def _covered(mask: Path) -> Any:

@@ -82,7 +82,6 @@ def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _step(lines: list[str]) -> int:
-    """Return the step of the last complete line of metrics."""
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])

@@ -2,10 +2,20 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-__all__ = ["condition_of", "given_to", "listed"]
+import typer
 
+__all__ = ["Run", "RunConditions", "Seed", "condition_of", "given_to", "listed"]
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
+RunConditions = Annotated[
+    str, typer.Option(metavar="NAMES", help="Columns of DATA with the condition. Default: those of the run.")
+]
+Seed = Annotated[
+    int | None, typer.Option(metavar="N", help="Seed of the random numbers. Default: a new one, which is printed.")
+]
 _OPTIONS = {"guidance": "guidance-scale"}  # options that are not named as the argument is
 
 

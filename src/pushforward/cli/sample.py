@@ -1,14 +1,13 @@
 """``pushforward sample``: draw new rows from a trained model and write them."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pushforward.cli.device import check_device
+from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
-from pushforward.cli.options import given_to
+from pushforward.cli.options import Run, Seed, given_to
 
 __all__ = ["HELP", "command"]
 
@@ -29,7 +28,7 @@ _CHUNK = 256
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     n: Annotated[int, typer.Option("-n", metavar="N", help="Number of samples.")] = 64,
     out: Annotated[
         str,
@@ -39,8 +38,7 @@ def command(
         ),
     ] = "",
     condition: Annotated[
-        str,
-        typer.Option(metavar="VALUES", help="A label, several labels used in turn, or the numbers of a vector."),
+        str, typer.Option(metavar="VALUES", help="A label, several labels used in turn, or the numbers of a vector.")
     ] = "",
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="1 gives the learned conditional law, above 1 sharpens it, 0 ignores it.")
@@ -55,14 +53,10 @@ def command(
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="E.g. heun, ddpm, ddim:eta=0.5, dpm-solver:order=3. Default: that of the run.")
     ] = "",
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of the samples. Default: a new one, which is printed.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+    seed: Seed = None,
+    device: Device = "",
 ) -> None:
     """Draw samples and write them."""
-    import torch
-
     from pushforward.data import check_target, write_samples
     from pushforward.models import load
     from pushforward.models.recipe import named_sampler
@@ -78,17 +72,12 @@ def command(
     seed = fresh_seed() if seed is None else seed
     target = out or str(run / f"samples-seed-{seed}.{model.space_.kind.ending}")
     path = check_target(target, model.space_.schema)
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    move(model, device)
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions
     wanted, told = _conditions(encoder, condition, n)
     options = given_to(
-        model.sample,
-        {
-            "steps": steps,
-            "guidance": guided,
-            "sampler": named_sampler(sampler) if sampler else None,
-        },
+        model.sample, {"steps": steps, "guidance": guided, "sampler": named_sampler(sampler) if sampler else None}
     )
     values = _in_chunks(model, n, wanted, seed, options)
     low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())

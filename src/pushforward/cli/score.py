@@ -1,13 +1,14 @@
 """``pushforward score``: log-densities of rows under a trained model."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pushforward.cli.device import check_device
+from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.help import help_text
-from pushforward.cli.options import condition_of, given_to
+from pushforward.cli.options import Run, RunConditions, condition_of, given_to
 
 __all__ = ["HELP", "command"]
 
@@ -28,7 +29,7 @@ _CHUNK = 64
 
 
 def command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Run,
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="Data like those of the run: a file, a folder or a built-in name.")
     ],
@@ -37,14 +38,11 @@ def command(
     ] = "",
     bits_per_dim: Annotated[bool, typer.Option("--bits-per-dim", help="Bits per dimension instead of nats per row.")] = False,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM's variational bound instead of the flow's density.")] = False,
-    condition: Annotated[
-        str, typer.Option(metavar="NAMES", help="Columns of DATA with the condition. Default: those of the run.")
-    ] = "",
+    condition: RunConditions = "",
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Score without conditions.")] = False,
     rows: Annotated[int | None, typer.Option(metavar="N", help="Score only the first N rows.")] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Steps of the flow (32, for images 16) or of the bound's chain (200)."),
+        int | None, typer.Option(metavar="N", help="Steps of the flow (32, for images 16) or of the bound's chain (200).")
     ] = None,
     probes: Annotated[
         int | None, typer.Option(metavar="N", help="Random probes of the divergence, for rows of more than 32 elements.")
@@ -54,11 +52,9 @@ def command(
         int | None, typer.Option(metavar="N", help="Codes per row of a VAE or another coder; more make its bound tighter.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: cuda if there is one.")] = "",
+    device: Device = "",
 ) -> None:
     """Score rows, write them, and show their mean."""
-    import torch
-
     from pushforward.models import load
     from pushforward.models.files.storage import read_card
 
@@ -70,7 +66,7 @@ def command(
         raise ValueError(_absent(verb, model))
     values, given = _open(model, read_card(run), data, condition, unconditional)
     values, given = values[:rows], None if given is None else given[:rows]
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    move(model, device)
     options = given_to(getattr(model, verb), {"steps": steps, "probes": probes, "draws": draws, "samples": samples})
     result = _in_chunks(getattr(model, verb), values, given, seed, options)
     columns = _of_bound(result, bits_per_dim) if bound else _of_flow(result, bits_per_dim)
@@ -149,8 +145,6 @@ def _of_flow(result: Any, bits: bool) -> dict[str, Any]:
 
 
 def _of_bound(result: Any, bits: bool) -> dict[str, Any]:
-    import math
-
     scale = 1 / (result.dims * math.log(2)) if bits else 1.0
     return {
         "bits_per_dim" if bits else "log_prob": result.bits_per_dim if bits else result.values,
@@ -159,8 +153,6 @@ def _of_bound(result: Any, bits: bool) -> dict[str, Any]:
 
 
 def _summary(columns: dict[str, Any], result: Any, kind: str) -> str:
-    import math
-
     name, values = next(iter(columns.items()))
     unit = "bits per dimension" if name == "bits_per_dim" else "nats per row"
     n = len(values)

@@ -52,13 +52,7 @@ class TrainCommand(TyperCommand):
 
 def command(
     data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help=f"{_DEFAULT} (the default)",
-        ),
-    ] = "",
+    model: Annotated[str, typer.Option(metavar="NAME", help=f"{_DEFAULT} (the default)")] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
     changes: Annotated[
         list[str] | None,
@@ -151,7 +145,6 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
 
 
 def _finish(start: Callable[[], Any], folder: Path) -> None:
-    """Train, and say what came out or how to go on."""
     from pushforward.models.files.storage import read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 

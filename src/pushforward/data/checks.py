@@ -5,6 +5,7 @@ Errors name the problem, its place and a remedy; where scikit-learn's checks exp
 
 import sys
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
 
@@ -127,8 +128,6 @@ def _is_real(dtype: Any) -> bool:
 
 
 def _holds_number_objects(series: "pd.Series") -> bool:
-    from numbers import Real
-
     return series.dtype == object and all(isinstance(value, Real) for value in series)
 
 
@@ -203,7 +202,6 @@ def _check_finite(values: Values, name: str, gaps: bool) -> None:
 
 
 def _first_bad(values: Values) -> tuple[int, int, str] | None:
-    """Return the numbers of NaN and of infinities and the place of the first, or None."""
     if is_frame(values):
         return _first_bad_in_frame(values)
     array = values if isinstance(values, np.ndarray) else _numpy(values)

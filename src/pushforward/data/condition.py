@@ -50,8 +50,6 @@ class ConditionEncoder:
         The law of :meth:`draw`. Labels: int64 ``(classes + 1,)``, the count of each label, gaps last. Vectors: float64
         ``(R, F)``, the training conditions, at most 65,536, evenly spaced.
 
-    Examples
-    --------
     >>> encoder = ConditionEncoder.fit(["cat", "dog", "cat"])
     >>> encoder.encode("dog", 1), encoder.encode(None, 1)
     (tensor([[1., 0., 1.]]), tensor([[0., 0., 0.]]))
@@ -297,7 +295,6 @@ def _plain(value: object) -> Label | None:
 
 
 def _is_gap(value: object) -> bool:
-    """Return whether a label is None, NaN or pandas' value for a missing entry."""
     return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
 
 

@@ -98,7 +98,6 @@ def _decode(content: Path | bytes | None) -> np.ndarray:
 
 
 def _plain_mode(image: Any) -> str:
-    """Return the simplest mode that keeps the content of the image."""
     if image.mode in ("L", "RGB", "RGBA", "I", "I;16", "F"):
         return str(image.mode)
     if image.mode == "1":

@@ -90,10 +90,6 @@ def open_data(
     gaps : bool
         Whether NaN is allowed; few models learn from rows with gaps.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     FileNotFoundError
@@ -101,8 +97,6 @@ def open_data(
     ValueError, TypeError
         If the data are invalid; the message names the problem, its place and a remedy.
 
-    Examples
-    --------
     >>> data = open_data("digits")
     >>> data.values.shape, data.values.dtype, data.condition[:4]
     ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
@@ -123,7 +117,6 @@ def open_data(
 
 
 def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None, str]:
-    """Open a built-in or a path; return values, the condition from the data, if any, and the name."""
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
         _refuse_columns(columns, f"the built-in {name}")

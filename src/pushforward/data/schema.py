@@ -38,8 +38,6 @@ class Schema:
     columns : tuple of str or int, or None
         Column names of a DataFrame.
 
-    Examples
-    --------
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
     ('images', (1, 8, 8))
@@ -212,7 +210,6 @@ class Schema:
 
 
 def _is_integer(dtype: str) -> bool:
-    """Return whether a dtype name of NumPy, torch or pandas means integers or booleans."""
     lowered = dtype.lower()
     if lowered[:1] in "<>=|" and lowered[:1]:
         return lowered[1] in "iub"

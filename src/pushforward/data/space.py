@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pushforward.data.checks import Condition, Data, Facts
 from pushforward.data.condition import ConditionEncoder
-from pushforward.data.kinds import Kind
+from pushforward.data.kinds import Drawing, Kind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.tables import Names
@@ -147,15 +147,8 @@ class RowSpace:
     ) -> Plot:
         """Plot scaled rows z (n, *D), for some kinds ``beside`` scaled rows of the data."""
         low, high = float(self.transform.low.min()), float(self.transform.high.max())
-        return self.kind.draw(
-            self._view(z),
-            beside=self._view(beside[: self.kind.shown]),
-            names=self.schema.columns,
-            labels=labels,
-            columns=columns,
-            scale=(low, high),
-            titles=titles,
-        )
+        shown, names = self._view(beside[: self.kind.shown]), self.schema.columns
+        return self.kind.draw(self._view(z), Drawing(shown, names, labels, columns, (low, high), titles))
 
     def draw_pairs(self, z: Tensor, rows: Tensor) -> Plot:
         """Plot scaled reconstructions z (n, *D) of rows, each below its row or all beside the rows."""

@@ -53,8 +53,6 @@ class Transform:
     value : Tensor
         float64, the value of the constant elements; elsewhere 0.
 
-    Examples
-    --------
     >>> transform = Transform.fit(torch.tensor([[0.0, 7.0], [2.0, 7.0]]), integer=False, kind="vectors")
     >>> transform.forward(torch.tensor([[4.0, 7.0]]))
     tensor([[3.]])

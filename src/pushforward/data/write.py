@@ -16,6 +16,7 @@ import numpy as np
 
 from pushforward import plots
 from pushforward.data.checks import Values, is_frame
+from pushforward.data.kinds import Drawing
 from pushforward.data.schema import Schema
 
 __all__ = ["check_target", "write_samples"]
@@ -88,7 +89,7 @@ def write_samples(
     if suffix == ".png":
         rows = kind.view(array, schema.channels)
         captions = None if condition is None or np.ndim(condition) > 1 else [_caption(label) for label in condition]
-        plots.save(kind.draw(rows, names=schema.columns, labels=captions, scale=scale), path)
+        plots.save(kind.draw(rows, Drawing(names=schema.columns, labels=captions, scale=scale)), path)
     elif suffix == ".npy":
         np.save(path, array)
     elif suffix == ".npz":

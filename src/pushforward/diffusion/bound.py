@@ -204,12 +204,6 @@ def variational_bound(
     seed, first : int
         Determine the noise: row i of x is row ``first + i`` of ``seed``.
 
-    Returns
-    -------
-    Bound
-
-    Examples
-    --------
     >>> from pushforward.diffusion import Cosine, ExactDenoiser, UniformGrid
     >>> from pushforward.probability import Gaussian
     >>> law, x = Gaussian([0.0], 0.25), torch.tensor([[0.5]], dtype=torch.float64)

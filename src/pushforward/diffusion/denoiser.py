@@ -165,13 +165,7 @@ class Denoiser(AbstractDenoiser):
         return self._reweighted(per_row, self.prediction, weight, t)
 
     def matching_loss(
-        self,
-        x_t: Tensor,
-        t: Tensor,
-        condition: Tensor | None = None,
-        *,
-        weight: Weight = "eps",
-        probes: Tensor | None = None,
+        self, x_t: Tensor, t: Tensor, condition: Tensor | None = None, *, weight: Weight = "eps", probes: Tensor | None = None
     ) -> Tensor:
         """Return an estimate of the loss of each row from x_t only, (B,); its mean over eps is that of :meth:`loss`.
 

@@ -48,16 +48,7 @@ from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = [
-    "EXACT_UP_TO",
-    "DensityLaw",
-    "Divergence",
-    "Kind",
-    "LogProb",
-    "StandardNoise",
-    "continuation",
-    "flow_log_prob",
-]
+__all__ = ["EXACT_UP_TO", "DensityLaw", "Divergence", "Kind", "LogProb", "StandardNoise", "continuation", "flow_log_prob"]
 
 Divergence = Literal["exact", "hutchinson"]
 Kind = Literal["exact", "estimate", "lower bound"]
@@ -199,7 +190,6 @@ def flow_log_prob(
         Clean rows in the units of the denoiser.
     condition : Tensor (B, K), optional
     prior : law with ``log_prob``, optional
-        The law of x_1, of its elements that vary, (B, D); default that of sigma(1) eps.
         The law of the varying elements of x_1, (B, D); default that of sigma(1) eps.
     varies : bool Tensor (*D), optional
         False for constant elements: their noise is drawn, and they add nothing to the density.
@@ -217,8 +207,6 @@ def flow_log_prob(
     LogProb
         In nats.
 
-    Examples
-    --------
     >>> from pushforward.diffusion import Cosine, ExactDenoiser
     >>> from pushforward.probability import Gaussian
     >>> law, x = Gaussian([1.0], 0.25), torch.tensor([[0.5]], dtype=torch.float64)
@@ -380,12 +368,7 @@ def _standard_error(values: np.ndarray) -> np.ndarray:
 
 
 def _check(
-    denoiser: AbstractDenoiser,
-    x: Tensor,
-    prior: DensityLaw | None,
-    divergence: str | None,
-    probes: int,
-    steps: int,
+    denoiser: AbstractDenoiser, x: Tensor, prior: DensityLaw | None, divergence: str | None, probes: int, steps: int
 ) -> None:
     if x.ndim < 2 or not len(x) or not x.is_floating_point():
         raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")

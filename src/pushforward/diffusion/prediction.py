@@ -104,14 +104,7 @@ def from_denoised(
 
 
 def convert(
-    value: Tensor,
-    x_t: Tensor,
-    t: Tensor,
-    *,
-    schedule: Schedule,
-    source: Prediction,
-    target: Prediction,
-    data_std: float = 1.0,
+    value: Tensor, x_t: Tensor, t: Tensor, *, schedule: Schedule, source: Prediction, target: Prediction, data_std: float = 1.0
 ) -> Tensor:
     """Convert the prediction ``source`` to the prediction ``target``."""
     denoised = to_denoised(value, x_t, t, schedule=schedule, prediction=source, data_std=data_std)

@@ -90,10 +90,6 @@ def integrate(
         gradients solve the adjoint ODE da/dt = -a df/dx backward in time from the states at ``times``, the only ones kept;
         ``x`` and these tensors inside ``field`` get gradients.
 
-    Returns
-    -------
-    Solution
-
     Raises
     ------
     ValueError

@@ -8,14 +8,4 @@ from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.protocol import evaluate, evaluate_run
 from pushforward.metrics.measure import Measure
 
-__all__ = [
-    "Comparison",
-    "Evaluation",
-    "Figure",
-    "Measure",
-    "Trial",
-    "compare",
-    "evaluate",
-    "evaluate_run",
-    "run_comparison",
-]
+__all__ = ["Comparison", "Evaluation", "Figure", "Measure", "Trial", "compare", "evaluate", "evaluate_run", "run_comparison"]

@@ -333,7 +333,6 @@ def checksum(*arrays: Any) -> str:
 
 
 def _row_shape(rows: Any) -> tuple[int, ...]:
-    """Return the shape of one row for networks: (D,) or (channels, H, W)."""
     shape = tuple(np.shape(rows)[1:])
     if len(shape) not in (1, 2, 3):
         raise ValueError(f"rows must be vectors (n, D) or images (n, H, W) or (n, channels, H, W), but have {np.shape(rows)}")
@@ -341,7 +340,6 @@ def _row_shape(rows: Any) -> tuple[int, ...]:
 
 
 def _checked(rows: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return (n, *shape) if rows have this shape."""
     if _row_shape(rows) != shape:
         raise ValueError(f"rows must have the shape (n, {', '.join(map(str, shape))}) of this space, but have {np.shape(rows)}")
     return (len(rows), *shape)

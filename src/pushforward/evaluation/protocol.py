@@ -233,7 +233,6 @@ def _data_of_run(
 
 
 def _opened(card: Mapping[str, Any], model: Any, data: Any, condition: Any) -> Dataset:
-    """Open data with the columns, condition and kind of a run."""
     opened: Dataset = model.space_.open(data, card["chosen"], condition=condition, gaps=True)
     return opened
 
@@ -244,10 +243,6 @@ def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
 
 
 def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpace] | None) -> list[FeatureSpace]:
-    """Return the feature spaces: those given, or the default of the kind of data.
-
-    A classifier is trained on rows that none of its figures compares: in its space, rows that it was trained on lie elsewhere.
-    """
     if features is not None:
         return list(features) if isinstance(features, Sequence) else [features]
     seed, rows, labels = inputs.seed, inputs.floor.x, None

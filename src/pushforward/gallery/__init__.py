@@ -13,6 +13,7 @@ without it, it draws everything.
 import importlib
 import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
@@ -90,8 +91,6 @@ def _plot(name: str) -> "Callable[..., Figure]":
         module = _room(room)
         if name.replace("-", "_") in module.__all__:
             return cast("Callable[..., Figure]", getattr(module, name.replace("-", "_")))
-    from difflib import get_close_matches
-
     near = get_close_matches(name, names(), n=3, cutoff=0.4) or names()
     listed = Argument("list", call="pushforward.gallery.names()")
     raise naming(ValueError(f"there is no plot {name!r}; there are {', '.join(near)} ({listed} lists all)."), listed)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pushforward import plots
 from pushforward.gallery.pen import bare, bell, level_map, line
-from pushforward.probability import Gaussian, GaussianMixture
+from pushforward.probability import Gaussian, GaussianMixture, divergence
+from pushforward.probability.classify import BayesClassifier, fit_logistic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -199,8 +200,6 @@ def kl() -> "Figure":
 
 def maximum_entropy() -> "Figure":
     """The most uncertain die with a given mean: maximum entropy tilts the probabilities of the faces exponentially."""
-    from pushforward.probability import divergence
-
     faces = torch.arange(1, 7, dtype=torch.float64)
     canvas = plots.figure(8.6, 3.6)
     for index, mean in enumerate((2.5, 3.5, 4.5)):
@@ -216,8 +215,6 @@ def maximum_entropy() -> "Figure":
 
 def bayes_classifier() -> "Figure":
     """Generative and discriminative classifiers: Bayes' boundary from known laws is the best, a fit estimates it."""
-    from pushforward.probability.classify import BayesClassifier, fit_logistic
-
     laws = [Gaussian([-0.8, -0.3], [[0.9, 0.4], [0.4, 0.6]]), Gaussian([1.0, 0.6], [[0.4, -0.2], [-0.2, 0.8]])]
     truth = BayesClassifier(laws)
     x, labels = truth.sample(160, seed=2)

@@ -63,7 +63,6 @@ def neural_ode() -> "Figure":
 
 
 def _phase(axes: "Axes", model: NeuralODE, truth: Tensor, guess: Tensor) -> None:
-    """Draw four trajectories in the plane over the learned field."""
     for row in range(4):
         axes.plot(*truth[:, row].T.numpy(), color=plots.DATA, linewidth=3, alpha=0.5)
         axes.plot(*guess[:, row].T.numpy(), color=plots.SAMPLES, linewidth=1.1)

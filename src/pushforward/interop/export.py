@@ -53,7 +53,6 @@ def export(model: DenoisingModel, path: str | Path, to: str) -> Path:
 
 
 def _facts(model: DenoisingModel) -> str:
-    """Return what a reader must know to use the weights, as JSON."""
     denoiser, encoder = model.denoiser_, model.space_.conditions
     transform, tensors = model.space_.transform.state()
     scaling = {name: tensors[name].tolist() for name in ("shift", "scale")}

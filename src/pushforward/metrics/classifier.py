@@ -64,7 +64,6 @@ def cross_validated_accuracy(P: Rows, Q: Rows, *, folds: int, seed: int) -> Meas
 
 
 def _predicted_labels(x: Rows, label: _Labels, fresh: Rows, seed: int) -> _Labels:
-    """Train on labelled rows and return the predicted label of each fresh row."""
     trees = HistGradientBoostingClassifier(
         max_leaf_nodes=_LEAVES,
         max_bins=_BINS,

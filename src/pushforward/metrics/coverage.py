@@ -48,8 +48,7 @@ def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0) -
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
     k : int
         Neighbors that set the radius of a ball.
 
@@ -80,8 +79,7 @@ def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0) -
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
     k : int
         Neighbors that set the radius of a ball.
 

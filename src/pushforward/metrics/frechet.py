@@ -42,13 +42,9 @@ def frechet_distance(P: ArrayLike, Q: ArrayLike) -> Measure:
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
 
-    Raises
-    ------
-    ValueError
-        As :func:`~pushforward.metrics.arrays.pair`.
+    Errors are those of :func:`~pushforward.metrics.arrays.pair`.
 
     >>> rows = np.random.default_rng(0).normal(size=(100, 2))
     >>> round(frechet_distance(rows + [3.0, 4.0], rows).value, 6)
@@ -80,8 +76,7 @@ def kernel_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0) -> Measure:
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
 
     Raises
     ------

@@ -262,13 +262,7 @@ class Utility:
 
 
 def train_on_synthetic(
-    P: ArrayLike,
-    Q_train: ArrayLike,
-    Q_test: ArrayLike,
-    target: int,
-    *,
-    categories: ArrayLike | None = None,
-    seed: int = 0,
+    P: ArrayLike, Q_train: ArrayLike, Q_test: ArrayLike, target: int, *, categories: ArrayLike | None = None, seed: int = 0
 ) -> Utility:
     """Train gradient boosting on samples and on training rows, and test both on held-out rows.
 
@@ -332,7 +326,6 @@ def train_on_synthetic(
 def _predicted(
     rows: NDArray[np.float64], test: NDArray[np.float64], target: int, chosen: NDArray[np.bool_], seed: int
 ) -> NDArray[np.float64]:
-    """Return what gradient boosting, trained on rows, predicts for the target of the test rows."""
     others = np.arange(rows.shape[1]) != target
     X, unseen, y = rows[:, others].copy(), test[:, others].copy(), rows[:, target]
     if (y == y[0]).all():
@@ -361,7 +354,6 @@ def _score(values: NDArray[np.float64], spread: NDArray[np.float64], seed: int) 
 def _columns(
     P: ArrayLike, Q: ArrayLike, categories: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Return samples, rows and which columns are categories, checked."""
     P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=_LEAST))
     chosen = category_columns(Q) if categories is None else np.asarray(categories)
     if chosen.dtype != bool or chosen.shape != (Q.shape[1],):

@@ -51,8 +51,7 @@ def c2st(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, folds: int = 5) -> Measur
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
     seed : int
         Of folds, rows and classifier.
     folds : int
@@ -83,8 +82,7 @@ def mmd(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, permutations: int = 200) -
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
     permutations : int
         0 for no p-value.
 
@@ -118,8 +116,7 @@ def energy_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, permutations: 
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
     permutations : int
         0 for no p-value.
 
@@ -146,14 +143,10 @@ def sliced_wasserstein(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, projections
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
     projections : int
 
-    Raises
-    ------
-    ValueError
-        As :func:`~pushforward.metrics.arrays.pair`.
+    Errors are those of :func:`~pushforward.metrics.arrays.pair`.
 
     >>> rows = np.random.default_rng(0).normal(size=(100, 2))
     >>> round(sliced_wasserstein(rows + [3.0, 4.0], rows).value, 6) == round(5 / 2**0.5, 6)
@@ -183,13 +176,9 @@ def wasserstein_columns(P: ArrayLike, Q: ArrayLike) -> list[Measure]:
 
     Parameters
     ----------
-    P : array (n, ...)
-    Q : array (m, ...)
+    P, Q : array (n, ...) and (m, ...)
 
-    Raises
-    ------
-    ValueError
-        As :func:`~pushforward.metrics.arrays.pair`.
+    Errors are those of :func:`~pushforward.metrics.arrays.pair`.
 
     >>> [column.value for column in wasserstein_columns([[0.0, 1.0], [1.0, 2.0]], [[0.0, 4.0], [1.0, 5.0]])]
     [0.0, 3.0]

@@ -24,8 +24,6 @@ Ian Goodfellow et al. Generative adversarial nets. 2014. https://arxiv.org/abs/1
 Alexia Jolicoeur-Martineau. The relativistic discriminator. 2018. https://arxiv.org/abs/1807.00734
 Lars Mescheder, Andreas Geiger, Sebastian Nowozin. Which training methods for GANs do actually converge? 2018.
 https://arxiv.org/abs/1801.04406
-Yiwen Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin. The GAN is dead; long live the GAN! A modern GAN baseline. 2024.
-https://arxiv.org/abs/2501.05441
 """
 
 from dataclasses import field, replace
@@ -137,8 +135,6 @@ class GAN(DecoderVerbs, TrainedModel):
     Yiwen Huang, Aaron Gokaslan, Volodymyr Kuleshov, James Tompkin. The GAN is dead; long live the GAN! A modern GAN
     baseline. 2024. https://arxiv.org/abs/2501.05441
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.GAN(latent_dim=3, train_steps=5, random_state=0).fit("moons")
     >>> model.sample(2, seed=0).shape, model.inverse_transform([[0.1, 0.2, 0.3]], condition=1).shape

@@ -17,7 +17,6 @@ References
 ----------
 Arash Vahdat, Karsten Kreis, Jan Kautz. Score-based generative modeling in latent space. 2021.
 https://arxiv.org/abs/2106.05931
-Robin Rombach et al. High-resolution image synthesis with latent diffusion models. 2022. https://arxiv.org/abs/2112.10752
 Bin Dai, David Wipf. Diagnosing and enhancing VAE models. 2019. https://arxiv.org/abs/1903.05789
 """
 
@@ -105,8 +104,6 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
     ----------
     Robin Rombach et al. High-resolution image synthesis with latent diffusion models. 2022. https://arxiv.org/abs/2112.10752
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.Latent(pf.PPCA(n_components=3), pf.GMM(n_components=4), random_state=0).fit("digits")
     >>> rows = pf.open_data("digits").values[:4]
@@ -160,32 +157,19 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
 
         Parameters
         ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Gives log p(x | condition). Without it a conditional model uses what the prior learned with its condition dropped.
         samples : int, optional
             K, draws of the code per row; the prior is asked for the density of each. The bound rises to log p with K. Default
             16, or 2 where the prior's density follows an ODE, which takes its time.
         draws : int
             Where the coder takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through a network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
 
         Returns
         -------
         LogProb
             A lower bound, or an estimate of one if ``samples`` > 1 and the prior's density is itself an estimate. The standard
             error is that of the draws and of the prior together, the numerical error that of the prior.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
         """
         bound = self._bound(X, condition, samples, draws, seed, first, batch_size, shared=False)
         return bound.in_bits_per_dim() if bits_per_dim else bound

@@ -8,7 +8,6 @@ rows.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeGuard, TypeVar, runtime_checkable
 
 import numpy as np
@@ -22,7 +21,7 @@ from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeVerbs, RandomCodes
-from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
@@ -146,39 +145,29 @@ class TwoStageModel(GenerativeModel):
         both = all(budget in part.get_params(deep=False) for part in (self.coder_, self.prior_))
         return 1.0 if not both else _CODER_SHARE if name == "coder" else 1 - _CODER_SHARE
 
-    def _learn(
-        self,
-        prepared: Prepared,
-        resolved: object,
-        *,
-        folder: Path | None = None,
-        resume: bool = False,
-        on_grid: Callable[[int], None] | None = None,
-    ) -> None:
+    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(prepared, _Prepared)
         assert isinstance(resolved, _Plans)
-        self.coder_ = self._train("coder", resolved.coder, folder, resume)
+        self.coder_ = self._train("coder", resolved.coder, replace(run, on_grid=None))
         prior = plan(self._codes(prepared.dataset), self.prior_)
         self.prior_ = prior.model
-        self.prior_ = self._train("prior", prior, folder, resume, on_grid)
+        self.prior_ = self._train("prior", prior, run)
         self.space_ = self.space_.with_conditions(self.prior_.space_.conditions)
         first, second = self.coder_.training_result_, self.prior_.training_result_
         self.training_result_ = replace(first.followed_by(second), parameters=first.parameters + second.parameters)
 
-    def _train(
-        self, name: str, part: Plan, folder: Path | None, resume: bool, on_grid: Callable[[int], None] | None = None
-    ) -> GenerativeModel:
+    def _train(self, name: str, part: Plan, run: RunOptions) -> GenerativeModel:
         """Train a part in its folder inside the run, and return it; load it if it is finished."""
-        if folder is None:
+        if run.folder is None:
             part.model._learn(part.prepared, part.resolved)
             return part.model
-        run = folder / name
-        status = training.agreed(lambda: read_card(run)["status"] if resume and (run / CARD).is_file() else None)
+        place = run.folder / name
+        status = training.agreed(lambda: read_card(place)["status"] if run.resume and (place / CARD).is_file() else None)
         if status == "finished":
             parts = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
-            finished: GenerativeModel = load(run, parts=parts)
+            finished: GenerativeModel = load(place, parts=parts)
             return finished
-        return part.start(run, resume=status is not None, on_grid=on_grid)
+        return part.start(place, resume=status is not None, on_grid=run.on_grid)
 
     def _codes(self, dataset: Dataset) -> Dataset:
         """Return the codes of all rows; random codes are drawn several times, one draw of all rows after the other."""

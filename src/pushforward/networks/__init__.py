@@ -11,30 +11,16 @@ back; :class:`GANSpec` the generator and the critic of a generative adversarial 
 ``network(tokens, condition)``, which return a law for each masked token.
 """
 
+from pushforward.networks import embedding, mlp, spec, tokens, transformer, unet
 from pushforward.networks.adversarial import GANSpec
 from pushforward.networks.coder import CoderSpec
-from pushforward.networks.embedding import Embedding
+from pushforward.networks.embedding import *
 from pushforward.networks.flows import FlowSpec, default_flow
-from pushforward.networks.mlp import MLP
-from pushforward.networks.spec import MLPSpec, NetworkSpec, UNetSpec, default_spec
-from pushforward.networks.tokens import TokenUNet
-from pushforward.networks.transformer import TokenTransformer, TransformerSpec, default_transformer
-from pushforward.networks.unet import UNet
+from pushforward.networks.mlp import *
+from pushforward.networks.spec import *
+from pushforward.networks.tokens import *
+from pushforward.networks.transformer import *
+from pushforward.networks.unet import *
 
-__all__ = [
-    "MLP",
-    "CoderSpec",
-    "Embedding",
-    "FlowSpec",
-    "GANSpec",
-    "MLPSpec",
-    "NetworkSpec",
-    "TokenTransformer",
-    "TokenUNet",
-    "TransformerSpec",
-    "UNet",
-    "UNetSpec",
-    "default_flow",
-    "default_spec",
-    "default_transformer",
-]
+__all__ = ["CoderSpec", "FlowSpec", "GANSpec", "default_flow"]
+__all__ += embedding.__all__ + mlp.__all__ + spec.__all__ + tokens.__all__ + transformer.__all__ + unet.__all__

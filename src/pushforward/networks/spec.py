@@ -59,7 +59,6 @@ class UNetSpec:
     ----------
     width : int
         Channels at the finest level, even, from 2 to 8,192; they double with each level, up to four times ``width``.
-        Channels at the finest level, even, from 2 to 8,192; they double with each level, up to four times ``width``.
     depth : int
         Residual blocks per level while resolution falls, and again while it rises, from 1 to 100.
     middle : int

@@ -137,14 +137,7 @@ class TokenTransformer(nn.Module):
     levels: Tensor
 
     def __init__(
-        self,
-        levels: Sequence[int],
-        condition_dim: int,
-        *,
-        cells: Tensor | None = None,
-        width: int,
-        depth: int,
-        heads: int,
+        self, levels: Sequence[int], condition_dim: int, *, cells: Tensor | None = None, width: int, depth: int, heads: int
     ) -> None:
         super().__init__()
         counts = _checked(levels)

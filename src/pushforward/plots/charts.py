@@ -56,11 +56,7 @@ def scatter_grid(
 
 
 def columns_grid(
-    samples: np.ndarray,
-    data: np.ndarray | None = None,
-    *,
-    names: Sequence[object] | None = None,
-    limit: int = 24,
+    samples: np.ndarray, data: np.ndarray | None = None, *, names: Sequence[object] | None = None, limit: int = 24
 ) -> "Figure":
     """Return one histogram per column of samples ``(N, D)``, over that of the data.
 

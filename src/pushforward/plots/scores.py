@@ -13,19 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "distance_histogram", "floor_chart", "level_bars", "path_lines", "point_cloud", "trade_off"]
 
-KINDS = (
-    *("#2563eb", "#d97706", "#0f9d76", "#be185d", "#8b5cf6", "#0891b2"),
-    *("#b45309", "#4d7c0f", "#4338ca", "#57606c"),
-)
+KINDS = (*("#2563eb", "#d97706", "#0f9d76", "#be185d", "#8b5cf6", "#0891b2"), *("#b45309", "#4d7c0f", "#4338ca", "#57606c"))
 _MARKS = {"worse": ACCENT, "at": GOOD, "better": GOOD, "": SAMPLES}
 
 
 def floor_chart(
-    names: Sequence[str],
-    values: np.ndarray,
-    floors: np.ndarray,
-    *,
-    marks: Sequence[str] | None = None,
+    names: Sequence[str], values: np.ndarray, floors: np.ndarray, *, marks: Sequence[str] | None = None
 ) -> "Figure":
     """Return intervals beside their noise floors, one line per measure, each with its own scale.
 

@@ -222,10 +222,6 @@ def maximum_entropy(features: ArrayLike, moments: ArrayLike) -> MaximumEntropy:
     moments : array () or (J,)
         Mean that each feature must have.
 
-    Returns
-    -------
-    MaximumEntropy
-
     Raises
     ------
     ValueError

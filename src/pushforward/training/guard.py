@@ -88,7 +88,6 @@ def first_bad_place(task: Task, batch: Batch, loss_of: Callable[[Batch], Tensor]
 
 
 def _finite(value: object) -> bool:
-    """Return whether all floating-point tensors in an output (a tensor, or tuples, lists and dicts of them) are finite."""
     if isinstance(value, Tensor):
         return bool(torch.isfinite(value).all())
     if isinstance(value, dict):

@@ -56,17 +56,12 @@ def train(
         Continue from the last checkpoint in ``folder``. Without a checkpoint the run starts over; a finished run returns at
         once, with ``already_finished`` set.
     device : torch.device or str, optional
-        None means accelerate's choice: the GPU of this process if there is one.
         None takes accelerate's choice: the GPU of this process if there is one.
     progress : bool
         Whether to show a progress line.
     on_grid : callable, optional
         Called as ``on_grid(task, step)`` in the main process, four times inside the run, with the averaged weights in the
         task.
-
-    Returns
-    -------
-    TrainingResult
 
     Raises
     ------

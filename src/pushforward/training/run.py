@@ -263,7 +263,6 @@ class Run:
         )
 
     def _seconds(self) -> float:
-        """Update the elapsed time and return it."""
         now = time.perf_counter()
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
         return self.at.seconds

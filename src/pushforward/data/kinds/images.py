@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pushforward import plots
 from pushforward._messages import Argument, naming
-from pushforward.data.kinds.kind import Channels, Kind
+from pushforward.data.kinds.kind import Channels, Drawing, Kind
 from pushforward.data.kinds.registry import register_kind
 
 __all__ = ["Images"]
@@ -114,19 +114,9 @@ class Images(Kind):
             rows = rows.transpose(0, 2, 3, 1)
         return rows[..., 0] if rows.ndim == 4 and rows.shape[-1] == 1 else rows
 
-    def draw(
-        self,
-        rows: np.ndarray,
-        *,
-        beside: np.ndarray | None = None,
-        names: Sequence[str | int] | None = None,
-        labels: Sequence[Any] | None = None,
-        columns: int | None = None,
-        scale: tuple[float, float] | None = None,
-        titles: tuple[str, str] = ("samples", "data"),
-    ) -> plots.Plot:
+    def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
         """Plot images in a grid, pixel for pixel."""
-        return plots.image_grid(rows, columns=columns, labels=labels, scale=scale)
+        return plots.image_grid(rows, columns=drawing.columns, labels=drawing.labels, scale=drawing.scale)
 
     def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:
         """Return lines of images, each followed by the line of its others."""

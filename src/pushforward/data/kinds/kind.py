@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -11,9 +12,35 @@ from torch import Tensor
 
 from pushforward.plots import Plot
 
-__all__ = ["Channels", "Kind"]
+__all__ = ["Channels", "Drawing", "Kind"]
 
 Channels = Literal["first", "last"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Options of a plot of rows.
+
+    Attributes
+    ----------
+    beside : array, optional
+        Rows of the data to compare with, for kinds that plot them.
+    names : sequence, optional
+        Of the columns.
+    labels : sequence, optional
+        One per row, for kinds that show rows one by one, ``columns`` of them side by side.
+    scale : (float, float), optional
+        The values that are shown as black and as white.
+    titles : (str, str)
+        Of the rows and of those beside them.
+    """
+
+    beside: np.ndarray | None = None
+    names: Sequence[str | int] | None = None
+    labels: Sequence[Any] | None = None
+    columns: int | None = None
+    scale: tuple[float, float] | None = None
+    titles: tuple[str, str] = ("samples", "data")
 
 
 class Kind(abc.ABC):
@@ -118,33 +145,8 @@ class Kind(abc.ABC):
         return rows.reshape(len(rows), -1)
 
     @abc.abstractmethod
-    def draw(
-        self,
-        rows: np.ndarray,
-        *,
-        beside: np.ndarray | None = None,
-        names: Sequence[str | int] | None = None,
-        labels: Sequence[Any] | None = None,
-        columns: int | None = None,
-        scale: tuple[float, float] | None = None,
-        titles: tuple[str, str] = ("samples", "data"),
-    ) -> Plot:
-        """Plot rows from :meth:`view`.
-
-        Parameters
-        ----------
-        rows : array
-        beside : array, optional
-            Rows of the data to compare with, for kinds that plot them.
-        names : sequence, optional
-            Of the columns.
-        labels : sequence, optional
-            One per row, for kinds that show rows one by one, ``columns`` of them side by side.
-        scale : (float, float), optional
-            The values that are shown as black and as white.
-        titles : (str, str)
-            Of the rows and of those beside them.
-        """
+    def draw(self, rows: np.ndarray, drawing: Drawing) -> Plot:
+        """Plot rows from :meth:`view`."""
 
     def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:
         """Return rows with their ``others`` below them, for a grid with ``columns``; None if they are plotted as two sets."""

@@ -5,15 +5,14 @@ and samples get their shape. Columns are standardized: shift is the mean and sca
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pushforward import plots
-from pushforward.data.kinds.kind import Channels, Kind
+from pushforward.data.kinds.kind import Channels, Drawing, Kind
 from pushforward.data.kinds.registry import register_kind
 
 __all__ = ["Vectors"]
@@ -64,19 +63,9 @@ class Vectors(Kind):
         half, twelfth = torch.where(integer, 0.5, 0.0), torch.where(integer, 1 / 12, 0.0)
         return mean + half, unit * (variance + twelfth / unit / unit).sqrt()
 
-    def draw(
-        self,
-        rows: np.ndarray,
-        *,
-        beside: np.ndarray | None = None,
-        names: Sequence[str | int] | None = None,
-        labels: Sequence[Any] | None = None,
-        columns: int | None = None,
-        scale: tuple[float, float] | None = None,
-        titles: tuple[str, str] = ("samples", "data"),
-    ) -> plots.Plot:
+    def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
         """Plot two columns as a scatter plot, other numbers of columns as histograms."""
         rows = rows.astype(float)
         if rows.shape[1] == 2:
-            return plots.scatter_grid(rows, beside, names=names, titles=titles)
-        return plots.columns_grid(rows, beside, names=names)
+            return plots.scatter_grid(rows, drawing.beside, names=drawing.names, titles=drawing.titles)
+        return plots.columns_grid(rows, drawing.beside, names=drawing.names)

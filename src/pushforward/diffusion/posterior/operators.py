@@ -317,7 +317,6 @@ def _whitened(A: LinearOperator, y: Tensor, noise: Gaussian) -> Observation:
 
 
 def _linear_part(A: LinearOperator, zero: Tensor) -> tuple[LinearOperator, Tensor]:
-    """Split a user's function into its linear part and its constant; raise if it is not affine."""
     constant = A(zero).detach()
     if not isinstance(A, Linear):
         return A, constant

@@ -5,18 +5,7 @@ from pushforward.diffusion.samplers.ancestral import DDIM, DDPM, FittedVariance
 from pushforward.diffusion.samplers.calibrated import CalibratedSampler
 from pushforward.diffusion.samplers.calibration import Calibration, calibrate
 from pushforward.diffusion.samplers.default import default_sampler
-from pushforward.diffusion.samplers.grid import (
-    ChainGrid,
-    FixedGrid,
-    Grid,
-    KarrasGrid,
-    LevelGrid,
-    LogSNRGrid,
-    PowerGrid,
-    SinhGrid,
-    UniformGrid,
-    VPGrid,
-)
+from pushforward.diffusion.samplers.grid import *
 from pushforward.diffusion.samplers.multistep import DEIS, AngleSolver, DPMSolver, UniPC
 from pushforward.diffusion.samplers.quality import exact_flow, flow_error
 from pushforward.diffusion.samplers.runge_kutta import RK4, Euler, Heun

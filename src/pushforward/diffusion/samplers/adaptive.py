@@ -17,7 +17,6 @@ Yang Song et al. Score-based generative modeling through SDEs. 2021. https://arx
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +25,8 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.grid import check_steps
 from pushforward.diffusion.samplers.row_steps import CALLS, FIXED_STEPS, FlowBelow, FlowField, Limits, RowStates, advance
-from pushforward.diffusion.samplers.table import OnStep, Sampler, check_conditions, check_run_times, check_times
+from pushforward.diffusion.samplers.table import Call, OnStep, Sampler, Times, check_conditions, check_run_times, check_times
+from pushforward.diffusion.schedule import Schedule
 
 __all__ = ["Adaptive", "AdaptiveResult"]
 
@@ -90,48 +90,21 @@ class Adaptive(Sampler):
         if self.max_nfe < 10:
             raise ValueError(f"max_nfe must be at least 10, got {self.max_nfe}; a step takes {CALLS} calls")
 
-    @torch.no_grad()
-    def run(
-        self,
-        denoiser: AbstractDenoiser,
-        noise: Tensor,
-        *,
-        steps: int | None = None,
-        times: Tensor | Sequence[float] | None = None,
-        condition: Tensor | None = None,
-        seed: int | None = None,
-        first: int = 0,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Turn noise into samples; the arguments are those of :meth:`Sampler.run`.
-
-        ``steps`` is ignored and ``times`` is optional; the flow stops at each of ``times``, for ``on_step``.
-        """
+    def run_times(self, schedule: Schedule, steps: int | None, times: Times | None) -> Times:
+        """Return ``times`` if given, at each of which the flow stops for ``on_step``; ``steps`` is ignored."""
         if steps is not None:
             check_steps(steps)
-        times = [1.0, 0.0] if times is None else check_run_times(times)
-        x = noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64))
-        return self.solve(denoiser, x, times, condition=condition, on_step=on_step).x
+        return [1.0, 0.0] if times is None else check_run_times(times)
 
-    def integrate(
-        self,
-        denoiser: AbstractDenoiser,
-        x_t: Tensor,
-        times: Tensor | Sequence[float],
-        *,
-        condition: Tensor | None = None,
-        seed: int | None = None,
-        first: int = 0,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Integrate from ``x_t`` at ``times[0]`` to ``times[-1]``; gradients flow, but not through the choice of steps."""
-        return self.solve(denoiser, x_t, times, condition=condition, on_step=on_step).x
+    def follow(self, denoiser: AbstractDenoiser, x_t: Tensor, times: Times, call: Call) -> Tensor:
+        """Integrate the flow; gradients do not flow through the choice of steps."""
+        return self.solve(denoiser, x_t, times, condition=call.condition, on_step=call.on_step).x
 
     def solve(
         self,
         denoiser: AbstractDenoiser,
         x_t: Tensor,
-        times: Tensor | Sequence[float],
+        times: Times,
         *,
         condition: Tensor | None = None,
         on_step: OnStep | None = None,

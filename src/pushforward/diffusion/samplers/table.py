@@ -51,21 +51,24 @@ from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid, check_steps
-from pushforward.diffusion.schedule import Schedule
+from pushforward.diffusion.schedule import Schedule, StraightLine
 from pushforward.probability.noise import fresh_seed, normal
 
 __all__ = [
+    "Call",
     "OnStep",
     "Sampler",
     "Table",
     "TableBuilder",
     "TableSampler",
+    "Times",
     "check_conditions",
     "check_falling",
     "check_run_times",
     "check_times",
 ]
 
+Times = Tensor | Sequence[float]
 OnStep = Callable[[int, float, Tensor, Tensor], None]
 """Called after each row of the table as ``on_step(row, time, x, denoised)``; ``x`` belongs to ``time``."""
 
@@ -172,17 +175,27 @@ class TableBuilder:
 
 
 @dataclass(frozen=True)
-class Sampler(abc.ABC):
-    """An algorithm from noise to data. Most are a :class:`TableSampler`; others have their own loop."""
+class Call:
+    """What the rows of a call need besides the denoiser and the times; see :meth:`Sampler.run`."""
 
-    @abc.abstractmethod
+    condition: Tensor | None = None
+    seed: int | None = None
+    first: int = 0
+    on_step: OnStep | None = None
+
+
+@dataclass(frozen=True)
+class Sampler(abc.ABC):
+    """An algorithm from noise to data. Most are a :class:`TableSampler`; others define ``run_times`` and ``follow``."""
+
+    @torch.no_grad()
     def run(
         self,
         denoiser: AbstractDenoiser,
         noise: Tensor,
         *,
         steps: int | None = None,
-        times: Tensor | Sequence[float] | None = None,
+        times: Times | None = None,
         condition: Tensor | None = None,
         seed: int | None = None,
         first: int = 0,
@@ -216,13 +229,15 @@ class Sampler(abc.ABC):
             If both or neither of ``steps`` and ``times`` are given, the times do not go from 1 to 0, or the sampler is
             stochastic and the denoiser's source is not independent Gaussian noise.
         """
+        grid = self.run_times(denoiser.schedule, steps, times)
+        x = noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64))
+        return self.follow(denoiser, x, grid, Call(condition, seed, first, on_step))
 
-    @abc.abstractmethod
     def integrate(
         self,
         denoiser: AbstractDenoiser,
         x_t: Tensor,
-        times: Tensor | Sequence[float],
+        times: Times,
         *,
         condition: Tensor | None = None,
         seed: int | None = None,
@@ -233,6 +248,15 @@ class Sampler(abc.ABC):
 
         The arguments are those of :meth:`run`; for deterministic samplers times may increase (data to noise).
         """
+        return self.follow(denoiser, x_t, times, Call(condition, seed, first, on_step))
+
+    @abc.abstractmethod
+    def run_times(self, schedule: Schedule, steps: int | None, times: Times | None) -> Times:
+        """Return the times of a run, from 1 to 0."""
+
+    @abc.abstractmethod
+    def follow(self, denoiser: AbstractDenoiser, x_t: Tensor, times: Times, call: Call) -> Tensor:
+        """Integrate from the state ``x_t`` at ``times[0]`` to ``times[-1]``."""
 
 
 @dataclass(frozen=True)
@@ -260,97 +284,48 @@ class TableSampler(Sampler):
         """Append the row from the last of ``times`` to a final time 0: return denoised."""
         builder.row(times[-1], 0.0, {}, {0: 1.0})
 
-    def table(self, schedule: Schedule, times: Tensor | Sequence[float]) -> Table:
+    def table(self, schedule: Schedule, times: Times) -> Table:
         """Return the table for these times; it is cached."""
         return _table(self, schedule, tuple(torch.as_tensor(times, dtype=torch.float64).tolist()))
 
     def nfe(self, steps: int) -> int:
         """Network calls of ``run(steps=steps)`` without guidance, which doubles them."""
-        from pushforward.diffusion.schedule import StraightLine
-
         return self.table(StraightLine(), UniformGrid()(StraightLine(), check_steps(steps))).nfe
 
-    @torch.no_grad()
-    def run(
-        self,
-        denoiser: AbstractDenoiser,
-        noise: Tensor,
-        *,
-        steps: int | None = None,
-        times: Tensor | Sequence[float] | None = None,
-        condition: Tensor | None = None,
-        seed: int | None = None,
-        first: int = 0,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Turn noise into samples; see :meth:`Sampler.run`."""
-        if (steps is None) == (times is None):
+    def run_times(self, schedule: Schedule, steps: int | None, times: Times | None) -> Times:
+        """Return ``times``, or the sampler's own grid of ``steps``."""
+        if times is not None and steps is None:
+            return check_run_times(times)
+        if steps is None or times is not None:
             raise ValueError("give either steps=<number of steps> or times=<grid from 1 to 0>, and not both")
-        if steps is not None:
-            table = _table_of_steps(self, denoiser.schedule, check_steps(steps))
-        else:
-            table = self.table(denoiser.schedule, check_run_times(times))
-        x = noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64))
-        return self._follow(table, denoiser, x, condition, seed, first, on_step)
+        return _grid_of_steps(self, schedule, check_steps(steps))
 
-    def integrate(
-        self,
-        denoiser: AbstractDenoiser,
-        x_t: Tensor,
-        times: Tensor | Sequence[float],
-        *,
-        condition: Tensor | None = None,
-        seed: int | None = None,
-        first: int = 0,
-        on_step: OnStep | None = None,
-    ) -> Tensor:
-        """Integrate from the state ``x_t`` at ``times[0]`` to ``times[-1]``; see :meth:`Sampler.integrate`."""
-        return self._follow(self.table(denoiser.schedule, times), denoiser, x_t, condition, seed, first, on_step)
-
-    def _follow(
-        self,
-        table: Table,
-        denoiser: AbstractDenoiser,
-        x_t: Tensor,
-        condition: Tensor | None,
-        seed: int | None,
-        first: int,
-        on_step: OnStep | None,
-    ) -> Tensor:
+    def follow(self, denoiser: AbstractDenoiser, x_t: Tensor, times: Times, call: Call) -> Tensor:
         """Check that table, denoiser and conditions are compatible, and run the table."""
+        table = self.table(denoiser.schedule, times)
         if table.stochastic and not denoiser.gaussian_source:
             raise ValueError(
                 f"{self} adds Gaussian noise at each step, but this model's source is not independent Gaussian noise, so its "
                 "reverse process is different; use a deterministic sampler such as DPMSolver()"
             )
-        check_conditions(condition, x_t)
-        if table.stochastic and seed is None:
-            seed = fresh_seed()
-        rows = torch.arange(first, first + len(x_t), device=x_t.device)
+        check_conditions(call.condition, x_t)
+        seed = fresh_seed() if table.stochastic and call.seed is None else call.seed or 0
+        rows = torch.arange(call.first, call.first + len(x_t), device=x_t.device)
 
         def draw(step: int) -> Tensor:
-            return normal(
-                x_t.shape[1:], seed=seed or 0, purpose="sampler", rows=rows, step=step, dtype=x_t.dtype, device=x_t.device
-            )
+            return normal(x_t.shape[1:], seed=seed, purpose="sampler", rows=rows, step=step, dtype=x_t.dtype, device=x_t.device)
 
-        return _run(table, denoiser, x_t, condition, draw, on_step)
+        return _run(table, denoiser, x_t, call, draw)
 
 
-def _run(
-    table: Table,
-    denoiser: AbstractDenoiser,
-    x: Tensor,
-    condition: Tensor | None,
-    draw: Callable[[int], Tensor],
-    on_step: OnStep | None,
-) -> Tensor:
+def _run(table: Table, denoiser: AbstractDenoiser, x: Tensor, call: Call, draw: Callable[[int], Tensor]) -> Tensor:
     """Run the table. ``appendleft`` on a bounded deque makes index j the lag j."""
     xs: deque[Tensor] = deque([x], table.memory)
     ds: deque[Tensor] = deque(maxlen=table.memory)
     zs: deque[Tensor] = deque(maxlen=table.memory)
     pools, stochastic = (xs, ds, zs), table.stochastic
     for index, (tau, to, (pool, lag), terms, scale, fold) in enumerate(table.rows):
-        ds.appendleft(denoiser(x, tau, condition))
+        ds.appendleft(denoiser(x, tau, call.condition))
         if stochastic:
             zs.appendleft(draw(index))
         x = pools[pool][lag]
@@ -359,8 +334,8 @@ def _run(
         if scale != 1:
             x = x * scale
         xs.appendleft(x)
-        if on_step is not None:
-            on_step(index, to, x, ds[0])
+        if call.on_step is not None:
+            call.on_step(index, to, x, ds[0])
     return x
 
 
@@ -377,11 +352,11 @@ def _table(sampler: TableSampler, schedule: Schedule, times: tuple[float, ...]) 
 
 
 @functools.lru_cache(maxsize=64)
-def _table_of_steps(sampler: TableSampler, schedule: Schedule, steps: int) -> Table:
-    return sampler.table(schedule, sampler.grid(schedule, steps))
+def _grid_of_steps(sampler: TableSampler, schedule: Schedule, steps: int) -> tuple[float, ...]:
+    return tuple(sampler.grid(schedule, steps).tolist())
 
 
-def check_run_times(times: Tensor | Sequence[float] | None) -> Tensor:
+def check_run_times(times: Times | None) -> Tensor:
     """Return the times of a run as float64, or raise a ValueError if they do not start at 1 and end at 0."""
     grid = torch.as_tensor(times, dtype=torch.float64)
     if grid.ndim != 1 or len(grid) < 2 or grid[0] != 1 or grid[-1] != 0:

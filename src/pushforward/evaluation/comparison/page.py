@@ -127,14 +127,12 @@ def _decimal(value: float, digits: int) -> str:
 
 
 def _charts(ranking: Ranking) -> list[EmbeddedPlot]:
-    """Return the plots of all models together."""
     if len(ranking.names) < 2:
         return []
     return [EmbeddedPlot.of(ranking.plot(), "Quality and speed", "on the line: models that no other beats in both")]
 
 
 def _grids(ranking: Ranking) -> list[EmbeddedPlot]:
-    """Return samples of each model, after rows of the data."""
     embedded: list[EmbeddedPlot] = []
     for name in ranking.names:
         evaluation = ranking.evaluations(name)[0]
@@ -152,7 +150,6 @@ def _grids(ranking: Ranking) -> list[EmbeddedPlot]:
 
 
 def _links(ranking: Ranking, folder: Path) -> list[tuple[str, str]]:
-    """Return the reports of the runs, relative to the page."""
     reports = [
         (f"{trial.name}, seed {trial.seed}", trial.folder / "report.html")
         for trial in ranking.trials

@@ -93,7 +93,6 @@ def _categories(inputs: Inputs, results: Results) -> None:
 
 
 def _train_on_samples(inputs: Inputs, results: Results) -> None:
-    """Predict the last column of categories, or else the last column, from all others."""
     samples, held, other = _three(inputs)
     categories = category_columns(other)
     varies = (other[0] != other).any(axis=0) & (held[0] != held).any(axis=0)

@@ -201,7 +201,6 @@ def _mean(values: NDArray[np.float64], numerical: float) -> Measure:
 
 
 def _log_densities(name: str, values: ArrayLike, least: int) -> NDArray[np.float64]:
-    """Return log-densities as an array (n,), checked."""
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < least:
         raise ValueError(

@@ -258,6 +258,5 @@ def _internal(model: Any, values: Any) -> NDArray[Any]:
 
 
 def _root(mean: Measure) -> Measure:
-    """Return the square root of a mean of squares and of the ends of its interval."""
     value, low, high = (math.sqrt(max(number, 0.0)) for number in (mean.value, mean.low, mean.high))
     return Measure(value, low, high, mean.n)

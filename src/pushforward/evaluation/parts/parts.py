@@ -80,7 +80,6 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
 
 
 def _row_metrics() -> list[_Metric]:
-    """Return the metrics of the scaled rows."""
     return [
         _Metric(("C2ST",), lambda p, q, seed: [c2st(p, q, seed=seed)], "lower", ("accuracy of a classifier; 0.5 is a guess",)),
         _Metric(("MMD²",), lambda p, q, seed: [mmd(p, q, seed=seed)], "lower"),
@@ -90,7 +89,6 @@ def _row_metrics() -> list[_Metric]:
 
 
 def _feature_metrics() -> list[_Metric]:
-    """Return the metrics of features, which for vectors are the scaled rows."""
     return [
         _Metric(("Fréchet distance",), lambda p, q, seed: [frechet_distance(p, q)], "lower"),
         _Metric(("kernel distance",), lambda p, q, seed: [kernel_distance(p, q, seed=seed)], "lower"),

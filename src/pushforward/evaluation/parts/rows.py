@@ -220,7 +220,6 @@ def _labels(model: Any, n: int, seed: int) -> NDArray[Any] | None:
 
 
 def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
-    """Return rows in the library's layout, with their conditions."""
     user = clean_values(values, name=name, gaps=model.gaps)
     x = model.space_.schema.to_internal(user, name=type(model).__name__, gaps=model.gaps)
     conditions = None

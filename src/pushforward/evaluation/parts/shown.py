@@ -1,7 +1,6 @@
 """The few rows that plots are drawn from: samples, held-out rows, and states of samples on the way from noise to data."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pushforward.diffusion import AbstractDenoiser, Sampler
+from pushforward.diffusion import AbstractDenoiser, Sampler, Schedule
+from pushforward.diffusion.samplers.table import Call, Times
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.rows import Inputs, RowSet
 
@@ -95,29 +95,16 @@ class _RecordingSampler(Sampler):
     times: list[float] = field(default_factory=list)
     states: list[Tensor] = field(default_factory=list)
 
-    def run(
-        self,
-        denoiser: AbstractDenoiser,
-        noise: Tensor,
-        *,
-        steps: int | None = None,
-        times: Tensor | Sequence[float] | None = None,
-        condition: Tensor | None = None,
-        seed: int | None = None,
-        first: int = 0,
-        on_step: Any = None,
-    ) -> Tensor:
-        self._record(denoiser, 1.0, noise * denoiser.schedule.sigma(torch.ones((), dtype=torch.float64)))
+    def run_times(self, schedule: Schedule, steps: int | None, times: Times | None) -> Times:
+        return self.inner.run_times(schedule, steps, times)
+
+    def follow(self, denoiser: AbstractDenoiser, x_t: Tensor, times: Times, call: Call) -> Tensor:
+        self._record(denoiser, float(times[0]), x_t)
 
         def record(row: int, time: float, x: Tensor, denoised: Tensor) -> None:
             self._record(denoiser, float(time), x)
 
-        return self.inner.run(
-            denoiser, noise, steps=steps, times=times, condition=condition, seed=seed, first=first, on_step=record
-        )
-
-    def integrate(self, *args: Any, **options: Any) -> Tensor:
-        return self.inner.integrate(*args, **options)
+        return self.inner.follow(denoiser, x_t, times, replace(call, on_step=record))
 
     def _record(self, denoiser: AbstractDenoiser, time: float, x: Tensor) -> None:
         t = torch.tensor(time, dtype=torch.float64)

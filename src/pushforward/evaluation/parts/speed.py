@@ -201,7 +201,6 @@ def _reset_peak() -> bool:
 
 
 def _status(name: str) -> int:
-    """Return a size of this process from the kernel, in bytes; 0 if there is none of this name."""
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
@@ -227,7 +226,6 @@ def _timed(action: Callable[[], object], device: torch.device) -> float:
 
 
 def _networks(model: Any) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the networks of a model and of the models inside it, with names."""
     for name, value in vars(model).items():
         if isinstance(value, nn.Module):
             yield name, value

@@ -27,6 +27,21 @@ _MOST_COLUMNS = 24
 _SMALL = (4.6, 3.3)
 
 
+_SINGLE_PLOTS = (
+    (
+        "neighbors",
+        "neighbors",
+        "Nearest training rows",
+        "top: the samples that are nearest to a training row; below each, that row",
+    ),
+    ("neighbors", "distances", "How near is that?", "copies would be at the left, where no held-out row is"),
+    ("training", "learning", "Loss by step", ""),
+    ("training", "noise levels", "Held-out loss by noise level", "mean squared error at each fifth of the noise levels"),
+    ("latent", "latent", "Map of the latent space", "codes of held-out rows, along the two directions in which they vary most"),
+    ("paths", "paths", "From noise to data", "each line is a sample"),
+)
+
+
 @dataclass(frozen=True)
 class EmbeddedPlot:
     """A plot on the page.
@@ -151,7 +166,6 @@ def _environment() -> jinja2.Environment:
 
 
 def _sections(findings: Findings) -> list[tuple[str, list[list[Figure]]]]:
-    """Return the figures by heading, those of one name together."""
     sections = []
     for title, figures in findings.sections():
         rows: list[list[Figure]] = []
@@ -165,7 +179,6 @@ def _sections(findings: Findings) -> list[tuple[str, list[list[Figure]]]]:
 
 
 def _facts(findings: Findings) -> list[tuple[str, str]]:
-    """Return what was evaluated, as names and values."""
     about = findings.about
     if "kind" not in about:
         return []
@@ -184,15 +197,9 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
 
 
 def _chapters(findings: Findings) -> dict[str, list[EmbeddedPlot]]:
-    """Return the plots of each chapter of the page."""
     available = names(findings)
     chapters: dict[str, list[EmbeddedPlot]] = {
-        "samples": [],
-        "neighbors": [],
-        "columns": [],
-        "training": [],
-        "latent": [],
-        "paths": [],
+        name: [] for name in ("samples", "neighbors", "columns", "training", "latent", "paths")
     }
     if "samples" in available:
         labels = findings.arrays.get("class_labels")
@@ -207,24 +214,12 @@ def _chapters(findings: Findings) -> dict[str, list[EmbeddedPlot]]:
             EmbeddedPlot.of(scatter(findings, "samples"), "Samples", caption),
             EmbeddedPlot.of(scatter(findings, "rows"), "Held-out rows", caption),
         ]
-    if "neighbors" in available:
-        caption = "top: the samples that are nearest to a training row; below each, that row"
-        chapters["neighbors"].append(EmbeddedPlot.of(draw(findings, "neighbors"), "Nearest training rows", caption))
-    if "distances" in available:
-        caption = "copies would be at the left, where no held-out row is"
-        chapters["neighbors"].append(EmbeddedPlot.of(draw(findings, "distances"), "How near is that?", caption))
     if "marginals" in available:
         chapters["columns"] = _marginals(findings)
-    if "learning" in available:
-        chapters["training"].append(EmbeddedPlot.of(draw(findings, "learning"), "Loss by step", inches=_SMALL))
-    if "noise levels" in available:
-        caption = "mean squared error at each fifth of the noise levels"
-        chapters["training"].append(EmbeddedPlot.of(draw(findings, "noise levels"), "Held-out loss by noise level", caption))
-    if "latent" in available:
-        caption = "codes of held-out rows, along the two directions in which they vary most"
-        chapters["latent"].append(EmbeddedPlot.of(draw(findings, "latent"), "Map of the latent space", caption))
-    if "paths" in available:
-        chapters["paths"].append(EmbeddedPlot.of(draw(findings, "paths"), "From noise to data", "each line is a sample"))
+    for chapter, name, title, caption in _SINGLE_PLOTS:
+        if name in available:
+            inches = _SMALL if name == "learning" else None
+            chapters[chapter].append(EmbeddedPlot.of(draw(findings, name), title, caption, inches=inches))
     return chapters
 
 

@@ -9,7 +9,6 @@ The law of the codes is not learned, and the decoder is trained only at the code
 References
 ----------
 Pierre Baldi, Kurt Hornik. Neural networks and principal component analysis: learning from examples without local minima. 1989.
-Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with neural networks. 2006.
 """
 
 import math
@@ -94,8 +93,6 @@ class Autoencoder(CodeVerbs, TrainedModel):
     ----------
     Geoffrey Hinton, Ruslan Salakhutdinov. Reducing the dimensionality of data with neural networks. 2006.
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> rows = pf.open_data("digits").values
     >>> model = pf.Autoencoder(latent_dim=3, train_steps=5, random_state=0).fit(rows)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.autoencoders.bound import BoundVerbs, importance_bound, kl_to_standard
+from pushforward.models.autoencoders.bound import BoundVerbs, CodeDraws, importance_bound, kl_to_standard
 from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, default_likelihood
 from pushforward.models.autoencoders.reports import LatentReport
 from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
@@ -184,8 +184,6 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
         seed : int
             Seed of the draws of upper levels, for models with several levels.
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.VAE(latent_dim=2, train_steps=5, random_state=0).fit("digits")
         >>> len(model.latent_report(pf.open_data("digits").values[:50]).kl)
@@ -223,26 +221,15 @@ class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
         )
 
     @torch.no_grad()
-    def _weighed(
-        self,
-        learned: object,
-        z: Tensor,
-        *,
-        condition: Tensor | None,
-        varies: Tensor | None,
-        seed: int,
-        first: int,
-        samples: int,
-        shared: bool,
-    ) -> LogProb:
+    def _weighed(self, learned: object, z: Tensor, condition: Tensor | None, draws: CodeDraws) -> LogProb:
         assert isinstance(learned, VariationalCoder)
-        rows = torch.arange(first, first + len(z), device=z.device) * (not shared)
+        rows = torch.arange(draws.first, draws.first + len(z), device=z.device) * (not draws.shared)
         weigh, shape = learned.weigh(z, condition), (learned.latent_dim,)
         log_weights = [
-            weigh(noise.normal(shape, seed=seed, purpose="latent", rows=rows, step=k, dtype=z.dtype, device=z.device))
-            for k in range(samples)
+            weigh(noise.normal(shape, seed=draws.seed, purpose="latent", rows=rows, step=k, dtype=z.dtype, device=z.device))
+            for k in range(draws.samples)
         ]
-        return importance_bound(torch.stack(log_weights), nfe=samples + 1, dims=learned.likelihood.dims)
+        return importance_bound(torch.stack(log_weights), nfe=draws.samples + 1, dims=learned.likelihood.dims)
 
     @torch.no_grad()
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:

@@ -12,9 +12,8 @@ References
 Yuri Burda, Roger Grosse, Ruslan Salakhutdinov. Importance weighted autoencoders. 2016. https://arxiv.org/abs/1509.00519
 """
 
-import functools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,10 +22,10 @@ from torch import Tensor
 from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.density import DensityVerbs, RowDensity
 from pushforward.probability.counts import check_count
 
-__all__ = ["BoundVerbs", "importance_bound", "kl_to_standard"]
+__all__ = ["BoundVerbs", "CodeDraws", "importance_bound", "kl_to_standard"]
 
 SAMPLES, DRAWS = 64, 2
 
@@ -58,6 +57,16 @@ def importance_bound(log_weights: Tensor, *, nfe: int, dims: int) -> LogProb:
     return LogProb(values.cpu().numpy(), "lower bound", error.cpu().numpy(), zeros, zeros, nfe=nfe, dims=dims)
 
 
+@dataclass(frozen=True)
+class CodeDraws:
+    """How many codes are drawn for a row, and the row that their random numbers belong to: of all the first if ``shared``."""
+
+    samples: int
+    seed: int
+    first: int
+    shared: bool
+
+
 class BoundVerbs(DensityVerbs):
     """``log_prob`` as a lower bound; a family defines ``_weighed``, and its network has a ``likelihood``."""
 
@@ -77,33 +86,20 @@ class BoundVerbs(DensityVerbs):
 
         Parameters
         ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         samples : int
             K, draws of the code per row. The bound rises to log p with K; 1 is the evidence lower bound.
         draws : int
             Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through the network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
 
         Returns
         -------
         LogProb
             Of the kind "lower bound"; for integers of a likelihood that gives them probabilities, of log P.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
         """
         check_count("samples", samples)
-        density = functools.partial(self._weighed, samples=samples, shared=False)
+        density = self._density(samples, shared=False)
         bound = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
         return bound.in_bits_per_dim() if bits_per_dim else bound
 
@@ -113,7 +109,7 @@ class BoundVerbs(DensityVerbs):
         All rows share their draws of the code, so that the score of a row does not depend on where it stands. For the mean over
         rows prefer :meth:`log_prob`, where the errors of rows are independent of each other.
         """
-        density = functools.partial(self._weighed, samples=SAMPLES, shared=True)
+        density = self._density(SAMPLES, shared=True)
         return self._score(X, condition, density, draws=DRAWS, seed=0, first=0, batch_size=256).values
 
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
@@ -121,17 +117,14 @@ class BoundVerbs(DensityVerbs):
         intervals = getattr(self, self.core).likelihood.intervals
         return replace(rows, z=rows.middle, bins=None, varies=None) if intervals else replace(rows, varies=None)
 
-    def _weighed(
-        self,
-        learned: object,
-        z: Tensor,
-        *,
-        condition: Tensor | None,
-        varies: Tensor | None,
-        seed: int,
-        first: int,
-        samples: int,
-        shared: bool,
-    ) -> LogProb:
-        """Return the bound for scaled rows; see :class:`~pushforward.models.base.density.RowDensity`."""
+    def _density(self, samples: int, *, shared: bool) -> RowDensity:
+        def density(
+            learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+        ) -> LogProb:
+            return self._weighed(learned, z, condition, CodeDraws(samples, seed, first, shared))
+
+        return density
+
+    def _weighed(self, learned: object, z: Tensor, condition: Tensor | None, draws: CodeDraws) -> LogProb:
+        """Return the bound for scaled rows z (B, *D)."""
         raise NotImplementedError

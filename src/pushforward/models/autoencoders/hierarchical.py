@@ -18,7 +18,6 @@ all laws are Gaussian and q can equal the posterior: then the bound is log p(x).
 
 References
 ----------
-Casper Sønderby et al. Ladder variational autoencoders. 2016. https://arxiv.org/abs/1602.02282
 Arash Vahdat, Jan Kautz. NVAE: a deep hierarchical variational autoencoder. 2020. https://arxiv.org/abs/2007.03898
 Rewon Child. Very deep VAEs generalize autoregressive models and can outperform them on images. 2021.
 https://arxiv.org/abs/2011.10650
@@ -206,8 +205,6 @@ class HierarchicalVAE(VariationalModel):
     ----------
     Casper Sønderby et al. Ladder variational autoencoders. 2016. https://arxiv.org/abs/1602.02282
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.HierarchicalVAE(latent_dims=(2, 3), train_steps=5, random_state=0).fit("digits")
     >>> rows = pf.open_data("digits").values[:4]

@@ -10,7 +10,6 @@ condition, and samples do not follow it.
 
 References
 ----------
-Diederik Kingma, Max Welling. Auto-encoding variational Bayes. 2014. https://arxiv.org/abs/1312.6114
 Danilo Rezende, Shakir Mohamed, Daan Wierstra. Stochastic backpropagation and approximate inference in deep generative models.
 2014. https://arxiv.org/abs/1401.4082
 James Lucas et al. Don't blame the ELBO! A linear VAE perspective on posterior collapse. 2019. https://arxiv.org/abs/1911.02469
@@ -116,8 +115,6 @@ class VAE(RandomCodes, VariationalModel):
     ----------
     Diederik Kingma, Max Welling. Auto-encoding variational Bayes. 2014. https://arxiv.org/abs/1312.6114
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.VAE(latent_dim=3, train_steps=5, random_state=0).fit("digits")
     >>> rows = pf.open_data("digits").values[:4]
@@ -147,8 +144,6 @@ class VAE(RandomCodes, VariationalModel):
         condition : label or vector, optional
             The condition of all rows.
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.VAE(train_steps=5, random_state=0).fit("moons")
         >>> model.interpolate([0.0, 1.0], [1.0, 0.0], 5).shape
@@ -174,8 +169,6 @@ class VAE(RandomCodes, VariationalModel):
             The row whose code is varied; by default the code 0.
         condition : label or vector, optional
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.VAE(train_steps=5, random_state=0).fit("moons")
         >>> model.traverse(1, 3).shape

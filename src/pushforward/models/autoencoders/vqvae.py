@@ -15,8 +15,6 @@ A condition is an input of encoder, decoder and transformer.
 
 References
 ----------
-Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
-https://arxiv.org/abs/1711.00937
 Huiwen Chang et al. MaskGIT: masked generative image transformer. 2022. https://arxiv.org/abs/2202.04200
 """
 
@@ -33,7 +31,7 @@ from pushforward import diffusion
 from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion import TokenNetwork
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.autoencoders.bound import BoundVerbs
+from pushforward.models.autoencoders.bound import BoundVerbs, CodeDraws
 from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
 from pushforward.models.autoencoders.reports import CodeReport
@@ -91,8 +89,6 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representation learning. 2017.
     https://arxiv.org/abs/1711.00937
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.VQVAE(tokens=3, codebook_size=16, train_steps=5, random_state=0).fit("digits")
     >>> rows = pf.open_data("digits").values[:4]
@@ -132,26 +128,12 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
         Parameters
         ----------
-        n : int
-            Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
         guidance : float or Guidance
             The scale w in p(c_l | seen, condition)^w p(c_l | seen)^(1 - w), normalized, the law of each code as it is
-            uncovered: 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each
+            unmasked: 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each
             call of that law one of twice as many rows. The decoder is told the condition as it is, and none at 0.
-        seed : int, optional
-            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
-            the last call is kept as ``sample_seed_``.
-        first : int
-            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
-        batch_size : int
-            Rows that go through the networks at once.
 
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
+        Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         scale = scale_of(guidance, "a VQVAE")
@@ -176,30 +158,10 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
 
         Parameters
         ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
         samples : int
-            Random sets of masked codes per row, from which the probability of the codes is estimated.
-        draws : int
-            Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through the network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+            Random sets of hidden codes per row, from which the probability of the codes is estimated.
 
-        Returns
-        -------
-        LogProb
-            Of the kind "lower bound"; for integers of a likelihood that gives them probabilities, of log P.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        Other parameters, the result and the errors are those of :meth:`pushforward.VAE.log_prob`.
         """
         return super().log_prob(
             X,
@@ -221,8 +183,6 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             Rows like the training data.
         condition : label, vector, or one of them per row, optional
 
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.VQVAE(codebook_size=4, train_steps=20, random_state=0).fit("moons")
         >>> model.code_report(pf.open_data("moons").values[:500]).size
@@ -280,18 +240,7 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
     def _code_schema(self) -> Schema:
         return replace(super()._code_schema, dtypes=("int64",))
 
-    def _weighed(
-        self,
-        learned: object,
-        z: Tensor,
-        *,
-        condition: Tensor | None,
-        varies: Tensor | None,
-        seed: int,
-        first: int,
-        samples: int,
-        shared: bool,
-    ) -> LogProb:
+    def _weighed(self, learned: object, z: Tensor, condition: Tensor | None, draws: CodeDraws) -> LogProb:
         assert isinstance(learned, QuantizedCoder)
         with torch.no_grad():
             codes = learned.encode(z, condition)
@@ -300,13 +249,13 @@ class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
             learned.prior,
             codes,
             condition=condition,
-            draws=samples,
-            seed=seed,
-            first=0 if shared else first,
-            shared=shared,
+            draws=draws.samples,
+            seed=draws.seed,
+            first=0 if draws.shared else draws.first,
+            shared=draws.shared,
         )
         values = prior_bound.values + log_likelihood.double().cpu().numpy()
-        return replace(prior_bound, values=values, nfe=samples + 2, dims=learned.likelihood.dims)
+        return replace(prior_bound, values=values, nfe=draws.samples + 2, dims=learned.likelihood.dims)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         prior = self.coder_.prior

@@ -69,10 +69,6 @@ class DensityVerbs(GenerativeModel):
         bits_per_dim : bool
             Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
 
-        Returns
-        -------
-        LogProb
-
         Raises
         ------
         ValueError

@@ -5,7 +5,7 @@ transform and the encoder of conditions. The fields of its class are the argumen
 (:mod:`pushforward.models.base.estimator`). It defines
 
 - ``_resolve(prepared)``: sets the arguments left at None and returns what ``_learn`` needs besides the rows;
-- ``_learn(prepared, resolved, ...)``: learns, and sets ``training_result_``;
+- ``_learn(prepared, resolved, run)``: learns, and sets ``training_result_``;
 - ``_generate(n, condition, ...)``: new scaled rows, unless ``generates = False``;
 - ``_state()`` and ``_restore(facts, tensors, parts)``: what was learned, as plain data and tensors, and back.
 
@@ -48,7 +48,7 @@ from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingResult
 
-__all__ = ["GenerativeModel", "Prepared", "register"]
+__all__ = ["OUTSIDE_RUNS", "GenerativeModel", "Prepared", "RunOptions", "register"]
 
 _MOST_HELD_OUT = 2000
 _PLOT_SEED, _CLASSES, _PER_CLASS = 0, 10, 10
@@ -78,6 +78,18 @@ class Prepared:
 
 def _draws(model: "GenerativeModel") -> bool:
     return model.generates
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The folder of a run with its checkpoints, whether to resume it, and ``on_grid(step)``, called now and then."""
+
+    folder: Path | None = None
+    resume: bool = False
+    on_grid: Callable[[int], None] | None = None
+
+
+OUTSIDE_RUNS = RunOptions()
 
 
 class GenerativeModel(Estimator, abc.ABC):
@@ -140,10 +152,6 @@ class GenerativeModel(Estimator, abc.ABC):
         y : ignored
         condition : array, column name(s) or False, optional
             A label or a vector for each row. Default: the labels of the data (sub-folders, labels of built-ins).
-
-        Returns
-        -------
-        self
 
         Raises
         ------
@@ -349,16 +357,8 @@ class GenerativeModel(Estimator, abc.ABC):
         """Resolve all arguments, and return what ``_learn`` needs besides the rows."""
 
     @abc.abstractmethod
-    def _learn(
-        self,
-        prepared: Prepared,
-        resolved: object,
-        *,
-        folder: Path | None = None,
-        resume: bool = False,
-        on_grid: Callable[[int], None] | None = None,
-    ) -> None:
-        """Learn from the rows; write checkpoints to a run folder, and call ``on_grid(step)`` on a grid of steps."""
+    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
+        """Learn from the rows."""
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         """Return n new scaled rows (n, *D) on the CPU; row i depends on (seed, first + i) alone."""

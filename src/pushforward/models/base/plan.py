@@ -9,7 +9,7 @@ import torch
 from pushforward import plots, training
 from pushforward.data import Dataset
 from pushforward.metrics.memorization import distance_ratio
-from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.model import GenerativeModel, Prepared, RunOptions
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
 
@@ -64,7 +64,7 @@ class Plan:
         def draw(step: int) -> None:
             plots.save(model._plot(prepared), folder / "samples" / f"step-{step:08d}.png")
 
-        model._learn(prepared, self.resolved, folder=folder, resume=resume, on_grid=on_grid or draw)
+        model._learn(prepared, self.resolved, RunOptions(folder, resume, on_grid or draw))
         model.run_ = folder
         if main:
             plots.save(model._plot(prepared), folder / "samples.png")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import Facts
-from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.probability import noise
 from pushforward.training import Task, TrainingResult, TrainingSettings
@@ -113,25 +113,17 @@ class TrainedModel(GenerativeModel):
         steps = training.agreed(lambda: self._affordable_steps(task, network, prepared))
         self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
 
-    def _learn(
-        self,
-        prepared: Prepared,
-        resolved: object,
-        *,
-        folder: Path | None = None,
-        resume: bool = False,
-        on_grid: Callable[[int], None] | None = None,
-    ) -> None:
+    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, Trainable)
         task, network = resolved
 
         def draw(_: Task, step: int) -> None:
-            assert on_grid is not None
+            assert run.on_grid is not None
             self._adopt(network)
-            on_grid(step)
+            run.on_grid(step)
 
-        grid = None if on_grid is None else draw
-        self.training_result_ = self._train(task, prepared, self.training_, folder=folder, resume=resume, on_grid=grid)
+        grid, place = None if run.on_grid is None else draw, run.folder
+        self.training_result_ = self._train(task, prepared, self.training_, folder=place, resume=run.resume, on_grid=grid)
         self._adopt(network)
 
     def _train(

@@ -66,10 +66,6 @@ def log_prob(
 
     Parameters
     ----------
-    X : array, tensor or DataFrame
-        Rows like the training data.
-    condition : label, vector, or one of them per row, optional
-        Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
     divergence : {"exact", "hutchinson"}, optional
         Of the flow; default "exact" for rows of up to 32 elements. "hutchinson" is an estimate with a standard error.
     probes : int
@@ -77,27 +73,10 @@ def log_prob(
     steps : int, optional
         Runge-Kutta steps, of four network calls each; ``numerical_error`` tells whether they are enough. Default 32, for
         images 16.
-    draws : int
-        For integers, draws of u in [0, 1) whose log-densities of x + u are averaged: a lower bound of the
-        log-probability. Not used for real numbers, except where images have constant elements, whose noise is drawn.
-    seed, first : int
-        Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-    batch_size : int
-        Rows that go through the network at once.
-    bits_per_dim : bool
-        Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
 
-    Returns
-    -------
-    LogProb
+    Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
+    ``draws`` counts for images with constant elements too, whose noise is drawn.
 
-    Raises
-    ------
-    ValueError
-        If X does not fit the training data, or the model has learned no law without a condition and none is given.
-
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
     >>> result = model.log_prob(np.zeros((3, 2)))
@@ -143,12 +122,6 @@ def bound(
     draws : int
         Draws of noise per term; the standard error needs 2.
 
-    Returns
-    -------
-    Bound
-
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.Diffusion(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
     >>> model.bound(np.zeros((3, 2)), steps=10).terms.shape

@@ -46,10 +46,6 @@ class Diffusion(DenoisingModel):
         The trained network with its schedule.
     schedule_, times_, weight_, network_, sampler_, training_
         The resolved arguments.
-    space_ : RowSpace
-        Layout, scaling and conditions of the data.
-    training_result_ : TrainingResult
-    seed_ : int
 
     References
     ----------
@@ -59,8 +55,6 @@ class Diffusion(DenoisingModel):
     Yang Song et al. Sliced score matching: a scalable approach to density and score estimation. 2019.
     https://arxiv.org/abs/1905.07088
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.Diffusion(prediction="eps", train_steps=5, random_state=0).fit("moons")
     >>> model.sample(4, sampler=pf.DDPM(), steps=10, seed=0).shape

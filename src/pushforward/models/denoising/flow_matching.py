@@ -41,10 +41,6 @@ class FlowMatching(DenoisingModel):
         The trained network with its path.
     schedule_, times_, weight_, network_, sampler_, training_
         The resolved arguments.
-    space_ : RowSpace
-        Layout, scaling and conditions of the data.
-    training_result_ : TrainingResult
-    seed_ : int
 
     References
     ----------
@@ -52,8 +48,6 @@ class FlowMatching(DenoisingModel):
     Alexander Tong et al. Improving and generalizing flow-based generative models with minibatch optimal transport. 2024.
     https://arxiv.org/abs/2302.00482
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
     >>> model.sample(4, seed=0).shape

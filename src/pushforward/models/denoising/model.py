@@ -46,10 +46,6 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
 
         Parameters
         ----------
-        n : int
-            Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
         guidance : float or Guidance
             The scale w in uncond + w (cond - uncond): 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any
             value but 0 and 1 calls the network twice per step. :class:`~pushforward.models.Guidance` also guides by a
@@ -62,18 +58,8 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
             ``guidance`` says nothing but a scale. The sampler of the last call is kept as ``sample_sampler_``.
         source : rows, optional
             Rows to start from, n of them, for a model that was trained with its own source.
-        seed : int, optional
-            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
-            the last call is kept as ``sample_seed_``.
-        first : int
-            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
-        batch_size : int
-            Rows that go through the network at once.
 
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
+        Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
 
         >>> import pushforward as pf
         >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")

@@ -82,11 +82,7 @@ def pack(model: Storable) -> tuple[Facts, dict[str, Tensor]]:
     """Return the card and the tensors of a fitted model, for :func:`unpack`."""
     facts, tensors = model._state()
     space_facts, space_tensors = model.space_.state()
-    card = describe(model) | {
-        "status": "finished",
-        "state": facts,
-        "result": dataclasses.asdict(model.training_result_),
-    }
+    card = describe(model) | {"status": "finished", "state": facts, "result": dataclasses.asdict(model.training_result_)}
     return card | space_facts, tensors | space_tensors
 
 
@@ -206,12 +202,7 @@ def _class(name: str) -> type:
 
 
 def _objects(
-    plain: Facts,
-    parts: Mapping[str, object],
-    *,
-    only: tuple[str, ...] | None = None,
-    stored: bool,
-    within: str = "",
+    plain: Facts, parts: Mapping[str, object], *, only: tuple[str, ...] | None = None, stored: bool, within: str = ""
 ) -> dict[str, object]:
     """Return objects by name; ``within`` is the prefix of the names in a model inside a model."""
     objects: dict[str, object] = {}

@@ -83,24 +83,13 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
     def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the latents z of the rows of X, standard normal as far as the model has learned the law of X.
 
-        Parameters
-        ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Whose law's map is taken. Without it a conditional model uses what it learned with its condition dropped.
-        batch_size : int
-            Rows that go through the network at once.
+        The parameters and the errors are those of :meth:`pushforward.Diffusion.transform`; ``condition`` says
+        whose law's map is taken.
 
         Returns
         -------
         array or tensor
             Shaped like X, in floats; for a DataFrame an array (N, D).
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)
@@ -117,22 +106,7 @@ class InvertibleModel(TransformerMixin, DensityVerbs, TrainedModel):
     def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the rows of data whose latents are Z: the inverse of :meth:`transform`.
 
-        Parameters
-        ----------
-        Z : array or tensor
-            Shaped like the training data: what :meth:`transform` returned, or noise of one's own.
-        condition, batch_size
-            As in :meth:`transform`.
-
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
-
-        Raises
-        ------
-        ValueError
-            If Z is not shaped like the training data, or the model has learned no law without a condition and none is given.
+        The parameters, the result and the errors are those of :meth:`pushforward.Diffusion.inverse_transform`.
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)

@@ -25,20 +25,13 @@ the solver, and those of the regression that lower the likelihood. :mod:`pushfor
 References
 ----------
 Ricky T. Q. Chen et al. Neural ordinary differential equations. 2018. https://arxiv.org/abs/1806.07366
-Will Grathwohl et al. FFJORD: free-form continuous dynamics for scalable reversible generative models. 2019.
-https://arxiv.org/abs/1810.01367
 Chris Finlay et al. How to train your neural ODE: the world of Jacobian and kinetic regularization. 2020.
 https://arxiv.org/abs/2002.02798
-Yaron Lipman et al. Flow matching for generative modeling. 2023. https://arxiv.org/abs/2210.02747
-Alexander Tong et al. Improving and generalizing flow-based generative models with minibatch optimal transport. 2024.
-https://arxiv.org/abs/2302.00482
 """
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import field, replace
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -50,7 +43,7 @@ from pushforward import training
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
 from pushforward.diffusion.trace import rademacher
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.files.params import Count
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
@@ -112,8 +105,6 @@ class CNF(InvertibleModel):
     Alexander Tong et al. Improving and generalizing flow-based generative models with minibatch optimal transport. 2024.
     https://arxiv.org/abs/2302.00482
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> X = pf.open_data("moons").values
     >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit(X)
@@ -164,12 +155,6 @@ class CNF(InvertibleModel):
             Runge-Kutta steps, at least 2, of four network calls each; half as many more measure ``numerical_error``. Default
             twice ``solver_steps``.
 
-        Returns
-        -------
-        LogProb
-
-        Examples
-        --------
         >>> import pushforward as pf
         >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit("moons")
         >>> model.log_prob(np.zeros((3, 2)), divergence="hutchinson").kind
@@ -264,24 +249,16 @@ class CNF(InvertibleModel):
             evaluations=10,
         )
 
-    def _learn(
-        self,
-        prepared: Prepared,
-        resolved: object,
-        *,
-        folder: Path | None = None,
-        resume: bool = False,
-        on_grid: Callable[[int], None] | None = None,
-    ) -> None:
+    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         """Train the field by flow matching, in its own folder, then by maximum likelihood; finished parts are not repeated."""
         assert isinstance(resolved, Trainable)
         if self.matching_steps_ == 0:
-            super()._learn(prepared, resolved, folder=folder, resume=resume, on_grid=on_grid)
+            super()._learn(prepared, resolved, run)
             return
-        matching_folder = None if folder is None else folder / "matching"
+        matching_folder = None if run.folder is None else run.folder / "matching"
         task, settings = self._matching_task(resolved.network), self._matching_settings
-        first = self._train(task, prepared, settings, purpose="matching", folder=matching_folder, resume=resume)
-        super()._learn(prepared, resolved, folder=folder, resume=resume, on_grid=on_grid)
+        first = self._train(task, prepared, settings, purpose="matching", folder=matching_folder, resume=run.resume)
+        super()._learn(prepared, resolved, run)
         self.training_result_ = first.followed_by(self.training_result_)
 
     def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:

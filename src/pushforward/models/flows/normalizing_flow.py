@@ -58,8 +58,6 @@ class NormalizingFlow(InvertibleModel):
     Diederik Kingma, Prafulla Dhariwal. Glow: generative flow with invertible 1x1 convolutions. 2018.
     https://arxiv.org/abs/1807.03039
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> X = pf.open_data("moons").values
     >>> model = pf.NormalizingFlow(train_steps=5, random_state=0).fit(X)

@@ -17,9 +17,8 @@ A family defines ``_fit_law(x, features)``, ``_state`` and ``_restore``.
 import abc
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, ClassVar
 
 import torch
@@ -31,7 +30,7 @@ from pushforward import training
 from pushforward.data import Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityVerbs
-from pushforward.models.base.model import GenerativeModel, Prepared
+from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
 from pushforward.probability.estimate import OnIteration
 from pushforward.training import TrainingResult
@@ -122,15 +121,7 @@ class LawModel(DensityVerbs, GenerativeModel):
         self._fill_in(prepared)
         return time.perf_counter() - begin
 
-    def _learn(
-        self,
-        prepared: Prepared,
-        resolved: object,
-        *,
-        folder: Path | None = None,
-        resume: bool = False,
-        on_grid: Callable[[int], None] | None = None,
-    ) -> None:
+    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, float)
         begin = time.perf_counter()
         fit = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.x)))

@@ -77,8 +77,6 @@ class GMM(LawModel):
     ----------
     Arthur P. Dempster, Nan M. Laird, Donald B. Rubin. Maximum likelihood from incomplete data via the EM algorithm. 1977.
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.GMM(n_components=2, held_out=0, random_state=0).fit([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
     >>> model.law_.means.flatten().sort().values.round(decimals=1).tolist()
@@ -223,7 +221,6 @@ class GMM(LawModel):
         iterations: int,
         show: OnIteration | None = None,
     ) -> FittedLaw:
-        """Fit one mixture per label, or one joint mixture of rows and numbers."""
         whole = torch.cat([x, features.numbers], 1)
         center = whole.nanmean(0)
         variance = (whole - center).square().nanmean(0)
@@ -252,7 +249,6 @@ class GMM(LawModel):
     def _best_of(
         self, x: Tensor, count: int, floor: Tensor, restarts: int, iterations: int, show: OnIteration | None, *, seed: int
     ) -> EMResult[GaussianMixture]:
-        """Run EM from several starts, and return the result with the highest bound."""
         if self.start is not None:
             return self._run_em(x, self.start, floor, iterations, show, seed)
         results = []

@@ -38,28 +38,7 @@ def posterior(
 ) -> Values:
     """Draw rows x given the measurement y = A x + b + noise, all in the units of the data, exactly.
 
-    Parameters
-    ----------
-    A : array (M, D), function or LinearOperator
-        A matrix acts on the flattened row and a function on tensors (B, *row) of rows, both in the layout of the training
-        data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and operators of one's
-        own act on images (B, C, H, W).
-    y : array
-        One measurement, in the shape that A gives a row (images in the layout of the data) or flat.
-    noise : float, array or Gaussian
-        Its standard deviation (one, or one per entry of y; 0 is allowed), or its law.
-    b : array, optional
-        Shaped as y.
-    n : int
-        Number of rows to draw.
-    condition : label, vector, or one of them per row, optional
-    seed, first
-        As in :meth:`sample`.
-
-    Returns
-    -------
-    array, tensor or DataFrame
-        n rows in the layout, dtype and units of the training data.
+    The parameters and the result are those of :meth:`pushforward.Diffusion.posterior`.
 
     Raises
     ------
@@ -90,24 +69,8 @@ def impute(
 ) -> Values | list[Values]:
     """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
 
-    Parameters
-    ----------
-    X : array, tensor or DataFrame
-        Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
-    mask : bool array, optional
-        Like X, True where a value is known: for integers, which have no NaN.
-    n : int
-        Number of draws; they differ as the law leaves room.
-    condition : label, vector, or one of them per row, optional
-    seed : int, optional
-        Names the draw; the k-th row with gaps depends on (seed, k) alone.
-    batch_size : int
-        Rows that are filled at once.
-
-    Returns
-    -------
-    array, tensor or DataFrame, or a list of n of them where n > 1
-        Rows in the dtype of the training data. Known values are kept bit for bit.
+    ``batch_size`` is the number of rows that are filled at once; other parameters and the result are those of
+    :meth:`pushforward.Diffusion.impute`.
     """
     check_is_fitted(model)
     check_count("n", n)

@@ -67,8 +67,6 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
     ----------
     Michael E. Tipping, Christopher M. Bishop. Probabilistic principal component analysis. JRSS B, 1999.
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> model = pf.PPCA(n_components=1, random_state=0).fit([[0.0, 0.1], [1.0, 0.9], [2.0, 2.1], [3.0, 2.9], [4.0, 4.1]])
     >>> model.impute([[2.5, np.nan]], seed=0).round(1).tolist()
@@ -114,12 +112,7 @@ class PPCA(RandomCodes, CodeVerbs, LawModel):
             start = random_start(x, self.n_components_, columns, seed=noise.derive(self.seed_, "start"))
             with self._progress(self.max_iterations) as show:
                 result = fit_linear_latent_by_em(
-                    x,
-                    start,
-                    columns,
-                    tolerance=self.tolerance,
-                    max_iterations=self.max_iterations,
-                    on_iteration=show,
+                    x, start, columns, tolerance=self.tolerance, max_iterations=self.max_iterations, on_iteration=show
                 )
             law, iterations = result.parameters, result.iterations
         self.latent_ = law.unbiased(len(x), columns)

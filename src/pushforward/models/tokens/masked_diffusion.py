@@ -3,11 +3,6 @@ r"""Masked diffusion: rows of integers, unmasked element by element.
 A row is a sequence of tokens, one per element (:mod:`pushforward.models.tokens.tokens`). A network predicts the law of each
 masked token given the unmasked ones; :mod:`pushforward.diffusion.masked` defines the training bound and the sampling by
 unmasking.
-
-References
-----------
-Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
-Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
 """
 
 from dataclasses import field, replace
@@ -104,8 +99,6 @@ class MaskedDiffusion(DensityVerbs, UnmaskingModel):
     Subham Sahoo et al. Simple and effective masked diffusion language models. 2024. https://arxiv.org/abs/2406.07524
     Jiaxin Shi et al. Simplified and generalized masked diffusion for discrete data. 2024. https://arxiv.org/abs/2406.04329
 
-    Examples
-    --------
     >>> import pushforward as pf
     >>> X = np.random.default_rng(0).integers(0, 5, (100, 3))
     >>> model = pf.MaskedDiffusion(train_steps=5, random_state=0).fit(X)
@@ -138,28 +131,16 @@ class MaskedDiffusion(DensityVerbs, UnmaskingModel):
         Parameters
         ----------
         X : array, tensor or DataFrame
-            Rows like the training data. Of a row with gaps (NaN), the probability of what is seen.
-        condition : label, vector, or one of them per row, optional
-            Gives log P(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+            Rows like the training data, without fractions. Of a row with gaps (NaN), the probability of what is seen.
         draws : int
-            Random sets of masked elements per row, each of which calls the network; the standard error needs 2.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through the network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 P / dims, instead of nats.
+            Random sets of hidden elements per row, each of which calls the network; the standard error needs 2.
+
+        Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
 
         Returns
         -------
         LogProb
             Of the kind "lower bound"; -inf where a value lies beyond the range that its column had in training.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, has fractions, or the model has learned no law without a condition and none
-            is given.
         """
         bound = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
         return bound.in_bits_per_dim() if bits_per_dim else bound

@@ -51,29 +51,15 @@ class UnmaskingModel(TrainedModel):
 
         Parameters
         ----------
-        n : int
-            Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
         guidance : float or Guidance
-            The scale w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is uncovered:
+            The scale w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is unmasked:
             1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each network call
             one of twice as many rows.
         steps : int, optional
             Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
             for each element, up to 64.
-        seed : int, optional
-            Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
-            the last call is kept as ``sample_seed_``.
-        first : int
-            Number of the first row: ``sample(5, seed=s, first=10)`` is rows 10 to 14 of ``sample(15, seed=s)``.
-        batch_size : int
-            Rows that go through the network at once.
 
-        Returns
-        -------
-        array, tensor or DataFrame
-            Rows in the layout, dtype and units of the training data.
+        Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
@@ -94,23 +80,8 @@ class UnmaskingModel(TrainedModel):
     ) -> Values | list[Values]:
         """Fill the gaps of rows by draws from their law given the rest of the row.
 
-        Parameters
-        ----------
-        X : array, tensor or DataFrame
-            Rows like the training data, with NaN (or what pandas writes for it) in the gaps.
-        mask : bool array, optional
-            Like X, True where a value is known: for integers, which have no NaN.
-        n : int
-            Number of draws; they differ as the law leaves room.
-        steps, condition, guidance, batch_size
-            As in :meth:`sample`.
-        seed : int, optional
-            Names the draw; the k-th row with gaps depends on (seed, k) alone.
-
-        Returns
-        -------
-        array, tensor or DataFrame, or a list of n of them where n > 1
-            Rows in the dtype of the training data. Known values are kept.
+        ``steps``, ``guidance`` and ``batch_size`` are those of :meth:`sample`; other parameters and the result are those of
+        :meth:`pushforward.Diffusion.impute`.
 
         Raises
         ------
