@@ -325,7 +325,7 @@ def test_errors(model):
         ((A, [1.0], -0.5), "noise is a standard deviation and at least 0, but entry 0 is -0.5"),
         ((A, [np.nan], 0.5), "y must be finite"),
         ((lambda x: x.exp(), [1.0] * 3, 0.5), "A is not linear"),
-        ((Mask([True, False]), [1.0, 0.0], 0.5), r"the mask has the shape \(2,\), but a row \(3,\)"),
+        ((Mask([True, False]), [1.0, 0.0], 0.5), r"the mask has shape \(2,\), but a row has shape \(3,\)"),
         ((Downsample(2), [1.0], 0.1), r"measures images \(C, H, W\), but the rows have the shape \(3,\)"),
     ]
     for arguments, message in cases:
@@ -344,7 +344,7 @@ def test_errors(model):
         model.posterior(A, [1.0], 0.1, method="dps")
     assert np.isfinite(model.posterior(A, [108.0], 0.1, method=DPS(), steps=3)).all()
     rows = np.array([[1.0, np.nan, 2.0]])
-    with pytest.raises(ValueError, match=r"mask has the shape \(3,\), but X \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"mask has shape \(3,\), but X has shape \(1, 3\)"):
         model.impute(rows, mask=np.array([True] * 3))
     with pytest.raises(TypeError, match="mask must hold booleans, True where a value is known, got int64"):
         model.impute(rows, mask=np.array([[1, 0, 1]]))

@@ -115,7 +115,7 @@ class Images(Kind):
         return rows[..., 0] if rows.ndim == 4 and rows.shape[-1] == 1 else rows
 
     def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
-        """Draw images in a grid, pixel for pixel."""
+        """Plot images in a grid, pixel for pixel."""
         return plots.image_grid(rows, columns=drawing.columns, labels=drawing.labels, scale=drawing.scale)
 
     def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:

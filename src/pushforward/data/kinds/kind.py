@@ -19,18 +19,18 @@ Channels = Literal["first", "last"] | None
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """How rows are drawn.
+    """Options of a plot of rows.
 
     Attributes
     ----------
     beside : array, optional
-        Rows of the data to draw them beside, where the kind does so.
+        Rows of the data to compare with, for kinds that plot them.
     names : sequence, optional
         Of the columns.
     labels : sequence, optional
-        One per row, for kinds that show rows one by one; ``columns`` of them side by side.
+        One per row, for kinds that show rows one by one, ``columns`` of them side by side.
     scale : (float, float), optional
-        The values that are drawn as black and as white.
+        The values that are shown as black and as white.
     titles : (str, str)
         Of the rows and of those beside them.
     """
