@@ -108,7 +108,7 @@ def test_a_classifier_is_trained_and_guides(home, tmp_path):
     at, run = tmp_path, tmp_path / "runs/plain"
     shutil.copy(home / "labeled.csv", at)
     missing = refused("sample", "runs/plain", "--guidance", "classifier", "--condition", "x", at=at)
-    assert "none yet; train one with" in missing
+    assert "has none; train one with" in missing
     assert "pushforward fit-classifier RUN DATA" in missing
     before, plain = json.loads((run / "model.json").read_text()), expected(at, "plain", 4)
     said = done("fit-classifier", "runs/plain", "labeled.csv", "--condition", "kind", "--steps", 3, "--device", "cpu", at=at)

@@ -33,7 +33,10 @@ def trial(name, *figures, seed=0, folder):
     return Trial(name, seed, folder / name, evaluation(name, *figures))
 
 
-ABOUT = {"source": "rows", "shape": [2], "kind": "vectors", "training_rows": 100, "test_rows": 20, "seeds": 1}
+ABOUT = {
+    **{"source": "rows", "shape": [2], "kind": "vectors", "described": "rows of 2 columns"},
+    **{"training_rows": 100, "test_rows": 20, "seeds": 1},
+}
 
 
 def test_the_ranking_is_the_mean_place_with_no_credit_beyond_the_floor(tmp_path):

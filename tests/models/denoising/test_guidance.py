@@ -164,7 +164,7 @@ def test_errors_say_what_to_write(model):
         drawn(model, guidance="classifier")
     with pytest.raises(ValueError, match=r"a guidance scale of 2 needs a model trained with conditions, but this one has none"):
         drawn(plain, guidance=2.0)
-    with pytest.raises(ValueError, match=r"none yet; train one with model.fit_classifier\(X, labels\)$"):
+    with pytest.raises(ValueError, match=r"has none; train one with model.fit_classifier\(X, labels\)$"):
         drawn(plain, guidance=pf.Guidance(by="classifier"), condition="low")
     for options in ({"guidance": 2.0}, {"guidance": 0.0}, {"guidance": pf.Guidance(by="classifier"), "condition": "low"}):
         with pytest.raises(ValueError, match=r"guidance needs the law without a condition.* train with condition_dropout=0.1"):
