@@ -34,8 +34,13 @@ def trial(name, *figures, seed=0, folder):
 
 
 ABOUT = {
-    **{"source": "rows", "shape": [2], "kind": "vectors", "described": "rows of 2 columns"},
-    **{"training_rows": 100, "test_rows": 20, "seeds": 1},
+    "source": "rows",
+    "shape": [2],
+    "kind": "vectors",
+    "described": "rows of 2 columns",
+    "training_rows": 100,
+    "test_rows": 20,
+    "seeds": 1,
 }
 
 
