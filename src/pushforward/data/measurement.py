@@ -3,7 +3,6 @@
 Scaled rows are z with x = shift + scale z, so A x is the measurement (A scale) z + A shift.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -76,7 +75,7 @@ def measurement(schema: Schema, A: Operator, y: ArrayLike) -> tuple[LinearOperat
 
     if isinstance(A, Mask):
         observed = kind.whole_mask(inward(A.seen), shape)
-        if observed.numel() != math.prod(shape):
+        if tuple(observed.shape) != shape and tuple(A.seen.shape) != tuple(schema.row_shape):
             raise ValueError(f"the mask has shape {tuple(A.seen.shape)}, but a row has shape {tuple(schema.row_shape)}")
         observed, values = observed.reshape(shape), inward(y)
         if values.numel() == observed.numel():

@@ -12,6 +12,7 @@ References
 Yuri Burda, Roger Grosse, Ruslan Salakhutdinov. Importance weighted autoencoders. 2016. https://arxiv.org/abs/1509.00519
 """
 
+import abc
 import math
 from dataclasses import dataclass, replace
 
@@ -125,6 +126,6 @@ class BoundVerbs(DensityVerbs):
 
         return density
 
+    @abc.abstractmethod
     def _weighed(self, learned: object, z: Tensor, condition: Tensor | None, draws: CodeDraws) -> LogProb:
         """Return the bound for scaled rows z (B, *D)."""
-        raise NotImplementedError
