@@ -184,7 +184,7 @@ def test_mixed_tables_and_constant_columns():
     truth = (stats.norm(6, math.sqrt(5)).logpdf(real[:100, 0]) + whole_mass).mean()
     assert bound.constants == 1
     assert truth - 0.4 < bound.values.mean() < truth + 0.1
-    with pytest.raises(ValueError, match=r"X has the value 50.5 in row 1, where the training data are integers"):
+    with pytest.raises(ValueError, match=r"X has the value 50.5 in row 1, but the training data are integers there"):
         model.log_prob(np.array([[1.0, 7.0, 50.0], [1.0, 7.0, 50.5]]))
 
 

@@ -185,5 +185,5 @@ def test_errors_say_what_is_wrong():
         with pytest.raises(ValueError, match="trained without conditions"):
             verb(DATA[:2], condition=1)
     whole = pf.FlowMatching(**TINY).fit(np.round(DATA).astype(int))
-    with pytest.raises(ValueError, match="where the training data are integers"):
+    with pytest.raises(ValueError, match="the training data are integers there"):
         whole.transform(np.full((2, 2), 0.5))
