@@ -33,7 +33,7 @@ import torch
 from annotated_types import Gt
 from torch import Tensor, nn
 
-from pushforward.models.base.codes import DecoderVerbs
+from pushforward.models.base.codes import DecoderModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
@@ -103,7 +103,7 @@ class GameTask(RowTask):
         return torch.as_tensor(critic_loss + generator_loss)
 
 
-class GAN(DecoderVerbs, TrainedModel):
+class GAN(DecoderModel, TrainedModel):
     r"""Generative adversarial network: a generator of rows, trained against a critic.
 
     ``sample`` calls the generator once, so it is the fastest of all families. There is no density, so no ``log_prob``, and no

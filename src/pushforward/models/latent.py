@@ -33,8 +33,8 @@ from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.autoencoders.bound import importance_bound
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.base.available import available_if
-from pushforward.models.base.codes import CodeVerbs, RandomCodes
-from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.codes import CodeModel, RandomCodes
+from pushforward.models.base.density import DensityModel
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.flows.cnf import CNF
@@ -64,7 +64,7 @@ def _has_density(model: TwoStageModel) -> bool:
     return isinstance(coder or VAE(), RandomCodes) and hasattr(prior or FlowMatching(), "log_prob")
 
 
-class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
+class Latent(CodeModel, DensityModel, TwoStageModel):
     r"""A coder and a prior of its codes: ``fit`` trains the coder, then the prior.
 
     ``sample`` draws a code from the prior and decodes it; ``transform`` and ``inverse_transform`` are those of the coder.
@@ -179,7 +179,7 @@ class Latent(CodeVerbs, DensityVerbs, TwoStageModel):
         """Return the bound of each row in nats, in data units, (N,), where all rows share their draws of the code."""
         return self._bound(X, condition, None, 2, 0, 0, _BATCH, shared=True).values
 
-    score = available_if(_has_density)(DensityVerbs.score)
+    score = available_if(_has_density)(DensityModel.score)
 
     def to(self, device: str | torch.device) -> "Latent":
         """Move both parts to a device, where sampling and scoring then run, and return the model."""

@@ -20,7 +20,7 @@ from pushforward.data import ArrayLike, Condition, Dataset, Facts, Schema, Trans
 from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
-from pushforward.models.base.codes import CodeVerbs, RandomCodes
+from pushforward.models.base.codes import CodeModel, RandomCodes
 from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.base.trained import Trainable, TrainedModel
@@ -188,7 +188,7 @@ class TwoStageModel(GenerativeModel):
         if isinstance(model, TrainedModel):
             assert isinstance(coder.resolved, Trainable)
             model._adopt(coder.resolved.network)
-        if isinstance(model, CodeVerbs):
+        if isinstance(model, CodeModel):
             shape = (model._code_length,)
         if isinstance(model, RandomCodes):
             draws = self._draws(len(dataset))

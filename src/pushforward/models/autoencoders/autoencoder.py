@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from pushforward.models.base.codes import CodeVerbs, default_coder, default_latent_dim, default_training
+from pushforward.models.base.codes import CodeModel, default_coder, default_latent_dim, default_training
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
@@ -68,7 +68,7 @@ class _ReconstructionTask(RowTask):
         return ((reconstruction - x).square() * self.weight).flatten(1).sum(1)
 
 
-class Autoencoder(CodeVerbs, TrainedModel):
+class Autoencoder(CodeModel, TrainedModel):
     r"""Encoder and decoder with a bottleneck between them, trained by the reconstruction error.
 
     ``transform`` returns codes, ``inverse_transform`` rows. There is no ``sample``, because no law of the codes is learned.

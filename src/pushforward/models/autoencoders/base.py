@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.autoencoders.bound import BoundVerbs, CodeDraws, importance_bound, kl_to_standard
+from pushforward.models.autoencoders.bound import BoundModel, CodeDraws, importance_bound, kl_to_standard
 from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, default_likelihood
 from pushforward.models.autoencoders.reports import LatentReport
-from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
+from pushforward.models.base.codes import CodeModel, default_coder, default_training
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
@@ -138,7 +138,7 @@ class _Task(RowTask):
         return kl.sum(1) - self.network.likelihood.log_prob(posterior.output, x) - self.log_det
 
 
-class VariationalModel(BoundVerbs, CodeVerbs, TrainedModel):
+class VariationalModel(BoundModel, CodeModel, TrainedModel):
     """Base of variational autoencoders; a family defines ``_network``, a :class:`VariationalCoder`.
 
     Parameters

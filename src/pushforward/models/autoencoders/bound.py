@@ -23,10 +23,10 @@ from torch import Tensor
 from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.density import DensityVerbs, RowDensity
+from pushforward.models.base.density import DensityModel, RowDensity
 from pushforward.probability.counts import check_count
 
-__all__ = ["BoundVerbs", "CodeDraws", "importance_bound", "kl_to_standard"]
+__all__ = ["BoundModel", "CodeDraws", "importance_bound", "kl_to_standard"]
 
 SAMPLES, DRAWS = 64, 2
 
@@ -68,7 +68,7 @@ class CodeDraws:
     shared: bool
 
 
-class BoundVerbs(DensityVerbs):
+class BoundModel(DensityModel):
     """``log_prob`` as a lower bound; a family defines ``_weighed``, and its network has a ``likelihood``."""
 
     def log_prob(

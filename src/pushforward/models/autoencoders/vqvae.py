@@ -31,12 +31,12 @@ from pushforward import diffusion
 from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion import TokenNetwork
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.autoencoders.bound import BoundVerbs, CodeDraws
+from pushforward.models.autoencoders.bound import BoundModel, CodeDraws
 from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
 from pushforward.models.autoencoders.reports import CodeReport
 from pushforward.models.base.batches import batches, part_of
-from pushforward.models.base.codes import CodeVerbs, default_coder, default_training
+from pushforward.models.base.codes import CodeModel, default_coder, default_training
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import TrainedModel
@@ -53,7 +53,7 @@ _LEAST = 0.05  # a code used less than this share of uniform use is reset
 _REPORT_BATCH = 256
 
 
-class VQVAE(BoundVerbs, CodeVerbs, TrainedModel):
+class VQVAE(BoundModel, CodeModel, TrainedModel):
     r"""Autoencoder with integer codes from a codebook, and a learned law of these codes.
 
     ``transform`` returns the codes of rows, integers (N, L), ``inverse_transform`` the center of p(x | codes); ``sample`` draws

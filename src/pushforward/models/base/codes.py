@@ -24,13 +24,13 @@ from pushforward.networks import CoderSpec
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingSettings
 
-__all__ = ["CodeVerbs", "DecoderVerbs", "RandomCodes", "default_coder", "default_latent_dim", "default_training"]
+__all__ = ["CodeModel", "DecoderModel", "RandomCodes", "default_coder", "default_latent_dim", "default_training"]
 
 _MANY = 1000
 _SMALL, _LARGE = 16, 32  # longer side of images
 
 
-class DecoderVerbs(GenerativeModel):
+class DecoderModel(GenerativeModel):
     """``inverse_transform`` for models with a decoder, which is the method ``decodes`` of their network."""
 
     decodes: ClassVar[str] = "decode"
@@ -95,7 +95,7 @@ class DecoderVerbs(GenerativeModel):
         return tuple(torch.cat(parts).cpu() for parts in zip(*results, strict=True))
 
 
-class CodeVerbs(DecoderVerbs):
+class CodeModel(DecoderModel):
     """``transform`` and ``inverse_transform`` for models with an encoder and a decoder."""
 
     def fit_transform(self, X: ArrayLike, y: object = None, *, condition: Condition = None) -> Values:

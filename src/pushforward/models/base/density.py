@@ -21,7 +21,7 @@ from pushforward.models.base.model import GenerativeModel
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = ["DensityVerbs", "RowDensity"]
+__all__ = ["DensityModel", "RowDensity"]
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class RowDensity(Protocol):
         """Return log p(z | condition) in nats per row of z (B, *D); its random numbers depend on (seed, first + i)."""
 
 
-class DensityVerbs(GenerativeModel):
+class DensityModel(GenerativeModel):
     """``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`."""
 
     core: ClassVar[str]

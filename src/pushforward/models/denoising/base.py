@@ -14,7 +14,7 @@ from pushforward.data import Facts
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.models.base.batches import batches, part_of
-from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.classifier import LabelClassifier
@@ -31,7 +31,7 @@ DEFAULT_STEPS = 20
 Network = NetworkSpec | nn.Module
 
 
-class Denoising(DensityVerbs, TrainedModel):
+class Denoising(DensityModel, TrainedModel):
     """A model with a denoiser; :class:`~pushforward.models.denoising.model.DenoisingModel` adds its public methods.
 
     Parameters

@@ -13,7 +13,7 @@ from torch import Tensor
 from pushforward.data import Condition, Values
 from pushforward.diffusion import Sampler
 from pushforward.models.base.available import available_if
-from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance
 from pushforward.models.denoising import calibration as calibrations
 from pushforward.models.denoising import density, encoding
@@ -85,8 +85,8 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
         return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
     log_prob = available_if(density.has_density)(density.log_prob)
-    score_samples = available_if(density.has_density)(DensityVerbs.score_samples)
-    score = available_if(density.has_density)(DensityVerbs.score)
+    score_samples = available_if(density.has_density)(DensityModel.score_samples)
+    score = available_if(density.has_density)(DensityModel.score)
     bound = available_if(has_score)(density.bound)
 
     transform = encoding.transform

@@ -29,7 +29,7 @@ from torch import Tensor
 from pushforward import training
 from pushforward.data import Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
 from pushforward.probability.estimate import OnIteration
@@ -81,7 +81,7 @@ class FittedLaw:
     log_likelihood: float
 
 
-class LawModel(DensityVerbs, GenerativeModel):
+class LawModel(DensityModel, GenerativeModel):
     """Base of families with a closed-form law; the module docstring lists what a family defines.
 
     Attributes

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pushforward.data import Facts
-from pushforward.models.base.codes import CodeVerbs, RandomCodes
+from pushforward.models.base.codes import CodeModel, RandomCodes
 from pushforward.models.base.model import Prepared
 from pushforward.models.files.params import Count
 from pushforward.models.gaussian import posterior as posteriors
@@ -29,7 +29,7 @@ Method = Literal["closed-form", "em"]
 _LEAST_VARIANCE = 1e-9  # of the standardized numbers of a condition, which may depend on each other
 
 
-class PPCA(RandomCodes, CodeVerbs, LawModel):
+class PPCA(RandomCodes, CodeModel, LawModel):
     """Probabilistic PCA: a Gaussian with a few free directions and isotropic noise, x = mean + W z + e.
 
     z ~ N(0, I_q) are the latents, whose mean given the row :meth:`transform` returns, and e ~ N(0, s2 I) is noise, so a row has

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pushforward import diffusion, networks
 from pushforward.data import ArrayLike, Condition, Dataset, Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.density import DensityVerbs
+from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
@@ -68,7 +68,7 @@ class UnmaskingTask(RowTask):
         return diffusion.masked_loss(self.network, tokens, diffusion.mask_tokens(u, v, free), condition, free=free)
 
 
-class MaskedDiffusion(DensityVerbs, UnmaskingModel):
+class MaskedDiffusion(DensityModel, UnmaskingModel):
     r"""Masked diffusion: integers and categories, unmasked in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
