@@ -260,6 +260,12 @@ def test_half_a_file_and_that_of_another_model_are_refused(fitted, tmp_path):
             read_calibrations(tmp_path / "one", tmp_path / "one" / WEIGHTS)
 
 
+def test_a_model_of_another_family_in_the_same_folder_has_no_calibrations(fitted, tmp_path):
+    fitted[0].save(tmp_path)
+    pf.PPCA(1).fit(rows()[0]).save(tmp_path)
+    assert not (tmp_path / CALIBRATIONS).exists()
+
+
 def test_no_gain_is_said_and_not_kept(model, monkeypatch):
     before = dict(model.calibrations_)
     worse = replace(before[STEPS, 1.0], error=0.3, default_error=0.24)

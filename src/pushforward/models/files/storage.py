@@ -70,12 +70,20 @@ def save(model: Storable, folder: Path, *, extra: Mapping[str, object] | None = 
     """Write a fitted model; ``extra`` is added to its card."""
     folder.mkdir(parents=True, exist_ok=True)
     card, tensors = pack(model)
-    for name in model.beside:  # so that old files never lie beside new weights
+    for name in {*model.beside, *_beside_in(folder)}:  # so that old files never lie beside new weights
         (folder / name).unlink(missing_ok=True)
     content = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_file(folder / WEIGHTS, safetensors.torch.save(content))
     model._write_beside(folder / WEIGHTS)
     write_card(folder, card | dict(extra or {}))
+
+
+def _beside_in(folder: Path) -> tuple[str, ...]:
+    """Return the names of the further files of the model that the folder holds, which may be of another family."""
+    try:
+        return tuple(MODELS[read_card(folder)["class"]].beside)
+    except (FileNotFoundError, ImportError, KeyError, ValueError):
+        return ()
 
 
 def pack(model: Storable) -> tuple[Facts, dict[str, Tensor]]:
