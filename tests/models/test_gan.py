@@ -209,30 +209,6 @@ def test_the_last_average_is_kept_as_no_held_out_loss_is_taken(tmp_path):
     assert "held_out_loss" not in (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
-    def model():
-        return pf.GAN(training=TrainingSettings(steps=12, checkpoint_every=4, **FAST | {"batch_size": 16}), **TINY)
-
-    images = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
-    whole = pf.train(images, model(), out=tmp_path / "whole")
-    drawn = []
-
-    def stop(self, prepared):
-        drawn.append(1)
-        if len(drawn) == 3:
-            raise ZeroDivisionError
-        return original(self, prepared)
-
-    original = pf.GAN._plot
-    with monkeypatch.context() as patch:
-        patch.setattr(pf.GAN, "_plot", stop)
-        with pytest.raises(ZeroDivisionError):
-            pf.train(images, model(), out=tmp_path / "run")
-    resumed = pf.train(images, out=tmp_path / "run", resume=True)
-    weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
-    assert weights[0] == weights[1]
-
-
 def test_the_guard_skips_steps_that_are_not_finite_and_names_the_player():
     torch.manual_seed(0)
     spec = GANSpec(width=4, depth=1)

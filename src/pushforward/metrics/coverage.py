@@ -75,18 +75,7 @@ def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0) -
 def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0) -> tuple[Measure, Measure]:
     """Return density (0 or more, 1 for equal laws) and coverage (in [0, 1]) of samples P against reference rows Q.
 
-    Taken on equally many of both, at most 10,000, chosen by ``seed``.
-
-    Parameters
-    ----------
-    P, Q : array (n, ...) and (m, ...)
-    k : int
-        Neighbors that set the radius of a ball.
-
-    Raises
-    ------
-    ValueError
-        If either has k rows or fewer, or as :func:`~pushforward.metrics.arrays.pair`.
+    Parameters and errors are those of :func:`precision_recall`.
 
     >>> rows = np.random.default_rng(0).normal(size=(2, 500, 2))
     >>> density, coverage = density_coverage(rows[0], rows[1])

@@ -62,25 +62,10 @@ def test_it_has_no_law_to_draw_from():
 
 
 @pytest.mark.parametrize("shape", [(30, 8, 8), (40, 2), (40, 5)])
-def test_a_run_shows_rows_beside_their_reconstructions_and_resumes(tmp_path, shape, monkeypatch):
+def test_a_run_shows_rows_beside_their_reconstructions(tmp_path, shape):
     X = RNG.integers(0, 9, shape).astype(np.uint8)
-    settings = pf.TrainingSettings(steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4)
-    whole = pf.train(X, pf.Autoencoder(latent_dim=2, training=settings, **TINY), out=tmp_path / "whole")
-    assert (tmp_path / "whole" / "samples.png").is_file()
-    save = pf.plots.save
-
-    def stop(image, path):
-        if "step-" in path.name and "8" in path.name:
-            raise OSError("disk full")
-        return save(image, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.base.plan.plots.save", stop)
-        with pytest.raises(OSError, match="disk full"):
-            pf.train(X, pf.Autoencoder(latent_dim=2, training=settings, **TINY), out=tmp_path / "stopped")
-    resumed = pf.train(X, out=tmp_path / "stopped", resume=True)
-    weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
-    assert weights[0] == weights[1]
+    pf.train(X, pf.Autoencoder(latent_dim=2, train_steps=1, **TINY), out=tmp_path / "run")
+    assert (tmp_path / "run" / "samples.png").is_file()
 
 
 def test_every_image_stands_above_its_reconstruction():

@@ -133,23 +133,3 @@ def test_defaults_have_three_levels_and_conditions_count():
     assert (high - low > 3).all()
     with pytest.raises(ValueError, match=r"latent_dims=\(\) is not allowed"):
         pf.HierarchicalVAE(latent_dims=()).fit(DATA)
-
-
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
-    settings = pf.TrainingSettings(steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4)
-    changes = {"latent_dims": (1, 2), "training": settings, **TINY}
-    whole = pf.train(DATA, pf.HierarchicalVAE(**changes), out=tmp_path / "whole")
-    save = pf.plots.save
-
-    def stop(image, path):
-        if "step-" in path.name and "8" in path.name:
-            raise OSError("disk full")
-        return save(image, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.base.plan.plots.save", stop)
-        with pytest.raises(OSError, match="disk full"):
-            pf.train(DATA, pf.HierarchicalVAE(**changes), out=tmp_path / "stopped")
-    resumed = pf.train(DATA, out=tmp_path / "stopped", resume=True)
-    weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
-    assert weights[0] == weights[1]

@@ -296,31 +296,6 @@ def test_the_report_names_collapsed_elements():
     assert str(report).startswith("1 of 2 elements active, 1 collapsed: 1")
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
-    def model():
-        settings = pf.TrainingSettings(steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4)
-        return pf.VAE(latent_dim=2, training=settings, **TINY)
-
-    images = RNG.integers(0, 9, (40, 6, 5)).astype(np.uint8)
-    whole = pf.train(images, model(), out=tmp_path / "whole")
-    drawn = []
-
-    def stop(self, prepared):
-        drawn.append(1)
-        if len(drawn) == 3:
-            raise ZeroDivisionError
-        return original(self, prepared)
-
-    original = pf.VAE._plot
-    with monkeypatch.context() as patch:
-        patch.setattr(pf.VAE, "_plot", stop)
-        with pytest.raises(ZeroDivisionError):
-            pf.train(images, model(), out=tmp_path / "run")
-    resumed = pf.train(images, out=tmp_path / "run", resume=True)
-    weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
-    assert weights[0] == weights[1]
-
-
 def test_arguments_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"likelihood='bernoulli' is for elements with two neighboring integers"):
         pf.VAE(likelihood="bernoulli", **TINY).fit(DATA)

@@ -156,26 +156,6 @@ def test_two_peaks_are_learned():
     assert truth.log_prob(new).mean() - model.score(new.numpy()) < 0.08
 
 
-def test_a_stopped_run_ends_in_the_same_bits(tmp_path, monkeypatch):
-    X, settings = RNG.normal(size=(80, 2)), pf.TrainingSettings(steps=12, batch_size=16, learning_rate=0.01)
-    make = lambda: pf.NormalizingFlow(network=SMALL, training=settings, random_state=0, device="cpu")  # noqa: E731
-    pf.train(X, make(), out=tmp_path / "whole")
-    save = pf.plots.save
-
-    def stop(image, path):
-        if path.name == "step-00000008.png":
-            raise OSError("disk full")
-        return save(image, path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pushforward.models.base.plan.plots.save", stop)
-        with pytest.raises(OSError, match="disk full"):
-            pf.train(X, make(), out=tmp_path / "stopped")
-    pf.train(X, out=tmp_path / "stopped", resume=True)
-    files = [tmp_path / name / "weights.safetensors" for name in ("whole", "stopped")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-
-
 def test_a_condition_steers_and_its_absence_is_learned():
     labels = RNG.integers(0, 2, 600)
     X = RNG.normal(size=(600, 1)) * 0.5 + 4 * labels[:, None]

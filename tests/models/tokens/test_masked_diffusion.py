@@ -248,30 +248,6 @@ def test_training_numbers_are_stratified_over_the_batch():
     assert torch.equal((v * 8).long(), torch.arange(8).expand(5, 8))
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
-    images = np.random.default_rng(0).integers(0, 3, (60, 4, 4)).astype(np.uint8)
-
-    def model():
-        return pf.MaskedDiffusion(**TINY, training=training(12, checkpoint_every=4, batch_size=16), device="cpu")
-
-    whole = pf.train(images, model(), out=tmp_path / "whole")
-    original, drawn = pf.MaskedDiffusion._plot, []
-
-    def stop(self, prepared):
-        drawn.append(1)
-        if len(drawn) == 3:
-            raise ZeroDivisionError
-        return original(self, prepared)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pf.MaskedDiffusion, "_plot", stop)
-        with pytest.raises(ZeroDivisionError):
-            pf.train(images, model(), out=tmp_path / "run")
-    resumed = pf.train(images, out=tmp_path / "run", resume=True)
-    weights = [(folder / "weights.safetensors").read_bytes() for folder in (whole.run_, resumed.run_)]
-    assert weights[0] == weights[1]
-
-
 def test_a_run_with_gaps_can_be_drawn_and_compared(tmp_path):
     rows = copies(80).astype(float)
     rows[::7, 1] = np.nan

@@ -88,7 +88,8 @@ class BoundModel(DensityModel):
         Parameters
         ----------
         samples : int
-            K, draws of the code per row. The bound rises to log p with K; 1 is the evidence lower bound.
+            K, draws of a continuous code per row; 1 gives the evidence lower bound, which rises to log p with K. For discrete
+            codes: draws of the set of hidden codes per row, from which the probability of the codes is estimated.
         draws : int
             Where the likelihood takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
 

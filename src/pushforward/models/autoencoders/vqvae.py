@@ -142,38 +142,6 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         z = self._draw_rows(prior, n, encoded, decoder_condition, seed=seed, first=first, batch_size=batch_size)
         return self.space_.schema.to_user(self.space_.transform.inverse(z))
 
-    def log_prob(
-        self,
-        X: ArrayLike,
-        *,
-        condition: Condition = None,
-        samples: int = SAMPLES,
-        draws: int = DRAWS,
-        seed: int = 0,
-        first: int = 0,
-        batch_size: int = 256,
-        bits_per_dim: bool = False,
-    ) -> LogProb:
-        """Return a lower bound of the log-density of each row in nats, in data units, with its standard error.
-
-        Parameters
-        ----------
-        samples : int
-            Random sets of hidden codes per row, from which the probability of the codes is estimated.
-
-        Other parameters, the result and the errors are those of :meth:`pushforward.VAE.log_prob`.
-        """
-        return super().log_prob(
-            X,
-            condition=condition,
-            samples=samples,
-            draws=draws,
-            seed=seed,
-            first=first,
-            batch_size=batch_size,
-            bits_per_dim=bits_per_dim,
-        )
-
     def code_report(self, X: ArrayLike, *, condition: Condition = None) -> CodeReport:
         """Return how many codes the rows of X use, and how evenly.
 
