@@ -129,7 +129,7 @@ def test_what_is_refused(home, tmp_path):
     assert "--probes belongs to the density of the flow" in refused(
         "score", "runs/swissroll", "swissroll", "--bound", "--probes", 2, at=home
     )
-    assert "trained without conditions; leave --condition out" in refused(
+    assert "trained without conditions; omit --condition" in refused(
         "score", "runs/swissroll", "swissroll", "--condition", "a", at=home
     )
     assert "give one of the two" in refused(
@@ -141,7 +141,7 @@ def test_what_is_refused(home, tmp_path):
     )
     assert "a source without a known density" in refused("score", "own", "moons", at=home)
     pf.FlowMatching(coupling="optimal-transport", train_steps=2, device="cpu").fit("moons").save(home / "transported")
-    assert "leave --bound out" in refused("score", "transported", "moons", "--bound", at=home)
+    assert "omit --bound" in refused("score", "transported", "moons", "--bound", at=home)
     assert "comes with none: name the columns" in refused("score", "transported", str(_unlabelled(tmp_path)), at=home)
 
 

@@ -194,7 +194,7 @@ def test_separable_classes_have_no_most_likely_boundary():
         (lambda: BayesClassifier([ONE]), r"at least 2 laws, but there are 1"),
         (lambda: BayesClassifier([ONE, ZERO], [0.5, 0.6]), r"priors must sum to 1, but it sums to 1\.1"),
         (lambda: BayesClassifier([ONE, ZERO], [0.5, 0.25, 0.25]), r"priors must have the shape \(2,\)"),
-        (lambda: BayesClassifier([ONE, ZERO], [1.0, 0.0]), r"class 1 has the prior 0: leave it out"),
+        (lambda: BayesClassifier([ONE, ZERO], [1.0, 0.0]), r"class 1 has the prior 0: omit it"),
         (lambda: gaussian_log_odds(ONE, ZERO, 1.0), r"in \(0, 1\), not 1"),
         (lambda: gaussian_log_odds(ONE, Gaussian([0.0], 1.0)), r"live in 2 and 1 dimensions"),
         (lambda: fit_logistic(torch.zeros(3), torch.zeros(3).long()), r"features must be \(n, F\) and labels \(n,\)"),

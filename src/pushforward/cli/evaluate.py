@@ -46,7 +46,7 @@ def command(
     if out is not None and out.is_file():
         raise ValueError(f"--out names a folder, but {out} is a file; evaluation.json and report.html are written into it")
     if condition and not data:
-        raise ValueError("--condition names columns of other data; give them with --data, or leave it out")
+        raise ValueError("--condition names columns of other data; give them with --data, or omit it")
     check_device(device)
     import torch
 

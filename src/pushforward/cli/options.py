@@ -59,7 +59,7 @@ def given_to(verb: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, 
             taken = ", ".join(_option(other) for other in options if other in known)
             raise ValueError(
                 f"{_option(name)} is no option of {family}, but of families that work otherwise; "
-                f"leave it out{f' (there are {taken})' if taken else ''}"
+                f"omit it{f' (there are {taken})' if taken else ''}"
             )
     return given
 

@@ -85,7 +85,7 @@ def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condi
     if rows is not None and rows < 1:
         raise ValueError(f"--rows must be at least 1, got {rows}")
     if bound and probes is not None:
-        raise ValueError("--probes belongs to the density of the flow; the bound has no divergence, so leave it out")
+        raise ValueError("--probes belongs to the density of the flow; the bound has no divergence, so omit it")
     if condition and unconditional:
         raise ValueError("--condition names columns to score with and --unconditional ignores them; give one of the two")
     path = Path(out).expanduser() if out else None
@@ -96,11 +96,11 @@ def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condi
 
 def _absent(verb: str, model: Any) -> str:
     if not hasattr(model, "source"):
-        return f"{type(model).__name__} has no {'such bound; leave --bound out' if verb == 'bound' else 'density'}"
+        return f"{type(model).__name__} has no {'such bound; omit --bound' if verb == 'bound' else 'density'}"
     if verb == "bound":
         return (
             "this model was trained with a source or a coupling of its own, and the variational bound is one of independent "
-            "Gaussian noise; leave --bound out"
+            "Gaussian noise; omit --bound"
         )
     return "this model starts from a source without a known density, so its samples have none either"
 
@@ -109,7 +109,7 @@ def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditi
     """Return the rows of DATA and one condition per row, or None."""
     conditional = model.conditional and not unconditional
     if condition and not conditional:
-        raise ValueError("this model was trained without conditions; leave --condition out")
+        raise ValueError("this model was trained without conditions; omit --condition")
     names = condition_of(condition)
     opened = model.space_.open(data, card.get("chosen") or {}, condition=names, conditional=conditional, gaps=model.gaps)
     if conditional and opened.condition is None:

@@ -217,7 +217,7 @@ def _check_series(times: Tensor, trajectories: Tensor, steps: int, window: int, 
         )
     if not trajectories.isfinite().all():
         raise ValueError(
-            f"{int((~trajectories.isfinite()).sum())} of the values in trajectories are not finite; leave their times out"
+            f"{int((~trajectories.isfinite()).sum())} of the values in trajectories are not finite; omit their times"
         )
     if not (times.diff() > 0).all():
         raise ValueError("times must be strictly rising")

@@ -112,7 +112,7 @@ def integrate(
     if method == "implicit-euler":
         if adjoint_parameters is not None:
             raise ValueError(
-                "implicit-euler has no adjoint; leave adjoint_parameters out (a step keeps the memory of one call), "
+                "implicit-euler has no adjoint; omit adjoint_parameters (a step keeps the memory of one call), "
                 "or choose another method"
             )
         states = _implicit(counted, x, times)

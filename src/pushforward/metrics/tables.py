@@ -91,9 +91,7 @@ def correlation_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None 
     P, Q, chosen = _columns(P, Q, categories)
     numbers = np.flatnonzero(~chosen & (Q[0] != Q).any(axis=0))
     if len(numbers) < 2:
-        raise ValueError(
-            f"correlations need two columns of numbers that vary, but there are {len(numbers)}; leave this gap out"
-        )
+        raise ValueError(f"correlations need two columns of numbers that vary, but there are {len(numbers)}; omit this gap")
     above = np.triu_indices(len(numbers), 1)
 
     def of(rows: NDArray[np.float64]) -> _Statistic:
@@ -131,7 +129,7 @@ def association_gap(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None 
     varies = (Q[0] != Q).any(axis=0)
     names, numbers = np.flatnonzero(chosen & varies), np.flatnonzero(~chosen & varies)
     if len(names) + len(numbers) < 2 or not len(names):
-        raise ValueError("associations need a column of categories and one more column, both varying; leave this gap out")
+        raise ValueError("associations need a column of categories and one more column, both varying; omit this gap")
     levels = [np.unique(np.concatenate([P[:, j], Q[:, j]])) for j in names]
     starts, above = np.cumsum([0, *map(len, levels)])[:-1], np.triu_indices(len(names), 1)
 

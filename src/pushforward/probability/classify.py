@@ -83,7 +83,7 @@ class BayesClassifier(Classifier):
         if priors.shape != (len(laws),):
             raise ValueError(f"priors must have the shape ({len(laws)},) to go with the laws, but has {tuple(priors.shape)}")
         if not bool((priors > 0).all()):
-            raise ValueError(f"class {int(priors.argmin())} has the prior 0: leave it out")
+            raise ValueError(f"class {int(priors.argmin())} has the prior 0: omit it")
         object.__setattr__(self, "laws", tuple(laws))
         object.__setattr__(self, "priors", priors)
 

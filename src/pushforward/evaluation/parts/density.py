@@ -124,7 +124,7 @@ def held_out_density(model: Any, X: Any, *, condition: Any = None, seed: int = 0
     ('exact', 'exact, 2 dimensions', True)
     """
     if not hasattr(model, "log_prob"):
-        raise TypeError(f"{type(model).__name__} has no log_prob, so rows have no density under it; leave this figure out")
+        raise TypeError(f"{type(model).__name__} has no log_prob, so rows have no density under it; omit this figure")
     log_prob = model.log_prob(X, condition=condition, seed=seed, batch_size=batch_size)
     values = np.asarray(log_prob.values, dtype=np.float64)
     if len(values) < 2:
@@ -208,7 +208,5 @@ def _log_densities(name: str, values: ArrayLike, least: int) -> NDArray[np.float
         )
     bad = int((np.isnan(array) | np.isposinf(array)).sum())
     if bad:
-        raise ValueError(
-            f"{name} has {bad} values that are NaN or +inf, which cannot be ranked; leave those rows out, and say so"
-        )
+        raise ValueError(f"{name} has {bad} values that are NaN or +inf, which cannot be ranked; omit those rows, and say so")
     return array

@@ -127,7 +127,7 @@ def latent_figures(
     (8, 8.0, 0.5, 1.39)
     """
     if not hasattr(model, "inverse_transform"):
-        raise TypeError(f"{type(model).__name__} has no inverse_transform, so no latent space; leave these figures out")
+        raise TypeError(f"{type(model).__name__} has no inverse_transform, so no latent space; omit these figures")
     rows = as_rows(_internal(model, X), "X", least=_LEAST)
     if pairs < 2 or steps < 2:
         raise ValueError(f"pairs and steps must be at least 2, but are {pairs} and {steps}; the defaults are 32 and 8")

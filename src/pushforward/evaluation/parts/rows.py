@@ -226,7 +226,7 @@ def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
     if condition is not None:
         if model.space_.conditions is None:
             raise ValueError(
-                "this model was trained without conditions and cannot follow one; leave condition out, or train with "
+                "this model was trained without conditions and cannot follow one; omit condition, or train with "
                 "fit(X, condition=labels)"
             )
         conditions = as_condition_array(condition)

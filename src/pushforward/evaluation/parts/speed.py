@@ -77,9 +77,7 @@ def speed(
     (['calls', 'memory', 'seconds'], True)
     """
     if not hasattr(model, "sample"):
-        raise TypeError(
-            f"{type(model).__name__} learns no law to draw from, so it has no speed of sampling; leave this figure out"
-        )
+        raise TypeError(f"{type(model).__name__} learns no law to draw from, so it has no speed of sampling; omit this figure")
     if n < 1:
         raise ValueError(f"n must be at least 1, but is {n}; the default is 256")
 
