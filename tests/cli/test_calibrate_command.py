@@ -124,8 +124,11 @@ def test_ctrl_c_leaves_the_run_as_it_was(home):
     run = home / "runs/swissroll"
     before = files(run)
     child = process("calibrate", "runs/swissroll", "--steps", 60, "--device", "cpu", at=home)
-    assert child.stdout is not None
-    assert child.stdout.readline().startswith("Drawing samples of runs/swissroll")
+    latest = time.monotonic() + 60
+    while not child.said()[0].startswith("Drawing samples of runs/swissroll"):
+        assert child.poll() is None, child.said()
+        assert time.monotonic() < latest
+        time.sleep(0.01)
     time.sleep(0.3)
     child.send_signal(signal.SIGINT)
     said = ended(child)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import SOURCE
+from forked import SOURCE
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/add-a-family.md"
 PROJECT = """

@@ -3,15 +3,16 @@
 import json
 import shlex
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import TINY, Said, call, done, ended, process, refused
+from forked import Forked
 
-LONG = ("--set", "train_steps=500", "--set", "training.checkpoint_every=25", *TINY)
+STEPS = 300
+LONG = ("--set", f"train_steps={STEPS}", "--set", "training.checkpoint_every=25", *TINY)
 
 
 def weights(run: Path) -> bytes:
@@ -22,9 +23,9 @@ def card(run: Path) -> dict:
     return json.loads((run / "model.json").read_text())
 
 
-def begun(folder: Path, checkpoint: int = 100) -> subprocess.Popen[str]:
+def begun(folder: Path, checkpoint: int, *words: str) -> Forked:
     """Start a run and wait until it has written a checkpoint."""
-    child = process("train", "table.csv", "--column", "x,y", "--condition", "kind", *LONG, at=folder)
+    child = process(*words, at=folder)
     latest = time.monotonic() + 100
     while not (folder / f"runs/table/checkpoint/step-{checkpoint:08d}").exists():
         assert child.poll() is None, child.communicate()
@@ -41,49 +42,41 @@ def table(folder: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Weights of the run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    table(folder)
-    said = ended(process("train", "table.csv", "--column", "x,y", "--condition", "kind", *LONG, at=folder))
+def test_stopped_and_then_killed_a_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    """Ctrl-C prints a command; pasted, it goes on; killed, the run goes on again to the weights of one left alone."""
+    alone, folder = tmp_path / "alone", tmp_path / "disturbed"
+    for place in (alone, folder):
+        place.mkdir()
+        table(place)
+    said = ended(process("train", "table.csv", "--column", "x,y", "--condition", "kind", *LONG, at=alone))
     assert (said.code, said.err) == (0, "")
-    return weights(folder / "runs/table")
 
-
-def test_a_killed_run_goes_on_to_the_same_weights(whole: bytes, tmp_path: Path) -> None:
-    table(tmp_path)
-    child = begun(tmp_path)
-    child.kill()
-    assert ended(child).code == -signal.SIGKILL
-    run = tmp_path / "runs/table"
-    assert card(run)["status"] == "training"
-    assert not (run / "weights.safetensors").exists()
-    drawn = (run / "samples/step-00000100.png").stat().st_mtime_ns
-    said = ended(process("train", "table.csv", "--resume", at=tmp_path))
-    assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("Going on with runs/table\n")
-    assert (run / "samples/step-00000100.png").stat().st_mtime_ns == drawn, "it started over"
-    assert weights(run) == whole
-    assert card(run)["status"] == "finished"
-
-
-def test_ctrl_c_prints_a_command_that_works_when_pasted(whole: bytes, tmp_path: Path) -> None:
-    table(tmp_path)
-    child = begun(tmp_path)
+    child = begun(folder, 25, "train", "table.csv", "--column", "x,y", "--condition", "kind", *LONG)
     child.send_signal(signal.SIGINT)
     said = ended(child)
     assert (said.code, said.err) == (130, "")
-    run = tmp_path / "runs/table"
+    run = folder / "runs/table"
     assert card(run)["status"] == "training"
     (line,) = [line for line in said.out.splitlines() if line.startswith("    pushforward")]
     assert line.strip() == "pushforward train table.csv --out runs/table --resume"
-    step = int(said.out.split("Stopped after step ")[1].split(" of 500")[0])
-    assert 100 <= step < 500
+    step = int(said.out.split("Stopped after step ")[1].split(f" of {STEPS}")[0])
+    assert 25 <= step < STEPS
     assert f"step-{step:08d}" in [path.name for path in (run / "checkpoint").iterdir()]
-    again = ended(process(*shlex.split(line)[1:], at=tmp_path))
-    assert (again.code, again.err) == (0, "")
-    assert weights(run) == whole
+    curve = (run / "metrics.jsonl").read_text()
+    assert curve
+
+    child = begun(folder, 25 * (step // 25 + 2), *shlex.split(line)[1:])
+    child.kill()
+    assert ended(child).code == -signal.SIGKILL
+    assert card(run)["status"] == "training"
+    assert not (run / "weights.safetensors").exists()
+
+    said = ended(process("train", "table.csv", "--resume", at=folder))
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("Going on with runs/table\n")
+    assert (run / "metrics.jsonl").read_text().startswith(curve), "it started over"
+    assert weights(run) == weights(alone / "runs/table")
+    assert card(run)["status"] == "finished"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """``pushforward sample``, ``pushforward inspect``, the help, and what is imported when."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import SOURCE, TINY, call, done, ended, process, refused
+from command_line import TINY, call, done, refused
+from forked import SOURCE
 from PIL import Image
 
 import pushforward as pf
@@ -291,13 +293,17 @@ def test_a_traceback_where_it_is_wanted(tmp_path, monkeypatch):
 
 
 def test_an_error_in_a_real_process_has_no_traceback(tmp_path):
-    said = ended(process("inspect", "nothing", at=tmp_path))
-    assert (said.code, said.out) == (2, "")
-    assert said.err == "Error: nothing is not a run folder: it has no model.json\n"
+    command = [sys.executable, "-W", "error", "-m", "pushforward", "inspect", "nothing"]
+    said = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == "Error: nothing is not a run folder: it has no model.json\n"
 
 
 def test_help_is_there_at_once(tmp_path):
     program = """
+import os
 import sys
 sys.argv = ["pushforward", "train", "--help"]
 from pushforward.cli import main

@@ -2,17 +2,15 @@
 
 import contextlib
 import io
-import os
-import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from forked import Forked
+
 from pushforward.cli import main
 
-SOURCE = Path(__file__).parent.parent.parent / "src"
 TINY = ("--set", "network.width=8", "--set", "training.batch_size=32", "--device", "cpu", "--seed", "5")
 
 
@@ -55,26 +53,18 @@ def refused(*words: object, at: Path) -> str:
     return said.err
 
 
-def process(*words: object, at: Path) -> subprocess.Popen[str]:
-    """Start ``python -m pushforward WORDS`` on one thread in the folder ``at``; warnings are errors."""
-    path = os.pathsep.join((str(SOURCE), os.environ.get("PYTHONPATH", "")))
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "pushforward", *map(str, words)],
-        cwd=at,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=_heed_ctrl_c,
-    )
+def process(*words: object, at: Path) -> Forked:
+    """Start ``pushforward WORDS`` as a process of its own on one thread in the folder ``at``; warnings are errors."""
+    return Forked(_main, *words, at=at)
 
 
-def _heed_ctrl_c() -> None:
-    """Let Ctrl-C stop a process although the tests themselves may run in the background, where it is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _main(*words: object) -> None:
+    sys.argv = ["pushforward", *map(str, words)]
+    main()
 
 
-def ended(child: subprocess.Popen[str]) -> Said:
+def ended(child: Forked) -> Said:
     """Wait for a process to end."""
     out, err = child.communicate(timeout=120)
+    assert child.returncode is not None
     return Said(child.returncode, out, err)

@@ -55,7 +55,8 @@ def kill_in_write(name: str) -> None:
     checkpoint.write_file = write_half
 
 
-def main() -> None:
+def main(*words: str) -> None:
+    """Train as the command line says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kill-at", type=int, default=-1)
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--slow", action="store_true")
     parser.add_argument("--plain", action="store_true", help="no dropout, no running statistics")
     parser.add_argument("--batch-size", type=int, default=10)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     torch.set_num_threads(1)
     if arguments.kill_in_write:
         kill_in_write(arguments.kill_in_write)
@@ -86,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

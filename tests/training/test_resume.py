@@ -1,34 +1,29 @@
 """A run killed at any moment and resumed ends with the weights of an uninterrupted one, bit for bit: real processes."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import train_child
+from forked import Forked
 from safetensors.torch import load_file
 from tiny_task import Tiny, equal_states, rows
 
 from pushforward.training import Task, TrainingSettings, train
 from pushforward.training.checkpoint import FolderStore
 
-SUPPORT = Path(__file__).parent.parent / "support"
-SOURCE = Path(__file__).parent.parent.parent / "src"
 TIMES = {"seconds", "rows_per_second"}
 
 
-def environment() -> dict[str, str]:
-    path = os.pathsep.join((str(SOURCE), str(SUPPORT), os.environ.get("PYTHONPATH", "")))
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def child(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(SUPPORT / "train_child.py"), str(folder), *options]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+def child(folder: Path, *options: str) -> Forked:
+    """Train in a process of its own, to its end."""
+    process = Forked(train_child.main, str(folder), *options, at=folder)
+    process.communicate(timeout=120)
+    return process
 
 
 def metrics(folder: Path) -> list[dict[str, object]]:
@@ -50,7 +45,7 @@ def same_run(one: Path, two: Path) -> None:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     done = child(folder)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.said()
     return folder
 
 
@@ -68,10 +63,10 @@ def test_killed_and_resumed_run_equals_the_uninterrupted_one(
 ) -> None:
     options = [option.replace("step-", ".partial-step-") for option in options]
     killed = child(tmp_path, *options)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert killed.returncode == -signal.SIGKILL, killed.said()
     assert sorted(int(path.name[5:]) for path in (tmp_path / "checkpoint").glob("step-*")) == left
     resumed = child(tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.returncode == 0, resumed.said()
     same_run(uninterrupted, tmp_path)
     assert not list((tmp_path / "checkpoint").glob(".*"))
 
@@ -88,20 +83,21 @@ def test_a_run_killed_in_each_quarter_equals_the_uninterrupted_one(seed: int, un
             file = draw.choice(["weights", "ema", "optimizer", "best", "manifest"])
             moment = ["--kill-in-write", f".partial-step-{15 * quarter + 15:08d}/{file}"]
         killed = child(tmp_path, *moment)
-        assert killed.returncode == -signal.SIGKILL, (moment, killed.stderr)
+        assert killed.returncode == -signal.SIGKILL, (moment, killed.said())
     resumed = child(tmp_path)
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.returncode == 0, resumed.said()
     same_run(uninterrupted, tmp_path)
 
 
 def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(uninterrupted: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "error", str(SUPPORT / "train_child.py"), str(tmp_path), "--slow"]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+    process = Forked(train_child.main, str(tmp_path), "--slow", at=tmp_path)
+    while process.said()[0] != "running\n":
+        assert process.poll() is None, process.said()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
     assert process.returncode == 3, errors
+    output = output.removeprefix("running\n")
     step = int(output.split()[2])
     assert 5 < step < 60
     assert "resume=True" in output

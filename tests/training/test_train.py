@@ -100,7 +100,7 @@ def test_the_average_with_the_best_held_out_loss_is_left_in_the_task(tmp_path: P
     assert (result.held_out_step, result.held_out_loss) == (best, losses[best])
     assert equal_states(dict(task.state_dict()), seen[best])
     # The number itself, from the definition.
-    found = HeldOut(task, held_out, None, world=World("cpu"), seed=1, chunk=1000).loss()
+    found = HeldOut(task, held_out, None, world=World("cpu"), seed=1, batch_size=1000).loss()
     assert found.mean == pytest.approx(result.held_out_loss, rel=1e-6)
     assert found.by_level == pytest.approx(result.held_out_by_level, rel=1e-6)
 
@@ -108,7 +108,7 @@ def test_the_average_with_the_best_held_out_loss_is_left_in_the_task(tmp_path: P
 @pytest.mark.parametrize(("n", "pairs"), [(1, 512), (100, 600), (511, 1022), (513, 513), (3000, 1024)])
 def test_held_out_loss_is_the_mean_over_fixed_pairs(n: int, pairs: int) -> None:
     x, task = rows(n), Tiny()
-    held_out = HeldOut(task, x, None, world=World("cpu"), seed=3, chunk=100)
+    held_out = HeldOut(task, x, None, world=World("cpu"), seed=3, batch_size=100)
     assert held_out.pairs == pairs
     seed = derive(3, "held-out")
     chosen = permutation(n, seed=seed, purpose="rows")[:1024].repeat(-(-512 // min(n, 1024)))
@@ -120,6 +120,21 @@ def test_held_out_loss_is_the_mean_over_fixed_pairs(n: int, pairs: int) -> None:
     expected = [float(loss[(t[0] >= k / 5) & (t[0] < (k + 1) / 5)].mean()) for k in range(5)]
     assert found.by_level == pytest.approx(expected, rel=1e-6)
     assert held_out.loss() == found
+
+
+@pytest.mark.parametrize(
+    ("coupled", "width", "size", "calls"),
+    [(False, 2, 1, 1), (False, 1024, 1, 4), (False, 1024, 300, 2), (True, 2, 128, 4)],
+)
+def test_small_batches_are_merged_for_the_held_out_loss(coupled: bool, width: int, size: int, calls: int) -> None:
+    task = Tiny(small_net(dim=width))
+    task.coupled = coupled
+    held_out = HeldOut(task, torch.zeros(512, width), None, world=World("cpu"), seed=0, batch_size=size)
+    seen: list[int] = []
+    loss = task.held_out
+    task.held_out = lambda batch: (seen.append(len(batch.x)), loss(batch))[1]  # type: ignore[method-assign]
+    held_out.loss()
+    assert (len(seen), sum(seen)) == (calls, 512)
 
 
 def test_metrics_have_a_line_per_log_step_and_evaluation(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ __all__ = ["HeldOut", "HeldOutLoss"]
 LEAST_PAIRS = 512
 MOST_ROWS = 1024
 LEVELS = 5
+_NUMBERS = 1 << 17  # elements of the rows of one call
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ class HeldOut:
         Every process takes its share of the pairs.
     seed : int
         Seed of the run.
-    chunk : int
-        Rows per call of the task.
+    batch_size : int
+        Rows per training step of this process. Without gradients more rows fit into memory, so small batches are merged,
+        except where the loss of a row depends on the others of its batch.
     """
 
-    def __init__(self, task: Task, x: Tensor, condition: Tensor | None, *, world: World, seed: int, chunk: int) -> None:
+    def __init__(self, task: Task, x: Tensor, condition: Tensor | None, *, world: World, seed: int, batch_size: int) -> None:
         seed = derive(seed, "held-out")
         index = permutation(len(x), seed=seed, purpose="rows", device=x.device)[:MOST_ROWS]
         index = index.repeat(-(-LEAST_PAIRS // len(index)))
@@ -55,6 +57,7 @@ class HeldOut:
         rows = torch.arange(self.pairs, device=x.device)[world.share(self.pairs)]
         index = index[rows]
         draws = task.draw(rows, self.pairs, torch.zeros(1, dtype=torch.int64, device=x.device), seed)
+        chunk = batch_size if task.coupled else max(batch_size, min(LEAST_PAIRS, _NUMBERS // x[0].numel()))
         self._chunks = [
             Batch(x[index[part]], None if condition is None else condition[index[part]], tuple(draw[0, part] for draw in draws))
             for part in (slice(first, first + chunk) for first in range(0, len(rows), chunk))

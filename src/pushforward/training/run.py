@@ -86,8 +86,8 @@ class Run:
         self.feed = self._feed(attempt=0)
         self.held_out: HeldOut | None = None
         if held_out is not None and task.judged:
-            chunk = self.share.stop - self.share.start
-            self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, chunk=chunk)
+            size = self.share.stop - self.share.start
+            self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, batch_size=size)
         self.at, self.best = Position(), Tensors()
         self.store: Store = MemoryStore() if folder is None else FolderStore(folder / "checkpoint")
         self.metrics = MetricsFile(folder / "metrics.jsonl" if folder is not None and world.is_main else None)

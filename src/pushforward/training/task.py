@@ -39,6 +39,9 @@ class Task(nn.Module, abc.ABC):
     judged: ClassVar[bool] = True
     """Whether the held-out loss selects the best weights. If not, it is never computed and the last average is used."""
 
+    coupled: bool = False
+    """Whether the loss of a row depends on the other rows of its batch."""
+
     @abc.abstractmethod
     def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
         """Return all random numbers of the loss, a pure function of the arguments.

@@ -85,7 +85,8 @@ def measure_overhead_seconds(
         evaluation = 0.0
         if held_out is not None and task.judged:
             rows, conditions = held_out[0].to(world.device), None if held_out[1] is None else held_out[1].to(world.device)
-            evaluation = _timed(HeldOut(learner.task, rows, conditions, world=world, seed=0, chunk=settings.batch_size).loss)
+            judge = HeldOut(learner.task, rows, conditions, world=world, seed=0, batch_size=settings.batch_size)
+            evaluation = _timed(judge.loss)
         with tempfile.TemporaryDirectory() as folder:
             store = FolderStore(Path(folder))
             files = learner.state() | {"best": learner.averaged()}

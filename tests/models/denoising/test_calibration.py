@@ -262,7 +262,7 @@ def test_half_a_file_and_that_of_another_model_are_refused(fitted, tmp_path):
 
 def test_a_model_of_another_family_in_the_same_folder_has_no_calibrations(fitted, tmp_path):
     fitted[0].save(tmp_path)
-    pf.PPCA(1).fit(rows()[0]).save(tmp_path)
+    pf.PPCA(n_components=1).fit(rows()[0]).save(tmp_path)
     assert not (tmp_path / CALIBRATIONS).exists()
 
 

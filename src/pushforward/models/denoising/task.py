@@ -64,6 +64,7 @@ class DenoisingTask(RowTask):
         self.times = times
         self.weight = weight
         self.coupling = coupling
+        self.coupled = coupling == "optimal-transport"
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
         """Return times (S, B), noise (S, B, *D) unless it is paired with the rows, and probes for the sliced loss."""

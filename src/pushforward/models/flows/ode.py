@@ -169,6 +169,8 @@ class MatchingTask(RowTask):
         Of the uniform noise on each element, 0 where there is none.
     """
 
+    coupled = True
+
     def __init__(self, flow: ODEFlow, shape: tuple[int, ...], *, condition_dropout: float, width: Tensor) -> None:
         super().__init__(condition_dropout=condition_dropout, dequantization=width)
         self.flow, self.shape = flow, shape
