@@ -81,7 +81,8 @@ def save(model: Storable, folder: Path, *, extra: Mapping[str, object] | None = 
 def _beside_in(folder: Path) -> tuple[str, ...]:
     """Return the names of the further files of the model that the folder holds, which may be of another family."""
     try:
-        return tuple(MODELS[read_card(folder)["class"]].beside)
+        family: type[Storable] = MODELS[read_card(folder)["class"]]
+        return family.beside
     except (FileNotFoundError, ImportError, KeyError, ValueError):
         return ()
 
