@@ -125,6 +125,7 @@ def _helpers(monkeypatch):
     monkeypatch.syspath_prepend(str(DOCS / "support"))
 
 
+@pytest.mark.full  # the site runs every block too
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_of_the_page_holds(page):
     _, shown = states(page)

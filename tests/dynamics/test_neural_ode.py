@@ -165,7 +165,7 @@ def _extrapolation(field, start, *, seed):
     ("field", "start"),
     [
         (DampedPendulum(frequency=1.0, damping=0.1), torch.tensor([[2.0, 0.0], [-1.0, 1.0], [0.5, -1.5]])),
-        (Spiral(decay=0.1, frequency=1.0), torch.tensor([[2.0, 0.0], [-1.0, 1.0]])),
+        pytest.param(Spiral(decay=0.1, frequency=1.0), torch.tensor([[2.0, 0.0], [-1.0, 1.0]]), marks=pytest.mark.full),
     ],
     ids=["pendulum", "spiral"],
 )

@@ -25,23 +25,24 @@ def test_every_plot_says_what_it_shows(name):
     assert 20 < len(gallery.describe(name)) < 130
 
 
-# The site draws these too, for seconds each, so the quick run looks only whether the others are blank.
-COSTLY = {"bayes-classifier", "em-coins", "gradient-flow", "neural-ode", "posterior-sampling", "sampler-errors", "stiff"}
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.full] if name in COSTLY else []) for name in NAMES])
+@pytest.mark.full  # the site draws every plot too
+@pytest.mark.parametrize("name", NAMES)
 def test_every_plot_draws_something(name):
     ink = (pixels(gallery.draw(name)).min(2) < 200).mean()
     assert ink > 0.01
 
 
-@pytest.mark.parametrize("name", MOVING)
+COSTLY = {"em-coins", "gradient-flow"}  # seconds each
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.full] if name in COSTLY else []) for name in MOVING])
 def test_films_move_and_end_with_the_whole_plot(name):
     plot = gallery._plot(name)
     early, late, end = (pixels(plot(moment=moment)) for moment in (0.1, 0.6, 1.0))
     assert early.shape == late.shape == end.shape
     assert (early != late).any()
     assert (late != end).any()
+    assert (end.min(2) < 200).mean() > 0.01
 
 
 def test_names_are_distinct_and_grouped():

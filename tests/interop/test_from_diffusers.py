@@ -47,10 +47,11 @@ def injected(monkeypatch):
 @pytest.mark.parametrize(
     ("steps", "options", "variance"),
     [
-        (1000, {}, "beta-tilde"),
+        pytest.param(1000, {}, "beta-tilde", marks=pytest.mark.full),
+        (100, {"beta_end": 0.2}, "beta-tilde"),
         (60, {"variance_type": "fixed_large", "prediction_type": "v_prediction", "beta_end": 0.3}, "beta"),
     ],
-    ids=["1000", "v, large variance"],
+    ids=["1000 steps", "small variance", "v, large variance"],
 )
 def test_ancestral_steps_are_those_of_the_pipeline(steps, options, variance, injected):
     network, scheduler = unet(), diffusers.DDPMScheduler(num_train_timesteps=steps, **options)

@@ -1,25 +1,13 @@
 """Fixtures of the families' tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib.figure
 import pytest
-from PIL import Image
-
-RENDER = matplotlib.figure.Figure.savefig
+from blank import blank_figures
 
 
-@pytest.fixture(autouse=True)
-def _figures_are_files_of_one_pixel(monkeypatch):
-    """Write each figure of a run as one pixel.
-
-    Rendering takes most of a short run's time; tests/test_plots.py and the tests of the command line render figures.
-    """
-
-    def save(figure, target, **options):
-        if isinstance(target, Path):
-            Image.new("RGB", (1, 1)).save(target)
-        else:
-            RENDER(figure, target, **options)
-
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", save)
+@pytest.fixture(scope="module", autouse=True)
+def _plots_of_runs_are_blank() -> Iterator[None]:
+    """Blank all files; tests/test_plots.py and the tests of the command line render figures."""
+    yield from blank_figures(lambda target: isinstance(target, Path))

@@ -43,6 +43,7 @@ def test_two_processes_with_unequal_shares_train_the_weights_of_one(tmp_path: Pa
         assert values[1] == pytest.approx(values[0], rel=1e-4)
 
 
+@pytest.mark.full  # starts two processes to check one condition
 def test_fewer_rows_than_processes_are_refused_before_training(tmp_path: Path) -> None:
     done = child(tmp_path, "--plain", "--batch-size", "1", launch=True, ACCELERATE_USE_CPU="true")
     assert done.returncode != 0

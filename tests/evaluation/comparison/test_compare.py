@@ -151,7 +151,7 @@ def test_the_front_holds_what_no_other_beats():
 def test_a_model_that_drops_modes_comes_last_on_real_trainings(tmp_path):
     """One Gaussian covers three modes badly; three find the law. Rows set aside reach no model."""
     models = {"one": pf.GMM(n_components=1), "three": pf.GMM(n_components=3)}
-    comparison = run_comparison(X, models, seeds=2, samples=150, out=tmp_path / "c")
+    comparison = run_comparison(X, models, seeds=2, samples=100, out=tmp_path / "c")
     assert comparison.names[0] == "three"
     assert comparison.value("three", "C2ST", "held-out") < 0.6 < comparison.value("one", "C2ST", "held-out")
     assert comparison.about["test_rows"] == 180
@@ -174,10 +174,10 @@ def test_a_model_that_drops_modes_comes_last_on_real_trainings(tmp_path):
 
 def test_what_is_done_is_not_done_again_and_models_can_be_added(tmp_path):
     out = tmp_path / "c"
-    run_comparison(X, ["ppca"], seeds=1, samples=100, out=out)
+    run_comparison(X, ["ppca"], seeds=1, samples=40, out=out)
     done = out / "ppca" / "seed-0" / "evaluation.json"
     before = done.stat().st_mtime_ns
-    table = pf.compare(X, ["ppca", "gmm"], seeds=1, samples=100, out=out)
+    table = pf.compare(X, ["ppca", "gmm"], seeds=1, samples=40, out=out)
     assert done.stat().st_mtime_ns == before
     assert sorted(table["model"]) == ["gmm", "ppca"]
     assert (out / "gmm" / "seed-0" / "evaluation.json").is_file()
@@ -186,7 +186,7 @@ def test_what_is_done_is_not_done_again_and_models_can_be_added(tmp_path):
     # a run that was trained but not evaluated is not trained again
     (out / "gmm" / "seed-0" / "evaluation.json").unlink()
     weights = (out / "gmm" / "seed-0" / "weights.safetensors").stat().st_mtime_ns
-    run_comparison(X, ["gmm"], seeds=2, samples=100, out=out)
+    run_comparison(X, ["gmm"], seeds=2, samples=40, out=out)
     assert (out / "gmm" / "seed-0" / "weights.safetensors").stat().st_mtime_ns == weights
     for own in ("seed-0", "seed-1"):
         assert (out / "gmm" / own / "evaluation.json").is_file()
@@ -206,12 +206,12 @@ def test_one_failure_does_not_lose_the_others_and_is_tried_again(tmp_path):
 
 
 def test_labels_budgets_and_names(tmp_path):
-    """Labels are given to all; a budget in steps goes to those that have steps; a name that comes twice gets a number."""
-    models = [pf.GAN(latent_dim=2), pf.GAN(latent_dim=3), "ppca"]
+    """Labels and the budget in steps are given to all; a name that comes twice gets a number."""
+    models = [pf.GAN(latent_dim=2), pf.GAN(latent_dim=3)]
     comparison = run_comparison(
-        X[:300], models, condition=np.arange(300) % 2, steps=7, seeds=1, samples=60, out=tmp_path, device="cpu"
+        X[:300], models, condition=np.arange(300) % 2, steps=7, seeds=1, samples=40, out=tmp_path, device="cpu"
     )
-    assert {one.name for one in comparison.trials} == {"gan", "gan-2", "ppca"}
+    assert {one.name for one in comparison.trials} == {"gan", "gan-2"}
     assert all(one.failure == "" for one in comparison.trials)
     assert comparison.evaluations("gan")[0].about["steps"] == 7
     assert comparison.evaluations("gan")[0].about["conditional"]
