@@ -71,8 +71,12 @@ def some_angles(n=300):
 
 def test_a_new_kind_is_one_class(angles, tmp_path):
     X = some_angles()
-    settings = pf.TrainingSettings(steps=60, batch_size=64, learning_rate=0.01)
-    model = pf.train(X, pf.FlowMatching(kind="angles", training=settings, random_state=0), out=tmp_path / "run")
+    settings = pf.TrainingSettings(steps=40, batch_size=64, learning_rate=0.02)
+    model = pf.train(
+        X,
+        pf.FlowMatching(kind="angles", network=pf.MLPSpec(width=16, depth=1), training=settings, random_state=0),
+        out=tmp_path / "run",
+    )
     samples = model.sample(200, seed=1)
     assert samples.shape == (200, 2)
     assert np.abs(samples).max() <= np.pi
@@ -89,7 +93,7 @@ def test_a_new_kind_is_one_class(angles, tmp_path):
     with pytest.raises(ValueError, match=r"angles are written to \.npy files"):
         write_samples(tmp_path / "samples.csv", samples, model.space_.schema)
 
-    evaluation = pf.evaluate(model, some_angles(60), X_train=X[:100], samples=30)
+    evaluation = pf.evaluate(model, some_angles(40), X_train=X[:60], samples=20)
     assert not evaluation.failures
     assert evaluation.find("energy distance") is not None
     assert evaluation.report(tmp_path / "report.html").stat().st_size > 10_000

@@ -13,7 +13,6 @@ from pushforward.data import split_rows
 from pushforward.evaluation import Evaluation, Figure, Measure, evaluate_run
 from pushforward.evaluation.features import default_features
 from pushforward.evaluation.figure import number, standing, verdict, written
-from pushforward.evaluation.parts.parts import parts_of
 from pushforward.evaluation.parts.rows import gather_inputs, with_samples
 from pushforward.evaluation.parts.shown import paths
 from pushforward.evaluation.report.summary import sentences, tiles
@@ -62,12 +61,6 @@ def fitted(cls, **arguments):
 
 def measured(model, **arguments):
     return pf.evaluate(model, TEST, X_train=TRAIN, **arguments)
-
-
-@pytest.fixture
-def without_classifier(monkeypatch):
-    """Takes the slowest metric out of tests that are about something else."""
-    monkeypatch.setitem(parts_of.__globals__, "c2st", lambda P, Q, *, seed: Measure(0.5, 0.4, 0.6, len(P)))
 
 
 @pytest.fixture(scope="module")

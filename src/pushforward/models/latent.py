@@ -105,9 +105,9 @@ class Latent(CodeModel, DensityModel, TwoStageModel):
     Robin Rombach et al. High-resolution image synthesis with latent diffusion models. 2022. https://arxiv.org/abs/2112.10752
 
     >>> import pushforward as pf
-    >>> model = pf.Latent(pf.PPCA(n_components=3), pf.GMM(n_components=4), random_state=0).fit("digits")
-    >>> rows = pf.open_data("digits").values[:4]
-    >>> model.sample(2, seed=0).shape, model.transform(rows).shape, model.log_prob(rows).kind
+    >>> X = pf.open_data("digits").values[:200]
+    >>> model = pf.Latent(pf.PPCA(n_components=3), pf.GMM(n_components=4), random_state=0).fit(X)
+    >>> model.sample(2, seed=0).shape, model.transform(X[:4]).shape, model.log_prob(X[:4]).kind
     ((2, 8, 8), (4, 3), 'lower bound')
     """
 

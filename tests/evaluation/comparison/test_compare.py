@@ -148,6 +148,7 @@ def test_the_front_holds_what_no_other_beats():
     assert [points[name][0] for name in front(points)] == sorted(points[name][0] for name in front(points))
 
 
+@pytest.mark.usefixtures("blank")
 def test_a_model_that_drops_modes_comes_last_on_real_trainings(tmp_path):
     """One Gaussian covers three modes badly; three find the law. Rows set aside reach no model."""
     models = {"one": pf.GMM(n_components=1), "three": pf.GMM(n_components=3)}
@@ -172,6 +173,7 @@ def test_a_model_that_drops_modes_comes_last_on_real_trainings(tmp_path):
     assert 'href="three/seed-0/report.html"' in page
 
 
+@pytest.mark.usefixtures("without_classifier", "blank")
 def test_what_is_done_is_not_done_again_and_models_can_be_added(tmp_path):
     out = tmp_path / "c"
     run_comparison(X, ["ppca"], seeds=1, samples=40, out=out)
@@ -192,6 +194,7 @@ def test_what_is_done_is_not_done_again_and_models_can_be_added(tmp_path):
         assert (out / "gmm" / own / "evaluation.json").is_file()
 
 
+@pytest.mark.usefixtures("without_classifier", "blank")
 def test_one_failure_does_not_lose_the_others_and_is_tried_again(tmp_path):
     integers = NUMBERS.normal(size=(200, 2))
     models = ["masked-diffusion", "ppca"]  # the first takes integers alone
@@ -205,6 +208,7 @@ def test_one_failure_does_not_lose_the_others_and_is_tried_again(tmp_path):
     assert again.trials[0].failure == comparison.trials[0].failure
 
 
+@pytest.mark.usefixtures("without_classifier", "blank")
 def test_labels_budgets_and_names(tmp_path):
     """Labels and the budget in steps are given to all; a name that comes twice gets a number."""
     models = [pf.GAN(latent_dim=2), pf.GAN(latent_dim=3)]
@@ -224,6 +228,7 @@ def test_integers_are_compared_with_masked_diffusion_too_if_it_takes_their_range
         assert ("masked-diffusion" in default_models(pf.open_data(rows))) is taken
 
 
+@pytest.mark.usefixtures("without_classifier", "blank")
 def test_errors_come_before_any_training(tmp_path):
     for call, error, message in (
         (lambda: run_comparison(X, seeds=0, out=tmp_path / "a"), ValueError, "seeds must be at least 1, got 0"),

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from sklearn.utils import estimator_checks
 
 import pushforward as pf
 from pushforward.diffusion import ExactDenoiser, LogProb
@@ -76,12 +75,6 @@ def test_a_row_does_not_depend_on_its_batch(trained):
     bound = trained.bound(x, steps=3)
     np.testing.assert_allclose(trained.bound(x, steps=3, batch_size=2).values, bound.values, rtol=1e-9)
     np.testing.assert_allclose(trained.bound(x[5:], steps=3, first=5).values, bound.values[5:], rtol=1e-9)
-
-
-def test_scikit_learns_checks_of_densities(trained):
-    model = pf.FlowMatching(**TINY)
-    for check in (estimator_checks.check_methods_subset_invariance,):
-        check("FlowMatching", model)
 
 
 def test_scoring_changes_nothing_of_the_model(trained):
@@ -211,7 +204,7 @@ def test_images_with_constant_pixels(dtype):
     fixed = transform.constant
     value = ((transform.value - transform.shift) / transform.scale).float()
     model.denoiser_ = Pixels(model.schedule_, fixed, value)
-    result = model.log_prob(X[:3], steps=48, draws=8)
+    result = model.log_prob(X[:3], steps=16, draws=8)
     assert (result.dims, result.constants) == (14, 2)
     assert result.kind == ("lower bound" if dtype == np.uint8 else "estimate")
     scale = float(transform.scale.flatten()[-1])

@@ -57,7 +57,8 @@ def compare(X: Any, models: Models | None = None, **options: Any) -> pd.DataFram
         the ``folder`` with all runs and ``report.html``.
 
     >>> import tempfile
-    >>> table = compare("moons", ["ppca", "gmm"], seeds=1, samples=200, out=tempfile.mkdtemp() + "/moons")
+    >>> X = open_data("moons").values[:300]
+    >>> table = compare(X, ["ppca", "gmm"], seeds=1, samples=50, out=tempfile.mkdtemp() + "/moons")
     >>> table["model"].tolist(), len(table.attrs["advice"]) > 0
     (['gmm', 'ppca'], True)
     """

@@ -152,8 +152,9 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         condition : label, vector, or one of them per row, optional
 
         >>> import pushforward as pf
-        >>> model = pf.VQVAE(codebook_size=4, train_steps=20, random_state=0).fit("moons")
-        >>> model.code_report(pf.open_data("moons").values[:500]).size
+        >>> X = pf.open_data("moons").values[:200]
+        >>> model = pf.VQVAE(codebook_size=4, train_steps=5, random_state=0).fit(X)
+        >>> model.code_report(X).size
         4
         """
         codes = self.transform(X, condition=condition, batch_size=_REPORT_BATCH)

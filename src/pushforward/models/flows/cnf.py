@@ -106,7 +106,7 @@ class CNF(InvertibleModel):
     https://arxiv.org/abs/2302.00482
 
     >>> import pushforward as pf
-    >>> X = pf.open_data("moons").values
+    >>> X = pf.open_data("moons").values[:60]
     >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit(X)
     >>> model.sample(4, seed=0).shape, model.transform(X[:3]).shape, model.log_prob(X[:3]).kind
     ((4, 2), (3, 2), 'exact')
@@ -156,7 +156,7 @@ class CNF(InvertibleModel):
             twice ``solver_steps``.
 
         >>> import pushforward as pf
-        >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit("moons")
+        >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit(pf.open_data("moons").values[:60])
         >>> model.log_prob(np.zeros((3, 2)), divergence="hutchinson").kind
         'estimate'
         """
