@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -79,17 +80,25 @@ def test_stopped_and_then_killed_a_run_goes_on_to_the_same_weights(tmp_path: Pat
     assert card(run)["status"] == "finished"
 
 
-@pytest.fixture
-def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Said]:
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
     """A run that was interrupted after its last step, while it was compared with the data."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    table(tmp_path)
-    with monkeypatch.context() as patch:
+    folder = tmp_path_factory.mktemp("interrupted")
+    table(folder)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pushforward.models.base.plan.measure_novelty", interrupt)
-        said = call("train", "table.csv", "--column", "x,y", "--set", "train_steps=12", *TINY, at=tmp_path)
+        return folder, call("train", "table.csv", "--column", "x,y", "--set", "train_steps=12", *TINY, at=folder)
+
+
+@pytest.fixture
+def stopped(interrupted: tuple[Path, Said], tmp_path: Path) -> tuple[Path, Said]:
+    """A copy of that run, which a test may change."""
+    folder, said = interrupted
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     return tmp_path, said
 
 
@@ -121,7 +130,7 @@ def test_resume_of_other_data_is_refused(stopped: tuple[Path, Said]) -> None:
 def test_resume_takes_no_new_settings(stopped: tuple[Path, Said]) -> None:
     folder, _ = stopped
     message = refused("train", "table.csv", "--resume", "--seed", 1, "--set", "network.width=3", "--dry-run", at=folder)
-    assert "leave out --seed, --set network, --dry-run, or start a new run" in message
+    assert "omit --seed, --set network, --dry-run, or start a new run" in message
 
 
 def test_resume_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_child
+from forked import Forked
 from safetensors.torch import load_file
 
 from pushforward.training.world import World
@@ -19,18 +21,21 @@ LAUNCH = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", 
 LAUNCH += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
 
 
-def child(folder: Path, *options: str, launch: bool, **variables: str) -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join((str(SOURCE), str(SUPPORT), os.environ.get("PYTHONPATH", "")))
-    command = [sys.executable, *(LAUNCH if launch else []), str(SUPPORT / "train_child.py"), str(folder), *options]
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | variables
+    command = [sys.executable, *LAUNCH, str(SUPPORT / "train_child.py"), str(folder), *options]
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
 def test_two_processes_with_unequal_shares_train_the_weights_of_one(tmp_path: Path) -> None:
-    for name, launch in (("one", False), ("two", True)):
-        done = child(tmp_path / name, "--plain", "--batch-size", "7", launch=launch, ACCELERATE_USE_CPU="true")
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / name / "processes").read_text() == ("2" if launch else "1")
+    options = ("--plain", "--batch-size", "7")
+    alone = Forked(train_child.main, str(tmp_path / "one"), *options, at=tmp_path)
+    done = launch(tmp_path / "two", *options)
+    assert done.returncode == 0, done.stderr
+    alone.communicate(timeout=60)
+    for name, count in (("one", "1"), ("two", "2")):
+        assert (tmp_path / name / "processes").read_text() == count
     one, two = (load_file(tmp_path / name / "final.safetensors") for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
@@ -45,7 +50,7 @@ def test_two_processes_with_unequal_shares_train_the_weights_of_one(tmp_path: Pa
 
 @pytest.mark.full  # starts two processes to check one condition
 def test_fewer_rows_than_processes_are_refused_before_training(tmp_path: Path) -> None:
-    done = child(tmp_path, "--plain", "--batch-size", "1", launch=True, ACCELERATE_USE_CPU="true")
+    done = launch(tmp_path, "--plain", "--batch-size", "1")
     assert done.returncode != 0
     assert "less than one row for each of 2 processes" in done.stderr
     assert not list(tmp_path.glob("checkpoint/*"))

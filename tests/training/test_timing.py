@@ -35,7 +35,9 @@ def test_a_step_takes_as_long_as_its_task_sleeps_and_the_task_stays_as_it_was() 
 
 
 def test_overhead_counts_all_evaluations_and_checkpoints() -> None:
-    overhead = measure_overhead_seconds(Sleepy(), rows(30), settings=SETTINGS, held_out=(rows(600, seed=1), None))
+    task = Sleepy()
+    task.coupled = True
+    overhead = measure_overhead_seconds(task, rows(30), settings=SETTINGS, held_out=(rows(600, seed=1), None))
     # Ten evaluations of 600 rows in 75 chunks of 8, 20 ms each.
     assert 15.0 <= overhead < 40.0
     without = measure_overhead_seconds(Sleepy(), rows(30), settings=SETTINGS)

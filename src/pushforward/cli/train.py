@@ -103,7 +103,7 @@ def command(
     if resume:
         if given or dry_run:
             named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
-            raise ValueError(f"--resume goes on with a run as it was begun; leave out {named}, or start a new run")
+            raise ValueError(f"--resume goes on with a run as it was begun; omit {named}, or start a new run")
         _resume(data, out, chosen)
         return
     _start(data, given, out=out, chosen=chosen, dry_run=dry_run)
@@ -136,7 +136,7 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
     folder = run.newest_run(out, data)
     card = read_card(folder)
     if card["status"] == "finished":
-        typer.echo(f"{folder} is finished: there is nothing to resume. To train anew, leave out --resume.")
+        typer.echo(f"{folder} is finished: there is nothing to resume. To train anew, omit --resume.")
         return
     check_device(card["resolved"].get("device"))
     plan = run.reopen(data, folder, **chosen)

@@ -24,7 +24,7 @@ def as_rows(values: ArrayLike, name: str = "rows", *, least: int = 1) -> Rows:
     (5, 64)
     >>> as_rows([[1.0], [np.nan]])
     Traceback (most recent call last):
-    ValueError: rows must be finite, but row 1 holds nan; leave out the rows with gaps, or fill them
+    ValueError: rows must be finite, but row 1 holds nan; omit the rows with gaps, or fill them
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
@@ -41,7 +41,7 @@ def as_rows(values: ArrayLike, name: str = "rows", *, least: int = 1) -> Rows:
     if not finite.all():
         row = int(np.argmin(finite))
         bad = flat[row][~np.isfinite(flat[row])][0]
-        raise ValueError(f"{name} must be finite, but row {row} holds {bad}; leave out the rows with gaps, or fill them")
+        raise ValueError(f"{name} must be finite, but row {row} holds {bad}; omit the rows with gaps, or fill them")
     return flat
 
 

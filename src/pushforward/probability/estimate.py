@@ -73,7 +73,7 @@ def fit_gaussian(X: ArrayLike) -> Gaussian:
     if rank < X.shape[1]:
         raise ValueError(
             f"the {len(X)} centered rows span {rank} of {X.shape[1]} dimensions, so the likelihood is unbounded; "
-            f"give at least {X.shape[1] + 1} rows in general position, or leave out columns that depend on others"
+            f"give at least {X.shape[1] + 1} rows in general position, or omit columns that depend on others"
         )
     return Gaussian(mean, centered.T @ centered / len(X))
 

@@ -116,7 +116,7 @@ def test_probabilities_of_integers_are_bounded_by_the_loss_that_is_trained(likel
     X = RNG.choice([0, 1, 2, 5], (200, 1))
     model = small(1, data=X, likelihood=likelihood)
     there = np.arange(6)[:, None]
-    found = model.log_prob(there, draws=100)
+    found = model.log_prob(there, draws=40)
     assert 0.2 < np.exp(found.values).sum() < 1
     task = model._task(model.coder_, None).eval()
     x, draws = model.space_.transform.forward(torch.tensor(there).double()).float(), (torch.zeros(6, 1), torch.zeros(6))

@@ -73,7 +73,7 @@ def by_hand(sampler, denoiser, z, condition):
     return x
 
 
-@pytest.mark.parametrize("scale", [1.0, 2.0])
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.full), 2.0])
 @torch.no_grad()
 def test_the_gain_is_that_on_noises_and_conditions_that_were_held_out(fitted, scale):
     """Measured again: noises drawn by their address, the solution by Runge and Kutta, the chain by hand."""
