@@ -26,7 +26,7 @@ def test_every_plot_says_what_it_shows(name):
 
 
 # The site draws these too, for seconds each, so the quick run looks only whether the others are blank.
-COSTLY = {"bayes-classifier", "em-coins", "gradient-flow", "neural-ode", "posterior-sampling", "sampler-errors", "stiff"}
+COSTLY = {"gradient-flow", "neural-ode", "posterior-sampling", "sampler-errors"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.full] if name in COSTLY else []) for name in NAMES])
