@@ -178,7 +178,8 @@ def kl() -> "Figure":
     log_p = p.log_prob(x[:, None])
     cover = Gaussian(p.mean, p.covariance)  # the moments of p, which minimize KL(p || q)
     candidates = torch.cartesian_prod(line(-3, 3, 61), line(0.3, 2.5, 45))
-    log_q = torch.distributions.Normal(candidates[:, :1], candidates[:, 1:]).log_prob(x)
+    means, stds = candidates[:, :1], candidates[:, 1:]
+    log_q = -(((x - means) / stds) ** 2) / 2 - (stds * math.sqrt(2 * math.pi)).log()
     mean, std = candidates[((log_q - log_p) * log_q.exp()).sum(1).argmin()]
     seek = Gaussian(mean[None], std**2)
     canvas = plots.figure(8.0, 3.8)
