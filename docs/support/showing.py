@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sympy
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pushforward import gallery
 
@@ -85,7 +86,8 @@ def embed(image: "Figure | Image | Path | bytes", caption: str, *, alt: str = ""
 def _png(image: "Figure | Image") -> bytes:
     content = io.BytesIO()
     if hasattr(image, "savefig"):
-        image.savefig(content, format="png", dpi=144)
+        image.set_dpi(110)
+        FigureCanvasAgg(image).print_png(content)  # savefig draws twice
     else:
         image.save(content, "PNG")
     return content.getvalue()

@@ -70,7 +70,7 @@ def sampler_errors() -> "Figure":
 
     The root mean square per dimension over 64 noises; ``pushforward bench samplers`` measures more of them.
     """
-    problem = Problem.of_law(benchmark_law("digits"), rows=64, fine_steps=150)
+    problem = Problem.of_law(benchmark_law("digits"), rows=64, fine_steps=60)
     shown = {name: sampler for name, sampler in benchmark_samplers().items() if name in COMPARED}
     curves: dict[str, list[tuple[float, float]]] = {}
     for cell in compare(problem, shown, calls=(5, 8, 12, 20, 35)):

@@ -175,16 +175,13 @@ def kl() -> "Figure":
     """KL is not symmetric: the Gaussian of least KL(p‖q) covers both modes of p, that of least KL(q‖p) only one."""
     p = GaussianMixture([0.6, 0.4], [[-1.6], [1.8]], covs=[0.35, 0.25])
     x = line(-7, 7, 1401)
-    log_p, step = p.log_prob(x[:, None]), (x[1] - x[0])
+    log_p = p.log_prob(x[:, None])
     cover = Gaussian(p.mean, p.covariance)  # the moments of p, which minimize KL(p || q)
-    best, seek = math.inf, cover
-    for mean in line(-3, 3, 61):
-        for std in line(0.3, 2.5, 45):
-            q = Gaussian(mean[None], std**2)
-            log_q = q.log_prob(x[:, None])
-            divergence = ((log_q - log_p) * log_q.exp()).sum() * step
-            if divergence < best:
-                best, seek = float(divergence), q
+    candidates = torch.cartesian_prod(line(-3, 3, 61), line(0.3, 2.5, 45))
+    means, stds = candidates[:, :1], candidates[:, 1:]
+    log_q = -(((x - means) / stds) ** 2) / 2 - (stds * math.sqrt(2 * math.pi)).log()
+    mean, std = candidates[((log_q - log_p) * log_q.exp()).sum(1).argmin()]
+    seek = Gaussian(mean[None], std**2)
     canvas = plots.figure(8.0, 3.8)
     axes = plots.panel(canvas, 1, 1, 1)
     bell(axes, x, log_p.exp(), plots.DATA, "p")

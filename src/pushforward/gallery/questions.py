@@ -35,14 +35,14 @@ __all__ = ["variational_bound", "guidance", "posterior_sampling"]
 
 SCHEDULE = LinearBeta()
 
-CHAINS = (25, 100, 400)
+CHAINS = (25, 75, 200)
 INTEGERS = 17
 COPIES = 60
 
 RIGHT = Gaussian([0.8], 0.25)
 BOTH = GaussianMixture([0.5, 0.5], [[-0.8], [0.8]], covs=[0.25, 0.25])
 SCALES = (0.0, 1.0, 2.0, 4.0)
-GUIDED_ROWS = 10_000
+GUIDED_ROWS = 4_000
 
 RING = GaussianMixture(
     torch.tensor([1.0, 3.0, 1.0, 3.0, 1.0, 1.0, 1.0]) / 11,

@@ -15,6 +15,7 @@ Only deterministic samplers can be compared like this: the results of a stochast
 is tuned to that law.
 """
 
+import functools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -235,6 +236,7 @@ def benchmark_samplers() -> dict[str, TableSampler]:
     }
 
 
+@functools.cache
 def benchmark_law(name: str) -> GaussianMixture:
     """Return a law of the public table.
 
