@@ -3,7 +3,6 @@
 import ast
 import importlib
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -69,10 +68,3 @@ def test_all_families_are_at_the_top_and_in_the_pages():
     pages = {name for row in rows for name in re.findall(r"\((\S+)\.md\)", row.split("|")[1])}
     assert pages == set(registry.family_names())
     assert pages | {"index"} == {path.stem for path in (ROOT / "docs/families").glob("*.md")}
-
-
-def test_importing_load_imports_no_family():
-    code = "import sys; from pushforward.models import load; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SOURCE.parent).stdout
-    assert "pushforward.models.files.storage" in loaded.split()
-    assert [name for name in loaded.split() if name.startswith("pushforward.models.") and ".files" not in name] == []

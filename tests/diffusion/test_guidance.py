@@ -150,7 +150,7 @@ def agrees(x, law):
     return True
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [(DPMSolver(order=3), 40), (DDPM(), 300)])
+@pytest.mark.parametrize(("sampler", "steps"), [(DPMSolver(order=3), 40), pytest.param(DDPM(), 300, marks=pytest.mark.full)])
 def test_scale_one_samples_the_conditional_law(sampler, steps):
     noise = torch.randn(3000, 2, dtype=torch.float64)
     schedule = LinearBeta()

@@ -60,7 +60,7 @@ def test_the_law_of_a_token_is_the_closed_form(w, y):
     np.testing.assert_allclose(found, tilted / tilted.sum(1, keepdims=True), rtol=1e-12)
 
 
-@pytest.mark.parametrize("w", SCALES)
+@pytest.mark.parametrize("w", [SCALES[0], SCALES[-1], *(pytest.param(w, marks=pytest.mark.full) for w in SCALES[1:-1])])
 def test_uncovered_rows_follow_the_guided_laws_in_both_orders(w):
     n, law = 6000, np.zeros((K, K))
     for joint in (JOINT, JOINT.transpose(0, 2, 1)):

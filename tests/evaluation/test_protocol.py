@@ -245,7 +245,7 @@ class Deaf(pf.GMM):
 
 
 @pytest.mark.usefixtures("without_classifier")
-@pytest.mark.parametrize("cls", [pf.GMM, Deaf])
+@pytest.mark.parametrize("cls", [pytest.param(pf.GMM, marks=pytest.mark.full), Deaf])
 def test_labels_are_followed_as_often_as_the_side_of_a_sample_is_its_label(cls):
     X = two_modes(900, 5)
     labels = np.where(X[:, 0] > 0, "right", "left")

@@ -32,10 +32,10 @@ def test_every_plot_draws_something(name):
     assert ink > 0.01
 
 
-COSTLY = {"em-coins", "gradient-flow"}  # seconds each
+QUICK = {"brownian", "reverse-diffusion", "markov"}
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.full] if name in COSTLY else []) for name in MOVING])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.full]) for name in MOVING])
 def test_films_move_and_end_with_the_whole_plot(name):
     plot = gallery._plot(name)
     early, late, end = (pixels(plot(moment=moment)) for moment in (0.1, 0.6, 1.0))

@@ -1,9 +1,5 @@
 """Flows lead back, their log-determinants are autograd's, and zuko leaves no trace in torch."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -191,9 +187,3 @@ try:
 except ValueError:
     print("checked")
 """
-
-
-def test_importing_zuko_leaves_torchs_argument_checks_on():
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    ran = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True, check=False, env=environment)
-    assert ran.stdout.strip() == "checked", ran.stderr

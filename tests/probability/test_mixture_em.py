@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Peer
+from thin import thinned
 
 from pushforward.probability import GaussianMixture, noise
 from pushforward.probability.mixture_em import fit_mixture, fit_mixture_in_batches, free_numbers, moments, start_mixture
@@ -68,8 +69,7 @@ def test_same_optimum_as_scikit_learn_from_the_same_start(form):
     assert abs(result.bounds[-1] - peer.score(x.numpy())) < 1e-9
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("gaps", [False, True])
+@thinned(together=1, form=FORMS, gaps=[False, True])
 def test_the_bound_never_falls_and_is_the_likelihood(form, gaps):
     x = _data()
     if gaps:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from oracle import LAW, exact_denoiser, float64
 from scipy import stats
+from thin import thinned
 
 from pushforward.diffusion import (
     MMPS,
@@ -74,8 +75,7 @@ def network(condition_dim, schedule):
     return Denoiser(made, schedule)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize("rising", [False, True])
+@thinned(together=1, schedule=SCHEDULES, rising=[False, True])
 def test_error_falls_with_the_tolerance_in_both_directions(schedule, rising):
     """Between inner times, against the closed form: about in proportion, and never far above the tolerance."""
     denoiser, times = ExactDenoiser(GAUSSIAN, schedule), [1.0, 0.4, 2 * schedule.t_min]
@@ -100,7 +100,7 @@ def test_samples_of_a_mixture_are_those_of_the_exact_flow(schedule):
     exact, denoiser = exact_flow(LAW, schedule, NOISE), exact_denoiser(schedule)
     low, sigma = scales(schedule, schedule.t_min)
     last = 3 * (sigma / low).item() ** 2  # what denoising at t_min leaves
-    for rtol in (1e-2, 1e-4, 1e-6):
+    for rtol in (1e-2, 1e-6):
         error = (Adaptive(rtol=rtol, atol=ATOL).run(denoiser, NOISE) - exact).square().mean(1).sqrt()
         assert error.median() < rtol + last
         assert error.max() < 30 * rtol + last
@@ -224,7 +224,7 @@ def test_numbers_that_are_not_finite_end_and_are_told():
     assert found.nfe.max() < 500
 
 
-@pytest.mark.parametrize("rtol", [1e-3, 1e-12])
+@pytest.mark.parametrize("rtol", [pytest.param(1e-3, marks=pytest.mark.full), 1e-12])
 def test_float32(rtol):
     """The clock stays float64; a tolerance below float32 costs no more than the last one that it can reach."""
     law = GaussianMixture([0.4, 0.6], [[-1.0, 0.5], [1.0, 0.0]], [4e-4, 0.01])

@@ -163,7 +163,12 @@ def test_linear_vae_reaches_ppca():
 
 
 @pytest.mark.parametrize(
-    ("likelihood", "top"), [("bernoulli", 1), pytest.param("logistic", 1, marks=pytest.mark.full), ("logistic", 3)]
+    ("likelihood", "top"),
+    [
+        pytest.param("bernoulli", 1, marks=pytest.mark.full),
+        pytest.param("logistic", 1, marks=pytest.mark.full),
+        ("logistic", 3),
+    ],
 )
 def test_probabilities_of_all_rows_sum_to_one(likelihood, top):
     X = RNG.integers(0, top + 1, (80, 2)).astype(np.uint8)

@@ -188,7 +188,9 @@ def _signal_at(monkeypatch, task, call):
     monkeypatch.setattr(task, "loss", pressed)
 
 
-@pytest.mark.parametrize("part", ["matching", "between", "likelihood"])
+@pytest.mark.parametrize(
+    "part", [pytest.param("matching", marks=pytest.mark.full), "between", pytest.param("likelihood", marks=pytest.mark.full)]
+)
 def test_stopped_anywhere_it_ends_with_the_same_bits(part, tmp_path, monkeypatch):
     monkeypatch.setattr("pushforward.models.base.plan.plots.save", lambda *_: None)
     whole = pf.train(X, model(), out=tmp_path / "whole")
