@@ -39,7 +39,7 @@ def euler_vs_rk4() -> "Figure":
     left, right = plots.panel(canvas, 1, 2, 1, "two turns, 40 steps"), plots.panel(canvas, 1, 2, 2, "error after two turns")
     angle = line(0, 2 * math.pi)
     left.plot(angle.cos().numpy(), angle.sin().numpy(), color=plots.FAINT, linewidth=5)
-    counts = [40, 80, 160, 320, 640]
+    counts = [40, 80, 160, 320, 640, 1280]
     methods: tuple[tuple[ode.Method, str, int], ...] = (
         ("euler", plots.ACCENT, 1),
         ("heun", plots.GOOD, 2),
