@@ -13,7 +13,7 @@ import torch
 from sklearn.mixture import GaussianMixture as Peer
 
 from pushforward.probability import GaussianMixture, noise
-from pushforward.probability.mixture_em import fit_mixture
+from pushforward.probability.estimation.mixture_em import fit_mixture
 
 
 def main() -> None:

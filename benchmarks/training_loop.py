@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from pushforward.probability.noise import normal, uniform
 from pushforward.training import Batch, Task, TrainingSettings
 from pushforward.training.feed import Feed
-from pushforward.training.generators import ModuleGenerators
-from pushforward.training.interrupt import StopRequest
-from pushforward.training.progress import Progress
+from pushforward.training.process.generators import ModuleGenerators
+from pushforward.training.process.interrupt import StopRequest
+from pushforward.training.process.world import World
+from pushforward.training.record.progress import Progress
 from pushforward.training.run import Run
-from pushforward.training.world import World
 
 GAMMA = 16.97
 

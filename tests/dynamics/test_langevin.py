@@ -11,7 +11,7 @@ from scipy import integrate, stats
 from pushforward.dynamics.langevin import annealed, mala, unadjusted
 from pushforward.dynamics.sde import SDE, WienerPath, integrate_along
 from pushforward.probability import Gaussian, GaussianMixture
-from pushforward.probability.energy import EnergyLaw
+from pushforward.probability.laws.energy import EnergyLaw
 
 MIXTURE = GaussianMixture([0.3, 0.7], [[-1.5], [1.0]], [0.3, 0.5])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize, spatial, stats
 
 from pushforward.probability import divergence as d
-from pushforward.probability.gaussian import Gaussian
+from pushforward.probability.laws.gaussian import Gaussian
 
 KINDS = st.integers(0, 2**31)
 

@@ -11,7 +11,7 @@ from scipy import integrate, stats
 
 from pushforward.probability import Gaussian, GaussianMixture, noise
 from pushforward.probability.draw import box_muller, importance, inverse_cdf, open_uniform, quantile, rejection
-from pushforward.probability.uniform import TabulatedDensity, Uniform
+from pushforward.probability.laws.uniform import TabulatedDensity, Uniform
 
 
 def _uniforms(n, purpose):

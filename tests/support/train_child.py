@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from tiny_task import Tiny, rows, small_net
 from torch import Tensor
 
-from pushforward.training import Batch, Interrupted, TrainingSettings, checkpoint, train
+from pushforward.training import Batch, Interrupted, TrainingSettings, train
+from pushforward.training.record import checkpoint
 
 
 class Child(Tiny):

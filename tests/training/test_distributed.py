@@ -12,7 +12,7 @@ import train_child
 from forked import Forked
 from safetensors.torch import load_file
 
-from pushforward.training.world import World
+from pushforward.training.process.world import World
 
 SUPPORT = Path(__file__).parent.parent / "support"
 SOURCE = Path(__file__).parent.parent.parent / "src"

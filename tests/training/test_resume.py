@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tiny_task import Tiny, equal_states, rows
 
 from pushforward.training import Task, TrainingSettings, train
-from pushforward.training.checkpoint import FolderStore
+from pushforward.training.record.checkpoint import FolderStore
 
 TIMES = {"seconds", "rows_per_second"}
 

@@ -15,7 +15,7 @@ from pushforward.probability.noise import derive, permutation
 from pushforward.training import Batch, Task, TrainingSettings, train
 from pushforward.training.feed import Feed
 from pushforward.training.held_out import HeldOut
-from pushforward.training.world import World
+from pushforward.training.process.world import World
 
 
 def settings(**changes: object) -> TrainingSettings:

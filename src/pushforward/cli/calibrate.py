@@ -35,7 +35,7 @@ def command(
     from pushforward.models import load
     from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration
     from pushforward.models.files.storage import WEIGHTS
-    from pushforward.training.progress import clock
+    from pushforward.training.record.progress import clock
 
     check_device(device)
     model: Any = load(run)

@@ -56,7 +56,7 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.data import Schema
-    from pushforward.training.progress import clock
+    from pushforward.training.record.progress import clock
 
     result, rows = card["result"], Schema.from_json(schema).rules.noun
     threads = card["machine"]["threads"]

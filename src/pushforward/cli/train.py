@@ -161,7 +161,7 @@ def _finish(start: Callable[[], Any], folder: Path) -> None:
 
 
 def _show_result(model: Any, folder: Path) -> None:
-    from pushforward.training.progress import clock
+    from pushforward.training.record.progress import clock
 
     result = model.training_result_
     loss = "" if result.held_out_loss is None else f", held-out loss {result.held_out_loss:.4g}"
@@ -183,7 +183,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
     import yaml
 
     from pushforward.models.recipe import recipe_of
-    from pushforward.training.progress import clock
+    from pushforward.training.record.progress import clock
 
     recipe = {key: value for key, value in recipe_of(plan.model).items() if key != "verbose"}
     typer.echo(yaml.safe_dump(recipe, sort_keys=False, default_flow_style=None, width=100))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pushforward.metrics.arrays import as_rows
 from pushforward.probability import noise
 from pushforward.training import Batch, Task, TrainingSettings, train
-from pushforward.training.generators import fresh_module
+from pushforward.training.process.generators import fresh_module
 
 __all__ = [
     "ClassifierFeatures",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pushforward.evaluation.figure import Figure, Group, standing, verdict
 from pushforward.metrics.measure import Measure
-from pushforward.training.files import write_file
+from pushforward.training.record.files import write_file
 
 __all__ = ["GROUPS", "Findings", "Results"]
 

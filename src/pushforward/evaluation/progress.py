@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pushforward.training.progress import clock
+from pushforward.training.record.progress import clock
 
 __all__ = ["PartProgress"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from pushforward import plots
 from pushforward.gallery.pen import bare, bell, line
 from pushforward.probability import Gaussian, GaussianMixture, draw, limits, noise
-from pushforward.probability.uniform import TabulatedDensity, Uniform
+from pushforward.probability.laws.uniform import TabulatedDensity, Uniform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

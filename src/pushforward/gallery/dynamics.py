@@ -13,8 +13,8 @@ from pushforward.dynamics import ode, sde
 from pushforward.dynamics.known_sdes import GeometricBrownian
 from pushforward.gallery.pen import bare, bell, level_map, line
 from pushforward.probability import GaussianMixture
-from pushforward.probability.energy import EnergyLaw
-from pushforward.probability.uniform import Uniform
+from pushforward.probability.laws.energy import EnergyLaw
+from pushforward.probability.laws.uniform import Uniform
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

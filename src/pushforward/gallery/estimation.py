@@ -10,8 +10,8 @@ from torch import Tensor
 from pushforward import plots
 from pushforward.gallery.pen import line
 from pushforward.probability import divergence, noise
-from pushforward.probability.estimate import CoinMixture, fit_coins, fit_uniform
-from pushforward.probability.markov import MarkovChain
+from pushforward.probability.estimation.estimate import CoinMixture, fit_coins, fit_uniform
+from pushforward.probability.laws.markov import MarkovChain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

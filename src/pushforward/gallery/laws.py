@@ -10,7 +10,7 @@ from torch import Tensor
 from pushforward import plots
 from pushforward.gallery.pen import bare, bell, level_map, line
 from pushforward.probability import Gaussian, GaussianMixture, divergence
-from pushforward.probability.classify import BayesClassifier, fit_logistic
+from pushforward.probability.estimation.classify import BayesClassifier, fit_logistic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,16 +12,24 @@ maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, importance), ``e
 -0.4608
 """
 
-from pushforward.probability import divergence, draw, estimate, gaps, limits, linear_latent, mixture_em, noise
-from pushforward.probability.classify import BayesClassifier, Classifier, LogisticClassifier, fit_logistic, gaussian_log_odds
-from pushforward.probability.energy import EnergyLaw
-from pushforward.probability.estimate import CoinMixture
-from pushforward.probability.finite import FiniteLaw, bayes
-from pushforward.probability.gaussian import Gaussian
-from pushforward.probability.geometry import PrincipalAxes, Shell
-from pushforward.probability.markov import MarkovChain
-from pushforward.probability.mixture import GaussianMixture
-from pushforward.probability.uniform import TabulatedDensity, Uniform
+from pushforward.probability import divergence, draw, limits, noise
+from pushforward.probability.estimation import estimate, linear_latent, mixture_em
+from pushforward.probability.estimation.classify import (
+    BayesClassifier,
+    Classifier,
+    LogisticClassifier,
+    fit_logistic,
+    gaussian_log_odds,
+)
+from pushforward.probability.estimation.estimate import CoinMixture
+from pushforward.probability.laws import gaps
+from pushforward.probability.laws.energy import EnergyLaw
+from pushforward.probability.laws.finite import FiniteLaw, bayes
+from pushforward.probability.laws.gaussian import Gaussian
+from pushforward.probability.laws.geometry import PrincipalAxes, Shell
+from pushforward.probability.laws.markov import MarkovChain
+from pushforward.probability.laws.mixture import GaussianMixture
+from pushforward.probability.laws.uniform import TabulatedDensity, Uniform
 
 __all__ = [
     "BayesClassifier",

@@ -176,7 +176,7 @@ def kl_estimate(p: Law, q: Law, n: int, *, seed: int) -> Estimate:
     ValueError
         If n < 2, the log-densities do not have the shape (n,), or one is NaN.
 
-    >>> from pushforward.probability.gaussian import Gaussian
+    >>> from pushforward.probability.laws.gaussian import Gaussian
     >>> estimate = kl_estimate(Gaussian([0.0], 1.0), Gaussian([1.0], 1.0), 10_000, seed=0)  # exactly 1/2
     >>> abs(estimate.value - 0.5) < 3 * estimate.standard_error
     True

@@ -127,7 +127,7 @@ def inverse_cdf(cdf: Callable[[Tensor], ArrayLike], n: int, *, seed: int, first:
     """Draw rows ``first`` to ``first + n - 1`` of a law on the line as quantiles of uniform numbers, (n, 1).
 
     ``cdf`` and the errors are those of :func:`quantile`. The law of a tabulated density is
-    :class:`~pushforward.probability.uniform.TabulatedDensity`.
+    :class:`~pushforward.probability.laws.uniform.TabulatedDensity`.
 
     >>> x = inverse_cdf(lambda x: 1 - torch.exp(-x.clamp(min=0)), 10_000, seed=0)  # exponential
     >>> abs(x.mean().item() - 1) < 0.02
@@ -187,7 +187,7 @@ def rejection(
         RuntimeError
             If ``max_proposals`` proposals do not suffice.
 
-    >>> from pushforward.probability.uniform import Uniform
+    >>> from pushforward.probability.laws.uniform import Uniform
     >>> accepted = rejection(lambda x: (2 * x[:, 0]).log(), Uniform([0.0], [1.0]), math.log(2), 1000, seed=0)
     >>> accepted.samples.shape, round(accepted.acceptance, 1)
     (torch.Size([1000, 1]), 0.5)

@@ -6,14 +6,14 @@ processes, and a guard against steps that are not finite.
 """
 
 from pushforward.training.guard import TrainingDiverged
-from pushforward.training.interrupt import Interrupted
 from pushforward.training.loop import train
-from pushforward.training.precision import fast_precision
+from pushforward.training.process.interrupt import Interrupted
+from pushforward.training.process.precision import fast_precision
+from pushforward.training.process.world import agreed, is_main_process
 from pushforward.training.result import TrainingResult
 from pushforward.training.settings import GRIDS, TrainingSettings
 from pushforward.training.task import Batch, Task
 from pushforward.training.timing import measure_overhead_seconds, measure_step_seconds, steps_for
-from pushforward.training.world import agreed, is_main_process
 
 __all__ = [
     "GRIDS",

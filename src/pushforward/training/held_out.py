@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pushforward.probability.noise import derive, permutation
+from pushforward.training.process.world import World
 from pushforward.training.task import Batch, Task
-from pushforward.training.world import World
 
 __all__ = ["HeldOut", "HeldOutLoss"]
 

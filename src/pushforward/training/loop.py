@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pushforward.training.allocator import keep_freed_memory
-from pushforward.training.generators import ModuleGenerators
-from pushforward.training.interrupt import StopRequest
+from pushforward.training.process.allocator import keep_freed_memory
+from pushforward.training.process.generators import ModuleGenerators
+from pushforward.training.process.interrupt import StopRequest
+from pushforward.training.process.world import World
 from pushforward.training.result import TrainingResult
 from pushforward.training.run import OnGrid, Pair, Run
 from pushforward.training.settings import TrainingSettings
 from pushforward.training.task import Task
-from pushforward.training.world import World
 
 __all__ = ["check_data", "train"]
 
@@ -35,7 +35,7 @@ def train(
 
     Without held-out rows, or if the task is not ``judged`` by them, these are the last average. The task ends in evaluation
     mode, on the device it was trained on. torch's global generators are the same after the call as before it. On the CPU,
-    glibc is told to keep freed memory for the rest of the process (see :mod:`pushforward.training.allocator`).
+    glibc is told to keep freed memory for the rest of the process (see :mod:`pushforward.training.process.allocator`).
 
     Parameters
     ----------

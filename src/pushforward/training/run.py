@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from pushforward.probability.noise import derive
-from pushforward.training.checkpoint import Checkpoint, FolderStore, MemoryStore, Store
 from pushforward.training.feed import Feed
-from pushforward.training.generators import ModuleGenerators
 from pushforward.training.guard import ATTEMPTS, STREAK, TrainingDiverged, warn_of_return
 from pushforward.training.held_out import HeldOut
-from pushforward.training.interrupt import Interrupted, StopRequest
 from pushforward.training.learner import Learner, Tensors
-from pushforward.training.metrics import MetricsFile
-from pushforward.training.progress import Progress
+from pushforward.training.process.generators import ModuleGenerators
+from pushforward.training.process.interrupt import Interrupted, StopRequest
+from pushforward.training.process.world import World
+from pushforward.training.record.checkpoint import Checkpoint, FolderStore, MemoryStore, Store
+from pushforward.training.record.metrics import MetricsFile
+from pushforward.training.record.progress import Progress
 from pushforward.training.result import TrainingResult
 from pushforward.training.settings import Calendar, TrainingSettings
 from pushforward.training.task import Task
-from pushforward.training.world import World
 
 __all__ = ["OnGrid", "Pair", "Run"]
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pushforward.training.allocator import keep_freed_memory
-from pushforward.training.checkpoint import Checkpoint, FolderStore
 from pushforward.training.feed import Feed
-from pushforward.training.generators import ModuleGenerators
 from pushforward.training.held_out import HeldOut
 from pushforward.training.learner import Learner
+from pushforward.training.process.allocator import keep_freed_memory
+from pushforward.training.process.generators import ModuleGenerators
+from pushforward.training.process.world import World
+from pushforward.training.record.checkpoint import Checkpoint, FolderStore
 from pushforward.training.settings import Calendar, TrainingSettings
 from pushforward.training.task import Task
-from pushforward.training.world import World
 
 __all__ = ["measure_overhead_seconds", "measure_step_seconds", "steps_for"]
 

@@ -13,7 +13,7 @@ from pushforward import training
 from pushforward.models.flows.ode import LikelihoodTask, MatchingTask, ODEFlow
 from pushforward.probability import noise
 from pushforward.training import Batch
-from pushforward.training.generators import fresh_module
+from pushforward.training.process.generators import fresh_module
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 2)) * [1.0, 3.0]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite, deviations
 from pushforward.probability.counts import check_count
-from pushforward.probability.gaussian import Gaussian
+from pushforward.probability.laws.gaussian import Gaussian
 
 __all__ = [
     "Blur",

@@ -13,7 +13,7 @@ from pushforward.evaluation.figure import Standing, number, standing
 from pushforward.evaluation.report.page import EmbeddedPlot, page, write_page
 from pushforward.evaluation.report.plots import scatter
 from pushforward.evaluation.report.text import plain_table, rendered
-from pushforward.training.progress import clock
+from pushforward.training.record.progress import clock
 
 __all__ = ["as_text", "fragment", "write_comparison"]
 

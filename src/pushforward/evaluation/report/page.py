@@ -17,8 +17,8 @@ from pushforward.evaluation.findings import Findings
 from pushforward.evaluation.report.plots import draw, names, scatter
 from pushforward.evaluation.report.summary import sentences, tiles
 from pushforward.plots import Plot, columns_grid
-from pushforward.training.files import write_file
-from pushforward.training.progress import clock
+from pushforward.training.record.files import write_file
+from pushforward.training.record.progress import clock
 
 __all__ = ["EmbeddedPlot", "data_uri", "fragment", "page", "write_page", "write_report"]
 

@@ -25,7 +25,7 @@ from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepare
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.probability import noise
 from pushforward.training import Task, TrainingResult, TrainingSettings
-from pushforward.training.generators import fresh_module
+from pushforward.training.process.generators import fresh_module
 
 __all__ = ["PLOT_ROWS", "Trainable", "TrainedModel"]
 

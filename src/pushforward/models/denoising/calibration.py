@@ -19,7 +19,7 @@ from pushforward.models.denoising.guidance import by_condition
 from pushforward.models.denoising.source import ArraySource
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
-from pushforward.training.progress import Progress
+from pushforward.training.record.progress import Progress
 
 __all__ = ["calibrate", "calibration", "sampler_for", "starts_to_fit"]
 

@@ -24,7 +24,7 @@ from pushforward.models.base.task import RowTask, uniform
 from pushforward.networks.classifier import NoisyClassifier
 from pushforward.probability import noise
 from pushforward.training import Batch, TrainingSettings
-from pushforward.training.generators import fresh_module
+from pushforward.training.process.generators import fresh_module
 
 __all__ = ["DEFAULT_TRAINING", "ClassifierTask", "LabelClassifier"]
 

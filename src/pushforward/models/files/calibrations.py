@@ -13,7 +13,7 @@ from pathlib import Path
 from pushforward.data import Facts
 from pushforward.diffusion import Calibration, Schedule
 from pushforward.models.files import codec
-from pushforward.training.files import write_file
+from pushforward.training.record.files import write_file
 
 __all__ = ["CALIBRATIONS", "Calibrations", "add_calibration", "read_calibrations", "write_calibrations"]
 

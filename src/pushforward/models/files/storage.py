@@ -22,7 +22,7 @@ from pushforward.data import Facts, RowSpace
 from pushforward.models.files import codec
 from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult
-from pushforward.training.files import write_file
+from pushforward.training.record.files import write_file
 
 __all__ = [
     "CARD",

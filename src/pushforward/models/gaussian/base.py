@@ -32,9 +32,9 @@ from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
-from pushforward.probability.estimate import OnIteration
+from pushforward.probability.estimation.estimate import OnIteration
 from pushforward.training import TrainingResult
-from pushforward.training.progress import Progress
+from pushforward.training.record.progress import Progress
 
 __all__ = ["Features", "FittedLaw", "LawModel", "Tolerance"]
 

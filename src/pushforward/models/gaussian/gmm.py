@@ -17,8 +17,14 @@ from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, noise
-from pushforward.probability.estimate import EMResult, OnIteration
-from pushforward.probability.mixture_em import Covariance, fit_mixture, fit_mixture_in_batches, free_numbers, start_mixture
+from pushforward.probability.estimation.estimate import EMResult, OnIteration
+from pushforward.probability.estimation.mixture_em import (
+    Covariance,
+    fit_mixture,
+    fit_mixture_in_batches,
+    free_numbers,
+    start_mixture,
+)
 
 __all__ = ["GMM"]
 

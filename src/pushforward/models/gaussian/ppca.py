@@ -15,7 +15,7 @@ from pushforward.models.files.params import Count
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
 from pushforward.probability import GaussianMixture, gaps, noise
-from pushforward.probability.linear_latent import (
+from pushforward.probability.estimation.linear_latent import (
     LinearLatent,
     best_latent_dim,
     fit_linear_latent,

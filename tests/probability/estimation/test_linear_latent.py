@@ -8,7 +8,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from pushforward.probability import Gaussian, noise
-from pushforward.probability.linear_latent import (
+from pushforward.probability.estimation.linear_latent import (
     LinearLatent,
     best_latent_dim,
     fit_linear_latent,
@@ -94,7 +94,7 @@ def test_chunks_give_what_one_batch_gives(monkeypatch):
     x[::3, 1] = math.nan
     start = random_start(x, 2, seed=0)
     whole = fit_linear_latent_by_em(x, start, tolerance=0, max_iterations=5)
-    monkeypatch.setattr("pushforward.probability.linear_latent._NUMBERS", 64)
+    monkeypatch.setattr("pushforward.probability.estimation.linear_latent._NUMBERS", 64)
     parts = fit_linear_latent_by_em(x, start, tolerance=0, max_iterations=5)
     np.testing.assert_allclose(parts.bounds, whole.bounds, rtol=1e-10)
 

@@ -9,7 +9,7 @@ from laws import FORMS, moments, random_gaussian
 from scipy import integrate, stats
 
 from pushforward.probability import Gaussian
-from pushforward.probability.geometry import Shell
+from pushforward.probability.laws.geometry import Shell
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 10, 1000, 100_000])

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pushforward.probability import linear_gaussian, noise
+from pushforward.probability import noise
 from pushforward.probability.arrays import ArrayLike, Dims, as_float_tensor
-from pushforward.probability.components import Components
-from pushforward.probability.geometry import PrincipalAxes, Shell
-from pushforward.probability.linear_gaussian import Of
+from pushforward.probability.laws import linear_gaussian
+from pushforward.probability.laws.components import Components
+from pushforward.probability.laws.geometry import PrincipalAxes, Shell
+from pushforward.probability.laws.linear_gaussian import Of
 
 __all__ = ["Gaussian", "components_of", "noise_of"]
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from pushforward.probability import noise
 from pushforward.probability.arrays import ArrayLike, as_float_tensor
 from pushforward.probability.divergence import Estimate, Law, as_probabilities
-from pushforward.probability.gaussian import Gaussian
+from pushforward.probability.laws.gaussian import Gaussian
 
 __all__ = ["BayesClassifier", "Classifier", "LogisticClassifier", "QuadraticLogOdds", "fit_logistic", "gaussian_log_odds"]
 

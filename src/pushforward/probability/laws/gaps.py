@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pushforward.probability.mixture import GaussianMixture
+from pushforward.probability.laws.mixture import GaussianMixture
 
 __all__ = ["Completed", "completed", "fill", "log_joint"]
 

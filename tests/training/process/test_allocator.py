@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pushforward.training.allocator import keep_freed_memory
+from pushforward.training.process.allocator import keep_freed_memory
 
-SOURCE = Path(__file__).parent.parent.parent / "src"
+SOURCE = Path(__file__).parents[3] / "src"
 PROGRAM = """
 import ctypes, sys, torch
-from pushforward.training.allocator import keep_freed_memory
+from pushforward.training.process.allocator import keep_freed_memory
 
 class Statistics(ctypes.Structure):  # struct mallinfo2 of glibc
     _fields_ = [(name, ctypes.c_size_t) for name in (

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from pushforward.probability import noise
-from pushforward.probability.estimate import EMResult, OnIteration, expectation_maximization
+from pushforward.probability.estimation.estimate import EMResult, OnIteration, expectation_maximization
 
 __all__ = ["LinearLatent", "best_latent_dim", "fit_linear_latent", "fit_linear_latent_by_em", "random_start"]
 
@@ -210,7 +210,8 @@ def fit_linear_latent_by_em(
         Sets q.
     features : Tensor (N, F), optional
     tolerance, max_iterations, on_iteration
-        As in :func:`~pushforward.probability.estimate.expectation_maximization`; the bound is the mean log-likelihood of a row.
+        As in :func:`~pushforward.probability.estimation.estimate.expectation_maximization`; the bound is the mean
+        log-likelihood of a row.
 
     >>> x = torch.tensor([[2.0, 2.0], [-2.0, -2.0], [1.0, -1.0], [-1.0, math.nan]], dtype=torch.float64)
     >>> result = fit_linear_latent_by_em(x, random_start(x, 1, seed=0))

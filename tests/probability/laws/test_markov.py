@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pushforward.probability import noise
-from pushforward.probability.markov import MarkovChain
+from pushforward.probability.laws.markov import MarkovChain
 
 SEEDS = st.integers(0, 2**31)
 CYCLE = torch.eye(3).roll(1, 0)  # 0 -> 1 -> 2 -> 0

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite
 from pushforward.probability.divergence import as_probabilities
-from pushforward.probability.gaussian import Gaussian
+from pushforward.probability.laws.gaussian import Gaussian
 
 __all__ = [
     "CoinMixture",

@@ -8,11 +8,11 @@ import torch
 from scipy import optimize, stats
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 
-from pushforward.probability.classify import BayesClassifier, LogisticClassifier, fit_logistic, gaussian_log_odds
 from pushforward.probability.divergence import total_variation
-from pushforward.probability.finite import FiniteLaw
-from pushforward.probability.gaussian import Gaussian
-from pushforward.probability.mixture import GaussianMixture
+from pushforward.probability.estimation.classify import BayesClassifier, LogisticClassifier, fit_logistic, gaussian_log_odds
+from pushforward.probability.laws.finite import FiniteLaw
+from pushforward.probability.laws.gaussian import Gaussian
+from pushforward.probability.laws.mixture import GaussianMixture
 
 ONE = Gaussian([1.0, 0.5], [[1.0, 0.4], [0.4, 0.8]])
 ZERO = Gaussian([-0.5, 0.0], [[0.7, -0.2], [-0.2, 1.5]])

@@ -8,7 +8,7 @@ so the E-step is one matrix product and a softmax, r_k(x) = softmax_k theta_k . 
 sum_x r_k(x) phi(x): the sums of r_k, r_k x and r_k x x^T. phi is computed in chunks that fit the cache. Rows are centered
 beforehand, which keeps the digits of the products. With diagonal covariances phi is (1, x, x^2).
 
-Rows with gaps (NaN) enter by the expected moments of their completion (:mod:`pushforward.probability.gaps`).
+Rows with gaps (NaN) enter by the expected moments of their completion (:mod:`pushforward.probability.laws.gaps`).
 
 The likelihood has no maximum: a component on one row, whose variance goes to 0, raises it without bound. So the covariance
 S_k is kept above a floor F (a diagonal matrix: S_k - F is positive semidefinite). The M-step is the exact maximum under this
@@ -30,9 +30,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pushforward.probability import gaps
-from pushforward.probability.estimate import EMResult, OnIteration, expectation_maximization
-from pushforward.probability.mixture import GaussianMixture
+from pushforward.probability.estimation.estimate import EMResult, OnIteration, expectation_maximization
+from pushforward.probability.laws import gaps
+from pushforward.probability.laws.mixture import GaussianMixture
 
 __all__ = ["Covariance", "Moments", "fit_mixture", "fit_mixture_in_batches", "free_numbers", "moments", "start_mixture"]
 
@@ -113,7 +113,8 @@ def fit_mixture(
     floor : float or Tensor (D,)
         Least variance by coordinate; no component falls below it in any direction.
     tolerance, max_iterations, on_iteration
-        As in :func:`~pushforward.probability.estimate.expectation_maximization`; the bound is the mean log-likelihood of a row.
+        As in :func:`~pushforward.probability.estimation.estimate.expectation_maximization`; the bound is the mean
+        log-likelihood of a row.
 
     >>> x = torch.tensor([[-3.0], [-2.0], [2.0], [3.0]], dtype=torch.float64)
     >>> result = fit_mixture(x, GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[1.0]], [[1.0]]]), tolerance=1e-9)

@@ -11,7 +11,13 @@ from sklearn.mixture import GaussianMixture as Peer
 from thin import thinned
 
 from pushforward.probability import GaussianMixture, noise
-from pushforward.probability.mixture_em import fit_mixture, fit_mixture_in_batches, free_numbers, moments, start_mixture
+from pushforward.probability.estimation.mixture_em import (
+    fit_mixture,
+    fit_mixture_in_batches,
+    free_numbers,
+    moments,
+    start_mixture,
+)
 
 FORMS = ("full", "diag", "tied", "spherical")
 

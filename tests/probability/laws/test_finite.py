@@ -12,7 +12,7 @@ from scipy import stats
 
 from pushforward.probability import noise
 from pushforward.probability.divergence import entropy, kl, kl_estimate
-from pushforward.probability.finite import FiniteLaw, bayes
+from pushforward.probability.laws.finite import FiniteLaw, bayes
 
 SEEDS = st.integers(0, 2**31)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from pushforward.probability import noise
-from pushforward.probability.estimate import (
+from pushforward.probability.estimation.estimate import (
     CoinMixture,
     expectation_maximization,
     fit_bernoulli,

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from pushforward.probability.arrays import ArrayLike, Dims, deviations, indices, matrix, vector
-from pushforward.probability.components import Components
+from pushforward.probability.laws.components import Components
 
 __all__ = ["Of", "condition", "image", "marginal", "observe", "plus", "product"]
 

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pushforward.training.files import write_file
+from pushforward.training.record.files import write_file
 
 __all__ = ["MetricsFile"]
 

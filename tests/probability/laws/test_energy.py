@@ -9,7 +9,7 @@ from scipy import integrate, special, stats
 
 from pushforward.probability import Gaussian, GaussianMixture
 from pushforward.probability.draw import importance
-from pushforward.probability.energy import EnergyLaw
+from pushforward.probability.laws.energy import EnergyLaw
 
 MIXTURE = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [1.0, 0.0]], [[[0.5, 0.2], [0.2, 0.3]], [[0.2, 0.0], [0.0, 0.4]]])
 BOX = [[-8.0, 8.0], [-8.0, 8.0]]

@@ -5,8 +5,8 @@ from rich.console import Console
 from tiny_task import Tiny, rows
 
 from pushforward.training import TrainingSettings, train
-from pushforward.training import progress as progress_module
-from pushforward.training.progress import Progress
+from pushforward.training.record import progress as progress_module
+from pushforward.training.record.progress import Progress
 
 SETTINGS = TrainingSettings(steps=30, batch_size=8, log_every=10)
 

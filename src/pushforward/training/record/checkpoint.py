@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pushforward.training.files import write_file
+from pushforward.training.record.files import write_file
 
 __all__ = ["Checkpoint", "FolderStore", "MemoryStore", "Store"]
 

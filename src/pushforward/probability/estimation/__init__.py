@@ -1,0 +1,1 @@
+"""Parameters from draws: maximum likelihood, EM, classifiers."""

@@ -1,0 +1,1 @@
+"""What is known exactly: Gaussians, their mixtures, finite laws, Markov chains, densities up to a factor."""
