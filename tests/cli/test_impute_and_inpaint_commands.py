@@ -140,7 +140,10 @@ def test_a_mask_may_be_transparent_or_have_sixteen_bits(home, tmp_path, form):
         (["impute", "runs/table", "gaps.csv", "-n", "0"], "n must be at least 1, got 0"),
         (["impute", "runs/table", "gaps.csv", "--steps", "0"], "steps must be at least 1"),
         (["inpaint", "runs/array", "three.png", "--mask", "mask.png"], "was trained on vectors; fill the gaps of a table with"),
-        (["inpaint", "runs/digits", "three.png", "--mask", "tall.png"], "dark or transparent everywhere, so there is nothing to draw"),
+        (
+            ["inpaint", "runs/digits", "three.png", "--mask", "tall.png"],
+            "dark or transparent everywhere, so there is nothing to draw",
+        ),
         (["inpaint", "runs/digits", "tall.png", "--mask", "mask.png"], "is 8×8 (width×height), but tall.png is 8×9"),
         (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv (not an image that Pillow can read)"),
         (["inpaint", "runs/digits", "three.png", "--mask", "mask.png", "--out", "x.jpg"], "x.jpg must end in .png"),
