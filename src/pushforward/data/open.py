@@ -16,7 +16,7 @@ import torch
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Condition, Data, Values, clean_values, enumerate_names, is_frame
-from pushforward.data.condition import as_condition_array
+from pushforward.data.condition import as_condition_array, column_names
 from pushforward.data.files.images import read_folder
 from pushforward.data.files.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
 from pushforward.data.schema import Schema
@@ -42,6 +42,8 @@ class Dataset:
         Origin of the data: a built-in name, a path, or the type of container.
     held_out : int64 Tensor, optional
         Numbers of the held-out rows in rising order, if they are already fixed.
+    condition_columns : tuple of str, optional
+        Names of the columns of the condition, if it came as a DataFrame or from columns of the data.
     """
 
     values: Values
@@ -49,6 +51,7 @@ class Dataset:
     schema: Schema
     source: str
     held_out: torch.Tensor | None = None
+    condition_columns: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -112,8 +115,12 @@ def open_data(
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, labels = source, None
     values = clean_values(values, minimum=2, name=label, gaps=gaps)
-    matched = _match_condition(condition, labels, table and labels is not None, len(values), label)
-    return Dataset(values, matched, Schema.infer(values, kind), name)
+    named = table and labels is not None
+    matched = _match_condition(condition, labels, named, len(values), label)
+    names = as_names(condition) if named and condition is not None else None
+    return Dataset(
+        values, matched, Schema.infer(values, kind), name, condition_columns=tuple(names) if names else column_names(condition)
+    )
 
 
 def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None, str]:
