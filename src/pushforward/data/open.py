@@ -80,8 +80,8 @@ def open_data(
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
         A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a ``.npy``, ``.npz``, ``.csv`` or
-        ``.parquet`` file, a folder of images (sub-folders are classes), or the data themselves, rows first. A file or folder
-        with the name of a built-in needs a slash: ``./digits``.
+        ``.parquet`` file, a folder of images (sub-folders are classes; a warning counts files and pages that are left out), or
+        the data themselves, rows first. A file or folder with the name of a built-in needs a slash: ``./digits``.
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
@@ -117,10 +117,13 @@ def open_data(
     values = clean_values(values, minimum=2, name=label, gaps=gaps)
     named = table and labels is not None
     matched = _match_condition(condition, labels, named, len(values), label)
-    names = as_names(condition) if named and condition is not None else None
-    return Dataset(
-        values, matched, Schema.infer(values, kind), name, condition_columns=tuple(names) if names else column_names(condition)
-    )
+    names = _names_of(condition) if named else column_names(condition)
+    return Dataset(values, matched, Schema.infer(values, kind), name, condition_columns=names)
+
+
+def _names_of(condition: Any) -> tuple[str, ...] | None:
+    """Return the columns that a condition names; None if it is the default."""
+    return None if condition is None else (condition,) if isinstance(condition, str) else tuple(condition)
 
 
 def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None, str]:
