@@ -134,6 +134,8 @@ class RowSpace:
             condition = False
         elif condition is None:
             condition = chosen.get("condition")
+        elif self.conditions is not None:
+            condition = self.conditions.by_name(condition)
         return open_data(source, columns=columns, condition=condition, kind=self.schema.kind, gaps=gaps)
 
     def draw(

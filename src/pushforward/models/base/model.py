@@ -268,7 +268,7 @@ class GenerativeModel(Estimator, abc.ABC):
         rows, aside = self._split(dataset)
         internal = dataset.to_internal(gaps=self.gaps)
         labels = dataset.condition
-        encoder = None if labels is None else ConditionEncoder.fit(labels)
+        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=dataset.condition_columns)
         self.space_ = RowSpace(dataset.schema, self._scaling(internal[rows], dataset.schema), encoder)
         self._name_features()
         x = self.space_.transform.forward(internal, dtype=self.row_dtype)

@@ -141,7 +141,7 @@ def fit_classifier(
     dataset = open_data(X, condition=labels, kind=model.space_.schema.kind)
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")
-    encoder = ConditionEncoder.fit(dataset.condition)
+    encoder = ConditionEncoder.fit(dataset.condition, columns=dataset.condition_columns)
     if not encoder.has_classes:
         raise ValueError("a classifier needs labels, but these are numbers; pass text or integers that count as classes")
     space = model.space_
