@@ -58,9 +58,9 @@ def posterior(
     n : int
         Number of rows to draw.
     method : PosteriorMethod, optional
-        Default ``MMPS(iterations=3)``, the best over the problems of ``benchmarks/inverse_problems.py``.
+        Default ``MMPS()``, the best over the problems of ``benchmarks/inverse_problems.py``.
     steps : int
-        Steps of the method's sampler.
+        Steps of the method.
     condition : label, vector, or one of them per row, optional
     guidance : float or Guidance
         As in :meth:`sample`: the guided law takes the place of the model's.
