@@ -229,6 +229,18 @@ def test_exact_is_the_closed_form_of_mixtures(std):
         torch.testing.assert_close(operator(x), torch.tensor(y).expand(4000, 1))
 
 
+def test_exact_with_noise_in_some_entries():
+    """The limit of small noise; entries without noise hold exactly, and may be repeated."""
+    B, y = np.vstack([A, A[:1]]), np.array([0.7, -0.4, 0.7])
+    denoiser = ExactDenoiser(MIX, LinearBeta())
+    x = Exact().run(denoiser, observe(Matrix(B), y, [0.0, 0.3, 0.0], (3,)), starts(4000, 3), steps=1, seed=0)
+    torch.testing.assert_close(x @ torch.tensor(A[0]), torch.full((4000,), 0.7, dtype=torch.float64))
+    near = Exact().run(denoiser, observe(Matrix(A), Y, [1e-4, 0.3], (3,)), starts(4000, 3), steps=1, seed=1)
+    assert distance(x, near) < 0.05
+    made = MMPS().run(denoiser, observe(Matrix(B), y, [0.0, 0.3, 0.0], (3,)), starts(2000, 3), steps=20, seed=0)
+    torch.testing.assert_close(made @ torch.tensor(A[0]), torch.full((2000,), 0.7, dtype=torch.float64), atol=1e-4, rtol=0)
+
+
 def test_exact_with_a_mask_is_conditioning():
     seen = Mask([True, False, True])
     x = Exact().run(

@@ -75,7 +75,8 @@ def posterior(
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit, the noise is negative, A is not linear, or the model has not learned what guides.
+        If a shape does not fit, the noise is negative, A is not linear, no row meets the entries of y without noise, or the
+        model has not learned what guides.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
