@@ -99,7 +99,7 @@ class _ByLabel(AbstractDenoiser):
     def __init__(self, denoiser: AbstractDenoiser, classifier: LabelClassifier, scale: float) -> None:
         super().__init__()
         self.guided = ClassifierGuided(denoiser, classifier, 0, scale)
-        self.schedule, self.calls = denoiser.schedule, self.guided.calls
+        self.schedule, self.calls, self.data_std = denoiser.schedule, self.guided.calls, denoiser.data_std
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the guided E[x | x_t]."""
