@@ -68,16 +68,18 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         )
     )
     facts += _quality(result, card.get("novelty"))
-    facts += _calibrations(run)
+    facts += _calibrations(run, card)
     image = run / "samples.png"
     return [*facts, ("image", str(image))] if image.is_file() else facts
 
 
 def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     from pushforward.models.files.storage import resume_command
+    from pushforward.training.record.files import read_file
+    from pushforward.training.record.metrics import MOST_BYTES
 
     logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # each part of a composed model has its own
-    done = sum(_step(log.read_text(encoding="utf-8").splitlines()) for log in logs)
+    done = sum(_step(read_file(log, MOST_BYTES).decode(errors="replace").splitlines()) for log in logs)
     return [("status", f"not finished, {done:,} steps done"), ("go on with", resume_command(card, run))]
 
 
@@ -85,7 +87,7 @@ def _step(lines: list[str]) -> int:
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])
-        except ValueError:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
     return 0
 
@@ -109,13 +111,12 @@ def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[t
     return facts
 
 
-def _calibrations(run: Path) -> list[tuple[str, str]]:
+def _calibrations(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     from pushforward.models.files.calibrations import read_calibrations
-    from pushforward.models.files.storage import WEIGHTS
 
     shown = [
         f"{steps} steps{f' at guidance scale {scale:g}' if scale != 1 else ''} (gain {found.gain:.3g})"
-        for (steps, scale), found in sorted(read_calibrations(run, run / WEIGHTS).items())
+        for (steps, scale), found in sorted(read_calibrations(run, card["weights"]["sha256"]).items())
     ]
     return [("calibrated", ", ".join(shown))] if shown else []
 
