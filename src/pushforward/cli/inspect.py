@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pushforward._messages import printable
 from pushforward.cli.help import help_text
 
 __all__ = ["HELP", "command"]
@@ -32,10 +33,10 @@ def command(
     facts = _facts(run, card)
     indent = max(len(name) for name, _ in facts) + 2
     width = max(shutil.get_terminal_size().columns, indent + 40)
-    typer.secho(str(run), bold=True)
+    typer.secho(printable(run), bold=True)
     for name, value in facts:
         # Lines break only at spaces, so that paths and commands stay whole.
-        lines = textwrap.wrap(value, width - indent, break_long_words=False, break_on_hyphens=False) or [""]
+        lines = textwrap.wrap(printable(value), width - indent, break_long_words=False, break_on_hyphens=False) or [""]
         typer.echo(typer.style(name.ljust(indent), bold=True) + f"\n{' ' * indent}".join(lines))
 
 
