@@ -52,18 +52,17 @@ class Specimen:
     resumes: bool
 
 
-def specimens(where: Path, names: set[str] | None = None) -> list[Specimen]:
-    """Train and store small models of all families, the last ones as runs with checkpoints."""
+def made_models(brief: pf.TrainingSettings) -> dict[str, tuple[Any, Any, Any]]:
+    """Return small unfitted models of all families, with data and conditions."""
     rng = np.random.default_rng(0)
     vectors, labels = rng.normal(size=(40, 2)), np.arange(40) % 3
     frame = pd.DataFrame({"a": vectors[:, 0], "b": rng.integers(0, 5, 40)})
     grey = rng.integers(0, 17, (24, 8, 8)).astype(np.uint8)
     whole = rng.integers(0, 4, (40, 2))
-    brief = pf.TrainingSettings(steps=3, batch_size=8)
     common = {"training": brief, "random_state": 0, "device": "cpu"}
     law, mlp = pf.TransformerSpec(width=8, depth=1, heads=2), pf.MLPSpec(width=8, depth=1)
     coder, flow = pf.CoderSpec(width=8, depth=1), pf.FlowSpec(width=4, steps=1, bins=4)
-    made: dict[str, tuple[Any, Any, Any]] = {
+    return {
         "ppca": (pf.PPCA(n_components=1, random_state=0), frame, None),
         "gmm": (pf.GMM(n_components=2, restarts=1, max_iterations=5, random_state=0), vectors, labels),
         "autoencoder": (pf.Autoencoder(network=coder, latent_dim=2, **common), vectors, None),
@@ -95,10 +94,14 @@ def specimens(where: Path, names: set[str] | None = None) -> list[Specimen]:
             None,
         ),
     }
-    found = []
+
+
+def specimens(where: Path, names: set[str] | None = None) -> list[Specimen]:
+    """Train and store small models of all families, the last ones as runs with checkpoints."""
+    brief, found = pf.TrainingSettings(steps=3, batch_size=8), []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name, (model, X, condition) in made.items():
+        for name, (model, X, condition) in made_models(brief).items():
             if names is not None and name not in names:
                 continue
             folder = where / name.replace(" ", "-")
@@ -107,7 +110,7 @@ def specimens(where: Path, names: set[str] | None = None) -> list[Specimen]:
             else:
                 model.fit(X, condition=condition)
                 if name == "guided":
-                    model.fit_classifier(X, labels, training=brief)
+                    model.fit_classifier(X, condition, training=brief)
                     model.calibrate(3, noises=8, iterations=1, seed=0)
                     model.calibrations_ = {(3, 1.0): model.calibrate(3, noises=8, iterations=1, seed=0)}
                 model.save(folder)
