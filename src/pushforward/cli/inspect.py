@@ -57,9 +57,11 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.data import Schema
+    from pushforward.models.files.storage import CARD, blamed_on
     from pushforward.training.record.progress import clock
 
-    result, rows = card["result"], Schema.from_json(schema).rules.noun
+    with blamed_on(run / CARD):
+        result, rows = card["result"], Schema.from_json(schema).rules.noun
     threads = card["machine"]["threads"]
     facts.append(
         (
@@ -96,7 +98,7 @@ def _step(lines: list[str]) -> int:
 def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[tuple[str, str]]:
     facts = []
     if result["held_out_loss"] is not None:
-        facts.append(("held-out loss", f"{result['held_out_loss']:.4g} at step {result['held_out_step']:,}"))
+        facts.append(("held-out loss", f"{result['held_out_loss']:.4g} at step {result['held_out_step'] or 0:,}"))
     levels = result["held_out_by_level"]
     if levels:
         shown = ", ".join("-" if value is None else f"{value:.3g}" for value in levels)
@@ -149,5 +151,7 @@ def _short(value: Any) -> str:
         return str(value)
     if "part" in value:
         return f"{value['part']} (your own)"
+    if "tensor" in value:
+        return f"numbers of {value['tensor']}"
     fields = ", ".join(f"{key}={_short(item)}" for key, item in value.items() if key != "name")
     return f"{value['name']}({fields})"

@@ -235,7 +235,7 @@ def _data_of_run(
 
 
 def _opened(card: Mapping[str, Any], model: Any, data: Any, condition: Any) -> Dataset:
-    opened: Dataset = model.space_.open(data, card["chosen"], condition=condition, gaps=True)
+    opened: Dataset = model.space_.open(data, card.get("chosen") or {}, condition=condition, gaps=True)
     return opened
 
 

@@ -53,7 +53,8 @@ def read_calibrations(folder: Path, weights: str, schedule: Schedule | None = No
     RunError
         If the file is damaged, is not valid for the weights, or its times do not fit ``schedule``.
     """
-    path, again = folder / CALIBRATIONS, "delete it and calibrate again"
+    path = folder / CALIBRATIONS
+    again = f"delete {path} and calibrate again"
     try:
         content = parse(path, _MOST_BYTES, again)
     except FileNotFoundError:

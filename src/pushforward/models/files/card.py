@@ -21,6 +21,7 @@ _MOST_BYTES = 32 << 20
 _DEEPEST = 40
 
 Number = Annotated[int, Ge(0), Le(2**53)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 Names = str | bool | list[str | int] | int | None
 
 
@@ -69,11 +70,11 @@ class _Condition(_Part):
 
 class _Result(_Part, extra="forbid"):
     steps: Number
-    seconds: float
+    seconds: Finite
     held_out_loss: float | None
     held_out_step: Number | None
     held_out_by_level: list[float | None] | None
-    rows_per_second: float
+    rows_per_second: Finite
     parameters: Number
     attempts: Number
     skipped: Number
@@ -164,6 +165,8 @@ def check_card(card: Mapping[str, object], kind: type[Started] = Finished) -> No
     for part in ("params", "resolved"):
         for name, value in card[part].items():  # type: ignore[attr-defined]
             _check_plain(value, f"{part}.{name}", 0)
+            if name == "training" and not isinstance(value, dict | None):
+                raise ValueError(f"{part}.{name} is no object")
 
 
 def _check_plain(value: object, where: str, depth: int) -> None:
@@ -174,7 +177,11 @@ def _check_plain(value: object, where: str, depth: int) -> None:
         key = next((key for key in ("tensor", "part", "name") if key in value), None)
         if key is None or not isinstance(value[key], str):
             raise ValueError(f"{where[:80]} is an object without a name")
-        if where.endswith(".training") and not (_is_count(value.get("steps")) and _is_count(value.get("batch_size"))):
+        if (
+            where.endswith(".training")
+            and "part" not in value
+            and not (_is_count(value.get("steps")) and _is_count(value.get("batch_size")))
+        ):
             raise ValueError(f"{where[:80]} has no numbers of steps and rows")
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, item in entries:

@@ -102,11 +102,15 @@ def _store(model: Storable, folder: Path, card: Facts, tensors: dict[str, Tensor
     content = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     stage_file(path, saved := safetensors.torch.save(content))
     digest = hashlib.sha256(saved).hexdigest()
-    for name in {*model.beside, *_beside_in(folder)} if valid is None else ():  # old files must not lie beside new weights
-        inside(folder, name).unlink(missing_ok=True)
-    model._write_beside(folder, [digest, *(valid or [])])
+    if valid is None:
+        for name in {*model.beside, *_beside_in(folder)}:  # old files must not lie beside new weights
+            inside(folder, name).unlink(missing_ok=True)
+    else:
+        model._write_beside(folder, [digest, *valid])
     write_card(folder, card | {"weights": {"bytes": len(saved), "sha256": digest}})
     commit_file(path)
+    if valid is None:
+        model._write_beside(folder, [digest])
 
 
 def _settle(folder: Path) -> None:
