@@ -232,7 +232,7 @@ def _in_sampler(**changes):
         (_in_sampler(kept=[]), "kept must hold 4 numbers"),
         (_in_sampler(weights=[[1.0], [1.0, float("inf")], [1.0] * 3, [1.0] * 4]), "kept and weights must hold finite numbers"),
         (_in_sampler(levels=[3.0, 5.0, 0.1]), "must be positive and fall strictly"),
-        (lambda content: content.update(format=1), "has format 1, but this version of pushforward reads format 2"),
+        (lambda content: content.update(format=1), "has format 1, but this version of pushforward reads format 3"),
         (lambda content: content.update(format=99), "has format 99"),
         (lambda content: content.update(weights="0" * 64), "made for other weights"),
     ],

@@ -63,7 +63,7 @@ def read_calibrations(folder: Path, weights: str, schedule: Schedule | None = No
         version = content.get("format")
         raise RunError(path, f"has format {version!r}, but this version of pushforward reads format {_FORMAT}", again)
     try:
-        valid = weights in content["weights"]
+        valid = weights in list(content["weights"])
         calibrations = dict(_entry(entry, schedule) for entry in content["calibrations"])
     except Exception as error:  # the classes that the file names check what it holds
         reason = f"it has no {error}" if isinstance(error, KeyError) else error
