@@ -19,7 +19,7 @@ from stranger import Fuzz, by_process
 import pushforward as pf
 from pushforward.training import RunError
 
-QUICK = {"ppca", "gmm", "flow", "guided", "run"}
+QUICK = {"ppca", "gmm", "guided", "run"}
 X = np.random.default_rng(0).normal(size=(40, 2))
 
 
@@ -63,9 +63,9 @@ def _resume(folder):
     return pf.train(X, out=folder, resume=True)
 
 
-@pytest.mark.parametrize("first", range(0, 200, 50))
+@pytest.mark.parametrize("first", range(0, 120, 40))
 def test_mutations(first, fuzz):
-    problems = [fuzz.run(seed) for seed in range(first, first + 50)]
+    problems = [fuzz.run(seed) for seed in range(first, first + 40)]
     assert not any(problems), "\n\n".join(filter(None, problems))
 
 
