@@ -117,6 +117,7 @@ def test_a_classifier_is_trained_and_guides(home, tmp_path):
     assert "A classifier of 2 labels in runs/plain, held-out loss" in said
     after = json.loads((run / "model.json").read_text())
     assert after["state"].pop("classifier")["encoder"]["classes"] == ["x", "z"]
+    assert after.pop("weights") != before.pop("weights")
     assert after == before
     assert np.array_equal(expected(at, "plain", 4), plain)
     follow = said.split("Next:")[1].strip().split()[1:]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pushforward._messages import Argument
+from pushforward._messages import Argument, printable
 from pushforward._version import __version__
 from pushforward.cli import (
     bench,
@@ -97,12 +97,12 @@ def main() -> None:
         except (ValueError, TypeError, OSError, ImportError) as error:
             if os.environ.get("PUSHFORWARD_TRACEBACK"):
                 raise
-            typer.secho(f"Error: {_as_options(error)}", fg="red", err=True)
+            typer.secho(f"Error: {printable(_as_options(error))}", fg="red", err=True)
             sys.exit(2)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.secho(f"Warning: {message}", fg="yellow", err=True)
+    typer.secho(f"Warning: {printable(message)}", fg="yellow", err=True)
 
 
 def _as_options(error: Exception) -> str:

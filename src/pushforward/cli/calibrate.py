@@ -34,7 +34,7 @@ def command(
     """Calibrate, store the result, and print its gain."""
     from pushforward.models import load
     from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration
-    from pushforward.models.files.storage import WEIGHTS
+    from pushforward.models.files.storage import read_card
     from pushforward.training.record.progress import clock
 
     check_device(device)
@@ -61,7 +61,7 @@ def command(
     if found.gain <= 1:
         typer.echo(f"That is no better, so it is not kept; {run} is as it was.")
         return
-    add_calibration(run, steps, guidance_scale, found, run / WEIGHTS)
+    add_calibration(run, steps, guidance_scale, found, read_card(run)["weights"]["sha256"])
     guided = f" --guidance-scale {guidance_scale:g}" if guidance_scale != 1 else ""
     ending = model.space_.kind.ending
     typer.echo(f"Kept in {run / CALIBRATIONS}. Next:\n")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pushforward._messages import printable
 from pushforward.cli.device import Device, check_device
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Run, RunConditions
@@ -66,5 +67,5 @@ def command(
     folder = out or run
     evaluation.save(folder / "evaluation.json")
     page = evaluation.report(folder / "report.html")
-    typer.echo(str(evaluation))
+    typer.echo(printable(evaluation))
     typer.echo(f"{page}  (open it in a browser)\n{folder / 'evaluation.json'}")

@@ -31,7 +31,8 @@ def command(
     from pushforward.interop import export
     from pushforward.interop.export import file_name
     from pushforward.models import load
+    from pushforward.training.record.files import inside
 
     model: Any = load(run)
-    path = export(model, out or run / file_name(to), to)
+    path = export(model, out or inside(run, file_name(to)), to)
     typer.echo(f"{to} in {path}")

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Run
@@ -50,7 +51,7 @@ def command(
     model.set_params(verbose=True, device=device or None)
     model.fit_classifier(opened.values, opened.condition, training=replace(DEFAULT_TRAINING, steps=steps))
     update(model, run)
-    names = [str(label) for label in model.classifier_.classes]
+    names = [printable(label) for label in model.classifier_.classes]
     told = "" if model.classifier_loss_ is None else f", held-out loss {model.classifier_loss_:.3g} nats over all noise levels"
     typer.echo(f"A classifier of {len(names)} labels in {run}{told}.\n\nNext:\n")
     typer.echo(f"    pushforward sample {run} --guidance classifier --condition {names[-1]}\n")

@@ -61,6 +61,7 @@ def command(
     from pushforward.models import load
     from pushforward.models.recipe import named_sampler
     from pushforward.probability.noise import fresh_seed
+    from pushforward.training.record.files import inside
 
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
@@ -70,7 +71,7 @@ def command(
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     seed = fresh_seed() if seed is None else seed
-    target = out or str(run / f"samples-seed-{seed}.{model.space_.kind.ending}")
+    target = out or str(inside(run, f"samples-seed-{seed}.{model.space_.kind.ending}"))
     path = check_target(target, model.space_.schema)
     move(model, device)
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
@@ -125,7 +126,7 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
         return
     counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
     told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
-    typer.echo(f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows){told}, in {folder}")
+    typer.echo(f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows){told}, in {folder}")
     _finish(lambda: planned.start(folder), folder)
 
 
@@ -152,10 +153,10 @@ def _finish(start: Callable[[], Any], folder: Path) -> None:
         model = start()
     except KeyboardInterrupt as stop:
         done = f" after step {stop.step:,} of {stop.steps:,}; everything is saved" if isinstance(stop, Interrupted) else ""
-        typer.echo(f"\nStopped{done}. Go on with:\n\n    {resume_command(read_card(folder), folder)}\n")
+        typer.echo(f"\nStopped{done}. Go on with:\n\n    {printable(resume_command(read_card(folder), folder))}\n")
         sys.exit(130)
     except TrainingDiverged as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
+        typer.secho(f"Error: {printable(error)}", fg="red", err=True)
         sys.exit(1)
     _show_result(model, folder)
 
@@ -168,7 +169,7 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
-    label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
+    label = f" --condition {shlex.quote(printable(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
     quoted = shlex.quote(str(folder))
     ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")

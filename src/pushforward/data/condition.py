@@ -217,9 +217,35 @@ class ConditionEncoder:
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "ConditionEncoder":
-        """Return the encoder from the output of :meth:`state`."""
+        """Return the encoder from the output of :meth:`state`; ValueError if its parts do not fit each other."""
         columns = None if facts["columns"] is None else tuple(facts["columns"])
-        return cls(kind=facts["kind"], classes=tuple(facts["classes"]), gaps=facts["gaps"], columns=columns, **tensors)
+        encoder = cls(kind=facts["kind"], classes=tuple(facts["classes"]), gaps=facts["gaps"], columns=columns, **tensors)
+        encoder._check()
+        return encoder
+
+    def _check(self) -> None:
+        """Raise a ValueError if the parts do not fit each other: a file may hold anything."""
+        classes, mean, rows, gaps = self.classes, self.mean, self.rows, self.gaps
+        if self.kind not in ("labels", "vector") or not isinstance(gaps, bool):
+            raise ValueError(f"a condition has kind 'labels' or 'vector', and gaps or none, not {self.kind!r} and {gaps!r}")
+        if any(type(label) not in (str, int, bool) for label in classes) or len(set(classes)) < len(classes):
+            raise ValueError("the classes of a condition must be different words, integers or booleans")
+        if self.scale.shape != mean.shape or mean.ndim != 1 or not bool(mean.isfinite().all() & (self.scale > 0).all()):
+            raise ValueError("mean and scale of a condition must be as many finite numbers, and scales above 0")
+        if not bool(self.scale.isfinite().all()):
+            raise ValueError("the scale of a condition has infinities")
+        width = 1 if self.kind == "labels" else len(mean)
+        if self.columns is not None and (len(self.columns) != width or any(type(name) is not str for name in self.columns)):
+            raise ValueError(f"a condition of {width} columns has that many names, not {self.columns!r}")
+        if self.kind == "labels":
+            sound = rows.dtype == torch.int64 and rows.shape == (len(classes) + 1,) and len(mean) == 0 < len(classes)
+            sound = sound and len(classes) <= _MOST_CLASSES and bool((rows >= 0).all()) and 0 < int(rows.sum()) < 1 << 53
+        else:
+            sound = rows.dtype == mean.dtype == self.scale.dtype == torch.float64 and not classes and len(mean) > 0
+            sound = sound and rows.ndim == 2 and rows.shape[1] == len(mean) and 0 < len(rows) <= _MOST_ROWS
+            sound = sound and not bool(rows.isinf().any()) and (gaps or not bool(rows.isnan().any()))
+        if not sound:
+            raise ValueError(f"condition.rows are {rows.dtype} of shape {tuple(rows.shape)}, which are no training conditions")
 
     def _encode_labels(self, values: Any, n: int) -> Tensor:
         single = isinstance(values, str | bytes) or np.ndim(values) == 0

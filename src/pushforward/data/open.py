@@ -137,6 +137,8 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
         return *read_folder(path), name
     if not path.exists():
         raise _unknown_source(name)
+    if not path.is_file():
+        raise ValueError(f"{path} is a device or a pipe, which may never end; save its rows to a file first and name that")
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return *part_frame(read_csv(path), columns, condition, name), name

@@ -16,6 +16,8 @@ from pushforward.data.kinds import Channels, Kind, kind_named, kind_of
 __all__ = ["Schema"]
 
 # Float32 holds all values of these exactly; other dtypes are converted to float64.
+_MOST = 2**31 - 1
+_AXES = {"flat": 1, "grid": 3}
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
 
@@ -107,9 +109,41 @@ class Schema:
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
-        """Return the schema from the output of :meth:`to_json`."""
+        """Return the schema from the output of :meth:`to_json`.
+
+        Raises
+        ------
+        ValueError
+            If the facts do not describe rows.
+        """
         parts: Facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-        return cls(**parts)
+        schema = cls(**parts)
+        schema._check()
+        return schema
+
+    def _check(self) -> None:
+        """Raise a ValueError if the parts do not fit each other: a file may hold anything."""
+        shape, dtypes, columns = self.row_shape, self.dtypes, self.columns
+        if self.container not in ("numpy", "torch", "pandas"):
+            raise ValueError(f"container must be 'numpy', 'torch' or 'pandas', not {self.container!r}")
+        if not (isinstance(shape, tuple) and shape and all(type(size) is int and 0 < size <= _MOST for size in shape)):
+            raise ValueError(f"row_shape must hold sizes from 1 to {_MOST:,}, not {shape!r}")
+        if self.channels not in (None, "first", "last"):
+            raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
+        axes = len(shape) if self.channels is None else 3
+        if axes != len(shape) or len(self.internal_shape) != _AXES[self.rules.structure]:
+            raise ValueError(f"rows of shape {shape} with channels {self.channels!r} are not of kind {self.kind!r}")
+        count = shape[0] if self.container == "pandas" else 1
+        if not (isinstance(dtypes, tuple) and len(dtypes) == count and all(_is_dtype(name, self.container) for name in dtypes)):
+            raise ValueError(f"dtypes must name {count} dtypes of numbers, not {dtypes!r}")
+        if (columns is None) is (self.container == "pandas"):
+            raise ValueError("columns are the names of a table's columns, and only of a table's")
+        if columns is not None and not (
+            isinstance(columns, tuple)
+            and len(columns) == len(set(columns)) == count
+            and all(type(name) in (str, int) for name in columns)
+        ):
+            raise ValueError(f"columns must hold {count} different names")
 
     def to_internal(self, values: ArrayLike, *, name: str = "the model", gaps: bool = False) -> Tensor:
         """Return rows in the library's layout, after checking that they fit this schema.
@@ -214,6 +248,20 @@ def _is_integer(dtype: str) -> bool:
     if lowered[:1] in "<>=|" and lowered[:1]:
         return lowered[1] in "iub"
     return lowered.startswith(("int", "uint", "bool"))
+
+
+def _is_dtype(name: object, container: str) -> bool:
+    """Whether a container can hold numbers of the dtype with this name, such as "float32", or "Int64" in a DataFrame."""
+    if not isinstance(name, str):
+        return False
+    if container == "torch":
+        return isinstance(getattr(torch, name, None), torch.dtype) and not getattr(torch, name).is_complex
+    if container == "pandas":
+        name = "bool" if name.lower().startswith("bool") else name.lower().split("[")[0]
+    try:
+        return np.dtype(name).kind in "iubf"
+    except TypeError:
+        return False
 
 
 def _to_tensor(values: Values, dtype: torch.dtype) -> Tensor:

@@ -56,17 +56,27 @@ class RowSpace:
 
     @classmethod
     def from_state(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "RowSpace":
-        """Return the space from the output of :meth:`state`; ``tensors`` may contain others too."""
+        """Return the space from the output of :meth:`state`; ``tensors`` may contain others too.
+
+        Raises
+        ------
+        ValueError
+            If the parts do not fit each other.
+        """
 
         def under(part: str) -> dict[str, Tensor]:
             prefix = f"{part}."
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         conditions = facts["condition"]
+        schema, transform = Schema.from_json(facts["schema"]), Transform.from_state(facts["transform"], under("transform"))
+        if transform.kind != schema.kind or transform.constant.shape != schema.internal_shape:
+            raise ValueError(
+                f"the rows are {schema.kind} of shape {schema.internal_shape}, but their scaling is that of {transform.kind} "
+                f"of shape {tuple(transform.constant.shape)}"
+            )
         return cls(
-            Schema.from_json(facts["schema"]),
-            Transform.from_state(facts["transform"], under("transform")),
-            None if conditions is None else ConditionEncoder.from_state(conditions, under("condition")),
+            schema, transform, None if conditions is None else ConditionEncoder.from_state(conditions, under("condition"))
         )
 
     def encode(self, condition: Any, n: int, *, null: bool = True) -> Tensor | None:

@@ -205,8 +205,28 @@ class Transform:
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "Transform":
-        """Return the transform from the output of :meth:`state`."""
-        return cls(kind=facts["kind"], dtype=getattr(torch, facts["dtype"]), **tensors)
+        """Return the transform from the output of :meth:`state`; ValueError if its parts do not fit each other."""
+        dtypes = {"float32": torch.float32, "float64": torch.float64}
+        if facts["dtype"] not in dtypes:
+            raise ValueError(f"the scaling is in float32 or float64, not {facts['dtype']!r}")
+        transform = cls(kind=facts["kind"], dtype=dtypes[facts["dtype"]], **tensors)
+        transform._check()
+        return transform
+
+    def _check(self) -> None:
+        """Raise a ValueError if the tensors do not fit each other: a file may hold anything."""
+        row = self.shift.shape
+        low, high = kind_named(self.kind).ranges(torch.zeros(row), torch.zeros(row))
+        shapes = {"low": low.shape, "high": high.shape}
+        for field in fields(self)[2:]:
+            value, shape = getattr(self, field.name), shapes.get(field.name, row)
+            dtype = torch.bool if field.name in ("integer", "constant") else torch.float64
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(f"transform.{field.name} is {_said(value.dtype, value.shape)}, not {_said(dtype, shape)}")
+            if dtype == torch.float64 and not bool(value.isfinite().all()):
+                raise ValueError(f"transform.{field.name} has NaN or infinities")
+        if not bool((self.scale > 0).all()) or bool((self.low > self.high).any()) or bool(self.constant.all()):
+            raise ValueError("transform: scales must be above 0, no range empty, and not every element constant")
 
     def _fixed(self, dtype: torch.dtype) -> Tensor:
         return ((self.value - self.shift) / self.scale).to(dtype)
@@ -224,6 +244,10 @@ class Transform:
         slack = 2 * eps * spread.abs() + 4 * torch.finfo(z.dtype).eps * shift.abs()
         whole = (x + slack).floor_().clamp_(low, high)
         return whole if bool(integer.all()) else torch.where(integer, whole, x)
+
+
+def _said(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')} of shape {tuple(shape)}"
 
 
 def _facts(x: Tensor, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:

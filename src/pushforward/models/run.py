@@ -8,6 +8,7 @@ samples/              plots of samples during training
 samples.png           the plot after training
 """
 
+import contextlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -22,7 +23,9 @@ from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
-from pushforward.models.files.storage import CARD, load, read_card, rebuild
+from pushforward.models.files.storage import CARD, blamed_on, load, read_card, rebuild
+from pushforward.training.process.size import networks_explained_by
+from pushforward.training.record.files import RunError
 
 __all__ = ["newest_run", "reopen", "run_folder", "train"]
 
@@ -83,6 +86,8 @@ def reopen(
     ``data`` may also be a :class:`~pushforward.data.Dataset`.
     """
     card = read_card(folder)
+    if "chosen" not in card:
+        raise RunError(folder / CARD, "is of a model that was saved, not of a run", "load it with pushforward.load(folder)")
     chosen = card["chosen"]
     if isinstance(data, Dataset):
         dataset = data
@@ -91,7 +96,7 @@ def reopen(
             data,
             condition=chosen["condition"] if condition is None else condition,
             columns=chosen["columns"] if columns is None else columns,
-            kind=card["resolved"]["kind"],
+            kind=card["schema"]["kind"],
             gaps=True,
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
@@ -100,7 +105,10 @@ def reopen(
             "pass the same rows, columns and condition, or start a new run without resume"
         )
     _same_threads(card)
-    return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
+    # Only the folder's own files explain the size of its networks; before the first checkpoint there are none.
+    stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors") if not path.is_symlink())
+    with blamed_on(folder / CARD), networks_explained_by(stored) if stored else contextlib.nullcontext():
+        return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:

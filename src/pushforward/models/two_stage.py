@@ -29,6 +29,7 @@ from pushforward.models.files.codec import is_part, to_plain
 from pushforward.models.files.params import Count, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
 from pushforward.probability import noise
+from pushforward.training.record.files import inside
 
 __all__ = ["Coder", "TwoStageModel", "has_random_codes"]
 
@@ -161,7 +162,7 @@ class TwoStageModel(GenerativeModel):
         if run.folder is None:
             part.model._learn(part.prepared, part.resolved)
             return part.model
-        place = run.folder / name
+        place = inside(run.folder, name)
         status = training.agreed(lambda: read_card(place)["status"] if run.resume and (place / CARD).is_file() else None)
         if status == "finished":
             parts = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}

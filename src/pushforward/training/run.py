@@ -27,6 +27,7 @@ from pushforward.training.process.generators import ModuleGenerators
 from pushforward.training.process.interrupt import Interrupted, StopRequest
 from pushforward.training.process.world import World
 from pushforward.training.record.checkpoint import Checkpoint, FolderStore, MemoryStore, Store
+from pushforward.training.record.files import RunError, inside
 from pushforward.training.record.metrics import MetricsFile
 from pushforward.training.record.progress import Progress
 from pushforward.training.result import TrainingResult
@@ -36,6 +37,8 @@ from pushforward.training.task import Task
 __all__ = ["OnGrid", "Pair", "Run"]
 
 OnGrid = Callable[[Task, int], None]
+_MOST = 1e300
+_SLACK = 16 << 20  # bytes of a checkpoint's file beyond its tensors
 Pair = tuple[Tensor, Tensor | None]
 
 
@@ -89,8 +92,10 @@ class Run:
             size = self.share.stop - self.share.start
             self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, batch_size=size)
         self.at, self.best = Position(), Tensors()
-        self.store: Store = MemoryStore() if folder is None else FolderStore(folder / "checkpoint")
-        self.metrics = MetricsFile(folder / "metrics.jsonl" if folder is not None and world.is_main else None)
+        self.store: Store = MemoryStore()
+        if folder is not None:
+            self.store = FolderStore(inside(folder, "checkpoint"), _SLACK + 4 * self.learner.bytes)
+        self.metrics = MetricsFile(inside(folder, "metrics.jsonl") if folder is not None and world.is_main else None)
         self.identity = self._identity(held_out)
         self._clock = time.perf_counter()
         self._line_at = Position()
@@ -129,7 +134,14 @@ class Run:
             self.metrics.truncate(0)
             self._save()
             return
-        _check_same_run(self.identity, checkpoint.state["run"])
+        _check_same_run(self.identity, checkpoint.state.get("run"))
+        try:
+            check_position(checkpoint, self.settings.steps)
+            self.learner.check(checkpoint.files)
+        except ValueError as error:
+            path = self.store.path(checkpoint.step) if isinstance(self.store, FolderStore) else Path("checkpoint")
+            cure = "delete this checkpoint, and the run continues from the one before it, or from the start"
+            raise RunError(path, f"cannot be resumed from: {error}", cure) from error
         self._restore(checkpoint)
 
     def _train_on(self, generators: ModuleGenerators, stop: StopRequest, line: Progress) -> None:
@@ -288,7 +300,36 @@ def _to(data: Pair, device: torch.device) -> Pair:
     return data[0].to(device), None if data[1] is None else data[1].to(device)
 
 
-def _check_same_run(here: dict[str, Any], there: dict[str, Any]) -> None:
+def check_position(checkpoint: Checkpoint, steps: int) -> None:
+    """Raise a ValueError unless a checkpoint, which a stranger may have made, is of a step of a run of this length."""
+    state = {key: value for key, value in checkpoint.state.items() if key != "run"}
+    for field in dataclasses.fields(Position):
+        if field.name not in state:
+            raise ValueError(f"it has no {field.name}")
+        _check_field(field, state.pop(field.name))
+    if state:
+        raise ValueError(f"it has an unknown {sorted(state)[0]!r}")
+    at = checkpoint.state
+    if at["step"] != checkpoint.step or at["step"] > steps or at["attempt"] >= ATTEMPTS or at["rate_scale"] > 1:
+        raise ValueError(f"it is of step {at['step']} in attempt {at['attempt']}, but the run has {steps} steps")
+
+
+def _check_field(field: "dataclasses.Field[Any]", value: object) -> None:
+    """Raise a ValueError unless a value is one or, of ``best_by_level``, several numbers that the field can have."""
+    may_miss, whole = field.default is None, type(field.default) is int or field.name == "best_step"
+    least = -math.inf if field.name in ("loss_sum", "best_loss", "best_by_level") else 0
+    for number in value if field.name == "best_by_level" and isinstance(value, list) else [value]:
+        if number is None and may_miss:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not -_MOST < number < _MOST:
+            raise ValueError(f"its {field.name} is {str(value)[:80]}")
+        if number < least:
+            raise ValueError(f"its {field.name} is {number}, below {least}")
+
+
+def _check_same_run(here: dict[str, Any], there: object) -> None:
+    if not isinstance(there, dict):
+        there = {}
     changed = [f"{key}={there.get(key)!r} (now {here.get(key)!r})" for key in here if here.get(key) != there.get(key)]
     if changed:
         raise ValueError(

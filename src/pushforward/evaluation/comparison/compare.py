@@ -30,12 +30,14 @@ from pushforward.evaluation.progress import PartProgress
 from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
 from pushforward.models.base.plan import plan
+from pushforward.models.files.card import parse
 from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, read_card
 from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
+from pushforward.training.record.files import inside, write_file
 
 __all__ = ["compare", "default_models", "run_comparison"]
 
@@ -43,6 +45,7 @@ _OUT = Argument("out")
 
 _SETTINGS = "comparison.json"
 _FORMAT = 1
+_MOST_BYTES = 1 << 20
 _TEST_SHARE, _MOST_TEST = 0.2, 5000
 Models = Sequence[str | GenerativeModel] | Mapping[str, str | GenerativeModel]
 
@@ -139,14 +142,14 @@ def run_comparison(
         progress.expect(len(work))
         for name, estimator, own_seed in work:
             progress.begin(f"{name}, seed {own_seed}")
-            place = folder / name / f"seed-{own_seed}"
+            place = inside(folder, name, f"seed-{own_seed}")
             model = _configured(estimator, budget, steps, own_seed, device)
             try:
                 evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
             except Exception as error:  # a model that fails must not stop the others
                 evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
                 place.mkdir(parents=True, exist_ok=True)
-                (place / "failure.txt").write_text(failure + "\n", encoding="utf-8")
+                write_file(place / "failure.txt", failure + "\n")
             trials.append(Trial(name, own_seed, place, evaluation, failure))
             progress.end(f"{name}, seed {own_seed}", failure or None)
     about = shared | {
@@ -160,7 +163,7 @@ def run_comparison(
         "conditional": dataset.condition is not None,
     }
     comparison = Comparison(tuple(trials), about, folder)
-    comparison.table().to_csv(folder / "table.csv", index=False)
+    write_file(folder / "table.csv", comparison.table().to_csv(index=False))
     comparison.report(folder / "report.html")
     return comparison
 
@@ -278,11 +281,11 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings of the comparison, or raise if the folder holds another one."""
     path = folder / _SETTINGS
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = parse(path, _MOST_BYTES, f"name another folder with {_OUT}, or remove this one")
         for key, value in ({"format": _FORMAT} | settings).items():
             if known.get(key) != value:
                 message = f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; "
                 raise naming(ValueError(f"{message}name another folder with {_OUT}, or remove this one"), _OUT)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"format": _FORMAT} | settings, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps({"format": _FORMAT} | settings, indent=1) + "\n")

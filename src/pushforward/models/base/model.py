@@ -372,11 +372,11 @@ class GenerativeModel(Estimator, abc.ABC):
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         """Restore what ``_state`` returned; ``parts`` are objects that are not part of the library."""
 
-    def _write_beside(self, weights: Path) -> None:
-        """Write the files named by ``beside`` into the folder of the weights, after the weights."""
+    def _write_beside(self, folder: Path, weights: list[str]) -> None:
+        """Write the files named by ``beside``, valid for weights with these SHA-256, the first of them this model's."""
 
-    def _read_beside(self, weights: Path) -> None:
-        """Read what ``_write_beside`` wrote."""
+    def _read_beside(self, folder: Path, weights: str) -> None:
+        """Read what ``_write_beside`` wrote, for weights with this SHA-256."""
 
 
 M = TypeVar("M", bound=type[GenerativeModel])

@@ -12,6 +12,7 @@ from pushforward.metrics.memorization import distance_ratio
 from pushforward.models.base.model import GenerativeModel, Prepared, RunOptions
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
+from pushforward.training.record.files import inside
 
 __all__ = ["Plan", "measure_novelty", "plan"]
 
@@ -62,12 +63,12 @@ class Plan:
             write_card(folder, describe(model) | picked | {"status": "training"})
 
         def draw(step: int) -> None:
-            plots.save(model._plot(prepared), folder / "samples" / f"step-{step:08d}.png")
+            plots.save(model._plot(prepared), inside(folder, "samples", f"step-{step:08d}.png"))
 
         model._learn(prepared, self.resolved, RunOptions(folder, resume, on_grid or draw))
         model.run_ = folder
         if main:
-            plots.save(model._plot(prepared), folder / "samples.png")
+            plots.save(model._plot(prepared), inside(folder, "samples.png"))
             save(model, folder, extra=picked | {"novelty": measure_novelty(model, prepared)})
         return model
 

@@ -229,11 +229,11 @@ class Denoising(DensityModel, TrainedModel):
             tensors |= {f"classifier.{name}": value for name, value in classifier_tensors.items()}
         return facts, tensors
 
-    def _write_beside(self, weights: Path) -> None:
-        write_calibrations(weights.parent, self.calibrations_, weights)
+    def _write_beside(self, folder: Path, weights: list[str]) -> None:
+        write_calibrations(folder, self.calibrations_, weights)
 
-    def _read_beside(self, weights: Path) -> None:
-        self.calibrations_ = read_calibrations(weights.parent, weights, self.denoiser_.schedule)
+    def _read_beside(self, folder: Path, weights: str) -> None:
+        self.calibrations_ = read_calibrations(folder, weights, self.denoiser_.schedule)
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         if "source.rows" in tensors:

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["Count", "Seconds", "Share", "check_params", "hints"]
+__all__ = ["Count", "Seconds", "Share", "Size", "check_params", "hints"]
 
 Count = Annotated[int, Ge(1)]
+Size = Annotated[int, Ge(1), Le(1 << 16)]
 Seconds = Annotated[float, Gt(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 

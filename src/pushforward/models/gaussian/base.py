@@ -165,6 +165,19 @@ class LawModel(DensityModel, GenerativeModel):
         law = joint if joint.dim == dim else joint.marginal(range(dim))
         self.law_ = Gaussian(law.means[0], law.covs[0]) if len(law.weights) == 1 else law
 
+    def _check_law(self, joint: GaussianMixture, owner: Tensor) -> None:
+        """Raise a ValueError if a law that was read is not one of rows and conditions like those of the space."""
+        encoder, dim = self.space_.conditions, int((~self.space_.transform.constant).sum())
+        labels, numbers = (0, 0) if encoder is None else (len(encoder.classes), len(encoder.mean))
+        if joint.dim != dim + numbers or joint.means.dtype != torch.float64 or joint.covs.ndim != 3:
+            raise ValueError(f"the law is of {joint.dim} numbers, but rows and conditions have {dim + numbers}")
+        if (
+            owner.dtype != torch.int64
+            or owner.shape != joint.weights.shape
+            or not bool(((owner >= -1) & (owner <= labels)).all())
+        ):
+            raise ValueError("owner must hold the number of a label for each component")
+
     def _training_rows(self, prepared: Prepared) -> Tensor:
         """Return the varying elements of the training rows (N, d), integers as x + u."""
         return self._dequantized(prepared.x, prepared.rows, self.seed_)

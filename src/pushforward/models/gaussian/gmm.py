@@ -288,6 +288,7 @@ class GMM(LawModel):
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         law = GaussianMixture(*(tensors[f"joint.{name}"] for name in ("weights", "means", "covs")))
+        self._check_law(law, tensors["owner"])
         self._adopt(law, tensors["owner"])
 
 

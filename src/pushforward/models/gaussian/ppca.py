@@ -226,4 +226,19 @@ class PPCA(RandomCodes, CodeModel, LawModel):
         weights = tensors["joint.weights"]
         covs = tensors.get("joint.covs")
         covs = self.latent_.covariance.expand(len(weights), -1, -1) if covs is None else covs
-        self._adopt(GaussianMixture(weights, tensors["joint.means"], covs), tensors["owner"])
+        joint = GaussianMixture(weights, tensors["joint.means"], covs)
+        self._check_law(joint, tensors["owner"])
+        self._check_latent()
+        self._adopt(joint, tensors["owner"])
+
+    def _check_latent(self) -> None:
+        """Raise a ValueError if a latent law that was read is not one of rows like those of the space."""
+        latent, dim = self.latent_, int((~self.space_.transform.constant).sum())
+        columns = self._columns(self._features(None, 1)).shape[1]
+        shapes = {"loadings": (dim, self.n_components_), "coefficients": (columns, dim), "noise_variance": ()}
+        for name, shape in shapes.items():
+            value = getattr(latent, name)
+            if value.shape != shape or value.dtype != torch.float64:
+                raise ValueError(f"latent.{name} is {value.dtype} of shape {tuple(value.shape)}, not float64 of shape {shape}")
+        if not bool(latent.noise_variance > 0):
+            raise ValueError("latent.noise_variance must be above 0")

@@ -21,7 +21,7 @@ from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
+from pushforward.models.tokens.tokens import MOST_VALUES, refuse_fractions, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.tokens.unmasking import UnmaskingModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
@@ -176,7 +176,9 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     def _network(self) -> TokenTransformer | TokenUNet:
         transform = self.space_.transform
-        levels = transform.pick((transform.high - transform.low + 1).long().expand(transform.shift.shape))
+        levels = transform.pick((transform.high - transform.low + 1).expand(transform.shift.shape)).long()
+        if int(levels.max()) > MOST_VALUES:
+            raise ValueError(f"the columns have up to {int(levels.max()):,} values, but at most {MOST_VALUES:,} are supported")
         if isinstance(self.network_, UNetSpec):
             return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
