@@ -118,15 +118,15 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     check_device(given.get("device"))
     dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
-    folder = run.run_folder(out, dataset.source)
-    planned = plan(dataset, assembled, chosen=chosen)
     if dry_run:
-        _show_plan(planned, folder)
+        _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))
         return
-    counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
-    told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
-    typer.echo(f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows){told}, in {folder}")
-    _finish(lambda: planned.start(folder), folder)
+    with run.new_run(out, dataset.source) as folder:
+        planned = plan(dataset, assembled, chosen=chosen)
+        counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
+        told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
+        typer.echo(f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows){told}, in {folder}")
+        _finish(lambda: planned.start(folder), folder)
 
 
 def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
@@ -139,9 +139,10 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
         typer.echo(f"{folder} is finished: there is nothing to resume. To train anew, omit --resume.")
         return
     check_device(card["resolved"].get("device"))
-    plan = run.reopen(data, folder, **chosen)
-    typer.echo(f"Going on with {folder}")
-    _finish(lambda: plan.start(folder, resume=True), folder)
+    with run.stopped_run(folder):
+        plan = run.reopen(data, folder, **chosen)
+        typer.echo(f"Going on with {folder}")
+        _finish(lambda: plan.start(folder, resume=True), folder)
 
 
 def _finish(start: Callable[[], Any], folder: Path) -> None:

@@ -36,6 +36,7 @@ from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
+from pushforward.training.record.claim import claimed, is_vacant
 
 __all__ = ["compare", "default_models", "run_comparison"]
 
@@ -118,6 +119,8 @@ def run_comparison(
     TypeError, ValueError
         If an argument or the data cannot be used, or the folder holds a comparison of other data or with another budget. A
         model that fails later is recorded in its :class:`Trial`, and does not stop the others.
+    FolderInUse
+        If another process works on the comparison in this folder. It is an :class:`OSError`.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
@@ -132,23 +135,7 @@ def run_comparison(
         _configured(estimator, budget, steps, seed, device)  # checks arguments before any long work
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"a model's name is also that of its folder, so it has letters, digits, '-' and '_', not {name!r}")
-    _claim(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
     work = [(name, estimator, seed + k) for k in range(seeds) for name, estimator in named.items()]
-    trials = []
-    with PartProgress(verbose) as progress:
-        progress.expect(len(work))
-        for name, estimator, own_seed in work:
-            progress.begin(f"{name}, seed {own_seed}")
-            place = folder / name / f"seed-{own_seed}"
-            model = _configured(estimator, budget, steps, own_seed, device)
-            try:
-                evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
-            except Exception as error:  # a model that fails must not stop the others
-                evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
-                place.mkdir(parents=True, exist_ok=True)
-                (place / "failure.txt").write_text(failure + "\n", encoding="utf-8")
-            trials.append(Trial(name, own_seed, place, evaluation, failure))
-            progress.end(f"{name}, seed {own_seed}", failure or None)
     about = shared | {
         "source": dataset.source,
         "kind": dataset.schema.kind,
@@ -159,9 +146,26 @@ def run_comparison(
         "seeds": seeds,
         "conditional": dataset.condition is not None,
     }
-    comparison = Comparison(tuple(trials), about, folder)
-    comparison.table().to_csv(folder / "table.csv", index=False)
-    comparison.report(folder / "report.html")
+    with claimed(folder):
+        _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
+        trials = []
+        with PartProgress(verbose) as progress:
+            progress.expect(len(work))
+            for name, estimator, own_seed in work:
+                progress.begin(f"{name}, seed {own_seed}")
+                place = folder / name / f"seed-{own_seed}"
+                model = _configured(estimator, budget, steps, own_seed, device)
+                try:
+                    evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
+                except Exception as error:  # a model that fails must not stop the others
+                    evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
+                    place.mkdir(parents=True, exist_ok=True)
+                    (place / "failure.txt").write_text(failure + "\n", encoding="utf-8")
+                trials.append(Trial(name, own_seed, place, evaluation, failure))
+                progress.end(f"{name}, seed {own_seed}", failure or None)
+        comparison = Comparison(tuple(trials), about, folder)
+        comparison.table().to_csv(folder / "table.csv", index=False)
+        comparison.report(folder / "report.html")
     return comparison
 
 
@@ -269,12 +273,12 @@ def _trained(model: GenerativeModel, dataset: Dataset, place: Path) -> Generativ
 
 def _folder(out: str | Path | None, source: str) -> Path:
     folder = Path("compare") / (Path(source).stem or "data") if out is None else Path(out)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file()):
+    if not is_vacant(folder) and not (folder / _SETTINGS).is_file():
         raise naming(ValueError(f"{folder} is in use for something else; name another folder with {_OUT}"), _OUT)
     return folder
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
+def _begin(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings of the comparison, or raise if the folder holds another one."""
     path = folder / _SETTINGS
     if path.is_file():
@@ -284,5 +288,4 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
                 message = f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; "
                 raise naming(ValueError(f"{message}name another folder with {_OUT}, or remove this one"), _OUT)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"format": _FORMAT} | settings, indent=1) + "\n", encoding="utf-8")
