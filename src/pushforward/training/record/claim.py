@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from pushforward.training.record.files import missing_of, remove_empty, writing_into
+
 __all__ = ["FolderInUse", "claimed", "is_vacant"]
 
 LOCK = ".lock"
@@ -53,7 +55,7 @@ def claimed(folder: Path) -> Iterator[None]:
     OSError
         If the folder cannot be written to.
     """
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    created = missing_of(folder)
     descriptor = _opened(folder)
     try:
         yield
@@ -61,9 +63,7 @@ def claimed(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink()
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # raised by the first folder that is not empty
-            for path in created:
-                path.rmdir()
+        remove_empty(created)
 
 
 def is_vacant(folder: Path) -> bool:
@@ -75,11 +75,12 @@ def _opened(folder: Path) -> int:
     """Return the descriptor of the locked file; the lock is held until it is closed."""
     path = folder / LOCK
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, _FLAGS, 0o666)
-        except FileNotFoundError:  # another claim has just ended and removed the folder
-            continue
+        with writing_into(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(path, _FLAGS, 0o666)
+            except FileNotFoundError:  # another claim has just ended and removed the folder
+                continue
         try:
             _lock(descriptor)
         except OSError as error:
