@@ -1,9 +1,15 @@
-"""Errors that name what to write instead, as Python writes it and as data, so that the command line can say it in its words."""
+"""Messages: errors that name what to write instead, for Python and for the command line, and text for any terminal."""
 
+import codecs
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["Argument", "naming"]
+__all__ = ["PLAIN", "Argument", "naming", "printable"]
+
+PLAIN = "pushforward.plain"
+"""Name of the handler of encoding errors that writes plain signs for those that an encoding lacks."""
+
+_SIGNS = {"·": "|", "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "²": "2"}
 
 E = TypeVar("E", bound=Exception)
 
@@ -24,3 +30,22 @@ def naming(error: E, *arguments: Argument) -> E:
     """Return an error with the arguments that its message names, as ``error.arguments``."""
     error.arguments = arguments  # type: ignore[attr-defined]
     return error
+
+
+def printable(text: str, encoding: str) -> str:
+    """Return a text as a terminal of this encoding can show it.
+
+    >>> printable("step 3 · 8×8", "ascii"), printable("step 3 · 8×8", "latin-1")
+    ('step 3 | 8x8', 'step 3 · 8×8')
+    """
+    return text.encode(encoding, PLAIN).decode(encoding)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    signs = (_SIGNS.get(sign, sign.encode("ascii", "backslashreplace").decode()) for sign in lacking)
+    return "".join(signs), error.end
+
+
+codecs.register_error(PLAIN, _plain)

@@ -102,12 +102,15 @@ def _folder(text: str) -> Path:
 
 def _counts(text: str) -> list[int]:
     """Parse a list of numbers such as "5,8,10", and sort it."""
+    from pushforward.probability.counts import check_steps
+
     try:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise ValueError(f"--steps is a list of whole numbers such as 5,8,10, not {text!r}") from None
     if counts[0] < 1:
         raise ValueError(f"--steps must be at least 1 each, got {counts[0]}")
+    check_steps(counts[-1])
     return counts
 
 

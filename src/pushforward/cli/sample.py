@@ -75,6 +75,7 @@ def command(
     target = out or str(run / f"samples-seed-{seed}.{model.space_.kind.ending}")
     path = check_target(target, model.space_.schema)
     check_output(path, overwrite=overwrite, folder=path.suffix == "" or path.is_dir())
+    model.check_room(n)
     move(model, device)
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions

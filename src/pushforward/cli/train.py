@@ -1,5 +1,6 @@
 """``pushforward train``: from data to a run folder with a trained model."""
 
+import errno
 import inspect
 import shlex
 import sys
@@ -146,7 +147,7 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
 
 
 def _finish(start: Callable[[], Any], folder: Path) -> None:
-    from pushforward.models.files.storage import read_card, resume_command
+    from pushforward.models.files.storage import CARD, read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 
     try:
@@ -155,6 +156,12 @@ def _finish(start: Callable[[], Any], folder: Path) -> None:
         done = f" after step {stop.step:,} of {stop.steps:,}; everything is saved" if isinstance(stop, Interrupted) else ""
         typer.echo(f"\nStopped{done}. Go on with:\n\n    {resume_command(read_card(folder), folder)}\n")
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (folder / CARD).is_file():
+            raise
+        command = resume_command(read_card(folder), folder)
+        message = f"the disk of {folder} is full; make room, and go on from the last checkpoint with:\n\n    {command}\n"
+        raise OSError(message) from error
     except TrainingDiverged as error:
         typer.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(1)

@@ -152,7 +152,7 @@ class ConditionEncoder:
             other than 1 and ``n``.
         """
         if values is None:
-            return torch.zeros(n, self.dim)
+            return torch.zeros(n, self.dim, dtype=torch.float32)
         return self._encode_labels(values, n) if self.kind == "labels" else self._encode_vector(values, n)
 
     def draw(self, n: int, *, seed: int, first: int = 0) -> Tensor:
@@ -186,7 +186,7 @@ class ConditionEncoder:
 
     def _one_hot(self, index: Tensor) -> Tensor:
         """Return rows for class indices; the index after the last class gives the null row."""
-        rows = torch.zeros(len(index), self.dim + 1)
+        rows = torch.zeros(len(index), self.dim + 1, dtype=torch.float32)
         rows[torch.arange(len(index)), index + 1] = 1.0
         rows[:, 0] = (index < len(self.classes)).float()
         return rows[:, :-1]
@@ -227,7 +227,7 @@ class ConditionEncoder:
     def _features(self, numbers: Tensor) -> Tensor:
         """Return rows for conditions (n, F) in their own units."""
         observed = ~numbers.isnan()
-        parts = [torch.ones(len(numbers), 1), ((numbers - self.mean) / self.scale).nan_to_num().float()]
+        parts = [torch.ones(len(numbers), 1, dtype=torch.float32), ((numbers - self.mean) / self.scale).nan_to_num().float()]
         if self.gaps:
             parts.append(observed.float())
         rows = torch.cat(parts, 1)

@@ -72,6 +72,6 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path: Path) -> None
     (tmp_path / "precious").write_text("text")
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match="lock"):
+    with pytest.raises(OSError, match="nothing can be written into .*run"):
         claimed(tmp_path / "run").__enter__()
     assert (tmp_path / "precious").read_text() == "text"

@@ -30,6 +30,7 @@ from pushforward.evaluation.progress import PartProgress
 from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
 from pushforward.models.base.plan import plan
+from pushforward.models.files.params import check_params
 from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, read_card
 from pushforward.models.recipe import assemble
@@ -231,6 +232,7 @@ def _configured(
     known = model.get_params(deep=False)
     own = {name: value for name, value in wanted.items() if value is not None and name in known}
     model.set_params(random_state=seed, verbose=False, **own)
+    check_params(type(model), model.get_params(deep=False))
     return model
 
 

@@ -22,6 +22,7 @@ from pushforward.data import Facts, RowSpace
 from pushforward.models.files import codec
 from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult
+from pushforward.training.process.gradients import with_gradients
 from pushforward.training.record.files import write_file
 
 __all__ = [
@@ -150,6 +151,7 @@ def resume_command(card: Facts, folder: Path) -> str:
     return shlex.join(["pushforward", "train", card["data"]["source"], "--out", str(folder), "--resume"])
 
 
+@with_gradients
 def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> Any:
     """Load a model that ``save`` or ``pushforward train`` wrote.
 
