@@ -1,9 +1,15 @@
-"""Errors that name what to write instead, as Python and as data for the command line; text of strangers, made safe to show."""
+"""Messages: errors that name what to write instead, for Python and the command line, and text that any terminal can show."""
 
+import codecs
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["Argument", "naming", "printable"]
+__all__ = ["PLAIN", "Argument", "encodable", "naming", "printable"]
+
+PLAIN = "pushforward.plain"
+"""Name of the handler of encoding errors that writes plain signs for those that an encoding lacks."""
+
+_SIGNS = {"·": "|", "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "²": "2"}
 
 E = TypeVar("E", bound=Exception)
 
@@ -36,3 +42,22 @@ def printable(text: object) -> str:
     if shown.isprintable():
         return shown
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in shown)
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return a text as a terminal of this encoding can show it.
+
+    >>> encodable("step 3 · 8×8", "ascii"), encodable("step 3 · 8×8", "latin-1")
+    ('step 3 | 8x8', 'step 3 · 8×8')
+    """
+    return text.encode(encoding, PLAIN).decode(encoding)
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    signs = (_SIGNS.get(sign, sign.encode("ascii", "backslashreplace").decode()) for sign in lacking)
+    return "".join(signs), error.end
+
+
+codecs.register_error(PLAIN, _plain)

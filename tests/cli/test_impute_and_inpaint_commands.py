@@ -84,7 +84,8 @@ def test_an_array_and_the_default_name(home):
     ],
 )
 def test_options_of_guidance_reach_the_model(home, words, options):
-    done("impute", "runs/table", "gaps.csv", "--condition", "x", "--guidance-scale", 3, "--seed", 1, *words, at=home)
+    words = (*words, "--condition", "x", "--guidance-scale", 3, "--seed", 1, "--overwrite")
+    done("impute", "runs/table", "gaps.csv", *words, at=home)
     gappy, model = pd.read_csv(home / "gaps.csv"), pf.load(home / "runs/table")
     common = {"condition": "x", "seed": 1}
     made = pd.read_csv(home / "gaps-filled.csv")[["a", "k"]]
@@ -150,6 +151,7 @@ def test_a_mask_may_be_transparent_or_have_sixteen_bits(home, tmp_path, form):
     ],
 )
 def test_errors(words, message, home):
+    (home / "gaps-filled.csv").unlink(missing_ok=True)
     assert message in refused(*words, at=home)
 
 

@@ -42,6 +42,8 @@ def home(tmp_path_factory):
 
 def sample(home, tmp_path, run, *words, ending):
     out = tmp_path / f"made{ending}"
+    if out.is_file():
+        words = (*words, "--overwrite")
     said = done("sample", f"runs/{run}", "--steps", 3, "--seed", 4, *words, "--out", out, at=home)
     assert re.search(r"^[\d,]+ samples in .*made\S* \(seed 4\)$", said)
     return out

@@ -8,8 +8,9 @@ import typer
 from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
-from pushforward.cli.impute import Condition, Count, Scale, Steps, fillings, load_filling
+from pushforward.cli.impute import Condition, Count, Scale, Steps, fillings, load_filling, targets
 from pushforward.cli.options import Seed
+from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
 
@@ -43,6 +44,7 @@ def command(
     steps: Steps = None,
     seed: Seed = None,
     device: Device = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Redraw the masked part and write the image."""
     import numpy as np
@@ -56,6 +58,7 @@ def command(
     target = out or image.with_name(f"{image.stem}-filled.png")
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target} must end in .png, which keeps every pixel as it is")
+    check_output(*targets(target, n), overwrite=overwrite)
     pixels, covered = decode_images([(image.name, image)], str(image)), _covered(mask)
     if covered.shape != pixels.shape[1:3]:
         sizes = [f"{shape[1]}×{shape[0]}" for shape in (covered.shape, pixels.shape[1:3])]

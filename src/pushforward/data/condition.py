@@ -163,7 +163,7 @@ class ConditionEncoder:
             other than 1 and ``n``, and a DataFrame without the columns of training.
         """
         if values is None:
-            return torch.zeros(n, self.dim)
+            return torch.zeros(n, self.dim, dtype=torch.float32)
         values = self.by_name(values)
         return self._encode_labels(values, n) if self.kind == "labels" else self._encode_vector(values, n)
 
@@ -259,7 +259,7 @@ class ConditionEncoder:
 
     def _one_hot(self, index: Tensor) -> Tensor:
         """Return rows for class indices; the index after the last class gives the null row."""
-        rows = torch.zeros(len(index), self.dim + 1)
+        rows = torch.zeros(len(index), self.dim + 1, dtype=torch.float32)
         rows[torch.arange(len(index)), index + 1] = 1.0
         rows[:, 0] = (index < len(self.classes)).float()
         return rows[:, :-1]
@@ -300,7 +300,7 @@ class ConditionEncoder:
     def _features(self, numbers: Tensor) -> Tensor:
         """Return rows for conditions (n, F) in their own units."""
         observed = ~numbers.isnan()
-        parts = [torch.ones(len(numbers), 1), ((numbers - self.mean) / self.scale).nan_to_num().float()]
+        parts = [torch.ones(len(numbers), 1, dtype=torch.float32), ((numbers - self.mean) / self.scale).nan_to_num().float()]
         if self.gaps:
             parts.append(observed.float())
         rows = torch.cat(parts, 1)

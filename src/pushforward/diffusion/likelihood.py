@@ -46,7 +46,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 
 __all__ = ["EXACT_UP_TO", "DensityLaw", "Divergence", "Kind", "LogProb", "StandardNoise", "continuation", "flow_log_prob"]
 
@@ -375,7 +375,7 @@ def _check(
     if divergence not in (None, "exact", "hutchinson"):
         raise ValueError(f"divergence must be 'exact', 'hutchinson' or None (by the size of a row), got {divergence!r}")
     check_count("probes", probes)
-    check_count("steps", steps, 2)
+    check_steps(steps, 2)
     if prior is None and not denoiser.gaussian_source:
         raise ValueError(
             "this denoiser was trained with a source or a coupling of its own: give the law of x_1 as prior=..., "

@@ -26,7 +26,7 @@ from pushforward.models.base.plan import Plan, plan
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
-from pushforward.models.files.params import Count, Seconds, check_params
+from pushforward.models.files.params import Count, DeviceName, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
 from pushforward.probability import noise
 from pushforward.training.record.files import inside
@@ -88,7 +88,7 @@ class TwoStageModel(GenerativeModel):
     draws: Count | None = None
     train_steps: Count | None = None
     max_time: Seconds | None = None
-    device: str | None = None
+    device: DeviceName | None = None
 
     coder_: GenerativeModel = field(init=False)
     prior_: GenerativeModel = field(init=False)

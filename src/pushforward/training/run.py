@@ -86,6 +86,7 @@ class Run:
         self.share = world.share(settings.batch_size)
         weight = (self.share.stop - self.share.start) * world.size / settings.batch_size
         self.learner = Learner(task, world.prepare(task), settings, device=world.device, weight=weight)
+        self.generators = ModuleGenerators(world.device)
         self.feed = self._feed(attempt=0)
         self.held_out: HeldOut | None = None
         if held_out is not None and task.judged:
@@ -100,7 +101,7 @@ class Run:
         self._clock = time.perf_counter()
         self._line_at = Position()
 
-    def go(self, generators: ModuleGenerators, stop: StopRequest, *, resume: bool, visible: bool) -> TrainingResult:
+    def go(self, stop: StopRequest, *, resume: bool, visible: bool) -> TrainingResult:
         """Run from the last checkpoint or the beginning to the end."""
         self._start(resume)
         if self.at.step >= self.settings.steps:
@@ -110,9 +111,9 @@ class Run:
             rows = "rows" if self.data[0].ndim == 2 else "images"
             with Progress(self.settings.steps, self.at.step, visible and self.world.is_main, rows) as line:
                 while self.at.step < self.settings.steps:
-                    self._train_on(generators, stop, line)
+                    self._train_on(stop, line)
                     if self.learner.streak >= STREAK:
-                        self._go_back(generators)
+                        self._go_back()
                         continue
                     self._do_what_is_due(line)
                     if self.world.any(stop.set) and self.at.step < self.settings.steps:
@@ -144,23 +145,23 @@ class Run:
             raise RunError(path, f"cannot be resumed from: {error}", cure) from error
         self._restore(checkpoint)
 
-    def _train_on(self, generators: ModuleGenerators, stop: StopRequest, line: Progress) -> None:
+    def _train_on(self, stop: StopRequest, line: Progress) -> None:
         """Do the steps up to the next one after which anything is due, or to the end of the block."""
         learner, feed, settings, at = self.learner, self.feed, self.settings, self.at
         last = min(self.calendar.next_stop(at.step), at.step - at.step % feed.block + feed.block)
         alone = self.world.size == 1
-        generators.start(derive(self.seed, "modules", at.attempt, self.world.rank))
         started, first = time.perf_counter(), at.step
-        for step in range(first, last):
-            batch = feed.batch(step)
-            generators.seed(step)
-            learner.step(batch, step, settings.rate(step) * at.rate_scale)
-            at.step = step + 1
-            line.tick(at.step)
-            # Several processes must stop after the same step: they agree at the end of the block.
-            if learner.streak >= STREAK or (stop.set and alone):
-                break
-        learner.settle()
+        with self.generators.controlled(self._module_seed()):
+            for step in range(first, last):
+                batch = feed.batch(step)
+                self.generators.seed(step)
+                learner.step(batch, step, settings.rate(step) * at.rate_scale)
+                at.step = step + 1
+                line.tick(at.step)
+                # Several processes must stop after the same step: they agree at the end of the block.
+                if learner.streak >= STREAK or (stop.set and alone):
+                    break
+            learner.settle()
         at.trained += at.step - first
         at.training_seconds += time.perf_counter() - started
 
@@ -236,14 +237,15 @@ class Run:
         self.metrics.truncate(at.step)
         self.feed = self._feed(at.attempt)
 
-    def _go_back(self, generators: ModuleGenerators) -> None:
+    def _go_back(self) -> None:
         """Return to the last checkpoint with half the learning rate and other batches, or raise after the last attempt."""
         failed, skipped, self.at.seconds = self.at, self.learner.skipped, self._seconds()
         attempt, scale = failed.attempt + 1, failed.rate_scale / 2
         if attempt == ATTEMPTS:
             bad = self.learner.last_bad
-            generators.seed(bad)
-            places = self.world.gather(self.learner.first_bad_place(self.feed.batch(bad)))
+            with self.generators.controlled(self._module_seed()):
+                self.generators.seed(bad)
+                places = self.world.gather(self.learner.first_bad_place(self.feed.batch(bad)))
             raise TrainingDiverged(failed.step, next((place for place in places if place), None))
         checkpoint = self.store.latest()
         if checkpoint is None:
@@ -278,6 +280,9 @@ class Run:
         now = time.perf_counter()
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
         return self.at.seconds
+
+    def _module_seed(self) -> int:
+        return derive(self.seed, "modules", self.at.attempt, self.world.rank)
 
     def _feed(self, attempt: int) -> Feed:
         size, seed = self.settings.batch_size, self.seed

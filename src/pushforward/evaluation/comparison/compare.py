@@ -31,12 +31,14 @@ from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
 from pushforward.models.base.plan import plan
 from pushforward.models.files.card import parse
+from pushforward.models.files.params import check_params
 from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, read_card
 from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
+from pushforward.training.record.claim import claimed, is_vacant
 from pushforward.training.record.files import inside, write_file
 
 __all__ = ["compare", "default_models", "run_comparison"]
@@ -121,6 +123,8 @@ def run_comparison(
     TypeError, ValueError
         If an argument or the data cannot be used, or the folder holds a comparison of other data or with another budget. A
         model that fails later is recorded in its :class:`Trial`, and does not stop the others.
+    FolderInUse
+        If another process works on the comparison in this folder. It is an :class:`OSError`.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
@@ -135,23 +139,7 @@ def run_comparison(
         _configured(estimator, budget, steps, seed, device)  # checks arguments before any long work
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"a model's name is also that of its folder, so it has letters, digits, '-' and '_', not {name!r}")
-    _claim(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
     work = [(name, estimator, seed + k) for k in range(seeds) for name, estimator in named.items()]
-    trials = []
-    with PartProgress(verbose) as progress:
-        progress.expect(len(work))
-        for name, estimator, own_seed in work:
-            progress.begin(f"{name}, seed {own_seed}")
-            place = inside(folder, name, f"seed-{own_seed}")
-            model = _configured(estimator, budget, steps, own_seed, device)
-            try:
-                evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
-            except Exception as error:  # a model that fails must not stop the others
-                evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
-                place.mkdir(parents=True, exist_ok=True)
-                write_file(place / "failure.txt", failure + "\n")
-            trials.append(Trial(name, own_seed, place, evaluation, failure))
-            progress.end(f"{name}, seed {own_seed}", failure or None)
     about = shared | {
         "source": dataset.source,
         "kind": dataset.schema.kind,
@@ -162,9 +150,26 @@ def run_comparison(
         "seeds": seeds,
         "conditional": dataset.condition is not None,
     }
-    comparison = Comparison(tuple(trials), about, folder)
-    write_file(folder / "table.csv", comparison.table().to_csv(index=False))
-    comparison.report(folder / "report.html")
+    with claimed(folder):
+        _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
+        trials = []
+        with PartProgress(verbose) as progress:
+            progress.expect(len(work))
+            for name, estimator, own_seed in work:
+                progress.begin(f"{name}, seed {own_seed}")
+                place = inside(folder, name, f"seed-{own_seed}")
+                model = _configured(estimator, budget, steps, own_seed, device)
+                try:
+                    evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
+                except Exception as error:  # a model that fails must not stop the others
+                    evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
+                    place.mkdir(parents=True, exist_ok=True)
+                    write_file(place / "failure.txt", failure + "\n")
+                trials.append(Trial(name, own_seed, place, evaluation, failure))
+                progress.end(f"{name}, seed {own_seed}", failure or None)
+        comparison = Comparison(tuple(trials), about, folder)
+        write_file(folder / "table.csv", comparison.table().to_csv(index=False))
+        comparison.report(folder / "report.html")
     return comparison
 
 
@@ -230,6 +235,7 @@ def _configured(
     known = model.get_params(deep=False)
     own = {name: value for name, value in wanted.items() if value is not None and name in known}
     model.set_params(random_state=seed, verbose=False, **own)
+    check_params(type(model), model.get_params(deep=False))
     return model
 
 
@@ -272,12 +278,12 @@ def _trained(model: GenerativeModel, dataset: Dataset, place: Path) -> Generativ
 
 def _folder(out: str | Path | None, source: str) -> Path:
     folder = Path("compare") / (Path(source).stem or "data") if out is None else Path(out)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file()):
+    if not is_vacant(folder) and not (folder / _SETTINGS).is_file():
         raise naming(ValueError(f"{folder} is in use for something else; name another folder with {_OUT}"), _OUT)
     return folder
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
+def _begin(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings of the comparison, or raise if the folder holds another one."""
     path = folder / _SETTINGS
     if path.is_file():
@@ -287,5 +293,4 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
                 message = f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; "
                 raise naming(ValueError(f"{message}name another folder with {_OUT}, or remove this one"), _OUT)
         return
-    folder.mkdir(parents=True, exist_ok=True)
     write_file(path, json.dumps({"format": _FORMAT} | settings, indent=1) + "\n")

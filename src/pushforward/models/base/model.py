@@ -13,6 +13,7 @@ Families that are trained by gradients define the methods of :class:`~pushforwar
 """
 
 import abc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,11 +47,15 @@ from pushforward.models.files.params import Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
+from pushforward.probability.memory import check_memory
 from pushforward.training import TrainingResult
+from pushforward.training.process.devices import check_device
+from pushforward.training.process.gradients import with_gradients
 
 __all__ = ["OUTSIDE_RUNS", "GenerativeModel", "Prepared", "RunOptions", "register"]
 
 _MOST_HELD_OUT = 2000
+_COPIES = 4  # of a drawn row: scaled, in the units of the data, and both again where parts are joined
 _PLOT_SEED, _CLASSES, _PER_CLASS = 0, 10, 10
 
 
@@ -141,6 +146,7 @@ class GenerativeModel(Estimator, abc.ABC):
     data_: Facts = field(init=False)
     run_: Path = field(init=False)
 
+    @with_gradients
     def fit(self, X: Data, y: object = None, *, condition: Condition = None) -> Self:
         """Train on data of any kind.
 
@@ -201,6 +207,7 @@ class GenerativeModel(Estimator, abc.ABC):
     def to(self, device: str | torch.device) -> Self:
         """Move the networks to a device, where sampling and scoring then run, and return the model."""
         check_is_fitted(self)
+        check_device(device)
         for value in vars(self).values():
             if isinstance(value, nn.Module):
                 value.to(device)
@@ -223,11 +230,22 @@ class GenerativeModel(Estimator, abc.ABC):
         check_count("n", n, 1)
         check_count("first", first, 0)
         check_count("batch_size", batch_size, 1)
+        self.check_room(n)
         seed = self._keep_seed(seed)
         return self._conditions_for_sampling(condition, n, seed, first), seed
 
+    def check_room(self, n: int) -> None:
+        """Raise a ValueError if n drawn rows do not fit into the memory of this machine."""
+        bytes_per_row = _COPIES * 4 * math.prod(self.space_.transform.shape)
+        parts = (
+            "draw them in parts: sample(1000, seed=s, first=0), sample(1000, seed=s, first=1000) and so on are the same rows"
+        )
+        check_memory(n * bytes_per_row, f"n={n:,}", parts)
+
     def _keep_seed(self, seed: int | None) -> int:
         """Return the seed of a call, a fresh one by default, and store it as ``sample_seed_``."""
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
+            raise TypeError(f"seed must be an integer, got {seed!r}")
         self.sample_seed_ = noise.fresh_seed() if seed is None else seed
         return self.sample_seed_
 

@@ -12,6 +12,7 @@ from pushforward.metrics.memorization import distance_ratio
 from pushforward.models.base.model import GenerativeModel, Prepared, RunOptions
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
+from pushforward.training.process.gradients import with_gradients
 from pushforward.training.record.files import inside
 
 __all__ = ["Plan", "measure_novelty", "plan"]
@@ -52,6 +53,7 @@ class Plan:
         """Estimate the training time on a copy, in about three seconds, for a model trained by gradients."""
         return self.model._seconds(self.resolved, self.prepared)
 
+    @with_gradients
     def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
         """Train in ``folder`` and return the model; ``on_grid(step)`` replaces the plots during training."""
         picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
@@ -73,6 +75,7 @@ class Plan:
         return model
 
 
+@with_gradients
 def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, object] | None = None) -> Plan:
     """Check arguments, split and scale the data, resolve defaults and the number of steps, and build the network."""
     check_params(type(model), model.get_params(deep=False))

@@ -172,7 +172,9 @@ class Denoising(DensityModel, TrainedModel):
     def _network(self) -> Denoiser:
         spec = self.network_
         network = (
-            copy.deepcopy(spec) if isinstance(spec, nn.Module) else spec.build(self.space_.transform.shape, self._condition_dim)
+            copy.deepcopy(spec).to(self.row_dtype)
+            if isinstance(spec, nn.Module)
+            else spec.build(self.space_.transform.shape, self._condition_dim)
         )
         return Denoiser(
             network,
@@ -203,7 +205,7 @@ class Denoising(DensityModel, TrainedModel):
             x = x[:, 0]
         try:
             with torch.no_grad():
-                shape = denoiser.network(x, torch.full((len(x),), 0.5), condition).shape
+                shape = denoiser.network(x, torch.full((len(x),), 0.5, dtype=x.dtype), condition).shape
         except Exception as error:
             raise ValueError(
                 f"the network cannot be called on these data as network(x, t, condition) with x {tuple(x.shape)}, "

@@ -29,6 +29,7 @@ from pushforward.models.files.card import AGAIN, CARD, FORMAT, WEIGHTS, check_ca
 from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult
+from pushforward.training.process.gradients import with_gradients
 from pushforward.training.process.size import networks_explained_by
 from pushforward.training.record.files import RunError, commit_file, inside, stage_file, staged
 
@@ -191,6 +192,7 @@ def describe(model: Storable) -> Facts:
     }
 
 
+@with_gradients
 def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> Any:
     """Load a model that ``save`` or ``pushforward train`` wrote.
 

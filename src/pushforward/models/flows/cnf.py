@@ -48,7 +48,7 @@ from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow
 from pushforward.networks import MLPSpec, UNetSpec, default_spec
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 from pushforward.training import Task, TrainingSettings
 
 __all__ = ["CNF"]
@@ -163,7 +163,7 @@ class CNF(InvertibleModel):
             raise ValueError(f"divergence must be 'exact', 'hutchinson' or None (by the size of a row), got {divergence!r}")
         check_count("probes", probes)
         steps = REFINED * self.solver_steps if steps is None else steps
-        check_count("steps", steps, 2)
+        check_steps(steps, 2)
         density = functools.partial(self._log_prob, divergence=divergence, probes=probes, steps=steps)
         scores = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
         return scores.in_bits_per_dim() if bits_per_dim else scores

@@ -124,6 +124,10 @@ class GMM(LawModel):
         x = self._training_rows(prepared)
         features = self._features(prepared.condition, len(x))
         self._check_start(x, features)
+        if self.n_components is not None and self.n_components > len(x):
+            raise ValueError(
+                f"n_components={self.n_components:,} is more than the {len(x):,} training rows; set fewer, or omit it"
+            )
         self.covariance_ = self.covariance or ("full" if x.shape[1] <= _FULL_UP_TO else "diag")
         counts = _COMPONENTS if self.n_components is None else (self.n_components,)
         if self.start is not None:

@@ -21,7 +21,7 @@ from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
 from pushforward.networks import TokenTransformer, TokenUNet
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 
 __all__ = ["STEPS", "UnmaskingModel"]
 
@@ -169,5 +169,4 @@ class UnmaskingModel(TrainedModel):
 def _steps(steps: int | None) -> int:
     if steps is None:
         return STEPS
-    check_count("steps", steps)
-    return steps
+    return check_steps(steps)

@@ -83,10 +83,14 @@ def stage_file(path: Path, content: bytes | str) -> None:
     """Write the next content of a file beside it, flushed to the disk, for :func:`commit_file`."""
     temporary = staged(path)
     temporary.unlink(missing_ok=True)  # a link there would lead out of the folder
-    with temporary.open("xb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # on a full disk it holds the room that the other files need
+        raise
 
 
 def commit_file(path: Path) -> None:
