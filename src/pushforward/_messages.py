@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["Argument", "naming"]
+__all__ = ["DIVERGED", "Argument", "naming"]
 
 E = TypeVar("E", bound=Exception)
 
@@ -24,3 +24,9 @@ def naming(error: E, *arguments: Argument) -> E:
     """Return an error with the arguments that its message names, as ``error.arguments``."""
     error.arguments = arguments  # type: ignore[attr-defined]
     return error
+
+
+DIVERGED = (
+    "Usually its training diverged: train it again with a lower learning rate, training=TrainingSettings(learning_rate=1e-4)"
+)
+"""What to do about a model that makes NaN or infinite numbers."""

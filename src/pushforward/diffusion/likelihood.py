@@ -144,8 +144,8 @@ class LogProb:
         arrays: dict[str, Any] = {name: getattr(self, name) * scale for name in _ARRAYS}
         return replace(self, **arrays | {"values": -arrays["values"]}, unit="bits per dimension")
 
-    def shifted(self, nats: float) -> "LogProb":
-        """Return the result with ``nats`` added to every value: the log-determinant of a change of units."""
+    def shifted(self, nats: float | np.ndarray) -> "LogProb":
+        """Return the result with ``nats``, a number or one per row, added to the values."""
         return replace(self, values=self.values + nats)
 
     @classmethod

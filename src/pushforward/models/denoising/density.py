@@ -130,7 +130,7 @@ def bound(
     check_is_fitted(model)
     check_count("draws", draws)
     check_count("batch_size", batch_size)
-    rows = model._rows_of(X, condition, model._density_dtype)
+    rows = model._rows(X, condition)
     times = (UniformGrid() if grid is None else grid)(model.denoiser_.schedule, steps)
 
     def bound_of(part: slice, denoiser: Denoiser, device: torch.device) -> Bound:
@@ -148,7 +148,8 @@ def bound(
             first=first + part.start,
         )
 
-    result = Bound.concatenate(model._in_batches(bound_of, len(rows.z), batch_size)).shifted(rows.log_det_of_reals)
+    result = Bound.concatenate(model._in_batches(bound_of, len(rows.z), batch_size))
+    result = result.shifted(rows.log_shares.numpy() + rows.log_det_of_reals)
     return replace(result, constants=model.space_.transform.constants)
 
 
