@@ -4,10 +4,15 @@ import codecs
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["PLAIN", "Argument", "encodable", "naming", "printable"]
+__all__ = ["DIVERGED", "PLAIN", "Argument", "encodable", "naming", "printable"]
 
 PLAIN = "pushforward.plain"
 """Name of the handler of encoding errors that writes plain signs for those that an encoding lacks."""
+
+DIVERGED = (
+    "Usually its training diverged: train it again with a lower learning rate, training=TrainingSettings(learning_rate=1e-4)"
+)
+"""What to do about a model that makes NaN or infinite numbers."""
 
 _SIGNS = {"·": "|", "×": "x", "±": "+-", "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "²": "2"}
 

@@ -3,6 +3,7 @@
 :mod:`pushforward.data.kinds` defines what depends on the kind of data.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, is_frame
-from pushforward.data.kinds import Channels, Kind, kind_named, kind_of
+from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 
 __all__ = ["Schema"]
 
@@ -103,6 +104,19 @@ class Schema:
         """Whether the values are integers (or booleans): one entry, or one per column of a DataFrame."""
         return tuple(_is_integer(dtype) for dtype in self.dtypes)
 
+    def limits(self, rows: Tensor) -> Limits | None:
+        """Return the limits of integers: those of their dtypes, or for kinds with closed ranges those of all ``rows`` (N, *D).
+
+        None without integers.
+        """
+        if not any(self.integer):
+            return None
+        if self.rules.closed_ranges:
+            return self.rules.ranges(rows.amin(0).double(), rows.amax(0).double())
+        each = [_limits(dtype) for dtype in self.dtypes]
+        low, high = torch.tensor(each, dtype=torch.float64).unbind(1)
+        return low, high
+
     def to_json(self) -> Facts:
         """Return the schema as plain data for :func:`json.dumps`."""
         return asdict(self)
@@ -180,7 +194,7 @@ class Schema:
     def to_user(self, rows: Tensor) -> Values:
         """Return rows ``(N, *D)`` in the layout, dtype and container of the training data.
 
-        Integers are rounded to the nearest and clipped to the range of their dtype.
+        Numbers are clipped to the finite range of their dtype, integers also rounded to the nearest.
 
         Raises
         ------
@@ -211,6 +225,8 @@ class Schema:
                     column = _cast_array(column, np.dtype(dtype.lower().split("[")[0]))
                 else:
                     column = column > 0
+            else:
+                column = _cast_array(column, np.dtype(dtype.lower().split("[")[0]))
             parts.append(pd.Series(column).astype(dtype))
         frame = pd.concat(parts, axis=1) if parts else pd.DataFrame()
         frame.columns = pd.Index(self.columns)
@@ -264,6 +280,16 @@ def _is_dtype(name: object, container: str) -> bool:
         return False
 
 
+def _limits(dtype: str) -> tuple[float, float]:
+    """Return the smallest and the largest integer of a dtype; infinite for real numbers."""
+    if not _is_integer(dtype):
+        return -math.inf, math.inf
+    if "bool" in dtype.lower():
+        return 0.0, 1.0
+    limits = np.iinfo(np.dtype(dtype.lower().split("[")[0]))
+    return float(limits.min), float(limits.max)
+
+
 def _to_tensor(values: Values, dtype: torch.dtype) -> Tensor:
     if isinstance(values, Tensor):
         return values.to(dtype, copy=True)
@@ -280,7 +306,8 @@ def _refuse_non_finite(array: np.ndarray) -> None:
 
 def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     if dtype.kind not in "iub":
-        return array.astype(dtype)
+        top = np.finfo(dtype).max
+        return array.clip(-top, top).astype(dtype) if np.finfo(array.dtype).max > top else array.astype(dtype)
     _refuse_non_finite(array)
     if dtype.kind == "b":
         return np.asarray(np.rint(array) > 0)
@@ -293,7 +320,7 @@ def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 def _cast_tensor(rows: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype.is_floating_point:
-        return rows.to(dtype)
+        return rows.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max).to(dtype)
     name = str(dtype).removeprefix("torch.")
     return torch.from_numpy(np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(name))))
 

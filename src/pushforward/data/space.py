@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pushforward.data.checks import Condition, Data, Facts
+from pushforward._messages import DIVERGED
+from pushforward.data.checks import Condition, Data, Facts, Values
 from pushforward.data.condition import ConditionEncoder
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
@@ -44,6 +45,27 @@ class RowSpace:
     def kind(self) -> Kind:
         """The kind of data."""
         return self.schema.rules
+
+    def to_user(self, z: Tensor) -> Values:
+        """Return rows z (N, *D) that a model made in the layout, dtype, units and container of the training data.
+
+        Raises
+        ------
+        ValueError
+            If a row has NaN or infinite numbers.
+        """
+        return self.schema.to_user(self.to_data(z))
+
+    def to_data(self, z: Tensor) -> Tensor:
+        """Return rows z (N, *D) that a model made in data units, (N, *internal), after the check of :meth:`to_user`."""
+        broken = ~z.isfinite().flatten(1).all(1)
+        if bool(broken.any()):
+            raise ValueError(
+                f"the model made {int(broken.sum())} of {len(z)} rows with NaN or infinite numbers, the first of them row "
+                f"{int(broken.int().argmax())}. {DIVERGED}. If the model makes other rows well, take more steps, weaker "
+                "guidance, or codes closer to those of the data"
+            )
+        return self.transform.inverse(z)
 
     def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""

@@ -16,7 +16,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import ArrayLike, Condition, Dataset, Facts, Schema, Transform, Values
+from pushforward.data import ArrayLike, Condition, Dataset, Facts, Limits, Schema, Transform, Values
 from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
@@ -99,8 +99,8 @@ class TwoStageModel(GenerativeModel):
         split = replace(dataset, held_out=prepared.held_out_rows)
         return _Prepared(**{field.name: getattr(prepared, field.name) for field in fields(prepared)}, dataset=split)
 
-    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
-        scaling: Transform = (self.coder or VAE())._scaling(x, schema)
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        scaling: Transform = (self.coder or VAE())._scaling(x, schema, limits)
         return scaling
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:

@@ -38,6 +38,7 @@ class Images(Kind):
     has_columns: ClassVar[bool] = False
     unit: ClassVar[str] = "pixel values"
     keeps_constants: ClassVar[bool] = True
+    closed_ranges: ClassVar[bool] = True
     ending: ClassVar[str] = "png"
     density_dtype: ClassVar[torch.dtype] = torch.float32
     drawn_singly: ClassVar[bool] = True

@@ -140,7 +140,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         prior = guided_tokens(self, self.coder_.prior, scale)
         decoder_condition = torch.zeros_like(encoded) if encoded is not None and scale == 0 else encoded
         z = self._draw_rows(prior, n, encoded, decoder_condition, seed=seed, first=first, batch_size=batch_size)
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     def code_report(self, X: ArrayLike, *, condition: Condition = None) -> CodeReport:
         """Return how many codes the rows of X use, and how evenly.

@@ -32,6 +32,7 @@ from pushforward.data import (
     Data,
     Dataset,
     Facts,
+    Limits,
     RowSpace,
     Schema,
     Transform,
@@ -197,7 +198,7 @@ class GenerativeModel(Estimator, abc.ABC):
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         z = self._generate(n, encoded, seed=seed, first=first, batch_size=batch_size)
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.json`` and ``weights.safetensors``; :func:`pushforward.load` needs nothing else."""
@@ -268,8 +269,8 @@ class GenerativeModel(Estimator, abc.ABC):
             encoded = self.space_.conditions.encode(None, n)
         return None if encoded is None else encoded.to(dtype)
 
-    def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype) -> Rows:
-        """Return the user's rows with their conditions, as densities and codes use them.
+    def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype, *, within_range: bool = False) -> Rows:
+        """Return the user's rows with their conditions, as codes use them, and ``within_range`` as densities do.
 
         Raises
         ------
@@ -278,7 +279,7 @@ class GenerativeModel(Estimator, abc.ABC):
             model has not learned the law without one.
         """
         x = self.space_.schema.to_internal(X, name=type(self).__name__, gaps=self.gaps)
-        return Rows.of(self.space_, x, self._encode(condition, len(x), dtype), dtype=dtype)
+        return Rows.of(self.space_, x, self._encode(condition, len(x), dtype), dtype=dtype, within_range=within_range)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
@@ -287,7 +288,8 @@ class GenerativeModel(Estimator, abc.ABC):
         internal = dataset.to_internal(gaps=self.gaps)
         labels = dataset.condition
         encoder = None if labels is None else ConditionEncoder.fit(labels, columns=dataset.condition_columns)
-        self.space_ = RowSpace(dataset.schema, self._scaling(internal[rows], dataset.schema), encoder)
+        scaling = self._scaling(internal[rows], dataset.schema, dataset.schema.limits(internal))
+        self.space_ = RowSpace(dataset.schema, scaling, encoder)
         self._name_features()
         x = self.space_.transform.forward(internal, dtype=self.row_dtype)
         condition = None if encoder is None else encoder.encode(labels, len(x))
@@ -300,8 +302,8 @@ class GenerativeModel(Estimator, abc.ABC):
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
         return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
 
-    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
-        return Transform.fit(x, integer=schema.integer, kind=schema.kind)
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        return Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
 
     def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """Return the row numbers for training and the held-out ones, at most 2,000."""

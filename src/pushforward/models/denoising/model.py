@@ -84,7 +84,7 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
             first=first,
             batch_size=batch_size,
         )
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     log_prob = available_if(density.has_density)(density.log_prob)
     score_samples = available_if(density.has_density)(DensityModel.score_samples)

@@ -102,7 +102,7 @@ def posterior(
     z = _solve(
         model, denoiser, observation, n, encoded, method=method, steps=steps, seed=seed, first=first, batch_size=batch_size
     )
-    return space.schema.to_user(space.transform.inverse(z))
+    return space.to_user(z)
 
 
 def impute(

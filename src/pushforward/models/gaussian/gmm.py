@@ -117,7 +117,7 @@ class GMM(LawModel):
         """
         check_is_fitted(self)
         rows = self._rows_of(X, condition, torch.float64)
-        x = self._flat(rows.middle)
+        x = self.thresholds_(self._flat(rows.middle))
         return np.asarray(self._joint_of(x, self._features(rows.condition, len(x))).softmax(1))
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
@@ -287,10 +287,11 @@ class GMM(LawModel):
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         joint = self.joint_
-        tensors = {"joint.weights": joint.weights, "joint.means": joint.means, "joint.covs": joint.covs, "owner": self.owner_}
-        return {}, tensors
+        facts, tensors = super()._state()
+        return facts, tensors | {"joint.weights": joint.weights, "joint.means": joint.means, "joint.covs": joint.covs}
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
+        super()._restore(facts, tensors, parts)
         law = GaussianMixture(*(tensors[f"joint.{name}"] for name in ("weights", "means", "covs")))
         self._check_law(law, tensors["owner"])
         self._adopt(law, tensors["owner"])

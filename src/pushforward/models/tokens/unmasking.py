@@ -64,7 +64,7 @@ class UnmaskingModel(TrainedModel):
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
         z = self._new_rows(network, n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     def impute(
         self,
