@@ -92,7 +92,11 @@ def probe(specimen: Specimen, folder: Path, draw: random.Random) -> str:
 
 
 VERBS = [["inspect"], ["inspect", "--json"], ["sample", "-n", "2"], ["score", "rows.npy"], ["evaluate", "--data", "rows.npy"]]
-VERBS += [["calibrate", "--steps", "3"], ["train", "rows.npy", "--resume", "--out"]]
+VERBS += [
+    ["calibrate", "--steps", "3"],
+    ["export", "--to", "safetensors", "--overwrite"],
+    ["train", "rows.npy", "--resume", "--out"],
+]
 
 
 def by_process(specimen: Specimen, seed: int, place: Path) -> str | None:
