@@ -165,6 +165,7 @@ class Bound:
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts]) for name in ("prior", "terms", "variances")
         }
+        arrays["offset"] = np.concatenate([np.broadcast_to(part.offset, part.prior.shape) for part in parts])
         return replace(parts[0], **arrays)
 
 

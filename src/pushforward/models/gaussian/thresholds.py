@@ -30,7 +30,7 @@ class Thresholds:
     low : Tensor (d,)
         The lower value.
     share : Tensor (d,)
-        p; NaN for elements without a threshold, which are left as they are.
+        p; 0 for elements without a threshold, which are left as they are.
 
     >>> maps = Thresholds.fit(torch.tensor([[0.0], [0.0], [0.0], [1.0]]).double(), torch.tensor([0.0]), torch.tensor([True]))
     >>> maps(torch.tensor([[0.5], [1.0], [1.5]])).flatten().tolist()[1], maps.share.tolist()
@@ -43,12 +43,12 @@ class Thresholds:
     @classmethod
     def fit(cls, x: Tensor, low: Tensor, two: Tensor) -> "Thresholds":
         """Fit to rows x (N, d), NaN in gaps, whose elements ``two`` (d,) are ``low`` or one more."""
-        return cls(low.double(), torch.where(two, (x - low).double().nanmean(0), torch.nan))
+        return cls(low.double(), torch.where(two, (x - low).double().nanmean(0), 0.0))
 
     @property
     def chosen(self) -> Tensor:
         """Which elements have a threshold, bool (d,)."""
-        return ~self.share.isnan()
+        return self.share > 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return g of rows k + u (N, d); NaN stays NaN."""
