@@ -294,4 +294,9 @@ class LawModel(DensityModel, GenerativeModel):
         return {}, {"owner": self.owner_, "thresholds.low": maps.low, "thresholds.share": maps.share}
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
-        self.thresholds_ = Thresholds(tensors["thresholds.low"], tensors["thresholds.share"])
+        low, share = tensors["thresholds.low"], tensors["thresholds.share"]
+        shape = (int((~self.space_.transform.constant).sum()),)
+        known = all(part.shape == shape and part.dtype == torch.float64 for part in (low, share))
+        if not known or not bool(((share >= 0) & (share < 1)).all()):
+            raise ValueError("thresholds must hold a value and a share, at least 0 and below 1, for each varying element")
+        self.thresholds_ = Thresholds(low, share)
