@@ -141,6 +141,8 @@ class Findings:
                 with np.load(path.with_suffix(".npz"), allow_pickle=False) as archive:
                     arrays = {name: archive[name] for name in archive.files}
             return cls(**facts, arrays=arrays)
+        except RunError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, BadZipFile) as error:
             raise RunError(path, f"is not an evaluation that can be read: {error}", "evaluate again") from None
 

@@ -200,7 +200,8 @@ def make_likelihood(name: LikelihoodName, transform: Transform) -> Likelihood:
     ValueError
         If it does not support the data.
 
-    >>> transform = Transform.fit(torch.tensor([[0.0], [1.0], [1.0]]), integer=True, kind="vectors")
+    >>> bits, closed = torch.tensor([[0.0], [1.0], [1.0]]), (torch.zeros(1), torch.ones(1))
+    >>> transform = Transform.fit(bits, integer=True, kind="vectors", limits=closed)
     >>> coin, x = make_likelihood("bernoulli", transform), transform.forward(torch.tensor([[0.0], [1.0]])) + 1.0
     >>> (coin.log_prob(torch.zeros(2, 1), x) + transform.log_det).exp().round(decimals=4).tolist()
     [0.5, 0.5]

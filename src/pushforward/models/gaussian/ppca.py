@@ -245,10 +245,10 @@ class PPCA(RandomCodes, CodeModel, LawModel):
         """Raise a ValueError if a latent law that was read is not one of rows like those of the space."""
         latent, dim = self.latent_, int((~self.space_.transform.constant).sum())
         columns = self._columns(self._features(None, 1)).shape[1]
-        shapes = {"loadings": (dim, self.n_components_), "coefficients": (columns, dim), "noise_variance": ()}
+        shapes = {"loadings": (dim, self.n_components_), "coefficients": (columns, dim), "noise_variance": (dim,)}
         for name, shape in shapes.items():
             value = getattr(latent, name)
             if value.shape != shape or value.dtype != torch.float64:
                 raise ValueError(f"latent.{name} is {value.dtype} of shape {tuple(value.shape)}, not float64 of shape {shape}")
-        if not bool(latent.noise_variance > 0):
+        if not bool((latent.noise_variance > 0).all()):
             raise ValueError("latent.noise_variance must be above 0")
