@@ -1,8 +1,8 @@
 """The values that a column of a mixed row can take, and the measure that its probabilities refer to.
 
-Rows of several types are float64 tensors (N, C) with one number per column: the number of the level of a category, an integer, or
-a real. NaN is a gap, which is a value like any other: an atom. The density of a mixed row is the product of probabilities
-for categories, integers, gaps and atoms, and of densities, per unit of the column, for all other reals.
+Rows of several types are float64 tensors (N, C) with one number per column: the number of the level of a category, an
+integer, or a real. NaN is a gap, which is a value like any other: an atom. The density of a mixed row is the product of
+probabilities for categories, integers, gaps and atoms, and of densities, per unit of the column, for all other reals.
 """
 
 import math
