@@ -54,6 +54,11 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     training = resolved.get("training")
     steps = f"{training['steps']:,} steps of {training['batch_size']} rows, " if training else ""
     facts.append(("training", f"{steps}seed {card['seed']}"))
+    table = schema["table"]
+    if table is not None:
+        from pushforward.data.columns import Table
+
+        facts += [("column", line) for line in Table.from_json(table).describe()]
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.data import Schema

@@ -118,7 +118,7 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True)
+    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"))
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))
@@ -203,4 +203,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# {plan.parameters:,} parameters")
     if seconds is not None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
+    table = plan.model.space_.schema.table
+    for line in [] if table is None else table.describe():
+        typer.echo(f"# column {printable(line)}")
     typer.echo(f"# would train in {folder}; nothing was written")

@@ -1,6 +1,7 @@
 """Data: opened as arrays with a schema, scaled by fitted invertible transforms, with conditions encoded as numbers."""
 
 from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, clean_values
+from pushforward.data.columns import ColumnTypes
 from pushforward.data.condition import ConditionEncoder, ConditionKind
 from pushforward.data.files.tables import Names
 from pushforward.data.files.write import check_target, write_samples
@@ -14,6 +15,7 @@ from pushforward.data.transform import Transform
 __all__ = [
     "KINDS",
     "ArrayLike",
+    "ColumnTypes",
     "Condition",
     "ConditionEncoder",
     "ConditionKind",

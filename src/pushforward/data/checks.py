@@ -3,6 +3,7 @@
 Errors name the problem, its place and a remedy; where scikit-learn's checks expect a wording, that wording is used.
 """
 
+import difflib
 import sys
 from collections.abc import Iterable, Sequence
 from numbers import Real
@@ -17,7 +18,19 @@ from pushforward._messages import Argument, naming
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ArrayLike", "Condition", "Data", "Facts", "Values", "clean_values", "enumerate_names", "is_frame"]
+__all__ = [
+    "ArrayLike",
+    "Condition",
+    "Data",
+    "Facts",
+    "Values",
+    "check_names",
+    "check_rows",
+    "clean_values",
+    "enumerate_names",
+    "is_frame",
+    "missing_column",
+]
 
 Values: TypeAlias = Union[np.ndarray, torch.Tensor, "pd.DataFrame"]
 ArrayLike: TypeAlias = Values | Sequence[object]
@@ -50,6 +63,15 @@ def enumerate_names(names: Iterable[object], limit: int = 6) -> str:
     names = list(names)
     shown = ", ".join(repr(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def missing_column(name: Any, names: Sequence[Any], source: str, what: str = "column") -> ValueError:
+    """Return the error for a missing column, which suggests the closest one."""
+    close = difflib.get_close_matches(str(name), [str(known) for known in names], n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    known = enumerate_names(names, 20)
+    subject = f"{what} {name!r} is not a column of" if what == "condition" else f"there is no column {name!r} in"
+    return ValueError(f"{subject} {source or 'the data'}, which has {known}.{hint}")
 
 
 def clean_values(values: object, *, minimum: int = 1, name: str = "X", gaps: bool = False) -> Values:
@@ -91,7 +113,8 @@ def _clean_tensor(values: torch.Tensor, name: str) -> torch.Tensor:
     return values.detach().cpu()
 
 
-def _clean_frame(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
+def check_names(frame: "pd.DataFrame", name: str) -> None:
+    """Raise an error if the names of the columns are not different words or integers."""
     columns = list(frame.columns)
     unnamed = [column for column in columns if not isinstance(column, str | int | np.integer)]
     if unnamed:
@@ -99,6 +122,11 @@ def _clean_frame(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
     if len(set(columns)) < len(columns):
         repeated = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
         raise ValueError(f"{name} has more than one column called {enumerate_names(repeated)}; rename them.")
+
+
+def _clean_frame(frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
+    check_names(frame, name)
+    columns = list(frame.columns)
     changed = {column: frame[column].astype("float64") for column in columns if _holds_number_objects(frame[column])}
     if changed:
         frame = frame.copy(deep=False)
@@ -180,11 +208,14 @@ def _check_shape(shape: tuple[int, ...], minimum: int, name: str) -> None:
         raise ValueError(f"{name} has 0 feature(s) (shape={shape}) while a minimum of 1 is required.")
     if 0 in shape[1:]:
         raise ValueError(f"{name} has rows without elements (shape={shape}); every axis must have a length above 0.")
-    if shape[0] < minimum:
-        raise ValueError(
-            f"{name} has {shape[0]} sample(s) (shape={shape}) while a minimum of {minimum} is required"
-            + (" to learn a law." if minimum > 1 else ".")
-        )
+    check_rows(shape[0], minimum, name, f" (shape={shape})")
+
+
+def check_rows(count: int, minimum: int, name: str, shape: str = "") -> None:
+    """Raise a ValueError if there are too few rows."""
+    if count < minimum:
+        what = " to learn a law." if minimum > 1 else "."
+        raise ValueError(f"{name} has {count} sample(s){shape} while a minimum of {minimum} is required{what}")
 
 
 def _check_finite(values: Values, name: str, gaps: bool) -> None:

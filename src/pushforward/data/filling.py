@@ -69,7 +69,10 @@ def _with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Te
     """Return rows in data units, with arbitrary values in gaps, and which elements are known, both in the internal layout."""
     known: Any
     filled: Any
-    if isinstance(X, Tensor):
+    if schema.table is not None:
+        x = schema.to_internal(X, name=name, gaps=True)
+        known, filled = ~x.isnan().numpy(), x.nan_to_num(0.0)
+    elif isinstance(X, Tensor):
         known, filled = ~X.isnan().cpu(), X.nan_to_num(0.0, torch.inf, -torch.inf) if X.is_floating_point() else X
     elif is_frame(X):
         known, filled = X.notna().to_numpy(copy=True), X.fillna(0)
@@ -85,6 +88,8 @@ def _with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Te
         if user_mask.shape != tuple(known.shape):
             raise ValueError(f"mask has shape {user_mask.shape}, but X has shape {tuple(known.shape)}")
         known = known & (torch.as_tensor(user_mask) if isinstance(known, Tensor) else user_mask)
+    if schema.table is not None:
+        return filled, torch.as_tensor(known)
     x = schema.to_internal(filled, name=name)
     rows = torch.as_tensor(known)
     channels = schema.rules.channels(tuple(rows.shape), "torch" if isinstance(X, Tensor) else "numpy")

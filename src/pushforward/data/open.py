@@ -5,6 +5,7 @@ Data that would break training raise an error here, with the place and a remedy.
 
 import difflib
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,16 +16,18 @@ import torch
 
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
-from pushforward.data.checks import Condition, Data, Values, clean_values, enumerate_names, is_frame
+from pushforward.data.checks import Condition, Data, Values, check_rows, clean_values, enumerate_names, is_frame, missing_column
+from pushforward.data.columns import ColumnTypes, Table, all_numbers, infer_columns
 from pushforward.data.condition import as_condition_array, column_names
+from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
 from pushforward.data.files.images import read_folder
-from pushforward.data.files.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
+from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
+from pushforward.data.kinds.tables import Tables
 from pushforward.data.schema import Schema
 
 __all__ = ["Dataset", "open_data"]
 
-_TABLES = (".npz", ".csv", ".parquet")
-_FILES = (".npy", *_TABLES)
+_FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +61,9 @@ class Dataset:
 
     def to_internal(self, *, gaps: bool = False) -> torch.Tensor:
         """Return the values in the library's layout, ``(N, D)`` or ``(N, C, H, W)``, in data units; gaps only if allowed."""
-        named = self.source not in ("DataFrame", "tensor", "array")
-        clean_values(self.values, name=self.source if named else "X", gaps=gaps)
+        if self.schema.table is None:
+            named = self.source not in ("DataFrame", "tensor", "array")
+            clean_values(self.values, name=self.source if named else "X", gaps=gaps)
         return self.schema.to_internal(self.values, gaps=gaps)
 
     @cached_property
@@ -72,7 +76,13 @@ class Dataset:
 
 
 def open_data(
-    source: Data, *, columns: Names = None, condition: Condition = None, kind: str | None = None, gaps: bool = False
+    source: Data,
+    *,
+    columns: Names = None,
+    condition: Condition = None,
+    kind: str | None = None,
+    gaps: bool = False,
+    types: ColumnTypes | Table | None = None,
 ) -> Dataset:
     """Open data of any form.
 
@@ -91,7 +101,10 @@ def open_data(
     kind : str, optional
         Name of a kind of data (:mod:`pushforward.data.kinds`), needed only if the shape is ambiguous.
     gaps : bool
-        Whether NaN is allowed; few models learn from rows with gaps.
+        Whether NaN is allowed in arrays; few models learn from rows with gaps. Tables may have gaps.
+    types : mapping or Table, optional
+        Types of columns of a table by name: number, integer, category, boolean, date, time, datetime or duration. All others
+        are found in the data. Or the columns of a trained model, as they are.
 
     Raises
     ------
@@ -106,7 +119,7 @@ def open_data(
     """
     if isinstance(source, str | Path):
         values, labels, name = _open_named(source, columns, condition)
-        label, table = name, Path(source).suffix.lower() in _TABLES
+        label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
     elif is_frame(source):
         name, label, table = "DataFrame", "X", True
         values, labels = part_frame(source, columns, condition, "the DataFrame")
@@ -114,11 +127,35 @@ def open_data(
         name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, labels = source, None
-    values = clean_values(values, minimum=2, name=label, gaps=gaps)
+    found = _table_of(values, kind, types)
+    if found is None:
+        values = clean_values(values, minimum=2, name=label, gaps=gaps)
+    else:
+        check_rows(len(values), 2, label)
+        values = values[list(found.names)]
     named = table and labels is not None
     matched = _match_condition(condition, labels, named, len(values), label)
     names = _names_of(condition) if named else column_names(condition)
-    return Dataset(values, matched, Schema.infer(values, kind), name, condition_columns=names)
+    return Dataset(values, matched, Schema.infer(values, kind, found), name, condition_columns=names)
+
+
+def _table_of(values: Any, kind: str | None, types: ColumnTypes | Table | None) -> Table | None:
+    """Return the columns of data that are a table; None for arrays, and for frames in which all columns are numbers.
+
+    The latter are vectors like arrays, unless they have gaps or types.
+    """
+    if not is_frame(values):
+        if types:
+            raise ValueError("columns sets types of columns, but the data are no table; pass a DataFrame, or omit columns.")
+        return None
+    if isinstance(types, Table):
+        return types
+    if kind != Tables.name and (kind is not None or (not types and all_numbers(values))):
+        return None
+    table = infer_columns(values, types or ())
+    if table.left_out:
+        warnings.warn(table.said_left_out(), stacklevel=3)
+    return table
 
 
 def _names_of(condition: Any) -> tuple[str, ...] | None:
@@ -140,7 +177,7 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
     if not path.is_file():
         raise ValueError(f"{path} is a device or a pipe, which may never end; save its rows to a file first and name that")
     suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if is_csv(path):
         return *part_frame(read_csv(path), columns, condition, name), name
     if suffix == ".parquet":
         return *read_parquet(path, columns, condition), name

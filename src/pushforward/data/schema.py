@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, is_frame
+from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, enumerate_names, is_frame, missing_column
+from pushforward.data.columns import Table
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
+from pushforward.data.kinds.tables import Tables
 
 __all__ = ["Schema"]
 
 # Float32 holds all values of these exactly; other dtypes are converted to float64.
 _MOST = 2**31 - 1
+_UNLIMITED = (-math.inf, math.inf)
 _AXES = {"flat": 1, "grid": 3}
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
@@ -40,6 +43,8 @@ class Schema:
         Position of the channel axis of images; None for vectors and for images without one.
     columns : tuple of str or int, or None
         Column names of a DataFrame.
+    table : Table, optional
+        The columns of a table.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -54,16 +59,22 @@ class Schema:
     dtypes: tuple[str, ...]
     channels: Channels = None
     columns: tuple[str | int, ...] | None = None
+    table: Table | None = None
 
     @classmethod
-    def infer(cls, values: Values, kind: str | None = None) -> "Schema":
+    def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
         """Return the schema of clean data (see :func:`~pushforward.data.clean_values`); ``kind`` overrides the rule.
+
+        The values of a ``table`` are a DataFrame with its columns.
 
         Raises
         ------
         ValueError
             If shape and dtype are ambiguous, or do not fit ``kind``.
         """
+        if table is not None:
+            dtypes = tuple(column.dtype for column in table.columns)
+            return cls(Tables.name, "pandas", (len(dtypes),), dtypes, columns=table.names, table=table)
         requested = None if kind is None else kind_named(kind)
         shape = tuple(int(size) for size in values.shape)
         if is_frame(values):
@@ -92,16 +103,19 @@ class Schema:
         dtypes = (str(self.internal_dtype).removeprefix("torch."),)
         if length is not None:
             return Schema("vectors", container, (length,), dtypes)
-        return replace(self, container=container, dtypes=dtypes, columns=None)
+        return replace(self, container=container, dtypes=dtypes, columns=None, table=None)
 
     @property
     def internal_dtype(self) -> torch.dtype:
-        """float32 if it holds all values of the user's dtypes exactly, else float64."""
-        return torch.float32 if set(self.dtypes) <= _EXACT_IN_FLOAT32 else torch.float64
+        """float64 for tables; otherwise float32 if it holds all values of the user's dtypes exactly, else float64."""
+        exact = self.table is None and set(self.dtypes) <= _EXACT_IN_FLOAT32
+        return torch.float32 if exact else torch.float64
 
     @property
     def integer(self) -> tuple[bool, ...]:
         """Whether the values are integers (or booleans): one entry, or one per column of a DataFrame."""
+        if self.table is not None:
+            return tuple(column.integer for column in self.table.columns)
         return tuple(_is_integer(dtype) for dtype in self.dtypes)
 
     def limits(self, rows: Tensor) -> Limits | None:
@@ -113,13 +127,17 @@ class Schema:
             return None
         if self.rules.closed_ranges:
             return self.rules.ranges(rows.amin(0).double(), rows.amax(0).double())
-        each = [_limits(dtype) for dtype in self.dtypes]
+        if self.table is not None:
+            # The law of a category ends at its levels; that of a number goes on.
+            each = [(0.0, domain.high) if domain.type == "category" else _UNLIMITED for domain in self.table.domains]
+        else:
+            each = [_limits(dtype) for dtype in self.dtypes]
         low, high = torch.tensor(each, dtype=torch.float64).unbind(1)
         return low, high
 
     def to_json(self) -> Facts:
         """Return the schema as plain data for :func:`json.dumps`."""
-        return asdict(self)
+        return asdict(self) | {"table": None if self.table is None else self.table.to_json()}
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
@@ -131,6 +149,8 @@ class Schema:
             If the facts do not describe rows.
         """
         parts: Facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+        if parts.get("table") is not None:
+            parts["table"] = Table.from_json(parts["table"])
         schema = cls(**parts)
         schema._check()
         return schema
@@ -147,6 +167,11 @@ class Schema:
         axes = len(shape) if self.channels is None else 3
         if axes != len(shape) or len(self.internal_shape) != _AXES[self.rules.structure]:
             raise ValueError(f"rows of shape {shape} with channels {self.channels!r} are not of kind {self.kind!r}")
+        if (self.table is None) is (self.kind == Tables.name):
+            raise ValueError(f"rows of kind {self.kind!r} {'need' if self.table is None else 'have no'} columns of a table")
+        if self.table is not None:
+            self._check_table(self.table)
+            return
         count = shape[0] if self.container == "pandas" else 1
         if not (isinstance(dtypes, tuple) and len(dtypes) == count and all(_is_dtype(name, self.container) for name in dtypes)):
             raise ValueError(f"dtypes must name {count} dtypes of numbers, not {dtypes!r}")
@@ -158,6 +183,11 @@ class Schema:
             and all(type(name) in (str, int) for name in columns)
         ):
             raise ValueError(f"columns must hold {count} different names")
+
+    def _check_table(self, table: Table) -> None:
+        found = (self.container, self.row_shape, self.columns, self.dtypes)
+        if found != ("pandas", (len(table.columns),), table.names, tuple(column.dtype for column in table.columns)):
+            raise ValueError("the columns of the table do not fit the shape, the names and the dtypes of its rows")
 
     def to_internal(self, values: ArrayLike, *, name: str = "the model", gaps: bool = False) -> Tensor:
         """Return rows in the library's layout, after checking that they fit this schema.
@@ -181,6 +211,8 @@ class Schema:
         ValueError
             If the number or names of columns or the shape of a row differ from those of the training data.
         """
+        if self.table is not None:
+            return self._of_table(self.table, values, gaps)
         values = clean_values(values, gaps=gaps)
         self._check_names(values)
         self._check_shape(values, name)
@@ -204,12 +236,29 @@ class Schema:
         rows = rows.detach().cpu()
         if tuple(rows.shape[1:]) != self.internal_shape:
             raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema expects {self.internal_shape}.")
+        if self.table is not None:
+            return cast(Values, self.table.decode(rows.double().numpy()))
         rows = self.to_layout(rows)
         if self.container == "torch":
             return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":
             return np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(self.dtypes[0])))
         return self._to_frame(rows.numpy())
+
+    def _of_table(self, table: Table, values: ArrayLike, gaps: bool) -> Tensor:
+        if not is_frame(values):
+            raise TypeError(
+                f"the model was trained on a table with the columns {enumerate_names(table.names, 20)}; pass a DataFrame with "
+                f"them, not {type(values).__name__}"
+            )
+        frame = cast(Any, values)
+        missing = [name for name in table.names if name not in frame.columns]
+        if missing:
+            raise missing_column(missing[0], list(frame.columns), "X")
+        numbers = table.encode(frame)
+        if not gaps:
+            table.refuse_gaps(numbers, "X")
+        return torch.from_numpy(numbers)
 
     def _to_frame(self, rows: np.ndarray) -> Any:
         import pandas as pd

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pushforward._messages import DIVERGED
 from pushforward.data.checks import Condition, Data, Facts, Values
 from pushforward.data.condition import ConditionEncoder
+from pushforward.data.files.csv import is_csv
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
 from pushforward.data.open import Dataset, open_data
@@ -58,7 +60,12 @@ class RowSpace:
 
     def to_data(self, z: Tensor) -> Tensor:
         """Return rows z (N, *D) that a model made in data units, (N, *internal), after the check of :meth:`to_user`."""
-        broken = ~z.isfinite().flatten(1).all(1)
+        table = self.schema.table
+        sound = z.isfinite()
+        if table is not None:
+            # A gap is a value where the data have gaps.
+            sound |= z.isnan() & self.transform.pick(torch.tensor(table.gaps)).to(z.device)
+        broken = ~sound.flatten(1).all(1)
         if bool(broken.any()):
             raise ValueError(
                 f"the model made {int(broken.sum())} of {len(z)} rows with NaN or infinite numbers, the first of them row "
@@ -157,8 +164,9 @@ class RowSpace:
             Whether NaN is allowed.
         """
         ending = Path(source).suffix.lower() if isinstance(source, str | Path) else ""
+        tabular = hasattr(source, "columns") or ending == ".parquet" or (ending != "" and is_csv(Path(str(source))))
         columns: Names = None
-        if self.schema.columns is not None and (ending in (".csv", ".parquet") or hasattr(source, "columns")):
+        if self.schema.columns is not None and tabular:
             columns = list(self.schema.columns)
         elif ending == ".npz":
             columns = chosen.get("columns")
@@ -168,7 +176,8 @@ class RowSpace:
             condition = chosen.get("condition")
         elif self.conditions is not None:
             condition = self.conditions.by_name(condition)
-        return open_data(source, columns=columns, condition=condition, kind=self.schema.kind, gaps=gaps)
+        kind, types = self.schema.kind, self.schema.table
+        return open_data(source, columns=columns, condition=condition, kind=kind, gaps=gaps, types=types)
 
     def draw(
         self,

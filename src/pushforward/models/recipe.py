@@ -18,7 +18,7 @@ another class. The same holds for an argument that is a model:
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import yaml
 
@@ -100,7 +100,9 @@ def assemble(recipe: Mapping[str, object], dataset: Dataset) -> GenerativeModel:
 
 def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> GenerativeModel:
     recipe = dict(recipe)
-    name = str(recipe.pop("model", "flow-matching"))
+    name = str(recipe.pop("model", None) or data().schema.rules.default_model)
+    if isinstance(recipe.get("columns"), Mapping):
+        recipe["columns"] = [[*pair] for pair in cast(Mapping[str, object], recipe["columns"]).items()]
     make = _maker(name)
     cls = type(make())
     if not issubclass(cls, GenerativeModel):

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Condition, Data, Dataset, Facts, Names, open_data
+from pushforward.data import Condition, Data, Dataset, Facts, Names, Schema, open_data
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
-from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
 from pushforward.models.files.storage import CARD, blamed_on, load, read_card, rebuild
+from pushforward.models.recipe import assemble
 from pushforward.training.process.size import networks_explained_by
 from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
 from pushforward.training.record.files import RunError
@@ -47,8 +47,8 @@ def train(
     ----------
     data : anything that ``fit`` takes
     model : estimator, optional
-        Not yet fitted; default ``FlowMatching()``. ``resume`` reads all arguments from the folder, except those that a folder
-        cannot hold, such as your own network or source, which it takes from this model.
+        Not yet fitted; default ``FlowMatching()``, for tables ``Circuit()``. ``resume`` reads all arguments from the folder,
+        except those that a folder cannot hold, such as your own network or source, which it takes from this model.
     out : path, optional
         The folder; default ``runs/<name of the data>``. An existing run is never overwritten: ``-2``, ``-3``, ... is added.
     condition, columns : optional
@@ -68,10 +68,11 @@ def train(
         If another process trains the run that is to be resumed. It is an :class:`OSError`.
     """
     if not resume:
-        dataset = open_data(data, condition=condition, columns=columns, kind=getattr(model, "kind", None), gaps=True)
+        kind, types = (None, None) if model is None else (model.kind, model.columns)
+        dataset = open_data(data, condition=condition, columns=columns, kind=kind, gaps=True, types=types)
         chosen = {"columns": columns, "condition": condition if _named(condition) else None}
         with new_run(out, dataset.source) as folder:
-            return plan(dataset, model or FlowMatching(), chosen=chosen).start(folder)
+            return plan(dataset, model or assemble({}, dataset), chosen=chosen).start(folder)
     folder = newest_run(out, _source(data))
     if read_card(folder)["status"] == "finished":
         finished: GenerativeModel = load(folder)
@@ -107,6 +108,7 @@ def reopen(
             columns=chosen["columns"] if columns is None else columns,
             kind=card["schema"]["kind"],
             gaps=True,
+            types=Schema.from_json(card["schema"]).table,
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(

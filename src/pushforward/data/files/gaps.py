@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from pushforward.data.checks import enumerate_names
-from pushforward.data.files.tables import missing_column, read_csv
+from pushforward.data.checks import enumerate_names, missing_column
+from pushforward.data.files.csv import is_csv, read_csv
 from pushforward.data.schema import Schema
 
 __all__ = ["read_with_gaps"]
@@ -29,7 +29,7 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    suffix = path.suffix.lower()
+    suffix = ".csv" if is_csv(path) else path.suffix.lower()
     if suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)
@@ -49,6 +49,8 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
         if name not in frame.columns:
             raise missing_column(name, list(frame.columns), str(path))
     part = frame[list(schema.columns)]
+    if schema.table is not None:
+        return part, frame
     text = [name for name in part.columns if part[name].dtype.kind not in "biufc"]
     if text:
         raise ValueError(f"{path}: {enumerate_names(text)} must hold numbers or gaps, not text")

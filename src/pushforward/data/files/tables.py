@@ -1,11 +1,8 @@
-"""Open tables, and split them into data and condition.
+"""Open Parquet files, and split tables into data and condition.
 
-CSV files have a header, unless their first line has only numbers; that line also determines the separator, comma, semicolon or
-tab. In Parquet files a column of images follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
+In Parquet files a column of images follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
 """
 
-import csv
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,31 +10,13 @@ from typing import Any
 import numpy as np
 
 from pushforward._messages import Argument, naming
-from pushforward.data.checks import enumerate_names
+from pushforward.data.checks import check_names, enumerate_names, missing_column
 from pushforward.data.condition import as_condition_array
 from pushforward.data.files.images import decode_images
 
-__all__ = ["Names", "missing_column", "part_frame", "read_csv", "read_parquet"]
+__all__ = ["Names", "part_frame", "read_parquet"]
 
 Names = str | int | Sequence[str | int] | None
-
-
-def read_csv(path: Path) -> Any:
-    """Return a CSV file as a DataFrame."""
-    import pandas as pd
-
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        line = file.readline()
-    delimiter = max(",;\t", key=line.count) if any(mark in line for mark in ",;\t") else ","
-    header = next(csv.reader([line], delimiter=delimiter), [])
-    if not header:
-        raise ValueError(f"{path} is empty: its first line must be a header or numbers.")
-    try:
-        return pd.read_csv(
-            path, sep=delimiter, header=None if all(map(_is_number, header)) else 0, encoding="utf-8-sig"
-        ).rename(columns=str)
-    except pd.errors.ParserError as error:
-        raise ValueError(f"{path} is not a regular table: {error}.") from None
 
 
 def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None]:
@@ -79,6 +58,7 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.nd
 
 def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, np.ndarray | None]:
     """Return the chosen columns of a DataFrame, and the condition if it names columns (which are removed from the data)."""
+    check_names(frame, source if source != "the DataFrame" else "X")
     names = list(frame.columns)
     from_columns = condition_names(condition, names, len(frame), source)
     chosen = as_names(columns)
@@ -105,15 +85,6 @@ def condition_names(condition: Any, names: Sequence[Any], rows: int | None, sour
         if rows is not None and len(condition) != rows:
             raise missing_column(next(name for name in condition if name not in names), names, source, "condition")
     return None
-
-
-def missing_column(name: Any, names: Sequence[Any], source: str, what: str = "column") -> ValueError:
-    """Return the error for a missing column, which suggests the closest one."""
-    close = difflib.get_close_matches(str(name), [str(known) for known in names], n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    known = enumerate_names(names, 20)
-    subject = f"{what} {name!r} is not a column of" if what == "condition" else f"there is no column {name!r} in"
-    return ValueError(f"{subject} {source or 'the data'}, which has {known}.{hint}")
 
 
 def as_names(columns: Names) -> list[Any] | None:
@@ -162,11 +133,3 @@ def _may_hold_images(kind: Any) -> bool:
         inner = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
         return "bytes" in inner and (pa.types.is_binary(inner["bytes"]) or pa.types.is_large_binary(inner["bytes"]))
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -3,6 +3,19 @@
 from pushforward.data.kinds.images import Images
 from pushforward.data.kinds.kind import Channels, Drawing, Kind, Limits
 from pushforward.data.kinds.registry import KINDS, kind_named, kind_of, register_kind
+from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.vectors import Vectors
 
-__all__ = ["KINDS", "Channels", "Drawing", "Images", "Kind", "Limits", "Vectors", "kind_named", "kind_of", "register_kind"]
+__all__ = [
+    "KINDS",
+    "Channels",
+    "Drawing",
+    "Images",
+    "Kind",
+    "Limits",
+    "Tables",
+    "Vectors",
+    "kind_named",
+    "kind_of",
+    "register_kind",
+]

@@ -69,6 +69,8 @@ class Kind(abc.ABC):
         Whether integers beyond the range of the data are impossible; otherwise they are unseen so far.
     takes_frames : bool
         Whether a DataFrame can hold the rows.
+    default_model : str
+        Name of the family that suits such rows best.
     ending : str
         Default file ending of samples.
     density_dtype : torch.dtype
@@ -89,6 +91,7 @@ class Kind(abc.ABC):
     keeps_constants: ClassVar[bool] = False
     closed_ranges: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
+    default_model: ClassVar[str] = "flow-matching"
     ending: ClassVar[str] = "csv"
     density_dtype: ClassVar[torch.dtype] = torch.float64
     drawn_singly: ClassVar[bool] = False

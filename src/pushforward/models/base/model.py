@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from pushforward import training
 from pushforward.data import (
     ArrayLike,
+    ColumnTypes,
     Condition,
     ConditionEncoder,
     Data,
@@ -40,6 +41,7 @@ from pushforward.data import (
     open_data,
     split_rows,
 )
+from pushforward.data.checks import enumerate_names
 from pushforward.data.rows import Rows
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
@@ -107,6 +109,9 @@ class GenerativeModel(Estimator, abc.ABC):
         Share of rows, at most 2,000 of them, that are held out to measure the loss.
     kind : str, optional
         Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype are ambiguous.
+    columns : mapping, optional
+        Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
+        datetime or duration. All others are found in the data.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -127,6 +132,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Names of arguments whose resolved value is stored as ``name_``."""
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
+    categories: ClassVar[bool] = False
+    """Whether rows may have categories with more than two levels."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
     """Dtype of the training rows."""
     beside: ClassVar[tuple[str, ...]] = ()
@@ -137,6 +144,7 @@ class GenerativeModel(Estimator, abc.ABC):
 
     held_out: Share = 0.1
     kind: str | None = None
+    columns: ColumnTypes | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
 
@@ -166,7 +174,7 @@ class GenerativeModel(Estimator, abc.ABC):
             If an argument or the data are invalid; raised before training.
         """
         check_params(type(self), self.get_params(deep=False))
-        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True)
+        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True, types=self.columns)
         prepared = self._prepare(dataset)
         self._learn(prepared, self._resolve(prepared))
         return self
@@ -283,6 +291,7 @@ class GenerativeModel(Estimator, abc.ABC):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
+        self._check_columns(dataset.schema)
         self.seed_ = _seed(self.random_state)
         rows, aside = self._split(dataset)
         internal = dataset.to_internal(gaps=self.gaps)
@@ -301,6 +310,24 @@ class GenerativeModel(Estimator, abc.ABC):
         }
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
         return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
+
+    def _check_columns(self, schema: Schema) -> None:
+        """Raise a ValueError if a table has categories or gaps that the family cannot learn; it names those that can."""
+        if schema.table is None:
+            return
+        columns = schema.table.columns
+        wide = [column.name for column in columns if column.domain.type == "category" and column.domain.high > 1]
+        lacking = [column.name for column in columns if column.gaps]
+        for names, taken, what in (
+            (wide, self.categories, "categories with more than two levels"),
+            (lacking, self.gaps, "gaps"),
+        ):
+            if names and not taken:
+                able = registry.families_with("categories" if names is wide else "gaps")
+                raise ValueError(
+                    f"{type(self).__name__} takes no {what}, as in {enumerate_names(names)}; omit these columns, or use a "
+                    f"family that takes them: {', '.join(able)}."
+                )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
         return Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)

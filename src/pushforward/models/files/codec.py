@@ -12,7 +12,7 @@ the model is loaded. A model inside a model is a mapping of its name and its arg
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType, UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type_hints
 
@@ -65,6 +65,8 @@ def to_plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, Tensor):
         return {"tensor": str(value.dtype).removeprefix("torch."), "values": value.tolist()}
+    if isinstance(value, Mapping):
+        return [[key, to_plain(item)] for key, item in value.items()]  # types of columns, which may have any name
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     if dataclasses.is_dataclass(value) and CLASSES.get(type(value).__name__) is type(value):

@@ -65,6 +65,11 @@ def family_names() -> list[str]:
     return [*_installed(_FAMILIES), *map(family_name, _added.values())]
 
 
+def families_with(ability: str) -> list[str]:
+    """Return the families, as they are called, whose class has this flag, such as "gaps"."""
+    return [f"{cls.__name__}()" for cls in MODELS.values() if getattr(cls, ability)]
+
+
 def preset_names() -> list[str]:
     """Return the names of the presets: families with some arguments fixed, and short forms."""
     return list(_installed(_PRESETS))

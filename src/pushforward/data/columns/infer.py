@@ -1,0 +1,358 @@
+"""The types of the columns of a table, found in the data or set by the user."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from numbers import Real
+from typing import Any, Literal
+
+import numpy as np
+
+from pushforward._messages import Argument, naming
+from pushforward.data.checks import enumerate_names
+from pushforward.data.columns.column import (
+    COLUMN_TYPES,
+    GAP_WORDS,
+    Column,
+    ColumnType,
+    ColumnTypes,
+    Levels,
+    Moments,
+    Numbers,
+    as_text,
+    is_text,
+    moments_in,
+    objects,
+)
+from pushforward.data.columns.moments import AmbiguousDateError, moment_format, to_counts, unit_of
+from pushforward.data.columns.numbers import decimals_of, number_format
+from pushforward.data.columns.table import LeftOut, Table
+
+__all__ = ["all_numbers", "infer_columns"]
+
+_BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
+_MOSTLY = 0.9  # share of cells that make a column one of numbers, so that the others are mistakes
+_RARE = 0.2  # share up to which "?" is a gap among words
+_OWN_TEXT = 0.5  # share of different cells above which a text describes single rows
+_FEW_ROWS = 20
+_LONG = 100  # characters
+_ATOM = 0.01  # share of rows that makes a number an atom
+_TIMES, _NEIGHBOURS = 5, 5  # and as often as its neighbours
+_MOST_ATOMS = 20
+_INDEX_NAMES = ("", "index", "id", "row", "rowid", "row_id")
+
+
+def infer_columns(frame: Any, types: ColumnTypes = ()) -> Table:
+    """Return the columns of a DataFrame, those that can be learned and those that are left out.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    types : mapping or pairs
+        Types by name of a column; all others are inferred.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a type does not exist or does not fit, a cell of a column of numbers is none, dates have two readings, a column holds
+        objects of other types, or no column is left.
+    """
+    types = dict(types)
+    _check_types(types, list(frame.columns))
+    found = [_infer(frame[name], name, types.get(name)) for name in frame.columns]
+    columns = tuple(column for column in found if isinstance(column, Column))
+    left_out = tuple(column for column in found if isinstance(column, LeftOut))
+    if not columns:
+        raise ValueError(f"no column is left to learn: {'; '.join(f'{out.name!r} {out.reason}' for out in left_out)}.")
+    return Table(columns, left_out)
+
+
+def _check_types(types: Mapping[str | int, ColumnType], names: list[Any]) -> None:
+    for name, kind in types.items():
+        if kind not in COLUMN_TYPES:
+            raise ValueError(f"columns sets {name!r} to {kind!r}, but a type is one of {', '.join(COLUMN_TYPES)}.")
+        if name not in names:
+            raise ValueError(f"columns sets the type of {name!r}, but the data have the columns {enumerate_names(names, 20)}.")
+
+
+def _infer(cells: Any, name: Any, kind: ColumnType | None) -> Column | LeftOut:
+    name = int(name) if isinstance(name, np.integer) else name
+    if cells.isna().all():
+        return LeftOut(name, "is empty in every row")
+    if kind is not None:
+        return _as_type(cells, name, kind)
+    from pandas.api import types
+
+    dtype = cells.dtype
+    if types.is_complex_dtype(dtype):
+        raise ValueError(f"Complex data not supported: column {name!r} has dtype {dtype}; use its real and imaginary parts.")
+    if isinstance(dtype.name, str) and dtype.name == "category":
+        return _levels(cells, name)
+    if types.is_bool_dtype(dtype):
+        return _levels(cells, name, "boolean")
+    if types.is_numeric_dtype(dtype):
+        return _index(cells, name) or _numbers(cells, name)
+    if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
+        return _moments(cells, name)
+    return _of_objects(cells, name)
+
+
+def _as_type(cells: Any, name: Any, kind: ColumnType) -> Column:
+    """Return the column with a type set by the user."""
+    if kind in ("category", "boolean"):
+        column: Column | LeftOut | None = _levels(cells, name, kind)
+    elif kind in ("number", "integer"):
+        column = _text_numbers(cells, name, kind) if is_text(cells) and not _are(cells, Real) else _numbers(cells, name, kind)
+    else:
+        column = _text_moments(cells, name, kind) if is_text(cells) and not _are_moments(cells) else _moments(cells, name, kind)
+    if column is None or (isinstance(column, Levels) and kind == "boolean" and len(column.levels) > 2):
+        shown = enumerate_names(dict.fromkeys(cells[~cells.isna()].tolist()), 3)
+        raise ValueError(f"columns sets {name!r} to {kind!r}, but its cells, such as {shown}, are not of this type.")
+    assert isinstance(column, Column)
+    return column
+
+
+def _of_objects(cells: Any, name: Any) -> Column | LeftOut:
+    present = cells[~cells.isna()]
+    if _are(present, bool):
+        return _levels(cells, name, "boolean")
+    if _are(present, Real, Decimal):
+        return _numbers(cells, name)
+    if _are_moments(present):
+        return _moments(cells, name)
+    other = next((cell for cell in objects(present) if not isinstance(cell, str | Real | Decimal)), None)
+    if other is not None:
+        example = str(other)[:60]
+        raise TypeError(
+            f"column {name!r} holds objects of type {other.__class__.__name__}, such as {example}, which are neither numbers, "
+            "text nor dates; split them into columns of their own, or omit the column."
+        )
+    return _of_text(cells, name)
+
+
+def _of_text(cells: Any, name: Any) -> Column | LeftOut:
+    words = [cell for cell in as_text(cells[~cells.isna()]) if cell.lower() not in GAP_WORDS]
+    if not words:
+        return LeftOut(name, "is empty in every row")
+    if len(set(words)) == 2 and {word.lower() for word in words} in _BOOLEANS:
+        return _levels(cells, name, "boolean", words=GAP_WORDS)
+    column = _text_numbers(cells, name) or _text_moments(cells, name)
+    if column is not None:
+        return column
+    different = len(set(words))
+    if different > _OWN_TEXT * len(words) and len(words) > _FEW_ROWS:
+        _refuse_mistakes(cells, name, words)
+        long = np.mean([len(word) for word in words]) > _LONG
+        return LeftOut(
+            name, "is long free text" if long else f"has its own text in most rows ({different:,} of {len(words):,})"
+        )
+    return _levels(cells, name)
+
+
+def _refuse_mistakes(cells: Any, name: Any, words: list[str]) -> None:
+    """Raise a ValueError if nearly all cells are numbers, and name the first that is not."""
+    numbers = [number_format([word]) is not None for word in words]
+    if _MOSTLY <= np.mean(numbers) < 1:
+        wrong = words[numbers.index(False)]
+        row = as_text(cells).index(wrong)
+        category = Argument("columns", {name: "category"})
+        message = (
+            f"column {name!r} holds numbers, except for {len(numbers) - sum(numbers):,} cells, the first of them {wrong!r} in "
+            f"row {row} (counted from 0); write numbers there or leave the cells empty, or learn them as words with {category}."
+        )
+        raise naming(ValueError(message), category)
+
+
+def _index(cells: Any, name: Any) -> LeftOut | None:
+    """Return that a column only counts the rows, if it does."""
+    values = cells.to_numpy(dtype="float64", na_value=np.nan)
+    counts = len(values) > 2 and np.array_equal(values, values[0] + np.arange(len(values)))
+    named = str(name).strip().lower() in _INDEX_NAMES or str(name).lower().startswith("unnamed:")
+    if counts and named:
+        return LeftOut(name, "counts the rows")
+    return None
+
+
+def _numbers(cells: Any, name: Any, kind: Literal["number", "integer"] | None = None) -> Numbers:
+    from pandas.api import types
+
+    gap = cells.isna().to_numpy()
+    values = np.array(cells[~gap].astype(object).to_numpy(), dtype=np.float64)
+    _refuse_infinities(np.array(cells.astype(object).where(~gap, 0.0).to_numpy(), dtype=np.float64), name)
+    whole = bool((values == np.round(values)).all())
+    if kind == "integer" and not whole:
+        raise ValueError(
+            f"columns sets {name!r} to 'integer', but it has fractions, such as {values[values != np.round(values)][0]}."
+        )
+    integer = types.is_integer_dtype(cells.dtype) or (whole and bool(gap.any())) or _are(cells[~gap], int)
+    if kind == "integer" or (kind is None and integer):
+        return Numbers(
+            name=name,
+            type="integer",
+            dtype=str(cells.dtype),
+            gaps=bool(gap.any()),
+            low=float(values.min()),
+            high=float(values.max()),
+        )
+    low, high, atoms = _shape(values)
+    return Numbers(
+        name=name,
+        type="number",
+        dtype=str(cells.dtype),
+        gaps=bool(gap.any()),
+        low=low,
+        high=high,
+        atoms=atoms,
+        decimals=decimals_of(values),
+    )
+
+
+def _refuse_infinities(values: np.ndarray, name: Any) -> None:
+    infinite = np.isinf(values)
+    if infinite.any():
+        raise ValueError(
+            f"column {name!r} contains {int(infinite.sum())} infinities, the first in row {int(infinite.argmax())} "
+            "(counted from 0); all numbers must be finite: drop those rows, or leave the cells empty."
+        )
+
+
+def _shape(values: np.ndarray) -> tuple[float, float, tuple[float, ...]]:
+    """Return the limits of reals, infinite where there is none, and the numbers that have a share of their own."""
+    numbers, counts = np.unique(values, return_counts=True)
+    often = (counts >= max(_ATOM * len(values), 3)) & (counts >= _TIMES * (1 + _usual(counts)))
+    atoms = tuple(numbers[often].tolist()) if 0 < often.sum() <= min(_MOST_ATOMS, len(numbers) / 2) else ()
+    low, high = float(numbers[0]), float(numbers[-1])
+    share = low >= 0 and 0.5 < high <= 1
+    top = 1.0 if share else high if high in atoms else np.inf
+    return (0.0 if low >= 0 else low if low in atoms else -np.inf), top, atoms
+
+
+def _usual(counts: np.ndarray) -> np.ndarray:
+    """Return the median count of each number and its neighbours."""
+    padded = np.pad(counts, _NEIGHBOURS, mode="reflect")
+    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1), axis=1))
+
+
+def _text_numbers(cells: Any, name: Any, kind: Literal["number", "integer"] | None = None) -> Numbers | None:
+    """Return the column of numbers that are written as text, if all cells are."""
+    text = as_text(cells.fillna(""))
+    words = [word for word in text if word.lower() not in GAP_WORDS]
+    form = number_format(list(dict.fromkeys(words)))
+    if form is None:
+        return None
+    values, gaps = form.parse(words), len(words) < len(text)
+    low, high, atoms = _shape(values)
+    if kind == "integer" or (kind is None and form.decimals == 0):
+        kind, low, high, atoms = "integer", float(values.min()), float(values.max()), ()
+    return Numbers(
+        name=name,
+        type=kind or "number",
+        dtype=str(cells.dtype),
+        gaps=gaps,
+        low=low,
+        high=high,
+        atoms=atoms,
+        decimals=form.decimals,
+        format=form,
+    )
+
+
+def _text_moments(cells: Any, name: Any, kind: ColumnType | None = None) -> Moments | None:
+    """Return the column of moments that are written as text, if all cells are."""
+    text = as_text(cells.fillna(""))
+    words = [word for word in text if word.lower() not in GAP_WORDS]
+    try:
+        found = moment_format(list(dict.fromkeys(words)))
+    except AmbiguousDateError as error:
+        raise ValueError(
+            f"column {name!r} holds dates with two readings: {error}. Write them as 2024-12-31, or learn them as words with "
+            f"{Argument('columns', {name: 'category'})}."
+        ) from None
+    if found is None or (kind is not None and found[0] != kind):
+        return None
+    return _moments(cells, name, found[0], text=found[1])
+
+
+def _moments(cells: Any, name: Any, kind: Any = None, *, text: str | None = None) -> Moments:
+    from pandas.api import types
+
+    column = Moments(name=name, type=kind or "datetime", dtype=str(cells.dtype), unit="ns", low=0, high=0, text=text)
+    gap = column.missing(cells)
+    if kind is None:
+        kind = "duration" if types.is_timedelta64_dtype(cells.dtype) else _moment_type(cells[~gap])
+    moments = moments_in(cells[~gap], kind, text)
+    unit = unit_of(moments.astype("int64"))
+    counts = to_counts(moments, unit)
+    return replace(column, type=kind, unit=unit, gaps=bool(gap.any()), low=float(counts.min()), high=float(counts.max()))
+
+
+def _moment_type(present: Any) -> ColumnType:
+    import datetime
+
+    first = present.iloc[0]
+    if isinstance(first, datetime.time):
+        return "time"
+    if isinstance(first, datetime.timedelta):
+        return "duration"
+    return "datetime" if isinstance(first, datetime.datetime) else "date"
+
+
+def _levels(
+    cells: Any, name: Any, kind: Literal["category", "boolean"] = "category", *, words: frozenset[str] | None = None
+) -> Levels:
+    gap = cells.isna().to_numpy()
+    spellings = words
+    if spellings is None:
+        text = [cell.strip() for cell in objects(cells[~gap]) if isinstance(cell, str)] if is_text(cells) else []
+        unknown = sum(cell == "?" for cell in text)
+        spellings = frozenset(("", "?")) if 0 < unknown <= _RARE * len(cells) else frozenset(("",))
+    levels = _distinct(cells[~gap], spellings, name)
+    known = [_plain(level) for level in cells.cat.categories] if cells.dtype.name == "category" else None
+    column = Levels(
+        name=name,
+        type=kind,
+        dtype=str(cells.dtype),
+        levels=tuple(levels),
+        categories=None if known is None else tuple(known),
+        ordered=bool(known is not None and cells.cat.ordered),
+        gap_spellings=tuple(sorted(spellings)),
+    )
+    return replace(column, gaps=bool(column.missing(cells).any()))
+
+
+def _distinct(present: Any, spellings: frozenset[str], name: Any) -> list[Any]:
+    """Return the levels of a Series without gaps, sorted."""
+    found = {_plain(cell) for cell in present.unique()}
+    other = next((level for level in found if not isinstance(level, str | int | float | bool)), None)
+    if other is not None:
+        raise TypeError(f"the levels of column {name!r} must be words, numbers or booleans, not {other!r}; convert them first.")
+    words = (level for level in found if not (isinstance(level, str) and level.strip().lower() in spellings))
+    return sorted(words, key=lambda level: (isinstance(level, str), level))
+
+
+def _plain(cell: Any) -> Any:
+    return cell.item() if isinstance(cell, np.generic) else cell
+
+
+def _are(cells: Any, *types: type) -> bool:
+    """Return whether all cells are of these types; a boolean is no number."""
+    return len(cells) > 0 and all(
+        isinstance(cell, types) and (bool in types or not isinstance(cell, bool)) for cell in objects(cells)
+    )
+
+
+def _are_moments(cells: Any) -> bool:
+    import datetime
+
+    kinds = (datetime.date, datetime.time, datetime.timedelta)
+    return len(cells) > 0 and all(isinstance(cell, kinds) for cell in objects(cells))
+
+
+def all_numbers(frame: Any) -> bool:
+    """Return whether all columns of a DataFrame are numbers (or booleans) without gaps, and none counts the rows."""
+    from pandas.api import types
+
+    numeric = (types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype) for dtype in frame.dtypes)
+    if not all(numeric) or bool(frame.isna().to_numpy().any()):
+        return False
+    return not any(_index(frame[name], name) for name in frame.columns)

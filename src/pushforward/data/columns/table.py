@@ -1,0 +1,99 @@
+"""The columns of a table together."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pushforward.data.checks import Facts
+from pushforward.data.columns.column import Column
+from pushforward.probability.domain import Domain
+
+__all__ = ["LeftOut", "Table"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A column that is not learned, and why, as in "it counts the rows"."""
+
+    name: str | int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a table that are learned, and those that are not.
+
+    Parameters
+    ----------
+    columns : tuple of Column
+    left_out : tuple of LeftOut
+    """
+
+    columns: tuple[Column, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def names(self) -> tuple[str | int, ...]:
+        """Names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def domains(self) -> tuple[Domain, ...]:
+        """What the numbers of the columns can be."""
+        return tuple(column.domain for column in self.columns)
+
+    @property
+    def gaps(self) -> tuple[bool, ...]:
+        """Which columns have gaps in the data."""
+        return tuple(column.gaps for column in self.columns)
+
+    def encode(self, frame: Any) -> np.ndarray:
+        """Return the cells of a DataFrame with these columns as float64 (N, C), NaN in gaps; ValueError names a bad cell."""
+        return np.stack([column.encode(frame[column.name]) for column in self.columns], axis=1)
+
+    def decode(self, values: np.ndarray) -> Any:
+        """Return numbers (N, C) as a DataFrame."""
+        import pandas as pd
+
+        cells = {column.name: column.decode(values[:, index]) for index, column in enumerate(self.columns)}
+        return pd.DataFrame(cells, index=range(len(values)))
+
+    def describe(self) -> list[str]:
+        """Return one line per column, such as "age: integer, 17 to 90"."""
+        lines = [f"{column.name}: {column.describe()}" for column in self.columns]
+        return lines + [f"{out.name}: left out, because it {out.reason}" for out in self.left_out]
+
+    def refuse_gaps(self, values: np.ndarray, name: str) -> None:
+        """Raise a ValueError that names the first gap, if there is one."""
+        gap = np.isnan(values)
+        if gap.any():
+            row, column = np.argwhere(gap)[0]
+            raise ValueError(
+                f"{name} contains {int(gap.sum()):,} NaN or empty cells, the first at row {row}, column "
+                f"{self.columns[column].name!r} (counted from 0). Drop those rows, fill the cells first, or choose a family "
+                "that takes gaps, such as Circuit()."
+            )
+
+    def to_json(self) -> Facts:
+        """Return the table as plain data; :meth:`from_json` restores it."""
+        return {"columns": [column.to_json() for column in self.columns], "left_out": [asdict(out) for out in self.left_out]}
+
+    @classmethod
+    def from_json(cls, facts: Facts) -> "Table":
+        """Return the table from the output of :meth:`to_json`; ValueError if the facts do not describe one."""
+        columns = tuple(map(Column.from_json, facts["columns"]))
+        if not columns or len({column.name for column in columns}) < len(columns):
+            raise ValueError("a table needs columns with different names")
+        left_out = tuple(LeftOut(**out) for out in facts["left_out"])
+        return cls(columns, left_out)
+
+    def said_left_out(self) -> str:
+        """Return a sentence about the columns that are left out, or ""."""
+        if not self.left_out:
+            return ""
+        named = "; ".join(f"{out.name!r} {out.reason}" for out in self.left_out)
+        return (
+            f"not learned, and not in samples: {named}. To learn a column, set its type, such as "
+            f"columns={{{self.left_out[0].name!r}: 'category'}}"
+        )
