@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, enumerate_names, is_frame, missing_column
 from pushforward.data.columns import Table
+from pushforward.data.columns.elements import Elements
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
 
@@ -45,6 +46,8 @@ class Schema:
         Column names of a DataFrame.
     table : Table, optional
         The columns of a table.
+    elements : Elements, optional
+        The coordinates of the columns, for models of real vectors.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -60,6 +63,7 @@ class Schema:
     channels: Channels = None
     columns: tuple[str | int, ...] | None = None
     table: Table | None = None
+    elements: Elements | None = None
 
     @classmethod
     def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
@@ -95,7 +99,14 @@ class Schema:
     @property
     def internal_shape(self) -> tuple[int, ...]:
         """Shape of one row inside the library, such as ``(D,)`` or ``(C, H, W)``."""
+        if self.elements is not None:
+            return (sum(self.elements.sizes),)
         return self.rules.internal_shape(self.row_shape, self.channels)
+
+    def by_elements(self, x: Tensor, *, blocks: bool) -> "Schema":
+        """Return the schema of a table with coordinates fitted to its rows x (N, C); see :class:`Elements`."""
+        assert self.table is not None
+        return replace(self, elements=Elements.fit(x, self.table.domains, self.table.gaps, blocks=blocks))
 
     def codes(self, length: int | None = None) -> "Schema":
         """Return the schema of latents, in floats: vectors of this length, or by default the layout of the rows."""
@@ -103,7 +114,7 @@ class Schema:
         dtypes = (str(self.internal_dtype).removeprefix("torch."),)
         if length is not None:
             return Schema("vectors", container, (length,), dtypes)
-        return replace(self, container=container, dtypes=dtypes, columns=None, table=None)
+        return replace(self, container=container, dtypes=dtypes, columns=None, table=None, elements=None)
 
     @property
     def internal_dtype(self) -> torch.dtype:
@@ -114,6 +125,8 @@ class Schema:
     @property
     def integer(self) -> tuple[bool, ...]:
         """Whether the values are integers (or booleans): one entry, or one per column of a DataFrame."""
+        if self.elements is not None:
+            return (False,) * len(self.internal_shape)
         if self.table is not None:
             return tuple(column.integer for column in self.table.columns)
         return tuple(_is_integer(dtype) for dtype in self.dtypes)
@@ -137,7 +150,9 @@ class Schema:
 
     def to_json(self) -> Facts:
         """Return the schema as plain data for :func:`json.dumps`."""
-        return asdict(self) | {"table": None if self.table is None else self.table.to_json()}
+        table = None if self.table is None else self.table.to_json()
+        elements = None if self.elements is None else self.elements.to_json()
+        return asdict(replace(self, table=None, elements=None)) | {"table": table, "elements": elements}
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
@@ -151,6 +166,8 @@ class Schema:
         parts: Facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
         if parts.get("table") is not None:
             parts["table"] = Table.from_json(parts["table"])
+        if parts.get("elements") is not None:
+            parts["elements"] = Elements.from_json(list(parts["elements"]))
         schema = cls(**parts)
         schema._check()
         return schema
@@ -167,6 +184,8 @@ class Schema:
         axes = len(shape) if self.channels is None else 3
         if axes != len(shape) or len(self.internal_shape) != _AXES[self.rules.structure]:
             raise ValueError(f"rows of shape {shape} with channels {self.channels!r} are not of kind {self.kind!r}")
+        if self.table is None and self.elements is not None:
+            raise ValueError("only the columns of a table have coordinates")
         if (self.table is None) is (self.kind == Tables.name):
             raise ValueError(f"rows of kind {self.kind!r} {'need' if self.table is None else 'have no'} columns of a table")
         if self.table is not None:
@@ -188,6 +207,8 @@ class Schema:
         found = (self.container, self.row_shape, self.columns, self.dtypes)
         if found != ("pandas", (len(table.columns),), table.names, tuple(column.dtype for column in table.columns)):
             raise ValueError("the columns of the table do not fit the shape, the names and the dtypes of its rows")
+        if self.elements is not None and not self.elements.fit_to(table.domains, table.gaps):
+            raise ValueError("the coordinates of the table do not fit its columns")
 
     def to_internal(self, values: ArrayLike, *, name: str = "the model", gaps: bool = False) -> Tensor:
         """Return rows in the library's layout, after checking that they fit this schema.
@@ -212,7 +233,8 @@ class Schema:
             If the number or names of columns or the shape of a row differ from those of the training data.
         """
         if self.table is not None:
-            return self._of_table(self.table, values, gaps)
+            numbers = self.to_columns(values, gaps=gaps)
+            return numbers if self.elements is None else self.elements.forward(numbers)
         values = clean_values(values, gaps=gaps)
         self._check_names(values)
         self._check_shape(values, name)
@@ -237,7 +259,7 @@ class Schema:
         if tuple(rows.shape[1:]) != self.internal_shape:
             raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema expects {self.internal_shape}.")
         if self.table is not None:
-            return cast(Values, self.table.decode(rows.double().numpy()))
+            return self.of_columns(rows.double() if self.elements is None else self.elements.inverse(rows))
         rows = self.to_layout(rows)
         if self.container == "torch":
             return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
@@ -245,7 +267,18 @@ class Schema:
             return np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(self.dtypes[0])))
         return self._to_frame(rows.numpy())
 
-    def _of_table(self, table: Table, values: ArrayLike, gaps: bool) -> Tensor:
+    def to_columns(self, values: ArrayLike, *, gaps: bool = True) -> Tensor:
+        """Return rows of a table as one number per column (N, C), float64, NaN in gaps.
+
+        With ``gaps=False`` these are refused, unless the coordinates of the model have room for them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the values are no DataFrame, a column is missing, or a cell is not understood.
+        """
+        table = self.table
+        assert table is not None
         if not is_frame(values):
             raise TypeError(
                 f"the model was trained on a table with the columns {enumerate_names(table.names, 20)}; pass a DataFrame with "
@@ -257,8 +290,13 @@ class Schema:
             raise missing_column(missing[0], list(frame.columns), "X")
         numbers = table.encode(frame)
         if not gaps:
-            table.refuse_gaps(numbers, "X")
+            table.refuse_gaps(numbers, "X", [self.elements is not None and column.gaps for column in table.columns])
         return torch.from_numpy(numbers)
+
+    def of_columns(self, numbers: Tensor) -> Values:
+        """Return rows of a table from one number per column (N, C)."""
+        assert self.table is not None
+        return cast(Values, self.table.decode(numbers.numpy()))
 
     def _to_frame(self, rows: np.ndarray) -> Any:
         import pandas as pd

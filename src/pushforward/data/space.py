@@ -62,7 +62,7 @@ class RowSpace:
         """Return rows z (N, *D) that a model made in data units, (N, *internal), after the check of :meth:`to_user`."""
         table = self.schema.table
         sound = z.isfinite()
-        if table is not None:
+        if table is not None and self.schema.elements is None:
             # A gap is a value where the data have gaps.
             sound |= z.isnan() & self.transform.pick(torch.tensor(table.gaps)).to(z.device)
         broken = ~sound.flatten(1).all(1)
@@ -202,4 +202,5 @@ class RowSpace:
         return self.draw(pairs, rows, columns=columns)
 
     def _view(self, z: Tensor) -> np.ndarray:
-        return self.kind.view(np.asarray(self.transform.inverse(z)), "first")
+        x, elements = self.transform.inverse(z), self.schema.elements
+        return self.kind.view(np.asarray(x if elements is None else elements.inverse(x)), "first")

@@ -32,7 +32,7 @@ from pushforward.data import ArrayLike, Condition, Values
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.autoencoders.bound import importance_bound
 from pushforward.models.autoencoders.vae import VAE
-from pushforward.models.base.available import available_if
+from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.codes import CodeModel, RandomCodes
 from pushforward.models.base.density import DensityModel
 from pushforward.models.denoising.base import Denoising
@@ -59,7 +59,9 @@ class _Scorer(Protocol):
 
 
 def _has_density(model: TwoStageModel) -> bool:
-    """Whether the coder has random codes and the prior has a density."""
+    """Whether the coder has random codes, the prior has a density, and rows are in the units of the data."""
+    if not in_data_units(model):
+        return False
     coder, prior = (getattr(model, f"{name}_", None) or getattr(model, name) for name in ("coder", "prior"))
     return isinstance(coder or VAE(), RandomCodes) and hasattr(prior or FlowMatching(), "log_prob")
 

@@ -192,8 +192,8 @@ class Numbers(Column):
 
     Parameters
     ----------
-    low, high : float
-        The smallest and the largest possible value; for integers those of the data.
+    low, high : float, optional
+        The smallest and the largest possible value; for integers those of the data. None for reals without a limit.
     atoms : tuple of float
         Reals with a share of their own.
     decimals : int, optional
@@ -204,8 +204,8 @@ class Numbers(Column):
 
     types: ClassVar[tuple[ColumnType, ...]] = ("number", "integer")
 
-    low: float = -math.inf
-    high: float = math.inf
+    low: float | None = None
+    high: float | None = None
     atoms: tuple[float, ...] = ()
     decimals: int | None = None
     format: NumberFormat | None = None
@@ -213,13 +213,15 @@ class Numbers(Column):
     @property
     def domain(self) -> Domain:
         """Integers of the range, or reals."""
-        return Domain("integer" if self.type == "integer" else "real", self.low, self.high, self.atoms)
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return Domain("integer" if self.type == "integer" else "real", low, high, self.atoms)
 
     def _values(self) -> str:
         if self.type == "integer":
             return f"{self.low:.0f} to {self.high:.0f}"
-        low = "" if self.low == -math.inf else f"from {self.low:g}"
-        high = "" if self.high == math.inf else f"to {self.high:g}"
+        low = "" if self.low is None else f"from {self.low:g}"
+        high = "" if self.high is None else f"to {self.high:g}"
         atoms = f"often exactly {', '.join(f'{atom:g}' for atom in self.atoms[:6])}" if self.atoms else ""
         places = "" if self.decimals is None else f"{self.decimals} decimals"
         return ", ".join(filter(None, (f"{low} {high}".strip(), places, atoms))) or "any"
@@ -252,8 +254,13 @@ class Numbers(Column):
         return f"write a {what}{shown}, or leave the cell empty"
 
     def _check(self) -> None:
-        numbers = (self.low, self.high, *self.atoms)
-        if not all(isinstance(number, int | float) for number in numbers) or not isinstance(self.decimals, int | None):
+        numbers = (self.low or 0.0, self.high or 0.0, *self.atoms)
+        whole = self.type == "number" or None not in (self.low, self.high)
+        if (
+            not all(isinstance(number, int | float) for number in numbers)
+            or not whole
+            or not isinstance(self.decimals, int | None)
+        ):
             raise ValueError(f"column {self.name!r} of numbers has numbers as its range, atoms and decimals")
         _ = self.domain
 

@@ -1,5 +1,6 @@
 """The types of the columns of a table, found in the data or set by the user."""
 
+import datetime
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -216,15 +217,15 @@ def _refuse_infinities(values: np.ndarray, name: Any) -> None:
         )
 
 
-def _shape(values: np.ndarray) -> tuple[float, float, tuple[float, ...]]:
-    """Return the limits of reals, infinite where there is none, and the numbers that have a share of their own."""
+def _shape(values: np.ndarray) -> tuple[float | None, float | None, tuple[float, ...]]:
+    """Return the limits of reals, None where there is none, and the numbers that have a share of their own."""
     numbers, counts = np.unique(values, return_counts=True)
     often = (counts >= max(_ATOM * len(values), 3)) & (counts >= _TIMES * (1 + _usual(counts)))
     atoms = tuple(numbers[often].tolist()) if 0 < often.sum() <= min(_MOST_ATOMS, len(numbers) / 2) else ()
     low, high = float(numbers[0]), float(numbers[-1])
     share = low >= 0 and 0.5 < high <= 1
-    top = 1.0 if share else high if high in atoms else np.inf
-    return (0.0 if low >= 0 else low if low in atoms else -np.inf), top, atoms
+    top = 1.0 if share else high if high in atoms else None
+    return (0.0 if low >= 0 else low if low in atoms else None), top, atoms
 
 
 def _usual(counts: np.ndarray) -> np.ndarray:
@@ -287,8 +288,6 @@ def _moments(cells: Any, name: Any, kind: Any = None, *, text: str | None = None
 
 
 def _moment_type(present: Any) -> ColumnType:
-    import datetime
-
     first = present.iloc[0]
     if isinstance(first, datetime.time):
         return "time"
@@ -342,8 +341,6 @@ def _are(cells: Any, *types: type) -> bool:
 
 
 def _are_moments(cells: Any) -> bool:
-    import datetime
-
     kinds = (datetime.date, datetime.time, datetime.timedelta)
     return len(cells) > 0 and all(isinstance(cell, kinds) for cell in objects(cells))
 

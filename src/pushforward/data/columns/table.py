@@ -1,5 +1,6 @@
 """The columns of a table together."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,9 +65,9 @@ class Table:
         lines = [f"{column.name}: {column.describe()}" for column in self.columns]
         return lines + [f"{out.name}: left out, because it {out.reason}" for out in self.left_out]
 
-    def refuse_gaps(self, values: np.ndarray, name: str) -> None:
-        """Raise a ValueError that names the first gap, if there is one."""
-        gap = np.isnan(values)
+    def refuse_gaps(self, values: np.ndarray, name: str, allowed: Sequence[bool]) -> None:
+        """Raise a ValueError that names the first gap, if there is one in a column where they are not ``allowed``."""
+        gap = np.isnan(values) & ~np.array(allowed)
         if gap.any():
             row, column = np.argwhere(gap)[0]
             raise ValueError(

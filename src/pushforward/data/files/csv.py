@@ -161,7 +161,7 @@ def _typed(cells: Sequence[str], separator: str) -> Any:
 def _meanings(cells: list[str], separator: str) -> tuple[dict[str, Any], str, str] | None:
     """Return what each different cell means, and the dtypes of a column without and with gaps; None for text."""
     if not cells:
-        return None
+        return {}, "float64", "float64"
     if all(map(_INTEGER.fullmatch, cells)) and all(abs(int(cell)) < _MOST_INTEGER for cell in cells):
         return {cell: int(cell) for cell in cells}, "int64", "Int64"
     if all(map(_is_number, cells)):

@@ -23,6 +23,7 @@ from torch import Tensor
 from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import LogProb
+from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.density import DensityModel, RowDensity
 from pushforward.probability.counts import check_count
 
@@ -71,6 +72,7 @@ class CodeDraws:
 class BoundModel(DensityModel):
     """``log_prob`` as a lower bound; a family defines ``_weighed``, and its network has a ``likelihood``."""
 
+    @available_if(in_data_units)
     def log_prob(
         self,
         X: ArrayLike,
@@ -105,6 +107,7 @@ class BoundModel(DensityModel):
         bound = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
         return bound.in_bits_per_dim() if bits_per_dim else bound
 
+    @available_if(in_data_units)
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the bound of each row in nats, in data units, (N,).
 

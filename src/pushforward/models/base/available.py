@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from sklearn.utils import metaestimators
 
-__all__ = ["available_if"]
+__all__ = ["available_if", "in_data_units"]
 
 Model = TypeVar("Model")
 Verb = TypeVar("Verb", bound=Callable[..., object])
@@ -15,3 +15,9 @@ def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:
     """Return a decorator that exposes a method only if ``check(model)`` is true; scikit-learn's decorator with types."""
     decorator: Callable[[Verb], Verb] = metaestimators.available_if(check)
     return decorator
+
+
+def in_data_units(model: object) -> bool:
+    """Whether the rows of a model are in the units of the data: not if they are coordinates of columns of a table."""
+    space = getattr(model, "space_", None)
+    return space is None or space.schema.elements is None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
 from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.model import GenerativeModel
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -45,6 +46,7 @@ class DensityModel(GenerativeModel):
 
     core: ClassVar[str]
 
+    @available_if(in_data_units)
     def log_prob(
         self,
         X: ArrayLike,
@@ -82,10 +84,12 @@ class DensityModel(GenerativeModel):
         scores = self._score(X, condition, self._log_prob, draws=draws, seed=seed, first=first, batch_size=batch_size)
         return scores.in_bits_per_dim() if bits_per_dim else scores
 
+    @available_if(in_data_units)
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
         """Return the log-density of each row in nats, in data units, (N,); :meth:`log_prob` says how sure that is."""
         return self.log_prob(X, condition=condition).values
 
+    @available_if(in_data_units)
     def score(self, X: ArrayLike, y: object = None, *, condition: Condition = None) -> float:
         """Return the mean log-density of the rows in nats, in data units; ``y`` is ignored."""
         return float(self.score_samples(X, condition=condition).mean())

@@ -133,7 +133,11 @@ class GenerativeModel(Estimator, abc.ABC):
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
     categories: ClassVar[bool] = False
-    """Whether rows may have categories with more than two levels."""
+    """Whether rows of a family that is ``columnwise`` may have categories with more than two levels."""
+    columnwise: ClassVar[bool] = False
+    """Whether the family models the columns of a table as they are, instead of real coordinates for them."""
+    blocks: ClassVar[bool] = True
+    """Whether these are 0/1 coordinates for categories; otherwise each column has one."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
     """Dtype of the training rows."""
     beside: ClassVar[tuple[str, ...]] = ()
@@ -294,11 +298,11 @@ class GenerativeModel(Estimator, abc.ABC):
         self._check_columns(dataset.schema)
         self.seed_ = _seed(self.random_state)
         rows, aside = self._split(dataset)
-        internal = dataset.to_internal(gaps=self.gaps)
+        schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
         encoder = None if labels is None else ConditionEncoder.fit(labels, columns=dataset.condition_columns)
-        scaling = self._scaling(internal[rows], dataset.schema, dataset.schema.limits(internal))
-        self.space_ = RowSpace(dataset.schema, scaling, encoder)
+        scaling = self._scaling(internal[rows], schema, schema.limits(internal))
+        self.space_ = RowSpace(schema, scaling, encoder)
         self._name_features()
         x = self.space_.transform.forward(internal, dtype=self.row_dtype)
         condition = None if encoder is None else encoder.encode(labels, len(x))
@@ -311,9 +315,21 @@ class GenerativeModel(Estimator, abc.ABC):
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
         return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
 
+    def _coordinates(self, dataset: Dataset, rows: Tensor) -> tuple[Schema, Tensor]:
+        """Return the schema and all rows as the family models them, with coordinates fitted to the training ``rows``."""
+        schema = dataset.schema
+        if schema.table is None or self.columnwise:
+            return schema, dataset.to_internal(gaps=self.gaps)
+        cells = dataset.to_internal(gaps=True)
+        schema = schema.by_elements(cells[rows], blocks=self.blocks)
+        assert schema.elements is not None
+        numbers = torch.arange(len(cells))
+        u = noise.uniform(cells.shape[1:], seed=self.seed_, purpose="intervals", rows=numbers, dtype=torch.float64)
+        return schema, schema.elements.forward(cells, u)
+
     def _check_columns(self, schema: Schema) -> None:
         """Raise a ValueError if a table has categories or gaps that the family cannot learn; it names those that can."""
-        if schema.table is None:
+        if schema.table is None or not self.columnwise:
             return
         columns = schema.table.columns
         wide = [column.name for column in columns if column.domain.type == "category" and column.domain.high > 1]
@@ -345,7 +361,7 @@ class GenerativeModel(Estimator, abc.ABC):
             if hasattr(self, name):
                 delattr(self, name)
         if self.space_.kind.has_columns:
-            self.n_features_in_ = self.space_.schema.internal_shape[0]
+            self.n_features_in_ = math.prod(self.space_.schema.row_shape)
         columns = self.space_.schema.columns
         if columns is not None and all(isinstance(column, str) for column in columns):
             self.feature_names_in_ = np.array(columns, dtype=object)

@@ -13,6 +13,7 @@ from pushforward import diffusion, networks, training
 from pushforward.data import Facts
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
+from pushforward.models.base.available import in_data_units
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
@@ -25,7 +26,7 @@ from pushforward.models.files.storage import under
 from pushforward.networks import NetworkSpec
 from pushforward.training import TrainingSettings
 
-__all__ = ["DEFAULT_STEPS", "Denoising", "Network", "has_score"]
+__all__ = ["DEFAULT_STEPS", "Denoising", "Network", "has_score", "has_score_in_data_units"]
 
 DEFAULT_STEPS = 20
 Network = NetworkSpec | nn.Module
@@ -255,6 +256,11 @@ def has_score(model: Denoising) -> bool:
     if hasattr(model, "denoiser_"):
         return model.denoiser_.gaussian_source
     return model._source_argument is None and model._coupling == "independent"
+
+
+def has_score_in_data_units(model: Denoising) -> bool:
+    """Whether the denoiser determines the score of rows in the units of the data."""
+    return has_score(model) and in_data_units(model)
 
 
 def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:

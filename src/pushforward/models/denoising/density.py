@@ -19,6 +19,7 @@ from pushforward.data import ArrayLike, Condition, Transform
 from pushforward.diffusion import Denoiser, Grid, UniformGrid
 from pushforward.diffusion.bound import Bound, Variance, variational_bound
 from pushforward.diffusion.likelihood import DensityLaw, Divergence, LogProb, StandardNoise, flow_log_prob
+from pushforward.models.base.available import in_data_units
 from pushforward.models.base.batches import part_of
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.source import GaussianSource, LawSource
@@ -28,7 +29,9 @@ __all__ = ["bound", "has_density", "log_prob"]
 
 
 def has_density(model: Denoising) -> bool:
-    """Whether the source has a density."""
+    """Whether the source has a density, in the units of the data."""
+    if not in_data_units(model):
+        return False
     if not hasattr(model, "source_"):
         source = model._source_argument
         return source is None or callable(getattr(source, "log_prob", None))

@@ -19,7 +19,7 @@ from pushforward.models.denoising import calibration as calibrations
 from pushforward.models.denoising import density, encoding
 from pushforward.models.denoising import guidance as guiding
 from pushforward.models.denoising import posterior as posteriors
-from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising, has_score
+from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising, has_score, has_score_in_data_units
 from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability.counts import check_steps
 
@@ -89,12 +89,12 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
     log_prob = available_if(density.has_density)(density.log_prob)
     score_samples = available_if(density.has_density)(DensityModel.score_samples)
     score = available_if(density.has_density)(DensityModel.score)
-    bound = available_if(has_score)(density.bound)
+    bound = available_if(has_score_in_data_units)(density.bound)
 
     transform = encoding.transform
     inverse_transform = encoding.inverse_transform
 
-    posterior = available_if(has_score)(posteriors.posterior)
+    posterior = available_if(has_score_in_data_units)(posteriors.posterior)
     impute = available_if(has_score)(posteriors.impute)
 
     calibrate = calibrations.calibrate

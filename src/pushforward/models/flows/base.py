@@ -22,6 +22,7 @@ Chin-Wei Huang, Laurent Dinh, Aaron Courville. Augmented normalizing flows. 2020
 """
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -79,6 +80,8 @@ class FlowTask(RowTask):
 
 class InvertibleModel(TransformerMixin, DensityModel, TrainedModel):
     """Base of families with an invertible network; the module docstring specifies the network."""
+
+    blocks: ClassVar[bool] = False
 
     def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the latents z of the rows of X, standard normal as far as the model has learned the law of X.

@@ -43,6 +43,7 @@ from pushforward import training
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
 from pushforward.diffusion.trace import rademacher
+from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
@@ -126,6 +127,7 @@ class CNF(InvertibleModel):
     kinetic_: float = field(init=False)
     jacobian_: float = field(init=False)
 
+    @available_if(in_data_units)
     def log_prob(
         self,
         X: ArrayLike,

@@ -101,6 +101,7 @@ class LawModel(DensityModel, GenerativeModel):
 
     core: ClassVar[str] = "law_"
     gaps: ClassVar[bool] = True
+    columnwise: ClassVar[bool] = True
     row_dtype: ClassVar[torch.dtype] = torch.float64
 
     law_: Gaussian | GaussianMixture = field(init=False)

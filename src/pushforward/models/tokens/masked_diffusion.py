@@ -110,6 +110,8 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
+    columnwise: ClassVar[bool] = True
+    categories: ClassVar[bool] = True
 
     network: TransformerSpec | UNetSpec | None = None
 

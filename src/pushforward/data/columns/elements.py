@@ -1,0 +1,255 @@
+"""The columns of a table as real coordinates, for models of real vectors.
+
+A category becomes a block of 0/1 coordinates, one per level and one for a gap. Any other column becomes its normal score
+
+    z = Phi^-1(u),      u uniform on the interval (P(X < x), P(X <= x)) of the data,
+
+whose law is the standard normal one, whatever the law of the column: integers and numbers with a share of their own are spread
+over their interval, a gap has the interval at the lower end, and the way back is exact for both. Between the numbers of the
+data the quantile function is linear in z; it goes on beyond them to the bounds of a real column, or without end where it has
+none.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pushforward.data.checks import Facts
+from pushforward.probability.domain import Domain
+
+__all__ = ["Block", "Elements", "Score"]
+
+_KNOTS = 256
+_FAR = 8.0  # standard deviations at which a bounded column reaches its bound
+_MOST_VALUES = 1000  # of integers that each have an interval
+
+
+@dataclass(frozen=True)
+class Block:
+    """A category as 0/1 coordinates, the last of them for a gap if the column has gaps."""
+
+    levels: int
+    gaps: bool
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return self.levels + self.gaps
+
+    def forward(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return numbers of levels (N,), NaN for a gap, as coordinates (N, size); a gap that is none of the levels is 0."""
+        index = torch.where(x.isnan(), float(self.levels), x).long()
+        return torch.nn.functional.one_hot(index, self.levels + 1)[:, : self.size].to(x.dtype)
+
+    def inverse(self, z: Tensor, *, gaps: bool = True) -> Tensor:
+        """Return the levels with the largest coordinates; a gap only with ``gaps``."""
+        index = z[:, : self.size if gaps else self.levels].argmax(1)
+        return torch.where(index == self.levels, torch.nan, index.to(z.dtype))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A column as its normal score.
+
+    Parameters
+    ----------
+    low, high : tuple of float
+        Ends in z of the interval of each number of ``values``; equal for reals without a share of their own.
+    values : tuple of float
+        In rising order.
+    below, above : float
+        dx/dz beyond the smallest and the largest number; 0 if the column ends there.
+    gap : float
+        Upper end in z of the interval of a gap; -inf without gaps.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    values: tuple[float, ...]
+    below: float
+    above: float
+    gap: float
+
+    size: ClassVar[int] = 1
+
+    @classmethod
+    def fit(cls, x: Tensor, domain: Domain, *, gaps: bool) -> "Score":
+        """Fit to the numbers of a column (N,), NaN in gaps."""
+        present = x[~x.isnan()].double()
+        values, counts = torch.unique(present, return_counts=True)
+        share, upper = counts.double() / len(present), counts.cumsum(0).double() / len(present)
+        below = torch.cat([torch.zeros(1, dtype=torch.float64), upper[:-1]])
+        single = domain.type == "category" or (domain.type == "integer" and len(values) <= _MOST_VALUES)
+        atom = torch.isin(values, values if single else torch.tensor(domain.atoms, dtype=torch.float64))
+        low, high = (torch.where(atom, end, below + share / 2) for end in (below, upper))
+        smooth = (~atom).nonzero()[:, 0]
+        keep = atom.clone()
+        keep[smooth[torch.linspace(0, len(smooth) - 1, min(_KNOTS, len(smooth)), dtype=torch.float64).long()]] = True
+        absent = (len(x) - len(present) + 0.5) / (len(x) + 1) if gaps else 0.0
+        low, high = (_score(absent + (1 - absent) * end[keep]) for end in (low, high))
+        gap = float(_score(torch.tensor(absent, dtype=torch.float64))) if gaps else -math.inf
+        return cls._with_ends(low.tolist(), high.tolist(), values[keep].tolist(), bool(atom[0]), bool(atom[-1]), domain, gap)
+
+    @classmethod
+    def _with_ends(
+        cls,
+        low: list[float],
+        high: list[float],
+        values: list[float],
+        first: bool,
+        last: bool,
+        domain: Domain,
+        gap: float,
+    ) -> "Score":
+        """Add what is beyond the numbers: the bounds of reals, which are reached far out, or slopes.
+
+        ``first`` and ``last`` say whether the smallest and the largest number are atoms.
+        """
+        near, below, above = max(1, len(values) // 50), 0.0, 0.0  # slopes of neighbours would be those of chance
+        if domain.type == "real" and len(values) > 1 and not first:
+            if math.isinf(domain.low):
+                below = (values[near] - values[0]) / (low[near] - high[0])
+            elif values[0] > domain.low:
+                start = max(gap, -_FAR)
+                low, high, values = [start, *low], [start, *high], [domain.low, *values]
+        if domain.type == "real" and len(values) > 1 and not last:
+            if math.isinf(domain.high):
+                above = (values[-1] - values[-1 - near]) / (low[-1] - high[-1 - near])
+            elif values[-1] < domain.high:
+                low, high, values = [*low, _FAR], [*high, _FAR], [*values, domain.high]
+        return cls(tuple(low), tuple(high), tuple(values), below, above, gap)
+
+    def forward(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return the scores (N, 1) of numbers x (N,), spread by uniform numbers u (N,) over their intervals."""
+        low, high, values = self._tensors()
+        known = x.double().nan_to_num(self.values[0]).contiguous()
+        right = torch.searchsorted(values, known).clamp(max=len(values) - 1)
+        left = torch.where((values[right] == known) | (known > values[-1]), right, (right - 1).clamp(min=0))
+        width = (values[right] - values[left]).where(right > left, 1.0)
+        share = ((known - values[left]) / width).where(right > left, 0.0)
+        between = high[left] + share * (low[right] - high[left])
+        bottom, top = torch.special.ndtr(low[left]), torch.special.ndtr(high[left])
+        spread = _score(bottom + u * (top - bottom))
+        z = torch.where(right > left, between, torch.where(low[left] < high[left], spread, low[left]))
+        z = torch.where((known > values[-1]) & (self.above > 0), high[-1] + (known - values[-1]) / (self.above or 1.0), z)
+        z = torch.where((known < values[0]) & (self.below > 0), low[0] + (known - values[0]) / (self.below or 1.0), z)
+        if self.gap > -math.inf:
+            z = torch.where(x.isnan(), _score(u * torch.special.ndtr(torch.tensor(self.gap, dtype=torch.float64))), z)
+        return z[:, None]
+
+    def inverse(self, z: Tensor, *, gaps: bool = True) -> Tensor:
+        """Return numbers (N,) from scores (N, 1), NaN in gaps; without ``gaps`` the smallest number instead."""
+        z = z[:, 0].double().contiguous()
+        low, high, values = self._tensors()
+        right = torch.searchsorted(high, z).clamp(max=len(values) - 1)
+        left = (right - 1).clamp(min=0)
+        width = (low[right] - high[left]).where(low[right] > high[left], 1.0)
+        share = ((z - high[left]) / width).clamp(0, 1).where(z < low[right], 1.0)
+        x = values[left] + share * (values[right] - values[left])
+        x = x + self.above * (z - high[-1]).clamp(min=0) + self.below * (z - low[0]).clamp(max=0)
+        return torch.where((z < self.gap) & gaps, torch.nan, x)
+
+    def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        low, high, values = (torch.tensor(part, dtype=torch.float64) for part in (self.low, self.high, self.values))
+        return low, high, values
+
+
+Element = Block | Score
+
+
+@dataclass(frozen=True)
+class Elements:
+    """The coordinates of all columns of a table.
+
+    Parameters
+    ----------
+    parts : tuple of Block or Score
+        One per column.
+    """
+
+    parts: tuple[Element, ...]
+
+    @classmethod
+    def fit(cls, x: Tensor, domains: tuple[Domain, ...], gaps: tuple[bool, ...], *, blocks: bool = True) -> "Elements":
+        """Fit to rows (N, C), NaN in gaps.
+
+        ``gaps`` says which columns may have them, ``blocks`` whether categories become blocks; otherwise they have scores.
+        """
+
+        def part(index: int) -> Element:
+            domain = domains[index]
+            if domain.type == "category" and blocks:
+                return Block(domain.levels, gaps[index])
+            return Score.fit(x[:, index], domain, gaps=gaps[index])
+
+        return cls(tuple(map(part, range(len(domains)))))
+
+    def fit_to(self, domains: tuple[Domain, ...], gaps: tuple[bool, ...]) -> bool:
+        """Whether these are coordinates of columns with these domains and gaps."""
+        if len(self.parts) != len(domains):
+            return False
+        for part, domain, has_gaps in zip(self.parts, domains, gaps, strict=True):
+            if isinstance(part, Block):
+                known = domain.type == "category" and (part.levels, part.gaps) == (domain.levels, has_gaps)
+            else:
+                known = has_gaps == (part.gap > -math.inf)
+                known = known and (domain.type != "category" or 0 <= part.values[0] <= part.values[-1] < domain.levels)
+            if not known:
+                return False
+        return True
+
+    @property
+    def sizes(self) -> list[int]:
+        """Numbers of coordinates of the columns."""
+        return [part.size for part in self.parts]
+
+    def forward(self, x: Tensor, u: Tensor | None = None) -> Tensor:
+        """Return coordinates (N, D) of rows (N, C); uniform numbers u (N, C), by default 1/2, choose within intervals."""
+        u = torch.full_like(x, 0.5) if u is None else u
+        columns = zip(self.parts, x.double().unbind(1), u.double().unbind(1), strict=True)
+        return torch.cat([part.forward(values, spread) for part, values, spread in columns], 1)
+
+    def inverse(self, z: Tensor, *, gaps: bool = True) -> Tensor:
+        """Return rows (N, C), float64, from coordinates (N, D), NaN in gaps; without ``gaps`` they have a value."""
+        parts = zip(self.parts, torch.split(z.double(), self.sizes, 1), strict=True)
+        return torch.stack([part.inverse(values, gaps=gaps) for part, values in parts], 1)
+
+    def mask(self, known: Tensor) -> Tensor:
+        """Return which coordinates (N, D) are known from which columns (N, C) are."""
+        return known.repeat_interleave(torch.tensor(self.sizes), 1)
+
+    def to_json(self) -> list[Facts]:
+        """Return the coordinates as plain data; :meth:`from_json` restores them."""
+        parts = [dict(vars(part)) for part in self.parts]
+        return [part | {"gap": None} if part.get("gap") == -math.inf else part for part in parts]  # JSON has no infinity
+
+    @classmethod
+    def from_json(cls, facts: list[Facts]) -> "Elements":
+        """Return the coordinates from the output of :meth:`to_json`; ValueError if the facts do not describe any."""
+        return cls(tuple(Block(**part) if "levels" in part else _score_of(part) for part in facts))
+
+
+def _score(share: Tensor) -> Tensor:
+    """Return Phi^-1 of shares, within the range that float64 resolves."""
+    score: Tensor = torch.special.ndtri(share)
+    return score.clamp(-_FAR, _FAR)
+
+
+def _score_of(facts: Facts) -> Score:
+    low, high, values = (tuple(map(float, facts[name])) for name in ("low", "high", "values"))
+    gap = -math.inf if facts["gap"] is None else float(facts["gap"])
+    score = Score(low, high, values, float(facts["below"]), float(facts["above"]), gap)
+    if not len(low) == len(high) == len(values) > 0:
+        raise ValueError("the scores of a column need an interval for each number")
+    rising = all(a < b for a, b in itertools.pairwise(values)) and all(a <= b for a, b in zip(low, high, strict=True))
+    apart = all(a <= b for a, b in zip(high, low[1:], strict=False)) and all(map(math.isfinite, (*low, *high, *values)))
+    slopes = math.isfinite(score.below) and math.isfinite(score.above) and score.below >= 0 and score.above >= 0
+    if not rising or not apart or not slopes:
+        raise ValueError("the scores of a column need rising intervals and rising numbers")
+    if not score.gap <= low[0]:
+        raise ValueError("the interval of a gap must end before those of the numbers")
+    return score
