@@ -214,7 +214,7 @@ def test_max_time_fixes_the_number_of_steps(tmp_path):
         (["train", "grey.npy"], "--set kind=images if each row is a grey image, or --set kind=vectors"),
         (["train", "two.npz"], "choose one of them with --column images"),
         (
-            ["train", "table.csv"],
+            ["train", "table.csv", "--set", "kind=vectors"],
             "numeric columns: --column height,weight,age. A column of labels can be the condition: --condition species.",
         ),
         (["train", "table.csv", "--column", "hight"], "there is no column 'hight'.*Did you mean 'height'?"),

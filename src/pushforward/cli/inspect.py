@@ -43,9 +43,10 @@ def command(
 def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     data, schema, resolved = card["data"], card["schema"], card["resolved"]
     shape = " x ".join(str(size) for size in schema["row_shape"])
+    rows = schema["kind"] if schema["table"] is None else "rows"
     facts = [
         ("model", f"{card['class']} (pushforward {card['pushforward']})"),
-        ("data", f"{data['source']}: {data['rows']:,} {schema['kind']} of {shape}, {data['held_out']:,} held out"),
+        ("data", f"{data['source']}: {data['rows']:,} {rows} of {shape}, {data['held_out']:,} held out"),
     ]
     if card["status"] == "finished":
         facts.append(("condition", _condition(card["condition"])))

@@ -99,6 +99,11 @@ def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condi
 
 
 def _absent(verb: str, model: Any) -> str:
+    if model.space_.schema.elements is not None:
+        return (
+            f"{type(model).__name__} learns tables as real coordinates, which have no density in the units of the data; "
+            "a Circuit has one: train --model circuit"
+        )
     if not hasattr(model, "source"):
         return f"{type(model).__name__} has no {'such bound; omit --bound' if verb == 'bound' else 'density'}"
     if verb == "bound":

@@ -25,7 +25,7 @@ from pushforward.data.transform import Transform
 from pushforward.diffusion.bound import Bins
 from pushforward.probability import noise
 
-__all__ = ["Rows"]
+__all__ = ["Rows", "SpreadRows"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,10 @@ class Rows:
         """Rows with integers at the middle of their interval."""
         return self.z + self.width / 2
 
+    def log_volume(self, part: slice, seed: int, first: int) -> Tensor | float:
+        """Return what :meth:`dequantized` adds to log p(z) for log p(x), per row."""
+        return 0.0
+
     def dequantized(self, part: slice, seed: int, first: int) -> Tensor:
         """Return rows with uniform noise added to integers; the noise of row i depends on (seed, first + i) alone."""
         z = self.z[part]
@@ -112,6 +116,60 @@ class Rows:
         numbers = torch.arange(first, first + len(z))
         u = noise.uniform(z.shape[1:], seed=seed, purpose="dequantization", rows=numbers, dtype=z.dtype)
         return z + self.width * u
+
+
+@dataclass(frozen=True, eq=False)
+class SpreadRows(Rows):
+    """Rows of a table whose columns have scores: values with a share of their own are spread over their intervals.
+
+    Attributes
+    ----------
+    cells : Tensor (N, C)
+        One number per column, NaN in gaps.
+    space : RowSpace
+    """
+
+    cells: Tensor
+    space: RowSpace
+
+    @classmethod
+    def spread(cls, space: RowSpace, cells: Tensor, condition: Tensor | None, *, dtype: torch.dtype) -> "SpreadRows":
+        """Return rows of cells (N, C) with their encoded conditions."""
+        elements, transform = space.schema.elements, space.transform
+        assert elements is not None
+        return cls(
+            z=transform.forward(elements.forward(cells), dtype=dtype),
+            condition=condition,
+            width=torch.zeros(transform.shape, dtype=dtype),
+            bins=None,
+            varies=None,
+            log_det_of_reals=0.0,
+            log_shares=torch.zeros(len(cells), dtype=torch.float64),
+            cells=cells,
+            space=space,
+        )
+
+    @property
+    def integer(self) -> bool:
+        """Whether some values have a probability of their own."""
+        elements = self.space.schema.elements
+        return elements is not None and elements.has_intervals
+
+    def dequantized(self, part: slice, seed: int, first: int) -> Tensor:
+        """Return rows with values spread over their intervals; the noise of row i depends on (seed, first + i) alone."""
+        return self.space.transform.forward(self._scores(part, seed, first), dtype=self.z.dtype)
+
+    def log_volume(self, part: slice, seed: int, first: int) -> Tensor:
+        """Return what :meth:`dequantized` adds to log p(z) for log p(x), per row."""
+        assert self.space.schema.elements is not None
+        return self.space.schema.elements.log_volume(self.cells[part], self._scores(part, seed, first))
+
+    def _scores(self, part: slice, seed: int, first: int) -> Tensor:
+        assert self.space.schema.elements is not None
+        cells = self.cells[part]
+        numbers = torch.arange(first, first + len(cells))
+        u = noise.uniform(cells.shape[1:], seed=seed, purpose="intervals", rows=numbers, dtype=torch.float64)
+        return self.space.schema.elements.forward(cells, u)
 
 
 def _edges(transform: Transform, x: Tensor, integer: Tensor, dtype: torch.dtype) -> Bins:

@@ -103,3 +103,23 @@ def test_wrong_facts_are_refused(elements):
     assert not elements.fit_to(DOMAINS, (True,) * 6)
     assert not elements.fit_to(DOMAINS[:5], GAPS[:5])
     assert isinstance(elements.parts[0], Score)
+
+
+def test_volumes_turn_the_normal_law_into_that_of_the_column():
+    scores = Elements.fit(X, DOMAINS, GAPS, blocks=False)
+    shares = {0: [0.0], 3: [0.0, 2.0, math.nan], 5: [1.0, 3.0, math.nan]}
+    for column, values in shares.items():
+        part = scores.parts[column]
+        for value in values:
+            x = torch.full((50,), value, dtype=torch.float64)
+            z = part.forward(x, torch.tensor(numbers.random(50)))
+            mass = (part.log_volume(x, z) + torch.tensor(stats.norm.logpdf(z[:, 0]))).exp()
+            same = X[:, column].isnan() if math.isnan(value) else X[:, column] == value
+            torch.testing.assert_close(mass, torch.full_like(mass, float(same.double().mean())), rtol=0.01, atol=1e-3)
+    for column in (0, 1, 2):  # the density of reals integrates to what the atoms leave
+        part = scores.parts[column]
+        edges = part.inverse(torch.linspace(-7.9, 7.9, 200_001, dtype=torch.float64)[:, None])
+        x = (edges[1:] + edges[:-1]) / 2
+        density = (part.log_volume(x, z := part.forward(x, torch.full_like(x, 0.5))) - z[:, 0].square() / 2).exp()
+        whole = float((density * edges.diff())[edges.diff() > 0].sum()) / math.sqrt(2 * math.pi)
+        assert whole == pytest.approx(1 - float((X[:, 0] == 0).double().mean()) if column == 0 else 1, abs=2e-3)

@@ -25,7 +25,9 @@ __all__ = ["Block", "Elements", "Score"]
 
 _KNOTS = 256
 _FAR = 8.0  # standard deviations at which a bounded column reaches its bound
+_UNSEEN = 0.1  # count of an integer within the range of the data that is not among them
 _MOST_VALUES = 1000  # of integers that each have an interval
+_OFTEN, _ATOM = 10, 0.01  # rows, and share of rows, that give an integer an interval if there are more
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,16 @@ class Score:
         """Fit to the numbers of a column (N,), NaN in gaps."""
         present = x[~x.isnan()].double()
         values, counts = torch.unique(present, return_counts=True)
-        share, upper = counts.double() / len(present), counts.cumsum(0).double() / len(present)
+        narrow = domain.type != "real" and float(values[-1] - values[0]) < _MOST_VALUES
+        if narrow:
+            values, counts = _with_unseen(values, counts)
+        share, upper = counts.double() / counts.sum(), counts.cumsum(0).double() / counts.sum()
         below = torch.cat([torch.zeros(1, dtype=torch.float64), upper[:-1]])
-        single = domain.type == "category" or (domain.type == "integer" and len(values) <= _MOST_VALUES)
-        atom = torch.isin(values, values if single else torch.tensor(domain.atoms, dtype=torch.float64))
+        atom = torch.isin(values, torch.tensor(domain.atoms, dtype=torch.float64))
+        if domain.type != "real":
+            often = counts >= max(_OFTEN, _ATOM * len(present))
+            few = len(values) <= _MOST_VALUES and len(present) >= _OFTEN * len(values)
+            atom = often | narrow | few
         low, high = (torch.where(atom, end, below + share / 2) for end in (below, upper))
         smooth = (~atom).nonzero()[:, 0]
         keep = atom.clone()
@@ -153,6 +161,33 @@ class Score:
         x = x + self.above * (z - high[-1]).clamp(min=0) + self.below * (z - low[0]).clamp(max=0)
         return torch.where((z < self.gap) & gaps, torch.nan, x)
 
+    def log_volume(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return what to add to log p(z) for log p(x), (N,), given numbers x (N,) and their scores z (N, 1).
+
+        For a value with an interval, that is the logarithm of P(interval) / phi(z) under the normal law, whose mean over the
+        interval turns densities into probabilities; for other reals log dz/dx.
+        """
+        low, high, values = self._tensors()
+        known, z = x.double().nan_to_num(self.values[0]).contiguous(), z[:, 0].double()
+        at = torch.searchsorted(values, known).clamp(max=len(values) - 1)
+        has_interval = (values[at] == known) & (low[at] < high[at])
+        right = at.clamp(min=min(1, len(values) - 1))
+        left = (right - 1).clamp(min=0)
+        slope = (low[right] - high[left]) / (values[right] - values[left])
+        slope = torch.where(known > values[-1], 1 / self.above if self.above else 0.0, slope)
+        slope = torch.where(known < values[0], 1 / self.below if self.below else 0.0, slope)
+        mass = torch.special.ndtr(high[at]) - torch.special.ndtr(low[at])
+        if self.gap > -math.inf:
+            gap = torch.special.ndtr(torch.tensor(self.gap, dtype=torch.float64))
+            mass, has_interval = torch.where(x.isnan(), gap, mass), has_interval | x.isnan()
+        normal = -z.square() / 2 - math.log(2 * math.pi) / 2
+        return torch.where(has_interval, mass.log() - normal, slope.log())
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether some values have an interval."""
+        return self.gap > -math.inf or self.low != self.high
+
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         low, high, values = (torch.tensor(part, dtype=torch.float64) for part in (self.low, self.high, self.values))
         return low, high, values
@@ -218,6 +253,24 @@ class Elements:
         parts = zip(self.parts, torch.split(z.double(), self.sizes, 1), strict=True)
         return torch.stack([part.inverse(values, gaps=gaps) for part, values in parts], 1)
 
+    @property
+    def are_scores(self) -> bool:
+        """Whether all columns have scores, so that densities of coordinates determine those of rows."""
+        return all(isinstance(part, Score) for part in self.parts)
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether some values of scores have an interval."""
+        return any(isinstance(part, Score) and part.has_intervals for part in self.parts)
+
+    def log_volume(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return what to add to log p(z) for log p(x), (N,), if all columns have scores; see :meth:`Score.log_volume`."""
+        total = torch.zeros(len(x), dtype=torch.float64)
+        for part, values, scores in zip(self.parts, x.double().unbind(1), torch.split(z, self.sizes, 1), strict=True):
+            assert isinstance(part, Score)
+            total += part.log_volume(values, scores)
+        return total
+
     def mask(self, known: Tensor) -> Tensor:
         """Return which coordinates (N, D) are known from which columns (N, C) are."""
         return known.repeat_interleave(torch.tensor(self.sizes), 1)
@@ -231,6 +284,14 @@ class Elements:
     def from_json(cls, facts: list[Facts]) -> "Elements":
         """Return the coordinates from the output of :meth:`to_json`; ValueError if the facts do not describe any."""
         return cls(tuple(Block(**part) if "levels" in part else _score_of(part) for part in facts))
+
+
+def _with_unseen(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return all integers from the smallest to the largest with their counts, a small one for those that are not seen."""
+    whole = torch.arange(float(values[0]), float(values[-1]) + 1, dtype=torch.float64)
+    every = torch.full_like(whole, _UNSEEN)
+    every[(values - values[0]).long()] = counts.double()
+    return whole, every
 
 
 def _score(share: Tensor) -> Tensor:

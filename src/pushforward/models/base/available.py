@@ -18,6 +18,6 @@ def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:
 
 
 def in_data_units(model: object) -> bool:
-    """Whether the rows of a model are in the units of the data: not if they are coordinates of columns of a table."""
+    """Whether densities of the rows of a model are those of the data: not if columns of a table became 0/1 coordinates."""
     space = getattr(model, "space_", None)
-    return space is None or space.schema.elements is None
+    return space is None or space.schema.elements is None or space.schema.elements.are_scores

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition
-from pushforward.data.rows import Rows
+from pushforward.data.rows import Rows, SpreadRows
 from pushforward.diffusion.likelihood import Kind, LogProb
 from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.model import GenerativeModel
@@ -105,15 +105,16 @@ class DensityModel(GenerativeModel):
 
         def score_draw(draw: int) -> LogProb:
             def score_part(part: slice, learned: object, device: torch.device) -> LogProb:
-                start = first + part.start
-                return density(
+                start, spread = first + part.start, noise.derive(seed, "dequantization", draw)
+                scores = density(
                     learned,
-                    rows.dequantized(part, noise.derive(seed, "dequantization", draw), start).to(device),
+                    rows.dequantized(part, spread, start).to(device),
                     condition=None if rows.condition is None else rows.condition[part].to(device),
                     varies=rows.varies,
                     seed=noise.derive(seed, "flow", draw),
                     first=start,
                 )
+                return scores.shifted(np.asarray(rows.log_volume(part, spread, start)))
 
             return LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
 
@@ -125,6 +126,10 @@ class DensityModel(GenerativeModel):
         return replace(scores, constants=self.space_.transform.constants)
 
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
+        if self.space_.schema.elements is not None:
+            cells = self.space_.schema.to_columns(X, gaps=False)
+            encoded = self._encode(condition, len(cells), self._density_dtype)
+            return SpreadRows.spread(self.space_, cells, encoded, dtype=self._density_dtype)
         return self._rows_of(X, condition, self._density_dtype, within_range=True)
 
     def _log_prob(
