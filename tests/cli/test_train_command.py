@@ -50,7 +50,7 @@ def write_npz(folder: Path) -> list[str]:
 def write_csv(folder: Path) -> list[str]:
     frame = pd.DataFrame({"height": POINTS[:, 0], "weight": POINTS[:, 1], "species": ["cat", "dog"] * 30, "age": POINTS[:, 0]})
     frame.to_csv(folder / "table.csv", index=False)
-    return ["table.csv", "--column", "height,weight", "--condition", "species"]
+    return ["table.csv", "--column", "height", "--column", "weight", "--condition", "species"]
 
 
 def write_numbers(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
-from pushforward.cli.options import condition_of, listed
+from pushforward.cli.options import Columns, condition_of, listed
 
 __all__ = ["HELP", "TrainCommand", "command"]
 
@@ -70,7 +70,7 @@ def command(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of everything random. Default: a fresh one, written down.")
     ] = None,
-    column: Annotated[str, typer.Option(metavar="NAMES", help="Columns of a table to learn, separated by commas.")] = "",
+    column: Columns = None,
     condition: Annotated[
         str,
         typer.Option(
@@ -101,7 +101,7 @@ def command(
         given["device"] = device
     for text in changes or []:
         given = recipes.merge(given, recipes.override(text))
-    chosen = {"columns": listed(column), "condition": condition_of(condition)}
+    chosen = {"columns": listed(*column or ()), "condition": condition_of(condition)}
     if resume:
         if given or dry_run:
             named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
