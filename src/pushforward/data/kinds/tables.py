@@ -6,10 +6,15 @@ columns are numbers without gaps: these are vectors.
 
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.vectors import Vectors
 
 __all__ = ["Tables"]
+
+_BINARY_SCALE = 0.5
 
 
 @register_kind
@@ -26,3 +31,12 @@ class Tables(Vectors):
     def suggestion(self, shape: tuple[int, ...]) -> str:
         """Return "": no array is a table."""
         return ""
+
+    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of each column, for 0/1 coordinates of categories one scale for all.
+
+        With a scale of its own a rare level would count as much as all others.
+        """
+        shift, scale = super().scaling(x, low, high, integer)
+        binary = ((x == 0) | (x == 1)).all(0) & ~integer
+        return shift, torch.where(binary, _BINARY_SCALE, scale)
