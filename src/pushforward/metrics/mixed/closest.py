@@ -3,7 +3,7 @@ r"""The closest record: whether samples keep nearer to training rows than fresh 
 Distances are those of the :class:`~pushforward.metrics.mixed.embedding.Embedding` of all real rows. A sample is *nearer to
 training* if its nearest training row is nearer than its nearest held-out row; ties count half. For a law that knows its N
 training rows no better than the m held-out ones, all N + m rows are exchangeable, so that the share is N / (N + m): 1/2 for two
-halves. Copying moves it up.
+halves. Copying moves it up. Samples with the same closest record go together: the interval counts them as one cluster.
 
 References
 ----------
@@ -75,8 +75,10 @@ def closest_records(
     place = Embedding(np.concatenate([train, held_out]), domains)
     points, known, unknown = place(P), place(train), place(held_out)
     compared = memorization(points, known, unknown, seed=seed)
-    to_held_out = nearest(points, unknown)[0][:, 0]
-    nearer = (np.sign(to_held_out - compared.distances) + 1) / 2
-    value, error = float(nearer.mean()), float(nearer.std(ddof=1)) / len(nearer) ** 0.5
+    distances, numbers = (found[:, 0] for found in nearest(points, unknown))
+    nearer = (np.sign(distances - compared.distances) + 1) / 2
+    closest = np.where(compared.distances <= distances, compared.nearest, len(train) + numbers)
+    value = float(nearer.mean())
+    error = float((np.bincount(closest, nearer - value) ** 2).sum()) ** 0.5 / len(nearer)
     share = Measure.normal(value, error, len(nearer), least=0.0, most=1.0)
     return Closeness(share, len(train) / (len(train) + len(held_out)), compared)
