@@ -27,36 +27,43 @@ def draw(name: str, train: str, samples: str, rows: str, settings: str) -> dict[
     data, options = read(train), json.loads(settings)
     most = options.pop("rows", len(data))
     data = data.sample(min(most, len(data)), random_state=0)
-    begin = time.process_time()
-    drawn = arf(data, int(rows), options) if name == "arf" else sdv(name, data, int(rows), options)
+    drawn, begin = arf(data, int(rows), options) if name == "arf" else sdv(name, data, int(rows), options)
+    seconds = time.process_time() - begin
     drawn[list(data.columns)].to_csv(samples, index=False)
-    return {"seconds": time.process_time() - begin}
+    return {"seconds": seconds}
 
 
-def sdv(name: str, data: pd.DataFrame, rows: int, options: dict[str, Any]) -> pd.DataFrame:
+def sdv(name: str, data: pd.DataFrame, rows: int, options: dict[str, Any]) -> tuple[pd.DataFrame, float]:
     from sdv.metadata import Metadata
     from sdv.single_table import CTGANSynthesizer, GaussianCopulaSynthesizer, TVAESynthesizer
 
     kinds = {"copula": GaussianCopulaSynthesizer, "ctgan": CTGANSynthesizer, "tvae": TVAESynthesizer}
-    metadata = Metadata.detect_from_dataframe(data)
+    metadata = Metadata()
+    metadata.add_table("rows")
     for column in data:
-        number = pd.api.types.is_numeric_dtype(data[column])
-        metadata.update_column(column_name=column, sdtype="numerical" if number else "categorical")
+        kind = "numerical" if pd.api.types.is_numeric_dtype(data[column]) else "categorical"
+        metadata.add_column(column, table_name="rows", sdtype=kind)
+    begin = time.process_time()
     model = kinds[name](metadata, **options)
-    model.fit(data)
-    return model.sample(rows)
+    model.fit({"rows": data})
+    drawn = model.sample(rows)
+    return (drawn["rows"] if isinstance(drawn, dict) else drawn), begin
 
 
-def arf(data: pd.DataFrame, rows: int, options: dict[str, Any]) -> pd.DataFrame:
+def arf(data: pd.DataFrame, rows: int, options: dict[str, Any]) -> tuple[pd.DataFrame, float]:
     from arfpy import arf as package
 
     text = [column for column in data if not pd.api.types.is_numeric_dtype(data[column])]
     complete = data.assign(**{column: data[column].fillna(ABSENT) for column in text}).dropna().reset_index(drop=True)
+    np.in1d = np.isin  # noqa: NPY201 arfpy 0.1.1 calls a function that NumPy no longer has
     np.random.seed(0)  # noqa: NPY002 arfpy draws from the global generator
+    begin = time.process_time()
     model = package.arf(x=complete, random_state=0, **options)
     model.forde()
     drawn = model.forge(n=rows)
-    return drawn.assign(**{column: drawn[column].astype(object).replace(ABSENT, None) for column in text})
+    whole = [column for column in data if pd.api.types.is_integer_dtype(data[column])]
+    columns = {column: drawn[column].astype(object).replace(ABSENT, None) for column in text}
+    return drawn.assign(**columns, **{column: drawn[column].round().astype(int) for column in whole}), begin
 
 
 def judge(train: str, test: str, samples: str, taught: str, target: str, categories: str) -> dict[str, Any]:
