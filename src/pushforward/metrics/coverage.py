@@ -15,7 +15,8 @@ The 95 % intervals: given one of the two sets, the rows of the other are indepen
 of a share (the normal one for the density). The first set is random too and adds about as much variance, so the variance is
 doubled; for repeated draws of Gaussians the standard deviation was 1.1 to 1.5 times that without doubling.
 
-For equal laws coverage is 1 - prod_{i<=k} (n - i) / (2 n - i) on average, close to 1 - 2^-k, in every dimension.
+Each has a permutation test (:mod:`~pushforward.metrics.ball_relabel`). For equal laws coverage is
+1 - prod_{i<=k} (n - i) / (2 n - i) on average, close to 1 - 2^-k, in every dimension.
 
 References
 ----------
@@ -32,8 +33,10 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from pushforward.metrics.arrays import Rows, pair, subset
+from pushforward.metrics.ball_relabel import relabeled_density_coverage, relabeled_precision_recall
 from pushforward.metrics.measure import NORMAL_95, Measure
 from pushforward.metrics.neighbors import nearest
+from pushforward.metrics.relabel import chance
 
 __all__ = ["density_coverage", "precision_recall"]
 
@@ -41,16 +44,19 @@ _MOST = 10_000
 _NUMBERS = 1 << 26
 
 
-def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0) -> tuple[Measure, Measure]:
+def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0, test: bool = True) -> tuple[Measure, Measure]:
     """Return precision and recall of samples P against reference rows Q, both in [0, 1].
 
-    Taken on equally many of both, at most 10,000, chosen by ``seed``.
+    Taken on equally many of both, at most 10,000, chosen by ``seed``; their tests on at most 2,000 of either.
 
     Parameters
     ----------
     P, Q : array (n, ...) and (m, ...)
     k : int
         Neighbors that set the radius of a ball.
+    seed : int
+    test : bool
+        Whether to test.
 
     Raises
     ------
@@ -69,10 +75,11 @@ def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0) -
     for rows, distances in _blocks(P, Q):
         precise[rows] = (distances <= of_rows).any(1)
         recalled |= (distances <= of_samples[rows, None]).any(0).numpy()
-    return _share(precise), _share(recalled)
+    measures = _share(precise), _share(recalled)
+    return _tested(measures, relabeled_precision_recall(P, Q, k=k, seed=seed)) if test else measures
 
 
-def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0) -> tuple[Measure, Measure]:
+def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0, test: bool = True) -> tuple[Measure, Measure]:
     """Return density (0 or more, 1 for equal laws) and coverage (in [0, 1]) of samples P against reference rows Q.
 
     Parameters and errors are those of :func:`precision_recall`.
@@ -90,7 +97,15 @@ def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0) -
         balls[rows] = inside.sum(1)
         covered |= inside.any(0).numpy()
     error = float(balls.std(ddof=1)) / k * (2 / len(P)) ** 0.5
-    return Measure.normal(float(balls.mean()) / k, error, len(P), least=0.0), _share(covered)
+    measures = Measure.normal(float(balls.mean()) / k, error, len(P), least=0.0), _share(covered)
+    return _tested(measures, relabeled_density_coverage(P, Q, k=k, seed=seed)) if test else measures
+
+
+def _tested(
+    measures: tuple[Measure, Measure], draws: tuple[NDArray[np.float64], NDArray[np.float64]]
+) -> tuple[Measure, Measure]:
+    first, second = (measure.tested(*chance(own)) for measure, own in zip(measures, draws, strict=True))
+    return first, second
 
 
 def _equal(P: ArrayLike, Q: ArrayLike, k: int, seed: int) -> tuple[Rows, Rows]:
