@@ -1,5 +1,7 @@
 """Fixtures of the whole suite: no test may depend on, or disturb, a global random state."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,11 @@ from hypothesis import settings
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("fuzz", max_examples=2000, deadline=None)
 settings.load_profile("quick")
+
+
+def pytest_collection_finish() -> None:
+    """Keep what collection made out of every later garbage collection, which measurements of memory ask for."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -82,8 +82,8 @@ def sliced(a, b, count=256):
 
 
 def methods():
-    found = {f"MMPS, {k} iteration{'s' if k > 1 else ''}": MMPS(iterations=k) for k in (1, 2, 3, 5)}
-    found["MMPS, 3 iterations, eta=0"] = MMPS(iterations=3, sampler=DDIM(eta=0.0))
+    found = {f"MMPS, {k} iteration{'s' if k > 1 else ''}": MMPS(iterations=k) for k in (1, 3, 5, 10)}
+    found["MMPS, 3 iterations, DDPM"] = MMPS(iterations=3, sampler=DDIM(eta=1.0))
     found["PiGDM"] = PiGDM()
     found |= {f"DiffPIR, pull={pull:g}": DiffPIR(pull=pull) for pull in (1.0, 4.0)}
     found |= {f"DPS, strength={s:g}": DPS(strength=s) for s in (0.3, 1.0, 3.0)}

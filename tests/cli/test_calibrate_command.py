@@ -58,7 +58,9 @@ def test_sample_uses_it_and_says_so(home, tmp_path):
     (found,) = model.calibrations_.values()
 
     def drawn(*words):
-        said = done("sample", "runs/two moons", "-n", 5, "--seed", 4, *words, "--out", tmp_path / "made.npy", at=home)
+        said = done(
+            "sample", "runs/two moons", "-n", 5, "--seed", 4, *words, "--out", tmp_path / "made.npy", "--overwrite", at=home
+        )
         return np.load(tmp_path / "made.npy"), said.splitlines()[-1]
 
     made, line = drawn("--steps", 3)

@@ -71,9 +71,9 @@ def test_what_cannot_be_done_is_said_before_any_work(home, tmp_path):
     assert "names a folder, but run/model.json is a file" in refused("evaluate", "run", "--out", "run/model.json", at=home)
     assert "give them with --data" in refused("evaluate", "run", "--condition", "kind", at=home)
     assert "is not a run folder" in refused("evaluate", "nowhere", at=home)
-    assert "samples must be at least 20, got 3" in refused("evaluate", "run", "--n", 3, at=home)
+    assert "samples must be at least 20, got 3" in refused("evaluate", "run", "--n", 3, "--out", tmp_path, at=home)
     assert "there is no kind of device called" in refused("evaluate", "run", "--device", "abacus", at=home)
-    assert "--data FILE" in refused("evaluate", home / "run", at=tmp_path)
+    assert "--data FILE" in refused("evaluate", home / "run", "--out", tmp_path, at=tmp_path)
 
 
 def test_the_help_shows_examples(tmp_path):

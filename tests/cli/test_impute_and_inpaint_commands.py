@@ -84,7 +84,8 @@ def test_an_array_and_the_default_name(home):
     ],
 )
 def test_options_of_guidance_reach_the_model(home, words, options):
-    done("impute", "runs/table", "gaps.csv", "--condition", "x", "--guidance-scale", 3, "--seed", 1, *words, at=home)
+    words = (*words, "--condition", "x", "--guidance-scale", 3, "--seed", 1, "--overwrite")
+    done("impute", "runs/table", "gaps.csv", *words, at=home)
     gappy, model = pd.read_csv(home / "gaps.csv"), pf.load(home / "runs/table")
     common = {"condition": "x", "seed": 1}
     made = pd.read_csv(home / "gaps-filled.csv")[["a", "k"]]
@@ -110,6 +111,17 @@ def test_inpaint(home, tmp_path):
     assert (tmp_path / "made-2.png").read_bytes() != out.read_bytes()
 
 
+@pytest.mark.parametrize("form", ["alpha", "deep"])
+def test_a_mask_may_be_transparent_or_have_sixteen_bits(home, tmp_path, form):
+    bright = np.asarray(Image.open(home / "mask.png"))
+    white = np.full_like(bright, 255)
+    # White paint on nothing, as an editor saves it; and twelve bits in sixteen, of which dark ones are above 255.
+    values = np.stack([white, bright], axis=-1) if form == "alpha" else bright.astype(np.uint16) * 14 + 500
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    words = ["--mask", tmp_path / "mask.png", "--steps", 3, "--seed", 2, "--out", tmp_path / "made.png"]
+    assert done("inpaint", "runs/digits", "three.png", *words, at=home).startswith("32 pixels drawn anew")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -129,13 +141,17 @@ def test_inpaint(home, tmp_path):
         (["impute", "runs/table", "gaps.csv", "-n", "0"], "n must be at least 1, got 0"),
         (["impute", "runs/table", "gaps.csv", "--steps", "0"], "steps must be at least 1"),
         (["inpaint", "runs/array", "three.png", "--mask", "mask.png"], "was trained on vectors; fill the gaps of a table with"),
-        (["inpaint", "runs/digits", "three.png", "--mask", "tall.png"], "dark everywhere, so there is nothing to draw"),
+        (
+            ["inpaint", "runs/digits", "three.png", "--mask", "tall.png"],
+            "dark or transparent everywhere, so there is nothing to draw",
+        ),
         (["inpaint", "runs/digits", "tall.png", "--mask", "mask.png"], "is 8×8 (width×height), but tall.png is 8×9"),
-        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv is not an image that Pillow knows"),
+        (["inpaint", "runs/digits", "three.png", "--mask", "gaps.csv"], "gaps.csv (not an image that Pillow can read)"),
         (["inpaint", "runs/digits", "three.png", "--mask", "mask.png", "--out", "x.jpg"], "x.jpg must end in .png"),
     ],
 )
 def test_errors(words, message, home):
+    (home / "gaps-filled.csv").unlink(missing_ok=True)
     assert message in refused(*words, at=home)
 
 

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from command_line import ended, process
 from forked import SOURCE
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/add-a-family.md"
@@ -40,50 +42,36 @@ def site(tmp_path_factory):
     return site
 
 
-CALL = """
-import sys
-from pushforward.cli import main
-
-def call(*words):
-    sys.argv = ["pushforward", *words]
-    try:
-        main()
-    except SystemExit as end:
-        return end.code
-"""
-
-
-def python(code, *, site, at):
-    path = os.pathsep.join([str(SOURCE), str(site), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", "-c", CALL + code]
-    return subprocess.run(command, cwd=at, env=environment, capture_output=True, text=True, check=False)
-
-
 def test_their_family_is_trained_sampled_and_loaded_by_its_name(site, tmp_path):
-    train = """
-assert call("train", "moons", "--model", "broken") == 2
-assert not call("train", "moons", "--model", "affine-flow", "--set", "train_steps=20", "--seed", "0", "--out", "run")
-"""
-    said = python(train, site=site, at=tmp_path)
-    assert said.returncode == 0, said
+    broken = ended(process("train", "moons", "--model", "broken", at=tmp_path, site=site))
+    assert broken.code == 2, broken
     assert re.fullmatch(
         r"Error: broken = 'affine:Missing' of the package their-models cannot be imported: .*no attribute 'Missing'.*\n",
-        said.stderr,
-    ), said
-    load = """
-assert not call("sample", "run", "-n", "7", "--seed", "1", "--out", "rows.npy")
-import numpy as np, pushforward as pf
-model = pf.load("run")
-assert type(model).__module__ == "affine"
-assert np.array_equal(np.load("rows.npy"), model.sample(7, seed=1))
-"""
-    said = python(load, site=site, at=tmp_path)
-    assert (said.returncode, said.stderr) == (0, ""), said
+        broken.err,
+    ), broken
+    train = ["train", "moons", "--model", "affine-flow", "--set", "train_steps=20", "--seed", "0", "--out", "run"]
+    for words in (train, ["sample", "run", "-n", "7", "--out", "rows.npy"], ["inspect", "run"]):
+        said = ended(process(*words, at=tmp_path, site=site))
+        assert (said.code, said.err) == (0, ""), said
+    rows = np.load(tmp_path / "rows.npy")
+    assert rows.shape == (7, 2)
+    assert np.isfinite(rows).all()
+    assert "AffineFlow" in said.out
 
 
 def test_help_lists_all_families_and_imports_none(site, tmp_path):
-    said = python("call('train', '--help'); print('IMPORTED', *sys.modules)", site=site, at=tmp_path)
+    help_of_train = """
+import sys
+from pushforward.cli import main
+sys.argv = ["pushforward", "train", "--help"]
+try:
+    main()
+finally:
+    print("IMPORTED", *sys.modules)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(SOURCE), str(site)))}
+    command = [sys.executable, "-W", "error", "-c", help_of_train]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     text, _, imported = said.stdout.partition("IMPORTED")
     for name in ("flow-matching (the default)", "affine-flow", "vqvae", "masked-diffusion", "broken", "ddpm"):
         assert name in " ".join(text.split()), said

@@ -23,7 +23,7 @@ def test_a_table_of_integers_is_learned_drawn_scored_and_filled(tmp_path):
     table.to_csv(tmp_path / "other.csv", index=False)
     said = done("score", "runs/table", "other.csv", at=tmp_path)
     assert "lower bound" in said
-    assert " of probability 0" in said
+    assert " of probability 0" not in said  # 9 is no value of training, but a possible one
     known = table.tail(8).reset_index(drop=True)
     gaps = known.astype("Int64")
     gaps.loc[2, "b"] = pd.NA

@@ -1,6 +1,7 @@
 """Real processes: killed or interrupted, then resumed by the command that was printed."""
 
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -11,6 +12,9 @@ import numpy as np
 import pytest
 from command_line import TINY, Said, call, done, ended, process, refused
 from forked import Forked
+
+import pushforward as pf
+from pushforward.training.record.claim import FolderInUse, claimed
 
 STEPS = 300
 LONG = ("--set", f"train_steps={STEPS}", "--set", "training.checkpoint_every=25", *TINY)
@@ -131,6 +135,39 @@ def test_resume_takes_no_new_settings(stopped: tuple[Path, Said]) -> None:
     folder, _ = stopped
     message = refused("train", "table.csv", "--resume", "--seed", 1, "--set", "network.width=3", "--dry-run", at=folder)
     assert "omit --seed, --set network, --dry-run, or start a new run" in message
+
+
+def test_a_run_in_use_is_neither_resumed_nor_changed(stopped: tuple[Path, Said]) -> None:
+    folder, _ = stopped
+    run = folder / "runs/table"
+    content = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with claimed(run):
+        message = refused("train", "table.csv", "--resume", at=folder)
+        assert f"runs/table is in use by process {os.getpid()} on " in message
+        refused("calibrate", "runs/table", at=folder)
+        refused("fit-classifier", "runs/table", "table.csv", "--condition", "kind", at=folder)
+        with pytest.raises(FolderInUse):
+            pf.train(folder / "table.csv", out=run, resume=True)
+    assert content == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_runs_that_start_at_once_each_get_a_folder(tmp_path: Path) -> None:
+    """Every folder holds one finished run of a seed of its own."""
+    short = ("--set", "network.width=8", "--set", "train_steps=3", "--device", "cpu")
+    children = [process("train", "moons", *short, "--seed", seed, at=tmp_path) for seed in range(3)]
+    for child in children:
+        assert ended(child).err == ""
+    folders = [tmp_path / "runs" / name for name in ("moons", "moons-2", "moons-3")]
+    assert sorted((tmp_path / "runs").iterdir()) == folders
+    assert sorted(card(run)["seed"] for run in folders) == [0, 1, 2]
+    assert {card(run)["status"] for run in folders} == {"finished"}
+    assert len({weights(run) for run in folders}) == 3
+    assert not [run for run in folders if (run / ".lock").exists()]
+
+
+def test_a_run_that_cannot_start_leaves_no_folder(tmp_path: Path) -> None:
+    refused("train", "moons", "--max-time", "0.001s", *TINY, at=tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_resume_without_a_run_is_refused(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def home(tmp_path_factory):
 
 def sample(home, tmp_path, run, *words, ending):
     out = tmp_path / f"made{ending}"
+    if out.is_file():
+        words = (*words, "--overwrite")
     said = done("sample", f"runs/{run}", "--steps", 3, "--seed", 4, *words, "--out", out, at=home)
     assert re.search(r"^[\d,]+ samples in .*made\S* \(seed 4\)$", said)
     return out
@@ -117,6 +119,7 @@ def test_a_classifier_is_trained_and_guides(home, tmp_path):
     assert "A classifier of 2 labels in runs/plain, held-out loss" in said
     after = json.loads((run / "model.json").read_text())
     assert after["state"].pop("classifier")["encoder"]["classes"] == ["x", "z"]
+    assert after.pop("weights") != before.pop("weights")
     assert after == before
     assert np.array_equal(expected(at, "plain", 4), plain)
     follow = said.split("Next:")[1].strip().split()[1:]

@@ -94,15 +94,15 @@ def test_tables_find_their_columns_and_conditions(home, tmp_path):
     frame = pd.read_csv(home / "table.csv")
     loaded = model(home, "table")
     out = tmp_path / "scores.csv"
-    done("score", "runs/table", "table.csv", *FEW, "--out", out, at=home)
+    done("score", "runs/table", "table.csv", *FEW, "--out", out, "--overwrite", at=home)
     expected = loaded.log_prob(frame[["a", "b", "c"]], condition=frame["kind"], steps=4).values
     np.testing.assert_allclose(pd.read_csv(out)["log_prob"], expected, rtol=1e-9)
-    done("score", "runs/table", "bare.csv", "--unconditional", *FEW, "--out", out, at=home)
+    done("score", "runs/table", "bare.csv", "--unconditional", *FEW, "--out", out, "--overwrite", at=home)
     expected = loaded.log_prob(frame[["a", "b", "c"]], steps=4).values
     np.testing.assert_allclose(pd.read_csv(out)["log_prob"], expected, rtol=1e-9)
     renamed = frame.rename(columns={"kind": "sort"})
     renamed.to_csv(home / "renamed.csv", index=False)
-    done("score", "runs/table", "renamed.csv", "--condition", "sort", *FEW, "--out", out, at=home)
+    done("score", "runs/table", "renamed.csv", "--condition", "sort", *FEW, "--out", out, "--overwrite", at=home)
     assert len(pd.read_csv(out)) == 70
 
 

@@ -158,7 +158,7 @@ def test_model_set_and_recipe_reach_the_model(tmp_path):
 def test_dry_run_shows_a_recipe_that_says_everything(tmp_path):
     write_npy(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    out = done("train", "points.npy", *TINY, "--model", "diffusion", "--max-time", "20s", "--dry-run", at=tmp_path)
+    out = done("train", "points.npy", *TINY, "--model", "diffusion", "--max-time", "60s", "--dry-run", at=tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     recipe = yaml.safe_load(out)
     assert recipe["model"] == "diffusion"

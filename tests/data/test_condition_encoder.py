@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+import pushforward as pf
 from pushforward.data import ConditionEncoder
 
 NAN = float("nan")
@@ -35,7 +36,9 @@ def test_labels_are_one_hot_behind_the_flag_in_sorted_order():
         ([0.0, 1.0], "vector"),
         (np.array([[0, 1], [1, 0]]), "vector"),
         (pd.Series(["a", "b"], dtype="category"), "labels"),
-        (pd.Series([1, None, 2], dtype="Int64"), "vector"),
+        (pd.Series([*range(0, 300, 3), None], dtype="Int64"), "vector"),
+        ([*range(0, 300, 3), NAN], "vector"),
+        ([0.5, 1.0, NAN], "vector"),
         (torch.tensor([4, 5, 4]), "labels"),
         (np.array([["a"], ["b"]]), "labels"),
         (np.array([1.5, None, 2.5], dtype=object), "vector"),
@@ -43,6 +46,67 @@ def test_labels_are_one_hot_behind_the_flag_in_sorted_order():
 )
 def test_kind_follows_the_documented_rule(values, kind):
     assert ConditionEncoder.fit(values).kind == kind
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, 1, NAN, 7],
+        [0, 1, None, 7],
+        np.array([0.0, 1.0, NAN, 7.0], dtype=np.float32),
+        torch.tensor([0.0, 1.0, NAN, 7.0]),
+        pd.Series([0, 1, None, 7]),
+        pd.Series([0, 1, None, 7], dtype="Int64"),
+        pd.DataFrame({"label": [0, 1, None, 7]}),
+    ],
+)
+def test_a_missing_label_leaves_the_others_classes(values):
+    encoder = ConditionEncoder.fit(values)
+    assert (encoder.kind, encoder.classes) == ("labels", (0, 1, 7))
+    assert encoder.encode(values, 4).tolist() == [[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 1]]
+    with pytest.raises(ValueError, match=r"not 1\.37"):
+        encoder.encode(1.37, 1)
+
+
+def test_a_missing_boolean_leaves_the_others_booleans():
+    encoder = ConditionEncoder.fit(pd.Series([True, None, False], dtype="boolean"))
+    assert encoder.classes == (False, True)
+    assert encoder.encode("true", 1).tolist() == [[1, 0, 1]]
+
+
+def test_whole_numbers_beyond_float64_stay_apart():
+    big = 2**53
+    assert ConditionEncoder.fit(pd.Series([big, big + 1, None], dtype="Int64")).classes == (big, big + 1)
+
+
+def test_a_frame_is_read_by_the_names_of_its_columns():
+    frame = pd.DataFrame({"size": [1.0, 2.0, 4.0], "age": [50.0, 10.0, 30.0]})
+    encoder = ConditionEncoder.fit(frame)
+    facts, tensors = encoder.state()
+    expected = encoder.encode(frame.to_numpy(), 3)
+    for own in (encoder, ConditionEncoder.from_state(json.loads(json.dumps(facts)), tensors)):
+        assert torch.equal(own.encode(frame[["age", "size"]].assign(more=0.0), 3), expected)
+        assert torch.equal(own.encode(frame.iloc[0][["age", "size"]], 3), expected[[0, 0, 0]])
+        assert torch.equal(own.encode(pd.Series([1.0, 50.0]), 3), expected[[0, 0, 0]])
+        with pytest.raises(
+            ValueError, match=r"has the columns 'size', 'years', but not 'age', with which the model was trained"
+        ):
+            own.encode(frame.rename(columns={"age": "years"}), 3)
+    # Numbers instead of names say nothing about the order.
+    assert torch.equal(ConditionEncoder.fit(frame.to_numpy()).encode(frame, 3), expected)
+
+
+@pytest.mark.parametrize("condition", [["size", "age"], "frame"])
+def test_models_and_data_keep_the_names_of_condition_columns(condition):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 2)) * [1, 9], columns=["size", "age"])
+    table = frame.assign(x=frame["size"] + rng.normal(size=60), y=frame["age"] + rng.normal(size=60))
+    named = condition != "frame"
+    data = table if named else table[["x", "y"]]
+    model = pf.PPCA(n_components=1).fit(data, condition=condition if named else frame)
+    swapped = frame[["age", "size"]]
+    assert model.score(table[["x", "y"]], condition=swapped) == model.score(table[["x", "y"]], condition=frame.to_numpy())
+    assert model.space_.open(table[["x", "y"]], {}, condition=swapped).condition.tolist() == frame.to_numpy().tolist()
 
 
 def test_kind_can_be_overridden():

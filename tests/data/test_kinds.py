@@ -96,6 +96,7 @@ def test_a_new_kind_is_one_class(angles, tmp_path):
     evaluation = pf.evaluate(model, some_angles(40), X_train=X[:60], samples=20)
     assert not evaluation.failures
     assert evaluation.find("energy distance") is not None
+    assert evaluation.arrays["neighbor_rows"].shape[1:] == (2,)
     assert evaluation.report(tmp_path / "report.html").stat().st_size > 10_000
 
 

@@ -105,7 +105,6 @@ def test_a_folder_of_classes(tmp_path):
     for name, seed in (("dog", 1), ("cat", 2), ("cat", 3)):
         (tmp_path / name / "deep").mkdir(parents=True, exist_ok=True)
         image("L", seed).save(tmp_path / name / "deep" / f"{seed}.png")
-    (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / ".hidden.png").write_bytes(b"")
     data = open_data(tmp_path)
     assert data.condition.tolist() == ["cat", "cat", "dog"]
@@ -152,7 +151,7 @@ def test_mixed_modes_become_the_richest_and_say_so(tmp_path):
     for name, mode in (("a", "L"), ("b", "RGB"), ("c", "RGBA")):
         image(mode).save(tmp_path / f"{name}.png")
     with pytest.warns(
-        UserWarning, match=r"mixes grey and RGB and RGBA images; all are read as RGBA \(converted: 'a.png', 'b.png'\)"
+        UserWarning, match=r"mixes 1 grey, 1 RGB and 1 RGBA images; all are read as RGBA \(converted: 'a.png', 'b.png'\)"
     ):
         values = open_data(tmp_path).values
     for row, mode in zip(values, ("L", "RGB", "RGBA"), strict=True):

@@ -55,16 +55,19 @@ def test_exact_laws_to_a_ten_thousandth_per_dimension(schedule, name):
 
 def test_default_steps_and_the_numerical_error():
     x = LAW.sample(40, seed=0)
-    denoiser = exact_denoiser(Cosine())
+    denoiser, truth = exact_denoiser(Cosine()), LAW.log_prob(x).numpy()
     for steps in (24, 48):
         result = flow_log_prob(denoiser, x, steps=steps)
-        error = np.abs(result.values - LAW.log_prob(x).numpy())
-        assert (error <= 0.3 * result.numerical_error + 1e-7).all()
+        assert (np.abs(result.values - truth) <= 0.3 * result.numerical_error + 1e-7).all()
         coarse = flow_log_prob(denoiser, x, steps=steps // 2)
-        np.testing.assert_allclose(result.numerical_error, np.abs(result.values - coarse.values), atol=1e-10)
+        assert (result.numerical_error >= np.abs(result.values - coarse.values) - 1e-10).all()
     default = flow_log_prob(denoiser, x)
-    assert np.abs(default.values - LAW.log_prob(x).numpy()).max() < 1e-5
-    assert default.nfe == flow_log_prob(denoiser, x, steps=96).nfe
+    assert np.abs(default.values - truth).max() < 1e-3
+    assert default.nfe == flow_log_prob(denoiser, x, steps=32).nfe
+    # Too few steps are doubled row by row.
+    few, doubled = flow_log_prob(denoiser, x, steps=4), flow_log_prob(denoiser, x, first_steps=4)
+    assert doubled.nfe > few.nfe
+    assert np.median(np.abs(doubled.values - truth)) < 0.1 * np.median(np.abs(few.values - truth))
 
 
 def test_the_order_is_four():

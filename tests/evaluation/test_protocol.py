@@ -326,7 +326,7 @@ def test_save_and_load_give_the_same_back(good, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{}", "'format'"), ("[", "can be read: Expecting"), ('{"format": 7}', "not of format 2")]
+    ("text", "message"), [("{}", "'format'"), ("[", "is damaged: Expecting"), ('{"format": 7}', "not of format 2")]
 )
 def test_what_is_no_evaluation_is_refused(text, message, tmp_path):
     path = tmp_path / "evaluation.json"

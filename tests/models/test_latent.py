@@ -40,11 +40,11 @@ def brief(**options):
 
 
 def law_of(model):
-    """The exact law of rows of a PPCA coder with a mixture prior, N(m + W mu_k, W S_k W^T + s2 I) with weights."""
+    """The exact law of rows of a PPCA coder with a mixture prior, N(m + W mu_k, W S_k W^T + s2) with weights."""
     latent, prior = model.coder_.latent_, model.prior_.joint_
-    W, s2 = latent.loadings, latent.noise_variance
+    W, s2 = latent.loadings, latent.noise_variances
     means = latent.coefficients[0] + prior.means @ W.mT
-    covs = W @ prior.covs @ W.mT + s2 * torch.eye(len(W)).double()
+    covs = W @ prior.covs @ W.mT + s2.diag()
     return GaussianMixture(prior.weights, means, covs)
 
 
@@ -69,13 +69,13 @@ def test_the_gap_of_one_draw_is_the_divergence_of_the_posteriors():
     model = linear(prior=pf.GMM(n_components=1)).fit(DATA)
     model.prior_._adopt(GaussianMixture([1.0], [[0.5, -0.3]], [[[0.5, 0.1], [0.1, 2.0]]]), torch.tensor([-1]))
     latent, law = model.coder_.latent_, model.prior_.law_
-    W, s2, x = latent.loadings, latent.noise_variance, torch.from_numpy(DATA[:5])
+    W, s2, x = latent.loadings, latent.noise_variances, torch.from_numpy(DATA[:5])
     exact = law_of(model).log_prob(x)
-    precision = torch.linalg.inv(law.cov) + W.mT @ W / s2
+    precision = torch.linalg.inv(law.cov) + W.mT @ (W / s2[:, None])
     cov = torch.linalg.inv(precision)
-    mean = ((x - latent.coefficients[0]) @ W / s2 + torch.linalg.solve(law.cov, law.mean)) @ cov
-    M = W.mT @ W + s2 * torch.eye(2).double()
-    q_mean, q_cov = (x - latent.coefficients[0]) @ W @ torch.linalg.inv(M), s2 * torch.linalg.inv(M)
+    mean = (((x - latent.coefficients[0]) / s2) @ W + torch.linalg.solve(law.cov, law.mean)) @ cov
+    q_cov = torch.linalg.inv(W.mT @ (W / s2[:, None]) + torch.eye(2).double())
+    q_mean = ((x - latent.coefficients[0]) / s2) @ W @ q_cov
     shift = mean - q_mean
     inner = torch.trace(precision @ q_cov) - 2 + (shift @ precision * shift).sum(1) + torch.logdet(cov) - torch.logdet(q_cov)
     draws = model.log_prob(np.tile(DATA[:5], (3000, 1)), samples=1).values.reshape(3000, 5)
@@ -116,7 +116,7 @@ def test_codes_are_drawn_not_averaged():
     np.testing.assert_allclose(np.cov(codes.T), np.eye(2), atol=0.03)
     inside = np.cov(codes.T) - np.cov(model.transform(rows).T)
     np.testing.assert_allclose(inside, model.coder_.latent_.posterior_covariance, atol=0.03)
-    assert np.trace(inside) > 0.3
+    assert np.trace(inside) > 0.25
     assert model.prior_.data_["rows"] == 30 * 600
     assert linear()._draws(600) == 32
     assert linear()._draws(6000) == 4

@@ -53,12 +53,17 @@ def refused(*words: object, at: Path) -> str:
     return said.err
 
 
-def process(*words: object, at: Path) -> Forked:
-    """Start ``pushforward WORDS`` as a process of its own on one thread in the folder ``at``; warnings are errors."""
-    return Forked(_main, *words, at=at)
+def process(*words: object, at: Path, site: Path | None = None) -> Forked:
+    """Start ``pushforward WORDS`` as a process of its own on one thread in the folder ``at``; warnings are errors.
+
+    ``site`` is a folder of packages that only this process has.
+    """
+    return Forked(_main, site, *words, at=at)
 
 
-def _main(*words: object) -> None:
+def _main(site: Path | None, *words: object) -> None:
+    if site is not None:
+        sys.path.insert(0, str(site))
     sys.argv = ["pushforward", *map(str, words)]
     main()
 

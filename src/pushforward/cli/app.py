@@ -1,5 +1,6 @@
 """The application that holds the verbs, and the one place where errors of the user become messages."""
 
+import io
 import os
 import sys
 import warnings
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pushforward._messages import Argument
+from pushforward._messages import PLAIN, Argument, printable
 from pushforward._version import __version__
 from pushforward.cli import (
     bench,
@@ -90,19 +91,27 @@ def main() -> None:
     """Run the command line; what the user can mend is said in one message, with exit code 2."""
     if os.environ.get("RANK", "0") != "0":  # one voice for all processes of a launch
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=PLAIN)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            app()
+            app(color=_color())
         except (ValueError, TypeError, OSError, ImportError) as error:
             if os.environ.get("PUSHFORWARD_TRACEBACK"):
                 raise
-            typer.secho(f"Error: {_as_options(error)}", fg="red", err=True)
+            typer.secho(f"Error: {printable(_as_options(error))}", fg="red", err=True, color=_color())
             sys.exit(2)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.secho(f"Warning: {message}", fg="yellow", err=True)
+    typer.secho(f"Warning: {printable(message)}", fg="yellow", err=True, color=_color())
+
+
+def _color() -> bool | None:
+    """Return False if the user wants no colors (https://no-color.org) or the terminal has none; None on other terminals."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _as_options(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pushforward.cli.help import CONTEXT, help_text
+from pushforward.cli.output import Overwrite, check_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,6 +68,7 @@ def samplers(
     out: Annotated[
         str, typer.Option(metavar="DIR", help="Folder for table.csv and samplers.png. Default: bench/samplers-LAW.")
     ] = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure samplers, show the table, write it and the plot."""
     from pushforward import diffusion, plots
@@ -79,6 +81,7 @@ def samplers(
     fitted = [n for n in calls if 2 <= n <= _MOST_CALIBRATED] if calibrate else []
     if calibrate and not fitted:
         raise ValueError(f"--calibrate fits tables of 2 to {_MOST_CALIBRATED} steps, but --steps asks for {steps}")
+    check_output(folder / "table.csv", folder / "samplers.png", overwrite=overwrite)
     total = (len(chosen) + 1) * len(calls) + len(fitted)
     cells = _with_progress(_cells(target, seed, chosen, calls, fitted), total)
     _write_csv(folder / "table.csv", law, cells)
@@ -99,12 +102,15 @@ def _folder(text: str) -> Path:
 
 def _counts(text: str) -> list[int]:
     """Parse a list of numbers such as "5,8,10", and sort it."""
+    from pushforward.probability.counts import check_steps
+
     try:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise ValueError(f"--steps is a list of whole numbers such as 5,8,10, not {text!r}") from None
     if counts[0] < 1:
         raise ValueError(f"--steps must be at least 1 each, got {counts[0]}")
+    check_steps(counts[-1])
     return counts
 
 

@@ -4,6 +4,7 @@ import shlex
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,12 +33,21 @@ def command(
     device: Device = "",
 ) -> None:
     """Calibrate, store the result, and print its gain."""
-    from pushforward.models import load
-    from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration
-    from pushforward.models.files.storage import WEIGHTS
-    from pushforward.training.record.progress import clock
+    from pushforward.models.files.storage import read_card
+    from pushforward.training.record.claim import claimed
 
     check_device(device)
+    read_card(run)
+    with claimed(run):
+        _calibrate(run, steps, guidance_scale, seed, device)
+
+
+def _calibrate(run: Path, steps: int, guidance_scale: float, seed: int | None, device: str) -> None:
+    from pushforward.models import load
+    from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration
+    from pushforward.models.files.storage import read_card
+    from pushforward.training.record.progress import clock
+
     model: Any = load(run)
     if not hasattr(model, "calibrate"):
         raise ValueError(f"{run} holds a {type(model).__name__}, which samples without steps: there is nothing to calibrate")
@@ -61,7 +71,7 @@ def command(
     if found.gain <= 1:
         typer.echo(f"That is no better, so it is not kept; {run} is as it was.")
         return
-    add_calibration(run, steps, guidance_scale, found, run / WEIGHTS)
+    add_calibration(run, steps, guidance_scale, found, read_card(run)["weights"]["sha256"])
     guided = f" --guidance-scale {guidance_scale:g}" if guidance_scale != 1 else ""
     ending = model.space_.kind.ending
     typer.echo(f"Kept in {run / CALIBRATIONS}. Next:\n")

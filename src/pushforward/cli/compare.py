@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
@@ -73,5 +74,5 @@ def command(
     except KeyboardInterrupt:
         typer.echo("\nStopped; what is done is kept. Give the same command again to go on.")
         sys.exit(130)
-    typer.echo(str(found))
+    typer.echo(printable(found))
     typer.echo(f"\n{found.folder / 'report.html'}  (open it in a browser)\n{found.folder / 'table.csv'}")

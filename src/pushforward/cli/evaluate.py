@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
+from pushforward._messages import printable
 from pushforward.cli.device import Device, check_device
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Run, RunConditions
+from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
 
@@ -41,6 +43,7 @@ def command(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to. Default: RUN.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the samples and of all other random choices.")] = 0,
     device: Device = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Evaluate, write the report, and show the table."""
     if out is not None and out.is_file():
@@ -51,6 +54,11 @@ def command(
     import torch
 
     from pushforward.evaluation import evaluate_run
+    from pushforward.models.files.storage import read_card
+
+    read_card(run)
+    folder = out or run
+    check_output(folder / "evaluation.json", folder / "report.html", overwrite=overwrite)
 
     names = [name.strip() for name in condition.split(",")] if condition else []
     wanted: Any = names[0] if len(names) == 1 else names or None
@@ -63,8 +71,7 @@ def command(
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         verbose=True,
     )
-    folder = out or run
     evaluation.save(folder / "evaluation.json")
     page = evaluation.report(folder / "report.html")
-    typer.echo(str(evaluation))
+    typer.echo(printable(evaluation))
     typer.echo(f"{page}  (open it in a browser)\n{folder / 'evaluation.json'}")

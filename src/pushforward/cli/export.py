@@ -7,6 +7,7 @@ import typer
 
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Run
+from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
 
@@ -26,12 +27,17 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="File or new folder. Default: in RUN.", show_default=False)
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the model."""
     from pushforward.interop import export
-    from pushforward.interop.export import file_name
+    from pushforward.interop.export import check_format, file_name
     from pushforward.models import load
+    from pushforward.training.record.files import inside
 
+    check_format(to)
+    target = out or inside(run, file_name(to))
     model: Any = load(run)
-    path = export(model, out or run / file_name(to), to)
+    check_output(target, overwrite=overwrite, folder=to == "diffusers")
+    path = export(model, target, to)
     typer.echo(f"{to} in {path}")

@@ -10,8 +10,9 @@ from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Run, Seed, given_to
+from pushforward.cli.output import Overwrite, check_output
 
-__all__ = ["HELP", "Condition", "Count", "Scale", "Steps", "command", "fillings", "load_filling"]
+__all__ = ["HELP", "Condition", "Count", "Scale", "Steps", "command", "fillings", "load_filling", "targets"]
 
 HELP = help_text(
     "Fill the gaps in FILE with draws from the model in RUN, given the rest of each row.",
@@ -45,6 +46,7 @@ def command(
     steps: Steps = None,
     seed: Seed = None,
     device: Device = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Fill the gaps and write the rows."""
     from pushforward.data import check_target
@@ -55,6 +57,7 @@ def command(
     model = load_filling(run)
     rows, whole = read_with_gaps(file, model.space_.schema)
     target = check_target(out or file.with_name(f"{file.stem}-filled{file.suffix}"), model.space_.schema)
+    check_output(*targets(target, n), overwrite=overwrite)
     move(model, device)
     options = {"guidance": guided, "steps": steps}
     gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
@@ -81,17 +84,17 @@ def fillings(
 
     seed = fresh_seed() if seed is None else seed
     filled = model.impute(rows, n=n, seed=seed, **known, **given_to(model.impute, options))
-    for number, each in enumerate(filled if n > 1 else [filled], 1):
-        yield numbered(target, number, n), each, seed
+    for path, each in zip(targets(target, n), filled if n > 1 else [filled], strict=True):
+        yield path, each, seed
 
 
-def numbered(path: Path, number: int, count: int) -> Path:
-    """Return the path of one of ``count`` files.
+def targets(path: Path, count: int) -> list[Path]:
+    """Return the paths of ``count`` files.
 
-    >>> str(numbered(Path("a/b.csv"), 2, 3))
-    'a/b-2.csv'
+    >>> [str(target) for target in targets(Path("a/b.csv"), 2)]
+    ['a/b-1.csv', 'a/b-2.csv']
     """
-    return path if count == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return [path] if count == 1 else [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]
 
 
 def _write(path: Path, filled: Any, whole: Any, schema: Any) -> None:

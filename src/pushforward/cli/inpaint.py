@@ -8,10 +8,13 @@ import typer
 from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
-from pushforward.cli.impute import Condition, Count, Scale, Steps, fillings, load_filling
+from pushforward.cli.impute import Condition, Count, Scale, Steps, fillings, load_filling, targets
 from pushforward.cli.options import Seed
+from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
+
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, as in ITU-R BT.601
 
 HELP = help_text(
     "Redraw the part of an image that is bright in a mask, given the rest of the image, with the model in RUN.",
@@ -26,7 +29,9 @@ HELP = help_text(
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run on images.")],
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image like the training data.")],
-    mask: Annotated[Path, typer.Option(metavar="IMAGE", help="Bright where the image is to be redrawn.")],
+    mask: Annotated[
+        Path, typer.Option(metavar="IMAGE", help="Bright where the image is to be redrawn; transparent counts as dark.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A .png. Default: IMAGE with -filled in its name.", show_default=False)
     ] = None,
@@ -39,12 +44,13 @@ def command(
     steps: Steps = None,
     seed: Seed = None,
     device: Device = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Redraw the masked part and write the image."""
     import numpy as np
-    from PIL import Image
 
     from pushforward.data.files.images import decode_images
+    from pushforward.data.kinds.png import png_bytes
 
     check_device(device)
     guided = guided_by(guidance_scale, guidance_interval, negative, guidance)
@@ -52,6 +58,7 @@ def command(
     target = out or image.with_name(f"{image.stem}-filled.png")
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target} must end in .png, which keeps every pixel as it is")
+    check_output(*targets(target, n), overwrite=overwrite)
     pixels, covered = decode_images([(image.name, image)], str(image)), _covered(mask)
     if covered.shape != pixels.shape[1:3]:
         sizes = [f"{shape[1]}×{shape[0]}" for shape in (covered.shape, pixels.shape[1:3])]
@@ -66,7 +73,7 @@ def command(
     target.parent.mkdir(parents=True, exist_ok=True)
     options = {"guidance": guided, "steps": steps}
     for path, filled, drawn in fillings(model, pixels, target, n, seed, options, condition=condition or None, mask=known):
-        Image.fromarray(np.asarray(filled[0]).squeeze()).save(path)
+        path.write_bytes(png_bytes(model.space_.kind.view(np.asarray(filled), model.space_.schema.channels)[0]))
         typer.echo(f"{int(covered.sum()):,} pixels drawn anew in {path} (seed {drawn})")
 
 
@@ -83,15 +90,17 @@ def _load(run: Path) -> Any:
 
 
 def _covered(mask: Path) -> Any:
-    """Return where a mask is bright, (H, W)."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    """Return where a mask is bright, (H, W): above half of 255, or with more bits above half of its largest value."""
+    from pushforward.data.files.images import decode_images
 
-    try:
-        with Image.open(mask) as opened:
-            bright = np.asarray(opened.convert("L")) > 127
-    except UnidentifiedImageError:
-        raise ValueError(f"{mask} is not an image that Pillow knows") from None
+    pixels = decode_images([(mask.name, mask)], str(mask))[0]
+    white = 255 if pixels.dtype == "uint8" else pixels.max()
+    brightness = pixels if pixels.ndim == 2 else pixels[..., :3] @ _LUMA
+    if pixels.shape[2:] == (4,):  # nothing was painted where a mask is transparent
+        brightness = brightness * (pixels[..., 3] / white)
+    bright = brightness > white / 2
     if not bright.any():
-        raise ValueError(f"the mask {mask} is dark everywhere, so there is nothing to draw; bright pixels are drawn anew")
+        raise ValueError(
+            f"the mask {mask} is dark or transparent everywhere, so there is nothing to draw; bright pixels are drawn anew"
+        )
     return bright

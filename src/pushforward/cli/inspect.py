@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pushforward._messages import printable
 from pushforward.cli.help import help_text
 
 __all__ = ["HELP", "command"]
@@ -32,10 +33,10 @@ def command(
     facts = _facts(run, card)
     indent = max(len(name) for name, _ in facts) + 2
     width = max(shutil.get_terminal_size().columns, indent + 40)
-    typer.secho(str(run), bold=True)
+    typer.secho(printable(run), bold=True)
     for name, value in facts:
         # Lines break only at spaces, so that paths and commands stay whole.
-        lines = textwrap.wrap(value, width - indent, break_long_words=False, break_on_hyphens=False) or [""]
+        lines = textwrap.wrap(printable(value), width - indent, break_long_words=False, break_on_hyphens=False) or [""]
         typer.echo(typer.style(name.ljust(indent), bold=True) + f"\n{' ' * indent}".join(lines))
 
 
@@ -56,9 +57,11 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.data import Schema
+    from pushforward.models.files.storage import CARD, blamed_on
     from pushforward.training.record.progress import clock
 
-    result, rows = card["result"], Schema.from_json(schema).rules.noun
+    with blamed_on(run / CARD):
+        result, rows = card["result"], Schema.from_json(schema).rules.noun
     threads = card["machine"]["threads"]
     facts.append(
         (
@@ -68,16 +71,18 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         )
     )
     facts += _quality(result, card.get("novelty"))
-    facts += _calibrations(run)
+    facts += _calibrations(run, card)
     image = run / "samples.png"
     return [*facts, ("image", str(image))] if image.is_file() else facts
 
 
 def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     from pushforward.models.files.storage import resume_command
+    from pushforward.training.record.files import read_file
+    from pushforward.training.record.metrics import MOST_BYTES
 
     logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # each part of a composed model has its own
-    done = sum(_step(log.read_text(encoding="utf-8").splitlines()) for log in logs)
+    done = sum(_step(read_file(log, MOST_BYTES).decode(errors="replace").splitlines()) for log in logs)
     return [("status", f"not finished, {done:,} steps done"), ("go on with", resume_command(card, run))]
 
 
@@ -85,7 +90,7 @@ def _step(lines: list[str]) -> int:
     for line in reversed(lines):
         try:
             return int(json.loads(line)["step"])
-        except ValueError:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue
     return 0
 
@@ -93,7 +98,7 @@ def _step(lines: list[str]) -> int:
 def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[tuple[str, str]]:
     facts = []
     if result["held_out_loss"] is not None:
-        facts.append(("held-out loss", f"{result['held_out_loss']:.4g} at step {result['held_out_step']:,}"))
+        facts.append(("held-out loss", f"{result['held_out_loss']:.4g} at step {result['held_out_step'] or 0:,}"))
     levels = result["held_out_by_level"]
     if levels:
         shown = ", ".join("-" if value is None else f"{value:.3g}" for value in levels)
@@ -109,13 +114,12 @@ def _quality(result: dict[str, Any], novelty: dict[str, float] | None) -> list[t
     return facts
 
 
-def _calibrations(run: Path) -> list[tuple[str, str]]:
+def _calibrations(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     from pushforward.models.files.calibrations import read_calibrations
-    from pushforward.models.files.storage import WEIGHTS
 
     shown = [
         f"{steps} steps{f' at guidance scale {scale:g}' if scale != 1 else ''} (gain {found.gain:.3g})"
-        for (steps, scale), found in sorted(read_calibrations(run, run / WEIGHTS).items())
+        for (steps, scale), found in sorted(read_calibrations(run, card["weights"]["sha256"]).items())
     ]
     return [("calibrated", ", ".join(shown))] if shown else []
 
@@ -147,5 +151,7 @@ def _short(value: Any) -> str:
         return str(value)
     if "part" in value:
         return f"{value['part']} (your own)"
+    if "tensor" in value:
+        return f"numbers of {value['tensor']}"
     fields = ", ".join(f"{key}={_short(item)}" for key, item in value.items() if key != "name")
     return f"{value['name']}({fields})"

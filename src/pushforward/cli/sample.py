@@ -8,6 +8,7 @@ from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Run, Seed, given_to
+from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
 
@@ -55,12 +56,14 @@ def command(
     ] = "",
     seed: Seed = None,
     device: Device = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw samples and write them."""
     from pushforward.data import check_target, write_samples
     from pushforward.models import load
     from pushforward.models.recipe import named_sampler
     from pushforward.probability.noise import fresh_seed
+    from pushforward.training.record.files import inside
 
     if n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
@@ -70,8 +73,10 @@ def command(
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     seed = fresh_seed() if seed is None else seed
-    target = out or str(run / f"samples-seed-{seed}.{model.space_.kind.ending}")
+    target = out or str(inside(run, f"samples-seed-{seed}.{model.space_.kind.ending}"))
     path = check_target(target, model.space_.schema)
+    check_output(path, overwrite=overwrite, folder=path.suffix == "" or path.is_dir())
+    model.check_room(n)
     move(model, device)
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions

@@ -9,6 +9,7 @@ import typer
 from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Run, RunConditions, condition_of, given_to
+from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
 
@@ -53,12 +54,15 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random numbers.")] = 0,
     device: Device = "",
+    overwrite: Overwrite = False,
 ) -> None:
     """Score rows, write them, and show their mean."""
     from pushforward.models import load
     from pushforward.models.files.storage import read_card
 
     path = _check(out, rows, bound=bound, probes=probes, condition=condition, unconditional=unconditional)
+    if path is not None:
+        check_output(path, overwrite=overwrite)
     check_device(device)
     model: Any = load(run)
     verb = "bound" if bound else "log_prob"

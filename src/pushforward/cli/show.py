@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pushforward.cli.help import help_text
+from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
 
@@ -27,6 +28,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option(help="File to write; .gif for an animation.  [default: NAME.png]", show_default=False)
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw one plot, or all, or describe them."""
     from pushforward import gallery
@@ -41,10 +43,14 @@ def command(
         folder = out or Path("images")
         if folder.suffix or folder.is_file():
             raise ValueError(f"--all needs a folder for --out, not {str(folder)!r}; write --out plots/.")
-        for each in gallery.names():
-            typer.echo(gallery.save(each, folder / f"{each}.png"))
+        paths = {each: folder / f"{each}.png" for each in gallery.names()}
+        check_output(*paths.values(), overwrite=overwrite)
+        for each, path in paths.items():
+            typer.echo(gallery.save(each, path))
     else:
-        typer.echo(gallery.save(str(name), out or Path(f"{name}.png")))
+        path = out or Path(f"{name}.png")
+        check_output(path, overwrite=overwrite)
+        typer.echo(gallery.save(str(name), path))
         typer.echo(gallery.describe(str(name)))
 
 

@@ -1,5 +1,6 @@
 """``pushforward train``: from data to a run folder with a trained model."""
 
+import errno
 import inspect
 import shlex
 import sys
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
@@ -118,15 +120,17 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     check_device(given.get("device"))
     dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
-    folder = run.run_folder(out, dataset.source)
-    planned = plan(dataset, assembled, chosen=chosen)
     if dry_run:
-        _show_plan(planned, folder)
+        _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))
         return
-    counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
-    told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
-    typer.echo(f"Training {type(assembled).__name__} on {dataset.source} ({len(dataset):,} rows){told}, in {folder}")
-    _finish(lambda: planned.start(folder), folder)
+    with run.new_run(out, dataset.source) as folder:
+        planned = plan(dataset, assembled, chosen=chosen)
+        counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
+        told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
+        typer.echo(
+            f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows){told}, in {folder}"
+        )
+        _finish(lambda: planned.start(folder), folder)
 
 
 def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
@@ -139,23 +143,30 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
         typer.echo(f"{folder} is finished: there is nothing to resume. To train anew, omit --resume.")
         return
     check_device(card["resolved"].get("device"))
-    plan = run.reopen(data, folder, **chosen)
-    typer.echo(f"Going on with {folder}")
-    _finish(lambda: plan.start(folder, resume=True), folder)
+    with run.stopped_run(folder):
+        plan = run.reopen(data, folder, **chosen)
+        typer.echo(f"Going on with {folder}")
+        _finish(lambda: plan.start(folder, resume=True), folder)
 
 
 def _finish(start: Callable[[], Any], folder: Path) -> None:
-    from pushforward.models.files.storage import read_card, resume_command
+    from pushforward.models.files.storage import CARD, read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 
     try:
         model = start()
     except KeyboardInterrupt as stop:
         done = f" after step {stop.step:,} of {stop.steps:,}; everything is saved" if isinstance(stop, Interrupted) else ""
-        typer.echo(f"\nStopped{done}. Go on with:\n\n    {resume_command(read_card(folder), folder)}\n")
+        typer.echo(f"\nStopped{done}. Go on with:\n\n    {printable(resume_command(read_card(folder), folder))}\n")
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (folder / CARD).is_file():
+            raise
+        command = resume_command(read_card(folder), folder)
+        message = f"the disk of {folder} is full; make room, and go on from the last checkpoint with:\n\n    {command}\n"
+        raise OSError(message) from error
     except TrainingDiverged as error:
-        typer.secho(f"Error: {error}", fg="red", err=True)
+        typer.secho(f"Error: {printable(error)}", fg="red", err=True)
         sys.exit(1)
     _show_result(model, folder)
 
@@ -168,7 +179,7 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
-    label = f" --condition {shlex.quote(str(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
+    label = f" --condition {shlex.quote(printable(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
     quoted = shlex.quote(str(folder))
     ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")

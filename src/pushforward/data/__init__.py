@@ -4,7 +4,7 @@ from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, c
 from pushforward.data.condition import ConditionEncoder, ConditionKind
 from pushforward.data.files.tables import Names
 from pushforward.data.files.write import check_target, write_samples
-from pushforward.data.kinds import KINDS, Kind, register_kind
+from pushforward.data.kinds import KINDS, Kind, Limits, register_kind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Facts",
     "Kind",
+    "Limits",
     "Names",
     "RowSpace",
     "Schema",

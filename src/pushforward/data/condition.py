@@ -9,18 +9,21 @@ by 0.
   marks the observed entries.
 
 Integers count as classes if at most 20 are distinct, or if they run 0, 1, ..., k - 1 without a gap and have 10 rows each on
-average; ``kind`` overrides this. Floats are always vectors.
+average; ``kind`` overrides this. Floats are vectors, except for whole numbers of which some are missing: NumPy and pandas hold
+integers with gaps in this way.
 """
 
 import difflib
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data.checks import Condition, Facts, enumerate_names
+from pushforward.data.checks import Condition, Facts, enumerate_names, is_frame
 from pushforward.probability import noise
 
 __all__ = ["ConditionEncoder", "ConditionKind"]
@@ -49,6 +52,8 @@ class ConditionEncoder:
     rows : Tensor
         The law of :meth:`draw`. Labels: int64 ``(classes + 1,)``, the count of each label, gaps last. Vectors: float64
         ``(R, F)``, the training conditions, at most 65,536, evenly spaced.
+    columns : tuple of str or None
+        Names of the columns that the conditions came in; a DataFrame is then read by these names, in any order.
 
     >>> encoder = ConditionEncoder.fit(["cat", "dog", "cat"])
     >>> encoder.encode("dog", 1), encoder.encode(None, 1)
@@ -61,9 +66,12 @@ class ConditionEncoder:
     scale: Tensor
     gaps: bool
     rows: Tensor
+    columns: tuple[str, ...] | None = None
 
     @classmethod
-    def fit(cls, values: Condition, *, kind: ConditionKind | None = None) -> "ConditionEncoder":
+    def fit(
+        cls, values: Condition, *, kind: ConditionKind | None = None, columns: tuple[str, ...] | None = None
+    ) -> "ConditionEncoder":
         """Fit to the training conditions.
 
         Parameters
@@ -72,6 +80,8 @@ class ConditionEncoder:
             Labels ``(N,)``, numbers ``(N,)`` or vectors ``(N, F)``. None and NaN are gaps.
         kind : {"labels", "vector"} or None
             None applies the rule of the module docstring.
+        columns : tuple of str, optional
+            Names of the columns of ``values``; default those of a DataFrame.
 
         Raises
         ------
@@ -82,7 +92,8 @@ class ConditionEncoder:
             raise ValueError(f"kind of a condition must be 'labels', 'vector' or None, not {kind!r}.")
         array = as_condition_array(values)
         kind = kind or _decide_kind(array)
-        return cls._fit_labels(array) if kind == "labels" else cls._fit_vector(array)
+        encoder = cls._fit_labels(array) if kind == "labels" else cls._fit_vector(array)
+        return replace(encoder, columns=columns or column_names(values))
 
     @classmethod
     def _fit_labels(cls, array: np.ndarray) -> "ConditionEncoder":
@@ -148,12 +159,46 @@ class ConditionEncoder:
         Raises
         ------
         ValueError
-            For a label that is not in the training data, infinities, NaN if training had no gaps, and any number of conditions
-            other than 1 and ``n``.
+            For a label that is not in the training data, infinities, NaN if training had no gaps, any number of conditions
+            other than 1 and ``n``, and a DataFrame without the columns of training.
         """
         if values is None:
-            return torch.zeros(n, self.dim)
+            return torch.zeros(n, self.dim, dtype=torch.float32)
+        values = self.by_name(values)
         return self._encode_labels(values, n) if self.kind == "labels" else self._encode_vector(values, n)
+
+    def by_name(self, values: Any) -> Any:
+        """Return a DataFrame, or a Series that is one row of it, with the columns in the order of training; all else as it is.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing.
+        """
+        if self.columns is None or not (is_frame(values) or (len(self.columns) > 1 and _is_named_row(values))):
+            return values
+        names = list(values.columns if is_frame(values) else values.index)
+        missing = [name for name in self.columns if name not in names]
+        if missing:
+            raise ValueError(
+                f"condition has the columns {enumerate_names(names)}, but not {enumerate_names(missing)}, with which the model "
+                "was trained; rename them, or pass an array with the columns in the order of training, "
+                f"{enumerate_names(self.columns, 30)}."
+            )
+        return values[list(self.columns)]
+
+    def plain(self, values: Any) -> np.ndarray:
+        """Return one condition per row in the types of training: its labels, with None in gaps, or numbers.
+
+        >>> ConditionEncoder.fit([0, 1, None]).plain([1.0, float("nan"), "0"])
+        array([1, None, 0], dtype=object)
+        """
+        array = as_condition_array(self.by_name(values))
+        if self.kind == "vector" or array.ndim != 1:
+            return array
+        labels = np.empty(len(array), dtype=object)
+        labels[:] = [(*self.classes, None)[self._index(value)] for value in array]
+        return labels
 
     def draw(self, n: int, *, seed: int, first: int = 0) -> Tensor:
         """Draw rows ``first`` to ``first + n - 1`` from the training conditions, float32 ``(n, K)``."""
@@ -167,12 +212,40 @@ class ConditionEncoder:
     def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
         tensors = {"mean": self.mean, "scale": self.scale, "rows": self.rows}
-        return {"kind": self.kind, "classes": list(self.classes), "gaps": self.gaps}, tensors
+        columns = None if self.columns is None else list(self.columns)
+        return {"kind": self.kind, "classes": list(self.classes), "gaps": self.gaps, "columns": columns}, tensors
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "ConditionEncoder":
-        """Return the encoder from the output of :meth:`state`."""
-        return cls(kind=facts["kind"], classes=tuple(facts["classes"]), gaps=facts["gaps"], **tensors)
+        """Return the encoder from the output of :meth:`state`; ValueError if its parts do not fit each other."""
+        columns = None if facts["columns"] is None else tuple(facts["columns"])
+        encoder = cls(kind=facts["kind"], classes=tuple(facts["classes"]), gaps=facts["gaps"], columns=columns, **tensors)
+        encoder._check()
+        return encoder
+
+    def _check(self) -> None:
+        """Raise a ValueError if the parts do not fit each other: a file may hold anything."""
+        classes, mean, rows, gaps = self.classes, self.mean, self.rows, self.gaps
+        if self.kind not in ("labels", "vector") or not isinstance(gaps, bool):
+            raise ValueError(f"a condition has kind 'labels' or 'vector', and gaps or none, not {self.kind!r} and {gaps!r}")
+        if any(type(label) not in (str, int, bool) for label in classes) or len(set(classes)) < len(classes):
+            raise ValueError("the classes of a condition must be different words, integers or booleans")
+        if self.scale.shape != mean.shape or mean.ndim != 1 or not bool(mean.isfinite().all() & (self.scale > 0).all()):
+            raise ValueError("mean and scale of a condition must be as many finite numbers, and scales above 0")
+        if not bool(self.scale.isfinite().all()):
+            raise ValueError("the scale of a condition has infinities")
+        width = 1 if self.kind == "labels" else len(mean)
+        if self.columns is not None and (len(self.columns) != width or any(type(name) is not str for name in self.columns)):
+            raise ValueError(f"a condition of {width} columns has that many names, not {self.columns!r}")
+        if self.kind == "labels":
+            sound = rows.dtype == torch.int64 and rows.shape == (len(classes) + 1,) and len(mean) == 0 < len(classes)
+            sound = sound and len(classes) <= _MOST_CLASSES and bool((rows >= 0).all()) and 0 < int(rows.sum()) < 1 << 53
+        else:
+            sound = rows.dtype == mean.dtype == self.scale.dtype == torch.float64 and not classes and len(mean) > 0
+            sound = sound and rows.ndim == 2 and rows.shape[1] == len(mean) and 0 < len(rows) <= _MOST_ROWS
+            sound = sound and not bool(rows.isinf().any()) and (gaps or not bool(rows.isnan().any()))
+        if not sound:
+            raise ValueError(f"condition.rows are {rows.dtype} of shape {tuple(rows.shape)}, which are no training conditions")
 
     def _encode_labels(self, values: Any, n: int) -> Tensor:
         single = isinstance(values, str | bytes) or np.ndim(values) == 0
@@ -186,7 +259,7 @@ class ConditionEncoder:
 
     def _one_hot(self, index: Tensor) -> Tensor:
         """Return rows for class indices; the index after the last class gives the null row."""
-        rows = torch.zeros(len(index), self.dim + 1)
+        rows = torch.zeros(len(index), self.dim + 1, dtype=torch.float32)
         rows[torch.arange(len(index)), index + 1] = 1.0
         rows[:, 0] = (index < len(self.classes)).float()
         return rows[:, :-1]
@@ -227,7 +300,7 @@ class ConditionEncoder:
     def _features(self, numbers: Tensor) -> Tensor:
         """Return rows for conditions (n, F) in their own units."""
         observed = ~numbers.isnan()
-        parts = [torch.ones(len(numbers), 1), ((numbers - self.mean) / self.scale).nan_to_num().float()]
+        parts = [torch.ones(len(numbers), 1, dtype=torch.float32), ((numbers - self.mean) / self.scale).nan_to_num().float()]
         if self.gaps:
             parts.append(observed.float())
         rows = torch.cat(parts, 1)
@@ -253,29 +326,46 @@ def as_condition_array(values: Any) -> np.ndarray:
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind != "f" else array
 
 
+def column_names(values: Any) -> tuple[str, ...] | None:
+    """Return the names of the columns of a DataFrame, if all are text; None for anything else."""
+    return tuple(values.columns) if is_frame(values) and all(isinstance(name, str) for name in values.columns) else None
+
+
+def _is_named_row(values: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(values, pandas.Series) and all(isinstance(name, str) for name in values.index)
+
+
 def _from_pandas(values: Any) -> np.ndarray:
-    """Return a Series, Index or DataFrame as an array; numbers with missing entries become floats with NaN."""
+    """Return a Series, Index or DataFrame as an array; missing entries of numbers become NaN, those of whole numbers None."""
     from pandas.api import types
 
-    dtypes = values.dtypes if getattr(values, "ndim", 1) == 2 else [values.dtype]
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values.iloc[:, 0]
+    dtypes = values.dtypes if values.ndim == 2 else [values.dtype]
     numeric = all(types.is_numeric_dtype(dtype) for dtype in dtypes)
+    floating = any(types.is_float_dtype(dtype) for dtype in dtypes)
     if numeric and bool(np.asarray(values.isna()).any()):
-        return np.asarray(values.to_numpy(dtype=float, na_value=np.nan))
+        if floating or values.ndim == 2:
+            return np.asarray(values.to_numpy(dtype=float, na_value=np.nan))
+        return np.asarray(values.to_numpy(dtype=object, na_value=None))
     array = np.asarray(values.to_numpy())
-    if numeric and array.dtype == object:
-        return array.astype(float if any(types.is_float_dtype(dtype) for dtype in dtypes) else np.int64)
-    return array
+    return array.astype(float if floating else np.int64) if numeric and array.dtype == object else array
 
 
 def _decide_kind(array: np.ndarray) -> ConditionKind:
-    if array.dtype.kind == "f" or array.ndim > 1:
+    if array.ndim > 1:
         return "vector"
-    if array.dtype.kind == "O":
-        present = [value for value in array.tolist() if not _is_gap(value)]
-        return "vector" if present and all(isinstance(value, float) for value in present) else "labels"
     if array.dtype.kind == "b":
         return "labels"
-    distinct = np.unique(array)
+    present = array[~np.array([_is_gap(value) for value in array.tolist()], dtype=bool)]
+    if array.dtype.kind == "O" and not all(isinstance(value, Real) and not isinstance(value, bool) for value in present):
+        return "labels"
+    numbers = present.astype(np.float64)
+    floats = array.dtype.kind == "f" or (len(present) > 0 and all(isinstance(value, float) for value in present))
+    if len(present) == 0 or (numbers != np.floor(numbers)).any() or (floats and len(present) == len(array)):
+        return "vector" if floats else "labels"
+    distinct = np.unique(numbers)
     counting = len(distinct) <= _MOST_CLASSES and distinct[0] == 0 and distinct[-1] == len(distinct) - 1
     return "labels" if len(distinct) <= _FEW or (counting and len(array) >= 10 * len(distinct)) else "vector"
 

@@ -57,7 +57,7 @@ class Gaps:
         transform = self.space.transform
         x = torch.where(self.known | ~transform.constant, self.x, transform.value.to(self.x.dtype))
         if len(self.rows):
-            values = transform.inverse(draw(seed)).to(x.dtype)
+            values = self.space.to_data(draw(seed)).to(x.dtype)
             x[self.rows] = torch.where(self.known[self.rows], self.x[self.rows], values)
         rows: Any = self.space.schema.to_user(x)
         if is_frame(self.user_rows) and is_frame(rows):

@@ -16,7 +16,7 @@ import torch
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Condition, Data, Values, clean_values, enumerate_names, is_frame
-from pushforward.data.condition import as_condition_array
+from pushforward.data.condition import as_condition_array, column_names
 from pushforward.data.files.images import read_folder
 from pushforward.data.files.tables import Names, as_names, condition_names, missing_column, part_frame, read_csv, read_parquet
 from pushforward.data.schema import Schema
@@ -42,6 +42,8 @@ class Dataset:
         Origin of the data: a built-in name, a path, or the type of container.
     held_out : int64 Tensor, optional
         Numbers of the held-out rows in rising order, if they are already fixed.
+    condition_columns : tuple of str, optional
+        Names of the columns of the condition, if it came as a DataFrame or from columns of the data.
     """
 
     values: Values
@@ -49,6 +51,7 @@ class Dataset:
     schema: Schema
     source: str
     held_out: torch.Tensor | None = None
+    condition_columns: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -77,8 +80,8 @@ def open_data(
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
         A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a ``.npy``, ``.npz``, ``.csv`` or
-        ``.parquet`` file, a folder of images (sub-folders are classes), or the data themselves, rows first. A file or folder
-        with the name of a built-in needs a slash: ``./digits``.
+        ``.parquet`` file, a folder of images (sub-folders are classes; a warning counts files and pages that are left out), or
+        the data themselves, rows first. A file or folder with the name of a built-in needs a slash: ``./digits``.
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
@@ -112,8 +115,15 @@ def open_data(
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, labels = source, None
     values = clean_values(values, minimum=2, name=label, gaps=gaps)
-    matched = _match_condition(condition, labels, table and labels is not None, len(values), label)
-    return Dataset(values, matched, Schema.infer(values, kind), name)
+    named = table and labels is not None
+    matched = _match_condition(condition, labels, named, len(values), label)
+    names = _names_of(condition) if named else column_names(condition)
+    return Dataset(values, matched, Schema.infer(values, kind), name, condition_columns=names)
+
+
+def _names_of(condition: Any) -> tuple[str, ...] | None:
+    """Return the columns that a condition names; None if it is the default."""
+    return None if condition is None else (condition,) if isinstance(condition, str) else tuple(condition)
 
 
 def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None, str]:
@@ -127,6 +137,8 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
         return *read_folder(path), name
     if not path.exists():
         raise _unknown_source(name)
+    if not path.is_file():
+        raise ValueError(f"{path} is a device or a pipe, which may never end; save its rows to a file first and name that")
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return *part_frame(read_csv(path), columns, condition, name), name

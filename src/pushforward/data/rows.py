@@ -6,11 +6,15 @@ The probability of an integer k is the integral of the density over [k, k + 1), 
 
 so the mean of log-densities over draws of u is a lower bound of the log-probability.
 
+An integer beyond the range of the training data is scored as the end of the range, times the share of the end's mass that
+belongs to it (:mod:`pushforward.data.transform`). The same holds for all families.
+
 References
 ----------
 Lucas Theis, Aäron van den Oord, Matthias Bethge. A note on the evaluation of generative models. 2016.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +44,8 @@ class Rows:
         Which elements vary; None if all do.
     log_det_of_reals : float
         log |dz/dx| over the elements that are real numbers.
+    log_shares : Tensor (N,)
+        To be added to the log-probability of a row inside the range of the training data, float64.
     """
 
     z: Tensor
@@ -48,10 +54,16 @@ class Rows:
     bins: Bins | None
     varies: Tensor | None
     log_det_of_reals: float
+    log_shares: Tensor
 
     @classmethod
-    def of(cls, space: RowSpace, x: Tensor, condition: Tensor | None, *, dtype: torch.dtype) -> "Rows":
+    def of(
+        cls, space: RowSpace, x: Tensor, condition: Tensor | None, *, dtype: torch.dtype, within_range: bool = False
+    ) -> "Rows":
         """Return rows x (N, *D) in data units with their encoded conditions.
+
+        ``within_range`` moves integers into the range of the training data and sets ``log_shares``, with a warning where an
+        integer is impossible.
 
         Raises
         ------
@@ -62,6 +74,10 @@ class Rows:
         varying = ~transform.constant
         integer = transform.integer & varying
         _refuse_fractions(x, integer)
+        log_shares = torch.zeros(len(x), dtype=torch.float64)
+        if within_range and bool(integer.any()):
+            x, log_shares = transform.ends(x)
+            _warn_of_impossible(log_shares)
         bins = _edges(transform, x, integer, dtype) if bool(integer.any()) else None
         return cls(
             z=transform.forward(x, dtype=dtype),
@@ -70,6 +86,7 @@ class Rows:
             bins=bins,
             varies=None if bool(transform.varies.all()) else transform.varies,
             log_det_of_reals=-float(transform.scale[varying & ~transform.integer].log().sum()),
+            log_shares=log_shares,
         )
 
     @property
@@ -105,6 +122,18 @@ def _edges(transform: Transform, x: Tensor, integer: Tensor, dtype: torch.dtype)
     high = torch.where(integer & (wide >= top), torch.inf, (wide + integer.double() - transform.shift) / transform.scale)
     low, high = transform.pick(low), transform.pick(high)
     return Bins(low.to(dtype), high.to(dtype), transform.dequantization.to(dtype))
+
+
+def _warn_of_impossible(log_shares: Tensor) -> None:
+    impossible = log_shares.isneginf()
+    if bool(impossible.any()):
+        count, row = int(impossible.sum()), int(impossible.int().argmax())
+        warnings.warn(
+            f"{count} of {len(log_shares)} rows, the first of them row {row}, have integers beyond the range of the training "
+            "data, which is closed (as for levels of images): their probability is 0. Remove these rows, or train on data with "
+            "the full range",
+            stacklevel=2,
+        )
 
 
 def _refuse_fractions(x: Tensor, integer: Tensor) -> None:

@@ -3,6 +3,7 @@
 :mod:`pushforward.data.kinds` defines what depends on the kind of data.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, is_frame
-from pushforward.data.kinds import Channels, Kind, kind_named, kind_of
+from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 
 __all__ = ["Schema"]
 
 # Float32 holds all values of these exactly; other dtypes are converted to float64.
+_MOST = 2**31 - 1
+_AXES = {"flat": 1, "grid": 3}
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
 
@@ -101,15 +104,60 @@ class Schema:
         """Whether the values are integers (or booleans): one entry, or one per column of a DataFrame."""
         return tuple(_is_integer(dtype) for dtype in self.dtypes)
 
+    def limits(self, rows: Tensor) -> Limits | None:
+        """Return the limits of integers: those of their dtypes, or for kinds with closed ranges those of all ``rows`` (N, *D).
+
+        None without integers.
+        """
+        if not any(self.integer):
+            return None
+        if self.rules.closed_ranges:
+            return self.rules.ranges(rows.amin(0).double(), rows.amax(0).double())
+        each = [_limits(dtype) for dtype in self.dtypes]
+        low, high = torch.tensor(each, dtype=torch.float64).unbind(1)
+        return low, high
+
     def to_json(self) -> Facts:
         """Return the schema as plain data for :func:`json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
-        """Return the schema from the output of :meth:`to_json`."""
+        """Return the schema from the output of :meth:`to_json`.
+
+        Raises
+        ------
+        ValueError
+            If the facts do not describe rows.
+        """
         parts: Facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-        return cls(**parts)
+        schema = cls(**parts)
+        schema._check()
+        return schema
+
+    def _check(self) -> None:
+        """Raise a ValueError if the parts do not fit each other: a file may hold anything."""
+        shape, dtypes, columns = self.row_shape, self.dtypes, self.columns
+        if self.container not in ("numpy", "torch", "pandas"):
+            raise ValueError(f"container must be 'numpy', 'torch' or 'pandas', not {self.container!r}")
+        if not (isinstance(shape, tuple) and shape and all(type(size) is int and 0 < size <= _MOST for size in shape)):
+            raise ValueError(f"row_shape must hold sizes from 1 to {_MOST:,}, not {shape!r}")
+        if self.channels not in (None, "first", "last"):
+            raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
+        axes = len(shape) if self.channels is None else 3
+        if axes != len(shape) or len(self.internal_shape) != _AXES[self.rules.structure]:
+            raise ValueError(f"rows of shape {shape} with channels {self.channels!r} are not of kind {self.kind!r}")
+        count = shape[0] if self.container == "pandas" else 1
+        if not (isinstance(dtypes, tuple) and len(dtypes) == count and all(_is_dtype(name, self.container) for name in dtypes)):
+            raise ValueError(f"dtypes must name {count} dtypes of numbers, not {dtypes!r}")
+        if (columns is None) is (self.container == "pandas"):
+            raise ValueError("columns are the names of a table's columns, and only of a table's")
+        if columns is not None and not (
+            isinstance(columns, tuple)
+            and len(columns) == len(set(columns)) == count
+            and all(type(name) in (str, int) for name in columns)
+        ):
+            raise ValueError(f"columns must hold {count} different names")
 
     def to_internal(self, values: ArrayLike, *, name: str = "the model", gaps: bool = False) -> Tensor:
         """Return rows in the library's layout, after checking that they fit this schema.
@@ -146,7 +194,7 @@ class Schema:
     def to_user(self, rows: Tensor) -> Values:
         """Return rows ``(N, *D)`` in the layout, dtype and container of the training data.
 
-        Integers are rounded to the nearest and clipped to the range of their dtype.
+        Numbers are clipped to the finite range of their dtype, integers also rounded to the nearest.
 
         Raises
         ------
@@ -177,6 +225,8 @@ class Schema:
                     column = _cast_array(column, np.dtype(dtype.lower().split("[")[0]))
                 else:
                     column = column > 0
+            else:
+                column = _cast_array(column, np.dtype(dtype.lower().split("[")[0]))
             parts.append(pd.Series(column).astype(dtype))
         frame = pd.concat(parts, axis=1) if parts else pd.DataFrame()
         frame.columns = pd.Index(self.columns)
@@ -216,6 +266,30 @@ def _is_integer(dtype: str) -> bool:
     return lowered.startswith(("int", "uint", "bool"))
 
 
+def _is_dtype(name: object, container: str) -> bool:
+    """Whether a container can hold numbers of the dtype with this name, such as "float32", or "Int64" in a DataFrame."""
+    if not isinstance(name, str):
+        return False
+    if container == "torch":
+        return isinstance(getattr(torch, name, None), torch.dtype) and not getattr(torch, name).is_complex
+    if container == "pandas":
+        name = "bool" if name.lower().startswith("bool") else name.lower().split("[")[0]
+    try:
+        return np.dtype(name).kind in "iubf"
+    except TypeError:
+        return False
+
+
+def _limits(dtype: str) -> tuple[float, float]:
+    """Return the smallest and the largest integer of a dtype; infinite for real numbers."""
+    if not _is_integer(dtype):
+        return -math.inf, math.inf
+    if "bool" in dtype.lower():
+        return 0.0, 1.0
+    limits = np.iinfo(np.dtype(dtype.lower().split("[")[0]))
+    return float(limits.min), float(limits.max)
+
+
 def _to_tensor(values: Values, dtype: torch.dtype) -> Tensor:
     if isinstance(values, Tensor):
         return values.to(dtype, copy=True)
@@ -232,7 +306,8 @@ def _refuse_non_finite(array: np.ndarray) -> None:
 
 def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     if dtype.kind not in "iub":
-        return array.astype(dtype)
+        top = np.finfo(dtype).max
+        return array.clip(-top, top).astype(dtype) if np.finfo(array.dtype).max > top else array.astype(dtype)
     _refuse_non_finite(array)
     if dtype.kind == "b":
         return np.asarray(np.rint(array) > 0)
@@ -245,7 +320,7 @@ def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 def _cast_tensor(rows: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype.is_floating_point:
-        return rows.to(dtype)
+        return rows.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max).to(dtype)
     name = str(dtype).removeprefix("torch.")
     return torch.from_numpy(np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(name))))
 

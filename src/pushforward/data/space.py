@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from pushforward.data.checks import Condition, Data, Facts
+from pushforward._messages import DIVERGED
+from pushforward.data.checks import Condition, Data, Facts, Values
 from pushforward.data.condition import ConditionEncoder
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
@@ -45,6 +46,27 @@ class RowSpace:
         """The kind of data."""
         return self.schema.rules
 
+    def to_user(self, z: Tensor) -> Values:
+        """Return rows z (N, *D) that a model made in the layout, dtype, units and container of the training data.
+
+        Raises
+        ------
+        ValueError
+            If a row has NaN or infinite numbers.
+        """
+        return self.schema.to_user(self.to_data(z))
+
+    def to_data(self, z: Tensor) -> Tensor:
+        """Return rows z (N, *D) that a model made in data units, (N, *internal), after the check of :meth:`to_user`."""
+        broken = ~z.isfinite().flatten(1).all(1)
+        if bool(broken.any()):
+            raise ValueError(
+                f"the model made {int(broken.sum())} of {len(z)} rows with NaN or infinite numbers, the first of them row "
+                f"{int(broken.int().argmax())}. {DIVERGED}. If the model makes other rows well, take more steps, weaker "
+                "guidance, or codes closer to those of the data"
+            )
+        return self.transform.inverse(z)
+
     def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
         parts = {"transform": self.transform.state()}
@@ -56,17 +78,27 @@ class RowSpace:
 
     @classmethod
     def from_state(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "RowSpace":
-        """Return the space from the output of :meth:`state`; ``tensors`` may contain others too."""
+        """Return the space from the output of :meth:`state`; ``tensors`` may contain others too.
+
+        Raises
+        ------
+        ValueError
+            If the parts do not fit each other.
+        """
 
         def under(part: str) -> dict[str, Tensor]:
             prefix = f"{part}."
             return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
         conditions = facts["condition"]
+        schema, transform = Schema.from_json(facts["schema"]), Transform.from_state(facts["transform"], under("transform"))
+        if transform.kind != schema.kind or transform.constant.shape != schema.internal_shape:
+            raise ValueError(
+                f"the rows are {schema.kind} of shape {schema.internal_shape}, but their scaling is that of {transform.kind} "
+                f"of shape {tuple(transform.constant.shape)}"
+            )
         return cls(
-            Schema.from_json(facts["schema"]),
-            Transform.from_state(facts["transform"], under("transform")),
-            None if conditions is None else ConditionEncoder.from_state(conditions, under("condition")),
+            schema, transform, None if conditions is None else ConditionEncoder.from_state(conditions, under("condition"))
         )
 
     def encode(self, condition: Any, n: int, *, null: bool = True) -> Tensor | None:
@@ -134,6 +166,8 @@ class RowSpace:
             condition = False
         elif condition is None:
             condition = chosen.get("condition")
+        elif self.conditions is not None:
+            condition = self.conditions.by_name(condition)
         return open_data(source, columns=columns, condition=condition, kind=self.schema.kind, gaps=gaps)
 
     def draw(

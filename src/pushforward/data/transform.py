@@ -12,6 +12,17 @@ integral over the interval is the probability of k. Statistics are those of x + 
 [min, max + 1)). :meth:`Transform.forward` adds no noise; a training step adds ``dequantization * u`` itself. The inverse rounds
 down, and clips integers to the training range.
 
+Laws of integers. The interval of the smallest training value also has everything below it, and that of the largest everything
+above, so the model's probabilities Q(k) of the training range sum to one. A range is closed if no other value is possible: the
+levels of images, and a range that reaches the limits of its dtype, such as that of booleans. Other ranges are open, as for
+counts: their ends share their mass with the values beyond, in a geometric series,
+
+    P(high + j) = Q(high) (1 - r) r^j,      j = 0, 1, 2, ...,
+
+and alike below; the sum over j is Q(high). r = 1 / (m + 2) with m training rows at the end: Laplace's rule of succession for
+the next such row to lie beyond. In a closed range r is 0: an integer beyond it has probability 0. Samples stay in the training
+range, where an end stands for all values beyond it.
+
 A constant element has no density. It is dropped from z, or has a fixed value there in kinds with a fixed shape, such as images.
 The inverse restores the constant exactly.
 
@@ -27,9 +38,9 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import Facts
-from pushforward.data.kinds import kind_named
+from pushforward.data.kinds import Limits, kind_named
 
-__all__ = ["Transform"]
+__all__ = ["Transform", "end_shares", "log_share"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +57,8 @@ class Transform:
         float64, one entry per element of a row: ``(D,)`` or ``(C, H, W)``.
     low, high : Tensor
         float64, smallest and largest training value per column or per channel; integers are clipped to this range.
+    below, above : Tensor
+        float64, shaped like ``low``: the shares r of the ends of the range; 0 where it is closed.
     integer : Tensor
         bool, which elements are integers.
     constant : Tensor
@@ -66,12 +79,14 @@ class Transform:
     scale: Tensor
     low: Tensor
     high: Tensor
+    below: Tensor
+    above: Tensor
     integer: Tensor
     constant: Tensor
     value: Tensor
 
     @classmethod
-    def fit(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str) -> "Transform":
+    def fit(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str, limits: Limits | None = None) -> "Transform":
         """Fit to rows ``x``, ``(N, *D)``, in data units.
 
         Parameters
@@ -81,6 +96,9 @@ class Transform:
         integer : bool or sequence of bool
             Whether the values are integers, for all or per column (``(D,)``).
         kind : str
+        limits : (Tensor, Tensor), optional
+            Smallest and largest possible values, broadcastable to (*D). Kinds with closed ranges have this range, by default
+            that of ``x``; otherwise a range is closed where it reaches its limit.
 
         Raises
         ------
@@ -89,18 +107,21 @@ class Transform:
         """
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
-        shift, scale = kind_named(kind).scaling(x, low, high, whole)
-        low, high = kind_named(kind).ranges(low, high)
+        rules = kind_named(kind)
+        ends = _ranges(x, low, high, kind, limits)
+        shift, scale = rules.scaling(x, ends["low"].expand_as(low), ends["high"].expand_as(high), whole)
         # The scale of constant elements is arbitrary; 1 keeps z finite.
         scale = torch.where(constant & (scale == 0), 1.0, scale)
         if not bool((scale.isfinite() & (scale > torch.finfo(torch.float64).tiny) | constant).all()):
             raise ValueError(
                 "X cannot be scaled: its numbers are too large or too close together for float64; change their unit."
             )
-        return cls(kind, x.dtype, shift, scale, low, high, whole, constant, value)
+        return cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value)
 
     @classmethod
-    def in_data_units(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str) -> "Transform":
+    def in_data_units(
+        cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str, limits: Limits | None = None
+    ) -> "Transform":
         """Return the map z = x, which only drops constant elements; NaN is allowed.
 
         >>> transform = Transform.in_data_units(torch.tensor([[0.0, 7.0], [2.0, 7.0]]), integer=False, kind="vectors")
@@ -109,8 +130,8 @@ class Transform:
         """
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
-        low, high = kind_named(kind).ranges(low, high)
-        return cls(kind, x.dtype, torch.zeros_like(value), torch.ones_like(value), low, high, whole, constant, value)
+        ends, shift, scale = _ranges(x, low, high, kind, limits), torch.zeros_like(value), torch.ones_like(value)
+        return cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -169,6 +190,23 @@ class Transform:
         """Number of constant elements of a row, which have no density."""
         return int(self.constant.sum())
 
+    def ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rows x (N, *D), in data units, with integers moved into the training range, and the rule for the ends.
+
+        The latter, (N,), is the sum of log (1 - r) r^j over the integers at an end or beyond: log P(x) - log Q of the row
+        inside, for NaN and constant elements 0.
+
+        >>> transform = Transform.fit(torch.tensor([[0.0], [1.0], [2.0]]), integer=True, kind="vectors")
+        >>> inside, log_shares = transform.ends(torch.tensor([[1.0], [2.0], [4.0]]))
+        >>> inside.flatten().tolist(), log_shares.exp().round(decimals=4).tolist()
+        ([1.0, 2.0, 2.0], [1.0, 0.6667, 0.0741])
+        """
+        counted = self.integer & ~self.constant
+        wide, low, high = x.double(), self.low, self.high
+        inside = torch.where(counted, torch.minimum(torch.maximum(wide, low), high), wide).to(x.dtype)
+        log_shares = log_share(wide - high, self.above) + log_share(low - wide, self.below)
+        return inside, torch.where(counted & ~x.isnan(), log_shares, 0.0).flatten(1).sum(1)
+
     def forward(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Return z for rows x in data units, without dequantization noise; ``dtype`` defaults to that of ``x``."""
         dtype = dtype or x.dtype
@@ -205,8 +243,30 @@ class Transform:
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "Transform":
-        """Return the transform from the output of :meth:`state`."""
-        return cls(kind=facts["kind"], dtype=getattr(torch, facts["dtype"]), **tensors)
+        """Return the transform from the output of :meth:`state`; ValueError if its parts do not fit each other."""
+        dtypes = {"float32": torch.float32, "float64": torch.float64}
+        if facts["dtype"] not in dtypes:
+            raise ValueError(f"the scaling is in float32 or float64, not {facts['dtype']!r}")
+        transform = cls(kind=facts["kind"], dtype=dtypes[facts["dtype"]], **tensors)
+        transform._check()
+        return transform
+
+    def _check(self) -> None:
+        """Raise a ValueError if the tensors do not fit each other: a file may hold anything."""
+        row = self.shift.shape
+        low, high = kind_named(self.kind).ranges(torch.zeros(row), torch.zeros(row))
+        shapes = {"low": low.shape, "high": high.shape, "below": low.shape, "above": high.shape}
+        for field in fields(self)[2:]:
+            value, shape = getattr(self, field.name), shapes.get(field.name, row)
+            dtype = torch.bool if field.name in ("integer", "constant") else torch.float64
+            if value.shape != shape or value.dtype != dtype:
+                raise ValueError(f"transform.{field.name} is {_said(value.dtype, value.shape)}, not {_said(dtype, shape)}")
+            if dtype == torch.float64 and not bool(value.isfinite().all()):
+                raise ValueError(f"transform.{field.name} has NaN or infinities")
+        if not bool((self.scale > 0).all()) or bool((self.low > self.high).any()) or bool(self.constant.all()):
+            raise ValueError("transform: scales must be above 0, no range empty, and not every element constant")
+        if any(bool(((share < 0) | (share >= 1)).any()) for share in (self.below, self.above)):
+            raise ValueError("transform: the shares beyond the ends of a range must be at least 0 and less than 1")
 
     def _fixed(self, dtype: torch.dtype) -> Tensor:
         return ((self.value - self.shift) / self.scale).to(dtype)
@@ -224,6 +284,34 @@ class Transform:
         slack = 2 * eps * spread.abs() + 4 * torch.finfo(z.dtype).eps * shift.abs()
         whole = (x + slack).floor_().clamp_(low, high)
         return whole if bool(integer.all()) else torch.where(integer, whole, x)
+
+
+def _said(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
+    return f"{str(dtype).removeprefix('torch.')} of shape {tuple(shape)}"
+
+
+def log_share(beyond: Tensor, share: Tensor) -> Tensor:
+    """Return log (1 - r) r^j for integers that lie j = ``beyond`` above the end of a range with share r; 0 for j < 0."""
+    j = beyond.clamp(min=0.0)
+    return torch.where(beyond >= 0, torch.xlogy(j, share) + torch.log1p(-share), 0.0)
+
+
+def end_shares(x: Tensor, low: Tensor, high: Tensor, limits: Limits | None) -> tuple[Tensor, Tensor]:
+    """Return the shares r of the ends ``low`` and ``high`` of ranges for rows x (N, *D): 0 where they reach their limits."""
+    below, above = (1 / ((x == end).sum(0).sum_to_size(end.shape).double() + 2) for end in (low, high))
+    if limits is None:
+        return below, above
+    return below.where(low > limits[0], 0.0), above.where(high < limits[1], 0.0)
+
+
+def _ranges(x: Tensor, low: Tensor, high: Tensor, kind: str, limits: Limits | None) -> dict[str, Tensor]:
+    """Return ``low``, ``high``, ``below`` and ``above`` of a transform for rows x whose elements lie in [low, high]."""
+    rules = kind_named(kind)
+    low, high = rules.ranges(low, high)
+    if rules.closed_ranges:
+        low, high = limits = (low, high) if limits is None else limits
+    below, above = end_shares(x, low, high, limits)
+    return {"low": low, "high": high, "below": below, "above": above}
 
 
 def _facts(x: Tensor, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -14,10 +14,10 @@ where b2 = sigma_t^2 - (alpha_t sigma_s / alpha_s)^2 is the variance of the forw
 the error of the denoiser is measured (``FittedVariance``) or, by default, sigma^2 / (alpha^2 + sigma^2), that for normal data
 of unit variance; where alpha^2 + sigma^2 = 1 the latter gives b2 itself ("beta").
 
-The last step goes to x itself, so its variance is the error E |x - D|^2 / D alone, measured or by default. For real data
-p(x | x_1) is the density of this Gaussian; for integers it is its mass on the interval of the integer, open at the ends of the
-range, so that the masses of all integers sum to one. The chain may have any schedule and length: with ``DiscreteBeta`` and the
-times k / T it is DDPM's own.
+The last step goes to x itself, so its variance is the error E |x - D|^2 / D alone, measured or by default. For real data p(x |
+x_1) is the density of this Gaussian; for integers it is its mass on the interval of the integer, unbounded at the ends of the
+range, so that the masses of the integers in the range sum to one. The chain may have any schedule and length: with
+``DiscreteBeta`` and the times k / T it is DDPM's own.
 
 An integer is decoded as early as possible: its last step is the last one with a noise level sigma / alpha of at least half the
 width of its interval (for DDPM's chain and images of 256 levels this is the last step of all). At lower levels a denoiser that
@@ -114,8 +114,9 @@ class Bound:
         Network calls per row.
     dims, constants : int
         Numbers of counted elements of a row and of constant elements, which are left out.
-    log_det : float
-        Log-determinant of the change of units, in nats, included in ``values``.
+    offset : float or array (N,)
+        Nats included in ``values`` besides the terms: the log-determinant of a change of units, and the log-shares of integers
+        at the ends of a range (:mod:`pushforward.data.transform`).
 
     >>> bound = Bound(np.array([1.0]), np.array([0.1]), np.array([[2.0]]), np.array([[0.04]]), nfe=2, dims=1)
     >>> bound.values, bound.standard_error
@@ -129,12 +130,12 @@ class Bound:
     nfe: int
     dims: int
     constants: int = 0
-    log_det: float = 0.0
+    offset: float | np.ndarray = 0.0
 
     @property
     def values(self) -> np.ndarray:
         """Lower bound of log p of each row in nats, (N,)."""
-        return np.asarray(self.log_det - self.prior - self.terms.sum(1))
+        return np.asarray(self.offset - self.prior - self.terms.sum(1))
 
     @property
     def standard_error(self) -> np.ndarray:
@@ -149,14 +150,14 @@ class Bound:
     def curve(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean over rows of each term in bits per dimension, (T,), and its Monte-Carlo error.
 
-        The terms, the mean of ``prior`` and the log-determinant, all in this unit, sum to the mean of ``bits_per_dim``.
+        The terms, the mean of ``prior`` and minus that of ``offset``, all in this unit, sum to the mean of ``bits_per_dim``.
         """
         scale = 1 / (self.dims * math.log(2))
         return self.terms.mean(0) * scale, np.sqrt(self.variances.sum(0)) / len(self.terms) * scale
 
-    def shifted(self, nats: float) -> "Bound":
-        """Return the bound with ``nats`` added to ``values``: the log-determinant of a change of units."""
-        return replace(self, log_det=self.log_det + nats)
+    def shifted(self, nats: float | np.ndarray) -> "Bound":
+        """Return the bound with ``nats``, a number or one per row, added to ``values``."""
+        return replace(self, offset=self.offset + nats)
 
     @classmethod
     def concatenate(cls, parts: "Sequence[Bound]") -> "Bound":
@@ -164,6 +165,7 @@ class Bound:
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(part, name) for part in parts]) for name in ("prior", "terms", "variances")
         }
+        arrays["offset"] = np.concatenate([np.broadcast_to(part.offset, part.prior.shape) for part in parts])
         return replace(parts[0], **arrays)
 
 

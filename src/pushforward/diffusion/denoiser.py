@@ -49,6 +49,7 @@ from pushforward.diffusion import prediction as predictions
 from pushforward.diffusion.prediction import Prediction
 from pushforward.diffusion.schedule import Schedule, widen
 from pushforward.diffusion.trace import exact_trace, probed_trace
+from pushforward.probability import Gaussian, GaussianMixture
 
 __all__ = ["AbstractDenoiser", "Denoiser", "ExactDenoiser", "Law", "Weight"]
 
@@ -78,11 +79,14 @@ class AbstractDenoiser(nn.Module, abc.ABC):
         True if eps is standard normal and independent of x.
     calls : int
         Network calls that one evaluation costs.
+    data_std : float
+        Standard deviation of all elements of the (scaled) rows about their common mean.
     """
 
     schedule: Schedule
     gaussian_source: bool = True
     calls: int = 1
+    data_std: float = 1.0
 
     @abc.abstractmethod
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -247,6 +251,8 @@ class ExactDenoiser(AbstractDenoiser):
         super().__init__()
         self.law = law
         self.schedule = schedule
+        if isinstance(law, Gaussian | GaussianMixture):
+            self.data_std = math.sqrt(float(law.covariance.diagonal().mean() + law.mean.var(correction=0)))
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]; rows may have any shape with D elements. A condition raises: the law has none."""

@@ -80,7 +80,7 @@ class Guided(AbstractDenoiser):
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
-        self.schedule = denoiser.schedule
+        self.schedule, self.data_std = denoiser.schedule, denoiser.data_std
         self.gaussian_source = denoiser.gaussian_source
         self.scale = finite_scale(scale)
         self.negative = negative
@@ -146,7 +146,7 @@ class _GradientGuided(AbstractDenoiser):
         super().__init__()
         self.check_source(denoiser)
         self.denoiser = denoiser
-        self.schedule = denoiser.schedule
+        self.schedule, self.data_std = denoiser.schedule, denoiser.data_std
         self.scale = finite_scale(scale)
         self.calls = denoiser.calls
 

@@ -10,12 +10,15 @@ every schedule is one rotation from data to noise, u = cos(theta) x + sin(theta)
     du/dtheta    = (cos(theta) u - D) / sin(theta) = v(u, theta)
     log p_0(x)   = log p_1(u_1) + int_0^theta_1  div v  dtheta,        u_0 = x.
 
-No noise is added to the data, and the path is not cut off at t_min: below it, where networks were not trained, v is
-extrapolated from two angles just above it, as a theta + b theta^3 for independent Gaussian noise, where v is odd in theta, and
-as a + b theta otherwise.
+No noise is added to the data, and the path is not cut off at t_min. Below it, where networks were not trained, the law of the
+data is taken as Gaussian near each row (:mod:`pushforward.diffusion.last_step`), with mean and covariance from the denoiser at
+t_min; so the density of components narrower than the noise at t_min is right too. For a source or a coupling of its own, v is
+extrapolated from two angles just above t_min, as a + b theta.
 
-Integration. Classical Runge-Kutta on a fixed grid, uniform in asinh(theta / 0.1): nearly uniform in log-SNR near the data,
-as laws with small variances require. A second integration with half as many steps gives the numerical error.
+Integration. Classical Runge-Kutta on a grid uniform in asinh(theta / 0.1): nearly uniform in log-SNR near the data, as laws
+with small variances require. The numerical error is the change of the value when the steps are doubled, plus its change when
+the part below t_min begins at 1.5 times that angle. By default the steps of a row are doubled until the former is at most the
+largest of 0.01 nats, 0.001 nats per element, and a quarter of the standard error of random probes.
 
 Divergence. Exactly, or by Rademacher probes that stay fixed along the whole path, so that each probe gives an unbiased estimate
 of the log-density and their scatter gives its standard error.
@@ -44,9 +47,10 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
+from pushforward.diffusion.last_step import last_step
 from pushforward.diffusion.trace import exact_trace, probed_trace, rademacher
 from pushforward.probability import noise
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 
 __all__ = ["EXACT_UP_TO", "DensityLaw", "Divergence", "Kind", "LogProb", "StandardNoise", "continuation", "flow_log_prob"]
 
@@ -59,6 +63,8 @@ EXACT_UP_TO = 32
 
 _SOFT = 0.1  # angle below which the grid becomes uniform
 _RATIO = 1.5  # second angle of the continuation below t_min, in units of the first
+_FIRST_STEPS, _DOUBLINGS = 32, 4
+_ENOUGH, _ENOUGH_PER_ELEMENT, _ENOUGH_OF_RANDOM = 0.01, 1e-3, 0.25  # numerical error in nats, and in standard errors
 
 
 @runtime_checkable
@@ -99,12 +105,12 @@ class LogProb:
     standard_error : array (N,)
         Due to the random numbers of each value; 0 if there are none, NaN if there is a single draw.
     numerical_error : array (N,)
-        Change of the value when the integration takes half as many steps.
+        Change of the value when the integration takes half as many steps, plus its change when the part below t_min is larger.
     prior_mismatch : array (N,)
         Where alpha(1) > 0: a bound, in the mean, on the difference between the noised data and the noise that sampling
         starts from. NaN where it is unknown, because the noise of a model is coupled to its data.
     nfe : int
-        Network calls per row. Each also has one backward pass per element or per probe.
+        Network calls per row, the largest number over the rows. Each also has one backward pass per element or per probe.
     dims : int
         Number of elements of a row that the density counts.
     constants : int
@@ -144,15 +150,15 @@ class LogProb:
         arrays: dict[str, Any] = {name: getattr(self, name) * scale for name in _ARRAYS}
         return replace(self, **arrays | {"values": -arrays["values"]}, unit="bits per dimension")
 
-    def shifted(self, nats: float) -> "LogProb":
-        """Return the result with ``nats`` added to every value: the log-determinant of a change of units."""
+    def shifted(self, nats: float | np.ndarray) -> "LogProb":
+        """Return the result with ``nats``, a number or one per row, added to the values."""
         return replace(self, values=self.values + nats)
 
     @classmethod
     def concatenate(cls, parts: "Sequence[LogProb]") -> "LogProb":
         """Join batches of rows."""
         arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-        return replace(parts[0], **arrays)
+        return replace(parts[0], **arrays, nfe=max(part.nfe for part in parts))
 
     @classmethod
     def average(cls, draws: "Sequence[LogProb]", kind: Kind) -> "LogProb":
@@ -176,7 +182,8 @@ def flow_log_prob(
     varies: Tensor | None = None,
     divergence: Divergence | None = None,
     probes: int = 4,
-    steps: int = 96,
+    steps: int | None = None,
+    first_steps: int = _FIRST_STEPS,
     seed: int = 0,
     first: int = 0,
 ) -> LogProb:
@@ -197,8 +204,11 @@ def flow_log_prob(
         Default "exact" for rows of up to 32 elements.
     probes : int
         Number of Hutchinson probes per row, at least 1; the standard error needs 2.
-    steps : int
-        Runge-Kutta steps, at least 2, of four calls each; half as many more measure the numerical error.
+    steps : int, optional
+        Runge-Kutta steps, at least 2, of four calls each; as many more measure the numerical error. By default the steps of
+        each row are doubled, up to 16 times ``first_steps``, until its error is small (see the module's docstring).
+    first_steps : int
+        Where the default begins.
     seed, first : int
         Determine the random numbers: row i of x is row ``first + i`` of ``seed``.
 
@@ -212,14 +222,15 @@ def flow_log_prob(
     >>> law, x = Gaussian([1.0], 0.25), torch.tensor([[0.5]], dtype=torch.float64)
     >>> result = flow_log_prob(ExactDenoiser(law, Cosine()), x)
     >>> bool(abs(result.values[0] - law.log_prob(x)[0]) < 1e-5), result.kind, result.nfe
-    (True, 'exact', 606)
+    (True, 'exact', 283)
     """
-    _check(denoiser, x, prior, divergence, probes, steps)
+    _check(denoiser, x, prior, divergence, probes, first_steps if steps is None else steps)
     dims = x[0].numel() if varies is None else int(varies.sum())
     exact = (divergence or ("exact" if dims <= EXACT_UP_TO else "hutchinson")) == "exact"
     field = _Flow(denoiser, condition, _Fixed.of(x, varies, seed, first))
     signs = None if exact else rademacher(x, probes, seed=seed, first=first) * (1 if varies is None else varies.to(x))
-    fine, coarse = (_integrate(field, x, count, signs, prior, dims) for count in (steps, steps // 2))
+    run = _Integration(field, x, signs, prior, dims)
+    fine, error = run.solve(first_steps, _DOUBLINGS) if steps is None else run.solve(steps, 0)
     values = fine.numpy()
     alpha, sigma = _scales(denoiser, 1.0)
     square = x.double() if varies is None else torch.where(varies.to(x.device), x.double(), 0.0)
@@ -228,9 +239,9 @@ def flow_log_prob(
         values=values.mean(0),
         kind="exact" if exact else "estimate",
         standard_error=np.zeros(len(x)) if exact else _standard_error(values),
-        numerical_error=(fine.mean(0) - coarse.mean(0)).abs().numpy(),
+        numerical_error=error.numpy(),
         prior_mismatch=mismatch if prior is None else np.zeros(len(x)),
-        nfe=field.nfe * denoiser.calls,
+        nfe=int(run.nfe.max()) * denoiser.calls,
         dims=dims,
         constants=x[0].numel() - dims,
     )
@@ -250,12 +261,15 @@ class _Fixed:
         eps = noise.normal(x.shape[1:], seed=seed, purpose="constants", rows=rows, dtype=x.dtype, device=x.device)
         return cls(x, varies, eps)
 
+    def take(self, rows: Tensor) -> "_Fixed":
+        return _Fixed(self.x[rows], self.varies, self.eps[rows])
+
     def put(self, u: Tensor, theta: float) -> Tensor:
         return torch.where(self.varies, u, math.cos(theta) * self.x + math.sin(theta) * self.eps)
 
 
 class _Flow:
-    """The velocity v(u, theta), with a count of its calls."""
+    """The velocity v(u, theta), with a count of its calls; ``low`` is the angle where the part below t_min begins."""
 
     def __init__(self, denoiser: AbstractDenoiser, condition: Tensor | None, fixed: _Fixed | None) -> None:
         self.denoiser, self.condition, self.fixed = denoiser, condition, fixed
@@ -263,12 +277,25 @@ class _Flow:
         self.high = _angle(denoiser, 1.0)
         self.nfe = 0
 
-    def at(self, theta: float) -> Callable[[Tensor], Tensor]:
-        """Return v(., theta), extrapolated below the angle of t_min."""
-        if theta >= self.low * (1 - 1e-9):
-            parts = [(theta, 1.0)]
-        else:
-            parts = continuation(theta, self.low, self.denoiser.gaussian_source)
+    def take(self, rows: Tensor) -> "_Flow":
+        """Return the flow of some rows, with a count of its own."""
+        condition = None if self.condition is None else self.condition[rows]
+        return _Flow(self.denoiser.take(rows), condition, None if self.fixed is None else self.fixed.take(rows))
+
+    def denoised(self, theta: float) -> Callable[[Tensor], Tensor]:
+        """Return E[x | x_t] as a function of x_t at an angle."""
+        t, _, _, radius = self._scales(theta)
+
+        def denoised(x_t: Tensor) -> Tensor:
+            self.nfe += 1
+            x_t = x_t if self.fixed is None else radius * self.fixed.put(x_t / radius, theta)
+            return torch.as_tensor(self.denoiser(x_t, t, self.condition))
+
+        return denoised
+
+    def at(self, theta: float, low: float) -> Callable[[Tensor], Tensor]:
+        """Return v(., theta), extrapolated below the angle ``low``."""
+        parts = [(theta, 1.0)] if theta >= low * (1 - 1e-9) else continuation(theta, low, odd=False)
         self.nfe += len(parts)
         scales = [(*self._scales(angle), weight) for angle, weight in parts]
 
@@ -282,13 +309,13 @@ class _Flow:
 
         return velocity
 
-    def grid(self, steps: int) -> list[float]:
-        """Return the angles from data to noise: a few below t_min, and ``steps`` intervals above it."""
-        below = np.linspace(0, self.low, max(2, steps // 32 + 1))
-        ramp = np.linspace(np.arcsinh(self.low / _SOFT), np.arcsinh(self.high / _SOFT), steps + 1)
+    def grid(self, steps: int, low: float) -> list[float]:
+        """Return the angles from ``low`` to noise, ``steps`` intervals; without Gaussian noise also a few from 0 to ``low``."""
+        below = [] if self.denoiser.gaussian_source else np.linspace(0, low, max(2, steps // 32 + 1))[:-1].tolist()
+        ramp = np.linspace(np.arcsinh(low / _SOFT), np.arcsinh(self.high / _SOFT), steps + 1)
         above = _SOFT * np.sinh(ramp)
-        above[0], above[-1] = self.low, self.high
-        return [*below[:-1].tolist(), *above.tolist()]
+        above[0], above[-1] = low, self.high
+        return [*below, *above.tolist()]
 
     def _scales(self, theta: float) -> tuple[Tensor, float, float, float]:
         schedule = self.denoiser.schedule
@@ -323,31 +350,77 @@ def continuation(theta: Scalar, low: float, odd: bool) -> list[tuple[float, Scal
     return [(a, theta / a * (b**2 - theta**2) / span), (b, theta / b * (theta**2 - a**2) / span)]
 
 
-def _integrate(field: _Flow, x: Tensor, steps: int, signs: Tensor | None, prior: DensityLaw | None, dims: int) -> Tensor:
-    """Return log p_0 of rows for each probe, float64 (P, B) on the CPU; without probes P is 1."""
-    varies = None if field.fixed is None else field.fixed.varies
+class _Integration:
+    """The integral along the flow of rows x, with the number of calls of each row."""
 
-    def slope(theta: float, u: Tensor) -> tuple[Tensor, Tensor]:
-        velocity = field.at(theta)
-        rate, trace = exact_trace(velocity, u, varies) if signs is None else probed_trace(velocity, u, signs)
-        return rate, trace.cpu().double()
+    def __init__(self, field: _Flow, x: Tensor, signs: Tensor | None, prior: DensityLaw | None, dims: int) -> None:
+        self.field, self.x, self.signs, self.prior, self.dims = field, x, signs, prior, dims
+        self.nfe = torch.zeros(len(x), dtype=torch.int64)
 
-    angles, u = field.grid(steps), x
-    log_ratio: Tensor = torch.zeros((), dtype=torch.float64)
-    for a, b in itertools.pairwise(angles):
-        h, middle = b - a, (a + b) / 2
-        k1, d1 = slope(a, u)
-        k2, d2 = slope(middle, u + h / 2 * k1)
-        k3, d3 = slope(middle, u + h / 2 * k2)
-        k4, d4 = slope(b, u + h * k3)
-        u = u + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-        log_ratio = log_ratio + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
-    alpha, sigma = _scales(field.denoiser, 1.0)
-    radius = math.hypot(alpha, sigma)
-    x_1 = (radius * u).flatten(1)
-    varying = x_1 if varies is None else x_1[:, varies.flatten()]
-    log_prior = (prior or StandardNoise(sigma)).log_prob(varying).cpu().double()
-    return (log_prior + dims * math.log(radius) + log_ratio).reshape(-1, len(x))
+    def solve(self, steps: int, doublings: int) -> tuple[Tensor, Tensor]:
+        """Return log p_0 of each probe (P, B), float64, and the numerical error of its mean (B,).
+
+        The steps of the rows that change too much are doubled, at most ``doublings`` times.
+        """
+        low = self.field.low
+        values, coarse = self._along(steps, low), self._along(steps // 2, low)
+        change = (values - coarse).mean(0).abs()
+        of_last_step = (self._along(steps // 2, min(_RATIO * low, 1.0)) - coarse).mean(0).abs()
+        random = torch.zeros_like(change) if len(values) == 1 else values.std(0) / math.sqrt(len(values))
+        enough = (_ENOUGH_OF_RANDOM * random).clamp(min=max(_ENOUGH, _ENOUGH_PER_ELEMENT * self.dims))
+        for _ in range(doublings):
+            rows = (~(change <= enough)).nonzero()[:, 0]
+            if not len(rows):
+                break
+            steps *= 2
+            part = self._take(rows.to(self.x.device))
+            fine = part._along(steps, low)
+            change[rows] = (fine - values[:, rows]).mean(0).abs()
+            values[:, rows] = fine
+            self.nfe[rows] += part.nfe
+        return values, change + of_last_step
+
+    def _take(self, rows: Tensor) -> "_Integration":
+        signs = None if self.signs is None else self.signs[:, rows]
+        return _Integration(self.field.take(rows), self.x[rows], signs, self.prior, self.dims)
+
+    def _along(self, steps: int, low: float) -> Tensor:
+        """Return log p_0 for each probe, (P, B) on the CPU; without probes P is 1."""
+        field, signs, before = self.field, self.signs, self.field.nfe
+        varies = None if field.fixed is None else field.fixed.varies
+
+        def slope(theta: float, u: Tensor) -> tuple[Tensor, Tensor]:
+            velocity = field.at(theta, low)
+            rate, trace = exact_trace(velocity, u, varies) if signs is None else probed_trace(velocity, u, signs)
+            return rate, trace.cpu().double()
+
+        u, log_ratio = self._begin(low)
+        for a, b in itertools.pairwise(field.grid(steps, low)):
+            h, middle = b - a, (a + b) / 2
+            k1, d1 = slope(a, u)
+            k2, d2 = slope(middle, u + h / 2 * k1)
+            k3, d3 = slope(middle, u + h / 2 * k2)
+            k4, d4 = slope(b, u + h * k3)
+            u = u + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+            log_ratio = log_ratio + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+        alpha, sigma = _scales(field.denoiser, 1.0)
+        radius = math.hypot(alpha, sigma)
+        x_1 = (radius * u).flatten(1)
+        varying = x_1 if varies is None else x_1[:, varies.flatten()]
+        log_prior = (self.prior or StandardNoise(sigma)).log_prob(varying).cpu().double()
+        self.nfe += field.nfe - before
+        return (log_prior + self.dims * math.log(radius) + log_ratio).reshape(-1, len(self.x))
+
+    def _begin(self, low: float) -> tuple[Tensor, Tensor]:
+        """Return u where the integration begins, and log p_0 minus its log-density, by the last step for Gaussian noise."""
+        field, x = self.field, self.x
+        if not field.denoiser.gaussian_source:
+            return x, torch.zeros((), dtype=torch.float64)
+        _, cos, _, radius = field._scales(low)
+        every = torch.ones(x.shape[1:], dtype=torch.bool, device=x.device)
+        varies = every if field.fixed is None else field.fixed.varies
+        x_t, log_ratio = last_step(field.denoised(low), x, cos * radius, varies, self.signs)
+        return x_t / radius, log_ratio - self.dims * math.log(radius)
 
 
 def _scales(denoiser: AbstractDenoiser, t: float) -> tuple[float, float]:
@@ -375,7 +448,7 @@ def _check(
     if divergence not in (None, "exact", "hutchinson"):
         raise ValueError(f"divergence must be 'exact', 'hutchinson' or None (by the size of a row), got {divergence!r}")
     check_count("probes", probes)
-    check_count("steps", steps, 2)
+    check_steps(steps, 2)
     if prior is None and not denoiser.gaussian_source:
         raise ValueError(
             "this denoiser was trained with a source or a coupling of its own: give the law of x_1 as prior=..., "

@@ -56,6 +56,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pushforward._messages import DIVERGED
 from pushforward.diffusion.guidance import finite_scale
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.probability import noise
@@ -252,6 +253,8 @@ def _ranks(u: Tensor) -> Tensor:
 def _draw(logits: Tensor, u: Tensor) -> Tensor:
     """Draw a value from each row of logits (R, K) by the inverse CDF."""
     cdf = logits.double().softmax(1).cumsum(1)
+    if bool(cdf.isnan().any()):
+        raise ValueError(f"the network gives probabilities that are NaN. {DIVERGED}")
     # Rounding can leave the whole sum below u; the draw is then the last *possible* value.
     cdf.masked_fill_(cdf >= cdf[:, -1:], math.inf)
     return torch.searchsorted(cdf, u[:, None].contiguous(), right=True)[:, 0]

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pushforward.probability import noise
 
-__all__ = ["exact_trace", "probed_trace", "rademacher"]
+__all__ = ["exact_trace", "jacobian", "probed_trace", "pullback", "rademacher"]
 
 Field = Callable[[Tensor], Tensor]
 
@@ -43,7 +43,7 @@ def exact_trace(field: Field, x: Tensor, varies: Tensor | None = None) -> tuple[
     >>> trace.tolist()
     [6.0]
     """
-    value, pull = _pullback(field, x)
+    value, pull = pullback(field, x)
     rows, size = len(x), x[0].numel()
     basis = torch.eye(size, dtype=x.dtype, device=x.device)
     if varies is not None:
@@ -57,6 +57,23 @@ def exact_trace(field: Field, x: Tensor, varies: Tensor | None = None) -> tuple[
     return value, entries.sum(0)
 
 
+def jacobian(field: Field, x: Tensor, varies: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``field(x)`` and the Jacobian (B, d, d) of each row in the d elements that vary.
+
+    >>> jacobian(lambda x: x**2, torch.tensor([[1.0, 2.0]]), torch.tensor([True, True]))[1].tolist()
+    [[[2.0, 0.0], [0.0, 4.0]]]
+    """
+    value, pull = pullback(field, x)
+    rows, size, chosen = len(x), x[0].numel(), varies.flatten().to(x.device)
+    basis = torch.eye(size, dtype=x.dtype, device=x.device)[chosen]
+
+    def line(axis: Tensor) -> Tensor:
+        return pull(axis.expand(rows, size).reshape(x.shape)).flatten(1)[:, chosen]
+
+    lines: Tensor = torch.func.vmap(line, chunk_size=max(1, _PULLED_ROWS // rows))(basis)
+    return value, lines.movedim(0, 1)
+
+
 def probed_trace(field: Field, x: Tensor, probes: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``field(x)`` and v^T J v for each of the ``probes`` v (P, B, *D), as (P, B).
 
@@ -64,7 +81,7 @@ def probed_trace(field: Field, x: Tensor, probes: Tensor) -> tuple[Tensor, Tenso
     >>> traces.tolist()
     [[6.0]]
     """
-    value, pull = _pullback(field, x)
+    value, pull = pullback(field, x)
     # One by one: vmap is no faster here, and fails with some networks, such as those of diffusers.
     return value, torch.stack([(pull(probe) * probe).flatten(1).sum(1) for probe in probes])
 
@@ -84,7 +101,7 @@ def rademacher(x: Tensor, count: int, *, seed: int, first: int = 0) -> Tensor:
     return torch.where(torch.stack(draws) < 0.5, -1.0, 1.0).to(x.dtype)
 
 
-def _pullback(field: Field, x: Tensor) -> tuple[Tensor, Field]:
+def pullback(field: Field, x: Tensor) -> tuple[Tensor, Field]:
     """Return ``field(x)`` and the map v -> J^T v."""
     value, pull = torch.func.vjp(field, x)[:2]
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from pushforward.evaluation.figure import Figure, Group, off_floor, standing, verdict
 from pushforward.metrics.measure import Measure
-from pushforward.training.record.files import write_file
+from pushforward.models.files.card import parse
+from pushforward.training.record.files import RunError, inside, write_file
 
 __all__ = ["GROUPS", "Findings", "Results"]
 
@@ -31,6 +33,7 @@ GROUPS: dict[Group, str] = {
     "speed": "Speed",
 }
 _FORMAT = 2
+_MOST_BYTES = 32 << 20
 _COLUMNS = (
     *("name", "value", "low", "high", "floor", "n", "reference", "unit", "space", "note", "group", "floor_low", "floor_high"),
     *("p_value", "verdict"),
@@ -131,17 +134,19 @@ class Findings:
         if not path.is_file():
             raise FileNotFoundError(f"there is no evaluation {path}; make one with `pushforward evaluate RUN`")
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
+            facts = parse(path, _MOST_BYTES, "evaluate again with `pushforward evaluate RUN`")
             if facts.pop("format") != _FORMAT:
                 raise ValueError(f"it is not of format {_FORMAT}")
             facts["figures"] = tuple(_figure(figure) for figure in facts["figures"])
             arrays = {}
-            if path.with_suffix(".npz").is_file():
+            if inside(path.parent, path.with_suffix(".npz").name).is_file():
                 with np.load(path.with_suffix(".npz"), allow_pickle=False) as archive:
                     arrays = {name: archive[name] for name in archive.files}
             return cls(**facts, arrays=arrays)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path} is not an evaluation that can be read: {error}") from None
+        except RunError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, BadZipFile) as error:
+            raise RunError(path, f"is not an evaluation that can be read: {error}", "evaluate again") from None
 
 
 def _line(figure: Figure) -> list[Any]:

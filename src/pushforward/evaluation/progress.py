@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from pushforward._messages import encodable
 from pushforward.training.record.progress import clock
 
 __all__ = ["PartProgress"]
@@ -58,7 +59,7 @@ class PartProgress:
         """Show how far the part is."""
         self._note = text
         if self._console is not None and self._live is None and time.perf_counter() >= self._due:
-            self._console.print(self._line(), markup=False)
+            self._console.print(encodable(self._line(), self._console.encoding), markup=False)
             self._due = time.perf_counter() + PLAIN_SECONDS
 
     def end(self, name: str, failure: str | None = None) -> None:
@@ -66,10 +67,12 @@ class PartProgress:
         self._done += 1
         took = clock(time.perf_counter() - self._part_began)
         if self._console is not None and (self._live is None or failure):
-            self._console.print(f"{name}: {f'failed: {failure}' if failure else took}", markup=False)
+            line = f"{name}: {f'failed: {failure}' if failure else took}"
+            self._console.print(encodable(line, self._console.encoding), markup=False)
 
     def _text(self) -> Text:
-        return Text(self._line(), no_wrap=True, overflow="ellipsis")
+        encoding = "utf-8" if self._console is None else self._console.encoding
+        return Text(encodable(self._line(), encoding), no_wrap=True, overflow="ellipsis")
 
     def _line(self) -> str:
         of = f" of {self._total}" if self._total else ""

@@ -26,6 +26,8 @@ from pushforward.evaluation.parts.rows import Inputs, gather_inputs, take_rows, 
 from pushforward.evaluation.progress import PartProgress
 from pushforward.models import load
 from pushforward.models.files.storage import read_card
+from pushforward.training.record.files import read_file
+from pushforward.training.record.metrics import MOST_BYTES
 
 __all__ = ["evaluate", "evaluate_run", "rows_of"]
 
@@ -233,7 +235,7 @@ def _data_of_run(
 
 
 def _opened(card: Mapping[str, Any], model: Any, data: Any, condition: Any) -> Dataset:
-    opened: Dataset = model.space_.open(data, card["chosen"], condition=condition, gaps=True)
+    opened: Dataset = model.space_.open(data, card.get("chosen") or {}, condition=condition, gaps=True)
     return opened
 
 
@@ -286,10 +288,12 @@ def _curve(run: Path | None) -> list[dict[str, Any]]:
     if path is None or not path.is_file():
         return []
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_file(path, MOST_BYTES).decode(errors="replace").splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:  # a line that was cut off
+        except (ValueError, RecursionError):  # a line that was cut off
+            continue
+        if not (isinstance(entry, dict) and isinstance(entry.get("step"), int)):
             continue
         lines.append({key: entry.get(key) for key in ("step", "loss", "held_out_loss", "learning_rate", "seconds")})
     every = max(1, len(lines) // _MOST_LINES)

@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward._messages import Argument, naming
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files import codec
+from pushforward.models.files.protected import check_not_of_run
 
-__all__ = ["FORMATS", "export", "file_name"]
+__all__ = ["FORMATS", "check_format", "export", "file_name"]
 
 _ONNX = Argument("to", "onnx")
 _TIMESTEPS = 1000
@@ -41,15 +43,27 @@ def export(model: DenoisingModel, path: str | Path, to: str) -> Path:
     ------
     ImportError
         If what the format needs is not installed; the message says what to install.
+    TypeError
+        If the model has no denoiser.
     ValueError
-        If the format is unknown, the folder holds something, or the format cannot hold this model.
+        If the format is unknown, the folder holds something, the path is that of a run's own file, or the format cannot
+        hold this model.
     """
-    if to not in FORMATS:
-        raise ValueError(f"there is no format {to!r}; use one of {', '.join(FORMATS)}")
+    check_format(to)
+    if not isinstance(model, DenoisingModel):
+        raise TypeError(f"{type(model).__name__} has no denoiser to export; train a Diffusion or a FlowMatching")
+    check_is_fitted(model)
     path = Path(path)
+    check_not_of_run(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     FORMATS[to](model, path)
     return path
+
+
+def check_format(to: str) -> None:
+    """Raise a ValueError if there is no format of this name."""
+    if to not in FORMATS:
+        raise ValueError(f"there is no format {to!r}; use one of {', '.join(FORMATS)}")
 
 
 def _facts(model: DenoisingModel) -> str:

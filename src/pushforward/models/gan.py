@@ -37,7 +37,7 @@ from pushforward.models.base.codes import DecoderModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.files.params import Count
+from pushforward.models.files.params import Size
 from pushforward.networks import GANSpec
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
@@ -145,7 +145,7 @@ class GAN(DecoderModel, TrainedModel):
     decodes: ClassVar[str] = "forward"
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", "network", "penalty", *TrainedModel.fitted)
 
-    latent_dim: Count | None = None
+    latent_dim: Size | None = None
     network: GANSpec | None = None
     penalty: Annotated[float, Gt(0)] | None = None
 

@@ -227,12 +227,13 @@ class Latent(CodeModel, DensityModel, TwoStageModel):
             ]
             bounds.append(_composed(ratios, priors, dims=int((~self.space_.transform.constant).sum())))
         bound = bounds[0] if len(bounds) == 1 else LogProb.average(bounds, bounds[0].kind)
-        return replace(bound.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
+        bound = bound.shifted(rows.log_shares.numpy() + self.space_.transform.log_det)
+        return replace(bound, constants=self.space_.transform.constants)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = _BATCH) -> Tensor:
         prior, coder = self.prior_, self.coder_
         z = prior._generate(n, condition, seed=noise.derive(seed, "prior"), first=first, batch_size=batch_size)
-        codes = prior.space_.transform.inverse(z)
+        codes = prior.space_.to_data(z)
         if not isinstance(coder, RandomCodes):
             assert isinstance(coder, Coder)
             rows = coder.inverse_transform(prior.space_.schema.to_user(codes), batch_size=batch_size)

@@ -6,11 +6,13 @@ checkpoint/           state for resuming
 metrics.jsonl         one line per log step
 samples/              plots of samples during training
 samples.png           the plot after training
+.lock                 while a process trains here, so that no other does
 """
 
+import contextlib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -22,9 +24,12 @@ from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
-from pushforward.models.files.storage import CARD, load, read_card, rebuild
+from pushforward.models.files.storage import CARD, blamed_on, load, read_card, rebuild
+from pushforward.training.process.size import networks_explained_by
+from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
+from pushforward.training.record.files import RunError
 
-__all__ = ["newest_run", "reopen", "run_folder", "train"]
+__all__ = ["new_run", "newest_run", "reopen", "run_folder", "stopped_run", "train"]
 
 
 def train(
@@ -56,18 +61,25 @@ def train(
     -------
     model
         The fitted model; ``model.run_`` is its folder.
+
+    Raises
+    ------
+    FolderInUse
+        If another process trains the run that is to be resumed. It is an :class:`OSError`.
     """
     if not resume:
         dataset = open_data(data, condition=condition, columns=columns, kind=getattr(model, "kind", None), gaps=True)
         chosen = {"columns": columns, "condition": condition if _named(condition) else None}
-        return plan(dataset, model or FlowMatching(), chosen=chosen).start(run_folder(out, dataset.source))
+        with new_run(out, dataset.source) as folder:
+            return plan(dataset, model or FlowMatching(), chosen=chosen).start(folder)
     folder = newest_run(out, _source(data))
     if read_card(folder)["status"] == "finished":
         finished: GenerativeModel = load(folder)
         finished.run_ = folder
         return finished
     parts = {} if model is None else {k: v for k, v in model.get_params().items() if is_part(to_plain(v))}
-    return reopen(data, folder, condition=condition, columns=columns, parts=parts).start(folder, resume=True)
+    with stopped_run(folder):
+        return reopen(data, folder, condition=condition, columns=columns, parts=parts).start(folder, resume=True)
 
 
 def reopen(
@@ -83,6 +95,8 @@ def reopen(
     ``data`` may also be a :class:`~pushforward.data.Dataset`.
     """
     card = read_card(folder)
+    if "chosen" not in card:
+        raise RunError(folder / CARD, "is of a model that was saved, not of a run", "load it with pushforward.load(folder)")
     chosen = card["chosen"]
     if isinstance(data, Dataset):
         dataset = data
@@ -91,7 +105,7 @@ def reopen(
             data,
             condition=chosen["condition"] if condition is None else condition,
             columns=chosen["columns"] if columns is None else columns,
-            kind=card["resolved"]["kind"],
+            kind=card["schema"]["kind"],
             gaps=True,
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
@@ -100,19 +114,49 @@ def reopen(
             "pass the same rows, columns and condition, or start a new run without resume"
         )
     _same_threads(card)
-    return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
+    # Only the folder's own files explain the size of its networks; before the first checkpoint there are none.
+    stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors") if not path.is_symlink())
+    with blamed_on(folder / CARD), networks_explained_by(stored) if stored else contextlib.nullcontext():
+        return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:
-    """Return a folder for a new run: ``out`` or ``runs/<name>``, with the next number if it is not empty."""
+    """Return the folder that a new run would get: ``out`` or ``runs/<name>``, with the next number if it is not empty."""
+    return training.agreed(lambda: _first_free(_base(out, source)))
 
-    def first_free() -> Path:
-        base = _base(out, source)
-        if not base.exists() or (base.is_dir() and not any(base.iterdir())):
-            return base
-        return base.with_name(f"{base.name}-{max(_numbers(base), default=1) + 1}")
 
-    return training.agreed(first_free)
+@contextlib.contextmanager
+def new_run(out: str | Path | None, source: str) -> Iterator[Path]:
+    """Claim a folder for a new run, which no other run can take within the context: ``out``, or that of :func:`run_folder`."""
+    with contextlib.ExitStack() as stack:
+        yield training.agreed(lambda: _claim_free(_base(out, source), stack))
+
+
+@contextlib.contextmanager
+def stopped_run(folder: Path) -> Iterator[None]:
+    """Claim the folder of a run, to resume or change it; FolderInUse if another process does so."""
+    with contextlib.ExitStack() as stack:
+        training.agreed(lambda: stack.enter_context(claimed(folder)))
+        yield
+
+
+def _claim_free(base: Path, stack: contextlib.ExitStack) -> Path:
+    folder = _first_free(base)
+    while True:
+        with contextlib.ExitStack() as claim, contextlib.suppress(FolderInUse):
+            claim.enter_context(claimed(folder))
+            if is_vacant(folder):
+                stack.push(claim.pop_all())
+                return folder
+        folder = _next(base)  # another process took the folder after this one had found it free
+
+
+def _first_free(base: Path) -> Path:
+    return base if is_vacant(base) else _next(base)
+
+
+def _next(base: Path) -> Path:
+    return base.with_name(f"{base.name}-{max(_numbers(base), default=1) + 1}")
 
 
 def newest_run(out: str | Path | None, source: str) -> Path:

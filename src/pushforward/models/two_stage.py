@@ -16,7 +16,7 @@ from sklearn.base import clone
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import ArrayLike, Condition, Dataset, Facts, Schema, Transform, Values
+from pushforward.data import ArrayLike, Condition, Dataset, Facts, Limits, Schema, Transform, Values
 from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
@@ -26,9 +26,10 @@ from pushforward.models.base.plan import Plan, plan
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.codec import is_part, to_plain
-from pushforward.models.files.params import Count, Seconds, check_params
+from pushforward.models.files.params import Count, DeviceName, Seconds, check_params
 from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
 from pushforward.probability import noise
+from pushforward.training.record.files import inside
 
 __all__ = ["Coder", "TwoStageModel", "has_random_codes"]
 
@@ -87,7 +88,7 @@ class TwoStageModel(GenerativeModel):
     draws: Count | None = None
     train_steps: Count | None = None
     max_time: Seconds | None = None
-    device: str | None = None
+    device: DeviceName | None = None
 
     coder_: GenerativeModel = field(init=False)
     prior_: GenerativeModel = field(init=False)
@@ -98,8 +99,8 @@ class TwoStageModel(GenerativeModel):
         split = replace(dataset, held_out=prepared.held_out_rows)
         return _Prepared(**{field.name: getattr(prepared, field.name) for field in fields(prepared)}, dataset=split)
 
-    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
-        scaling: Transform = (self.coder or VAE())._scaling(x, schema)
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        scaling: Transform = (self.coder or VAE())._scaling(x, schema, limits)
         return scaling
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
@@ -161,7 +162,7 @@ class TwoStageModel(GenerativeModel):
         if run.folder is None:
             part.model._learn(part.prepared, part.resolved)
             return part.model
-        place = run.folder / name
+        place = inside(run.folder, name)
         status = training.agreed(lambda: read_card(place)["status"] if run.resume and (place / CARD).is_file() else None)
         if status == "finished":
             parts = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
@@ -269,4 +270,4 @@ def _as_dataset(codes: Values, dataset: Dataset, draws: int) -> Dataset:
     held_out = dataset.held_out
     if held_out is not None:
         held_out = torch.cat([held_out + draw * len(dataset) for draw in range(draws)])
-    return Dataset(codes, condition, schema, "codes", held_out)
+    return Dataset(codes, condition, schema, "codes", held_out, dataset.condition_columns)

@@ -59,7 +59,7 @@ class TokenUNet(nn.Module):
             raise ValueError(
                 f"shape: a U-Net is for images (C, H, W), got {tuple(shape)}; use TransformerSpec for rows that are not images"
             )
-        counts = torch.as_tensor(levels)
+        counts = torch.as_tensor(levels, device="cpu")  # even where a network is built on the meta device to learn its size
         self.shape, self.most = tuple(shape), int(counts.max())
         self.alike = bool((counts == self.most).all())
         self.register_buffer("levels", counts, persistent=False)

@@ -142,10 +142,11 @@ class TokenTransformer(nn.Module):
         super().__init__()
         counts = _checked(levels)
         length, most = len(counts), int(counts.max())
-        cells = torch.arange(length)[:, None] if cells is None else cells
+        # Positions decide sizes, so they have values even where a network is built on the meta device to learn its size.
+        cells = torch.arange(length, device="cpu")[:, None] if cells is None else cells
         self.most = most
         self.alike = bool((counts == most).all())
-        slots = torch.arange(cells.shape[1]).expand_as(cells)
+        slots = torch.arange(cells.shape[1], device="cpu").expand_as(cells)
         kind = slots if self.alike else torch.where(cells < length, cells, 0)
         self.register_buffer("cells", cells, persistent=False)
         self.register_buffer("first_row", kind * (most + 1), persistent=False)
@@ -216,7 +217,7 @@ def _cells(shape: tuple[int, ...], patch: int, length: int) -> Tensor:
         raise ValueError(
             f"shape: {length} positions lie as ({length},), or as images (C, H, W) with C H W = {length}, got {shape}"
         )
-    grid = torch.arange(length).reshape(shape if len(shape) == 3 else (1, 1, length))
+    grid = torch.arange(length, device="cpu").reshape(shape if len(shape) == 3 else (1, 1, length))
     high = patch if len(shape) == 3 else 1
     bottom, right = -grid.shape[1] % high, -grid.shape[2] % patch
     grid = nn.functional.pad(grid, (0, right, 0, bottom), value=length)
@@ -226,7 +227,7 @@ def _cells(shape: tuple[int, ...], patch: int, length: int) -> Tensor:
 
 
 def _checked(levels: Sequence[int]) -> Tensor:
-    counts = torch.as_tensor(levels)
+    counts = torch.as_tensor(levels, device="cpu")
     if counts.ndim != 1 or not len(counts) or counts.is_floating_point() or int(counts.min()) < 1:
         raise ValueError(f"levels must be the number of values of each position, integers of at least 1, got {levels!r}")
     return counts

@@ -11,13 +11,21 @@ per block. Blocks start at multiples of their length, and their length does not 
 import torch
 from torch import Tensor
 
+from pushforward.probability.memory import check_memory
 from pushforward.probability.noise import derive, permutation
 from pushforward.training.task import Batch, Task
 
-__all__ = ["Feed"]
+__all__ = ["Feed", "check_batch_size"]
 
 MAX_BLOCK_STEPS = 64
 MAX_BLOCK_ELEMENTS = 1 << 20
+_COPIES, _NUMBERS = 4, 8  # of a row: itself, its noise, a prediction, a gradient; and its places in the data and the batch
+
+
+def check_batch_size(x: Tensor, batch_size: int) -> None:
+    """Raise a ValueError if a batch of such rows does not fit into the memory of this machine."""
+    bytes_per_row = _COPIES * x[0].numel() * x.element_size() + 8 * _NUMBERS
+    check_memory(batch_size * bytes_per_row, f"batch_size={batch_size:,}", "take a few hundred rows per step")
 
 
 class Feed:

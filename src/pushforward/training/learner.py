@@ -7,7 +7,7 @@ them, so both methods leave the same state.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from pushforward.training.task import Batch, Task
 __all__ = ["Learner"]
 
 Tensors = dict[str, Tensor]
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of one parameter
 FUSED = frozenset({"cpu", "cuda", "mps", "xpu"})
 
 
@@ -187,6 +188,22 @@ class Learner:
         average = dict(zip(self._names, self.ema.average, strict=True))
         return {name: average.get(name, value).clone() for name, value in _weights(self.task).items()}
 
+    def check(self, files: dict[str, Tensors]) -> None:
+        """Raise a ValueError unless tensors can be those that :meth:`state` returned, in names, shapes and finite numbers."""
+        expected = {"weights", "ema", "optimizer", "best"}
+        if files.keys() != expected:
+            raise ValueError(f"it must hold the files {', '.join(sorted(expected))}, not {', '.join(sorted(files)) or 'none'}")
+        parameters = dict(zip(self._names, self._parameters, strict=True))
+        check_names(_weights(self.task), files["weights"], "the weights")
+        check_names(parameters, files["ema"], "the average")
+        if files["best"]:
+            check_names(_weights(self.task), files["best"], "the best average")
+        _check_moments(parameters, files["optimizer"])
+        for file, tensors in files.items():
+            for name, value in tensors.items():
+                if (file == "optimizer" or name in parameters) and not bool(value.isfinite().all()):
+                    raise ValueError(f"{name!r} in {file}.safetensors has NaN or infinite numbers")
+
     def load(self, files: dict[str, Tensors]) -> None:
         """Restore a state that :meth:`state` returned."""
         copy_into(_weights(self.task), files["weights"], "the weights")
@@ -194,7 +211,7 @@ class Learner:
         self._optimizer.state.clear()
         for name, parameter in zip(self._names, self._parameters, strict=True):
             state: dict[str, Any] = {}
-            for key in ("step", "exp_avg", "exp_avg_sq"):
+            for key in _MOMENTS:
                 if (value := files["optimizer"].get(f"{key}.{name}")) is not None:
                     # AdamW requires moments in the memory layout of the weights, and a fused step count on their device.
                     like = torch.zeros_like(parameter) if key != "step" else torch.zeros_like(value, device=self._device)
@@ -206,6 +223,11 @@ class Learner:
     def first_bad_place(self, batch: Batch) -> str | None:
         """Return the origin of a bad step in this process, without the wrappers that would hide it."""
         return first_bad_place(self.task, batch, lambda part: self._mean_loss(self.task, part))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the weights and buffers of the task."""
+        return sum(value.numel() * value.element_size() for value in _weights(self.task).values())
 
     @property
     def parameters(self) -> int:
@@ -224,22 +246,35 @@ def _weights(task: Task) -> Tensors:
     return named | {name: buffer.detach() for name, buffer in task.named_buffers()}
 
 
-def copy_into(targets: Tensors, values: Tensors, what: str) -> None:
-    """Copy tensors in place, name by name.
+def _check_moments(parameters: Mapping[str, Tensor], moments: Tensors) -> None:
+    """Raise a ValueError unless these are AdamW's moments of parameters: all or none of each, in its shape."""
+    shapes = {f"{key}.{name}": value.shape for name, value in parameters.items() for key in _MOMENTS[1:]}
+    shapes |= {f"step.{name}": torch.Size(()) for name in parameters}
+    for name, value in moments.items():
+        if shapes.get(name) != value.shape or not value.is_floating_point():
+            raise ValueError(f"the optimizer's {name!r} is {value.dtype} of shape {tuple(value.shape)}")
+        if not name.startswith("exp_avg.") and bool((value < 0).any()):
+            raise ValueError(f"the optimizer's {name!r} is below 0")
+    for name in parameters:
+        if len({f"{key}.{name}" in moments for key in _MOMENTS}) > 1:
+            raise ValueError(f"the optimizer has only a part of the state of {name!r}")
 
-    Raises
-    ------
-    ValueError
-        If names or shapes differ.
-    """
-    if targets.keys() != values.keys():
-        odd = sorted(targets.keys() ^ values.keys())[0]
-        raise ValueError(f"{what.capitalize()} of the checkpoint belong to another model: {odd!r} is in only one of the two.")
-    for name, target in targets.items():
-        if target.shape != values[name].shape:
-            raise ValueError(
-                f"{what.capitalize()} of the checkpoint belong to another model: {name!r} has shape "
-                f"{tuple(values[name].shape)} there and {tuple(target.shape)} here."
-            )
+
+def copy_into(targets: Tensors, values: Tensors, what: str) -> None:
+    """Copy tensors in place, name by name; ValueError if names or shapes differ."""
+    check_names(targets, values, what)
     for name, target in targets.items():
         target.copy_(values[name])
+
+
+def check_names(targets: Mapping[str, Tensor], values: Tensors, what: str) -> None:
+    """Raise a ValueError if the names, the shapes or the kinds of numbers of tensors differ."""
+    if targets.keys() != values.keys():
+        odd = sorted(targets.keys() ^ values.keys())[0]
+        raise ValueError(f"{what} belong to another model: {odd!r} is in only one of the two")
+    for name, target in targets.items():
+        if target.shape != values[name].shape or target.is_floating_point() != values[name].is_floating_point():
+            raise ValueError(
+                f"{what} belong to another model: {name!r} has shape {tuple(values[name].shape)} there and "
+                f"{tuple(target.shape)} here"
+            )

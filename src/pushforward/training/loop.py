@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pushforward.training.feed import check_batch_size
 from pushforward.training.process.allocator import keep_freed_memory
-from pushforward.training.process.generators import ModuleGenerators
+from pushforward.training.process.gradients import with_gradients
 from pushforward.training.process.interrupt import StopRequest
 from pushforward.training.process.world import World
 from pushforward.training.result import TrainingResult
@@ -17,6 +18,7 @@ from pushforward.training.task import Task
 __all__ = ["check_data", "train"]
 
 
+@with_gradients
 def train(
     task: Task,
     x: Tensor,
@@ -75,6 +77,7 @@ def train(
         If three steps in a row are not finite, in each of three attempts.
     """
     check_data(x, condition, held_out)
+    check_batch_size(x, settings.batch_size)
     if resume and folder is None:
         raise ValueError("resume=True needs the folder of the run to continue: pass folder=...")
     folder = None if folder is None else Path(folder)
@@ -88,11 +91,11 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     if world.device.type == "cpu":
         keep_freed_memory()
-    with ModuleGenerators(world.device) as generators, StopRequest() as stop:
+    with StopRequest() as stop:
         run = Run(
             task, (x, condition), settings=settings, seed=seed, held_out=held_out, folder=folder, world=world, on_grid=on_grid
         )
-        return run.go(generators, stop, resume=resume, visible=progress)
+        return run.go(stop, resume=resume, visible=progress)
 
 
 def check_data(x: Tensor, condition: Tensor | None, held_out: Pair | None) -> None:

@@ -27,6 +27,7 @@ from pushforward.training.process.generators import ModuleGenerators
 from pushforward.training.process.interrupt import Interrupted, StopRequest
 from pushforward.training.process.world import World
 from pushforward.training.record.checkpoint import Checkpoint, FolderStore, MemoryStore, Store
+from pushforward.training.record.files import RunError, inside
 from pushforward.training.record.metrics import MetricsFile
 from pushforward.training.record.progress import Progress
 from pushforward.training.result import TrainingResult
@@ -36,6 +37,8 @@ from pushforward.training.task import Task
 __all__ = ["OnGrid", "Pair", "Run"]
 
 OnGrid = Callable[[Task, int], None]
+_MOST = 1e300
+_SLACK = 16 << 20  # bytes of a checkpoint's file beyond its tensors
 Pair = tuple[Tensor, Tensor | None]
 
 
@@ -83,19 +86,22 @@ class Run:
         self.share = world.share(settings.batch_size)
         weight = (self.share.stop - self.share.start) * world.size / settings.batch_size
         self.learner = Learner(task, world.prepare(task), settings, device=world.device, weight=weight)
+        self.generators = ModuleGenerators(world.device)
         self.feed = self._feed(attempt=0)
         self.held_out: HeldOut | None = None
         if held_out is not None and task.judged:
             size = self.share.stop - self.share.start
             self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, batch_size=size)
         self.at, self.best = Position(), Tensors()
-        self.store: Store = MemoryStore() if folder is None else FolderStore(folder / "checkpoint")
-        self.metrics = MetricsFile(folder / "metrics.jsonl" if folder is not None and world.is_main else None)
+        self.store: Store = MemoryStore()
+        if folder is not None:
+            self.store = FolderStore(inside(folder, "checkpoint"), _SLACK + 4 * self.learner.bytes)
+        self.metrics = MetricsFile(inside(folder, "metrics.jsonl") if folder is not None and world.is_main else None)
         self.identity = self._identity(held_out)
         self._clock = time.perf_counter()
         self._line_at = Position()
 
-    def go(self, generators: ModuleGenerators, stop: StopRequest, *, resume: bool, visible: bool) -> TrainingResult:
+    def go(self, stop: StopRequest, *, resume: bool, visible: bool) -> TrainingResult:
         """Run from the last checkpoint or the beginning to the end."""
         self._start(resume)
         if self.at.step >= self.settings.steps:
@@ -105,9 +111,9 @@ class Run:
             rows = "rows" if self.data[0].ndim == 2 else "images"
             with Progress(self.settings.steps, self.at.step, visible and self.world.is_main, rows) as line:
                 while self.at.step < self.settings.steps:
-                    self._train_on(generators, stop, line)
+                    self._train_on(stop, line)
                     if self.learner.streak >= STREAK:
-                        self._go_back(generators)
+                        self._go_back()
                         continue
                     self._do_what_is_due(line)
                     if self.world.any(stop.set) and self.at.step < self.settings.steps:
@@ -129,26 +135,33 @@ class Run:
             self.metrics.truncate(0)
             self._save()
             return
-        _check_same_run(self.identity, checkpoint.state["run"])
+        _check_same_run(self.identity, checkpoint.state.get("run"))
+        try:
+            check_position(checkpoint, self.settings.steps)
+            self.learner.check(checkpoint.files)
+        except ValueError as error:
+            path = self.store.path(checkpoint.step) if isinstance(self.store, FolderStore) else Path("checkpoint")
+            cure = "delete this checkpoint, and the run continues from the one before it, or from the start"
+            raise RunError(path, f"cannot be resumed from: {error}", cure) from error
         self._restore(checkpoint)
 
-    def _train_on(self, generators: ModuleGenerators, stop: StopRequest, line: Progress) -> None:
+    def _train_on(self, stop: StopRequest, line: Progress) -> None:
         """Do the steps up to the next one after which anything is due, or to the end of the block."""
         learner, feed, settings, at = self.learner, self.feed, self.settings, self.at
         last = min(self.calendar.next_stop(at.step), at.step - at.step % feed.block + feed.block)
         alone = self.world.size == 1
-        generators.start(derive(self.seed, "modules", at.attempt, self.world.rank))
         started, first = time.perf_counter(), at.step
-        for step in range(first, last):
-            batch = feed.batch(step)
-            generators.seed(step)
-            learner.step(batch, step, settings.rate(step) * at.rate_scale)
-            at.step = step + 1
-            line.tick(at.step)
-            # Several processes must stop after the same step: they agree at the end of the block.
-            if learner.streak >= STREAK or (stop.set and alone):
-                break
-        learner.settle()
+        with self.generators.controlled(self._module_seed()):
+            for step in range(first, last):
+                batch = feed.batch(step)
+                self.generators.seed(step)
+                learner.step(batch, step, settings.rate(step) * at.rate_scale)
+                at.step = step + 1
+                line.tick(at.step)
+                # Several processes must stop after the same step: they agree at the end of the block.
+                if learner.streak >= STREAK or (stop.set and alone):
+                    break
+            learner.settle()
         at.trained += at.step - first
         at.training_seconds += time.perf_counter() - started
 
@@ -224,14 +237,15 @@ class Run:
         self.metrics.truncate(at.step)
         self.feed = self._feed(at.attempt)
 
-    def _go_back(self, generators: ModuleGenerators) -> None:
+    def _go_back(self) -> None:
         """Return to the last checkpoint with half the learning rate and other batches, or raise after the last attempt."""
         failed, skipped, self.at.seconds = self.at, self.learner.skipped, self._seconds()
         attempt, scale = failed.attempt + 1, failed.rate_scale / 2
         if attempt == ATTEMPTS:
             bad = self.learner.last_bad
-            generators.seed(bad)
-            places = self.world.gather(self.learner.first_bad_place(self.feed.batch(bad)))
+            with self.generators.controlled(self._module_seed()):
+                self.generators.seed(bad)
+                places = self.world.gather(self.learner.first_bad_place(self.feed.batch(bad)))
             raise TrainingDiverged(failed.step, next((place for place in places if place), None))
         checkpoint = self.store.latest()
         if checkpoint is None:
@@ -267,6 +281,9 @@ class Run:
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
         return self.at.seconds
 
+    def _module_seed(self) -> int:
+        return derive(self.seed, "modules", self.at.attempt, self.world.rank)
+
     def _feed(self, attempt: int) -> Feed:
         size, seed = self.settings.batch_size, self.seed
         return Feed(self.task, *self.data, batch_size=size, share=self.share, seed=seed, attempt=attempt)
@@ -288,7 +305,36 @@ def _to(data: Pair, device: torch.device) -> Pair:
     return data[0].to(device), None if data[1] is None else data[1].to(device)
 
 
-def _check_same_run(here: dict[str, Any], there: dict[str, Any]) -> None:
+def check_position(checkpoint: Checkpoint, steps: int) -> None:
+    """Raise a ValueError unless a checkpoint, which a stranger may have made, is of a step of a run of this length."""
+    state = {key: value for key, value in checkpoint.state.items() if key != "run"}
+    for field in dataclasses.fields(Position):
+        if field.name not in state:
+            raise ValueError(f"it has no {field.name}")
+        _check_field(field, state.pop(field.name))
+    if state:
+        raise ValueError(f"it has an unknown {sorted(state)[0]!r}")
+    at = checkpoint.state
+    if at["step"] != checkpoint.step or at["step"] > steps or at["attempt"] >= ATTEMPTS or at["rate_scale"] > 1:
+        raise ValueError(f"it is of step {at['step']} in attempt {at['attempt']}, but the run has {steps} steps")
+
+
+def _check_field(field: "dataclasses.Field[Any]", value: object) -> None:
+    """Raise a ValueError unless a value is one or, of ``best_by_level``, several numbers that the field can have."""
+    may_miss, whole = field.default is None, type(field.default) is int or field.name == "best_step"
+    least = -math.inf if field.name in ("loss_sum", "best_loss", "best_by_level") else 0
+    for number in value if field.name == "best_by_level" and isinstance(value, list) else [value]:
+        if number is None and may_miss:
+            continue
+        if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not -_MOST < number < _MOST:
+            raise ValueError(f"its {field.name} is {str(value)[:80]}")
+        if number < least:
+            raise ValueError(f"its {field.name} is {number}, below {least}")
+
+
+def _check_same_run(here: dict[str, Any], there: object) -> None:
+    if not isinstance(there, dict):
+        there = {}
     changed = [f"{key}={there.get(key)!r} (now {here.get(key)!r})" for key in here if here.get(key) != there.get(key)]
     if changed:
         raise ValueError(

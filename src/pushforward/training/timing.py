@@ -49,7 +49,7 @@ def measure_step_seconds(
     world, learner, feed = _copied(task, x, condition, settings, device)
     if world.device.type == "cpu":
         keep_freed_memory()
-    with ModuleGenerators(world.device):
+    with ModuleGenerators(world.device).controlled():
         for step in range(WARM_UP_STEPS):
             learner.step(feed.batch(step), step, settings.learning_rate)
         _synchronize(world.device)
@@ -80,7 +80,7 @@ def measure_overhead_seconds(
     One evaluation and one checkpoint are timed, on a copy of the task.
     """
     world, learner, feed = _copied(task, x, condition, settings, device)
-    with ModuleGenerators(world.device):
+    with ModuleGenerators(world.device).controlled():
         learner.step(feed.batch(0), 0, settings.learning_rate)
         evaluation = 0.0
         if held_out is not None and task.judged:

@@ -126,7 +126,7 @@ VECTORS, GREY, FIVE = (
         ("x.csv", GREY, "a CSV file does not hold images"),
         ("x", FIVE, "a PNG holds 1, 3 or 4 channels, but the samples have 5; use .npy"),
         ("x.parquet", FIVE, "the samples have 5"),
-        ("x.parquet", Schema.infer(np.zeros((2, 3, 4), np.uint16)), "PNG with 8 bits, but the samples are uint16"),
+        ("x.parquet", Schema.infer(np.zeros((2, 3, 4), np.int32)), "a PNG holds uint8 or uint16, but the samples are int32"),
     ],
 )
 def test_targets_are_refused_before_sampling(tmp_path, target, schema, message):

@@ -98,6 +98,13 @@ def test_an_observation_takes_constants_and_correlated_noise_off():
             r"noise must be one standard deviation or 2 of them, but has the shape \(3,\)",
         ),
         (Matrix(np.eye(2)), [1.0] * 2, Gaussian([0.0], 1.0), "noise lives in 1 dimensions, but y has 2 entries"),
+        (
+            Matrix([[1.0, 2.0], [2.0, 4.0]]),
+            [1.0, 3.0],
+            0.0,
+            "no row meets all entries of y that have noise 0: the nearest misses",
+        ),
+        (Matrix([[0.0, 0.0]]), [1.0], 0.0, "no row meets all entries of y that have noise 0: the nearest misses one by 1;"),
         (Linear(torch.exp), [1.0] * 2, 0.1, r"A is not linear: A\(u - 2 v\) differs from A u - 2 A v by"),
         (Linear(torch.sum), [1.0], 0.1, r"A must map rows \(1, 2\) to measurements \(1, ...\), but gave \(\)"),
         (Mask([True]), [1.0] * 2, 0.1, r"the mask has the shape \(1,\), but the rows have \(2,\)"),
@@ -112,6 +119,14 @@ def test_an_observation_takes_constants_and_correlated_noise_off():
 def test_what_does_not_fit_is_refused(A, y, noise, message):
     with pytest.raises(ValueError, match=message):
         observe(A, y, noise, (2,))
+
+
+def test_what_noise_allows_is_not_refused():
+    """Measurements that depend on each other may agree, or differ by their noise."""
+    twice = Matrix([[1.0, 2.0], [2.0, 4.0]])
+    observe(twice, [1.0, 2.0], 0.0, (2,))
+    observe(twice, [1.0, 3.0], [0.0, 0.1], (2,))
+    observe(Mask([True, False]), [1.0, 5.0], 0.0, (2,))
 
 
 def test_bad_arguments():

@@ -97,7 +97,7 @@ def test_error_falls_with_the_tolerance_in_both_directions(schedule, rising):
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 def test_samples_of_a_mixture_are_those_of_the_exact_flow(schedule):
     """Where a row turns to one mode or the other a step may mislead, so most rows are held to the tolerance, and all loosely."""
-    exact, denoiser = exact_flow(LAW, schedule, NOISE), exact_denoiser(schedule)
+    exact, denoiser = exact_flow(LAW, schedule, NOISE, steps=200), exact_denoiser(schedule)
     low, sigma = scales(schedule, schedule.t_min)
     last = 3 * (sigma / low).item() ** 2  # what denoising at t_min leaves
     for rtol in (1e-2, 1e-6):
@@ -185,7 +185,7 @@ def test_rows_that_reach_the_cap_end_in_fixed_steps_with_one_warning():
     assert len(told) == 1
     assert found.capped.all()
     assert found.nfe.unique().tolist() == [49 + 20]
-    exact = exact_flow(LAW, LinearBeta(), NOISE)
+    exact = exact_flow(LAW, LinearBeta(), NOISE, steps=200)
     assert (found.x - exact).square().mean().sqrt() < 0.1
     with pytest.warns(RuntimeWarning, match="of 24 rows were not finished after max_nfe=40"):
         some = Adaptive(rtol=1e-4, max_nfe=40).solve(denoiser, NOISE, [1.0, 0.0])
@@ -233,7 +233,7 @@ def test_float32(rtol):
         found = Adaptive(rtol=rtol, atol=0.0).solve(denoiser, NOISE.float() * scales(schedule, 1.0)[1], [1.0, 0.0])
         assert found.x.dtype == torch.float32
         assert not found.capped.any()
-        exact = exact_flow(law, schedule, NOISE)
+        exact = exact_flow(law, schedule, NOISE, steps=200)
         last = (scales(schedule, schedule.t_min)[1] ** 2).item() / 0.02
         assert (found.x - exact).abs().median() < 1e-2 * rtol**0.5 + 2e-5 + last
 
@@ -265,7 +265,7 @@ def test_what_a_denoiser_holds_for_each_row_stays_with_its_row():
     for made in (guided, RewardGuided(guided, lambda x: x[:, 0], 0.0)):
         found = Adaptive(rtol=1e-7).run(made, NOISE)
         for k in (0, 1):
-            part = exact_flow(Gaussian(law.means[k], law.covs[k]), schedule, NOISE[labels == k])
+            part = exact_flow(Gaussian(law.means[k], law.covs[k]), schedule, NOISE[labels == k], steps=200)
             torch.testing.assert_close(found[labels == k], part, rtol=0, atol=2e-5)
     guided = network(2, schedule).double()
     negative, condition = torch.rand(24, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)[labels]

@@ -91,7 +91,7 @@ def test_it_gains_on_noises_it_has_not_seen(schedule):
     denoiser = ExactDenoiser(RING, schedule)
     result = calibrate(denoiser, _noise(512, 0), steps=4, iterations=150, batch_size=128, fine_steps=60)
     fresh = _noise(256, 1)
-    exact = exact_flow(RING, schedule, fresh)
+    exact = exact_flow(RING, schedule, fresh, steps=200)
 
     def error(sampler):
         return (sampler.run(denoiser, fresh, steps=4) - exact).square().mean().sqrt().item()
@@ -171,7 +171,7 @@ def test_levels_that_a_schedule_does_not_reach_come_closer_together():
     logs = torch.tensor(table.levels, dtype=torch.float64).log()
     shares, wanted = ((part - part[-1]) / (part[0] - part[-1]) for part in (levels.log(), logs))
     torch.testing.assert_close(shares, wanted)
-    denoiser, exact = ExactDenoiser(LAW, schedule), exact_flow(LAW, schedule, _noise(32, 1))
+    denoiser, exact = ExactDenoiser(LAW, schedule), exact_flow(LAW, schedule, _noise(32, 1), steps=200)
     assert (table.run(denoiser, _noise(32, 1), steps=6) - exact).square().mean().sqrt() < 0.1
 
 

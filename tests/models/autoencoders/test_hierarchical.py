@@ -115,9 +115,9 @@ def test_codes_are_the_posterior_means_down_the_ladder():
 
 @pytest.mark.parametrize("dims", [(2,), (1, 2, 3)])
 def test_probabilities_of_all_rows_sum_to_one(dims):
-    X = RNG.integers(0, 2, (60, 3)).astype(np.uint8)
+    X = RNG.integers(0, 2, (60, 3)).astype(bool)
     model = pf.HierarchicalVAE(latent_dims=dims, train_steps=20, **TINY).fit(X)
-    rows = np.array(np.meshgrid(*3 * [[0, 1]])).reshape(3, -1).T.astype(np.uint8)
+    rows = np.array(np.meshgrid(*3 * [[0, 1]])).reshape(3, -1).T.astype(bool)
     found = model.log_prob(rows, samples=400)
     error = np.linalg.norm(found.standard_error * np.exp(found.values))
     assert np.exp(found.values).sum() == pytest.approx(1, abs=4 * error + 1e-4)

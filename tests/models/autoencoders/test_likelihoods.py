@@ -10,6 +10,14 @@ from pushforward.models.autoencoders.likelihoods import default_likelihood, make
 
 INTEGERS = Transform.fit(torch.tensor([[2.0, 0.0], [7.0, 1.0], [4.0, 0.0]]), integer=True, kind="vectors")
 COINS = Transform.fit(torch.tensor([[4.0, 0.0], [5.0, 1.0]]), integer=True, kind="vectors")
+EDGES = (torch.tensor([2.0, 0.0]), torch.tensor([7.0, 1.0]))
+CLOSED = Transform.fit(torch.tensor([[2.0, 0.0], [7.0, 1.0], [4.0, 0.0]]), integer=True, kind="vectors", limits=EDGES)
+CLOSED_COINS = Transform.fit(
+    torch.tensor([[4.0, 0.0], [5.0, 1.0]]),
+    integer=True,
+    kind="vectors",
+    limits=(torch.tensor([4.0, 0.0]), torch.tensor([5.0, 1.0])),
+)
 REALS = Transform.fit(torch.tensor([[1.0, -3.0], [2.0, 5.0], [4.0, 0.0]]), integer=False, kind="vectors")
 MIXED = Transform.fit(torch.tensor([[2.0, 0.5], [7.0, 1.5], [4.0, 0.0]]), integer=[True, False], kind="vectors")
 
@@ -39,12 +47,14 @@ def test_probabilities_of_integers_are_those_of_the_logistic_law_and_sum_to_one(
     mean = float(INTEGERS.shift[0] + 0.3 * INTEGERS.scale[0])
     second = make_likelihood("logistic", INTEGERS).double()
     second.counted[1] = False
-    found = []
-    for k in range(2, 8):
-        x = middle(INTEGERS, [[k, 0.0]])
-        found.append(float(second.log_prob(output, x)) - float(INTEGERS.scale[0].log()))
+    found = [
+        float(second.log_prob(output, middle(INTEGERS, [[k, 0.0]]))) - float(INTEGERS.scale[0].log()) for k in range(-40, 50)
+    ]
     edges = np.array([-np.inf, 3, 4, 5, 6, 7, np.inf])
-    expected = np.diff(stats.logistic(mean, unit).cdf(edges))
+    inside = np.diff(stats.logistic(mean, unit).cdf(edges))
+    # One row of three has each end, so by the rule of succession an end gives a third of its mass to the values beyond.
+    tail = 2 / 3 * (1 / 3) ** np.arange(43)
+    expected = np.concatenate([inside[0] * tail[42::-1], inside[1:-1], inside[-1] * tail])
     np.testing.assert_allclose(np.exp(found), expected, rtol=1e-5, atol=1e-9)
     assert np.exp(found).sum() == pytest.approx(1, abs=1e-6)
 
@@ -68,7 +78,7 @@ def test_tails_are_finite_and_have_a_gradient():
             assert torch.autograd.grad(value.sum(), output)[0].isfinite().all()
 
 
-@pytest.mark.parametrize(("name", "transform"), [("logistic", INTEGERS), ("bernoulli", COINS)])
+@pytest.mark.parametrize(("name", "transform"), [("logistic", CLOSED), ("bernoulli", CLOSED_COINS)])
 def test_integers_are_drawn_as_they_are_scored(name, transform):
     law = make_likelihood(name, transform).double()
     one = [[0.2, -0.4, -1.0, 0.5]] if name == "logistic" else [[0.4, -1.1]]
@@ -91,7 +101,9 @@ def test_bernoulli_is_a_coin_for_any_two_neighbors():
     output = torch.tensor([[0.7, -2.0]], dtype=torch.float64)
     p = 1 / (1 + np.exp(-output.numpy()[0]))
     score = float(law.log_prob(output, middle(COINS, [[5.0, 0.0]]))) + COINS.log_det
-    assert score == pytest.approx(np.log(p[0]) + np.log(1 - p[1]), rel=1e-6)
+    assert score == pytest.approx(np.log(2 / 3 * p[0]) + np.log(2 / 3 * (1 - p[1])), rel=1e-6)
+    wide = torch.cartesian_prod(torch.arange(-30, 40), torch.arange(-30, 30))
+    assert float((law.log_prob(output, middle(COINS, wide)) + COINS.log_det).exp().sum()) == pytest.approx(1, abs=1e-6)
     np.testing.assert_array_equal(COINS.inverse(law.center(output)).numpy(), [[5.0, 0.0]])
 
 

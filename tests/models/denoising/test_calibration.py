@@ -17,7 +17,7 @@ from pushforward import diffusion
 from pushforward.diffusion import CalibratedSampler, Calibration
 from pushforward.models.denoising.calibration import sampler_for, starts_to_fit
 from pushforward.models.files.calibrations import CALIBRATIONS, add_calibration, read_calibrations
-from pushforward.models.files.storage import WEIGHTS
+from pushforward.models.files.storage import WEIGHTS, read_card
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings
 
@@ -189,12 +189,16 @@ def test_one_more_is_written_beside_those_that_are_there(model, tmp_path):
     model.save(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     found = model.calibrations_[STEPS, 1.0]
-    add_calibration(tmp_path, STEPS, 3, found, tmp_path / WEIGHTS)
-    add_calibration(tmp_path, STEPS, 2.0, found, tmp_path / WEIGHTS)
+    add_calibration(tmp_path, STEPS, 3, found, _checksum(tmp_path))
+    add_calibration(tmp_path, STEPS, 2.0, found, _checksum(tmp_path))
     assert pf.load(tmp_path).calibrations_ == dict.fromkeys([(STEPS, 1.0), (STEPS, 2.0), (STEPS, 3.0)], found)
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before.keys() == after.keys()
     assert {name for name in after if before[name] != after[name]} == {CALIBRATIONS}
+
+
+def _checksum(folder):
+    return read_card(folder)["weights"]["sha256"]
 
 
 def _without(key):
@@ -228,7 +232,7 @@ def _in_sampler(**changes):
         (_in_sampler(kept=[]), "kept must hold 4 numbers"),
         (_in_sampler(weights=[[1.0], [1.0, float("inf")], [1.0] * 3, [1.0] * 4]), "kept and weights must hold finite numbers"),
         (_in_sampler(levels=[3.0, 5.0, 0.1]), "must be positive and fall strictly"),
-        (lambda content: content.update(format=1), "has format 1, but this version of pushforward reads format 2"),
+        (lambda content: content.update(format=1), "has format 1, but this version of pushforward reads format 3"),
         (lambda content: content.update(format=99), "has format 99"),
         (lambda content: content.update(weights="0" * 64), "made for other weights"),
     ],
@@ -257,7 +261,7 @@ def test_half_a_file_and_that_of_another_model_are_refused(fitted, tmp_path):
         with pytest.raises(ValueError, match=r"calibrations\.json is damaged: .*calibrate again"):
             pf.load(tmp_path / "one")
         with pytest.raises(ValueError, match="is damaged"):
-            read_calibrations(tmp_path / "one", tmp_path / "one" / WEIGHTS)
+            read_calibrations(tmp_path / "one", _checksum(tmp_path / "one"))
 
 
 def test_a_model_of_another_family_in_the_same_folder_has_no_calibrations(fitted, tmp_path):

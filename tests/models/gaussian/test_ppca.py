@@ -1,4 +1,4 @@
-"""PPCA against scikit-learn's PCA, the exact conditional laws, and filling by the mean."""
+"""PPCA against scikit-learn's PCA of standardized columns, the exact conditional laws, and filling by the mean."""
 
 import math
 
@@ -21,21 +21,86 @@ def _data(n=400, dim=8, q=3):
 def test_density_is_that_of_scikit_learn(q):
     X = _data()
     model = pf.PPCA(n_components=q, held_out=0).fit(X)
-    peer = PCA(q).fit(X)
-    np.testing.assert_allclose(model.score_samples(X), peer.score_samples(X), atol=1e-8)
+    scale = X.std(0)
+    wanted = PCA(q).fit(X / scale).score_samples(X / scale) - np.log(scale).sum()
+    np.testing.assert_allclose(model.score_samples(X), wanted, atol=1e-8)
     assert model.log_prob(X).kind == "exact"
-    assert model.score(X) == pytest.approx(peer.score(X), abs=1e-8)
+    assert model.score(X) == pytest.approx(wanted.mean(), abs=1e-8)
 
 
 def test_latents_are_those_of_scikit_learn_shrunk():
     X = _data()
-    model, peer = pf.PPCA(n_components=3, held_out=0).fit(X), PCA(3).fit(X)
-    s2 = float(model.latent_.noise_variance)
-    shrunk = peer.transform(X) * np.sqrt(peer.explained_variance_ - s2) / peer.explained_variance_
+    scale = X.std(0)
+    model, peer = pf.PPCA(n_components=3, held_out=0).fit(X), PCA(3).fit(X / scale)
+    s2 = float(peer.noise_variance_)
+    np.testing.assert_allclose(model.latent_.noise_variance, s2 * scale**2)
+    shrunk = peer.transform(X / scale) * np.sqrt(peer.explained_variance_ - s2) / peer.explained_variance_
     z = model.transform(X)
     np.testing.assert_allclose(np.abs(z), np.abs(shrunk), atol=1e-8)
     wanted = (model.latent_.coefficients[0] + torch.from_numpy(z) @ model.latent_.loadings.mT).numpy()
     np.testing.assert_allclose(model.inverse_transform(z), wanted)
+
+
+UNITS = [[1e8, 1.0, 1e-6, 3600.0], [1.0, 1e-9, 1e9, 2.0], [0.01, 1.0, 1.0, 1e12]]
+
+
+@pytest.mark.parametrize("units", UNITS)
+@pytest.mark.parametrize("case", ["closed form", "gaps", "numbers"])
+def test_the_law_of_columns_in_other_units_is_the_law_in_these_units(units, case):
+    X, u = _data(dim=4, q=2), np.array(units)
+    options = {"condition": X[:, :1] ** 2} if case == "numbers" else {}
+    if case == "gaps":
+        X = np.where(np.random.default_rng(1).random(X.shape) < 0.2, np.nan, X)
+    model = pf.PPCA(held_out=0, random_state=0, tolerance=1e-10).fit(X, **options)
+    other = pf.PPCA(held_out=0, random_state=0, tolerance=1e-10).fit(X * u, **options)
+    assert other.n_components_ == model.n_components_
+    np.testing.assert_allclose(other.law_.mean.numpy() / u, model.law_.mean, rtol=1e-6)
+    np.testing.assert_allclose(other.law_.cov.numpy() / np.outer(u, u), model.law_.cov, rtol=1e-5, atol=1e-8)
+    log_units = np.where(np.isnan(X), 0.0, np.log(u)).sum(1)
+    np.testing.assert_allclose(other.score_samples(X * u, **options), model.score_samples(X, **options) - log_units, atol=1e-5)
+    np.testing.assert_allclose(other.sample(5, seed=0) / u, model.sample(5, seed=0), rtol=1e-5)
+    filled = [m.impute(np.array([[np.nan, 10, np.nan, 9]]) * scale, seed=0) / scale for m, scale in ((model, 1), (other, u))]
+    np.testing.assert_allclose(filled[1], filled[0], rtol=1e-5)
+    np.testing.assert_allclose(np.abs(other.transform(X * u)), np.abs(model.transform(X)), atol=1e-5)
+
+
+def test_a_mixture_in_other_units_is_the_mixture_in_these_units():
+    X, u = _data(dim=4, q=2), np.array(UNITS[0])
+    model, other = (pf.GMM(n_components=2, restarts=1, held_out=0, random_state=0).fit(X * scale) for scale in (1.0, u))
+    np.testing.assert_allclose(other.score_samples(X * u), model.score_samples(X) - np.log(u).sum(), atol=1e-4)
+
+
+def test_small_columns_beside_large_ones_keep_their_spread():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([1e8 * rng.normal(size=2000), rng.normal(size=2000)])
+    time = np.column_stack([1.7e12 + 8.6e10 * rng.random(2000), 20 + 3.3 * rng.normal(size=2000)])
+    for data in (X, time):
+        np.testing.assert_allclose(pf.PPCA(random_state=0).fit(data).sample(4000, seed=0).std(0), data.std(0), rtol=0.05)
+
+
+@pytest.mark.parametrize(("family", "dtype"), [(pf.PPCA, bool), (pf.GMM, int)])
+def test_two_values_have_their_shares_and_their_probabilities(family, dtype):
+    rng = np.random.default_rng(0)
+    flags = rng.random((4000, 3)) < [0.02, 0.5, 0.97]
+    flags[:, 2] |= flags[:, 1]
+    X = flags.astype(dtype)
+    options = {"n_components": 1} if family is pf.GMM else {}
+    model = family(held_out=0, random_state=0, **options).fit(X)
+    drawn = np.asarray(model.sample(20_000, seed=0))
+    assert drawn.dtype == X.dtype
+    np.testing.assert_allclose(drawn.mean(0), X.mean(0), atol=0.005)
+    # The columns are almost independent, so the bound is almost the sum of their logarithms.
+    every = np.array(np.meshgrid([0, 1], [0, 1], [0, 1])).reshape(3, -1).T.astype(dtype)
+    values = model.log_prob(every, draws=60).values
+    assert np.exp(values).sum() < 1.001
+    rare = model.log_prob(np.array([[1, 0, 1]]).astype(dtype), draws=600).values[0]
+    p = X.mean(0)
+    assert rare == pytest.approx(np.log(p[0] * (1 - p[1]) * p[2]), abs=0.15)
+    filled = np.asarray(model.impute(np.tile(X[:1], (500, 1)), mask=np.tile([[True, True, False]], (500, 1)), seed=0))
+    assert (filled[:, :2] == X[0, :2]).all()
+    known = np.asarray(model.posterior([[1.0, 0, 0], [0, 0, 1.0]], [1.0, 0.0], 0.0, n=200, seed=0))
+    assert (known[:, 0] == 1).all()
+    assert (known[:, 2] == 0).all()
 
 
 def test_em_reaches_the_closed_form():
@@ -53,7 +118,8 @@ def test_gaps_are_learned_from_and_filled_better_than_by_the_mean():
     hidden = rng.random(X.shape) < 0.3
     seen = np.where(hidden, np.nan, X)
     model = pf.PPCA(held_out=0, random_state=0).fit(seen)
-    assert (model.method_, model.n_components_) == ("em", 3)
+    assert model.method_ == "em"
+    assert model.n_components_ in (3, 4)  # noise that is equal in these units is not in standard deviations
     draws = np.mean(model.impute(seen, n=20, seed=0), axis=0)
     error = np.sqrt(((draws - X)[hidden] ** 2).mean())
     by_mean = np.sqrt(((np.nanmean(seen, 0) - X)[:, :] ** 2)[hidden].mean())
@@ -87,8 +153,8 @@ def test_labels_move_the_mean():
     X = X + np.where(label == "a", 0.0, 5.0)[:, None]
     model = pf.PPCA(n_components=3, held_out=0).fit(X, condition=label)
     residual = np.concatenate([X[label == name] - X[label == name].mean(0) for name in "ab"])
-    peer = PCA(3).fit(residual)
-    cov = peer.get_covariance() * (len(X) - 1) / (len(X) - 2)
+    scale = X.std(0)
+    cov = PCA(3).fit(residual / scale).get_covariance() * np.outer(scale, scale) * (len(X) - 1) / (len(X) - 2)
     for name in "ab":
         wanted = Gaussian(X[label == name].mean(0), cov).log_prob(torch.from_numpy(X))
         np.testing.assert_allclose(model.score_samples(X, condition=name), wanted, atol=1e-7)
@@ -110,7 +176,8 @@ def test_numbers_move_the_mean_linearly():
     model = pf.PPCA(n_components=2, held_out=0).fit(X, condition=c)
     design = np.column_stack([np.ones(400), c])
     coefficients = np.linalg.lstsq(design, X, rcond=None)[0]
-    cov = PCA(2).fit(X - design @ coefficients).get_covariance() * 399 / 397
+    scale = X.std(0)
+    cov = PCA(2).fit((X - design @ coefficients) / scale).get_covariance() * np.outer(scale, scale) * 399 / 397
     wanted = [
         Gaussian(mean, cov).log_prob(torch.from_numpy(x)).item() for mean, x in zip(design @ coefficients, X, strict=True)
     ]

@@ -1,22 +1,25 @@
-"""Read images with Pillow, from folders whose sub-folders are classes and from encoded bytes in tables.
+"""Read images from folders, whose sub-folders are classes, and from encoded bytes in tables.
 
-All images of a data set become one array ``(N, H, W)`` or ``(N, H, W, C)``. Grey stays grey; palettes, CMYK and the like become
-RGB; transparency is kept. If grey, RGB and RGBA are mixed, all are converted to the one with the most channels, with a warning.
+All images of a data set become one array ``(N, H, W)`` or ``(N, H, W, C)``. If grey, RGB and RGBA are mixed, all are converted
+to the one with the most channels. A warning says so, and names and counts what is left out: files with other endings, pages
+after the first, and sub-folders without an image.
 """
 
-import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pushforward.data.checks import enumerate_names
+from pushforward.data.files.pixels import decode_image
 
 __all__ = ["decode_images", "read_folder"]
 
-_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"))
+_SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp", ".avif"),
+    *(".pgm", ".ppm", ".pbm", ".pnm", ".tga"),
+)
 _NAMED = 5
 
 
@@ -24,27 +27,30 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return all images of a folder in the order of their paths, and their classes.
 
     Images are either in the folder itself (no classes) or in its sub-folders, at any depth (the class is the name of the first
-    sub-folder). Hidden files and files with other endings are ignored.
+    sub-folder). Sub-folders may be symbolic links. Hidden files and folders are ignored; a warning counts the files with other
+    endings and names the sub-folders without an image.
 
     Raises
     ------
     ValueError
         If there is no image, one is broken, sizes differ, or images are both in the folder and in sub-folders.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and _visible(path, folder))
-    if not paths:
-        endings = ", ".join(sorted(_SUFFIXES))
-        raise ValueError(f"{folder} and its sub-folders hold no image ({endings}); is it the right folder?")
-    relative = [path.relative_to(folder) for path in paths]
-    flat = [path for path in relative if len(path.parts) == 1]
-    if flat and len(flat) < len(relative):
-        nested = next(path for path in relative if len(path.parts) > 1)
+    files = sorted(path.relative_to(folder) for path in _files_of(folder))
+    images = [path for path in files if path.suffix.lower() in _SUFFIXES]
+    others = [path for path in files if path.suffix.lower() not in _SUFFIXES]
+    if not images:
+        held = f", only {_counted(others)}" if others else ""
+        raise ValueError(f"{folder} and its sub-folders hold no image ({', '.join(_SUFFIXES)}){held}; is it the right folder?")
+    flat = [path for path in images if len(path.parts) == 1]
+    if flat and len(flat) < len(images):
+        nested = next(path for path in images if len(path.parts) > 1)
         raise ValueError(
             f"{folder} holds images directly ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
             "put all images into sub-folders, or none."
         )
-    images = decode_images(((str(name), path) for name, path in zip(relative, paths, strict=True)), str(folder))
-    return images, None if flat else np.array([path.parts[0] for path in relative], dtype=object)
+    _warn_of_left_out(folder, images, others)
+    rows = decode_images(((str(name), folder / name) for name in images), str(folder))
+    return rows, None if flat else np.array([path.parts[0] for path in images], dtype=object)
 
 
 def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: str) -> np.ndarray:
@@ -62,16 +68,16 @@ def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: st
     ValueError
         If images are broken, or sizes differ.
     """
-    names: list[str] = []
+    pages: dict[str, int] = {}
     arrays: list[np.ndarray] = []
     broken: list[str] = []
     count = 0
     for name, content in encoded:
         count += 1
         try:
-            arrays.append(_decode(content))
-            names.append(name)
-        except (OSError, ValueError, SyntaxError, TypeError) as error:
+            image, pages[name] = decode_image(content)
+            arrays.append(image)
+        except Exception as error:  # Pillow raises many types for broken files
             broken.append(f"{name} ({_reason(error)})")
             if len(broken) == count == _NAMED:
                 break
@@ -79,32 +85,74 @@ def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: st
         shown = "; ".join(broken[:_NAMED]) + (f"; and {len(broken) - _NAMED} more" if len(broken) > _NAMED else "")
         what = "does not hold images" if not arrays else f"has {len(broken)} broken among {count} images"
         raise ValueError(f"{source} {what}: {shown}. Remove or replace {'it' if len(broken) == 1 else 'them'}.")
+    _warn_of_pages(source, pages)
+    names = list(pages)
     _check_same_size(names, arrays, source)
     return np.stack(_same_channels(names, arrays, source))
 
 
-def _visible(path: Path, folder: Path) -> bool:
-    return not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
+def _files_of(folder: Path) -> list[Path]:
+    """Return the visible files of a folder and of its sub-folders, which may be symbolic links."""
+    files: list[Path] = []
+    for path in _visible(folder):
+        files += _files_below(path, {folder.resolve()}) if path.is_dir() else [path]
+    return files
 
 
-def _decode(content: Path | bytes | None) -> np.ndarray:
-    from PIL import Image
+def _files_below(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    if folder.resolve() in seen:  # links can form a circle
+        return
+    seen.add(folder.resolve())
+    for path in _visible(folder):
+        if path.is_dir():
+            yield from _files_below(path, seen)
+        else:
+            yield path
 
-    if content is None:
-        raise ValueError("missing")
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
-        mode = _plain_mode(image)
-        return np.asarray(image if mode == image.mode else image.convert(mode))
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
-def _plain_mode(image: Any) -> str:
-    if image.mode in ("L", "RGB", "RGBA", "I", "I;16", "F"):
-        return str(image.mode)
-    if image.mode == "1":
-        return "L"
-    if image.mode in ("LA", "PA") or "transparency" in image.info:
-        return "RGBA"
-    return "RGB"
+def _warn_of_left_out(folder: Path, images: list[Path], others: list[Path]) -> None:
+    if others:
+        warnings.warn(
+            f"{folder}: left out {len(others)} of {len(images) + len(others)} files, {_counted(others)}. Images end in "
+            f"{', '.join(_SUFFIXES)}; save other images as .png.",
+            stacklevel=4,
+        )
+    folders = {path.name for path in _visible(folder) if path.is_dir()}
+    empty = sorted(folders - {path.parts[0] for path in images})
+    if empty and len(empty) < len(folders):
+        warnings.warn(
+            f"{folder}: left out {len(empty)} of {len(folders)} sub-folders, which hold no image and so are no classes: "
+            f"{enumerate_names(empty)}.",
+            stacklevel=4,
+        )
+
+
+def _counted(paths: list[Path]) -> str:
+    """Return the number of paths with each ending and the first of them, such as "2 .txt ('a.txt')"."""
+    by_ending: dict[str, list[Path]] = {}
+    for path in sorted(paths):
+        by_ending.setdefault(path.suffix.lower(), []).append(path)
+    listed = [
+        f"{len(same)} {ending or 'without an ending'} ({str(same[0])!r})"
+        for ending, same in sorted(by_ending.items(), key=lambda item: -len(item[1]))
+    ]
+    return ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more endings" if len(listed) > _NAMED else "")
+
+
+def _warn_of_pages(source: str, pages: dict[str, int]) -> None:
+    several = {name: count for name, count in pages.items() if count > 1}
+    if several:
+        name, count = next(iter(several.items()))
+        warnings.warn(
+            f"{source}: left out {sum(several.values()) - len(several)} pages or frames after the first in {len(several)} of "
+            f"{len(pages)} images ({name!r} has {count}). To learn them too, save each as a file of its own, "
+            "e.g. with Pillow: image.seek(1); image.save('page-1.png').",
+            stacklevel=4,
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -133,9 +181,10 @@ def _same_channels(names: list[str], arrays: list[np.ndarray], source: str) -> l
     converted = [name for name, count in zip(names, channels, strict=True) if count < most]
     if converted:
         words = {1: "grey", 3: "RGB", 4: "RGBA"}
+        mixed = [f"{channels.count(count)} {words[count]}" for count in sorted(set(channels))]
         warnings.warn(
-            f"{source} mixes {' and '.join(words[count] for count in sorted(set(channels)))} images; all are read as "
-            f"{words[most]} (converted: {enumerate_names(converted, 2)}).",
+            f"{source} mixes {', '.join(mixed[:-1])} and {mixed[-1]} images; all are read as {words[most]} "
+            f"(converted: {enumerate_names(converted, 2)}).",
             stacklevel=4,
         )
     return [_with_channels(array, most) for array in arrays] if converted else arrays
@@ -145,6 +194,6 @@ def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.shape[2] == 3 and channels == 4:
-        opaque = np.full((*array.shape[:2], 1), 255, dtype=array.dtype)
+        opaque = np.full((*array.shape[:2], 1), np.iinfo(array.dtype).max, dtype=array.dtype)
         array = np.concatenate((array, opaque), axis=2)
     return array

@@ -1,8 +1,8 @@
 """Write samples to a file or folder; the ending of the path selects the format.
 
 - ``.png``: one plot of all samples: a grid of images, a scatter plot of points, or histograms of more columns.
-- no ending, or a trailing slash: a folder with one PNG per image, in a sub-folder per label if there are labels. 8-bit integers
-  (and 16-bit grey) are written unchanged, so that the folder opens to the same values; others are scaled to 0 to 255.
+- no ending, or a trailing slash: a folder with one PNG per image, in a sub-folder per label if there are labels. Unsigned
+  integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are scaled to 0 to 255.
 - ``.npy``, ``.npz`` (with ``condition`` beside ``samples``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
   ``image``, the condition in a column ``label``): exact values.
 """

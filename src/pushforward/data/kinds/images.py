@@ -5,7 +5,6 @@ Integers with three dimensions and any data with four are images. They are scale
 the width of each channel's range.
 """
 
-import io
 import math
 import warnings
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 from pushforward import plots
 from pushforward._messages import Argument, naming
 from pushforward.data.kinds.kind import Channels, Drawing, Kind
+from pushforward.data.kinds.png import png_bytes
 from pushforward.data.kinds.registry import register_kind
 
 __all__ = ["Images"]
@@ -38,6 +38,7 @@ class Images(Kind):
     has_columns: ClassVar[bool] = False
     unit: ClassVar[str] = "pixel values"
     keeps_constants: ClassVar[bool] = True
+    closed_ranges: ClassVar[bool] = True
     ending: ClassVar[str] = "png"
     density_dtype: ClassVar[torch.dtype] = torch.float32
     drawn_singly: ClassVar[bool] = True
@@ -125,7 +126,7 @@ class Images(Kind):
         return torch.stack(lines, dim=1).flatten(0, 2)
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
-        """Allow folders and Parquet files for 1, 3 or 4 channels, Parquet files only with 8 bits, and no CSV files."""
+        """Allow folders and Parquet files for 1, 3 or 4 channels, Parquet files only of uint8 or uint16, and no CSV files."""
         if path.suffix == ".csv":
             raise ValueError(f"{path}: a CSV file does not hold images; use .npy, .npz, .parquet, .png or a folder.")
         if path.suffix not in ("", ".parquet"):
@@ -135,27 +136,25 @@ class Images(Kind):
                 f"{path}: a PNG holds 1, 3 or 4 channels, but the samples have {row[0]}; use .npy or .npz "
                 "(a .png grid shows the channels side by side)."
             )
-        if path.suffix == ".parquet" and dtype != "uint8":
-            raise ValueError(f"{path}: images are stored as PNG with 8 bits, but the samples are {dtype}; use .npy or .npz.")
+        if path.suffix == ".parquet" and dtype not in ("uint8", "uint16"):
+            raise ValueError(f"{path}: a PNG holds uint8 or uint16, but the samples are {dtype}; use .npy or .npz.")
 
     def write_folder(
         self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
     ) -> None:
-        """Write one PNG per image; 8-bit integers and 16-bit grey are written unchanged."""
-        from PIL import Image  # heavy
-
+        """Write one PNG per image; unsigned integers with 8 or 16 bits are written unchanged."""
         encoded = _png_values(rows, scale)
         digits = max(5, len(str(len(encoded) - 1)))
         for index, image in enumerate(encoded):
             folder = path if folders is None else path / folders[index]
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image).save(folder / f"{index:0{digits}d}.png")
+            (folder / f"{index:0{digits}d}.png").write_bytes(png_bytes(image))
 
     def frame(self, rows: np.ndarray) -> Any:
         """Return a column of PNG bytes, in the convention of the `datasets` library."""
         import pandas as pd  # heavy
 
-        return pd.DataFrame({"image": [{"bytes": _png_bytes(image), "path": None} for image in rows]})
+        return pd.DataFrame({"image": [{"bytes": png_bytes(image), "path": None} for image in rows]})
 
 
 def _warn_if_channels_look_wrong(shape: tuple[int, ...], channels: Channels) -> None:
@@ -174,18 +173,10 @@ def _warn_if_channels_look_wrong(shape: tuple[int, ...], channels: Channels) -> 
 
 
 def _png_values(images: np.ndarray, scale: tuple[float, float] | None) -> np.ndarray:
-    if images.dtype in (np.uint8, np.uint16) and (images.dtype == np.uint8 or images.ndim == 3):
-        return images
+    if images.dtype.kind == "u" and images.dtype.itemsize <= 2:
+        return images.astype(images.dtype.newbyteorder("="))
     if images.dtype == bool:
         return images.astype(np.uint8) * 255
     values = images.astype(np.float64)
     low, high = scale if scale is not None else (float(values.min()), float(values.max()))
     return np.asarray((255 * ((values - low) / ((high - low) or 1.0)).clip(0, 1)).round().astype(np.uint8))
-
-
-def _png_bytes(image: np.ndarray) -> bytes:
-    from PIL import Image  # heavy
-
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, format="png")
-    return stream.getvalue()

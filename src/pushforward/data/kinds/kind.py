@@ -4,7 +4,7 @@ import abc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from pushforward.plots import Plot
 
-__all__ = ["Channels", "Drawing", "Kind"]
+__all__ = ["Channels", "Drawing", "Kind", "Limits"]
 
 Channels = Literal["first", "last"] | None
+Limits: TypeAlias = tuple[Tensor, Tensor]
+"""Smallest and largest possible value, broadcastable to the elements of a row (*D); infinite where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +65,8 @@ class Kind(abc.ABC):
         Label of that unit in plots.
     keeps_constants : bool
         Whether constant elements stay in the tensors of a model, at a fixed value, to keep the shape.
+    closed_ranges : bool
+        Whether integers beyond the range of the data are impossible; otherwise they are unseen so far.
     takes_frames : bool
         Whether a DataFrame can hold the rows.
     ending : str
@@ -70,7 +74,7 @@ class Kind(abc.ABC):
     density_dtype : torch.dtype
         dtype of log-densities: float64 where that is cheap.
     solver_steps : int
-        Default number of Runge-Kutta steps of the probability flow in log-densities.
+        Number of Runge-Kutta steps of the probability flow with which log-densities begin.
     drawn_singly : bool
         Whether a plot shows rows one by one, each with a label; otherwise all in one set of axes.
     shown, followed, drawn_while_training : int
@@ -83,6 +87,7 @@ class Kind(abc.ABC):
     has_columns: ClassVar[bool] = True
     unit: ClassVar[str] = "data units"
     keeps_constants: ClassVar[bool] = False
+    closed_ranges: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
     ending: ClassVar[str] = "csv"
     density_dtype: ClassVar[torch.dtype] = torch.float64

@@ -16,10 +16,15 @@ and R the covariance of the noise, the methods replace it by
     ``Exact``       the law of x given y, for a law with a closed form
     ==============  ==========================================================================================
 
-(s is the standard deviation of the data.) Linear systems are solved by conjugate residuals on the measurements, which stay
-bounded where the Jacobian of a network is neither symmetric nor positive; they only need products with A, A^T, J^T.
+(s is the standard deviation of the data.) Linear systems are solved by conjugate gradients on the measurements, which only need
+products with A, A^T, J^T. The Jacobian of a network is neither symmetric nor positive, so its curvatures are kept within the
+bounds of a covariance (:mod:`~pushforward.diffusion.posterior.krylov`), and it is not used near pure noise
+(:mod:`~pushforward.diffusion.posterior.moments`).
 
-All methods need Gaussian noise independent of x, and refuse other denoisers. t is no later than where log_snr = -14.
+A draw of x given x_t and y needs the spread of x given x_t besides the corrected mean. ``MMPS`` draws from the Gaussian with
+both moments; a sampler that only uses the mean, such as DDPM, gives rows that are too narrow unless its steps are many.
+
+All methods need Gaussian noise independent of x, and refuse other denoisers.
 
 References
 ----------

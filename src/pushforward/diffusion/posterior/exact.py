@@ -34,13 +34,19 @@ class Exact(PosteriorMethod):
         seen = A.abs().amax(1) > 0  # a mask has rows of zeros
         A, y, std = A[seen], y[seen], std[seen]
         seed = derive(problem.seed, "exact posterior")
-        if bool((std > 0).any()):
+        exact = std == 0
+        if not bool(exact.any()):
             draws: Tensor = law.observe(A, y, std).sample(len(noise), seed=seed, first=first)
             return draws.reshape(noise.shape).to(noise)
-        # Without noise x moves only within the null space of A: x = A^+ y + N u.
-        null = torch.linalg.svd(A, full_matrices=True).Vh[int(torch.linalg.matrix_rank(A)) :].mT
-        x = (torch.linalg.pinv(A) @ y).expand(len(noise), -1)
+        # Entries without noise leave x only the null space of their rows A_0: x = A_0^+ y_0 + N u, u = N^T x given all entries.
+        left, sizes, right = torch.linalg.svd(A[exact], full_matrices=True)
+        rank = int(torch.linalg.matrix_rank(A[exact]))
+        fixed, null = right[:rank].mT, right[rank:].mT
+        known = left[:, :rank].mT @ y[exact] / sizes[:rank]
+        x = (fixed @ known).expand(len(noise), -1)
         if null.shape[1]:
-            x = x + law.observe(A, y, 0.0, of=null.mT).sample(len(noise), seed=seed, first=first).to(x) @ null.mT
+            rows, values = torch.cat((fixed.mT, A[~exact])), torch.cat((known, y[~exact]))
+            spread = torch.cat((std.new_zeros(rank), std[~exact]))
+            x = x + law.observe(rows, values, spread, of=null.mT).sample(len(noise), seed=seed, first=first).to(x) @ null.mT
         result: Tensor = x.reshape(noise.shape).to(noise)
         return result

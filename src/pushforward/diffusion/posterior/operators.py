@@ -38,6 +38,8 @@ __all__ = [
     "pullback",
 ]
 
+_LARGEST_MATRIX = 10**6  # entries of a matrix whose least squares take less than a second
+
 
 def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """Return ``function(x)``, and the product of its transposed Jacobian at x with any tensor like the value."""
@@ -248,10 +250,10 @@ class Observation:
         """Return the variances of the noise (M,), with the dtype and device of ``like``."""
         return self.std.to(like) ** 2
 
-    def matrix(self, shape: Sequence[int]) -> Tensor:
-        """Return A as a matrix (M, D) for rows of ``shape``, float64."""
+    def matrix(self, shape: Sequence[int], dtype: torch.dtype = torch.float64) -> Tensor:
+        """Return A as a matrix (M, D) for rows of ``shape``, float64; it is measured on rows of ``dtype``."""
         size = math.prod(shape)
-        return self.measure(torch.eye(size, dtype=torch.float64).reshape(size, *shape)).mT
+        return self.measure(torch.eye(size, dtype=dtype).reshape(size, *shape)).double().mT
 
 
 def observe(
@@ -281,7 +283,8 @@ def observe(
     Raises
     ------
     ValueError
-        If a shape does not fit, a standard deviation is negative, a number is not finite, or A is not linear.
+        If a shape does not fit, a standard deviation is negative, a number is not finite, A is not linear, or no row meets the
+        entries of y without noise. (The last is tested where A has at most 10^6 entries.)
 
     >>> observe(Matrix([[1.0, 1.0]]), [5.0], 0.1, (2,)).residual(torch.tensor([[2.0, 2.0]]))
     tensor([[1.]])
@@ -305,7 +308,25 @@ def observe(
     if isinstance(noise, Gaussian):
         return _whitened(A, values, noise)
     std = as_float_tensor(noise).double()
-    return Observation(A, values, deviations("noise", std.reshape(-1) if std.ndim else std, values.shape[1], like=values))
+    std = deviations("noise", std.reshape(-1) if std.ndim else std, values.shape[1], like=values)
+    seen = Observation(A, values, std)
+    if bool((std == 0).any()) and not isinstance(A, Mask):  # elements of a row are always consistent
+        _check_consistent(seen, shape, dtype)
+    return seen
+
+
+def _check_consistent(seen: Observation, shape: Sequence[int], dtype: torch.dtype) -> None:
+    """Raise if no row x has A x = y in the entries without noise."""
+    if math.prod(shape) * len(seen.std) > _LARGEST_MATRIX:
+        return
+    exact = seen.std == 0
+    A, y = seen.matrix(shape, dtype)[exact], seen.y[0, exact]
+    gap = (A @ torch.linalg.lstsq(A, y[:, None], driver="gelsd").solution[:, 0] - y).abs().max()
+    if bool(gap > (1e-6 if dtype == torch.float64 else 1e-4) * y.abs().max()):
+        raise ValueError(
+            f"no row meets all entries of y that have noise 0: the nearest misses one by {gap.item():g}; correct y, or give "
+            "measurements that depend on each other some noise"
+        )
 
 
 def _whitened(A: LinearOperator, y: Tensor, noise: Gaussian) -> Observation:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.guidance import signal_time
-from pushforward.diffusion.posterior.method import FREE_ITERATIONS, InverseProblem, PosteriorMethod, solve
+from pushforward.diffusion.posterior.chain import Chain
+from pushforward.diffusion.posterior.krylov import FREE_ITERATIONS, Covariance, solve
+from pushforward.diffusion.posterior.method import InverseProblem, PosteriorMethod
 from pushforward.diffusion.posterior.operators import Observation, pullback
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
 from pushforward.diffusion.schedule import widen
 from pushforward.probability.counts import check_count
-from pushforward.probability.noise import normal
 
 __all__ = ["DPS", "Replacement"]
 
@@ -43,7 +44,7 @@ class DPS(PosteriorMethod):
 
     def _run(self, problem: InverseProblem) -> Tensor:
         denoiser, observation = problem.denoiser, problem.observation
-        chain = _Chain(problem)
+        chain = Chain(problem)
         x = chain.start(problem.noise)
         for t, s in itertools.pairwise(self.grid(denoiser.schedule, problem.steps)):
             at = signal_time(denoiser.schedule, t)
@@ -79,7 +80,7 @@ class Replacement(PosteriorMethod):
         return (steps - 1) * self.repeats + 1
 
     def _run(self, problem: InverseProblem) -> Tensor:
-        chain = _Chain(problem)
+        chain = Chain(problem)
         x = chain.start(problem.noise)
         for t, s in itertools.pairwise(self.grid(chain.schedule, problem.steps)):
             for repeat in range(self.repeats if s > 0 else 1):
@@ -88,7 +89,7 @@ class Replacement(PosteriorMethod):
                 x = x_s if repeat == self.repeats - 1 or s == 0 else chain.forth(x_s, s, t)
         return x
 
-    def _replace(self, seen: Observation, chain: "_Chain", x_s: Tensor, s: Tensor) -> Tensor:
+    def _replace(self, seen: Observation, chain: Chain, x_s: Tensor, s: Tensor) -> Tensor:
         """Move x_s by the pseudoinverse of A, so that A x_s is alpha y with noise of variance sigma^2."""
         alpha, sigma = chain.schedule.alpha(s).to(x_s.dtype), chain.schedule.sigma(s).to(x_s.dtype)
         if s == 0 and bool((seen.std > 0).any()):
@@ -96,43 +97,5 @@ class Replacement(PosteriorMethod):
         spread = (sigma**2 - alpha**2 * seen.variance(x_s)).clamp(min=0).sqrt()
         known = alpha * seen.y.to(x_s) + spread * seen.measure(chain.draw())
         noiseless = Observation(seen.operator, seen.y, torch.zeros_like(seen.std), seen.whitening)
-        moved: Tensor = x_s + solve(noiseless, known - seen.measure(x_s), lambda u: u, x_s, FREE_ITERATIONS)[1]
-        return moved
-
-
-class _Chain:
-    """DDPM's steps backward and forward; each call uses new noise."""
-
-    def __init__(self, problem: InverseProblem) -> None:
-        self.schedule, self.like, self.seed = problem.denoiser.schedule, problem.noise, problem.seed
-        self.rows = torch.arange(problem.first, problem.first + len(self.like), device=self.like.device)
-        self.count = 0
-
-    def draw(self) -> Tensor:
-        self.count += 1
-        shape, like = self.like.shape[1:], self.like
-        return normal(
-            shape, seed=self.seed, purpose="posterior", rows=self.rows, step=self.count, dtype=like.dtype, device=like.device
-        )
-
-    def start(self, noise: Tensor) -> Tensor:
-        return noise * self.schedule.sigma(torch.ones((), dtype=torch.float64)).to(noise.dtype)
-
-    def back(self, x_t: Tensor, denoised: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """q(x_s | x_t, x = denoised) of the forward process; the last step returns denoised."""
-        if s == 0:
-            return denoised
-        ratio, variance = self._forward(s, t)
-        alpha_s, sigma_t, sigma_s = self.schedule.alpha(s), self.schedule.sigma(t), self.schedule.sigma(s)
-        on_x = (ratio * (sigma_s / sigma_t) ** 2).item()
-        on_denoised = (alpha_s * variance / sigma_t**2).item()
-        return on_x * x_t + on_denoised * denoised + (variance.sqrt() * sigma_s / sigma_t).item() * self.draw()
-
-    def forth(self, x_s: Tensor, s: Tensor, t: Tensor) -> Tensor:
-        """q(x_t | x_s)."""
-        ratio, variance = self._forward(s, t)
-        return ratio.item() * x_s + variance.sqrt().item() * self.draw()
-
-    def _forward(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        ratio = self.schedule.alpha(t) / self.schedule.alpha(s)
-        return ratio, (self.schedule.sigma(t) ** 2 - (ratio * self.schedule.sigma(s)) ** 2).clamp(min=0)
+        identity = Covariance.isotropic(x_s.new_ones(()))
+        return x_s + solve(noiseless, known - seen.measure(x_s), identity, x_s, FREE_ITERATIONS)[1]

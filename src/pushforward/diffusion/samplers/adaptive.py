@@ -89,6 +89,8 @@ class Adaptive(Sampler):
             raise TypeError(f"max_nfe must be an integer, got {self.max_nfe!r}")
         if self.max_nfe < 10:
             raise ValueError(f"max_nfe must be at least 10, got {self.max_nfe}; a step takes {CALLS} calls")
+        if self.max_nfe > 1_000_000:
+            raise ValueError(f"max_nfe must be at most 1,000,000, got {self.max_nfe}; raise rtol instead")
 
     def run_times(self, schedule: Schedule, steps: int | None, times: Times | None) -> Times:
         """Return ``times`` if given, at each of which the flow stops for ``on_step``; ``steps`` is ignored."""

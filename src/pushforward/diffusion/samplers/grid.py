@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pushforward.diffusion.schedule import Schedule
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_steps
 
 __all__ = [
     "ChainGrid",
@@ -37,11 +37,6 @@ __all__ = [
     "VPGrid",
     "check_steps",
 ]
-
-
-def check_steps(steps: int) -> int:
-    """Return ``steps`` if it is an integer of at least 1, else raise."""
-    return check_count("steps", steps)
 
 
 class Grid(abc.ABC):

@@ -29,6 +29,8 @@ from pushforward.probability.counts import check_count
 
 __all__ = ["AnnealedLangevin", "PredictorCorrector", "ReverseSDE", "StochasticDPMSolver"]
 
+_MOST_LANGEVIN = 10_000
+
 
 @dataclass(frozen=True)
 class ReverseSDE(EtaSampler):
@@ -142,7 +144,7 @@ class PredictorCorrector(TableSampler):
     def __post_init__(self) -> None:
         if not isinstance(self.predictor, TableSampler):
             raise TypeError(f"the predictor must be a sampler with a table, such as ReverseSDE(), not {self.predictor!r}")
-        check_count("corrections", self.corrections)
+        _check_langevin("corrections", self.corrections)
         if not 0 < self.snr < 0.7:
             raise ValueError(f"snr must lie between 0 and 0.7, where Langevin steps are stable, got {self.snr}")
 
@@ -197,7 +199,7 @@ class AnnealedLangevin(TableSampler):
     def __post_init__(self) -> None:
         if not 0 < self.step < 1:
             raise ValueError(f"step must lie between 0 and 1, where Langevin steps are stable, got {self.step}")
-        check_count("n_steps", self.n_steps)
+        _check_langevin("n_steps", self.n_steps)
 
     @property
     def order(self) -> int:
@@ -216,3 +218,9 @@ def _langevin_rows(builder: TableBuilder, schedule: Schedule, s: float, *, step:
     alpha, sigma = schedule.alpha(at).item(), schedule.sigma(at).item()
     for _ in range(count):
         builder.row(s, s, {0: 1 - step}, {0: step * alpha}, {0: sigma * math.sqrt(2 * step)})
+
+
+def _check_langevin(name: str, count: int) -> None:
+    """Raise a TypeError or ValueError unless this is a number of Langevin steps that a table can hold."""
+    if check_count(name, count) > _MOST_LANGEVIN:
+        raise ValueError(f"{name} must be at most {_MOST_LANGEVIN:,}, got {count}; more levels do more than more steps at each")

@@ -30,12 +30,16 @@ from pushforward.evaluation.progress import PartProgress
 from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
 from pushforward.models.base.plan import plan
+from pushforward.models.files.card import parse
+from pushforward.models.files.params import check_params
 from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, read_card
 from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
+from pushforward.training.record.claim import claimed, is_vacant
+from pushforward.training.record.files import inside, write_file
 
 __all__ = ["compare", "default_models", "run_comparison"]
 
@@ -43,6 +47,7 @@ _OUT = Argument("out")
 
 _SETTINGS = "comparison.json"
 _FORMAT = 1
+_MOST_BYTES = 1 << 20
 _TEST_SHARE, _MOST_TEST = 0.2, 5000
 Models = Sequence[str | GenerativeModel] | Mapping[str, str | GenerativeModel]
 
@@ -118,6 +123,8 @@ def run_comparison(
     TypeError, ValueError
         If an argument or the data cannot be used, or the folder holds a comparison of other data or with another budget. A
         model that fails later is recorded in its :class:`Trial`, and does not stop the others.
+    FolderInUse
+        If another process works on the comparison in this folder. It is an :class:`OSError`.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
@@ -132,23 +139,7 @@ def run_comparison(
         _configured(estimator, budget, steps, seed, device)  # checks arguments before any long work
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"a model's name is also that of its folder, so it has letters, digits, '-' and '_', not {name!r}")
-    _claim(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
     work = [(name, estimator, seed + k) for k in range(seeds) for name, estimator in named.items()]
-    trials = []
-    with PartProgress(verbose) as progress:
-        progress.expect(len(work))
-        for name, estimator, own_seed in work:
-            progress.begin(f"{name}, seed {own_seed}")
-            place = folder / name / f"seed-{own_seed}"
-            model = _configured(estimator, budget, steps, own_seed, device)
-            try:
-                evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
-            except Exception as error:  # a model that fails must not stop the others
-                evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
-                place.mkdir(parents=True, exist_ok=True)
-                (place / "failure.txt").write_text(failure + "\n", encoding="utf-8")
-            trials.append(Trial(name, own_seed, place, evaluation, failure))
-            progress.end(f"{name}, seed {own_seed}", failure or None)
     about = shared | {
         "source": dataset.source,
         "kind": dataset.schema.kind,
@@ -159,9 +150,26 @@ def run_comparison(
         "seeds": seeds,
         "conditional": dataset.condition is not None,
     }
-    comparison = Comparison(tuple(trials), about, folder)
-    comparison.table().to_csv(folder / "table.csv", index=False)
-    comparison.report(folder / "report.html")
+    with claimed(folder):
+        _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
+        trials = []
+        with PartProgress(verbose) as progress:
+            progress.expect(len(work))
+            for name, estimator, own_seed in work:
+                progress.begin(f"{name}, seed {own_seed}")
+                place = inside(folder, name, f"seed-{own_seed}")
+                model = _configured(estimator, budget, steps, own_seed, device)
+                try:
+                    evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
+                except Exception as error:  # a model that fails must not stop the others
+                    evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
+                    place.mkdir(parents=True, exist_ok=True)
+                    write_file(place / "failure.txt", failure + "\n")
+                trials.append(Trial(name, own_seed, place, evaluation, failure))
+                progress.end(f"{name}, seed {own_seed}", failure or None)
+        comparison = Comparison(tuple(trials), about, folder)
+        write_file(folder / "table.csv", comparison.table().to_csv(index=False))
+        comparison.report(folder / "report.html")
     return comparison
 
 
@@ -227,6 +235,7 @@ def _configured(
     known = model.get_params(deep=False)
     own = {name: value for name, value in wanted.items() if value is not None and name in known}
     model.set_params(random_state=seed, verbose=False, **own)
+    check_params(type(model), model.get_params(deep=False))
     return model
 
 
@@ -269,20 +278,19 @@ def _trained(model: GenerativeModel, dataset: Dataset, place: Path) -> Generativ
 
 def _folder(out: str | Path | None, source: str) -> Path:
     folder = Path("compare") / (Path(source).stem or "data") if out is None else Path(out)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / _SETTINGS).is_file()):
+    if not is_vacant(folder) and not (folder / _SETTINGS).is_file():
         raise naming(ValueError(f"{folder} is in use for something else; name another folder with {_OUT}"), _OUT)
     return folder
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
+def _begin(folder: Path, settings: dict[str, Any]) -> None:
     """Write the settings of the comparison, or raise if the folder holds another one."""
     path = folder / _SETTINGS
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = parse(path, _MOST_BYTES, f"name another folder with {_OUT}, or remove this one")
         for key, value in ({"format": _FORMAT} | settings).items():
             if known.get(key) != value:
                 message = f"{folder} holds a comparison with {key} {known.get(key)!r}, not {value!r}; "
                 raise naming(ValueError(f"{message}name another folder with {_OUT}, or remove this one"), _OUT)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"format": _FORMAT} | settings, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps({"format": _FORMAT} | settings, indent=1) + "\n")

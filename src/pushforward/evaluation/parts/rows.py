@@ -17,7 +17,6 @@ from torch import Tensor
 
 from pushforward.data import Kind, Schema
 from pushforward.data.checks import clean_values
-from pushforward.data.condition import as_condition_array
 from pushforward.probability import noise
 
 __all__ = ["LEAST", "MOST", "Inputs", "RowSet", "Scaling", "gather_inputs", "take_rows", "with_samples"]
@@ -230,7 +229,7 @@ def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
                 "this model was trained without conditions and cannot follow one; omit condition, or train with "
                 "fit(X, condition=labels)"
             )
-        conditions = as_condition_array(condition)
+        conditions = model.space_.conditions.plain(condition)
         if conditions.ndim == 0 or len(conditions) != len(x):
             raise ValueError(f"condition has shape {conditions.shape} for the {len(x)} rows of {name}; give one entry per row")
     return RowSet(x, user, conditions)

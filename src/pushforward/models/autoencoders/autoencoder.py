@@ -22,7 +22,7 @@ from pushforward.models.base.codes import CodeModel, default_coder, default_late
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.files.params import Count
+from pushforward.models.files.params import Size
 from pushforward.networks import CoderSpec
 from pushforward.plots import Plot
 
@@ -105,7 +105,7 @@ class Autoencoder(CodeModel, TrainedModel):
     core: ClassVar[str] = "coder_"
     generates: ClassVar[bool] = False
 
-    latent_dim: Count | None = None
+    latent_dim: Size | None = None
     network: CoderSpec | None = None
 
     coder_: PlainCoder = field(init=False)

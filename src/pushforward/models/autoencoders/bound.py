@@ -116,8 +116,11 @@ class BoundModel(DensityModel):
 
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
         rows = super()._rows(X, condition)
-        intervals = getattr(self, self.core).likelihood.intervals
-        return replace(rows, z=rows.middle, bins=None, varies=None) if intervals else replace(rows, varies=None)
+        if not getattr(self, self.core).likelihood.intervals:
+            return replace(rows, varies=None)
+        # A likelihood of integers has its own probabilities beyond the range.
+        middle = self._rows_of(X, condition, self._density_dtype).middle
+        return replace(rows, z=middle, bins=None, varies=None, log_shares=torch.zeros_like(rows.log_shares))
 
     def _density(self, samples: int, *, shared: bool) -> RowDensity:
         def density(

@@ -35,7 +35,7 @@ from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import default_latent_dim
 from pushforward.models.base.model import Prepared
-from pushforward.models.files.params import Count
+from pushforward.models.files.params import Size
 from pushforward.networks.coder import ResidualBlock, VectorCoder
 
 __all__ = ["HierarchicalVAE", "LadderCoder"]
@@ -214,7 +214,7 @@ class HierarchicalVAE(VariationalModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("latent_dims", *VariationalModel.fitted)
 
-    latent_dims: Annotated[tuple[Count, ...], MinLen(1)] | None = None
+    latent_dims: Annotated[tuple[Size, ...], MinLen(1)] | None = None
 
     coder_: LadderCoder = field(init=False)
     latent_dims_: tuple[int, ...] = field(init=False)

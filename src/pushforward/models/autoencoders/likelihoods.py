@@ -7,10 +7,13 @@ The decoder outputs one or two numbers per element of a row, and the law of the 
 - ``"logistic"``: the logistic law with distribution function sigmoid((x - m) / exp(r)), m and r from the network for every
   element and row. An integer has the mass of its interval [k, k + 1), unbounded at the ends of the range,
 
-      P(k) = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)),     a, b = (k + 1 - m, k - m) / exp(r),
+      Q(k) = sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)),     a, b = (k + 1 - m, k - m) / exp(r),
 
-  so that the probabilities sum to one over the range; the right side is accurate in the tails.
-- ``"bernoulli"``: for elements with two neighboring integers, P(upper) = sigmoid(output).
+  so that the masses sum to one over the range; the right side is accurate in the tails.
+- ``"bernoulli"``: for elements with two neighboring integers, Q(upper) = sigmoid(output).
+
+In an open range the ends share their mass with the integers beyond (:mod:`pushforward.data.transform`), so that the
+probabilities P of all integers sum to one. Draws stay in the range.
 
 Rows are scaled, and an integer is represented by the middle of its interval of width w. Its probability is converted to a
 density on that interval, log p(x) = log P(k) - log w, and the log-determinant of the scaling restores log P(k). Constant
@@ -32,6 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.data import Transform
+from pushforward.data.transform import log_share
 from pushforward.probability import noise
 
 __all__ = ["Likelihood", "LikelihoodName", "default_likelihood", "make_likelihood"]
@@ -103,11 +107,13 @@ class _Gaussian(Likelihood):
 
 
 class _OfIntegers(Likelihood):
-    """A likelihood with the width of an integer's interval, and the middles of the first and the last interval."""
+    """A likelihood with the width of an integer's interval, the middles of the first and the last, and the shares of both."""
 
     width: Tensor
     low: Tensor
     high: Tensor
+    below: Tensor
+    above: Tensor
 
     def __init__(self, transform: Transform) -> None:
         super().__init__(transform)
@@ -115,6 +121,20 @@ class _OfIntegers(Likelihood):
         for name in ("low", "high"):
             edge = (getattr(transform, name).expand_as(transform.shift) - transform.shift) / transform.scale
             self.register_buffer(name, (transform.pick(edge) + transform.dequantization / 2).float(), persistent=False)
+        for name in ("below", "above"):
+            share = transform.pick(getattr(transform, name).expand_as(transform.shift))
+            self.register_buffer(name, share.float(), persistent=False)
+
+    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        whole, width = self.width > 0, torch.where(self.width > 0, self.width, 1.0)
+        inside = torch.where(whole, torch.minimum(torch.maximum(x, self.low), self.high), x)
+        above, below = ((x - self.high) / width).round(), ((self.low - x) / width).round()
+        log_shares = log_share(above, self.above) + log_share(below, self.below)
+        return self._log_density(output, inside) + torch.where(whole, log_shares, 0.0)
+
+    @abc.abstractmethod
+    def _log_density(self, output: Tensor, x: Tensor) -> Tensor:
+        """Return the log-density of each element of rows in the range, (B, *D), where all mass beyond belongs to the ends."""
 
     def _u(self, output: Tensor, shape: torch.Size, rows: Tensor, seed: int) -> Tensor:
         return noise.uniform(shape, seed=seed, purpose="decoder", rows=rows, dtype=output.dtype, device=output.device)
@@ -123,7 +143,7 @@ class _OfIntegers(Likelihood):
 class _Logistic(_OfIntegers):
     outputs, intervals = 2, True
 
-    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+    def _log_density(self, output: Tensor, x: Tensor) -> Tensor:
         mean, log_scale = self._parts(output)
         half, rate = self.width / 2, (-log_scale).exp()
         above = nn.functional.logsigmoid((x + half - mean) * rate)
@@ -159,7 +179,7 @@ class _Bernoulli(_OfIntegers):
                 "others; threshold them, (X > 0.5).astype('uint8'), or use likelihood='logistic'"
             )
 
-    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+    def _log_density(self, output: Tensor, x: Tensor) -> Tensor:
         upper = x > (self.low + self.high) / 2
         width = torch.where(self.counted, self.width, 1.0)
         return nn.functional.logsigmoid(torch.where(upper, output, -output)) - width.log()
@@ -180,7 +200,8 @@ def make_likelihood(name: LikelihoodName, transform: Transform) -> Likelihood:
     ValueError
         If it does not support the data.
 
-    >>> transform = Transform.fit(torch.tensor([[0.0], [1.0], [1.0]]), integer=True, kind="vectors")
+    >>> bits, closed = torch.tensor([[0.0], [1.0], [1.0]]), (torch.zeros(1), torch.ones(1))
+    >>> transform = Transform.fit(bits, integer=True, kind="vectors", limits=closed)
     >>> coin, x = make_likelihood("bernoulli", transform), transform.forward(torch.tensor([[0.0], [1.0]])) + 1.0
     >>> (coin.log_prob(torch.zeros(2, 1), x) + transform.log_det).exp().round(decimals=4).tolist()
     [0.5, 0.5]

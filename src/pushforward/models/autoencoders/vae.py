@@ -28,7 +28,7 @@ from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import RandomCodes, default_latent_dim
 from pushforward.models.base.model import Prepared
-from pushforward.models.files.params import Count
+from pushforward.models.files.params import Size
 from pushforward.probability.counts import check_count
 
 __all__ = ["VAE", "GaussianCoder"]
@@ -124,7 +124,7 @@ class VAE(RandomCodes, VariationalModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", *VariationalModel.fitted)
 
-    latent_dim: Count | None = None
+    latent_dim: Size | None = None
 
     coder_: GaussianCoder = field(init=False)
     latent_dim_: int = field(init=False)

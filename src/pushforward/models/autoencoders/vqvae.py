@@ -40,7 +40,7 @@ from pushforward.models.base.codes import CodeModel, default_coder, default_trai
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.files.params import Count
+from pushforward.models.files.params import Size
 from pushforward.networks import CoderSpec, TransformerSpec, default_transformer
 from pushforward.networks.quantizer import Quantizer
 from pushforward.training import TrainingSettings
@@ -100,8 +100,8 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
     fitted: ClassVar[tuple[str, ...]] = ("tokens", "codebook_size", "likelihood", "network", "prior", *TrainedModel.fitted)
     core: ClassVar[str] = "coder_"
 
-    tokens: Count | None = None
-    codebook_size: Count | None = None
+    tokens: Size | None = None
+    codebook_size: Size | None = None
     likelihood: LikelihoodName | None = None
     commitment: Annotated[float, Ge(0)] = 1.0
     network: CoderSpec | None = None
@@ -140,7 +140,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         prior = guided_tokens(self, self.coder_.prior, scale)
         decoder_condition = torch.zeros_like(encoded) if encoded is not None and scale == 0 else encoded
         z = self._draw_rows(prior, n, encoded, decoder_condition, seed=seed, first=first, batch_size=batch_size)
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     def code_report(self, X: ArrayLike, *, condition: Condition = None) -> CodeReport:
         """Return how many codes the rows of X use, and how evenly.

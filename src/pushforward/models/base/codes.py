@@ -63,7 +63,7 @@ class DecoderModel(GenerativeModel):
         check_count("batch_size", batch_size)
         z = self._code_schema.to_internal(Z, name=type(self).__name__).to(self._coder_dtype)
         condition = self._encode(condition, len(z), self._coder_dtype)
-        return self.space_.schema.to_user(self.space_.transform.inverse(self._through(self.decodes, z, condition, batch_size)))
+        return self.space_.to_user(self._through(self.decodes, z, condition, batch_size))
 
     @property
     def _code_length(self) -> int:

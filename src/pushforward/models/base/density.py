@@ -36,7 +36,12 @@ class RowDensity(Protocol):
 
 
 class DensityModel(GenerativeModel):
-    """``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`."""
+    """``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`.
+
+    An integer beyond the range of the training data has probability 0, with a warning, where the range is closed, as for images
+    and booleans; otherwise it has a share of the probability of the end of the range
+    (:mod:`pushforward.data.transform`).
+    """
 
     core: ClassVar[str]
 
@@ -112,10 +117,11 @@ class DensityModel(GenerativeModel):
         if rows.random:
             kind: Kind = "lower bound" if rows.integer or scores.is_bound else "estimate"
             scores = LogProb.average([scores, *(score_draw(draw) for draw in range(1, draws))], kind)
-        return replace(scores.shifted(self.space_.transform.log_det), constants=self.space_.transform.constants)
+        scores = scores.shifted(rows.log_shares.numpy() + self.space_.transform.log_det)
+        return replace(scores, constants=self.space_.transform.constants)
 
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
-        return self._rows_of(X, condition, self._density_dtype)
+        return self._rows_of(X, condition, self._density_dtype, within_range=True)
 
     def _log_prob(
         self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int

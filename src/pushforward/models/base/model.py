@@ -13,6 +13,7 @@ Families that are trained by gradients define the methods of :class:`~pushforwar
 """
 
 import abc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from pushforward.data import (
     Data,
     Dataset,
     Facts,
+    Limits,
     RowSpace,
     Schema,
     Transform,
@@ -46,11 +48,15 @@ from pushforward.models.files.params import Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
+from pushforward.probability.memory import check_memory
 from pushforward.training import TrainingResult
+from pushforward.training.process.devices import check_device
+from pushforward.training.process.gradients import with_gradients
 
 __all__ = ["OUTSIDE_RUNS", "GenerativeModel", "Prepared", "RunOptions", "register"]
 
 _MOST_HELD_OUT = 2000
+_COPIES = 4  # of a drawn row: scaled, in the units of the data, and both again where parts are joined
 _PLOT_SEED, _CLASSES, _PER_CLASS = 0, 10, 10
 
 
@@ -141,6 +147,7 @@ class GenerativeModel(Estimator, abc.ABC):
     data_: Facts = field(init=False)
     run_: Path = field(init=False)
 
+    @with_gradients
     def fit(self, X: Data, y: object = None, *, condition: Condition = None) -> Self:
         """Train on data of any kind.
 
@@ -191,7 +198,7 @@ class GenerativeModel(Estimator, abc.ABC):
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         z = self._generate(n, encoded, seed=seed, first=first, batch_size=batch_size)
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.json`` and ``weights.safetensors``; :func:`pushforward.load` needs nothing else."""
@@ -201,6 +208,7 @@ class GenerativeModel(Estimator, abc.ABC):
     def to(self, device: str | torch.device) -> Self:
         """Move the networks to a device, where sampling and scoring then run, and return the model."""
         check_is_fitted(self)
+        check_device(device)
         for value in vars(self).values():
             if isinstance(value, nn.Module):
                 value.to(device)
@@ -223,11 +231,22 @@ class GenerativeModel(Estimator, abc.ABC):
         check_count("n", n, 1)
         check_count("first", first, 0)
         check_count("batch_size", batch_size, 1)
+        self.check_room(n)
         seed = self._keep_seed(seed)
         return self._conditions_for_sampling(condition, n, seed, first), seed
 
+    def check_room(self, n: int) -> None:
+        """Raise a ValueError if n drawn rows do not fit into the memory of this machine."""
+        bytes_per_row = _COPIES * 4 * math.prod(self.space_.transform.shape)
+        parts = (
+            "draw them in parts: sample(1000, seed=s, first=0), sample(1000, seed=s, first=1000) and so on are the same rows"
+        )
+        check_memory(n * bytes_per_row, f"n={n:,}", parts)
+
     def _keep_seed(self, seed: int | None) -> int:
         """Return the seed of a call, a fresh one by default, and store it as ``sample_seed_``."""
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
+            raise TypeError(f"seed must be an integer, got {seed!r}")
         self.sample_seed_ = noise.fresh_seed() if seed is None else seed
         return self.sample_seed_
 
@@ -250,8 +269,8 @@ class GenerativeModel(Estimator, abc.ABC):
             encoded = self.space_.conditions.encode(None, n)
         return None if encoded is None else encoded.to(dtype)
 
-    def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype) -> Rows:
-        """Return the user's rows with their conditions, as densities and codes use them.
+    def _rows_of(self, X: ArrayLike, condition: Condition, dtype: torch.dtype, *, within_range: bool = False) -> Rows:
+        """Return the user's rows with their conditions, as codes use them, and ``within_range`` as densities do.
 
         Raises
         ------
@@ -260,7 +279,7 @@ class GenerativeModel(Estimator, abc.ABC):
             model has not learned the law without one.
         """
         x = self.space_.schema.to_internal(X, name=type(self).__name__, gaps=self.gaps)
-        return Rows.of(self.space_, x, self._encode(condition, len(x), dtype), dtype=dtype)
+        return Rows.of(self.space_, x, self._encode(condition, len(x), dtype), dtype=dtype, within_range=within_range)
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
@@ -268,8 +287,9 @@ class GenerativeModel(Estimator, abc.ABC):
         rows, aside = self._split(dataset)
         internal = dataset.to_internal(gaps=self.gaps)
         labels = dataset.condition
-        encoder = None if labels is None else ConditionEncoder.fit(labels)
-        self.space_ = RowSpace(dataset.schema, self._scaling(internal[rows], dataset.schema), encoder)
+        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=dataset.condition_columns)
+        scaling = self._scaling(internal[rows], dataset.schema, dataset.schema.limits(internal))
+        self.space_ = RowSpace(dataset.schema, scaling, encoder)
         self._name_features()
         x = self.space_.transform.forward(internal, dtype=self.row_dtype)
         condition = None if encoder is None else encoder.encode(labels, len(x))
@@ -282,8 +302,8 @@ class GenerativeModel(Estimator, abc.ABC):
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
         return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
 
-    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
-        return Transform.fit(x, integer=schema.integer, kind=schema.kind)
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        return Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
 
     def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """Return the row numbers for training and the held-out ones, at most 2,000."""
@@ -372,11 +392,11 @@ class GenerativeModel(Estimator, abc.ABC):
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         """Restore what ``_state`` returned; ``parts`` are objects that are not part of the library."""
 
-    def _write_beside(self, weights: Path) -> None:
-        """Write the files named by ``beside`` into the folder of the weights, after the weights."""
+    def _write_beside(self, folder: Path, weights: list[str]) -> None:
+        """Write the files named by ``beside``, valid for weights with these SHA-256, the first of them this model's."""
 
-    def _read_beside(self, weights: Path) -> None:
-        """Read what ``_write_beside`` wrote."""
+    def _read_beside(self, folder: Path, weights: str) -> None:
+        """Read what ``_write_beside`` wrote, for weights with this SHA-256."""
 
 
 M = TypeVar("M", bound=type[GenerativeModel])

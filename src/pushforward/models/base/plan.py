@@ -12,6 +12,8 @@ from pushforward.metrics.memorization import distance_ratio
 from pushforward.models.base.model import GenerativeModel, Prepared, RunOptions
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
+from pushforward.training.process.gradients import with_gradients
+from pushforward.training.record.files import inside
 
 __all__ = ["Plan", "measure_novelty", "plan"]
 
@@ -51,6 +53,7 @@ class Plan:
         """Estimate the training time on a copy, in about three seconds, for a model trained by gradients."""
         return self.model._seconds(self.resolved, self.prepared)
 
+    @with_gradients
     def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
         """Train in ``folder`` and return the model; ``on_grid(step)`` replaces the plots during training."""
         picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
@@ -62,16 +65,17 @@ class Plan:
             write_card(folder, describe(model) | picked | {"status": "training"})
 
         def draw(step: int) -> None:
-            plots.save(model._plot(prepared), folder / "samples" / f"step-{step:08d}.png")
+            plots.save(model._plot(prepared), inside(folder, "samples", f"step-{step:08d}.png"))
 
         model._learn(prepared, self.resolved, RunOptions(folder, resume, on_grid or draw))
         model.run_ = folder
         if main:
-            plots.save(model._plot(prepared), folder / "samples.png")
+            plots.save(model._plot(prepared), inside(folder, "samples.png"))
             save(model, folder, extra=picked | {"novelty": measure_novelty(model, prepared)})
         return model
 
 
+@with_gradients
 def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, object] | None = None) -> Plan:
     """Check arguments, split and scale the data, resolve defaults and the number of steps, and build the network."""
     check_params(type(model), model.get_params(deep=False))

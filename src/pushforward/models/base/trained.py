@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from pushforward import training
 from pushforward.data import Facts
 from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
-from pushforward.models.files.params import Count, Seconds, Share
+from pushforward.models.files.params import Count, DeviceName, Seconds, Share
 from pushforward.probability import noise
 from pushforward.training import Task, TrainingResult, TrainingSettings
+from pushforward.training.feed import check_batch_size
 from pushforward.training.process.generators import fresh_module
+from pushforward.training.process.size import check_size
 
 __all__ = ["PLOT_ROWS", "Trainable", "TrainedModel"]
 
@@ -72,7 +74,7 @@ class TrainedModel(GenerativeModel):
     train_steps: Count | None = None
     training: TrainingSettings | None = None
     max_time: Seconds | None = None
-    device: str | None = None
+    device: DeviceName | None = None
 
     training_: TrainingSettings = field(init=False)
 
@@ -102,6 +104,8 @@ class TrainedModel(GenerativeModel):
         self._fill_in(prepared)
         if self.train_steps is not None:
             self.training_ = replace(self.training_, steps=int(self.train_steps), warmup_steps=None)
+        check_size(self._network)
+        check_batch_size(prepared.x, self.training_.batch_size)
         network = fresh_module(self._network, self.seed_)
         task = fresh_module(lambda: self._task(network, prepared), noise.derive(self.seed_, "task"))
         if self.max_time is not None:
@@ -206,6 +210,7 @@ class TrainedModel(GenerativeModel):
         return {}, {self._prefix + name: value for name, value in network.state_dict().items()}
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
+        check_size(self._network)
         network, prefix = fresh_module(self._network, 0), self._prefix
         network.load_state_dict(
             {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

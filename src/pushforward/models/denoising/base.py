@@ -172,7 +172,9 @@ class Denoising(DensityModel, TrainedModel):
     def _network(self) -> Denoiser:
         spec = self.network_
         network = (
-            copy.deepcopy(spec) if isinstance(spec, nn.Module) else spec.build(self.space_.transform.shape, self._condition_dim)
+            copy.deepcopy(spec).to(self.row_dtype)
+            if isinstance(spec, nn.Module)
+            else spec.build(self.space_.transform.shape, self._condition_dim)
         )
         return Denoiser(
             network,
@@ -203,7 +205,7 @@ class Denoising(DensityModel, TrainedModel):
             x = x[:, 0]
         try:
             with torch.no_grad():
-                shape = denoiser.network(x, torch.full((len(x),), 0.5), condition).shape
+                shape = denoiser.network(x, torch.full((len(x),), 0.5, dtype=x.dtype), condition).shape
         except Exception as error:
             raise ValueError(
                 f"the network cannot be called on these data as network(x, t, condition) with x {tuple(x.shape)}, "
@@ -229,11 +231,11 @@ class Denoising(DensityModel, TrainedModel):
             tensors |= {f"classifier.{name}": value for name, value in classifier_tensors.items()}
         return facts, tensors
 
-    def _write_beside(self, weights: Path) -> None:
-        write_calibrations(weights.parent, self.calibrations_, weights)
+    def _write_beside(self, folder: Path, weights: list[str]) -> None:
+        write_calibrations(folder, self.calibrations_, weights)
 
-    def _read_beside(self, weights: Path) -> None:
-        self.calibrations_ = read_calibrations(weights.parent, weights, self.denoiser_.schedule)
+    def _read_beside(self, folder: Path, weights: str) -> None:
+        self.calibrations_ = read_calibrations(folder, weights, self.denoiser_.schedule)
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         if "source.rows" in tensors:

@@ -18,7 +18,7 @@ from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising
 from pushforward.models.denoising.guidance import by_condition
 from pushforward.models.denoising.source import ArraySource
 from pushforward.probability import noise
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 from pushforward.training.record.progress import Progress
 
 __all__ = ["calibrate", "calibration", "sampler_for", "starts_to_fit"]
@@ -73,7 +73,7 @@ def calibrate(
     (True, 32, (3, 2))
     """
     check_is_fitted(model)
-    steps = check_count("steps", steps)
+    steps = check_steps(steps)
     for name, count, least in (("noises", noises, 2), ("iterations", iterations, 0), ("batch_size", batch_size, 1)):
         check_count(name, count, least)
     scale = scale_of(guidance, "a calibrated sampler")
@@ -122,7 +122,7 @@ def calibration(model: Denoising, steps: int, guidance: Guidance | float = 1.0) 
     """
     check_is_fitted(model)
     guidance = Guidance.of(guidance)
-    return model.calibrations_.get((check_count("steps", steps), guidance.scale)) if guidance.only_scales else None
+    return model.calibrations_.get((check_steps(steps), guidance.scale)) if guidance.only_scales else None
 
 
 def sampler_for(model: Denoising, steps: int | None, guidance: Guidance) -> Sampler:
@@ -135,7 +135,7 @@ def sampler_for(model: Denoising, steps: int | None, guidance: Guidance) -> Samp
 
 def _uncalibrated(model: Denoising, steps: int, scale: float) -> Sampler:
     """Return the model's own sampler, or else the default for these steps and this guidance scale."""
-    return diffusion.default_sampler(check_count("steps", steps), scale) if model.sampler is None else model.sampler_
+    return diffusion.default_sampler(check_steps(steps), scale) if model.sampler is None else model.sampler_
 
 
 def starts_to_fit(model: Denoising, n: int, seed: int) -> tuple[Tensor, Tensor | None]:

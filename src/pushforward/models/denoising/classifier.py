@@ -25,6 +25,7 @@ from pushforward.networks.classifier import NoisyClassifier
 from pushforward.probability import noise
 from pushforward.training import Batch, TrainingSettings
 from pushforward.training.process.generators import fresh_module
+from pushforward.training.process.size import check_size
 
 __all__ = ["DEFAULT_TRAINING", "ClassifierTask", "LabelClassifier"]
 
@@ -65,8 +66,12 @@ class LabelClassifier(nn.Module):
         cls, encoder: ConditionEncoder, width: int, denoiser: Denoiser, shape: tuple[int, ...], *, seed: int
     ) -> "LabelClassifier":
         """Return an untrained classifier of rows of ``shape``."""
-        network = fresh_module(lambda: NoisyClassifier(shape, len(encoder.classes), width), seed)
-        return cls(network, encoder, denoiser)
+
+        def build() -> NoisyClassifier:
+            return NoisyClassifier(shape, len(encoder.classes), width)
+
+        check_size(build)
+        return cls(fresh_module(build, seed), encoder, denoiser)
 
     def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the classifier as plain data and tensors."""

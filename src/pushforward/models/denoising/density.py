@@ -71,8 +71,9 @@ def log_prob(
     probes : int
         Random probes per row, for "hutchinson"; its standard error needs 2.
     steps : int, optional
-        Runge-Kutta steps, of four network calls each; ``numerical_error`` tells whether they are enough. Default 32, for
-        images 16.
+        Runge-Kutta steps, of four network calls each; ``numerical_error`` tells whether they are enough. By default the steps
+        of each row are doubled from 32, for images from 16, at most four times, until its numerical error is small: below
+        0.01 nats, 0.001 nats per element, or a quarter of its standard error.
 
     Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
     ``draws`` counts for images with constant elements too, whose noise is drawn.
@@ -84,9 +85,9 @@ def log_prob(
     ('exact', (3,), 2)
     """
     check_is_fitted(model)
-    default = model.space_.kind.solver_steps
+    begin = model.space_.kind.solver_steps
     density = functools.partial(
-        flow_log_prob, prior=_prior(model), divergence=divergence, probes=probes, steps=default if steps is None else steps
+        flow_log_prob, prior=_prior(model), divergence=divergence, probes=probes, steps=steps, first_steps=begin
     )
     result = model._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
     if not model.denoiser_.gaussian_source and not _ends_in_noise(model):
@@ -130,7 +131,7 @@ def bound(
     check_is_fitted(model)
     check_count("draws", draws)
     check_count("batch_size", batch_size)
-    rows = model._rows_of(X, condition, model._density_dtype)
+    rows = model._rows(X, condition)
     times = (UniformGrid() if grid is None else grid)(model.denoiser_.schedule, steps)
 
     def bound_of(part: slice, denoiser: Denoiser, device: torch.device) -> Bound:
@@ -148,7 +149,8 @@ def bound(
             first=first + part.start,
         )
 
-    result = Bound.concatenate(model._in_batches(bound_of, len(rows.z), batch_size)).shifted(rows.log_det_of_reals)
+    result = Bound.concatenate(model._in_batches(bound_of, len(rows.z), batch_size))
+    result = result.shifted(rows.log_shares.numpy() + rows.log_det_of_reals)
     return replace(result, constants=model.space_.transform.constants)
 
 

@@ -126,7 +126,7 @@ def inverse_transform(
         return flow.decode(inner, z[part].to(device), condition=part_of(encoded, part, device)).x.cpu()
 
     x = torch.cat(model._in_batches(decode, len(z), batch_size))
-    return model.space_.schema.to_user(model.space_.transform.inverse(x))
+    return model.space_.to_user(x)
 
 
 def _in_units(model: Denoising, z: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class _ByLabel(AbstractDenoiser):
     def __init__(self, denoiser: AbstractDenoiser, classifier: LabelClassifier, scale: float) -> None:
         super().__init__()
         self.guided = ClassifierGuided(denoiser, classifier, 0, scale)
-        self.schedule, self.calls = denoiser.schedule, self.guided.calls
+        self.schedule, self.calls, self.data_std = denoiser.schedule, self.guided.calls, denoiser.data_std
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the guided E[x | x_t]."""
@@ -141,7 +141,7 @@ def fit_classifier(
     dataset = open_data(X, condition=labels, kind=model.space_.schema.kind)
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")
-    encoder = ConditionEncoder.fit(dataset.condition)
+    encoder = ConditionEncoder.fit(dataset.condition, columns=dataset.condition_columns)
     if not encoder.has_classes:
         raise ValueError("a classifier needs labels, but these are numbers; pass text or integers that count as classes")
     space = model.space_

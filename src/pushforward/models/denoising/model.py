@@ -21,7 +21,7 @@ from pushforward.models.denoising import guidance as guiding
 from pushforward.models.denoising import posterior as posteriors
 from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising, has_score
 from pushforward.models.denoising.source import GaussianSource
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_steps
 
 __all__ = ["DenoisingModel"]
 
@@ -67,6 +67,8 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
         (3, 2)
         """
         guidance = Guidance.of(guidance)
+        if not isinstance(sampler, Sampler | None):
+            raise TypeError(f"sampler must be a sampler such as pushforward.Heun(), not {sampler!r}")
         encoded, seed = self._begin_sampling(n, guiding.model_condition(guidance, condition), seed, first, batch_size)
         denoiser, encoded = guiding.guided(self, guidance, condition, n, encoded)
         self.sample_sampler_ = sampler or calibrations.sampler_for(self, steps, guidance)
@@ -75,14 +77,14 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
             denoiser,
             n,
             encoded,
-            steps=DEFAULT_STEPS if steps is None else check_count("steps", steps),
+            steps=DEFAULT_STEPS if steps is None else check_steps(steps),
             sampler=self.sample_sampler_,
             starts=starts,
             seed=seed,
             first=first,
             batch_size=batch_size,
         )
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     log_prob = available_if(density.has_density)(density.log_prob)
     score_samples = available_if(density.has_density)(DensityModel.score_samples)

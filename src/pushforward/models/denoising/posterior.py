@@ -58,9 +58,9 @@ def posterior(
     n : int
         Number of rows to draw.
     method : PosteriorMethod, optional
-        Default ``MMPS(iterations=3)``, the best over the problems of ``benchmarks/inverse_problems.py``.
+        Default ``MMPS()``, the best over the problems of ``benchmarks/inverse_problems.py``.
     steps : int
-        Steps of the method's sampler.
+        Steps of the method.
     condition : label, vector, or one of them per row, optional
     guidance : float or Guidance
         As in :meth:`sample`: the guided law takes the place of the model's.
@@ -75,7 +75,8 @@ def posterior(
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit, the noise is negative, A is not linear, or the model has not learned what guides.
+        If a shape does not fit, the noise is negative, A is not linear, no row meets the entries of y without noise, or the
+        model has not learned what guides.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
@@ -101,7 +102,7 @@ def posterior(
     z = _solve(
         model, denoiser, observation, n, encoded, method=method, steps=steps, seed=seed, first=first, batch_size=batch_size
     )
-    return space.schema.to_user(space.transform.inverse(z))
+    return space.to_user(z)
 
 
 def impute(

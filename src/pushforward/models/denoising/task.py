@@ -74,7 +74,7 @@ class DenoisingTask(RowTask):
             numbers.append(self.source.draw(rows, steps, seed, "noise"))
         if self.by == "sliced":
             probes = uniform(tuple(numbers[1].shape[2:]), rows, steps, seed, "probe")
-            numbers.append(torch.where(probes < 0.5, -1.0, 1.0))
+            numbers.append(torch.where(probes < 0.5, -1.0, 1.0).to(probes.dtype))
         return tuple(numbers)
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:

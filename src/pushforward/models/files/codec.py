@@ -108,7 +108,7 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
-        return torch.tensor(value["values"], dtype=getattr(torch, value["tensor"]))
+        return _tensor(value, where)
     if "name" not in value:
         raise ValueError(f"{where} needs the name of its class: add a line `name: ...`, one of {', '.join(CLASSES)}")
     cls = _class(value["name"], where)
@@ -129,6 +129,16 @@ def from_plain(value: Any, *, where: str = "value") -> Any:
         raise ValueError(f"{where}: {error}") from None
 
 
+def _tensor(value: dict[str, Any], where: str) -> Tensor:
+    dtype = getattr(torch, str(value["tensor"]), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{where} has no dtype {value['tensor']!r}")
+    try:
+        return torch.tensor(value.get("values"), dtype=dtype)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{where} holds no tensor of {value['tensor']}: {error}") from None
+
+
 def _typed(value: object, hint: Any, where: str) -> object:
     if dataclasses.is_dataclass(hint):
         if isinstance(hint, type) and isinstance(value, hint):
@@ -141,7 +151,9 @@ def _typed(value: object, hint: Any, where: str) -> object:
         raise ValueError(f"{where}={value!r}: {message[0].lower()}{message[1:]}") from None
 
 
-def _class(name: str, where: str) -> type:
+def _class(name: object, where: str) -> type:
+    if not isinstance(name, str):
+        raise ValueError(f"{where}: the name of a class is text, not {name!r}")
     if name in CLASSES:
         return CLASSES[name]
     if name in MODELS:

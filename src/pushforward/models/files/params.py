@@ -10,14 +10,24 @@ from collections.abc import Mapping
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
-from annotated_types import Ge, Gt, Lt
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, AllowInfNan, ConfigDict, TypeAdapter, ValidationError
 
-__all__ = ["Count", "Seconds", "Share", "check_params", "hints"]
+from pushforward.training.process.devices import check_device
+
+__all__ = ["Count", "DeviceName", "Seconds", "Share", "Size", "check_params", "hints"]
+
+
+def _usable(name: str) -> str:
+    check_device(name)
+    return name
+
 
 Count = Annotated[int, Ge(1)]
-Seconds = Annotated[float, Gt(0)]
+Size = Annotated[int, Ge(1), Le(1 << 16)]
+Seconds = Annotated[float, Gt(0), AllowInfNan(False)]
 Share = Annotated[float, Ge(0), Lt(1)]
+DeviceName = Annotated[str, AfterValidator(_usable)]
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, strict=True)
 
@@ -49,6 +59,7 @@ def _check(owner: str, name: str, value: object, hint: object) -> None:
 
 
 def _sentence(message: str) -> str:
+    message = message.removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     return message.replace("input should be", "it should be")
 

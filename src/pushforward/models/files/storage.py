@@ -1,32 +1,42 @@
 """Models on disk: ``model.json`` and ``weights.safetensors`` in a folder.
 
 Only JSON and safetensors are read, and they can name only classes of this library and registered families, so an untrusted
-folder runs no code. Files are written atomically. A family with further files lists their names in ``beside``, and writes and
-reads them with ``_write_beside`` and ``_read_beside``.
+folder runs no code; whatever else is wrong in it ends in a :class:`~pushforward.training.RunError`. A family with further files
+lists their names in ``beside``, and writes and reads them with ``_write_beside`` and ``_read_beside``.
+
+The card names the SHA-256 of its weights. New weights are first written beside the old ones, then the card, which makes them
+valid, and then they take their place; :func:`read_weights` takes the file that the card names, so that a kill at any moment
+leaves a folder that can be loaded.
 """
 
+import contextlib
 import dataclasses
-import json
+import hashlib
 import platform
-import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pushforward._version import __version__
 from pushforward.data import Facts, RowSpace
 from pushforward.models.files import codec
+from pushforward.models.files.card import AGAIN, CARD, FORMAT, WEIGHTS, check_card, read_card, resume_command, write_card
+from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult
-from pushforward.training.record.files import write_file
+from pushforward.training.process.gradients import with_gradients
+from pushforward.training.process.size import networks_explained_by
+from pushforward.training.record.files import RunError, commit_file, inside, stage_file, staged
 
 __all__ = [
     "CARD",
     "WEIGHTS",
+    "blamed_on",
     "describe",
     "load",
     "pack",
@@ -40,11 +50,17 @@ __all__ = [
     "write_card",
 ]
 
-CARD, WEIGHTS = "model.json", "weights.safetensors"
-_FORMAT = 1
 _ARRAYS = ("ndarray", "Tensor", "DataFrame")
 
 T = TypeVar("T")
+
+
+class _MissingError(ValueError):
+    """What a card names is not there; the message says how to supply it."""
+
+    def __init__(self, problem: str, cure: str) -> None:
+        super().__init__(f"{problem}; {cure}")
+        self.problem, self.cure = problem, cure
 
 
 class Storable(Protocol):
@@ -62,20 +78,81 @@ class Storable(Protocol):
     def _name_features(self) -> None: ...
     def _state(self) -> tuple[Facts, dict[str, Tensor]]: ...
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None: ...
-    def _write_beside(self, weights: Path) -> None: ...
-    def _read_beside(self, weights: Path) -> None: ...
+    def _write_beside(self, folder: Path, weights: list[str]) -> None: ...
+    def _read_beside(self, folder: Path, weights: str) -> None: ...
 
 
 def save(model: Storable, folder: Path, *, extra: Mapping[str, object] | None = None) -> None:
     """Write a fitted model; ``extra`` is added to its card."""
-    folder.mkdir(parents=True, exist_ok=True)
     card, tensors = pack(model)
-    for name in {*model.beside, *_beside_in(folder)}:  # so that old files never lie beside new weights
-        (folder / name).unlink(missing_ok=True)
+    _store(model, folder, card | dict(extra or {}), tensors)
+
+
+def update(model: Storable, folder: Path) -> None:
+    """Write what a model has learned since it was loaded from ``folder``; the rest of its card is unchanged."""
+    known = read_card(folder)
+    card, tensors = pack(model)
+    _store(model, folder, known | {"state": card["state"]}, tensors, valid=[known["weights"]["sha256"]])
+
+
+def _store(model: Storable, folder: Path, card: Facts, tensors: dict[str, Tensor], valid: list[str] | None = None) -> None:
+    """Write a card and its weights; files beside them are also right for the weights with the checksums ``valid``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = inside(folder, WEIGHTS)
+    _settle(folder)
     content = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_file(folder / WEIGHTS, safetensors.torch.save(content))
-    model._write_beside(folder / WEIGHTS)
-    write_card(folder, card | dict(extra or {}))
+    stage_file(path, saved := safetensors.torch.save(content))
+    digest = hashlib.sha256(saved).hexdigest()
+    if valid is None:
+        for name in {*model.beside, *_beside_in(folder)}:  # old files must not lie beside new weights
+            inside(folder, name).unlink(missing_ok=True)
+    else:
+        model._write_beside(folder, [digest, *valid])
+    write_card(folder, card | {"weights": {"bytes": len(saved), "sha256": digest}})
+    commit_file(path)
+    if valid is None:
+        model._write_beside(folder, [digest])
+
+
+def _settle(folder: Path) -> None:
+    """Put the weights that the card names in their place, if a kill has left them beside the old ones."""
+    with contextlib.suppress(FileNotFoundError, RunError):
+        stated = read_card(folder).get("weights")
+        if stated and _weights_of(folder, stated) == staged(folder / WEIGHTS):
+            commit_file(folder / WEIGHTS)
+
+
+def _weights_of(folder: Path, stated: Facts) -> Path:
+    """Return the file with the weights that a card names; RunError if there is none."""
+    path = inside(folder, WEIGHTS)
+    for file in (path, inside(folder, staged(path).name)):
+        if file.is_file() and file.stat().st_size == stated["bytes"]:
+            with file.open("rb") as content:
+                if hashlib.file_digest(content, "sha256").hexdigest() == stated["sha256"]:
+                    return file
+    if not path.is_file():
+        raise RunError(path, "is missing", AGAIN)
+    raise RunError(path, f"is damaged or of another model: its checksum is not the one in {CARD}", AGAIN)
+
+
+def read_weights(folder: Path, card: Facts) -> dict[str, Tensor]:
+    """Return the tensors that a card belongs to.
+
+    Raises
+    ------
+    RunError
+        If they are missing, damaged, those of another card, or not finite.
+    """
+    path = _weights_of(folder, card["weights"])
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (SafetensorError, KeyError) as error:
+        raise RunError(path, f"is damaged: {error}", AGAIN) from None
+    for name, value in tensors.items():
+        # Gaps in training conditions are NaN.
+        if value.is_floating_point() and not name.endswith("condition.rows") and not bool(value.isfinite().all()):
+            raise RunError(path, f"has NaN or infinite numbers in {name!r}", AGAIN)
+    return tensors
 
 
 def _beside_in(folder: Path) -> tuple[str, ...]:
@@ -83,7 +160,7 @@ def _beside_in(folder: Path) -> tuple[str, ...]:
     try:
         family: type[Storable] = MODELS[read_card(folder)["class"]]
         return family.beside
-    except (FileNotFoundError, ImportError, KeyError, ValueError):
+    except (FileNotFoundError, ImportError, KeyError, RunError):
         return ()
 
 
@@ -95,15 +172,10 @@ def pack(model: Storable) -> tuple[Facts, dict[str, Tensor]]:
     return card | space_facts, tensors | space_tensors
 
 
-def update(model: Storable, folder: Path) -> None:
-    """Write what a model has learned since it was loaded from ``folder``; the rest of its card is unchanged."""
-    save(model, folder, extra={key: value for key, value in read_card(folder).items() if key != "state"})
-
-
 def describe(model: Storable) -> Facts:
     """Return the card of a model before training: class, arguments, data, seed, machine."""
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "pushforward": __version__,
         "class": type(model).__name__,
         "params": {name: codec.to_plain(value) for name, value in model.get_params(deep=False).items()},
@@ -120,36 +192,7 @@ def describe(model: Storable) -> Facts:
     }
 
 
-def write_card(folder: Path, card: Mapping[str, object]) -> None:
-    """Write ``model.json`` atomically."""
-    write_file(folder / CARD, json.dumps(card, indent=1) + "\n")
-
-
-def read_card(folder: str | Path) -> Facts:
-    """Return ``model.json`` of a folder; raise FileNotFoundError or ValueError if it cannot be read."""
-    path = Path(folder) / CARD
-    if not path.is_file():
-        runs = sorted(str(card.parent) for card in Path(folder).glob(f"*/{CARD}")) if Path(folder).is_dir() else []
-        near = Path("runs") / Path(folder).name
-        hint = f"; did you mean {runs[-1]}?" if runs else f"; did you mean {near}?" if (near / CARD).is_file() else ""
-        raise FileNotFoundError(f"{folder} is not a run folder: it has no {CARD}{hint}")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    if card.get("format") != _FORMAT:
-        raise ValueError(
-            f"{path} has format {card.get('format')}, but this version of pushforward reads format {_FORMAT}; "
-            f"it was written by pushforward {card.get('pushforward')}"
-        )
-    return dict(card)
-
-
-def resume_command(card: Facts, folder: Path) -> str:
-    """Return the command that resumes a run that was started on the command line."""
-    return shlex.join(["pushforward", "train", card["data"]["source"], "--out", str(folder), "--resume"])
-
-
+@with_gradients
 def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> Any:
     """Load a model that ``save`` or ``pushforward train`` wrote.
 
@@ -161,25 +204,44 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If the folder holds no finished model, or a part is missing.
+    FileNotFoundError
+        If there is no run in the folder.
+    RunError
+        If a file in it is damaged or not what it should be, the run is unfinished, or a part is missing.
     """
     folder, parts = Path(folder), parts or {}
     card = read_card(folder)
     if card["status"] != "finished":
-        raise ValueError(
-            f"{folder} holds an unfinished run, so there is no model yet; resume it with `{resume_command(card, folder)}`"
-        )
-    model = unpack(card, safetensors.torch.load_file(folder / WEIGHTS), parts)
-    model._read_beside(folder / WEIGHTS)
+        command = resume_command(card, folder)
+        raise RunError(folder, "holds an unfinished run, so there is no model yet", f"resume it with `{command}`")
+    tensors = read_weights(folder, card)
+    with blamed_on(folder / CARD), networks_explained_by(card["weights"]["bytes"]):
+        model = unpack(card, tensors, parts)
+    model._read_beside(folder, card["weights"]["sha256"])
     return model
+
+
+@contextlib.contextmanager
+def blamed_on(path: Path) -> Iterator[None]:
+    """Raise a RunError that names the file for an error inside: the classes that a card names check what it holds."""
+    try:
+        yield
+    except (RunError, ImportError, MemoryError):
+        raise
+    except _MissingError as error:
+        raise RunError(path, error.problem, error.cure) from None
+    except Exception as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise RunError(path, f"is no card of a model that this version can build: {reason[:500]}", AGAIN) from error
 
 
 def unpack(card: Facts, tensors: Mapping[str, Tensor], parts: Mapping[str, object]) -> Storable:
     """Return the fitted model from the output of :func:`pack`; ``parts`` as in :func:`load`."""
+    check_card(card)
     model: Storable = rebuild(card, "params", parts, stored=True)
     model.space_ = RowSpace.from_state(card, tensors)
     resolved = _objects(card["resolved"], parts, only=model.fitted, stored=True)
+    _check_resolved(model, resolved)
     for name, value in resolved.items():
         setattr(model, f"{name}_", value)
     model.seed_, model.data_ = card["seed"], card["data"]
@@ -192,20 +254,30 @@ def unpack(card: Facts, tensors: Mapping[str, Tensor], parts: Mapping[str, objec
     return model
 
 
+def _check_resolved(model: Storable, resolved: Facts) -> None:
+    """Raise a ValueError or TypeError unless there is an allowed value for every argument that ``fit`` resolves."""
+    missing = [name for name in model.fitted if name not in resolved]
+    if missing:
+        raise ValueError(f"resolved has no {missing[0]}")
+    check_params(type(model), {name: resolved[name] for name in model.fitted if name in hints(type(model))})
+
+
 def rebuild(card: Facts, which: str, parts: Mapping[str, object], *, stored: bool = False) -> Any:
     """Return the unfitted model of a card, from its ``params`` or its ``resolved`` arguments.
 
     With ``stored``, arrays among them become None, because they are in the weights file.
     """
-    return _class(card["class"])(**_objects(card[which], parts, stored=stored))
+    cls, objects = _class(card["class"]), _objects(card[which], parts, stored=stored)
+    check_params(cls, objects)
+    return cls(**objects)
 
 
 def _class(name: str) -> type:
     if name not in MODELS:
-        raise ValueError(
-            f"there is no model {name!r} in this version of pushforward; it has {', '.join(MODELS)}. If the class belongs to "
-            "another package, install that; if it is your own, import its file first, where pushforward.models.register "
-            "registers it"
+        raise _MissingError(
+            f"names a model {name!r}, which this version of pushforward does not have; it has {', '.join(MODELS)}",
+            "if the class belongs to another package, install that; if it is your own, import its file first, where "
+            "pushforward.models.register registers it",
         )
     return MODELS[name]
 
@@ -226,10 +298,10 @@ def _objects(
             objects[name] = _class(value["name"])(**_objects(fields, parts, stored=stored, within=f"{whole}__"))
         elif codec.is_part(value):
             if not (stored and value["part"] in _ARRAYS):
-                raise ValueError(
-                    f"this model was trained with your own {value['part']} as its {whole}, which is never imported from "
-                    f"a file; pass it again: pushforward.load(folder, parts={{{whole!r}: {value['part']}(...)}}), "
-                    "or to resume pushforward.train(data, model, out=folder, resume=True) with a model that has it"
+                raise _MissingError(
+                    f"is that of a model with your own {value['part']} as its {whole}, which is never imported from a file",
+                    f"pass it again: pushforward.load(folder, parts={{{whole!r}: {value['part']}(...)}}), or to resume "
+                    "pushforward.train(data, model, out=folder, resume=True) with a model that has it",
                 )
             objects[name] = None
         else:

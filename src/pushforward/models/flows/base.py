@@ -119,7 +119,7 @@ class InvertibleModel(TransformerMixin, DensityModel, TrainedModel):
 
         with torch.no_grad():
             x = torch.cat(self._in_batches(decode, len(z), batch_size))
-        return self.space_.schema.to_user(self.space_.transform.inverse(x))
+        return self.space_.to_user(x)
 
     @property
     def _constant_width(self) -> Tensor:

@@ -36,7 +36,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from pushforward import training
@@ -45,11 +45,10 @@ from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
 from pushforward.diffusion.trace import rademacher
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.base.trained import Trainable, TrainedModel
-from pushforward.models.files.params import Count
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow
 from pushforward.networks import MLPSpec, UNetSpec, default_spec
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 from pushforward.training import Task, TrainingSettings
 
 __all__ = ["CNF"]
@@ -117,7 +116,7 @@ class CNF(InvertibleModel):
 
     network: MLPSpec | UNetSpec | None = None
     matching_steps: Annotated[int, Ge(0)] | None = None
-    solver_steps: Count = 6
+    solver_steps: Annotated[int, Ge(1), Le(1000)] = 6
     kinetic: Annotated[float, Ge(0)] | None = None
     jacobian: Annotated[float, Ge(0)] | None = None
 
@@ -164,7 +163,7 @@ class CNF(InvertibleModel):
             raise ValueError(f"divergence must be 'exact', 'hutchinson' or None (by the size of a row), got {divergence!r}")
         check_count("probes", probes)
         steps = REFINED * self.solver_steps if steps is None else steps
-        check_count("steps", steps, 2)
+        check_steps(steps, 2)
         density = functools.partial(self._log_prob, divergence=divergence, probes=probes, steps=steps)
         scores = self._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
         return scores.in_bits_per_dim() if bits_per_dim else scores

@@ -136,7 +136,8 @@ class LikelihoodTask(FlowTask):
 
     def numbers(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
         """Return signs (S, B, *D)."""
-        return (torch.where(uniform(self.shape, rows, steps, seed, "probe") < 0.5, -1.0, 1.0),)
+        u = uniform(self.shape, rows, steps, seed, "probe")
+        return (torch.where(u < 0.5, -1.0, 1.0).to(u.dtype),)
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return -log p(x | condition), (B,), estimated with one sign per element; in training plus the penalties."""

@@ -1,8 +1,9 @@
 """The base of families with a closed-form law: Gaussians and mixtures of them, fitted in float64.
 
-Densities, samples, imputation and posteriors of linear measurements are exact. Rows stay in the units of the data, because
-isotropic noise depends on them. Constant elements are left out; an integer k is learned as k + u with one draw of u in [0, 1).
-Rows may have gaps (NaN), because the law of the observed elements is closed-form too.
+Densities, samples, imputation and posteriors of linear measurements are exact. The law is in the units of the data. Constant
+elements are left out; an integer k is learned as k + u with one draw of u in [0, 1), and an element with two values through the
+map of :mod:`pushforward.models.gaussian.thresholds`. Rows may have gaps (NaN), because the law of the observed elements is
+closed-form too.
 
 Conditions. The model is one mixture of Gaussians over (x, c), where c is a numeric condition, with no elements if there is
 none. With labels, each component belongs to one label (or to all, -1), and conditioning selects the components of the label:
@@ -11,13 +12,13 @@ none. With labels, each component belongs to one label (or to all, -1), and cond
 
 The law without a condition, ``law_``, is therefore the exact marginal; for labels it weights each by its frequency.
 
-A family defines ``_fit_law(x, features)``, ``_state`` and ``_restore``.
+A family defines ``_fit_law(x, features)``, and extends ``_state`` and ``_restore``.
 """
 
 import abc
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -27,10 +28,11 @@ from sklearn.utils import Tags
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Schema, Transform
+from pushforward.data import Facts, Limits, Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.gaussian.thresholds import Thresholds
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
 from pushforward.probability.estimation.estimate import OnIteration
 from pushforward.training import TrainingResult
@@ -87,11 +89,14 @@ class LawModel(DensityModel, GenerativeModel):
     Attributes
     ----------
     law_ : Gaussian or GaussianMixture
-        Exact law of the elements of a row that vary, flattened, in the units of the data (integers as x + u).
+        Exact law of the elements of a row that vary, flattened, in the units of the data (integers as x + u, elements with two
+        values as numbers below or above a threshold).
     joint_ : GaussianMixture
         Law of (x, c), c the standardized numbers of a vector condition; ``law_`` is its marginal.
     owner_ : int64 Tensor (K,)
         Label that each component of ``joint_`` belongs to, by its number in ``space_.conditions.classes``; -1 for all.
+    thresholds_ : Thresholds
+        The maps of elements with two values.
     """
 
     core: ClassVar[str] = "law_"
@@ -101,6 +106,7 @@ class LawModel(DensityModel, GenerativeModel):
     law_: Gaussian | GaussianMixture = field(init=False)
     joint_: GaussianMixture = field(init=False)
     owner_: Tensor = field(init=False)
+    thresholds_: Thresholds = field(init=False)
 
     @abc.abstractmethod
     def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
@@ -112,12 +118,13 @@ class LawModel(DensityModel, GenerativeModel):
         tags.input_tags.allow_nan = True
         return tags
 
-    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
-        return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind)
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind, limits=limits)
 
     def _resolve(self, prepared: Prepared) -> float:
         """Resolve defaults, and return the seconds that this took, which count as training."""
         begin = time.perf_counter()
+        self._set_thresholds(self._flat(prepared.x))
         self._fill_in(prepared)
         return time.perf_counter() - begin
 
@@ -156,7 +163,16 @@ class LawModel(DensityModel, GenerativeModel):
         if prepared.held_out is None:
             return None
         x = self._dequantized(prepared.held_out[0], prepared.held_out_rows, self.seed_)
-        return self._log_density(x, self._features(prepared.held_out[1], len(x)))
+        density = self._log_density(self.thresholds_(x), self._features(prepared.held_out[1], len(x)))
+        return density + self.thresholds_.log_slope(x)
+
+    def _set_thresholds(self, x: Tensor) -> None:
+        transform = self.space_.transform
+        low, high = (
+            transform.pick(end.expand_as(transform.shift))[transform.varies] for end in (transform.low, transform.high)
+        )
+        whole = transform.pick(transform.integer)[transform.varies]
+        self.thresholds_ = Thresholds.fit(x, low, whole & (high == low + 1))
 
     def _adopt(self, joint: GaussianMixture, owner: Tensor) -> None:
         """Store the fitted law, and its marginal without a condition."""
@@ -165,9 +181,22 @@ class LawModel(DensityModel, GenerativeModel):
         law = joint if joint.dim == dim else joint.marginal(range(dim))
         self.law_ = Gaussian(law.means[0], law.covs[0]) if len(law.weights) == 1 else law
 
+    def _check_law(self, joint: GaussianMixture, owner: Tensor) -> None:
+        """Raise a ValueError if a law that was read is not one of rows and conditions like those of the space."""
+        encoder, dim = self.space_.conditions, int((~self.space_.transform.constant).sum())
+        labels, numbers = (0, 0) if encoder is None else (len(encoder.classes), len(encoder.mean))
+        if joint.dim != dim + numbers or joint.means.dtype != torch.float64 or joint.covs.ndim != 3:
+            raise ValueError(f"the law is of {joint.dim} numbers, but rows and conditions have {dim + numbers}")
+        if (
+            owner.dtype != torch.int64
+            or owner.shape != joint.weights.shape
+            or not bool(((owner >= -1) & (owner <= labels)).all())
+        ):
+            raise ValueError("owner must hold the number of a label for each component")
+
     def _training_rows(self, prepared: Prepared) -> Tensor:
-        """Return the varying elements of the training rows (N, d), integers as x + u."""
-        return self._dequantized(prepared.x, prepared.rows, self.seed_)
+        """Return the varying elements of the training rows (N, d), as the law has them."""
+        return self.thresholds_(self._dequantized(prepared.x, prepared.rows, self.seed_))
 
     def _dequantized(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
         """Return the varying elements of scaled rows, integers as x + u, where u depends on (seed, row) alone."""
@@ -225,7 +254,8 @@ class LawModel(DensityModel, GenerativeModel):
         self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
     ) -> LogProb:
         x = self._flat(z)
-        values = self._log_density(x, self._features(condition, len(x))).numpy()
+        density = self._log_density(self.thresholds_(x), self._features(condition, len(x)))
+        values = (density + self.thresholds_.log_slope(x)).numpy()
         zero = values * 0
         return LogProb(values, "exact", zero, zero, zero, nfe=0, dims=x.shape[1])
 
@@ -256,4 +286,17 @@ class LawModel(DensityModel, GenerativeModel):
         """Return rows with their gaps filled by draws."""
         if not bool(x.isnan().any()):
             return x
-        return self._whole(self._draw(self._flat(x), self._features(None, len(x)), seed=0, first=0))
+        middle = self.thresholds_(self._flat(x + self.space_.transform.dequantization / 2))
+        return self._whole(self._draw(middle, self._features(None, len(x)), seed=0, first=0))
+
+    def _state(self) -> tuple[Facts, dict[str, Tensor]]:
+        maps = self.thresholds_
+        return {}, {"owner": self.owner_, "thresholds.low": maps.low, "thresholds.share": maps.share}
+
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
+        low, share = tensors["thresholds.low"], tensors["thresholds.share"]
+        shape = (int((~self.space_.transform.constant).sum()),)
+        known = all(part.shape == shape and part.dtype == torch.float64 for part in (low, share))
+        if not known or not bool(((share >= 0) & (share < 1)).all()):
+            raise ValueError("thresholds must hold a value and a share, at least 0 and below 1, for each varying element")
+        self.thresholds_ = Thresholds(low, share)

@@ -117,13 +117,17 @@ class GMM(LawModel):
         """
         check_is_fitted(self)
         rows = self._rows_of(X, condition, torch.float64)
-        x = self._flat(rows.middle)
+        x = self.thresholds_(self._flat(rows.middle))
         return np.asarray(self._joint_of(x, self._features(rows.condition, len(x))).softmax(1))
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         x = self._training_rows(prepared)
         features = self._features(prepared.condition, len(x))
         self._check_start(x, features)
+        if self.n_components is not None and self.n_components > len(x):
+            raise ValueError(
+                f"n_components={self.n_components:,} is more than the {len(x):,} training rows; set fewer, or omit it"
+            )
         self.covariance_ = self.covariance or ("full" if x.shape[1] <= _FULL_UP_TO else "diag")
         counts = _COMPONENTS if self.n_components is None else (self.n_components,)
         if self.start is not None:
@@ -283,11 +287,13 @@ class GMM(LawModel):
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         joint = self.joint_
-        tensors = {"joint.weights": joint.weights, "joint.means": joint.means, "joint.covs": joint.covs, "owner": self.owner_}
-        return {}, tensors
+        facts, tensors = super()._state()
+        return facts, tensors | {"joint.weights": joint.weights, "joint.means": joint.means, "joint.covs": joint.covs}
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
+        super()._restore(facts, tensors, parts)
         law = GaussianMixture(*(tensors[f"joint.{name}"] for name in ("weights", "means", "covs")))
+        self._check_law(law, tensors["owner"])
         self._adopt(law, tensors["owner"])
 
 

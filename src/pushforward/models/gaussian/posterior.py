@@ -17,6 +17,7 @@ from pushforward.data.measurement import Noise, Operator, measurement
 from pushforward.diffusion import Observation, observe
 from pushforward.models.base.batches import batches
 from pushforward.models.gaussian.base import LawModel
+from pushforward.models.gaussian.thresholds import Thresholds
 from pushforward.probability import GaussianMixture
 from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal, uniform
@@ -53,8 +54,9 @@ def posterior(
     operator, measured, dtype = measurement(space.schema, A, y)
     observation = observe(operator, measured, noise, space.schema.internal_shape, b, dtype=dtype)
     encoded = space.encode(condition, n)
-    x = _draws(model, _Measured.of(observation, space.transform, dtype), n, encoded, seed=seed, first=first)
-    return space.schema.to_user(space.transform.inverse(model._whole(x)))
+    measured_law = _Measured.of(observation, space.transform, model.thresholds_, dtype)
+    x = _draws(model, measured_law, n, encoded, seed=seed, first=first)
+    return space.to_user(model._whole(x))
 
 
 def impute(
@@ -85,7 +87,7 @@ def impute(
         for part in batches(len(gaps.rows), batch_size):
             rows = gaps.rows[part]
             z = model.space_.transform.forward(gaps.x[rows], dtype=torch.float64)
-            x = model._dequantized(z, torch.arange(part.start, part.stop), seed)
+            x = model.thresholds_(model._dequantized(z, torch.arange(part.start, part.stop), seed))
             x = torch.where(gaps.known[rows].flatten(1)[:, varies], x, torch.nan)
             features = model._features(None if encoded is None else encoded[rows], len(rows))
             parts.append(model._draw(x, features, seed=seed, first=part.start))
@@ -133,29 +135,44 @@ def _measured_rows(law: GaussianMixture, linear: "_Linear", y: Tensor, owned: Te
 class _Measured:
     """A measurement of the varying elements (d,) of a row: its matrix (M, d), standard deviations of noise, values y (1, M).
 
-    The contribution of constants is subtracted from ``y``; ``width`` (d,) is 1 where an element is an integer, else 0.
+    The contribution of constants is subtracted from ``y``; ``width`` (d,) is 1 where an element is an integer, else 0. The law
+    is that of v = x + u, or v = g(x + u) for elements with two values, so the measurement of v is y + A (v - x). x is ``known``
+    (d,) where an element with two values is measured alone and without noise; otherwise, as v - x then depends on x, its mean
+    over rows is kept: x is drawn with the shares of the training data.
     """
 
     matrix: Tensor
     std: Tensor
     y: Tensor
     width: Tensor
+    thresholds: Thresholds
+    known: Tensor
 
     @classmethod
-    def of(cls, observation: Observation, transform: Transform, dtype: torch.dtype) -> "_Measured":
+    def of(cls, observation: Observation, transform: Transform, thresholds: Thresholds, dtype: torch.dtype) -> "_Measured":
         varies = ~transform.constant
         basis = torch.eye(varies.numel(), dtype=dtype)[varies.flatten()].reshape(-1, *varies.shape)
         constants = observation.measure(transform.value[None].to(dtype)).double()
         width = (transform.integer & varies).double()[varies]
-        return cls(observation.measure(basis).double().mT, observation.std.double(), observation.y - constants, width)
+        matrix, std, y = observation.measure(basis).double().mT, observation.std.double(), observation.y - constants
+        alone = ((matrix != 0).sum(1) == 1) & (std == 0)
+        known = torch.full_like(width, torch.nan)
+        for row in alone.nonzero()[:, 0].tolist():
+            element = int((matrix[row] != 0).int().argmax())
+            known[element] = y[0, row] / matrix[row, element]
+        return cls(matrix, std, y, width, thresholds, known)
 
     def values(self, rows: Tensor, seed: int) -> Tensor:
-        """Return y for rows with these numbers, (n, M); for integers that of x + u, u drawn for each row."""
+        """Return the measurement of v for rows with these numbers, (n, M), with u drawn for each row."""
         y = self.y.expand(len(rows), -1)
         if not bool(self.width.any()):
             return y
         u = uniform((len(self.width),), seed=seed, purpose="dequantization", rows=rows, dtype=torch.float64)
-        return y + (self.width * u) @ self.matrix.mT
+        maps = self.thresholds
+        share = uniform((len(self.width),), seed=seed, purpose="two values", rows=rows, dtype=torch.float64)
+        value = torch.where(self.known.isnan(), (share < maps.share).double(), (self.known - maps.low).round().clamp(0, 1))
+        x = torch.where(maps.chosen, maps.low + value, 0.0)
+        return y + (maps(x + self.width * u) - x) @ self.matrix.mT
 
     def with_numbers(self, observed: Tensor) -> "_Linear":
         """Return the measurement of (x, c) that includes the observed numbers of c."""

@@ -30,14 +30,17 @@ _LEAST_VARIANCE = 1e-9  # of the standardized numbers of a condition, which may 
 
 
 class PPCA(RandomCodes, CodeModel, LawModel):
-    """Probabilistic PCA: a Gaussian with a few free directions and isotropic noise, x = mean + W z + e.
+    """Probabilistic PCA: a Gaussian with a few free directions and equal noise in all others, x = mean + S (W z + e).
 
-    z ~ N(0, I_q) are the latents, whose mean given the row :meth:`transform` returns, and e ~ N(0, s2 I) is noise, so a row has
-    the law N(mean, W W^T + s2 I). A condition shifts the mean: by a constant per label, linearly in numbers; W and s2 are
-    shared. (For a separate law per label use :class:`~pushforward.models.gaussian.gmm.GMM` with one component.)
+    S is diagonal with the standard deviations of the columns, so the law does not depend on their units; the elements of images
+    have one unit and share one number. z ~ N(0, I_q) are the latents, whose mean given the row :meth:`transform` returns, and e
+    ~ N(0, s2 I) is noise, so a row has the law N(mean, S (W W^T + s2 I) S). A condition shifts the mean: by a constant per
+    label, linearly in numbers; W and s2 are shared. (For a separate law per label use
+    :class:`~pushforward.models.gaussian.gmm.GMM` with one component.)
 
-    Covariances are divided by n - 1, as in scikit-learn's ``PCA``, so that ``score_samples`` equals its density; maximum
-    likelihood would divide by n. Rows may have gaps (NaN): the fit then uses EM, and :meth:`impute` fills them.
+    Covariances are divided by n - 1, as in scikit-learn's ``PCA``, so that ``score_samples`` equals its density of standardized
+    columns, in the units of the data; maximum likelihood would divide by n. Rows may have gaps (NaN): the fit then uses EM, and
+    :meth:`impute` fills them.
 
     Parameters
     ----------
@@ -55,7 +58,7 @@ class PPCA(RandomCodes, CodeModel, LawModel):
     Attributes
     ----------
     latent_ : LinearLatent
-        Mean and effects of conditions, W and s2, in the units of the data.
+        Mean and effects of conditions, S W, and the noise variances s2 S^2 of the elements, in the units of the data.
     law_ : Gaussian or GaussianMixture
         The law of the elements that vary, without a condition.
     n_components_, method_
@@ -97,29 +100,34 @@ class PPCA(RandomCodes, CodeModel, LawModel):
                 f"set n_components={x.shape[1]} or less, or omit it"
             )
         columns = self._columns(self._features(prepared.condition, len(x)))
-        best = best_latent_dim(x, columns) if self.n_components is None else None
+        best = best_latent_dim(x / self._scale(x), columns) if self.n_components is None else None
         return {"n_components": best, "method": "em" if has_gaps else "closed-form"}
 
     posterior = posteriors.posterior
     impute = posteriors.impute
 
     def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
-        columns = self._columns(features)
-        iterations = 0
+        columns, scale = self._columns(features), self._scale(x)
+        iterations, unitless = 0, x / scale
         if self.method_ == "closed-form":
-            law = fit_linear_latent(x, self.n_components_, columns)
+            law = fit_linear_latent(unitless, self.n_components_, columns)
         else:
-            start = random_start(x, self.n_components_, columns, seed=noise.derive(self.seed_, "start"))
+            start = random_start(unitless, self.n_components_, columns, seed=noise.derive(self.seed_, "start"))
             with self._progress(self.max_iterations) as show:
                 result = fit_linear_latent_by_em(
-                    x, start, columns, tolerance=self.tolerance, max_iterations=self.max_iterations, on_iteration=show
+                    unitless, start, columns, tolerance=self.tolerance, max_iterations=self.max_iterations, on_iteration=show
                 )
             law, iterations = result.parameters, result.iterations
-        self.latent_ = law.unbiased(len(x), columns)
+        self.latent_ = law.scaled(scale).unbiased(len(x), columns)
         q, size = self.n_components_, x.shape[1]
         numbers = columns.shape[1] * size + q * size - q * (q - 1) // 2 + 1
         value = float(self.latent_.log_prob(x, columns).mean())
         return FittedLaw(*self._joint(features, columns), iterations, numbers, value)
+
+    def _scale(self, x: Tensor) -> Tensor:
+        """Return the unit of each element, (d,): the standard deviation of a column, or of all elements with a common unit."""
+        variance = (x - x.nanmean(0)).square().nanmean(0)
+        return (variance if self.space_.kind.has_columns else variance.mean().expand_as(variance)).sqrt()
 
     def _joint(self, features: Features, columns: Tensor) -> tuple[GaussianMixture, Tensor]:
         """Return the law of (x, c), and the label of each of its components."""
@@ -154,7 +162,7 @@ class PPCA(RandomCodes, CodeModel, LawModel):
         if method == "decode":
             return self._whole(self.latent_.decode(rows.double(), self._mean_columns(features)))
         parts = [slice(begin, begin + batch_size) for begin in range(0, len(rows), batch_size)]
-        x = self._flat(rows)
+        x = self.thresholds_(self._flat(rows))
         return torch.cat([self._encoded(x[part], Features(features.label[part], features.numbers[part])) for part in parts])
 
     def _encoded(self, x: Tensor, features: Features) -> Tensor:
@@ -170,14 +178,15 @@ class PPCA(RandomCodes, CodeModel, LawModel):
         return z
 
     def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-        law, rows = self.latent_, self._flat(x)
+        law, rows = self.latent_, self.thresholds_(self._flat(x))
+        log_slope = self.thresholds_.log_slope(self._flat(x))
         columns = self._columns(self._features(None, len(rows)))
         mean, factor = law.encode(rows, columns), torch.linalg.cholesky(law.posterior_covariance)
 
         def draw(eps: Tensor) -> tuple[Tensor, Tensor]:
             code = mean + eps.double() @ factor.mT
-            residual = (rows - law.decode(code, columns)).square().sum(1) / law.noise_variance
-            log_p = -(residual + rows.shape[1] * (2 * math.pi * law.noise_variance).log()) / 2
+            square = (rows - law.decode(code, columns)).square() / law.noise_variance
+            log_p = log_slope - (square + (2 * math.pi * law.noise_variance).log()).sum(1) / 2
             minus_log_q = (eps.double().square() + math.log(2 * math.pi)).sum(1) / 2 + factor.diagonal().log().sum()
             return code, log_p + minus_log_q
 
@@ -209,21 +218,37 @@ class PPCA(RandomCodes, CodeModel, LawModel):
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         latent, joint = self.latent_, self.joint_
-        tensors = {
+        facts, tensors = super()._state()
+        tensors |= {
             "latent.coefficients": latent.coefficients,
             "latent.loadings": latent.loadings,
             "latent.noise_variance": latent.noise_variance,
             "joint.weights": joint.weights,
             "joint.means": joint.means,
-            "owner": self.owner_,
         }
         if joint.dim > len(latent.loadings):
             tensors["joint.covs"] = joint.covs
-        return {}, tensors
+        return facts, tensors
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
+        super()._restore(facts, tensors, parts)
         self.latent_ = LinearLatent(*(tensors[f"latent.{name}"] for name in ("coefficients", "loadings", "noise_variance")))
         weights = tensors["joint.weights"]
         covs = tensors.get("joint.covs")
         covs = self.latent_.covariance.expand(len(weights), -1, -1) if covs is None else covs
-        self._adopt(GaussianMixture(weights, tensors["joint.means"], covs), tensors["owner"])
+        joint = GaussianMixture(weights, tensors["joint.means"], covs)
+        self._check_law(joint, tensors["owner"])
+        self._check_latent()
+        self._adopt(joint, tensors["owner"])
+
+    def _check_latent(self) -> None:
+        """Raise a ValueError if a latent law that was read is not one of rows like those of the space."""
+        latent, dim = self.latent_, int((~self.space_.transform.constant).sum())
+        columns = self._columns(self._features(None, 1)).shape[1]
+        shapes = {"loadings": (dim, self.n_components_), "coefficients": (columns, dim), "noise_variance": (dim,)}
+        for name, shape in shapes.items():
+            value = getattr(latent, name)
+            if value.shape != shape or value.dtype != torch.float64:
+                raise ValueError(f"latent.{name} is {value.dtype} of shape {tuple(value.shape)}, not float64 of shape {shape}")
+        if not bool((latent.noise_variance > 0).all()):
+            raise ValueError("latent.noise_variance must be above 0")

@@ -15,13 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import diffusion, networks
-from pushforward.data import ArrayLike, Condition, Dataset, Schema, Transform
+from pushforward.data import ArrayLike, Condition, Dataset, Limits, Schema, Transform
 from pushforward.diffusion.likelihood import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.tokens import refuse_fractions, start_from_marginals, to_tokens, token_scaling
+from pushforward.models.tokens.tokens import MOST_VALUES, refuse_fractions, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.tokens.unmasking import UnmaskingModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
@@ -76,8 +76,8 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
     ``log_prob`` is a lower bound of the log-probability of the integers, and ``impute`` unmasks the missing elements given the
     observed ones. Training rows may also have gaps (NaN).
 
-    All values must be integers, of any dtype; encode text as integers first. A value outside the range that its column had in
-    training has probability 0. For real numbers use FlowMatching or NormalizingFlow.
+    All values must be integers, of any dtype; encode text as integers first. For real numbers use FlowMatching or
+    NormalizingFlow.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         Returns
         -------
         LogProb
-            Of the kind "lower bound"; -inf where a value lies beyond the range that its column had in training.
+            Of the kind "lower bound".
         """
         bound = self._bound(X, condition, draws=draws, seed=seed, first=first, batch_size=batch_size, shared=False)
         return bound.in_bits_per_dim() if bits_per_dim else bound
@@ -166,8 +166,8 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
             refuse_fractions(prepared.held_out[0])
         return prepared
 
-    def _scaling(self, x: Tensor, schema: Schema) -> Transform:
-        return token_scaling(x, schema.kind)
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        return token_scaling(x, schema.kind, limits)
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
@@ -176,7 +176,9 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     def _network(self) -> TokenTransformer | TokenUNet:
         transform = self.space_.transform
-        levels = transform.pick((transform.high - transform.low + 1).long().expand(transform.shift.shape))
+        levels = transform.pick((transform.high - transform.low + 1).expand(transform.shift.shape)).long()
+        if int(levels.max()) > MOST_VALUES:
+            raise ValueError(f"the columns have up to {int(levels.max()):,} values, but at most {MOST_VALUES:,} are supported")
         if isinstance(self.network_, UNetSpec):
             return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
         return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
@@ -192,12 +194,12 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         check_is_fitted(self)
         check_count("draws", draws)
         check_count("batch_size", batch_size)
-        rows = self._rows_of(X, condition, torch.float64)
+        rows = self._rows_of(X, condition, torch.float64, within_range=True)
 
         def score_part(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)
             tokens, observed = to_tokens(z, network.levels)
-            bound = diffusion.masked_bound(
+            return diffusion.masked_bound(
                 network,
                 tokens,
                 condition=None if rows.condition is None else rows.condition[part].to(device, self._density_dtype),
@@ -207,10 +209,9 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
                 first=first + part.start * (not shared),
                 shared=shared,
             )
-            inside = (~observed | (z.flatten(1) == tokens)).all(1)
-            return replace(bound, values=np.where(inside.cpu(), bound.values, -np.inf))
 
         bound = LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
+        bound = bound.shifted(rows.log_shares.numpy())
         return replace(bound, dims=int(self._free.sum()), constants=self.space_.transform.constants)
 
 

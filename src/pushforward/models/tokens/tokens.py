@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from pushforward import diffusion
-from pushforward.data import Transform
+from pushforward.data import Limits, Transform
 from pushforward.data.kinds import kind_named
+from pushforward.data.transform import end_shares
 from pushforward.networks import TokenTransformer, TokenUNet
 
 __all__ = ["MOST_VALUES", "refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
@@ -20,8 +21,8 @@ MOST_VALUES = 1024
 """Largest number of integers that a range may have."""
 
 
-def token_scaling(x: Tensor, kind: str) -> Transform:
-    """Return the transform of rows of integers x (N, *D) to tokens.
+def token_scaling(x: Tensor, kind: str, limits: Limits | None) -> Transform:
+    """Return the transform of rows of integers x (N, *D), of which ``limits`` are possible, to tokens.
 
     Raises
     ------
@@ -29,9 +30,10 @@ def token_scaling(x: Tensor, kind: str) -> Transform:
         If a value has a fraction, or a range has more than 1,024 values.
     """
     refuse_fractions(x)
-    whole = Transform.in_data_units(x, integer=True, kind=kind)
+    whole = Transform.in_data_units(x, integer=True, kind=kind, limits=limits)
     low, high = _ranges(whole)
-    return replace(whole, shift=low.expand_as(whole.shift).clone(), low=low, high=high)
+    below, above = end_shares(x, low, high, (whole.low, whole.high) if kind_named(kind).closed_ranges else limits)
+    return replace(whole, shift=low.expand_as(whole.shift).clone(), low=low, high=high, below=below, above=above)
 
 
 def to_tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
 from pushforward.networks import TokenTransformer, TokenUNet
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 
 __all__ = ["STEPS", "UnmaskingModel"]
 
@@ -64,7 +64,7 @@ class UnmaskingModel(TrainedModel):
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
         network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
         z = self._new_rows(network, n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
-        return self.space_.schema.to_user(self.space_.transform.inverse(z))
+        return self.space_.to_user(z)
 
     def impute(
         self,
@@ -169,5 +169,4 @@ class UnmaskingModel(TrainedModel):
 def _steps(steps: int | None) -> int:
     if steps is None:
         return STEPS
-    check_count("steps", steps)
-    return steps
+    return check_steps(steps)

@@ -2,19 +2,22 @@ r"""Probabilistic principal components: a Gaussian with free variances in q dire
 
     x = B f + W z + e,      z ~ N(0, I_q),   e ~ N(0, s2 I),      so      x | f ~ N(B f, W W^T + s2 I),
 
-with known features f: (1), so that B is the mean, or (1, c) for a condition c that shifts the mean.
+with known features f: (1), so that B is the mean, or (1, c) for a condition c that shifts the mean. The fit depends on the
+units of the coordinates. A law fitted to coordinates divided by their spreads is restored by :meth:`LinearLatent.scaled`; it
+has a noise variance per coordinate, and s2 below stands for a diagonal matrix.
 
 *Closed form.* B is the least-squares fit. With l_1 >= l_2 >= ... the eigenvalues of the covariance of the residuals and U its
 eigenvectors, the likelihood is largest at s2 = mean of l_(q+1) ... l_D and W = U_q (l - s2)^1/2.
 
-*EM.* Given x, the latent is Gaussian, z | x ~ N(M^-1 W_o^T (x - B f)_o, s2 M^-1) with M = W_o^T W_o + s2 I, where o are the
+*EM.* Given x, the latent is Gaussian, z | x ~ N(P^-1 W_o^T s2^-1 (x - B f)_o, P^-1), P = W_o^T s2^-1 W_o + I, where o are the
 observed coordinates; coordinates are independent given z, so gaps (NaN) drop out. The M-step regresses each coordinate, over
 the rows where it is observed, on f and the expected z. If the latents then have another law than N(0, I), say N(G f, T T^T),
 B + W G and W T describe the same rows with standard latents (parameter-expanded EM): the bound still never falls, and far
 fewer iterations are needed.
 
-The density needs only the q x q matrix M: log det(W_o W_o^T + s2 I) = (|o| - q) log s2 + log det M, and with z the mean above
-the squared Mahalanobis distance is |x_o - B_o f - W_o z|^2 / s2 + |z|^2.
+The density needs only the q x q matrix P = W_o^T s2^-1 W_o + I, the inverse of the latent's covariance: the log-determinant of
+W_o W_o^T + s2 is that of s2 plus log det P, and with z the mean above the squared Mahalanobis distance is
+|s2^-1/2 (x_o - B_o f - W_o z)|^2 + |z|^2.
 
 References
 ----------
@@ -49,7 +52,7 @@ class LinearLatent:
         B^T; its first row belongs to the feature 1.
     loadings : Tensor (D, q)
         W.
-    noise_variance : Tensor ()
+    noise_variance : Tensor () or (D,)
         s2.
 
     >>> law = LinearLatent(torch.zeros(1, 2).double(), torch.tensor([[1.0], [1.0]]).double(), torch.tensor(0.5).double())
@@ -68,13 +71,18 @@ class LinearLatent:
     @property
     def covariance(self) -> Tensor:
         """W W^T + s2 I, (D, D)."""
-        return self.loadings @ self.loadings.mT + self.noise_variance * torch.eye(len(self.loadings)).to(self.loadings)
+        return self.loadings @ self.loadings.mT + self.noise_variances.diag()
+
+    @property
+    def noise_variances(self) -> Tensor:
+        """The noise variance of each coordinate, (D,)."""
+        return self.noise_variance.expand(len(self.loadings))
 
     @property
     def posterior_covariance(self) -> Tensor:
-        """s2 M^-1, (q, q): the covariance of z given a row without gaps."""
-        W, s2 = self.loadings, self.noise_variance
-        return torch.as_tensor(s2 * torch.linalg.inv(W.mT @ W + s2 * torch.eye(W.shape[1]).to(W)))
+        """P^-1, (q, q): the covariance of z given a row without gaps."""
+        W = self.loadings
+        return torch.as_tensor(torch.linalg.inv(W.mT @ (W / self.noise_variances[:, None]) + torch.eye(W.shape[1]).to(W)))
 
     def encode(self, x: Tensor, features: Tensor | None = None) -> Tensor:
         """Return E[z | x, f], (N, q), of rows (N, D) with NaN in gaps; features are (N, F), by default 1."""
@@ -98,34 +106,38 @@ class LinearLatent:
         ratio = rows / max(rows - rank, 1)
         return LinearLatent(self.coefficients, self.loadings * math.sqrt(ratio), self.noise_variance * ratio)
 
+    def scaled(self, scale: Tensor) -> "LinearLatent":
+        """Return the law of the coordinates times ``scale`` (D,)."""
+        return LinearLatent(self.coefficients * scale, self.loadings * scale[:, None], self.noise_variance * scale.square())
+
     def _density(self, x: Tensor, features: Tensor, z: Tensor, factor: Tensor) -> Tensor:
-        """Log-density of rows with the expected latents z, by the Cholesky factor of M."""
-        seen, s2 = ~x.isnan(), self.noise_variance
+        """Log-density of rows with the expected latents z, by the Cholesky factor of P."""
+        seen, s2 = ~x.isnan(), self.noise_variances
         residual = torch.where(seen, x - self.decode(z, features), 0.0)
-        square = (residual**2).sum(1) / s2 + (z**2).sum(1)
-        count = seen.sum(1).to(x)
-        log_det = (count - z.shape[1]) * s2.log() + 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
-        return -0.5 * (square + log_det + count * math.log(2 * math.pi))
+        square = (residual**2 / s2).sum(1) + (z**2).sum(1)
+        log_det = seen.to(x) @ (2 * math.pi * s2).log() + 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        return -0.5 * (square + log_det)
 
     def _posteriors(self, x: Tensor, features: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor, Tensor]]:
-        """Yield rows, the mask of observed elements, E[z | x] (n, q), the Cholesky factor of M and s2 M^-1.
+        """Yield rows, the mask of observed elements, E[z | x] (n, q), the Cholesky factor of P and P^-1.
 
         The last two are (n, q, q), or (1, q, q) for all rows if there are no gaps.
         """
-        W, s2, q = self.loadings, self.noise_variance, self.loadings.shape[1]
+        W, q = self.loadings, self.loadings.shape[1]
+        weighted = W / self.noise_variances[:, None]
         whole = not bool(x.isnan().any())
-        squares = (W[:, :, None] * W[:, None, :]).reshape(len(W), -1)
+        squares = (weighted[:, :, None] * W[:, None, :]).reshape(len(W), -1)
         size = max(1, _NUMBERS // (x.shape[1] if whole else max(q * q, x.shape[1])))
         for begin in range(0, len(x), size):
             rows = slice(begin, begin + size)
             seen = ~x[rows].isnan()
             delta = torch.where(seen, x[rows] - features[rows] @ self.coefficients, 0.0)
             inner = ((seen[:1] if whole else seen).to(W) @ squares).reshape(-1, q, q)
-            factor = torch.linalg.cholesky(inner + s2 * torch.eye(q).to(W))
+            factor = torch.linalg.cholesky(inner + torch.eye(q).to(W))
             inverse = torch.cholesky_inverse(factor)
-            pulled = delta @ W
+            pulled = delta @ weighted
             z = pulled @ inverse[0] if whole else torch.einsum("nij,nj->ni", inverse, pulled)
-            yield rows, seen, z, factor, s2 * inverse
+            yield rows, seen, z, factor, inverse
 
 
 def fit_linear_latent(x: Tensor, dim: int, features: Tensor | None = None) -> LinearLatent:

@@ -1,12 +1,14 @@
-"""torch's global generators during training, for modules such as dropout that can use no others.
+"""torch's state that the whole process shares, while modules are built and trained: global generators and default dtype.
 
-They are seeded from the step number before every step, which makes the step a function of its address even if a network
-contains dropout, and takes about a microsecond. After the run they have their previous state.
+Modules such as dropout can use no other generator. They are seeded from the step number before every step, which makes the step
+a function of its address even if a network contains dropout, and takes about a microsecond. Modules are built in float32,
+the dtype of the training rows, whatever the default dtype is. Only one thread at a time has the generators; afterwards they
+are as they were.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from types import TracebackType
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -19,30 +21,23 @@ __all__ = ["ModuleGenerators", "fresh_module"]
 MASK = (1 << 63) - 1
 M = TypeVar("M", bound=nn.Module)
 
+_one_thread = threading.RLock()
+
 
 class ModuleGenerators:
-    """Context in which the training loop controls the global generators of the CPU and of ``device``."""
+    """Control over the global generators of the CPU and of ``device``."""
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._generators = [torch.default_generator]
-        if device.type == "cuda":
-            self._generators.append(torch.cuda.default_generators[device.index])
-        self._fork: AbstractContextManager[None] | None = None
+        self._devices = [device.index] if device.type == "cuda" else []
+        self._generators = [torch.default_generator, *(torch.cuda.default_generators[index] for index in self._devices)]
         self._base = 0
 
-    def __enter__(self) -> "ModuleGenerators":
-        self._fork = torch.random.fork_rng(devices=[self._device.index] if self._device.type == "cuda" else [])
-        self._fork.__enter__()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        assert self._fork is not None
-        self._fork.__exit__(kind, error, trace)
-
-    def start(self, base: int) -> None:
-        """Set the base to which step numbers are added."""
-        self._base = base
+    @contextlib.contextmanager
+    def controlled(self, base: int = 0) -> Iterator[None]:
+        """Keep other threads from the generators within the context, and add step numbers to ``base`` for their seeds."""
+        with _one_thread, torch.random.fork_rng(devices=self._devices):
+            self._base = base
+            yield
 
     def seed(self, step: int) -> None:
         """Seed the generators for a step."""
@@ -51,7 +46,12 @@ class ModuleGenerators:
 
 
 def fresh_module(build: Callable[[], M], seed: int) -> M:
-    """Build a module with weights that depend on ``seed`` alone, leaving torch's global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(noise.derive(seed, "weights"))
-        return build()
+    """Build a module with float32 weights that depend on ``seed`` alone, leaving torch's global state as it was."""
+    with _one_thread, torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            torch.manual_seed(noise.derive(seed, "weights"))
+            return build()
+        finally:
+            torch.set_default_dtype(dtype)

@@ -8,6 +8,7 @@ Several processes are started by ``accelerate launch`` or ``torchrun`` on GPUs. 
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +16,18 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pushforward.training.process.devices import check_device
 from pushforward.training.task import Task
 
 __all__ = ["World", "agreed", "is_main_process"]
 
 T = TypeVar("T")
+
+# accelerate sets the address of a main process whenever more than one process is asked for.
+_STARTED_ONE = (
+    "accelerate was asked for several processes but started only this one, because it found no GPU; training goes on in one "
+    "process. For several on CPUs: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 ..."
+)
 
 
 def is_main_process() -> bool:
@@ -67,6 +75,8 @@ class World:
         self._tracked = tracker is not None
         self.size: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index
+        if device is not None:
+            check_device(device)
         self.device = torch.device(device) if device is not None else self._accelerator.device
         if self.device.type == "cpu":
             self.device = torch.device("cpu")
@@ -149,6 +159,8 @@ class World:
                     f"{launched} processes were launched, but accelerate found no way to join them, so each would train alone "
                     f"and overwrite the others. To train on CPUs set the environment variable ACCELERATE_USE_CPU=true."
                 )
+            if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ and "RANK" not in os.environ:
+                warnings.warn(_STARTED_ONE, stacklevel=1)  # once, whoever asks
             return
         if self.device.type != self._accelerator.device.type:
             raise ValueError(

@@ -3,13 +3,14 @@
 A checkpoint is a folder ``step-00000500`` with one safetensors file per group of tensors and ``manifest.json``: the plain
 state, the SHA-256 of every file, and the SHA-256 of the manifest's own content. It is written under a temporary name,
 flushed to the disk, and then renamed, which is atomic. The last two are kept. A damaged one is skipped, with a warning, for
-the previous one.
+the previous one. Only plain files inside the folder are read.
 """
 
 import abc
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pushforward.training.record.files import write_file
+from pushforward._messages import printable
+from pushforward.training.record.files import inside, read_file, write_file
 
 __all__ = ["Checkpoint", "FolderStore", "MemoryStore", "Store"]
 
@@ -26,6 +28,7 @@ Files = dict[str, dict[str, Tensor]]
 MANIFEST = "manifest.json"
 FORMAT = 1
 KEEP = 2
+_MOST_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,10 @@ class MemoryStore(Store):
 
 
 class FolderStore(Store):
-    """Stores the last two states as folders in ``folder``."""
+    """Stores the last two states as folders in ``folder``; files of more than ``most`` bytes are not read."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, most: int = 1 << 40) -> None:
+        self.folder, self._most = folder, most
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then delete all but the last two."""
@@ -109,10 +112,10 @@ class FolderStore(Store):
         """Return the newest sound checkpoint, or None if there is none; warn of the damaged ones it skips."""
         for folder in reversed(self._folders()):
             try:
-                return _read(folder)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                return _read(folder, self._most)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 warnings.warn(
-                    f"The checkpoint {folder} is damaged ({error}); falling back to the one before it.",
+                    f"The checkpoint {printable(folder)} is damaged ({printable(error)}); falling back to the one before it.",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -122,13 +125,18 @@ class FolderStore(Store):
         """Return the steps of the checkpoints in the folder, sound or not."""
         return [_step(folder) for folder in self._folders()]
 
+    def path(self, step: int) -> Path:
+        """Return the folder of the state at a step."""
+        return self.folder / _name(step)
+
     def _folders(self) -> list[Path]:
-        return sorted((path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdigit()), key=_step)
+        found = (path for path in self.folder.glob("step-*") if re.fullmatch(r"step-\d{8,16}", path.name, re.ASCII))
+        return sorted((inside(self.folder, path.name) for path in found), key=_step)
 
     def _clear_unfinished(self) -> None:
         for pattern in (".partial-step-*", ".old-step-*"):
             for path in self.folder.glob(pattern):
-                shutil.rmtree(path)
+                shutil.rmtree(inside(self.folder, path.name))
 
 
 def _write_tensors(folder: Path, name: str, tensors: dict[str, Tensor]) -> str:
@@ -139,26 +147,31 @@ def _write_tensors(folder: Path, name: str, tensors: dict[str, Tensor]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read(folder: Path, most: int) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    manifest = json.loads((folder / MANIFEST).read_bytes())
+    manifest = json.loads(read_file(folder / MANIFEST, _MOST_BYTES))
     stated = manifest.pop("sha256")
     if stated != _digest_of(manifest):
         raise ValueError(f"{MANIFEST} does not match its checksum")
     if manifest["format"] != FORMAT:
         raise ValueError(f"its format is {manifest['format']!r}; this version reads {FORMAT}")
+    step, state = manifest["step"], manifest["state"]
+    if type(step) is not int or _name(step) != folder.name or not isinstance(state, dict):
+        raise ValueError(f"{MANIFEST} is of step {step!r}, not of the step in the name of the folder")
     files: Files = {}
     for name, digest in manifest["files"].items():
-        content = (folder / name).read_bytes()
+        if not re.fullmatch(r"\w+\.safetensors", name, re.ASCII):
+            raise ValueError(f"{MANIFEST} lists {name!r}, but its files are named like weights.safetensors")
+        content = read_file(folder / name, most)
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError(f"{name} does not match its checksum")
         try:
             files[name.removesuffix(".safetensors")] = load(content)
         except SafetensorError as error:
             raise ValueError(f"{name}: {error}") from error
-    return Checkpoint(manifest["step"], files, manifest["state"])
+    return Checkpoint(step, files, state)
 
 
 def _digest_of(manifest: dict[str, Any]) -> str:

@@ -10,9 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pushforward.training.record.files import write_file
+from pushforward.training.record.files import read_file, write_file
 
-__all__ = ["MetricsFile"]
+__all__ = ["MOST_BYTES", "MetricsFile"]
+
+MOST_BYTES = 1 << 28
 
 
 class MetricsFile:
@@ -37,12 +39,13 @@ class MetricsFile:
         """Delete the lines after ``step``, and an incomplete last line."""
         if self._path is None or not self._path.exists():
             return
-        lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        content = read_file(self._path, MOST_BYTES).decode(errors="replace")
+        lines = [line for line in content.splitlines() if _step_of(line) <= step]
         write_file(self._path, "".join(line + "\n" for line in lines))
 
 
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return float("inf")

@@ -4,6 +4,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from pushforward._messages import encodable
+
 __all__ = ["Progress"]
 
 LIVE_SECONDS = 0.2
@@ -62,13 +64,13 @@ class Progress:
             self._live.update(self._text(step), refresh=True)
             self._due = now + LIVE_SECONDS
         elif self._console is not None:
-            self._console.print(self._line(step))
+            self._console.print(encodable(self._line(step), self._console.encoding))
             self._due = now + PLAIN_SECONDS
 
     def _text(self, step: int) -> Any:
         from rich.text import Text
 
-        return Text(self._line(step))
+        return Text(encodable(self._line(step), self._console.encoding))
 
     def _line(self, step: int) -> str:
         parts = [f"step {step:,} of {self._steps:,}"]
