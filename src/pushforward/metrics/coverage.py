@@ -101,10 +101,8 @@ def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0, t
     return _tested(measures, relabeled_density_coverage(P, Q, k=k, seed=seed)) if test else measures
 
 
-def _tested(
-    measures: tuple[Measure, Measure], draws: tuple[NDArray[np.float64], NDArray[np.float64]]
-) -> tuple[Measure, Measure]:
-    first, second = (measure.tested(*chance(own)) for measure, own in zip(measures, draws, strict=True))
+def _tested(measures: tuple[Measure, Measure], draws: Iterator[NDArray[np.float64]]) -> tuple[Measure, Measure]:
+    first, second = (measure.tested(*result) for measure, result in zip(measures, chance(draws), strict=True))
     return first, second
 
 

@@ -18,7 +18,7 @@ Arthur Gretton, Karsten Borgwardt, Malte Rasch, Bernhard Schölkopf, Alexander S
 Bradley Efron, Charles Stein. The jackknife estimate of variance. Annals of Statistics, 1981.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -57,39 +57,42 @@ def discrepancy(P: Rows, Q: Rows, kernel: Kernel, *, test: bool = True, seed: in
     m, n = len(P), len(Q)
     swaps = BlockSwaps.draw(m, n, seed) if test else BlockSwaps.draw(m, n, seed, draws=0)
     to_blocks, diagonal = _sums(torch.from_numpy(np.concatenate([P, Q])), kernel, swaps)
-    to_samples, to_all = to_blocks @ swaps.member[:, 0], to_blocks.sum(axis=1)
+    to_samples, to_all = to_blocks[:, swaps.member[:, 0]].sum(axis=1), to_blocks.sum(axis=1)
     to_rows = to_all - to_samples
     own = np.concatenate([to_samples[:m], to_rows[m:]]) - diagonal
     value, error = _jackknife(own[:m], own[m:], to_rows[:m], to_samples[m:])
     measure = Measure.normal(value, error, min(m, n))
-    return measure.tested(*chance(_values(swaps, m, to_blocks, diagonal))) if test else measure
+    return measure.tested(*chance(_values(swaps, m, to_blocks, diagonal))[0]) if test else measure
 
 
 def _sums(pooled: Tensor, kernel: Kernel, swaps: BlockSwaps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return sums of the kernel of each row with the rows of each block (N, K), and the kernel of it with itself (N,)."""
-    total = len(pooled)
-    hot = torch.from_numpy(swaps.hot()).to(pooled.dtype)
-    to_blocks, diagonal = np.empty((total, hot.shape[1])), np.empty(total)
+    total, order = len(pooled), np.argsort(swaps.block, kind="stable")
+    block, starts = np.unique(swaps.block[order], return_index=True)
+    by_block = pooled[torch.from_numpy(order)]
+    to_blocks, diagonal = np.zeros((total, len(swaps.member))), np.empty(total)
     size = max(1, _NUMBERS // total)
     for start in range(0, total, size):
-        rows = slice(start, min(start + size, total))
-        between = kernel(pooled[rows], pooled)
-        to_blocks[rows] = (between @ hot).double().numpy()
+        rows = order[start : start + size]
+        between = kernel(by_block[start : start + size], by_block)
         diagonal[rows] = between.diagonal(start).double().numpy()
+        to_blocks[rows[:, None], block] = np.add.reduceat(between.numpy(), starts, axis=1)
     return to_blocks, diagonal
 
 
-def _values(swaps: BlockSwaps, m: int, to_blocks: NDArray[np.float64], diagonal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return U for each relabeling, (1 + B,)."""
-    member, n = swaps.member, len(diagonal) - m
-    sums, own = swaps.sums(to_blocks), member.T @ swaps.sums(diagonal)
-    within = (member * (sums @ member)).sum(axis=0)
-    cross = member.T @ sums.sum(axis=1) - within
-    rest = sums.sum() - within - 2 * cross
-    values: NDArray[np.float64] = (
-        (within - own) / (m * (m - 1)) + (rest - (diagonal.sum() - own)) / (n * (n - 1)) - 2 * cross / (m * n)
-    )
-    return values
+def _values(
+    swaps: BlockSwaps, m: int, to_blocks: NDArray[np.float64], diagonal: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield U for the relabelings, (1, C)."""
+    n = len(diagonal) - m
+    sums, of_diagonal = swaps.sums(to_blocks), swaps.sums(diagonal[:, None])[:, 0]
+    for member in swaps.chunks():
+        own = of_diagonal @ member
+        within = (member * (sums @ member)).sum(axis=0)
+        cross = sums.sum(axis=1) @ member - within
+        rest = sums.sum() - within - 2 * cross
+        of_samples, of_rows = (within - own) / (m * (m - 1)), (rest - (diagonal.sum() - own)) / (n * (n - 1))
+        yield (of_samples + of_rows - 2 * cross / (m * n))[None]
 
 
 def _jackknife(pp: np.ndarray, qq: np.ndarray, pq: np.ndarray, qp: np.ndarray) -> tuple[float, float]:

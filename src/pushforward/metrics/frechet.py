@@ -23,6 +23,8 @@ Mikołaj Bińkowski, Danica Sutherland, Michael Arbel, Arthur Gretton. Demystify
 Min Jin Chong, David Forsyth. Effectively unbiased FID and inception score. 2020. https://arxiv.org/abs/1911.07023
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -78,7 +80,7 @@ def frechet_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = 
     of_p = _potential(samples - a, a - b, _map(A, B))
     of_q = _potential(rows - b, b - a, _map(B, A))
     measure = Measure.normal(value, two_sample_error(of_p, of_q), min(len(samples), len(rows)), least=0.0)
-    return measure.tested(*chance(_relabeled(samples, rows, seed))) if test else measure
+    return measure.tested(*chance(_relabeled(samples, rows, seed))[0]) if test else measure
 
 
 def kernel_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = True) -> Measure:
@@ -108,8 +110,8 @@ def kernel_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = T
     return discrepancy(samples, rows, lambda x, y: (x @ y.T / width + 1) ** 3, test=test, seed=seed)
 
 
-def _relabeled(P: _Float, Q: _Float, seed: int) -> _Float:
-    """Return the second order of the Fréchet distance for each relabeling, (1 + B,)."""
+def _relabeled(P: _Float, Q: _Float, seed: int) -> Iterator[_Float]:
+    """Yield the second order of the Fréchet distance for the relabelings, (1, C)."""
     m, n = len(P), len(Q)
     swaps, pooled = BlockSwaps.draw(m, n, seed), np.concatenate([P, Q])
     pooled = pooled - pooled.mean(axis=0)
@@ -120,8 +122,10 @@ def _relabeled(P: _Float, Q: _Float, seed: int) -> _Float:
     members = [rows[swaps.block == k] for k in range(len(swaps.member))]
     sums = np.stack([np.concatenate([part.sum(axis=0), (weight * (part.T @ part)).ravel()]) for part in members])
     # The difference of the means over samples and rows is a weighted sum over blocks, so its square is a quadratic form.
-    weights = swaps.member * (1 / m + 1 / n) - 1 / n
-    return np.asarray((weights * (sums @ sums.T @ weights)).sum(axis=0))
+    products = sums @ sums.T
+    for member in swaps.chunks():
+        weights = member * (1 / m + 1 / n) - 1 / n
+        yield (weights * (products @ weights)).sum(axis=0)[None]
 
 
 def _span(P: _Float, Q: _Float) -> _Float:

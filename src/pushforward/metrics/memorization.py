@@ -10,9 +10,9 @@ d(held-out row) have the same law. These tests compare the two sets of distances
   equal laws, above 1/2 for samples drawn towards training rows, and below 1/2 for samples that are off the data.
 
 The ratio of the two median distances says the same in one number: 1 for fresh rows, 0 for copies. A ratio above 1 is no merit:
-noise is far from all rows. Its p-value is that of relabelings of the distances (see :mod:`~pushforward.metrics.relabel`).
-*Exact copies* of training rows are compared with those among held-out rows by Fisher's exact test. The tests of near and exact
-copies have one side: fewer of them than chance gives are no finding.
+noise is far from all rows. Its p-value is that of Mood's median test: of fresh rows, the number that lie beyond the median of
+all distances is hypergeometric. *Exact copies* of training rows are compared with those among held-out rows by Fisher's exact
+test. The tests of near and exact copies have one side: fewer of them than chance gives are no finding.
 
 References
 ----------
@@ -28,9 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pushforward.metrics.arrays import pair
-from pushforward.metrics.measure import Measure, two_sample_error
+from pushforward.metrics.measure import Measure, Side, two_sample_error
 from pushforward.metrics.neighbors import nearest
-from pushforward.metrics.relabel import chance, pair_words, unpacked
+from pushforward.metrics.relabel import two_sided
 from pushforward.probability import noise
 
 __all__ = ["Memorization", "distance_ratio", "memorization"]
@@ -189,19 +189,16 @@ def _ratio(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64], se
 
     value = _quotient(np.median(of_samples), np.median(of_held_out))
     low, high = np.quantile(_quotient(medians(of_samples), medians(of_held_out)), (0.025, 0.975), method="nearest")
-    return Measure(float(value), float(low), float(high), len(of_samples)).tested(
-        *chance(_relabeled(of_samples, of_held_out, seed))
-    )
+    return Measure(float(value), float(low), float(high), len(of_samples)).tested(*_median_test(of_samples, of_held_out))
 
 
-def _relabeled(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    """Return the difference of the median ranks of equally many distances for each relabeling, (1 + B,)."""
-    generator = np.random.default_rng(noise.derive(seed, "relabeled distances") % (1 << 32))
-    n = min(len(of_samples), len(of_held_out))
-    ranks = stats.rankdata(np.concatenate([generator.permutation(part)[:n] for part in (of_samples, of_held_out)]))
-    stays = unpacked(pair_words(n, seed)[:n]).T.view(bool)
-    first, second = (np.median(np.where(stays, *ends), axis=1) for ends in ((ranks[:n], ranks[n:]), (ranks[n:], ranks[:n])))
-    return np.asarray(first - second)
+def _median_test(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64]) -> tuple[float, Side]:
+    """Return the p-value and the side of Mood's test."""
+    pooled = np.concatenate([of_samples, of_held_out])
+    beyond = pooled > np.median(pooled)
+    far = int(beyond[: len(of_samples)].sum())
+    law = stats.hypergeom(len(pooled), int(beyond.sum()), len(of_samples))
+    return two_sided(float(law.sf(far - 1)), float(law.cdf(far)))
 
 
 def _copies(copied: int, of_held_out: int, n: int, m: int) -> Measure:

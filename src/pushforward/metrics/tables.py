@@ -25,8 +25,8 @@ Cristóbal Esteban, Stephanie Hyland, Gunnar Rätsch. Real-valued (medical) time
 GANs. 2017.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -440,17 +440,15 @@ def _gap(statistic: _Statistic, m: int, n: int, seed: int, test: bool, *, scale:
     errors = [np.abs(gap(copies(m), copies(n)) - difference).mean() for _ in range(_RESAMPLES)]
     value, half = scale * float(np.abs(difference).mean()), scale * float(np.quantile(errors, 0.95))
     measure = Measure(value, max(value - half, 0.0), value + half, m)
-    return measure.tested(*chance(_relabeled_gaps(statistic, m, n, seed))) if test else measure
+    return measure.tested(*chance(_relabeled_gaps(statistic, m, n, seed))[0]) if test else measure
 
 
-def _relabeled_gaps(statistic: _Statistic, m: int, n: int, seed: int) -> NDArray[np.float64]:
-    """Return the gap for each relabeling, (1 + B,)."""
+def _relabeled_gaps(statistic: _Statistic, m: int, n: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """Yield the gap for the relabelings, (1, C)."""
     swaps = BlockSwaps.draw(m, n, seed)
     sums = np.stack([statistic.moments(indicator) for indicator in swaps.hot().T])
-    member = swaps.member[:, : max(256, _MOST_NUMBERS // sums.shape[1])]
-    size = max(1, _NUMBERS // sums.shape[1])
-    gaps = []
-    for start in range(0, member.shape[1], size):
-        chosen = member[:, start : start + size].T
-        gaps.append(np.abs(statistic.of(chosen @ sums / m, m) - statistic.of((1 - chosen) @ sums / n, n)).mean(axis=-1))
-    return np.concatenate(gaps)
+    width, most = sums.shape[1], swaps.member.shape[1]
+    swaps = replace(swaps, member=swaps.member[:, : min(most, max(256, _MOST_NUMBERS // width))])
+    for member in swaps.chunks(max(1, min(1_024, _NUMBERS // width))):
+        of_samples, of_rows = statistic.of(member.T @ sums / m, m), statistic.of((1 - member).T @ sums / n, n)
+        yield np.abs(of_samples - of_rows).mean(axis=-1)[None]

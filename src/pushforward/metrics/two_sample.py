@@ -25,6 +25,9 @@ Nicolas Bonneel, Julien Rabin, Gabriel Peyré, Hanspeter Pfister. Sliced and Rad
 Eustasio del Barrio, Jean-Michel Loubes. Central limit theorems for empirical transportation cost in general dimension. 2019.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +37,7 @@ from pushforward.metrics.arrays import Rows, pair, subset
 from pushforward.metrics.classifier import cross_validated_accuracy
 from pushforward.metrics.discrepancy import discrepancy
 from pushforward.metrics.measure import NORMAL_95, Measure, two_sample_error
-from pushforward.metrics.relabel import BlockSwaps, chance, pair_words, two_sided, unpacked
+from pushforward.metrics.relabel import BlockSwaps, chance, pair_words, unpacked
 
 __all__ = ["c2st", "energy_distance", "mmd", "sliced_wasserstein", "wasserstein_columns"]
 
@@ -172,7 +175,7 @@ def sliced_wasserstein(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, projections
     half = NORMAL_95 * two_sample_error(of_p / len(directions), of_q / len(directions))
     low, high = max(0.0, value - half), value + half
     measure = Measure(value**0.5, low**0.5, high**0.5, min(len(P), len(Q)))
-    return measure.tested(*chance(_relabeled_transport(P, Q, directions, seed))) if test else measure
+    return measure.tested(*chance(_relabeled_transport(P, Q, directions, seed))[0]) if test else measure
 
 
 def wasserstein_columns(
@@ -190,7 +193,7 @@ def wasserstein_columns(
         fewer.
     jointly : bool
         Whether the p-values are corrected for the number of columns, for those who look at the largest distances alone: each is
-        that of the largest distance among all columns (Westfall and Young, 1993), in units of its own spread.
+        that of the largest distance among all columns, each in units of its own spread.
 
     Errors are those of :func:`~pushforward.metrics.arrays.pair`.
 
@@ -201,17 +204,9 @@ def wasserstein_columns(
     measures = [_column(p, q) for p, q in zip(P.T, Q.T, strict=True)]
     if not test:
         return measures
-    swaps, pooled = BlockSwaps.draw(len(P), len(Q), seed), np.concatenate([P, Q])
-    draws = np.stack([_relabeled_column(column, swaps, len(P)) for column in pooled.T])
-    if not jointly:
-        return [measure.tested(*chance(own)) for measure, own in zip(measures, draws, strict=True)]
-    spread = draws.std(axis=1, keepdims=True)
-    scaled = (draws - draws.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
-    high, low = scaled.max(axis=0), scaled.min(axis=0)
-    return [
-        measure.tested(*two_sided(float((high >= own - 1e-9).mean()), float((low <= own + 1e-9).mean())))
-        for measure, own in zip(measures, scaled[:, 0], strict=True)
-    ]
+    draws = _relabeled_columns(np.concatenate([P, Q]), BlockSwaps.draw(len(P), len(Q), seed), len(P))
+    results = chance(_standardized(draws) if jointly else draws, jointly=jointly)
+    return [measure.tested(*result) for measure, result in zip(measures, results, strict=True)]
 
 
 def _at_most(P: ArrayLike, Q: ArrayLike, seed: int) -> tuple[Rows, Rows, np.random.Generator]:
@@ -277,25 +272,43 @@ def _column(p: _Float, q: _Float) -> Measure:
     return Measure.normal(value, error, min(len(p), len(q)), least=0.0)
 
 
-def _relabeled_column(column: _Float, swaps: BlockSwaps, m: int) -> _Float:
-    """Return the area between the distribution functions of one pooled column for each relabeling, (1 + B,)."""
-    points = np.unique(column)
-    points = points[np.linspace(0, len(points) - 1, min(len(points), _POINTS)).round().astype(int)]
-    below = swaps.sums((column[:, None] <= points[:-1]).astype(np.float64))
-    of_p = (swaps.member.T @ below).astype(np.float64)
-    gap = of_p / m - (below.sum(axis=0) - of_p) / (len(column) - m)
-    return np.asarray(np.abs(gap) @ np.diff(points))
+def _relabeled_columns(pooled: _Float, swaps: BlockSwaps, m: int) -> Iterator[_Float]:
+    """Yield the area between the distribution functions of each pooled column for the relabelings, (D, C)."""
+    columns = []
+    for column in pooled.T:
+        points = np.unique(column)
+        points = points[np.linspace(0, len(points) - 1, min(len(points), _POINTS)).round().astype(int)]
+        columns.append((swaps.sums(column[:, None] <= points[:-1]), np.diff(points)))
+    for member in swaps.chunks():
+        areas = []
+        for below, widths in columns:
+            of_p = member.T @ below
+            areas.append(np.abs(of_p / m - (below.sum(axis=0) - of_p) / (len(pooled) - m)) @ widths)
+        yield np.stack(areas)
 
 
-def _relabeled_transport(P: Rows, Q: Rows, directions: Rows, seed: int) -> _Float:
-    """Return the sum of W_2^2 along the first directions for each relabeling of equally many rows, (1 + B,)."""
+def _standardized(chunks: Iterator[_Float]) -> Iterator[_Float]:
+    """Yield figures in units of their own spread, which those of the first relabelings give; these are not yielded."""
+    first = next(chunks)
+    others = first[:, 1:]
+    center, spread = others.mean(axis=1, keepdims=True), others.std(axis=1, keepdims=True)
+    for chunk in itertools.chain([first[:, :1]], chunks):
+        yield (chunk - center) / np.where(spread > 0, spread, 1.0)
+
+
+def _relabeled_transport(P: Rows, Q: Rows, directions: Rows, seed: int) -> Iterator[_Float]:
+    """Yield the sum of W_2^2 along the first directions for relabelings of equally many rows, (1, C)."""
     generator = np.random.default_rng([seed, 3])
     n = min(len(P), len(Q), _MOST_TESTED)
     P, Q = (rows[generator.permutation(len(rows))[:n]] for rows in (P, Q))
-    stays = np.ascontiguousarray(unpacked(pair_words(n, seed)[:n]).T).view(bool)
-    total = np.zeros(len(stays))
-    for direction in directions[: max(_LEAST_PROJECTIONS, _TESTED_NUMBERS // n)]:
-        p, q = P @ direction, Q @ direction
-        ordered = [np.sort(np.where(stays, *ends), axis=1) for ends in ((p, q), (q, p))]
-        total += ((ordered[0] - ordered[1]) ** 2).sum(axis=1)
-    return total
+    directions = directions[: max(_LEAST_PROJECTIONS, _TESTED_NUMBERS // n)]
+    projected = [
+        (np.ascontiguousarray(p), np.ascontiguousarray(q)) for p, q in zip(directions @ P.T, directions @ Q.T, strict=True)
+    ]
+    for words in np.split(pair_words(n, seed)[:n], range(4, 32, 4), axis=1):
+        stays = np.ascontiguousarray(unpacked(words).T).view(bool)
+        total = np.zeros(len(stays))
+        for p, q in projected:
+            ordered = [np.sort(np.where(stays, *ends), axis=1) for ends in ((p, q), (q, p))]
+            total += ((ordered[0] - ordered[1]) ** 2).sum(axis=1)
+        yield total[None]
