@@ -49,6 +49,22 @@ def test_all_four_are_those_of_all_distances(monkeypatch):
     assert coverage.value == (apart.min(0) <= r_q).mean()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_with_ties_are_on_the_edge_of_their_balls(dtype):
+    """Balls of radius 0 hold the copies of their center, and balls of rows on a grid all rows on their edge."""
+    generator = np.random.default_rng(0)
+    for kinds in (3, 9):
+        P, Q = (0.1 * generator.integers(0, kinds, (2, 150, 3)) + [100.0, 0.0, 7.0]).astype(dtype)
+        apart, k = cdist(P.astype(float), Q.astype(float)), 3
+        r_p, r_q = (np.sort(cdist(*2 * (rows.astype(float),)), 1)[:, k] * (1 + 1e-6) for rows in (P, Q))
+        precision, recall = precision_recall(P, Q, k=k, test=False)
+        assert precision.value == (apart <= r_q).any(1).mean()
+        assert recall.value == (apart <= r_p[:, None]).any(0).mean()
+        density, coverage = density_coverage(P, Q, k=k, test=False)
+        assert math.isclose(density.value, (apart <= r_q).sum(1).mean() / k)
+        assert coverage.value == (apart <= r_q).any(0).mean()
+
+
 @pytest.mark.parametrize("dim", [1, 8])
 def test_equal_laws_give_density_one_and_the_coverage_of_the_formula(dim):
     n, k = 100, 5

@@ -41,7 +41,7 @@ from pushforward.metrics.relabel import chance
 __all__ = ["density_coverage", "precision_recall"]
 
 _MOST = 10_000
-_NUMBERS = 1 << 26
+_NUMBERS = 1 << 24
 
 
 def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0, test: bool = True) -> tuple[Measure, Measure]:
@@ -72,9 +72,9 @@ def precision_recall(P: ArrayLike, Q: ArrayLike, *, k: int = 3, seed: int = 0, t
     P, Q = _equal(P, Q, k, seed)
     of_samples, of_rows = _radii(P, k), _radii(Q, k)
     precise, recalled = np.zeros(len(P), dtype=bool), np.zeros(len(Q), dtype=bool)
-    for rows, distances in _blocks(P, Q):
-        precise[rows] = (distances <= of_rows).any(1)
-        recalled |= (distances <= of_samples[rows, None]).any(0).numpy()
+    for rows, squares in _blocks(P, Q):
+        precise[rows] = (squares <= of_rows).any(1)
+        recalled |= (squares <= of_samples[rows, None]).any(0).numpy()
     measures = _share(precise), _share(recalled)
     return _tested(measures, relabeled_precision_recall(P, Q, k=k, seed=seed)) if test else measures
 
@@ -92,8 +92,8 @@ def density_coverage(P: ArrayLike, Q: ArrayLike, *, k: int = 5, seed: int = 0, t
     P, Q = _equal(P, Q, k, seed)
     of_rows = _radii(Q, k)
     balls, covered = np.zeros(len(P)), np.zeros(len(Q), dtype=bool)
-    for rows, distances in _blocks(P, Q):
-        inside = distances <= of_rows
+    for rows, squares in _blocks(P, Q):
+        inside = squares <= of_rows
         balls[rows] = inside.sum(1)
         covered |= inside.any(0).numpy()
     error = float(balls.std(ddof=1)) / k * (2 / len(P)) ** 0.5
@@ -115,19 +115,25 @@ def _equal(P: ArrayLike, Q: ArrayLike, k: int, seed: int) -> tuple[Rows, Rows]:
 
 
 def _radii(rows: Rows, k: int) -> torch.Tensor:
-    """Return the distance of each row to its k-th nearest other row, (n,)."""
-    # Slightly wider, so that rounding leaves no row on the edge outside.
-    return torch.from_numpy(nearest(rows, rows, k=k, exclude_self=True)[0][:, -1] * (1 + 1e-6)).to(torch.from_numpy(rows).dtype)
+    """Return the squared distance of each row to its k-th nearest other row, (n,)."""
+    # Slightly larger, so that rounding leaves no row on the edge outside.
+    return torch.from_numpy((nearest(rows, rows, k=k, exclude_self=True)[0][:, -1] * (1 + 1e-6)) ** 2)
 
 
 def _blocks(P: Rows, Q: Rows) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield slices of P with the distances of their rows to all of Q."""
-    center = Q.mean(axis=0)
+    """Yield slices of P with the squared distances of their rows to all of Q, less what rounding may add to them.
+
+    |p|^2 + |q|^2 - 2 p . q has an error of at most about D u (|p| + |q|)^2 <= 2 D u (|p|^2 + |q|^2), u the unit of rounding.
+    Less this, no row on the edge of a ball is outside, such as a copy of its center where the radius is 0.
+    """
+    center = Q.mean(axis=0, dtype=np.float64)
     left, right = torch.from_numpy(P - center), torch.from_numpy(Q - center)
+    less = 1 - 2 * (left.shape[1] + 4) * torch.finfo(left.dtype).eps
+    of_left, of_right = (less * (part**2).sum(1) for part in (left, right))
     size = max(1, _NUMBERS // len(Q))
     for start in range(0, len(P), size):
         rows = slice(start, start + size)
-        yield rows, torch.cdist(left[rows], right, compute_mode="use_mm_for_euclid_dist")
+        yield rows, torch.addmm(of_right, left[rows], right.T, alpha=-2).add_(of_left[rows, None])
 
 
 def _share(hits: NDArray[np.bool_]) -> Measure:
