@@ -124,6 +124,13 @@ class Column(abc.ABC):
             gap |= np.array([isinstance(cell, str) and cell in words for cell in listed], dtype=bool)
         return gap
 
+    def read(self, cells: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells of a Series as float64 (N,), NaN in gaps, and which are not understood."""
+        gap = self.missing(cells)
+        values = np.full(len(cells), np.nan)
+        values[~gap] = self._read(cells[~gap])
+        return values, np.isnan(values) & ~gap
+
     def encode(self, cells: Any) -> np.ndarray:
         """Return the cells of a Series as float64 (N,), NaN in gaps.
 
@@ -132,10 +139,7 @@ class Column(abc.ABC):
         ValueError
             For the first cell that is not understood.
         """
-        gap = self.missing(cells)
-        values = np.full(len(cells), np.nan)
-        values[~gap] = self._read(cells[~gap])
-        unread = np.isnan(values) & ~gap
+        values, unread = self.read(cells)
         if unread.any():
             row = int(unread.argmax())
             cell = cells.iloc[row]

@@ -53,6 +53,10 @@ class Table:
         """Return the cells of a DataFrame with these columns as float64 (N, C), NaN in gaps; ValueError names a bad cell."""
         return np.stack([column.encode(frame[column.name]) for column in self.columns], axis=1)
 
+    def understood(self, frame: Any) -> np.ndarray:
+        """Return which rows of a DataFrame have no cell that is not understood, such as a new level, bool (N,)."""
+        return ~np.any([column.read(frame[column.name])[1] for column in self.columns], axis=0)
+
     def decode(self, values: np.ndarray) -> Any:
         """Return numbers (N, C) as a DataFrame."""
         import pandas as pd

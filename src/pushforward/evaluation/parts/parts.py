@@ -17,6 +17,7 @@ from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.columns import table_parts
 from pushforward.evaluation.parts.density import held_out_density, rank_calibration
 from pushforward.evaluation.parts.latent import latent_figures
+from pushforward.evaluation.parts.mixed import mixed_parts
 from pushforward.evaluation.parts.rows import Inputs, RowSet
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
@@ -69,9 +70,12 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
-        if inputs.kind.has_columns:
-            yield from (Part(name, run) for name, run in table_parts(inputs))
-        yield Part("memorization", _memorization)
+        if inputs.schema.table is not None:
+            yield from (Part(name, run) for name, run in mixed_parts(inputs))
+        else:
+            if inputs.kind.has_columns:
+                yield from (Part(name, run) for name, run in table_parts(inputs))
+            yield Part("memorization", _memorization)
     if hasattr(model, "inverse_transform"):
         yield Part("latent space", _latent)
     if hasattr(model, "sample"):
@@ -186,7 +190,7 @@ def _density(inputs: Inputs, results: Results) -> None:
             results.figures.append(Figure("log-density", "density", nats, "nats per row", "higher", "train", note=note))
     if inputs.samples is not None and held.condition is None and model.space_.conditions is None:
         samples = inputs.samples.some(max(len(held), 20), seed, "density")
-        drawn = model.log_prob(inputs.schema.to_user(samples.x), seed=seed).values
+        drawn = model.log_prob(inputs.to_user(samples.x), seed=seed).values
         calibration = rank_calibration(result.rows, drawn)
         note = "0 where rows rank among samples as samples do"
         results.figures.append(Figure("rank calibration", "density", calibration, "", "lower", "held-out", note=note))
