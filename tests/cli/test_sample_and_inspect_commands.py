@@ -33,7 +33,7 @@ def home(tmp_path_factory):
     pd.DataFrame({"a": rng.normal(size=50), "name": ["x, y", "z"] * 25}).to_csv(folder / "names.csv", index=False)
     done("train", "names.csv", "--condition", "name", *QUICK, at=folder)
     frame = pd.DataFrame(rng.normal(size=(50, 2)), columns=list("ab"))
-    frame.assign(kind=["x", "z"] * 25).to_csv(folder / "labeled.csv", index=False)
+    frame.assign(kind=["x", "z"] * 25, c=rng.normal(size=50)).to_csv(folder / "labeled.csv", index=False)
     done("train", "labeled.csv", "--column", "a,b", "--out", "runs/plain", *QUICK, at=folder)
     optimal = ("--set", "coupling=optimal-transport")
     done("train", "labeled.csv", "--column", "a,b", "--out", "runs/paired", *optimal, *QUICK, at=folder)
@@ -141,7 +141,8 @@ def test_a_classifier_is_trained_and_guides(home, tmp_path):
     [
         (["runs/plain", "labeled.csv", "--condition", "sort"], "'sort'"),
         (["runs/plain", "labeled.csv"], "labeled.csv comes without labels; name the column that holds them with --condition"),
-        (["runs/plain", "labeled.csv", "--condition", "a"], "needs labels, but these are numbers"),
+        (["runs/plain", "labeled.csv", "--condition", "c"], "needs labels, but these are numbers"),
+        (["runs/plain", "labeled.csv", "--condition", "a"], "column 'a' is one of the data and cannot also be a condition"),
         (["runs/plain", "labeled.csv", "--condition", "kind", "--steps", "0"], "--steps must be at least 1, got 0"),
         (["runs/plain", "swissroll"], "swissroll comes without labels"),
         (["runs/paired", "labeled.csv", "--condition", "kind"], "its source is not independent Gaussian noise"),

@@ -59,6 +59,15 @@ class Table:
         cells = {column.name: column.decode(values[:, index]) for index, column in enumerate(self.columns)}
         return pd.DataFrame(cells, index=range(len(values)))
 
+    def cells(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers (N, C) as cells, objects (N, C) with None in gaps, also where the data have none."""
+        cells = np.empty(values.shape, dtype=object)
+        for index, column in enumerate(self.columns):
+            known = ~np.isnan(values[:, index])
+            if known.any():
+                cells[known, index] = column.decode(values[known, index]).to_numpy(dtype=object)
+        return cells
+
     def describe(self) -> list[str]:
         """Return one line per column, such as "age: integer, 17 to 90"."""
         lines = [f"{column.name}: {column.describe()}" for column in self.columns]
