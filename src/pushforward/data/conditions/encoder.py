@@ -30,8 +30,9 @@ from torch import Tensor
 from pushforward.data.checks import Condition, Facts, enumerate_names, is_frame
 from pushforward.data.columns import Table
 from pushforward.data.columns.given import Given, named_values, read_given, unknown_name
-from pushforward.data.conditions.features import MOST_ROWS, expanded, parts_of, sizes_of, statistics, thinned
+from pushforward.data.conditions.features import expanded, parts_of, statistics, thinned
 from pushforward.data.conditions.reading import frame_of, given_of, positional
+from pushforward.data.conditions.state import check_state
 from pushforward.data.conditions.values import (
     MOST_CLASSES,
     ConditionKind,
@@ -334,53 +335,8 @@ class ConditionEncoder:
         table = None if facts["table"] is None else Table.from_json(facts["table"])
         classes = tuple(facts["classes"])
         encoder = cls(kind=facts["kind"], classes=classes, gaps=facts["gaps"], columns=columns, table=table, **tensors)
-        encoder._check()
+        check_state(**vars(encoder))
         return encoder
-
-    def _check(self) -> None:
-        """Raise a ValueError if the parts do not fit each other: a file may hold anything."""
-        classes, mean, rows, gaps = self.classes, self.mean, self.rows, self.gaps
-        if self.kind not in ("labels", "vector", "table") or not isinstance(gaps, bool):
-            raise ValueError(
-                f"a condition has kind 'labels', 'vector' or 'table', and gaps or none, not {self.kind!r} and {gaps!r}"
-            )
-        if any(type(label) not in (str, int, bool) for label in classes) or len(set(classes)) < len(classes):
-            raise ValueError("the classes of a condition must be different words, integers or booleans")
-        if self.scale.shape != mean.shape or mean.ndim != 1 or not bool(mean.isfinite().all() & (self.scale > 0).all()):
-            raise ValueError("mean and scale of a condition must be as many finite numbers, and scales above 0")
-        if not bool(self.scale.isfinite().all()):
-            raise ValueError("the scale of a condition has infinities")
-        if (self.table is None) is (self.kind == "table"):
-            raise ValueError("a condition of kind 'table', and no other, has the types of its columns")
-        width = 1 if self.kind == "labels" else len(mean) if self.table is None else len(self.table.columns)
-        if self.columns is not None and (len(self.columns) != width or any(type(name) is not str for name in self.columns)):
-            raise ValueError(f"a condition of {width} columns has that many names, not {self.columns!r}")
-        if self.kind == "labels":
-            sound = rows.dtype == torch.int64 and rows.shape == (len(classes) + 1,) and len(mean) == 0 < len(classes)
-            sound = sound and len(classes) <= MOST_CLASSES and bool((rows >= 0).all()) and 0 < int(rows.sum()) < 1 << 53
-        else:
-            sound = rows.dtype == mean.dtype == self.scale.dtype == torch.float64 and not classes and len(mean) > 0
-            sound = sound and rows.ndim == 2 and rows.shape[1] == width and 0 < len(rows) <= MOST_ROWS
-            sound = sound and not bool(rows.isinf().any())
-            if self.table is not None:
-                sound = sound and self._fits(self.table)
-            else:
-                sound = sound and (gaps or not bool(rows.isnan().any()))
-        if not sound:
-            raise ValueError(f"condition.rows are {rows.dtype} of shape {tuple(rows.shape)}, which are no training conditions")
-
-    def _fits(self, table: Table) -> bool:
-        """Return whether a table has the names, the number of features and the rows of this encoder."""
-        if self.columns not in (None, table.names):
-            return False
-        sizes = sizes_of(table)
-        if max(sizes) > MOST_CLASSES or sum(sizes) != len(self.mean):
-            return False
-        for domain, values in zip(table.domains, self.rows.unbind(1), strict=True):
-            known = values[~values.isnan()]
-            if domain.type == "category" and not bool(((known >= 0) & (known <= domain.high) & (known == known.round())).all()):
-                return False
-        return True
 
     def _encode_labels(self, values: Any, n: int) -> Tensor:
         single = isinstance(values, str | bytes) or np.ndim(values) == 0
