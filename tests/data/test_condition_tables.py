@@ -128,6 +128,13 @@ def test_cells_may_be_written_in_other_ways(encoder, free, plain):
     assert encoder.encode(free, 1).any()
 
 
+def test_a_number_is_not_read_as_text_of_another_format():
+    prices = [f"{value / 7:,.2f}".translate(str.maketrans(",.", ".,")) for value in range(5000, 90000, 500)]
+    german = ConditionEncoder.fit({"price": prices, "kind": ["a", "b"] * (len(prices) // 2)})
+    assert torch.equal(german.encode({"price": 1.25}, 1), german.encode({"price": "1,25"}, 1))
+    assert torch.equal(german.encode({"price": 1.234}, 1), german.encode({"price": 1.2340001}, 1))
+
+
 def test_words_for_booleans():
     words = ConditionEncoder.fit({"smokes": ["yes", "no"] * 5, "age": range(10)})
     assert torch.equal(words.encode({"smokes": True}, 1), words.encode({"smokes": "Yes"}, 1))

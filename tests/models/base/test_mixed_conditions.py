@@ -7,6 +7,7 @@ import torch
 
 import pushforward as pf
 from pushforward.data import ConditionEncoder, RowSpace, Transform, open_data
+from pushforward.models import run
 from pushforward.models.base.task import RowTask
 from pushforward.training import Batch, TrainingSettings
 
@@ -149,3 +150,16 @@ def test_columns_of_a_table_are_given_by_name():
     assert (x[:, [0, 2]].tolist(), known.tolist()) == ([[1, 30], [1, 40]], [[True, False, True, False]] * 2)
     with pytest.raises(ValueError, match="'sex' is 'q'; the data have the levels 'f', 'm', 'x'"):
         space.partial("sex=q", 2)
+
+
+def test_a_run_is_opened_again_with_the_types_that_were_set(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=90), "y": rng.normal(size=90), "zip": rng.integers(0, 4, 90)})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    model = pf.PPCA(columns={"zip": "category"}, held_out=0, random_state=0)
+    model = pf.train(tmp_path / "t.csv", model, out=tmp_path / "run", condition="zip")
+    assert model.space_.conditions.example == f"zip={frame['zip'][0]}"
+    assert run.reopen(tmp_path / "t.csv", tmp_path / "run").model.columns == (("zip", "category"),)
+    again = model.space_.open(tmp_path / "t.csv", {"condition": "zip"})
+    assert again.fingerprint == model.data_["fingerprint"]
+    assert again.condition_table == model.space_.conditions.table
