@@ -20,6 +20,7 @@ HELP = help_text(
         "pushforward sample runs/digits --condition 3 --guidance-scale 2 --out 3.png",
         "pushforward sample runs/digits --condition 3 --negative 8 --guidance-scale 2",
         "pushforward sample runs/digits --condition 3 --guidance classifier",
+        "pushforward sample runs/adult --condition 'sex=Female,age=40' --out 40.csv",
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
     ],
@@ -39,7 +40,11 @@ def command(
         ),
     ] = "",
     condition: Annotated[
-        str, typer.Option(metavar="VALUES", help="A label, several labels used in turn, or the numbers of a vector.")
+        str,
+        typer.Option(
+            metavar="VALUES",
+            help="A label, several labels used in turn, the numbers of a vector, or values by name: 'sex=Female,age=40'.",
+        ),
     ] = "",
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="1 gives the learned conditional law, above 1 sharpens it, 0 ignores it.")
@@ -97,12 +102,18 @@ def _conditions(encoder: Any, text: str, n: int) -> tuple[Any, Any]:
     """Return the condition to sample with, and the condition to write with each sample."""
     if not text or encoder is None:
         return text or None, None
-    if not encoder.has_classes:
-        import numpy as np
+    import numpy as np
+
+    if encoder.table is not None:
+        import pandas as pd
 
         encoder.encode(text, 1)
-        numbers = [float(part) for part in text.replace(",", " ").split()]
+        return text, pd.DataFrame(np.repeat(encoder.plain(text), n, 0), columns=encoder.table.names)
+    if not encoder.has_classes:
+        encoder.encode(text, 1)
+        numbers = np.asarray(encoder.plain(text), dtype=float).reshape(-1)
         return text, np.full(n, numbers[0]) if len(numbers) == 1 else np.tile(numbers, (n, 1))
+    text = encoder.parse(text)
     known = {str(label) for label in encoder.classes}
     labels = [text] if text in known else [part.strip() for part in text.split(",")]
     dealt = [labels[i % len(labels)] for i in range(n)]

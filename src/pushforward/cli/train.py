@@ -75,8 +75,8 @@ def command(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Columns that samples can be conditioned on, or 'none'. Default: what comes with the data, such as the "
-            "sub-folders of images.",
+            help="Columns of any types that samples can be conditioned on, or 'none'. Default: what comes with the data, such "
+            "as the sub-folders of images.",
         ),
     ] = "",
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
@@ -179,7 +179,8 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
-    label = f" --condition {shlex.quote(printable(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
+    example = "" if encoder is None else encoder.example
+    label = f" --condition {shlex.quote(printable(example))}" if example else ""
     quoted = shlex.quote(str(folder))
     ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pushforward._messages import DIVERGED
 from pushforward.data.checks import Condition, Data, Facts, Values
-from pushforward.data.condition import ConditionEncoder
+from pushforward.data.columns.given import cells_by_name, named_values, read_given, unknown_name
+from pushforward.data.conditions import ConditionEncoder
 from pushforward.data.files.csv import is_csv
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
@@ -113,10 +114,11 @@ class RowSpace:
 
         Parameters
         ----------
-        condition : label, vector, or one of them per row, or None
+        condition : label, vector, values by name of column, or one of them per row, or None
         n : int
         null : bool
-            Whether the model has a law without a condition. Gaps in the training conditions always teach one.
+            Whether the model has laws without a condition and without a part of it. Gaps in the training conditions always
+            teach them.
 
         Raises
         ------
@@ -128,13 +130,55 @@ class RowSpace:
                 raise ValueError(
                     "this model was trained without conditions; omit condition, or train with fit(X, condition=labels)"
                 )
-            return self.conditions.encode(condition, n)
+            encoded = self.conditions.encode(condition, n)
+            if not null:
+                self.conditions.refuse_parts(encoded)
+            return encoded
         if self.conditions is not None and not null and not self.conditions.gaps:
             raise ValueError(
                 "this model was trained without dropping conditions (condition_dropout=0) and has no law without one; "
                 "pass condition=..., or train with condition_dropout=0.1"
             )
         return None
+
+    def partial(self, values: Any, n: int) -> tuple[Tensor, Tensor]:
+        """Return rows of which some columns of the data are given, for the law of the others.
+
+        Parameters
+        ----------
+        values : mapping, Series, DataFrame or text
+            Values by name of column, one for all rows or one per row, such as ``{"sex": "Female", "age": [30, 40]}``, or
+            "sex=Female,age=40". A gap is not given.
+        n : int
+            Number of rows.
+
+        Returns
+        -------
+        Tensor, Tensor
+            x (n, C), float64, in data units and in the order of the columns, NaN where not given; and which are given, bool
+            (n, C).
+
+        Raises
+        ------
+        ValueError
+            If the rows have no columns with names, a name or a level is unknown, a value is not of its column's type, or there
+            is neither one value nor ``n``.
+        """
+        columns = self.schema.named_columns
+        names = [column.name for column in columns]
+        if not names:
+            raise ValueError(
+                f"condition names columns of the data, but the model was trained on {self.schema.rules.noun} without names; "
+                "train it on a DataFrame or a file with names of columns"
+            )
+        if isinstance(values, str):
+            text, levels = values, [word for column in columns for word in column.words]
+            values = named_values(text, names, levels)
+            if values is None:
+                raise unknown_name(text.partition("=")[0].strip(), names)
+        numbers = torch.from_numpy(read_given(columns, cells_by_name(values, names), n))
+        x = numbers.expand(n, -1).clone()
+        return x, ~x.isnan()
 
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""
@@ -177,7 +221,10 @@ class RowSpace:
         elif self.conditions is not None:
             condition = self.conditions.by_name(condition)
         kind, types = self.schema.kind, self.schema.table
-        return open_data(source, columns=columns, condition=condition, kind=kind, gaps=gaps, types=types)
+        beside = None if self.conditions is None else self.conditions.table
+        return open_data(
+            source, columns=columns, condition=condition, kind=kind, gaps=gaps, types=types, condition_types=beside
+        )
 
     def draw(
         self,

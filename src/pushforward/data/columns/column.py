@@ -85,6 +85,11 @@ class Column(abc.ABC):
         """The numbers that the column can take."""
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The levels of a category as text; none for other types."""
+        return ()
+
+    @property
     def gap_words(self) -> frozenset[str]:
         """Spellings of a missing cell, in lower case."""
         return GAP_WORDS
@@ -106,8 +111,8 @@ class Column(abc.ABC):
         """Return numbers without gaps as a list or an array of cells."""
 
     @abc.abstractmethod
-    def _expected(self, cell: object) -> str:
-        """Say what a cell should be instead of ``cell``."""
+    def expected(self, cell: object) -> str:
+        """Return what to write instead of ``cell``, which is not understood."""
 
     @property
     def integer(self) -> bool:
@@ -125,7 +130,7 @@ class Column(abc.ABC):
         return gap
 
     def read(self, cells: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cells of a Series as float64 (N,), NaN in gaps, and which are not understood."""
+        """Return the cells of a Series as float64 (N,), NaN in gaps and where they are not understood, and which are not understood."""
         gap = self.missing(cells)
         values = np.full(len(cells), np.nan)
         values[~gap] = self._read(cells[~gap])
@@ -143,7 +148,7 @@ class Column(abc.ABC):
         if unread.any():
             row = int(unread.argmax())
             cell = cells.iloc[row]
-            raise ValueError(f"column {self.name!r} has {cell!r} in row {row} (counted from 0); {self._expected(cell)}.")
+            raise ValueError(f"column {self.name!r} has {cell!r} in row {row} (counted from 0); {self.expected(cell)}.")
         return values
 
     def decode(self, values: np.ndarray) -> Any:
@@ -252,7 +257,8 @@ class Numbers(Column):
         # Wide integers go to their dtype from Python's integers, since float64 has no room for the last digits.
         return cells.astype("Float64").astype("Int64" if not self.dtype.startswith("uint64") else "UInt64").astype(self.dtype)
 
-    def _expected(self, cell: object) -> str:
+    def expected(self, cell: object) -> str:
+        """Return that numbers are to be written, with an example where they are text."""
         what = "whole number" if self.type == "integer" else "number"
         shown = "" if self.format is None else f" such as {self.format.write([1234.5])[0]!r}"
         return f"write a {what}{shown}, or leave the cell empty"
@@ -298,6 +304,11 @@ class Levels(Column):
         return Domain("category", 0, len(self.levels) - 1)
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The levels as text."""
+        return tuple(map(str, self.levels))
+
+    @property
     def gap_words(self) -> frozenset[str]:
         """Spellings of a missing cell, in lower case."""
         return frozenset(self.gap_spellings)
@@ -331,7 +342,8 @@ class Levels(Column):
             return super()._typed(cells)
         return pd.Series(pd.Categorical(cells, categories=list(self.categories), ordered=self.ordered))
 
-    def _expected(self, cell: object) -> str:
+    def expected(self, cell: object) -> str:
+        """Return the levels, and the one that is closest."""
         close = difflib.get_close_matches(str(cell), [str(level) for level in self.levels], n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]!r}" if close else ""
         return f"the data have the levels {enumerate_names(self.levels, 12)} there{hint}"
@@ -407,7 +419,8 @@ class Moments(Column):
             return pd.to_timedelta(cells).astype(self.dtype)
         return super()._typed(cells)
 
-    def _expected(self, cell: object) -> str:
+    def expected(self, cell: object) -> str:
+        """Return that a moment is to be written, with an example."""
         shown = self.decode(np.array([self.low])).iloc[0]
         return f"write a {self.type} such as {str(shown)!r} (in whole {_UNIT_NAMES[self.unit]}), or leave the cell empty"
 

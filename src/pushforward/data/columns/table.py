@@ -55,7 +55,7 @@ class Table:
 
     def understood(self, frame: Any) -> np.ndarray:
         """Return which rows of a DataFrame have no cell that is not understood, such as a new level, bool (N,)."""
-        return ~np.any([column.read(frame[column.name])[1] for column in self.columns], axis=0)
+        return ~np.stack([column.read(frame[column.name])[1] for column in self.columns]).any(axis=0)
 
     def decode(self, values: np.ndarray) -> Any:
         """Return numbers (N, C) as a DataFrame."""
@@ -63,6 +63,15 @@ class Table:
 
         cells = {column.name: column.decode(values[:, index]) for index, column in enumerate(self.columns)}
         return pd.DataFrame(cells, index=range(len(values)))
+
+    def cells(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers (N, C) as cells, objects (N, C) with None in gaps, also where the data have none."""
+        cells = np.empty(values.shape, dtype=object)
+        for index, column in enumerate(self.columns):
+            known = ~np.isnan(values[:, index])
+            if known.any():
+                cells[known, index] = column.decode(values[known, index]).to_numpy(dtype=object)
+        return cells
 
     def describe(self) -> list[str]:
         """Return one line per column, such as "age: integer, 17 to 90"."""

@@ -55,7 +55,7 @@ def write_samples(
     values: Values,
     schema: Schema,
     *,
-    condition: Sequence[Any] | np.ndarray | None = None,
+    condition: Sequence[Any] | np.ndarray | Any = None,
     scale: tuple[float, float] | None = None,
 ) -> Path:
     """Write samples and return the path.
@@ -67,7 +67,7 @@ def write_samples(
     values : array, tensor or DataFrame
         Samples in the layout of ``schema``.
     schema : Schema
-    condition : sequence, optional
+    condition : sequence or DataFrame, optional
         The condition of each sample: captions of a grid, sub-folders, or values beside the samples.
     scale : (float, float), optional
         Values shown as black and as white if the format is not exact; by default the smallest and the largest value.
@@ -126,6 +126,10 @@ def _caption(label: Any) -> str:
 
 def _add_condition(frame: Any, condition: Any) -> None:
     if condition is None:
+        return
+    if is_frame(condition):
+        for name in condition.columns:
+            frame[name] = condition[name].infer_objects().to_numpy()
         return
     columns = np.asarray(condition).reshape(len(frame), -1)
     single = "condition" if "label" in frame else "label"

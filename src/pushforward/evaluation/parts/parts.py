@@ -65,7 +65,8 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
             for metric in _feature_metrics():
                 name = f"{metric.names[0]} in {space.name}"
                 yield Part(name, partial(_compare, metric=metric, space=space))
-            if isinstance(space, ClassifierFeatures) and inputs.held.condition is not None:
+            labelled = inputs.held.condition is not None and model.space_.conditions.has_classes
+            if isinstance(space, ClassifierFeatures) and labelled:
                 yield Part("labels followed", partial(_labels_followed, classifier=space))
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)

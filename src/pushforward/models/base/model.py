@@ -169,8 +169,9 @@ class GenerativeModel(Estimator, abc.ABC):
             Rows first: ``(N, D)`` vectors, ``(N, H, W)`` or ``(N, H, W, C)`` images (tensors ``(N, C, H, W)``), a ``.npy``,
             ``.npz``, ``.csv`` or ``.parquet`` file, a folder of images, or a name such as "digits".
         y : ignored
-        condition : array, column name(s) or False, optional
-            A label or a vector for each row. Default: the labels of the data (sub-folders, labels of built-ins).
+        condition : array, DataFrame, column name(s) or False, optional
+            A label, a vector or cells of columns of any types for each row. None and NaN are gaps: such a row trains the law
+            without this part of the condition. Default: the labels of the data (sub-folders, labels of built-ins).
 
         Raises
         ------
@@ -193,8 +194,9 @@ class GenerativeModel(Estimator, abc.ABC):
         ----------
         n : int
             Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
+        condition : label, vector, values by name such as ``{"sex": "f", "age": 40}``, or one of them per row, optional
+            What the rows should be like. A column that is left out, or a gap, asks for the law without it. Without any
+            condition a conditional model draws from the training conditions.
         seed : int, optional
             Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
             the last call is kept as ``sample_seed_``.
@@ -267,7 +269,7 @@ class GenerativeModel(Estimator, abc.ABC):
         encoder = self.space_.conditions
         if condition is None and encoder is not None:
             return encoder.draw(n, seed=seed, first=first)
-        return self.space_.encode(condition, n, null=False)
+        return self.space_.encode(condition, n, null=self._knows_null)
 
     @property
     def _knows_null(self) -> bool:
@@ -300,7 +302,8 @@ class GenerativeModel(Estimator, abc.ABC):
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
-        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=dataset.condition_columns)
+        columns, table = dataset.condition_columns, dataset.condition_table
+        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
         self.space_ = RowSpace(schema, scaling, encoder)
         self._name_features()

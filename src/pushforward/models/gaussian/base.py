@@ -225,16 +225,10 @@ class LawModel(DensityModel, GenerativeModel):
         if encoder is None:
             return Features(unlabeled, torch.empty(n, 0, dtype=torch.float64))
         encoded = encoder.encode(None, n) if condition is None else condition
-        has_condition = encoded[:, 0] > 0
         if encoder.has_classes:
-            label = torch.where(has_condition, encoded[:, 1:].argmax(1), unlabeled)
+            label = torch.where(encoded[:, 0] > 0, encoded[:, 1:].argmax(1), unlabeled)
             return Features(label, torch.empty(n, 0, dtype=torch.float64))
-        size = len(encoder.mean)
-        numbers = encoded[:, 1 : 1 + size].double()
-        observed = has_condition[:, None].expand_as(numbers)
-        if encoder.gaps:
-            observed = observed & (encoded[:, 1 + size :] > 0)
-        return Features(unlabeled, torch.where(observed, numbers, torch.nan))
+        return Features(unlabeled, encoder.features(encoded))
 
     def _joint_of(self, x: Tensor, features: Features) -> Tensor:
         """Return log p(x, c, component) (N, K), -inf for components of other labels."""
