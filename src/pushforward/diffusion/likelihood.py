@@ -222,7 +222,7 @@ def flow_log_prob(
     >>> law, x = Gaussian([1.0], 0.25), torch.tensor([[0.5]], dtype=torch.float64)
     >>> result = flow_log_prob(ExactDenoiser(law, Cosine()), x)
     >>> bool(abs(result.values[0] - law.log_prob(x)[0]) < 1e-5), result.kind, result.nfe
-    (True, 'exact', 283)
+    (True, 'exact', 266)
     """
     _check(denoiser, x, prior, divergence, probes, first_steps if steps is None else steps)
     dims = x[0].numel() if varies is None else int(varies.sum())
@@ -356,6 +356,7 @@ class _Integration:
     def __init__(self, field: _Flow, x: Tensor, signs: Tensor | None, prior: DensityLaw | None, dims: int) -> None:
         self.field, self.x, self.signs, self.prior, self.dims = field, x, signs, prior, dims
         self.nfe = torch.zeros(len(x), dtype=torch.int64)
+        self._begun: dict[float, tuple[Tensor, Tensor]] = {}
 
     def solve(self, steps: int, doublings: int) -> tuple[Tensor, Tensor]:
         """Return log p_0 of each probe (P, B), float64, and the numerical error of its mean (B,).
@@ -382,7 +383,9 @@ class _Integration:
 
     def _take(self, rows: Tensor) -> "_Integration":
         signs = None if self.signs is None else self.signs[:, rows]
-        return _Integration(self.field.take(rows), self.x[rows], signs, self.prior, self.dims)
+        part = _Integration(self.field.take(rows), self.x[rows], signs, self.prior, self.dims)
+        part._begun = {low: (u[rows], ratio[:, rows.cpu()] if ratio.ndim else ratio) for low, (u, ratio) in self._begun.items()}
+        return part
 
     def _along(self, steps: int, low: float) -> Tensor:
         """Return log p_0 for each probe, (P, B) on the CPU; without probes P is 1."""
@@ -394,7 +397,9 @@ class _Integration:
             rate, trace = exact_trace(velocity, u, varies) if signs is None else probed_trace(velocity, u, signs)
             return rate, trace.cpu().double()
 
-        u, log_ratio = self._begin(low)
+        if low not in self._begun:
+            self._begun[low] = self._begin(low)
+        u, log_ratio = self._begun[low]
         for a, b in itertools.pairwise(field.grid(steps, low)):
             h, middle = b - a, (a + b) / 2
             k1, d1 = slope(a, u)
