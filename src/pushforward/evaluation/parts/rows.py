@@ -180,7 +180,8 @@ def gather_inputs(
     n = min(len(held), len(other), MOST if samples is None else int(samples))
     if n < LEAST:
         raise ValueError(_too_few(len(whole), train))
-    reference = whole if train is None else train
+    # The scale must treat samples and held-out rows alike, so it is not fitted to either.
+    reference = other
     return Inputs(
         model=model,
         schema=model.space_.schema,
