@@ -35,7 +35,7 @@ __all__ = ["Circuit"]
 
 Strength = Annotated[float, Gt(0)]
 
-_TREES = 12
+_TREES = 4
 _SHARE_OF_TRIALS = 0.4  # of the time
 _TRIALS = 6  # that the progress line counts
 
@@ -65,9 +65,9 @@ class Circuit(DensityModel, GenerativeModel):
     n_states : int, optional
         Number of hidden states per column. By default 1, 2, 4, 8, 16, 32 and 64 are tried in turn, until the density of
         held-out rows has twice not risen by more than its standard error. With fewer than 1,000 of these, five parts of the
-        training rows are held out in turn.
+        training rows are held out in turn. With more than 2,000 rows per state, fewer states are not tried.
     n_trees : int, optional
-        Number of trees. Default 12, or as many as fit into ``max_time``.
+        Number of trees. Default 4, or as many as fit into ``max_time``.
     shrinkage : float, optional
         Weight, in rows, with which the law of a column given its state is drawn to that of the whole column. By default the
         best of 0.1, 0.3, 1, 3, 10 and 30 by the same densities.

@@ -22,7 +22,8 @@ __all__ = ["Choice", "Learner"]
 _STATES = (1, 2, 4, 8, 16, 32, 64)
 _SHRINKAGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _MOST_NUMBERS = 1 << 22  # of the transitions of one tree
-_ROUNDS, _USUAL_ROUNDS = 6, 3
+_ROUNDS, _USUAL_ROUNDS = 5, 3
+_MOST_ROWS = 2000  # per state, up to which fewer states are not tried
 _ENOUGH, _FOLDS = 1000, 5
 _FAILURES = 2
 _JITTER = 0.3
@@ -35,12 +36,13 @@ OnTree = Callable[[int, float], None]
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Number of states, shrinkage in rows, and rounds of EM, and the seconds that a tree of them takes."""
+    """Number of states, shrinkage in rows, and rounds of EM; the seconds that a tree takes, and one if there is one already."""
 
     states: int
     shrinkage: float
     rounds: int
     seconds: float = 0.0
+    tree: HiddenTree | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,9 @@ class Learner:
         return cls(evidence, aside, information, em.marginal_shares(evidence), seed)
 
     def grow(self, number: int, choice: Choice) -> HiddenTree:
-        """Fit the tree with this number to all training rows."""
+        """Fit the tree with this number to all training rows, or return it if the choice has it."""
+        if number == 0 and choice.tree is not None:
+            return choice.tree
         return self._fit(number, choice, self.evidence, self.shares, None).tree
 
     def choose(self, states: int | None, shrinkage: float | None, *, end: float, show: OnTree) -> Choice:
@@ -93,14 +97,16 @@ class Learner:
         if states is not None and shrinkage is not None:
             return best
         splits, failures = self._splits(), 0
-        for done, count in enumerate([count for count in _STATES if self._fits(count)] if states is None else [states], 1):
+        for done, count in enumerate(self._ladder() if states is None else [states], 1):
             begin = time.perf_counter()
-            choice = replace(best, states=count, rounds=_ROUNDS)
+            choice = replace(best, states=count, rounds=_ROUNDS, tree=None)
             fits = [self._fit(0, choice, split.train, split.shares, split.judge) for split in splits]
             seconds = (time.perf_counter() - begin) / len(fits)
             choice = replace(choice, rounds=max(1, round(sum(fit.rounds for fit in fits) / len(fits))), seconds=seconds)
             if shrinkage is None:
                 choice = self._shrunk(choice, fits, splits)
+            if splits[0].train is self.evidence:
+                choice = replace(choice, tree=_tree(fits[0], choice, self.shares))
             density = self._densities(choice, fits, splits)
             show(done, float(density.mean()))
             if most is None or _surely_more(density, most):
@@ -137,8 +143,7 @@ class Learner:
         """Return the log-densities of the rows to judge by, under the M-steps of fits with the shrinkage of the choice."""
         parts = []
         for fit, split in zip(fits, splits, strict=True):
-            tree = em.maximized(fit.counts, _prior(choice, split.shares), fit.tree.parents)
-            parts.append(self.average([tree]).log_probs_of(split.judge)[:, 0])
+            parts.append(self.average([_tree(fit, choice, split.shares)]).log_probs_of(split.judge)[:, 0])
         return torch.cat(parts)
 
     def average(self, trees: list[HiddenTree]) -> HiddenTrees:
@@ -150,8 +155,11 @@ class Learner:
         rows = self.evidence.rows(slice(0, _SHOWN)) if self.held_out is None else self.held_out
         return float(self.average([tree]).log_probs_of(rows).mean())
 
-    def _fits(self, states: int) -> bool:
-        return states == _STATES[0] or states**2 * len(self.evidence.bases) <= _MOST_NUMBERS
+    def _ladder(self) -> list[int]:
+        """Return the numbers of states to try: those that fit into memory, less those that are few for so many rows."""
+        most = max(1, int((_MOST_NUMBERS / len(self.evidence.bases)) ** 0.5))
+        least = min(len(self.evidence) // _MOST_ROWS, most)
+        return [count for count in _STATES if least < 2 * count <= 2 * most]
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +169,11 @@ class _Split:
     train: Evidence
     shares: tuple[Tensor, ...]
     judge: Evidence
+
+
+def _tree(fit: Fit, choice: Choice, shares: tuple[Tensor, ...]) -> HiddenTree:
+    """Return the M-step of a fit with the shrinkage of the choice."""
+    return em.maximized(fit.counts, _prior(choice, shares), fit.tree.parents)
 
 
 def _prior(choice: Choice, shares: tuple[Tensor, ...]) -> Prior:

@@ -51,7 +51,9 @@ def restored(facts: Facts, tensors: dict[str, Tensor]) -> HiddenTrees:
             )
         sizes = [basis.size for basis in bases]
         parts = zip(facts["parents"], tensors["root"], tensors["transitions"], tensors["leaves"], strict=True)
-        trees = tuple(HiddenTree(tuple(parents), root, steps, torch.split(leaves, sizes)) for parents, root, steps, leaves in parts)
+        trees = tuple(
+            HiddenTree(tuple(parents), root, steps, torch.split(leaves, sizes)) for parents, root, steps, leaves in parts
+        )
     except (RuntimeError, IndexError, TypeError) as error:
         raise ValueError(f"the tensors of the hidden trees do not fit their sizes: {error}") from error
     return HiddenTrees(tuple(bases), trees, tensors["weights"])

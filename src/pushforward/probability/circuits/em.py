@@ -41,7 +41,7 @@ __all__ = [
     "start_tree",
 ]
 
-_BATCHES, _MIN_BATCH, _MAX_BATCH = 16, 32, 256  # per pass, and rows in each
+_BATCHES, _MIN_BATCH, _MAX_BATCH = 16, 32, 512  # per pass, and rows in each
 _DECAY = 1 / 3
 _UPDATES = 10  # at least, in a round
 _MIN_GAIN = 2e-3  # nats per row and round
