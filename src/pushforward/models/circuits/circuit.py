@@ -63,14 +63,14 @@ class Circuit(DensityModel, GenerativeModel):
     Parameters
     ----------
     n_states : int, optional
-        Number of hidden states per column. By default 1, 2, 4, 8, 16, 32 and 64 are tried in turn, until the density of
-        held-out rows has twice not risen by more than its standard error. With fewer than 1,000 of these, five parts of the
-        training rows are held out in turn. With more than 2,000 rows per state, fewer states are not tried.
+        Number of hidden states per column. By default 1, 2, 4, ..., 128 are tried in turn, until the density of held-out
+        rows has twice not risen by 0.002 nats. With fewer than 1,000 of these, five parts of the training rows are held out
+        in turn. With more than 1,000 rows per state, fewer states are not tried.
     n_trees : int, optional
         Number of trees. Default 4, or as many as fit into ``max_time``.
     shrinkage : float, optional
         Weight, in rows, with which the law of a column given its state is drawn to that of the whole column. By default the
-        best of 0.1, 0.3, 1, 3, 10 and 30 by the same densities.
+        best of 0.3, 1, 3, 10 and 30 by the same densities.
     max_time : float, optional
         Approximate seconds: two fifths for the trials above, the rest for the trees.
 

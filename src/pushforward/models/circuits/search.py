@@ -19,13 +19,13 @@ from pushforward.probability.domain import Domain
 
 __all__ = ["Choice", "Learner"]
 
-_STATES = (1, 2, 4, 8, 16, 32, 64)
-_SHRINKAGES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_STATES = (1, 2, 4, 8, 16, 32, 64, 128)
+_SHRINKAGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 _MOST_NUMBERS = 1 << 22  # of the transitions of one tree
 _ROUNDS, _USUAL_ROUNDS = 5, 3
-_MOST_ROWS = 2000  # per state, up to which fewer states are not tried
+_MOST_ROWS = 1000  # per state, up to which fewer states are not tried
 _ENOUGH, _FOLDS = 1000, 5
-_FAILURES = 2
+_FAILURES, _MIN_GAIN = 2, 2e-3  # nats per row
 _JITTER = 0.3
 _TRANSITION = 1.0  # strength of the prior of transitions
 _SHOWN = 256  # training rows whose density is shown
@@ -90,10 +90,10 @@ class Learner:
         """Return the best number of states and shrinkage of those not given, and the best number of rounds.
 
         They are judged by the density of rows that EM does not see: the held-out rows if there are 1,000 of them, otherwise
-        five parts of the training rows in turn. The number of states doubles until the density has twice not risen by more than
-        its standard error, or the clock is past ``end``.
+        five parts of the training rows in turn. The number of states doubles until the density has twice not risen by 0.002
+        nats, or the clock is past ``end``.
         """
-        best, most = Choice(states or _STATES[0], shrinkage or 1.0, _USUAL_ROUNDS), None
+        best, most = Choice(states or _STATES[0], shrinkage or 1.0, _USUAL_ROUNDS), torch.tensor(-math.inf)
         if states is not None and shrinkage is not None:
             return best
         splits, failures = self._splits(), 0
@@ -109,8 +109,8 @@ class Learner:
                 choice = replace(choice, tree=_tree(fits[0], choice, self.shares))
             density = self._densities(choice, fits, splits)
             show(done, float(density.mean()))
-            if most is None or _surely_more(density, most):
-                best, most, failures = choice, density, 0
+            if density.mean() > most + _MIN_GAIN:
+                best, most, failures = choice, density.mean(), 0
             else:
                 failures += 1
             if failures == _FAILURES or time.perf_counter() > end:
@@ -178,9 +178,3 @@ def _tree(fit: Fit, choice: Choice, shares: tuple[Tensor, ...]) -> HiddenTree:
 
 def _prior(choice: Choice, shares: tuple[Tensor, ...]) -> Prior:
     return Prior(choice.shrinkage, _TRANSITION, shares)
-
-
-def _surely_more(one: Tensor, other: Tensor) -> bool:
-    """Whether the mean of ``one`` is larger by more than the standard error of the paired difference."""
-    gain = one - other
-    return bool(gain.mean() > gain.std(correction=0) / math.sqrt(len(gain)))
