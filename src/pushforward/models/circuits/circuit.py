@@ -64,8 +64,8 @@ class Circuit(DensityModel, GenerativeModel):
     ----------
     n_states : int, optional
         Number of hidden states per column. By default 1, 2, 4, ..., 128 are tried in turn, until the density of held-out
-        rows has twice not risen by 0.002 nats. With fewer than 1,000 of these, five parts of the training rows are held out
-        in turn. With more than 1,000 rows per state, fewer states are not tried.
+        rows has twice not risen by 0.002 nats. With fewer than 1,000 of these, fifths of the training rows are held out in
+        turn. With more than 1,000 rows per state, fewer states are not tried.
     n_trees : int, optional
         Number of trees. Default 4, or as many as fit into ``max_time``.
     shrinkage : float, optional

@@ -1,5 +1,6 @@
 """Hidden trees for given rows: how many states and how much shrinkage, by the density of held-out rows, and the trees."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ _MOST_NUMBERS = 1 << 22  # of the transitions of one tree
 _ROUNDS, _USUAL_ROUNDS = 5, 3
 _MOST_ROWS = 1000  # per state, up to which fewer states are not tried
 _ENOUGH, _FOLDS = 1000, 5
+_CELLS = 50_000  # that all folds together may train on
 _FAILURES, _MIN_GAIN = 2, 2e-3  # nats per row
 _JITTER = 0.3
 _TRANSITION = 1.0  # strength of the prior of transitions
@@ -90,8 +92,8 @@ class Learner:
         """Return the best number of states and shrinkage of those not given, and the best number of rounds.
 
         They are judged by the density of rows that EM does not see: the held-out rows if there are 1,000 of them, otherwise
-        five parts of the training rows in turn. The number of states doubles until the density has twice not risen by 0.002
-        nats, or the clock is past ``end``.
+        fifths of the training rows in turn, all or as many as are quick. The number of states doubles until the density has
+        twice not risen by 0.002 nats, or there is no time until ``end`` for the next.
         """
         best, most = Choice(states or _STATES[0], shrinkage or 1.0, _USUAL_ROUNDS), torch.tensor(-math.inf)
         if states is not None and shrinkage is not None:
@@ -113,7 +115,8 @@ class Learner:
                 best, most, failures = choice, density.mean(), 0
             else:
                 failures += 1
-            if failures == _FAILURES or time.perf_counter() > end:
+            likely = 2 * seconds * len(splits)  # of the next number of states
+            if failures == _FAILURES or time.perf_counter() + likely > end:
                 break
         return best
 
@@ -126,6 +129,7 @@ class Learner:
             return [_Split(self.evidence, self.shares, self.evidence)]
         rest = [self.evidence.rows(order[~torch.isin(order, fold)]) for fold in folds]
         pairs = zip(rest, folds, strict=True)
+        pairs = itertools.islice(pairs, max(1, _CELLS // (len(order) * len(self.evidence.bases))))
         return [_Split(part, em.marginal_shares(part), self.evidence.rows(fold)) for part, fold in pairs]
 
     def _fit(self, number: int, choice: Choice, evidence: Evidence, shares: tuple[Tensor, ...], judge: Evidence | None) -> Fit:
