@@ -1,6 +1,5 @@
 """Hidden trees for given rows: how many states and how much shrinkage, by the density of held-out rows, and the trees."""
 
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -128,8 +127,8 @@ class Learner:
         if len(folds) == 1:
             return [_Split(self.evidence, self.shares, self.evidence)]
         rest = [self.evidence.rows(order[~torch.isin(order, fold)]) for fold in folds]
-        pairs = zip(rest, folds, strict=True)
-        pairs = itertools.islice(pairs, max(1, _CELLS // (len(order) * len(self.evidence.bases))))
+        used = max(1, _CELLS // (len(order) * len(self.evidence.bases)))
+        pairs = list(zip(rest, folds, strict=True))[:used]
         return [_Split(part, em.marginal_shares(part), self.evidence.rows(fold)) for part, fold in pairs]
 
     def _fit(self, number: int, choice: Choice, evidence: Evidence, shares: tuple[Tensor, ...], judge: Evidence | None) -> Fit:
