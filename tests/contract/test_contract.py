@@ -18,6 +18,7 @@ SMALL_LAW = pf.TransformerSpec(width=8, depth=1, heads=2)
 SMALL = {
     "Autoencoder": {"network": pf.CoderSpec(width=8, depth=1), "latent_dim": 2},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
+    "Circuit": {"n_states": 2, "n_trees": 2, "shrinkage": 1.0},
     "Diffusion": {"network": pf.MLPSpec(width=8, depth=1)},
     "FlowMatching": {"network": pf.MLPSpec(width=8, depth=1)},
     "GAN": {"network": pf.GANSpec(width=8, depth=1), "latent_dim": 3},
@@ -37,6 +38,7 @@ SMALL = {
 SMALL_IMAGES = {
     "Autoencoder": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 3},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
+    "Circuit": {"n_states": 2, "n_trees": 2, "shrinkage": 1.0},
     "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "FlowMatching": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "GAN": {"network": pf.GANSpec(width=4, depth=1), "latent_dim": 3},
@@ -58,6 +60,7 @@ DISCRETE = {"VQVAE"}
 OF_INTEGERS = {"MaskedDiffusion"}
 VERBS = {
     "GAN": {"inverse_transform"},
+    "Circuit": LAW_VERBS - {"posterior"},
     "GMM": LAW_VERBS,
     "PPCA": LAW_VERBS | CODES,
     "Diffusion": DENOISING_VERBS,
