@@ -42,12 +42,12 @@ def restored(facts: Facts, tensors: dict[str, Tensor]) -> HiddenTrees:
     try:
         points, knots = (torch.split(tensors[name], facts[name]) for name in ("points", "knots"))
         bases = []
-        for number, (kind, gap) in enumerate(zip(facts["types"], facts["gaps"], strict=True)):
+        for number, (column_type, gap) in enumerate(zip(facts["types"], facts["gaps"], strict=True)):
             low, high = facts["bounds"][number]
             low, high = -math.inf if low is None else low, math.inf if high is None else high
-            atoms = tuple(points[number].tolist()) if kind == "real" else ()
+            atoms = tuple(points[number].tolist()) if column_type == "real" else ()
             bases.append(
-                Basis(Domain(kind, low, high, atoms), bool(gap), points[number], knots[number], tensors["tails"][number])
+                Basis(Domain(column_type, low, high, atoms), bool(gap), points[number], knots[number], tensors["tails"][number])
             )
         sizes = [basis.size for basis in bases]
         parts = zip(facts["parents"], tensors["root"], tensors["transitions"], tensors["leaves"], strict=True)
