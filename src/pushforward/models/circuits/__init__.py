@@ -1,1 +1,1 @@
-"""Circuits: :class:`~pushforward.models.circuits.circuit.Circuit`, hidden trees over columns of any type."""
+"""Circuits: :class:`~pushforward.models.circuits.circuit.Circuit`, hidden trees over real and integer columns."""

@@ -1,35 +1,31 @@
-"""Averages of hidden Chow-Liu trees over columns of any type: :class:`Circuit`."""
+"""Averages of hidden Chow-Liu trees: :class:`Circuit`."""
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
 import torch
 from annotated_types import Gt
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward import training
-from pushforward.data import ArrayLike, Condition, Facts, Limits, Schema, Transform, Values
+from pushforward.data import ArrayLike, Condition, Facts, Values
 from pushforward.data.filling import Gaps
 from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.density import DensityModel, RowDensity
-from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.density import RowDensity
+from pushforward.models.base.exact import ExactModel
+from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.circuits import storage
 from pushforward.models.circuits.domains import domains, real_domain
-from pushforward.models.circuits.search import Choice, Learner, OnTree
+from pushforward.models.circuits.search import Choice, Learner
 from pushforward.models.files.params import Count, Seconds
 from pushforward.probability.circuits.evidence import KNOWN, PRESENT, UNKNOWN
 from pushforward.probability.circuits.law import HiddenTrees
 from pushforward.probability.circuits.tree import HiddenTree
 from pushforward.probability.counts import check_count
 from pushforward.probability.domain import Domain
-from pushforward.training import TrainingResult
-from pushforward.training.record.progress import Progress
 
 __all__ = ["Circuit"]
 
@@ -37,7 +33,6 @@ Strength = Annotated[float, Gt(0)]
 
 _TREES = 4
 _SHARE_OF_TRIALS = 0.4  # of the time
-_TRIALS = 6  # that the progress line counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +44,8 @@ class _Trained:
     begin: float
 
 
-class Circuit(DensityModel, GenerativeModel):
-    r"""An average of hidden Chow-Liu trees, fitted by expectation-maximization (EM): an exact law of columns of any type.
+class Circuit(ExactModel):
+    """An average of hidden Chow-Liu trees, fitted by expectation-maximization (EM): an exact law of reals and integers.
 
     Each column has a hidden state. The states of all columns are linked in a tree, and the columns are independent given the
     states. The density is the mean of the densities of several such trees, which differ in their links. Density, samples, and
@@ -98,9 +93,6 @@ class Circuit(DensityModel, GenerativeModel):
     ('exact', [3, 3])
     """
 
-    core: ClassVar[str] = "law_"
-    gaps: ClassVar[bool] = True
-    row_dtype: ClassVar[torch.dtype] = torch.float64
     fitted: ClassVar[tuple[str, ...]] = ("n_states", "n_trees", "shrinkage")
 
     n_states: Count | None = None
@@ -112,12 +104,6 @@ class Circuit(DensityModel, GenerativeModel):
     n_trees_: int = field(init=False)
     shrinkage_: float = field(init=False)
     law_: HiddenTrees = field(init=False)
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare to scikit-learn that training rows may have gaps."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
 
     def impute(
         self,
@@ -131,7 +117,8 @@ class Circuit(DensityModel, GenerativeModel):
     ) -> Values | list[Values]:
         """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
 
-        Parameters and result are those of :meth:`pushforward.GMM.impute`.
+        Parameters and result are those of :meth:`pushforward.GMM.impute`; ``batch_size`` has no effect, because the law takes
+        as many rows at once as fit into a fixed part of the memory.
         """
         check_is_fitted(self)
         check_count("n", n)
@@ -147,9 +134,6 @@ class Circuit(DensityModel, GenerativeModel):
 
         return gaps.filled(draw, n=n, seed=seed)
 
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind, limits=limits)
-
     def _resolve(self, prepared: Prepared) -> _Trained:
         begin = time.perf_counter()
         x, held_out = self._training_columns(prepared), None
@@ -157,7 +141,7 @@ class Circuit(DensityModel, GenerativeModel):
             held_out = self._columns(self._inside(prepared.held_out[0])[0], prepared.held_out[1], gap=KNOWN)
         learner = Learner.of(*x, self._domains(prepared), held_out, seed=self.seed_)
         end = math.inf if self.max_time is None else begin + _SHARE_OF_TRIALS * self.max_time
-        with self._progress(_TRIALS) as show:
+        with self._progress(learner.trials(self.n_states)) as show:
             choice = learner.choose(self.n_states, self.shrinkage, end=end, show=show)
         self.n_states_, self.shrinkage_, self.n_trees_ = choice.states, choice.shrinkage, self.n_trees or _TREES
         return _Trained(learner, choice, begin)
@@ -170,17 +154,9 @@ class Circuit(DensityModel, GenerativeModel):
         held_out = None
         if prepared.held_out is not None:
             x, log_shares = self._inside(prepared.held_out[0])
-            held_out = -float((self._log_density(x, prepared.held_out[1]) + log_shares).mean())
-        self.training_result_ = TrainingResult(
-            steps=self.n_trees_,
-            seconds=seconds,
-            held_out_loss=held_out,
-            held_out_step=None if held_out is None else self.n_trees_,
-            held_out_by_level=None,
-            rows_per_second=self.n_trees_ * len(prepared.x) / seconds,
-            parameters=self.law_.parameters,
-            attempts=1,
-            skipped=0,
+            held_out = self._log_density(x, prepared.held_out[1]) + log_shares
+        self.training_result_ = self._result(
+            prepared, steps=self.n_trees_, seconds=seconds, held_out=held_out, parameters=self.law_.parameters
         )
 
     def _average(self, resolved: _Trained) -> HiddenTrees:
@@ -198,17 +174,6 @@ class Circuit(DensityModel, GenerativeModel):
 
     def _resolved(self) -> Facts:
         return super()._resolved() | {"max_time": None}
-
-    @contextlib.contextmanager
-    def _progress(self, steps: int) -> Iterator[OnTree]:
-        """Yield a function that shows the trees done and their log-density, if the model is ``verbose``."""
-        with Progress(steps, 0, self.verbose and training.is_main_process()) as line:
-
-            def show(done: int, log_density: float) -> None:
-                line.note(loss=-log_density)
-                line.tick(done)
-
-            yield show
 
     def _domains(self, prepared: Prepared) -> tuple[Domain, ...]:
         """Return the domains of the columns of the law."""
@@ -249,22 +214,11 @@ class Circuit(DensityModel, GenerativeModel):
         known = known.expand_as(numbers)
         return numbers, known & (encoded[:, 1 + size :] > 0) if encoder.gaps else known
 
-    def _flat(self, z: Tensor) -> Tensor:
-        """Return the varying elements of rows (N, *D) as (N, d), float64."""
-        return z.double()[:, self.space_.transform.varies]
-
     def _inside(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the varying elements of rows with integers moved into the training range, and the rule for its ends."""
         transform = self.space_.transform
         inside, log_shares = transform.ends(transform.in_units(z))
         return self._flat(transform.forward(inside, dtype=torch.float64)), log_shares
-
-    def _whole(self, x: Tensor) -> Tensor:
-        """Return rows (N, *D) from their varying elements (N, d)."""
-        transform = self.space_.transform
-        z = transform.pick(transform.value).expand(len(x), *transform.shape).clone()
-        z[:, transform.varies] = x
-        return z
 
     def _log_density(self, x: Tensor, condition: Tensor | None) -> Tensor:
         """Return log p(x | condition) of rows without gaps, (N,), for varying elements (N, d) with NaN where unknown."""
@@ -288,14 +242,7 @@ class Circuit(DensityModel, GenerativeModel):
     def _log_prob(
         self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
     ) -> LogProb:
-        x = self._flat(z)
-        values = self._log_density(x, condition).numpy()
-        zero = values * 0
-        return LogProb(values, "exact", zero, zero, zero, nfe=0, dims=x.shape[1])
-
-    @property
-    def _density_dtype(self) -> torch.dtype:
-        return torch.float64
+        return self._exactly(self._log_density(self._flat(z), condition).numpy())
 
     def _draw(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int = 0) -> Tensor:
         """Return rows with the unknown elements of x (n, d) drawn given the others and the conditions."""
@@ -306,8 +253,7 @@ class Circuit(DensityModel, GenerativeModel):
         return self._whole(self.law_.sample_given(columns, state, seed=seed, first=first)[:, : x.shape[1]])
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        dim = int((~self.space_.transform.constant).sum())
-        return self._draw(torch.full((n, dim), torch.nan, dtype=torch.float64), condition, seed=seed, first=first)
+        return self._draw(torch.full((n, self._dim), torch.nan, dtype=torch.float64), condition, seed=seed, first=first)
 
     def _clean(self, x: Tensor) -> Tensor:
         """Return rows with their gaps filled by draws."""
@@ -319,7 +265,7 @@ class Circuit(DensityModel, GenerativeModel):
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
         law, encoder = storage.restored(facts, tensors), self.space_.conditions
         numbers = 0 if encoder is None else 1 if encoder.has_classes else len(encoder.mean)
-        columns = int((~self.space_.transform.constant).sum()) + numbers
+        columns = self._dim + numbers
         if law.columns != columns:
             raise ValueError(f"the law is of {law.columns} columns, but rows and conditions have {columns}")
         self.law_ = law

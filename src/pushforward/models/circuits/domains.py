@@ -8,7 +8,7 @@ from torch import Tensor
 from pushforward.data import RowSpace
 from pushforward.probability.domain import Domain
 
-__all__ = ["domains"]
+__all__ = ["domains", "real_domain"]
 
 _ATOM_SHARE = 0.01  # of the rows that have the same value
 _FEW, _ROWS_PER_VALUE = 20, 10

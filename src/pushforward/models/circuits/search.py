@@ -87,6 +87,10 @@ class Learner:
             return choice.tree
         return self._fit(number, choice, self.evidence, self.shares, None).tree
 
+    def trials(self, states: int | None) -> int:
+        """Return the largest number of trials that :meth:`choose` makes."""
+        return len(self._ladder()) if states is None else 1
+
     def choose(self, states: int | None, shrinkage: float | None, *, end: float, show: OnTree) -> Choice:
         """Return the best number of states and shrinkage of those not given, and the best number of rounds.
 
