@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.base import clone
 
 import pushforward as pf
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.plan import plan
 from pushforward.models.files.storage import read_card
 from pushforward.models.latent import _composed

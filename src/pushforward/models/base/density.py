@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
-from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.diffusion.log_prob import Kind, LogProb
 from pushforward.models.base.model import GenerativeModel
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pushforward import training
 from pushforward.data import Limits, Schema, Transform
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.training import TrainingResult

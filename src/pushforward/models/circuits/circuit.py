@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Facts, Values
 from pushforward.data.filling import Gaps
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensity
 from pushforward.models.base.exact import ExactModel
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions

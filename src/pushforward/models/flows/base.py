@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition, Values
-from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.diffusion.log_prob import Kind, LogProb
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import RowDensityModel
 from pushforward.models.base.estimator import TransformerMixin

@@ -41,7 +41,8 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import ArrayLike, Condition
-from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
+from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.diffusion.trace import rademacher
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.base.trained import Trainable, TrainedModel

@@ -26,7 +26,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from pushforward.data import Facts
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.exact import ExactModel
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.gaussian.thresholds import Thresholds

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pushforward import diffusion, networks
 from pushforward.data import ArrayLike, Condition, Dataset, Limits, Schema, Transform
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
