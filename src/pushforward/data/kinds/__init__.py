@@ -1,8 +1,20 @@
 """Kinds of data, one file each; add a kind here, or in another package with :func:`register_kind`."""
 
 from pushforward.data.kinds.images import Images
-from pushforward.data.kinds.kind import Channels, Drawing, Kind, Limits
+from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Kind, Limits
 from pushforward.data.kinds.registry import KINDS, kind_named, kind_of, register_kind
 from pushforward.data.kinds.vectors import Vectors
 
-__all__ = ["KINDS", "Channels", "Drawing", "Images", "Kind", "Limits", "Vectors", "kind_named", "kind_of", "register_kind"]
+__all__ = [
+    "KINDS",
+    "Channels",
+    "Drawing",
+    "FolderKind",
+    "Images",
+    "Kind",
+    "Limits",
+    "Vectors",
+    "kind_named",
+    "kind_of",
+    "register_kind",
+]
