@@ -36,6 +36,12 @@ def test_the_interval_holds_the_known_trend():
     assert held >= 90
 
 
+def test_the_error_is_that_of_the_correlations_of_normal_rows():
+    found = pair_trends(correlated(0, 20_000, 0.8), correlated(1, 10_000, 0.3), NUMBERS).mean
+    truth = np.sqrt((1 - 0.8**2) ** 2 / 20_000 + (1 - 0.3**2) ** 2 / 10_000) / 2
+    assert (found.high - found.low) / (2 * 1.96) == pytest.approx(truth, rel=0.03)
+
+
 def test_pairs_of_so_many_levels_that_no_table_holds_them_have_the_same_trends(monkeypatch):
     rng = np.random.default_rng(0)
     P, Q = rng.integers(0, 30, (200, 2)), rng.integers(0, 25, (300, 2))
