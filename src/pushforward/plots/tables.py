@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pushforward.plots.style import DATA, FAINT, INK, SAMPLES, figure, panel
+from pushforward.plots import style
+from pushforward.plots.style import DATA, FAINT, INK, SAMPLES, panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,8 +40,8 @@ def columns_compared(
 ) -> "Figure":
     """Return one panel per column: bars of a category, or the histogram of a number with its spikes apart.
 
-    Shares are of all rows, gaps among them. A value that many rows have exactly stands as a line with its share; the histogram
-    shows the others. Numbers far out are in the first and the last bin.
+    Shares are of all rows, gaps among them. A value that many rows have exactly stands as a line; its shares of the data and of
+    the samples are written, and the histogram shows the other values. Numbers far out are in the first and the last bin.
 
     Parameters
     ----------
@@ -61,9 +62,9 @@ def columns_compared(
     shown = min(total, limit)
     across = min(4, shown) if shown != 4 else 2
     lines = -(-shown // across)
-    canvas = figure(3.3 * across + (0.3 if across > 1 else 1.3), 2.25 * lines + 0.6)
+    canvas = _figure(3.3 * across + (0.3 if across > 1 else 1.3), 2.25 * lines + 0.6)
     for j in range(shown):
-        axes = panel(canvas, lines, across, j + 1, _short(names[j], 32))
+        axes = panel(canvas, lines, across, j + 1, _short(names[j], 28))
         axes.title.set_fontsize(9)
         labels = levels[j]
         if np.isnan(data[:, j]).all() and np.isnan(samples[:, j]).all():
@@ -96,7 +97,7 @@ def association_maps(samples: np.ndarray, data: np.ndarray, *, names: Sequence[o
         samples, data, names = samples[np.ix_(shown, shown)], data[np.ix_(shown, shown)], [names[j] for j in shown]
     side = max(2.6, 0.55 * count if count <= 12 else 0.16 * count + 1.0)
     written = 0.075 * max(len(_short(name, _NAME)) for name in names)
-    canvas = figure(3 * side + 2.0 + written, side + 0.6 + written)
+    canvas = _figure(3 * side + 2.0 + written, side + 0.6 + written)
     difference = samples - data
     off = difference[~np.eye(count, dtype=bool)]
     widest = max(0.05, float(np.nanmax(np.abs(off), initial=0.0)))
@@ -131,12 +132,12 @@ def gap_patterns_chart(samples: np.ndarray, data: np.ndarray, *, names: Sequence
     rates = [part.mean(axis=0) for part in gaps]
     columns = np.flatnonzero((rates[0] > 0) | (rates[1] > 0))
     if not len(columns):
-        canvas = figure(4.6, 1.6)
+        canvas = _figure(4.6, 1.6)
         _say(panel(canvas, 1, 1, 1), "no gaps, neither in the data nor among the samples")
         return canvas
     kept = np.sort(columns[np.argsort(-(rates[0] + rates[1])[columns], kind="stable")[:_MOST_GAPS]])
     patterns, shares = _patterns(gaps[0][:, kept], gaps[1][:, kept])
-    canvas = figure(max(5.0, 0.3 * len(kept) + 3.6), 3.4 + 0.26 * len(patterns) + 0.6)
+    canvas = _figure(max(5.0, 0.3 * len(kept) + 3.6), 3.4 + 0.26 * len(patterns) + 0.6)
     grid = canvas.add_gridspec(2, 2, width_ratios=[max(len(kept), 6), 8], height_ratios=[1.6, max(0.26 * len(patterns), 0.6)])
     top, below, beside = (canvas.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (1, 1)))
     for axes in (top, below, beside):
@@ -158,6 +159,13 @@ def gap_patterns_chart(samples: np.ndarray, data: np.ndarray, *, names: Sequence
         0.1, 0.7, note, va="center", fontsize=8.5, color=INK
     )
     _key(canvas, "")
+    return canvas
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Return a figure with a margin for labels that stand out of their axes."""
+    canvas = style.figure(width, height)
+    canvas.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     return canvas
 
 
@@ -185,6 +193,7 @@ def _bars(axes: "Axes", samples: _Floats, data: _Floats, labels: Sequence[object
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_formatter(_percent)
+    axes.tick_params(axis="x", labelsize=7)
     axes.locator_params(axis="x", nbins=4)
 
 
@@ -214,9 +223,7 @@ def _numbers(axes: "Axes", samples: _Floats, data: _Floats, form: Callable[[floa
     elif axes.get_xscale() == "linear":
         axes.locator_params(axis="x", nbins=4)
     if max(missing) > 0:
-        axes.set_xlabel(
-            f"gaps: {_percent(missing[1])} of the data, {_percent(missing[0])} of the samples", fontsize=7, color=INK
-        )
+        axes.set_xlabel(f"gaps: {_percent(missing[1])} | {_percent(missing[0])}", fontsize=7, color=INK)
 
 
 def _written_ticks(axes: "Axes", form: Callable[[float], str]) -> None:

@@ -172,6 +172,7 @@ def test_the_front_holds_what_no_other_beats():
     assert [points[name][0] for name in front(points)] == sorted(points[name][0] for name in front(points))
 
 
+@pytest.mark.full  # four evaluations with classifiers; the ranking is tested by hand above
 @pytest.mark.usefixtures("blank")
 def test_a_model_that_drops_modes_comes_last_on_real_trainings(tmp_path):
     """One Gaussian covers three modes badly; three find the law. Rows set aside reach no model."""

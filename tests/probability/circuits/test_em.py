@@ -93,8 +93,8 @@ def test_a_fit_recovers_a_known_law_and_columns_without_gaps_have_none():
     prior = em.Prior(1.0, 1.0, em.marginal_shares(seen))
     parents = structure.spanning_tree(structure.mutual_information(structure.codes(x, domains)), jitter=0.0, seed=0)
     start = em.start_tree(parents, seen, 4, prior, seed=0)
-    tree, counts = em.fit_tree(start, seen, prior, passes=6, seed=0)
-    law = em.average(seen, [tree])
+    fit = em.fit_tree(start, seen, prior, rounds=6, seed=0)
+    law = em.average(seen, [fit.tree])
     truth = {
         (i, j, k): (0.3 if i else 0.7) * (0.9 if i == j else 0.1) * (0.8 if j == k else 0.2)
         for i in (0, 1)
@@ -110,7 +110,7 @@ def test_a_fit_recovers_a_known_law_and_columns_without_gaps_have_none():
         law.log_prob(grid, given) - law.log_prob(grid, torch.tensor([[UNKNOWN, KNOWN, UNKNOWN, UNKNOWN]]).expand(6, -1))
     ).exp()
     np.testing.assert_allclose(density, [0, 0, 0, 1, 1, 1], atol=0.15)
-    assert counts.root.sum().item() == pytest.approx(n)
+    assert fit.counts.root.sum().item() == pytest.approx(n)
     assert law.log_prob(torch.tensor([[1.0, math.nan, 0, 0]])).item() == -math.inf
     assert not law.sample(2000, seed=1).isnan().any()
 
@@ -123,6 +123,7 @@ def test_a_fit_stops_before_held_out_rows_lose_density():
     start = em.start_tree((-1, 0, 1), train, 16, prior, seed=0)
     density = {}
     for name, options in {"to the end": {}, "stopped": {"held_out": held_out}}.items():
-        tree, _ = em.fit_tree(start, train, prior, passes=20, seed=0, **options)
-        density[name] = em.average(train, [tree]).log_prob(x[40:]).mean().item()
+        fit = em.fit_tree(start, train, prior, rounds=8, seed=0, **options)
+        density[name] = em.average(train, [fit.tree]).log_prob(x[40:]).mean().item()
     assert density["stopped"] > density["to the end"] + 0.1
+    assert fit.rounds < 8

@@ -16,7 +16,7 @@ import numpy as np
 
 from pushforward import plots
 from pushforward.data.checks import Values, is_frame
-from pushforward.data.kinds import Drawing
+from pushforward.data.kinds import Drawing, FolderKind
 from pushforward.data.schema import Schema
 
 __all__ = ["check_target", "write_samples"]
@@ -83,6 +83,7 @@ def write_samples(
         # Only labels become names of sub-folders, vectors do not.
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"
         folders = [_safe(str(label)) for label in condition] if labelled and condition is not None else None
+        assert isinstance(kind, FolderKind)  # check_target has refused a folder of any other
         kind.write_folder(path, kind.view(array, schema.channels), folders, scale)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pushforward.plots import Plot
 
-__all__ = ["Channels", "Drawing", "Kind", "Limits"]
+__all__ = ["Channels", "Drawing", "FolderKind", "Kind", "Limits"]
 
 Channels = Literal["first", "last"] | None
 Limits: TypeAlias = tuple[Tensor, Tensor]
@@ -168,14 +168,18 @@ class Kind(abc.ABC):
                 ".npy, .npz or .png."
             )
 
-    def write_folder(
-        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
-    ) -> None:
-        """Write one file per row, in ``folders`` by name; called only if :meth:`check_file` allows a folder."""
-        raise NotImplementedError
-
     def frame(self, rows: np.ndarray) -> Any:
         """Return rows from :meth:`view` as a DataFrame for a .csv or .parquet file."""
         import pandas as pd  # heavy
 
         return pd.DataFrame(rows, columns=[f"x{index}" for index in range(rows.shape[1])])
+
+
+class FolderKind(Kind):
+    """A kind whose rows can be the files of a folder."""
+
+    @abc.abstractmethod
+    def write_folder(
+        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+    ) -> None:
+        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it."""

@@ -21,6 +21,7 @@ from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -233,6 +234,12 @@ class GenerativeModel(Estimator, abc.ABC):
         """Whether the model was trained with conditions."""
         check_is_fitted(self)
         return self.space_.conditions is not None
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare to scikit-learn whether training rows may have gaps."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.gaps
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "training_result_")

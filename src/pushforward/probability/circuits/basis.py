@@ -106,6 +106,7 @@ class Basis:
         if domain.type == "real":
             points = torch.tensor(sorted(domain.atoms), dtype=torch.float64)
             rest = seen[~torch.isin(seen, points)]
+            rest = rest if len(rest) else seen  # so that no real is impossible
         else:
             points, counts = torch.unique(seen, return_counts=True)
             if len(points) > _POINTS:

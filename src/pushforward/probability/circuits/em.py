@@ -28,11 +28,23 @@ from pushforward.probability.circuits.evidence import Evidence
 from pushforward.probability.circuits.law import HiddenTrees
 from pushforward.probability.circuits.tree import HiddenTree
 
-__all__ = ["Counts", "Prior", "average", "expected", "fit_tree", "marginal_shares", "maximized", "objective", "start_tree"]
+__all__ = [
+    "Counts",
+    "Prior",
+    "average",
+    "expected",
+    "expected_of_all",
+    "fit_tree",
+    "marginal_shares",
+    "maximized",
+    "objective",
+    "start_tree",
+]
 
-_BATCHES, _MIN_BATCH, _MAX_BATCH = 16, 32, 256  # per pass, and rows in each
+_BATCHES, _MIN_BATCH, _MAX_BATCH = 16, 32, 512  # per pass, and rows in each
 _DECAY = 1 / 3
-_MIN_GAIN = 2e-3  # nats per row and pass
+_UPDATES = 10  # at least, in a round
+_MIN_GAIN = 2e-3  # nats per row and round
 _MARGINAL_ITERATIONS = 10
 _TINY = 1e-300
 
@@ -126,9 +138,9 @@ def start_tree(parents: tuple[int, ...], evidence: Evidence, states: int, prior:
     """Return a tree to start from: the leaf of a state is half that of a random row, the transitions half the identity."""
     rows = noise.permutation(len(evidence), seed=seed, purpose="start")
     rows = rows.repeat(math.ceil(states / len(rows)))[:states]
-    leaves = []
+    seeds, leaves = evidence.rows(rows), []
     for column, share in enumerate(prior.shares):
-        cell = evidence.rows(rows).known(column)
+        cell = seeds.known(column)
         part = cell.value * share[cell.index]
         part = part / part.sum(1, keepdim=True).clamp(min=_TINY)
         own = torch.zeros(states, len(share), dtype=torch.float64).scatter_add_(1, cell.index, part).mT
@@ -138,33 +150,38 @@ def start_tree(parents: tuple[int, ...], evidence: Evidence, states: int, prior:
     return HiddenTree(parents, uniform, transitions, tuple(leaves))
 
 
-def fit_tree(
-    start: HiddenTree, evidence: Evidence, prior: Prior, *, passes: int, held_out: Evidence | None = None, seed: int
-) -> tuple[HiddenTree, Counts]:
-    """Run stepwise EM for so many passes over the rows, or until the density of held-out rows no longer rises.
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted tree, the expected counts that it is the M-step of, and the number of rounds of stepwise EM before it."""
 
-    Returns
-    -------
-    HiddenTree, Counts
-        The tree, and the expected counts that it is the M-step of.
+    tree: HiddenTree
+    counts: Counts
+    rounds: int
+
+
+def fit_tree(
+    start: HiddenTree, evidence: Evidence, prior: Prior, *, rounds: int, held_out: Evidence | None = None, seed: int
+) -> Fit:
+    """Run rounds of stepwise EM, until the density of held-out rows no longer rises, and then one iteration over all rows.
+
+    A round is one pass over the rows, or several that have 10 updates.
     """
-    tree, best, most, counts, updates = start, start, -math.inf, None, 0
-    for number in range(passes):
-        for rows in _batches(len(evidence), seed, number):
+    tree, best, kept, most, counts, updates = start, start, 0, -math.inf, None, 0
+    passes = math.ceil(_UPDATES / math.ceil(len(evidence) / _batch_size(len(evidence))))
+    for number in range(rounds):
+        for rows in _batches(len(evidence), seed, range(number * passes, (number + 1) * passes)):
             new, _ = expected(tree, evidence.rows(rows))
-            rate, scale = (1.0 if counts is None else (updates + 1) ** -_DECAY), len(evidence) / len(rows)
+            rate, scale = (updates + 1) ** -_DECAY, len(evidence) / len(rows)
             counts = new.mixed(scale, new, 0) if counts is None else counts.mixed(1 - rate, new, rate * scale)
             tree, updates = maximized(counts, prior, tree.parents), updates + 1
-        if held_out is None:
-            best = tree
-            continue
-        density = float(average(evidence, [tree]).log_probs_of(held_out).mean())
-        gain, most = density - most, max(density, most)
-        best = tree if gain > 0 else best
+        density = 0.0 if held_out is None else float(average(evidence, [tree]).log_probs_of(held_out).mean())
+        gain = math.inf if held_out is None else density - most
+        if gain > 0:
+            best, kept, most = tree, number + 1, density
         if gain < _MIN_GAIN:
             break
     counts, _ = expected_of_all(best, evidence)
-    return maximized(counts, prior, best.parents), counts
+    return Fit(maximized(counts, prior, best.parents), counts, kept)
 
 
 def average(evidence: Evidence, trees: list[HiddenTree]) -> HiddenTrees:
@@ -172,6 +189,10 @@ def average(evidence: Evidence, trees: list[HiddenTree]) -> HiddenTrees:
     return HiddenTrees(evidence.bases, tuple(trees), torch.full((len(trees),), 1 / len(trees), dtype=torch.float64))
 
 
-def _batches(n: int, seed: int, step: int) -> Iterator[Tensor]:
-    size = min(max(n // _BATCHES, _MIN_BATCH), _MAX_BATCH)
-    return iter(torch.split(noise.permutation(n, seed=seed, purpose="batches", step=step), size))
+def _batches(n: int, seed: int, passes: range) -> Iterator[Tensor]:
+    for step in passes:
+        yield from torch.split(noise.permutation(n, seed=seed, purpose="batches", step=step), _batch_size(n))
+
+
+def _batch_size(n: int) -> int:
+    return min(max(n // _BATCHES, _MIN_BATCH), _MAX_BATCH)
