@@ -141,44 +141,69 @@ class RowSpace:
             )
         return None
 
-    def partial(self, values: Any, n: int) -> tuple[Tensor, Tensor]:
+    def split(self, values: Any) -> tuple[Any, Mapping[str | int, Any] | None]:
+        """Split values by name into those of conditions and those of columns of the data, each None without any.
+
+        Values without names are a condition. Text such as "sex=Female,age=40" has names.
+
+        Raises
+        ------
+        ValueError
+            If a name is neither that of a condition nor that of a column.
+        """
+        columns, encoder = self.schema.named_columns, self.conditions
+        names, beside = [column.name for column in columns], () if encoder is None else encoder.names
+        if isinstance(values, str):
+            words = [word for column in columns for word in column.words] + ([] if encoder is None else encoder.words)
+            named: Any = named_values(values, [*names, *beside], words)
+            if named is None and encoder is None and names:
+                raise unknown_name(values.partition("=")[0].strip(), names)
+        else:
+            named = {name: values[name] for name in values.keys()} if hasattr(values, "keys") else None  # noqa: SIM118
+        if not names or named is None or (encoder is not None and not any(name in names for name in named)):
+            return values, None
+        unknown = [name for name in named if name not in names and name not in beside]
+        if unknown:
+            raise unknown_name(unknown[0], [*names, *beside])
+        rest = {name: value for name, value in named.items() if name not in names}
+        return rest or None, {name: value for name, value in named.items() if name in names}
+
+    def partial(self, values: Any, n: int) -> Tensor:
         """Return rows of which some columns of the data are given, for the law of the others.
 
         Parameters
         ----------
-        values : mapping, Series, DataFrame or text
-            Values by name of column, one for all rows or one per row, such as ``{"sex": "Female", "age": [30, 40]}``, or
-            "sex=Female,age=40". A gap is not given.
+        values : mapping, Series or DataFrame
+            Values by name of column, one for all rows or one per row, such as ``{"sex": "Female", "age": [30, 40]}``. A gap is
+            not given.
         n : int
             Number of rows.
 
         Returns
         -------
-        Tensor, Tensor
-            x (n, C), float64, in data units and in the order of the columns, NaN where not given; and which are given, bool
-            (n, C).
+        Tensor
+            float64 (n, C), in data units and in the order of the columns, NaN where not given.
 
         Raises
         ------
         ValueError
-            If the rows have no columns with names, a name or a level is unknown, a value is not of its column's type, or there
-            is neither one value nor ``n``.
+            If a name or a level is unknown, a value is not of its column's type, an integer is beyond the range of training, a
+            value is not that of a constant column, or there is neither one value nor ``n``.
         """
         columns = self.schema.named_columns
-        names = [column.name for column in columns]
-        if not names:
-            raise ValueError(
-                f"condition names columns of the data, but the model was trained on {self.schema.rules.noun} without names; "
-                "train it on a DataFrame or a file with names of columns"
-            )
-        if isinstance(values, str):
-            text, levels = values, [word for column in columns for word in column.words]
-            values = named_values(text, names, levels)
-            if values is None:
-                raise unknown_name(text.partition("=")[0].strip(), names)
-        numbers = torch.from_numpy(read_given(columns, cells_by_name(values, names), n))
+        numbers = torch.from_numpy(read_given(columns, cells_by_name(values, [column.name for column in columns]), n))
         x = numbers.expand(n, -1).clone()
-        return x, ~x.isnan()
+        low = torch.where(self.transform.constant, self.transform.value, self.transform.low)
+        high = torch.where(self.transform.constant, self.transform.value, self.transform.high)
+        beyond = ((x < low) | (x > high)) & (self.transform.constant | self.transform.integer)
+        if bool(beyond.any()):
+            index = int(beyond.any(0).int().argmax())
+            row, column = int(beyond[:, index].int().argmax()), columns[index]
+            raise ValueError(
+                f"condition {column.name!r} is {column.decode(x[row : row + 1, index].numpy()).iloc[0]}, but its values in "
+                f"training are {column.describe().partition(', ')[2]}"
+            )
+        return x
 
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""

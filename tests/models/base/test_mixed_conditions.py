@@ -126,30 +126,36 @@ def test_a_network_gets_the_parts_and_without_dropping_has_no_law_without_one():
 def test_columns_of_the_data_are_given_by_name():
     frame = table()
     space = pf.PPCA(held_out=0).fit(frame[["x", "y"]]).space_
-    x, known = space.partial({"y": [1.5, float("nan")]}, 2)
+    x = space.partial({"y": [1.5, float("nan")]}, 2)
     assert x.dtype == torch.float64
-    assert (x.nan_to_num(-9).tolist(), known.tolist()) == ([[-9, 1.5], [-9, -9]], [[False, True], [False, False]])
-    assert space.partial("x=2, y=-1e3", 3)[0].tolist() == [[2, -1000]] * 3
-    with pytest.raises(ValueError, match=r"names 'z', but the columns that it can name are 'x', 'y'"):
-        space.partial({"z": 1}, 2)
+    assert x.nan_to_num(-9).tolist() == [[-9, 1.5], [-9, -9]]
+    assert space.split("x=2, y=-1e3") == (None, {"x": "2", "y": "-1e3"})
+    assert space.partial({"x": "2", "y": "-1e3"}, 3).tolist() == [[2, -1000]] * 3
+    for name in ({"z": 1}, "z=1"):
+        with pytest.raises(ValueError, match=r"names 'z', but the columns that it can name are 'x', 'y'"):
+            space.split(name)
     with pytest.raises(ValueError, match="names 'sex'"):
-        space.partial(frame.iloc[0], 2)
+        space.split(frame.iloc[0])
     with pytest.raises(ValueError, match="'x' has 3 values for 2 rows"):
         space.partial({"x": [1, 2, 3]}, 2)
     with pytest.raises(ValueError, match="'x' is 'low'; write a number"):
         space.partial({"x": "low"}, 2)
-    with pytest.raises(ValueError, match="without names"):
-        pf.PPCA(held_out=0).fit(frame[["x", "y"]].to_numpy()).space_.partial({"x": 1}, 2)
+    unnamed = pf.PPCA(held_out=0).fit(frame[["x", "y"]].to_numpy())
+    with pytest.raises(ValueError, match="without conditions"):
+        unnamed.sample(2, condition={"x": 1})
 
 
 def test_columns_of_a_table_are_given_by_name():
     data = open_data(table())
     internal = data.to_internal()
     space = RowSpace(data.schema, Transform.in_data_units(internal, integer=data.schema.integer, kind="tables", limits=None))
-    x, known = space.partial({"sex": "M", "age": [30, 40]}, 2)
-    assert (x[:, [0, 2]].tolist(), known.tolist()) == ([[1, 30], [1, 40]], [[True, False, True, False]] * 2)
+    x = space.partial({"sex": "M", "age": [30, 40]}, 2)
+    assert x.nan_to_num(-9)[:, [0, 2]].tolist() == [[1, 30], [1, 40]]
+    assert x.isnan().any(0).tolist() == [False, True, False, True]
     with pytest.raises(ValueError, match="'sex' is 'q'; the data have the levels 'f', 'm', 'x'"):
-        space.partial("sex=q", 2)
+        space.partial({"sex": "q"}, 2)
+    with pytest.raises(ValueError, match=r"'age' is 300, but its values in training are \d+ to \d+"):
+        space.partial({"age": 300}, 2)
 
 
 def test_a_run_is_opened_again_with_the_types_that_were_set(tmp_path):

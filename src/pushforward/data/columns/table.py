@@ -55,7 +55,8 @@ class Table:
 
     def understood(self, frame: Any) -> np.ndarray:
         """Return which rows of a DataFrame have no cell that is not understood, such as a new level, bool (N,)."""
-        return ~np.stack([column.read(frame[column.name])[1] for column in self.columns]).any(axis=0)
+        unread = np.stack([column.read(frame[column.name])[1] for column in self.columns])
+        return np.asarray(~unread.any(axis=0))
 
     def decode(self, values: np.ndarray) -> Any:
         """Return numbers (N, C) as a DataFrame."""

@@ -191,8 +191,14 @@ class ConditionEncoder:
         return torch.arange(len(self.mean)) if self.kind == "vector" and self.gaps else None
 
     @property
-    def _names(self) -> tuple[str | int, ...] | None:
-        return self.columns if self.table is None else self.table.names
+    def names(self) -> tuple[str | int, ...]:
+        """Names of the columns of the conditions; none if they came without."""
+        return (self.columns if self.table is None else self.table.names) or ()
+
+    @property
+    def words(self) -> list[str]:
+        """The levels of the categories of a table as text."""
+        return [] if self.table is None else [level for column in self.table.columns for level in column.words]
 
     def encode(self, values: Condition, n: int) -> Tensor:
         """Return ``n`` encoded rows, float32 ``(n, K)``.
@@ -227,9 +233,8 @@ class ConditionEncoder:
             known = any(match(text, label) for match in (_same, _same_text) for label in self.classes)
             values = None if known else named_values(text, self.columns or ())
             return text if values is None else next(iter(values.values()))
-        names = self._names or ()
-        levels = () if self.table is None else [level for column in self.table.columns for level in column.words]
-        values = named_values(text, names, levels)
+        names = self.names
+        values = named_values(text, names, self.words)
         if values is None and len(names) > 1:
             if "=" in text:
                 raise unknown_name(text.partition("=")[0].strip(), names)
@@ -252,17 +257,17 @@ class ConditionEncoder:
         given = self._given(values)
         if given is None:
             return values
-        names = self._names or ()
+        names = self.names
         return values[list(names)] if is_frame(values) and len(given) == len(names) else frame_of(given, names)
 
     def _given(self, values: Any) -> Given | None:
         """Return values by name of column; None if they have no names, or the training conditions had none."""
-        names = self._names
-        if isinstance(values, Mapping) and names is None:
+        names = self.names
+        if isinstance(values, Mapping) and not names:
             instead = "a label" if self.kind == "labels" else f"{len(self.mean)} numbers"
             raise ValueError(f"the model was trained on conditions without names; pass {instead} instead of a mapping.")
         unnamed = is_frame(values) and self.columns is None
-        return None if names is None or unnamed else given_of(values, names)
+        return None if not names or unnamed else given_of(values, names)
 
     def plain(self, values: Any) -> np.ndarray:
         """Return one condition per row in the types of training: its labels or cells, with None in gaps, or numbers.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pushforward.data.columns import Table
 
-__all__ = ["expanded", "keep_parts", "parts_of", "sizes_of", "statistics", "thinned"]
+__all__ = ["collected", "expanded", "keep_parts", "parts_of", "sizes_of", "statistics", "thinned"]
 
 MOST_ROWS = 65_536
 
@@ -34,6 +34,16 @@ def expanded(table: Table, numbers: Tensor) -> Tensor:
             block = torch.where(block.isnan(), torch.nan, (block == torch.arange(domain.levels)).double())
         blocks.append(block)
     return torch.cat(blocks, 1)
+
+
+def collected(table: Table, features: Tensor) -> Tensor:
+    """Return features (n, F), NaN in gaps, with the number of the level for the features of a category, (n, C)."""
+    columns = []
+    for domain, block in zip(table.domains, torch.split(features, sizes_of(table), 1), strict=True):
+        known = ~block.isnan().any(1)
+        column = block.argmax(1).to(block.dtype) if domain.type == "category" else block[:, 0]
+        columns.append(column.where(known, torch.nan))
+    return torch.stack(columns, 1)
 
 
 def keep_parts(encoded: Tensor, kept: Tensor, parts: Tensor) -> Tensor:

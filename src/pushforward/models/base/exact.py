@@ -1,18 +1,26 @@
-"""The base of families whose law is exact and found without gradients, in float64 and in the units of the data."""
+"""The base of families whose law is exact and found without gradients, in float64 and in the units of the data.
 
+Their law of some columns given any others is exact too: ``sample`` takes values of columns that were never declared as
+conditions.
+"""
+
+import abc
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Limits, Schema, Transform
+from pushforward.data import Condition, Limits, Schema, Transform, Values
+from pushforward.data.checks import enumerate_names
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensityModel
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.model import GapChoice, Prepared
 from pushforward.training import TrainingResult
 from pushforward.training.record.progress import Progress
 
@@ -25,6 +33,56 @@ class ExactModel(RowDensityModel):
     core: ClassVar[str] = "law_"
     gaps: ClassVar[bool] = True
     row_dtype: ClassVar[torch.dtype] = torch.float64
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        condition: Condition = None,
+        gaps: GapChoice = "keep",
+        seed: int | None = None,
+        first: int = 0,
+        batch_size: int = 256,
+    ) -> Values:
+        """Draw new rows.
+
+        Parameters
+        ----------
+        condition : label, vector, values by name such as ``{"sex": "f", "age": 40}``, or one of them per row, optional
+            Names are those of the training conditions, and of any columns of the data with names: the rows have these values,
+            and their other columns are drawn from the law given them.
+
+        Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
+
+        Raises
+        ------
+        ValueError
+            If a name or a level is unknown, or the law given these values does not exist, as their density is 0.
+        """
+        check_is_fitted(self)
+        rest, given = self.space_.split(condition)
+        if given is None:
+            return super().sample(n, condition=rest, gaps=gaps, seed=seed, first=first, batch_size=batch_size)
+        encoded, seed = self._begin_sampling(n, rest, seed, first, batch_size)
+        x = self.space_.partial(given, n)
+        z = self._complete(x, encoded, seed=seed, first=first, batch_size=batch_size)
+        return self._delivered(z, gaps, condition=rest, seed=seed)
+
+    @abc.abstractmethod
+    def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
+        """Return scaled rows with the given elements of x (n, *internal), in data units, and NaN elsewhere drawn."""
+
+    def _refuse_impossible(self, log_density: Tensor, x: Tensor) -> None:
+        """Raise a ValueError if the given elements of a row of x have density 0, given the log-densities of all (n,)."""
+        impossible = log_density.isneginf() | log_density.isnan()
+        if bool(impossible.any()):
+            row = int(impossible.int().argmax())
+            columns = zip(self.space_.schema.named_columns, x[row].tolist(), strict=True)
+            given = {column.name: value for column, value in columns if not math.isnan(value)}
+            raise ValueError(
+                f"no row can have the given values of {enumerate_names(list(given))}, the first such in row {row}: their "
+                "density is 0 under the model. Give values within the range of the training data, or fewer of them"
+            )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
         return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind, limits=limits)

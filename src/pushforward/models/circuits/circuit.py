@@ -11,14 +11,15 @@ from annotated_types import Gt
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import ArrayLike, Condition, Facts, Values
+from pushforward.data import ArrayLike, Condition, Facts, Limits, Schema, Transform, Values
+from pushforward.data.conditions.features import collected
 from pushforward.data.filling import Gaps
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensity
 from pushforward.models.base.exact import ExactModel
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.circuits import storage
-from pushforward.models.circuits.domains import domains, real_domain
+from pushforward.models.circuits.domains import domains, unbounded
 from pushforward.models.circuits.search import Choice, Learner
 from pushforward.models.files.params import Count, Seconds
 from pushforward.probability.circuits.evidence import KNOWN, PRESENT, UNKNOWN
@@ -93,6 +94,8 @@ class Circuit(ExactModel):
     ('exact', [3, 3])
     """
 
+    categories: ClassVar[bool] = True
+    columnwise: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("n_states", "n_trees", "shrinkage")
 
     n_states: Count | None = None
@@ -130,16 +133,17 @@ class Circuit(ExactModel):
         def draw(seed: int) -> Tensor:
             x = torch.where(gaps.known, gaps.x.double(), torch.nan)[gaps.rows]
             z = self.space_.transform.forward(self.space_.transform.ends(x)[0], dtype=torch.float64)
-            return self._draw(self._flat(z), None if encoded is None else encoded[gaps.rows], seed=seed)
+            flat, given = self._flat(z), None if encoded is None else encoded[gaps.rows]
+            return self._draw(flat, given, unknown=torch.full(flat.shape, PRESENT), seed=seed)
 
         return gaps.filled(draw, n=n, seed=seed)
 
     def _resolve(self, prepared: Prepared) -> _Trained:
         begin = time.perf_counter()
-        x, held_out = self._training_columns(prepared), None
+        x, held_out = self._columns(self._flat(prepared.x), prepared.condition, gap=KNOWN), None
         if prepared.held_out is not None:
             held_out = self._columns(self._inside(prepared.held_out[0])[0], prepared.held_out[1], gap=KNOWN)
-        learner = Learner.of(*x, self._domains(prepared), held_out, seed=self.seed_)
+        learner = Learner.of(*x, self._domains(prepared), held_out, gaps=self._columns_with_gaps(x[0]), seed=self.seed_)
         end = math.inf if self.max_time is None else begin + _SHARE_OF_TRIALS * self.max_time
         with self._progress(learner.trials(self.n_states)) as show:
             choice = learner.choose(self.n_states, self.shrinkage, end=end, show=show)
@@ -175,26 +179,46 @@ class Circuit(ExactModel):
     def _resolved(self) -> Facts:
         return super()._resolved() | {"max_time": None}
 
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        transform = super()._scaling(x, schema, limits)
+        if schema.table is None:
+            return transform
+        # A column of one value and gaps is not constant: whether there is a gap is learned.
+        constant = transform.constant & ~torch.tensor(schema.table.gaps)
+        return replace(transform, constant=constant, value=transform.value.where(constant, 0.0))
+
     def _domains(self, prepared: Prepared) -> tuple[Domain, ...]:
         """Return the domains of the columns of the law."""
-        parts = [prepared.x] if prepared.held_out is None else [prepared.x, prepared.held_out[0]]
-        encoder = self.space_.conditions
+        encoder, table = self.space_.conditions, self.space_.schema.table
         if encoder is None:
-            numbers: tuple[Domain, ...] = ()
+            beside: tuple[Domain, ...] = ()
         elif encoder.has_classes:
-            numbers = (Domain("category", 0, len(encoder.classes) - 1),)
+            beside = (Domain("category", 0, len(encoder.classes) - 1),)
         else:
             values, _ = self._condition_columns(prepared.condition, len(prepared.x))
-            numbers = tuple(replace(real_domain(column), low=-math.inf, high=math.inf) for column in values.mT)
-        return domains(self.space_, torch.cat([self._flat(part) for part in parts])) + numbers
+            known = (None,) * values.shape[1] if encoder.table is None else encoder.table.domains
+            beside = tuple(
+                domain if domain is not None and domain.type == "category" else unbounded(column)
+                for column, domain in zip(values.mT, known, strict=True)
+            )
+        if table is not None:
+            varies = self.space_.transform.varies.tolist()
+            own = tuple(domain for domain, varying in zip(table.domains, varies, strict=True) if varying)
+            return own + beside
+        parts = [prepared.x] if prepared.held_out is None else [prepared.x, prepared.held_out[0]]
+        return domains(self.space_, torch.cat([self._flat(part) for part in parts])) + beside
 
-    def _training_columns(self, prepared: Prepared) -> tuple[Tensor, Tensor]:
-        return self._columns(self._flat(prepared.x), prepared.condition, gap=KNOWN)
+    def _columns_with_gaps(self, columns: Tensor) -> list[bool]:
+        """Return which columns of the law may have gaps, given the training rows (N, C) with their conditions."""
+        gaps: list[bool] = columns.isnan().any(0).tolist()
+        if self.space_.schema.table is not None:  # that of a table may be in a row that is held out
+            gaps[: self._dim] = self.space_.transform.pick(torch.tensor(self.space_.schema.table.gaps)).tolist()
+        return gaps
 
-    def _columns(self, x: Tensor, condition: Tensor | None, *, gap: int = PRESENT) -> tuple[Tensor, Tensor]:
+    def _columns(self, x: Tensor, condition: Tensor | None, *, gap: Tensor | int) -> tuple[Tensor, Tensor]:
         """Return the columns of the law (n, C) and the state of each cell, from varying elements (n, d) and conditions.
 
-        A gap in x is the value of a cell in training (``gap=KNOWN``), and otherwise an unknown value.
+        ``gap`` is the state of the gaps in x, one or (n, d).
         """
         numbers, known = self._condition_columns(condition, len(x))
         state = torch.where(x.isnan(), gap, KNOWN)
@@ -206,13 +230,12 @@ class Circuit(ExactModel):
         if encoder is None:
             return torch.empty(n, 0, dtype=torch.float64), torch.empty(n, 0, dtype=torch.bool)
         encoded = encoder.encode(None, n) if condition is None else condition
-        known = encoded[:, :1] > 0
         if encoder.has_classes:
-            return encoded[:, 1:].argmax(1, keepdim=True).double(), known
-        size = len(encoder.mean)
-        numbers = encoded[:, 1 : 1 + size].double()
-        known = known.expand_as(numbers)
-        return numbers, known & (encoded[:, 1 + size :] > 0) if encoder.gaps else known
+            return encoded[:, 1:].argmax(1, keepdim=True).double(), encoded[:, :1] > 0
+        features = encoder.features(encoded)
+        if encoder.table is not None:
+            features = collected(encoder.table, features)
+        return features.nan_to_num(), ~features.isnan()
 
     def _inside(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the varying elements of rows with integers moved into the training range, and the rule for its ends."""
@@ -220,10 +243,19 @@ class Circuit(ExactModel):
         inside, log_shares = transform.ends(transform.in_units(z))
         return self._flat(transform.forward(inside, dtype=torch.float64)), log_shares
 
+    def _unsaid(self, x: Tensor) -> Tensor:
+        """Return the states (n, d) of cells of which nothing is said: a gap is a value of tables, and of no other rows."""
+        return torch.full(x.shape, PRESENT if self.space_.schema.table is None else UNKNOWN)
+
+    def _gap_states(self, x: Tensor) -> Tensor:
+        """Return the states (n, d) of gaps that are scored: of a column without gaps in training nothing is said."""
+        has_gaps = torch.tensor([basis.gap for basis in self.law_.bases[: x.shape[1]]])
+        return self._unsaid(x).where((self._unsaid(x) == PRESENT) | ~has_gaps, KNOWN)
+
     def _log_density(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return log p(x | condition) of rows without gaps, (N,), for varying elements (N, d) with NaN where unknown."""
-        columns, state = self._columns(x, condition)
-        given = torch.cat([torch.full_like(state[:, : x.shape[1]], PRESENT), state[:, x.shape[1] :]], 1)
+        """Return log p(x | condition) of rows, (N,), for varying elements (N, d) with NaN in gaps."""
+        columns, state = self._columns(x, condition, gap=self._gap_states(x))
+        given = torch.cat([self._unsaid(x), state[:, x.shape[1] :]], 1)
         distinct, which = torch.unique(torch.cat([columns[:, x.shape[1] :], given], 1), dim=0, return_inverse=True)
         first = torch.full((len(distinct),), len(x)).scatter_reduce(0, which, torch.arange(len(x)), "amin")
         return self.law_.log_prob(columns, state) - self.law_.log_prob(columns[first], given[first])[which]
@@ -244,27 +276,40 @@ class Circuit(ExactModel):
     ) -> LogProb:
         return self._exactly(self._log_density(self._flat(z), condition).numpy())
 
-    def _draw(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int = 0) -> Tensor:
-        """Return rows with the unknown elements of x (n, d) drawn given the others and the conditions."""
-        columns, state = self._columns(x, condition)
+    def _draw(self, x: Tensor, condition: Tensor | None, *, unknown: Tensor, seed: int, first: int = 0) -> Tensor:
+        """Return rows with the gaps of x (n, d) drawn given the other elements and the conditions.
+
+        ``unknown`` (n, d) is the state of gaps: PRESENT if none may be drawn, UNKNOWN otherwise.
+        """
+        columns, state = self._columns(x, condition, gap=unknown)
         for column, basis in enumerate(self.law_.bases):
             if not basis.gap:  # without gaps PRESENT is UNKNOWN, which needs no sums if it holds for all cells
                 state[:, column] = state[:, column].where(state[:, column] != PRESENT, UNKNOWN)
         return self._whole(self.law_.sample_given(columns, state, seed=seed, first=first)[:, : x.shape[1]])
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        return self._draw(torch.full((n, self._dim), torch.nan, dtype=torch.float64), condition, seed=seed, first=first)
+        x = torch.full((n, self._dim), torch.nan, dtype=torch.float64)
+        return self._draw(x, condition, unknown=self._unsaid(x), seed=seed, first=first)
+
+    def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
+        flat = self._flat(self.space_.transform.forward(x, dtype=torch.float64))
+        columns, state = self._columns(flat, condition, gap=UNKNOWN)
+        self._refuse_impossible(self.law_.log_prob(columns, state), x)
+        return self._draw(flat, condition, unknown=self._unsaid(flat), seed=seed, first=first)
 
     def _clean(self, x: Tensor) -> Tensor:
-        """Return rows with their gaps filled by draws."""
-        return self._draw(self._flat(x), None, seed=0) if bool(x.isnan().any()) else x
+        """Return rows with their gaps filled by draws, except for the gaps of tables, which are values."""
+        if self.space_.schema.table is not None or not bool(x.isnan().any()):
+            return x
+        flat = self._flat(x)
+        return self._draw(flat, None, unknown=self._unsaid(flat), seed=0)
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         return storage.state(self.law_)
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
-        law, encoder = storage.restored(facts, tensors), self.space_.conditions
-        numbers = 0 if encoder is None else 1 if encoder.has_classes else len(encoder.mean)
+        law = storage.restored(facts, tensors)
+        numbers = self._condition_columns(None, 0)[0].shape[1]
         columns = self._dim + numbers
         if law.columns != columns:
             raise ValueError(f"the law is of {law.columns} columns, but rows and conditions have {columns}")

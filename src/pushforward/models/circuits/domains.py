@@ -8,7 +8,7 @@ from torch import Tensor
 from pushforward.data import RowSpace
 from pushforward.probability.domain import Domain
 
-__all__ = ["domains", "real_domain"]
+__all__ = ["domains", "real_domain", "unbounded"]
 
 _ATOM_SHARE = 0.01  # of the rows that have the same value
 _FEW, _ROWS_PER_VALUE = 20, 10
@@ -47,3 +47,8 @@ def real_domain(x: Tensor) -> Domain:
         return Domain("real", atoms=atoms)
     high = 1.0 if 1 - _NEAR <= float(x.max()) <= 1 else math.inf
     return Domain("real", 0.0, high, atoms)
+
+
+def unbounded(x: Tensor) -> Domain:
+    """Return the domain of a column of reals (N,) that may be any number."""
+    return Domain("real", atoms=real_domain(x).atoms)

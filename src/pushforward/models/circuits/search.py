@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,11 +71,19 @@ class Learner:
 
     @classmethod
     def of(
-        cls, x: Tensor, state: Tensor, domains: tuple[Domain, ...], held_out: tuple[Tensor, Tensor] | None, *, seed: int
+        cls,
+        x: Tensor,
+        state: Tensor,
+        domains: tuple[Domain, ...],
+        held_out: tuple[Tensor, Tensor] | None,
+        *,
+        gaps: Sequence[bool],
+        seed: int,
     ) -> "Learner":
-        """Return the learner of rows x (N, C) with the states (N, C) of their cells."""
+        """Return the learner of rows x (N, C) with the states (N, C) of their cells; ``gaps`` says which columns have gaps."""
         known = state != UNKNOWN
-        bases = tuple(Basis.fit(x[known[:, column], column], domain) for column, domain in enumerate(domains))
+        columns = enumerate(zip(domains, gaps, strict=True))
+        bases = tuple(Basis.fit(x[known[:, column], column], domain, gap=gap) for column, (domain, gap) in columns)
         evidence = Evidence.of(bases, x, None if bool(known.all()) else state)
         aside = None if held_out is None else Evidence.of(bases, *held_out)
         information = structure.mutual_information(structure.codes(x.where(known, torch.nan), domains))

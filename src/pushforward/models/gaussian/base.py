@@ -19,7 +19,7 @@ import abc
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from pushforward.data import Facts
 from pushforward.diffusion.log_prob import LogProb
+from pushforward.models.base.batches import batches
 from pushforward.models.base.exact import ExactModel
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.gaussian.thresholds import Thresholds
@@ -221,6 +222,18 @@ class LawModel(ExactModel):
             features = self._features(None if condition is None else condition[begin : begin + count], count)
             unobserved = torch.full((count, self._dim), torch.nan, dtype=torch.float64)
             parts.append(self._draw(unobserved, features, seed=seed, first=first + begin))
+        return self._whole(torch.cat(parts))
+
+    def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
+        transform, parts = self.space_.transform, []
+        for part in batches(len(x), batch_size):
+            rows = torch.arange(first + part.start, first + part.stop)
+            z = transform.forward(x[part].nan_to_num(0.0), dtype=torch.float64)
+            given = self.thresholds_(self._dequantized(z, rows, seed))
+            given = given.where(~x[part].flatten(1)[:, ~transform.constant.flatten()].isnan(), torch.nan)
+            features = self._features(None if condition is None else condition[part], len(given))
+            self._refuse_impossible(self._joint_of(given, features).logsumexp(1), x[part])
+            parts.append(self._draw(given, features, seed=seed, first=first + part.start))
         return self._whole(torch.cat(parts))
 
     def _clean(self, x: Tensor) -> Tensor:

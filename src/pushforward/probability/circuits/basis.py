@@ -93,13 +93,13 @@ class Basis:
             raise ValueError("a basis needs an element")
 
     @classmethod
-    def fit(cls, x: Tensor, domain: Domain) -> "Basis":
-        """Return a basis for the values of a column (N,), NaN in gaps.
+    def fit(cls, x: Tensor, domain: Domain, *, gap: bool = False) -> "Basis":
+        """Return a basis for the values of a column (N,), NaN in gaps; with ``gap`` it has gaps even if none is among these.
 
         Each level, atom or integer is a point; of more than 256 different integers, those with a share of 0.5 % of the rows.
         Other values are covered by hats with knots at their quantiles, and by tails.
         """
-        seen, gap = x[~x.isnan()].double(), bool(x.isnan().any())
+        seen, gap = x[~x.isnan()].double(), gap or bool(x.isnan().any())
         none = torch.empty(0, dtype=torch.float64)
         if domain.type == "category":
             return cls(domain, gap, torch.arange(domain.levels, dtype=torch.float64), none, torch.zeros(2, 2).double())
