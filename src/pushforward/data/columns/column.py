@@ -130,7 +130,7 @@ class Column(abc.ABC):
         return gap
 
     def read(self, cells: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return the cells of a Series as float64 (N,), NaN where they are gaps or not understood, and which of them are the latter."""
+        """Return the cells of a Series as float64 (N,), NaN in gaps and where not understood, and which are the latter."""
         gap = self.missing(cells)
         values = np.full(len(cells), np.nan)
         values[~gap] = self._read(cells[~gap])
