@@ -175,6 +175,10 @@ def test_both_parts_are_counted_and_written_down(tmp_path):
     assert pf.load(tmp_path / "run").training_result_ == result
 
 
+def _pressed(*_, **__):
+    raise KeyboardInterrupt
+
+
 def _signal_at(monkeypatch, task, call):
     """Press Ctrl-C while the loss of ``task`` is taken for the ``call``-th time."""
     calls, loss = [], task.loss
@@ -197,9 +201,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(part, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         if part == "between":
             patch.setattr(LikelihoodTask, "__init__", lambda *_, **__: None)
-            patch.setattr(
-                "pushforward.models.base.trained.TrainedModel._learn", lambda *_, **__: signal.raise_signal(signal.SIGINT)
-            )
+            patch.setattr("pushforward.models.base.trained.TrainedModel._learn", _pressed)
         else:
             _signal_at(patch, MatchingTask if part == "matching" else LikelihoodTask, 11)
         with pytest.raises(KeyboardInterrupt):
