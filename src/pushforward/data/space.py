@@ -262,8 +262,10 @@ class RowSpace:
     ) -> Plot:
         """Plot scaled rows z (n, *D), for some kinds ``beside`` scaled rows of the data."""
         low, high = float(self.transform.low.min()), float(self.transform.high.max())
-        shown, names = self._view(beside[: self.kind.shown]), self.schema.columns
-        return self.kind.draw(self._view(z), Drawing(shown, names, labels, columns, (low, high), titles))
+        shown, names, table = self._view(beside[: self.kind.shown]), self.schema.columns, self.schema.table
+        levels, formats = (None, None) if table is None else (table.levels, table.formats)
+        drawing = Drawing(shown, names, labels, columns, (low, high), titles, levels, formats)
+        return self.kind.draw(self._view(z), drawing)
 
     def draw_pairs(self, z: Tensor, rows: Tensor) -> Plot:
         """Plot scaled reconstructions z (n, *D) of rows, each below its row or all beside the rows."""
@@ -273,6 +275,10 @@ class RowSpace:
             return self.draw(z, rows, titles=("reconstructions", "data"))
         return self.draw(pairs, rows, columns=columns)
 
-    def _view(self, z: Tensor) -> np.ndarray:
+    def to_columns(self, z: Tensor) -> Tensor:
+        """Return scaled rows z (N, *D) in data units, those of a table as one number per column (N, C), NaN in gaps."""
         x, elements = self.transform.inverse(z), self.schema.elements
-        return self.kind.view(np.asarray(x if elements is None else elements.inverse(x)), "first")
+        return x if elements is None else elements.inverse(x)
+
+    def _view(self, z: Tensor) -> np.ndarray:
+        return self.kind.view(np.asarray(self.to_columns(z)), "first")

@@ -267,6 +267,7 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "kind": inputs.schema.kind,
         "shape": list(inputs.schema.row_shape),
         "columns": inputs.names if inputs.kind.has_columns else None,
+        "table": None if inputs.schema.table is None else inputs.schema.table.to_json(),
         "training_rows": model.data_["rows"] - model.data_["held_out"],
         "test_rows": len(inputs.test),
         "complete_rows": len(inputs.test.complete),

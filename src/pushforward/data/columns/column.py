@@ -114,6 +114,10 @@ class Column(abc.ABC):
     def expected(self, cell: object) -> str:
         """Return what to write instead of ``cell``, which is not understood."""
 
+    def text_of(self, number: float) -> str:
+        """Return the cell of a number as text."""
+        return str(self.decode(np.array([number])).iloc[0])
+
     @property
     def integer(self) -> bool:
         """Whether the numbers are whole."""

@@ -1,13 +1,13 @@
 """The columns of a table together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from pushforward.data.checks import Facts
-from pushforward.data.columns.column import Column
+from pushforward.data.columns.column import Column, Moments
 from pushforward.probability.domain import Domain
 
 __all__ = ["LeftOut", "Table"]
@@ -48,6 +48,16 @@ class Table:
     def gaps(self) -> tuple[bool, ...]:
         """Which columns have gaps in the data."""
         return tuple(column.gaps for column in self.columns)
+
+    @property
+    def levels(self) -> tuple[tuple[str, ...] | None, ...]:
+        """The levels of each category as text, None for other columns."""
+        return tuple(column.words if column.domain.type == "category" else None for column in self.columns)
+
+    @property
+    def formats(self) -> tuple[Callable[[float], str] | None, ...]:
+        """The functions from numbers to text of columns that are not plain numbers, such as dates; None for others."""
+        return tuple(column.text_of if isinstance(column, Moments) else None for column in self.columns)
 
     def encode(self, frame: Any) -> np.ndarray:
         """Return the cells of a DataFrame with these columns as float64 (N, C), NaN in gaps; ValueError names a bad cell."""

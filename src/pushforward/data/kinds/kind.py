@@ -1,7 +1,7 @@
 """The interface of a kind of data: conversion of rows to tensors and back, plots, and files."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -35,6 +35,10 @@ class Drawing:
         The values that are shown as black and as white.
     titles : (str, str)
         Of the rows and of those beside them.
+    levels : sequence, optional
+        For each column of a table the names of the levels of a category, or None.
+    formats : sequence, optional
+        For each column of a table the function from its numbers to text, or None for plain numbers.
     """
 
     beside: np.ndarray | None = None
@@ -43,6 +47,8 @@ class Drawing:
     columns: int | None = None
     scale: tuple[float, float] | None = None
     titles: tuple[str, str] = ("samples", "data")
+    levels: Sequence[Sequence[str] | None] | None = None
+    formats: Sequence[Callable[[float], str] | None] | None = None
 
 
 class Kind(abc.ABC):
