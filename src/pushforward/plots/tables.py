@@ -24,6 +24,8 @@ _NAME = 24
 _BINS = 40
 _SPIKE, _FEW_VALUES = 0.03, 40  # a share of rows that is a spike, among more different values than this
 _MOST_SPIKES = 3
+_LEAST_SPIKE = 8  # rows
+_ROOM_FOR_THREE = 10  # characters
 _SKEW = 20.0
 _MOST_PATTERNS = 12
 _MOST_GAPS = 40
@@ -230,7 +232,9 @@ def _written_ticks(axes: "Axes", form: Callable[[float], str]) -> None:
     """Write the ends and the middle of the axis; long labels stay inside it."""
     low, high = axes.get_xlim()
     axes.set_xlim(low, high)
-    places = (low, (low + high) / 2, high) if axes.get_xscale() == "linear" else (low, high)
+    places: tuple[float, ...] = (low, high)
+    if axes.get_xscale() == "linear" and len(form(low)) <= _ROOM_FOR_THREE:
+        places = (low, (low + high) / 2, high)
     axes.set_xticks(places, [_short(form(place), 19) for place in places], fontsize=6.5)
     axes.set_xticks([], minor=True)
     labels = axes.get_xticklabels()
@@ -268,7 +272,7 @@ def _spikes(values: _Floats) -> _Floats:
         return different
     if len(different) <= _FEW_VALUES:
         return different[:0]
-    often = np.flatnonzero(counts / counts.sum() >= _SPIKE).tolist()
+    often = np.flatnonzero(counts >= max(_SPIKE * counts.sum(), _LEAST_SPIKE)).tolist()
     around = [np.concatenate([counts[max(k - 4, 0) : k], counts[k + 1 : k + 5]]) for k in often]
     found = np.array([k for k, others in zip(often, around, strict=True) if counts[k] >= 4 * np.median(others)], dtype=int)
     spikes: _Floats = different[np.sort(found[np.argsort(-counts[found], kind="stable")[:_MOST_SPIKES]])]

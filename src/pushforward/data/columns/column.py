@@ -116,7 +116,7 @@ class Column(abc.ABC):
 
     def text_of(self, number: float) -> str:
         """Return the cell of a number as text."""
-        return str(self.decode(np.array([number])).iloc[0])
+        return str(self.decode(np.array([number])).iloc[0]).removesuffix(" 00:00:00")
 
     @property
     def integer(self) -> bool:

@@ -37,7 +37,8 @@ class Tables(Vectors):
 
     def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
         """Draw bars for each category and a histogram for each other column, beside those of the data."""
-        assert drawing.names is not None and drawing.levels is not None
+        assert drawing.names is not None
+        assert drawing.levels is not None
         beside = rows if drawing.beside is None else drawing.beside
         return plots.columns_compared(rows, beside, names=drawing.names, levels=drawing.levels, formats=drawing.formats)
 

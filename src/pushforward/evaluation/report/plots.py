@@ -53,7 +53,7 @@ def columns_beside(findings: Findings, chosen: Sequence[int], *, titled: bool = 
     table = _table(findings)
     if table is None:
         return plots.columns_grid(samples, rows, names=names)
-    levels, formats = ([parts[index] for index in chosen] for parts in (table.levels, table.formats))
+    levels, formats = [table.levels[index] for index in chosen], [table.formats[index] for index in chosen]
     return plots.columns_compared(samples, rows, names=names, levels=levels, formats=formats)
 
 
@@ -160,7 +160,7 @@ def _two_dimensional(findings: Findings) -> bool:
     rows = findings.arrays.get("rows")
     if rows is None or not _is_flat(findings) or findings.about.get("table") is not None:
         return False
-    return ("plane_rows" in findings.arrays or rows.shape[1] == 2)
+    return "plane_rows" in findings.arrays or rows.shape[1] == 2
 
 
 def _corners(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
