@@ -187,7 +187,8 @@ def _show_result(model: Any, folder: Path) -> None:
     if hasattr(model, "sample"):
         steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
-        typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out samples.npy\n")
+        target = "samples.npy" if model.space_.schema.table is None else f"1000.{ending}"
+        typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out {target}\n")
 
 
 def _show_plan(plan: Any, folder: Path) -> None:

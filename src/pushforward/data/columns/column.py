@@ -72,12 +72,15 @@ class Column(abc.ABC):
         The dtype in a DataFrame.
     gaps : bool
         Whether cells were missing in the data.
+    gap_text : str, optional
+        How most missing cells were written in the data, such as "?"; None if they were empty.
     """
 
     name: str | int
     type: ColumnType
     dtype: str
     gaps: bool = False
+    gap_text: str | None = None
 
     @property
     @abc.abstractmethod
@@ -162,7 +165,7 @@ class Column(abc.ABC):
         gap = np.isnan(values)
         if not gap.any():
             return self._typed(pd.Series(self._written(values)))
-        cells = pd.Series([None] * len(values), dtype=object)
+        cells = pd.Series([self.gap_text] * len(values), dtype=object)
         cells[~gap] = list(self._written(values[~gap]))
         return self._typed(cells)
 
@@ -191,6 +194,9 @@ class Column(abc.ABC):
         column = cast(Column, kind(**parts))
         if type(column.name) not in (str, int) or not isinstance(column.dtype, str) or not isinstance(column.gaps, bool):
             raise ValueError(f"a column has a name, a dtype, and gaps or none, not {facts!r:.200}")
+        text = column.gap_text
+        if text is not None and not (isinstance(text, str) and text.strip().lower() in column.gap_words):
+            raise ValueError(f"column {column.name!r} writes gaps as {text!r:.40}, which is read as no gap")
         column._check()
         return column
 
