@@ -46,15 +46,15 @@ class _Trained:
 
 
 class Circuit(ExactModel):
-    """An average of hidden Chow-Liu trees, fitted by expectation-maximization (EM): an exact law of reals and integers.
+    """An average of hidden Chow-Liu trees, fitted by expectation-maximization (EM): an exact law of any columns.
 
     Each column has a hidden state. The states of all columns are linked in a tree, and the columns are independent given the
     states. The density is the mean of the densities of several such trees, which differ in their links. Density, samples, and
     the law of any columns given any others are exact. A real column has a piecewise linear density given its state, with tails,
-    and probabilities of its own for values that 1 % of the rows repeat; an integer has probabilities.
+    and probabilities of its own for values that 1 % of the rows repeat; levels and integers have probabilities.
 
-    Rows may have gaps (NaN). EM learns where they occur; the law of a row is that of its values where it has no gaps.
-    :meth:`impute` fills gaps by exact draws.
+    Rows may have gaps (NaN), and EM learns where they occur. In a table a gap is a value with a probability, and samples have
+    gaps; in arrays the law of a row is that of its values where it has no gaps. :meth:`impute` fills gaps by exact draws.
 
     Parameters
     ----------
