@@ -18,7 +18,7 @@ import torch
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Condition, Data, Values, check_rows, clean_values, enumerate_names, is_frame, missing_column
-from pushforward.data.columns import ColumnTypes, Table, all_numbers, infer_columns
+from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_numbers
 from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
 from pushforward.data.files.images import read_folder
@@ -173,17 +173,14 @@ def _refuse_data_as_condition(condition: Condition, values: Any) -> None:
 
 
 def _table_of(values: Any, kind: str | None, types: ColumnTypes | Table | None) -> Table | None:
-    """Return the columns of data that are a table; None for arrays, and for frames in which all columns are numbers.
-
-    The latter are vectors like arrays, unless they have gaps or types.
-    """
+    """Return the columns of data that are a table; None for arrays, and for frames of plain numbers, which are vectors."""
     if not is_frame(values):
         if types:
             raise ValueError("columns sets types of columns, but the data are no table; pass a DataFrame, or omit columns.")
         return None
     if isinstance(types, Table):
         return types
-    if kind != Tables.name and (kind is not None or (not types and all_numbers(values))):
+    if kind != Tables.name and (kind is not None or (not types and plain_numbers(values))):
         return None
     table = infer_columns(values, types or ())
     if table.left_out:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pushforward.data import open_data
 from pushforward.data.columns import Column, infer_columns
 
 NUMBERS = np.random.default_rng(0)
@@ -175,3 +176,20 @@ def test_cells_that_are_not_understood_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             table.encode(pd.DataFrame(cells))
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        (np.linspace(-1, 1, 90), "vectors"),
+        (np.linspace(150, 190, 90), "vectors"),  # far from 0, which bounds nothing
+        (np.linspace(0, 5, 90), "tables"),
+        (np.linspace(0.2, 1, 90), "tables"),  # shares reach 1
+        (np.where(np.arange(90) % 3, -1.5, np.linspace(-9, 9, 90)), "tables"),  # two of three rows have one value
+        (np.arange(90) % 7, "vectors"),
+    ],
+)
+def test_a_frame_of_numbers_is_a_table_where_columns_have_spikes_or_bounds(column, kind):
+    frame = pd.DataFrame({"x": np.sin(np.arange(90.0)) + 5, "y": column})
+    assert open_data(frame).schema.kind == kind
+    assert open_data(frame.to_numpy(dtype=float)).schema.kind == "vectors"

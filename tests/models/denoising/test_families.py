@@ -323,7 +323,7 @@ def test_errors_come_before_training(model, error, message):
 
 def test_optimal_transport_needs_labels():
     X = LAW.sample(50, seed=0).numpy()
-    with pytest.raises(ValueError, match=r"these conditions are numbers"):
+    with pytest.raises(ValueError, match=r"these conditions are no labels"):
         pf.FlowMatching(coupling="optimal-transport", **TINY).fit(X, condition=X[:, 0])
     assert pf.FlowMatching(coupling="optimal-transport", **TINY).fit(X, condition=np.arange(50) % 2).conditional
 

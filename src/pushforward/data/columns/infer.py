@@ -30,7 +30,7 @@ from pushforward.data.columns.moments import AmbiguousDateError, moment_format, 
 from pushforward.data.columns.numbers import decimals_of, number_format
 from pushforward.data.columns.table import LeftOut, Table
 
-__all__ = ["all_numbers", "infer_columns"]
+__all__ = ["infer_columns", "plain_numbers"]
 
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
 _MOSTLY = 0.9  # share of cells that make a column one of numbers, so that the others are mistakes
@@ -41,6 +41,8 @@ _LONG = 100  # characters
 _ATOM = 0.01  # share of rows that makes a number an atom
 _TIMES, _NEIGHBOURS = 5, 5  # and as often as its neighbours
 _MOST_ATOMS = 20
+_MOST_SHAPED = 100  # columns
+_NEAR = 0.05  # share of the median, or of 1, that is close to a bound
 _INDEX_NAMES = ("", "index", "id", "row", "rowid", "row_id")
 
 
@@ -356,11 +358,24 @@ def _are_moments(cells: Any) -> bool:
     return len(cells) > 0 and all(isinstance(cell, kinds) for cell in objects(cells))
 
 
-def all_numbers(frame: Any) -> bool:
-    """Return whether all columns of a DataFrame are numbers (or booleans) without gaps, and none counts the rows."""
+def plain_numbers(frame: Any) -> bool:
+    """Return whether a DataFrame is like an array: columns of numbers (or booleans) without gaps, and none counts the rows.
+
+    No column of reals, of up to 100, has values with a share of their own, or comes close to a bound.
+    """
     from pandas.api import types
 
     numeric = (types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype) for dtype in frame.dtypes)
     if not all(numeric) or bool(frame.isna().to_numpy().any()):
         return False
-    return not any(_index(frame[name], name) for name in frame.columns)
+    if any(_index(frame[name], name) for name in frame.columns):
+        return False
+    reals = [name for name in frame.columns if types.is_float_dtype(frame[name].dtype)]
+    return len(reals) > _MOST_SHAPED or not any(_is_shaped(frame[name].to_numpy(dtype="float64")) for name in reals)
+
+
+def _is_shaped(values: np.ndarray) -> bool:
+    """Return whether reals have values with a share of their own, or come close to 0 and, as shares, to 1."""
+    low, high, atoms = _shape(values)
+    near_low = low == 0 and values.min() <= _NEAR * np.median(values)
+    return bool(atoms) or bool(near_low) or (high == 1 and values.max() >= 1 - _NEAR)

@@ -1,7 +1,8 @@
 """Tables: rows with columns of different types, such as numbers, categories and dates, and with gaps.
 
 :mod:`pushforward.data.columns` converts their cells to numbers and back. A DataFrame or file is a table unless all of its
-columns are numbers without gaps: these are vectors.
+columns are numbers without gaps, without values that many rows repeat, and away from bounds such as 0: these are vectors, like
+arrays.
 """
 
 from typing import ClassVar

@@ -76,11 +76,15 @@ def _opened(folder: Path) -> int:
     path = folder / LOCK
     while True:
         with writing_into(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             try:
+                folder.mkdir(parents=True, exist_ok=True)
                 descriptor = os.open(path, _FLAGS, 0o666)
             except FileNotFoundError:  # another claim has just ended and removed the folder
                 continue
+            except FileExistsError:
+                if folder.exists() and not folder.is_dir():
+                    raise
+                continue  # removed while mkdir looked at it
         try:
             _lock(descriptor)
         except OSError as error:
