@@ -109,7 +109,7 @@ class ExactModel(RowDensityModel):
 
     def _exactly(self, values: np.ndarray) -> LogProb:
         """Return log-densities (N,) as exact ones."""
-        zero = values * 0
+        zero = np.zeros_like(values)
         return LogProb(values, "exact", zero, zero, zero, nfe=0, dims=self._dim)
 
     def _result(

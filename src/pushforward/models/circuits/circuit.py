@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -34,15 +34,6 @@ Strength = Annotated[float, Gt(0)]
 
 _TREES = 4
 _SHARE_OF_TRIALS = 0.4  # of the time
-
-
-@dataclass(frozen=True, eq=False)
-class _Trained:
-    """What ``_learn`` needs: the rows, what was chosen for them, and when the fit began."""
-
-    learner: Learner
-    choice: Choice
-    begin: float
 
 
 class Circuit(ExactModel):
@@ -138,23 +129,16 @@ class Circuit(ExactModel):
 
         return gaps.filled(draw, n=n, seed=seed)
 
-    def _resolve(self, prepared: Prepared) -> _Trained:
-        begin = time.perf_counter()
-        x, held_out = self._columns(self._flat(prepared.x), prepared.condition, gap=KNOWN), None
-        if prepared.held_out is not None:
-            held_out = self._columns(self._inside(prepared.held_out[0])[0], prepared.held_out[1], gap=KNOWN)
-        learner = Learner.of(*x, self._domains(prepared), held_out, gaps=self._columns_with_gaps(x[0]), seed=self.seed_)
-        end = math.inf if self.max_time is None else begin + _SHARE_OF_TRIALS * self.max_time
-        with self._progress(learner.trials(self.n_states)) as show:
-            choice = learner.choose(self.n_states, self.shrinkage, end=end, show=show)
-        self.n_states_, self.shrinkage_, self.n_trees_ = choice.states, choice.shrinkage, self.n_trees or _TREES
-        return _Trained(learner, choice, begin)
+    def _resolve(self, prepared: Prepared) -> None:
+        """Forget what an earlier training chose; this one chooses as part of training, as trials take most of its time."""
+        for name in self.fitted:
+            vars(self).pop(f"{name}_", None)
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
-        assert isinstance(resolved, _Trained)
-        self.law_ = self._average(resolved)
+        begin = time.perf_counter()
+        self.law_ = self._average(*self._choose(prepared, begin), begin)
         self.n_trees_ = len(self.law_.trees)
-        seconds = time.perf_counter() - resolved.begin
+        seconds = time.perf_counter() - begin
         held_out = None
         if prepared.held_out is not None:
             x, log_shares = self._inside(prepared.held_out[0])
@@ -163,21 +147,36 @@ class Circuit(ExactModel):
             prepared, steps=self.n_trees_, seconds=seconds, held_out=held_out, parameters=self.law_.parameters
         )
 
-    def _average(self, resolved: _Trained) -> HiddenTrees:
+    def _choose(self, prepared: Prepared, begin: float) -> tuple[Learner, Choice]:
+        """Return the learner of the rows, and the number of states and the shrinkage that it chose."""
+        x, held_out = self._columns(self._flat(prepared.x), prepared.condition, gap=KNOWN), None
+        if prepared.held_out is not None:
+            held_out = self._columns(self._inside(prepared.held_out[0])[0], prepared.held_out[1], gap=KNOWN)
+        learner = Learner.of(*x, self._domains(prepared), held_out, gaps=self._columns_with_gaps(x[0]), seed=self.seed_)
+        end = math.inf if self.max_time is None else begin + _SHARE_OF_TRIALS * self.max_time
+        with self._progress(learner.trials(self.n_states)) as show:
+            choice = learner.choose(self.n_states, self.shrinkage, end=end, show=show)
+        self.n_states_, self.shrinkage_ = choice.states, choice.shrinkage
+        return learner, choice
+
+    def _average(self, learner: Learner, choice: Choice, begin: float) -> HiddenTrees:
         """Return the average of the trees that fit into the time."""
-        learner, choice, trees = resolved.learner, resolved.choice, list[HiddenTree]()
-        end = math.inf if self.max_time is None else resolved.begin + self.max_time
+        most, trees = self.n_trees or _TREES, list[HiddenTree]()
+        end = math.inf if self.max_time is None else begin + self.max_time
         slowest = choice.seconds
-        with self._progress(self.n_trees_) as show:
-            while len(trees) < self.n_trees_ and (not trees or time.perf_counter() + slowest < end):
-                begin = time.perf_counter()
+        with self._progress(most) as show:
+            while len(trees) < most and (not trees or time.perf_counter() + slowest < end):
+                start = time.perf_counter()
                 trees.append(learner.grow(len(trees), choice))
-                slowest = max(slowest, time.perf_counter() - begin)
+                slowest = max(slowest, time.perf_counter() - start)
                 show(len(trees), learner.shown_density(trees[-1]))
         return learner.average(trees)
 
     def _resolved(self) -> Facts:
-        return super()._resolved() | {"max_time": None}
+        """Return the arguments; before training, those that it chooses are None."""
+        params = dict(self.get_params(deep=False))
+        chosen = {name: vars(self).get(f"{name}_", params[name]) for name in self.fitted}
+        return params | chosen | {"random_state": self.seed_, "max_time": None}
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
         transform = super()._scaling(x, schema, limits)
