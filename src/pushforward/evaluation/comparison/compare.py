@@ -32,7 +32,7 @@ from pushforward.models import GenerativeModel, load
 from pushforward.models.base.plan import plan
 from pushforward.models.files.card import parse
 from pushforward.models.files.params import check_params
-from pushforward.models.files.registry import family_name
+from pushforward.models.files.registry import family_name, find
 from pushforward.models.files.storage import CARD, read_card
 from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
@@ -176,11 +176,16 @@ def run_comparison(
 def default_models(dataset: Dataset) -> list[str]:
     """Return the names of the families that are compared by default, the fastest to train first.
 
-    Masked diffusion is included for integer columns with ranges that it can model.
+    For tables these are families that take all of their columns. Otherwise masked diffusion is included for integer columns
+    with ranges that it can model.
 
     >>> default_models(open_data("moons"))
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
     """
+    if dataset.schema.table is not None:
+        names = ["circuit", "gmm", "vae", "gan", "normalizing-flow", "masked-diffusion", "flow-matching"]
+        found: dict[str, Any] = {name: find(name) for name in names}
+        return [name for name in names if found[name].refused_columns(dataset.schema.table) is None]
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
     if not dataset.schema.rules.has_columns or not all(dataset.schema.integer):
         return names

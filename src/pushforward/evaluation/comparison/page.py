@@ -18,6 +18,17 @@ from pushforward.training.record.progress import clock
 __all__ = ["as_text", "fragment", "write_comparison"]
 
 _WIDTH = 118
+_COST = (("s / 1,000", "time of 1,000 samples", None), ("training", "training time", None))
+_OF_TABLES = (
+    ("Shape", "Shape", "held-out"),
+    ("Trend", "Trend", "held-out"),
+    ("detection", "detection", "held-out"),
+    ("use", "train on samples, test on rows", "held-out"),
+    ("C2ST", "C2ST", "held-out"),
+    ("log p", "log-density", "held-out"),
+    ("nearer", "nearer to training", "train"),
+    *_COST,
+)
 _COLUMNS = (
     ("C2ST", "C2ST", "held-out"),
     ("sliced W", "sliced Wasserstein", "held-out"),
@@ -26,8 +37,7 @@ _COLUMNS = (
     ("recall", "recall", "held-out"),
     ("log p", "log-density", "held-out"),
     ("near copies", "near copies", "train"),
-    ("s / 1,000", "time of 1,000 samples", None),
-    ("training", "training time", None),
+    *_COST,
 )
 
 
@@ -42,7 +52,7 @@ def as_text(ranking: Ranking) -> str:
     """Return the table and the advice as text of at most 118 columns."""
     table = plain_table()
     table.add_column("model", no_wrap=True)
-    for title in _titles():
+    for title in _titles(ranking):
         table.add_column(title, justify="right", no_wrap=True)
     for line in _lines(ranking):
         table.add_row(*(Text(cell.text) for cell in line))
@@ -83,15 +93,20 @@ def write_comparison(ranking: Ranking, path: str | Path) -> Path:
 def _values(ranking: Ranking) -> dict[str, Any]:
     return {
         "sentences": advice(ranking),
-        "titles": _titles(),
+        "titles": _titles(ranking),
         "lines": _lines(ranking),
         "judged": len(ranking.judged),
         "source": ranking.about["source"],
     }
 
 
-def _titles() -> list[str]:
-    return ["place", *(title for title, _, _ in _COLUMNS), "spread"]
+def _columns(ranking: Ranking) -> tuple[tuple[str, str, str | None], ...]:
+    """Return title, figure and reference of each column of the table."""
+    return _OF_TABLES if ranking.about["kind"] == "tables" else _COLUMNS
+
+
+def _titles(ranking: Ranking) -> list[str]:
+    return ["place", *(title for title, _, _ in _columns(ranking)), "spread"]
 
 
 def _failures(ranking: Ranking) -> list[tuple[str, str]]:
@@ -102,7 +117,7 @@ def _lines(ranking: Ranking) -> list[list[Cell]]:
     lines: list[list[Cell]] = []
     for name in ranking.names:
         cells = [Cell(name), Cell(_decimal(ranking.rank(name), 1))]
-        for title, figure, reference in _COLUMNS:
+        for title, figure, reference in _columns(ranking):
             first, value = ranking.figure(name, figure, reference), ranking.value(name, figure, reference)
             if first is None or math.isnan(value):
                 cells.append(Cell("–"))

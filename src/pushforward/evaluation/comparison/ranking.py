@@ -21,11 +21,16 @@ from pushforward.plots import Plot, trade_off
 
 __all__ = ["Ranking", "Trial", "front"]
 
+_COST = (("time of 1,000 samples", None), ("network calls", None), ("training time", None))
 _TABULATED = (
     *(("C2ST", "held-out"), ("sliced Wasserstein", "held-out"), ("Fréchet distance", "held-out")),
-    *(("precision", "held-out"), ("recall", "held-out"), ("log-density", "held-out"), ("near copies", "train")),
-    *(("time of 1,000 samples", None), ("network calls", None), ("training time", None)),
+    *(("precision", "held-out"), ("recall", "held-out"), ("log-density", "held-out"), ("near copies", "train"), *_COST),
 )
+_OF_TABLES = (
+    *(("Shape", "held-out"), ("Trend", "held-out"), ("detection", "held-out"), ("train on samples, test on rows", "held-out")),
+    *(("C2ST", "held-out"), ("log-density", "held-out"), ("nearer to training", "train"), *_COST),
+)
+_RANKED_OF_TABLES = ("Shape", "Trend", "association gap", "detection", "pattern of gaps", "train on samples, test on rows")
 _SPREAD = "sliced Wasserstein"
 _ORDER: tuple[Standing, ...] = ("worse", "better", "at")
 
@@ -113,7 +118,8 @@ class Ranking:
         judged: dict[tuple[str, str], None] = {}
         for trial in self.trials:
             for figure in () if trial.evaluation is None else trial.evaluation.figures:
-                if figure.group == "samples" and figure.reference == "held-out" and figure.better in ("lower", "higher"):
+                ranked = figure.group == "samples" or figure.name in _RANKED_OF_TABLES
+                if ranked and figure.reference == "held-out" and figure.better in ("lower", "higher"):
                     judged[figure.name, figure.space] = None
         return list(judged)
 
@@ -143,12 +149,12 @@ class Ranking:
         of trainings that were evaluated, and ``spread`` the largest sliced Wasserstein distance among them over the smallest.
         All other columns are means over seeds.
         """
-        lines = []
+        lines, tabulated = [], _OF_TABLES if self.about["kind"] == "tables" else _TABULATED
         for name in self.names:
             density = self.figure(name, "log-density", "held-out")
             lines.append(
                 {"model": name, "rank": self.rank(name)}
-                | {figure: self.value(name, figure, reference) for figure, reference in _TABULATED}
+                | {figure: self.value(name, figure, reference) for figure, reference in tabulated}
                 | {
                     "density": "" if density is None else short_note(density),
                     "parameters": self.evaluations(name)[0].about["parameters"],
@@ -159,7 +165,7 @@ class Ranking:
             )
         lost = {trial.name: trial.failure for trial in self.trials if trial.name not in self.names}
         lines += [{"model": name, "seeds": 0, "failed": failure} for name, failure in lost.items()]
-        columns = ["model", "rank", *(figure for figure, _ in _TABULATED), "density", "parameters", "seeds", "spread", "failed"]
+        columns = ["model", "rank", *(figure for figure, _ in tabulated), "density", "parameters", "seeds", "spread", "failed"]
         return pd.DataFrame(lines, columns=columns)
 
     def figures(self) -> pd.DataFrame:

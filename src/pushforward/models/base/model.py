@@ -43,6 +43,7 @@ from pushforward.data import (
     split_rows,
 )
 from pushforward.data.checks import enumerate_names
+from pushforward.data.columns import Table
 from pushforward.data.rows import Rows
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
@@ -363,23 +364,27 @@ class GenerativeModel(Estimator, abc.ABC):
         u = noise.uniform(cells.shape[1:], seed=self.seed_, purpose="intervals", rows=numbers, dtype=torch.float64)
         return schema, schema.elements.forward(cells, u)
 
+    @classmethod
+    def refused_columns(cls, table: Table) -> tuple[str, list[str | int]] | None:
+        """Return what the family cannot learn, "categories" or "gaps", and the columns that have it; None if nothing."""
+        if not cls.columnwise:
+            return None
+        wide = [column.name for column in table.columns if column.domain.type == "category" and column.domain.high > 1]
+        lacking = [column.name for column in table.columns if column.gaps]
+        if wide and not cls.categories:
+            return "categories", wide
+        return ("gaps", lacking) if lacking and not cls.gaps else None
+
     def _check_columns(self, schema: Schema) -> None:
-        """Raise a ValueError if a table has categories or gaps that the family cannot learn; it names those that can."""
-        if schema.table is None or not self.columnwise:
-            return
-        columns = schema.table.columns
-        wide = [column.name for column in columns if column.domain.type == "category" and column.domain.high > 1]
-        lacking = [column.name for column in columns if column.gaps]
-        for names, taken, what in (
-            (wide, self.categories, "categories with more than two levels"),
-            (lacking, self.gaps, "gaps"),
-        ):
-            if names and not taken:
-                able = registry.families_with("categories" if names is wide else "gaps")
-                raise ValueError(
-                    f"{type(self).__name__} takes no {what}, as in {enumerate_names(names)}; omit these columns, or use a "
-                    f"family that takes them: {', '.join(able)}."
-                )
+        """Raise a ValueError if a table has columns that the family cannot learn; it names those that can."""
+        refused = None if schema.table is None else self.refused_columns(schema.table)
+        if refused is not None:
+            what, names = refused
+            more = " with more than two levels" if what == "categories" else ""
+            raise ValueError(
+                f"{type(self).__name__} takes no {what}{more}, as in {enumerate_names(names)}; omit these columns, or use a "
+                f"family that takes them: {', '.join(registry.families_with(what))}."
+            )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
         return Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
