@@ -180,6 +180,7 @@ def _table_of(values: Any, kind: str | None, types: ColumnTypes | Table | None) 
         return None
     if isinstance(types, Table):
         return types
+    check_rows(len(values), 2, "X")
     if kind != Tables.name and (kind is not None or (not types and plain_numbers(values))):
         return None
     table = infer_columns(values, types or ())

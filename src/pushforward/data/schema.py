@@ -15,6 +15,7 @@ from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, enum
 from pushforward.data.columns import Column, ColumnType, Table
 from pushforward.data.columns.column import Numbers
 from pushforward.data.columns.elements import Elements
+from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
 
@@ -49,6 +50,8 @@ class Schema:
         The columns of a table.
     elements : Elements, optional
         The coordinates of the columns, for models of real vectors.
+    decimals : tuple of int or None, optional
+        Digits behind the decimal point of each column of a DataFrame of vectors, None for as many as fit.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -65,6 +68,7 @@ class Schema:
     columns: tuple[str | int, ...] | None = None
     table: Table | None = None
     elements: Elements | None = None
+    decimals: tuple[int | None, ...] | None = None
 
     @classmethod
     def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
@@ -86,7 +90,12 @@ class Schema:
             frame = cast(Any, values)
             columns = tuple(int(name) if isinstance(name, int | np.integer) else str(name) for name in frame.columns)
             rules = requested or kind_named("vectors")
-            return cls(rules.name, "pandas", shape[1:], tuple(map(str, frame.dtypes)), rules.channels(shape, "pandas"), columns)
+            dtypes, decimals = (
+                tuple(map(str, frame.dtypes)),
+                tuple(_decimals(frame.iloc[:, index]) for index in range(shape[1])),
+            )
+            channels = rules.channels(shape, "pandas")
+            return cls(rules.name, "pandas", shape[1:], dtypes, channels, columns, decimals=decimals)
         dtype = str(values.dtype).removeprefix("torch.")
         container: Literal["numpy", "torch"] = "torch" if isinstance(values, Tensor) else "numpy"
         rules = requested or kind_of(shape, dtype, _is_integer(dtype))
@@ -115,7 +124,7 @@ class Schema:
         dtypes = (str(self.internal_dtype).removeprefix("torch."),)
         if length is not None:
             return Schema("vectors", container, (length,), dtypes)
-        return replace(self, container=container, dtypes=dtypes, columns=None, table=None, elements=None)
+        return replace(self, container=container, dtypes=dtypes, columns=None, table=None, elements=None, decimals=None)
 
     @property
     def internal_dtype(self) -> torch.dtype:
@@ -206,6 +215,14 @@ class Schema:
             raise ValueError(f"dtypes must name {count} dtypes of numbers, not {dtypes!r}")
         if (columns is None) is (self.container == "pandas"):
             raise ValueError("columns are the names of a table's columns, and only of a table's")
+        digits = self.decimals
+        if digits is not None and not (
+            columns is not None
+            and isinstance(digits, tuple)
+            and len(digits) == count
+            and all(number is None or (type(number) is int and 0 <= number <= MOST_DECIMALS) for number in digits)
+        ):
+            raise ValueError(f"decimals must hold {count} numbers of digits, of a table")
         if columns is not None and not (
             isinstance(columns, tuple)
             and len(columns) == len(set(columns)) == count
@@ -315,6 +332,8 @@ class Schema:
         parts = []
         for index, dtype in enumerate(self.dtypes):
             column = rows[:, index]
+            digits = None if self.decimals is None else self.decimals[index]
+            column = column if digits is None else np.round(column, digits)
             if _is_integer(dtype):
                 _refuse_non_finite(column)
                 column = np.rint(column)
@@ -354,6 +373,13 @@ class Schema:
             raise ValueError(f"X has {shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input.")
         rows, training_rows = self.rules.describe(shape), self.rules.describe(self.internal_shape)
         raise ValueError(f"X holds {rows}, but {name} was trained on {training_rows}; resize or convert them first.")
+
+
+def _decimals(column: Any) -> int | None:
+    """Return the number of decimals of a column of a DataFrame; None for integers, and if they need more than a few."""
+    if not str(column.dtype).lower().startswith("float"):
+        return None
+    return decimals_of(column.dropna().to_numpy(dtype=np.float64))
 
 
 def _is_integer(dtype: str) -> bool:

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pushforward.data import open_data
 from pushforward.data.columns import Column, infer_columns
+from pushforward.data.schema import Schema
 
 NUMBERS = np.random.default_rng(0)
 N = 60
@@ -193,3 +195,18 @@ def test_a_frame_of_numbers_is_a_table_where_columns_have_spikes_or_bounds(colum
     frame = pd.DataFrame({"x": np.sin(np.arange(90.0)) + 5, "y": column})
     assert open_data(frame).schema.kind == kind
     assert open_data(frame.to_numpy(dtype=float)).schema.kind == "vectors"
+
+
+def test_frames_of_plain_numbers_keep_their_decimals_and_columns_of_numbers_are_no_dates():
+    frame = pd.DataFrame({"x": np.linspace(100, 105, 41).round(2), "y": np.sin(np.arange(41)) + 9, "k": np.arange(41) % 5})
+    schema = open_data(frame).schema
+    assert (schema.kind, schema.decimals) == ("vectors", (2, None, None))
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
+    made = schema.to_user(torch.tensor([[101.23456, 1 / 3, 2.0]], dtype=torch.float64))
+    assert made.iloc[0].tolist() == [101.23, 1 / 3, 2]
+    with pytest.raises(ValueError, match="decimals must hold 3 numbers"):
+        Schema.from_json(schema.to_json() | {"decimals": [2, None]})
+    with pytest.raises(ValueError, match="sets 'k' to 'date', but its cells, such as 0, 1, 2"):
+        open_data(frame, types={"k": "date"})
+    with pytest.raises(ValueError, match=r"X has 0 sample\(s\)"):
+        open_data(frame.head(0))

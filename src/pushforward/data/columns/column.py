@@ -155,6 +155,7 @@ class Column(abc.ABC):
         if unread.any():
             row = int(unread.argmax())
             cell = cells.iloc[row]
+            cell = cell.item() if isinstance(cell, np.generic) else cell
             raise ValueError(f"column {self.name!r} has {cell!r} in row {row} (counted from 0); {self.expected(cell)}.")
         return values
 

@@ -113,10 +113,14 @@ def _with_gap_text(column: Column | LeftOut, cells: Any) -> Column | LeftOut:
 
 def _as_type(cells: Any, name: Any, kind: ColumnType) -> Column:
     """Return the column with a type set by the user."""
+    from pandas.api import types
+
     if kind in ("category", "boolean"):
         column: Column | LeftOut | None = _levels(cells, name, kind)
     elif kind in ("number", "integer"):
         column = _text_numbers(cells, name, kind) if is_text(cells) and not _are(cells, Real) else _numbers(cells, name, kind)
+    elif types.is_numeric_dtype(cells.dtype):
+        column = None  # 20240131 and seconds since 1970 are numbers; pandas.to_datetime converts them
     else:
         column = _text_moments(cells, name, kind) if is_text(cells) and not _are_moments(cells) else _moments(cells, name, kind)
     if column is None or (isinstance(column, Levels) and kind == "boolean" and len(column.levels) > 2):

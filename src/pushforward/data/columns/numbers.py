@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["NumberFormat", "decimals_of", "number_format"]
+__all__ = ["MOST_DECIMALS", "NumberFormat", "decimals_of", "number_format"]
 
 _SIGNS = r"[$€£¥₹₽₩₺]|[A-Z]{3}"
 _GROUPS = {".": (",", " ", "\u00a0", "\u202f", "'"), ",": (".", " ", "\u00a0", "\u202f", "'")}
-_MOST_DECIMALS = 6
+MOST_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def decimals_of(values: np.ndarray) -> int | None:
     >>> decimals_of(np.array([0.5, 1.25])), decimals_of(np.array([1 / 3]))
     (2, None)
     """
-    for decimals in range(_MOST_DECIMALS + 1):
+    for decimals in range(MOST_DECIMALS + 1):
         if np.array_equal(np.round(values, decimals), values):
             return decimals
     return None
