@@ -65,18 +65,18 @@ def _shapes(inputs: Inputs, results: Results) -> None:
     """Measure each column; of many columns list those that are farthest from their floor."""
     samples, held, other = _three(inputs)
     found, floors = (column_shapes(rows, held, _domains(inputs)) for rows in (samples, other))
-    note = "mean over columns of 1 - the distance of their laws"
-    results.figures.append(Figure("Shape", "table", found.mean, "", "higher", "held-out", floors.mean, note=note))
     pairs = [
         (index, measure, floor)
         for index, (measure, floor) in enumerate(zip(found.columns, floors.columns, strict=True))
         if measure is not None and floor is not None
     ]
     listed = sorted(pairs, key=lambda pair: pair[1].value - pair[2].value)[:_LISTED]
-    note = "" if len(listed) == len(pairs) else f"of the {_LISTED} of {len(pairs)} columns farthest from their floor"
+    note = "mean over columns of 1 - the distance of their laws"
+    if len(listed) < len(pairs):
+        note += f"; below, the {_LISTED} of {len(pairs)} columns farthest from their floor"
+    results.figures.append(Figure("Shape", "table", found.mean, "", "higher", "held-out", floors.mean, note=note))
     for index, measure, floor in sorted(listed):
-        name = f"Shape of {inputs.names[index]}"
-        results.figures.append(Figure(name, "table", measure, "", "higher", "held-out", floor, note=note))
+        results.figures.append(Figure(f"Shape of {inputs.names[index]}", "table", measure, "", "higher", "held-out", floor))
 
 
 def _trends(inputs: Inputs, results: Results) -> None:
