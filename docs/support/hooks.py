@@ -23,7 +23,10 @@ from mkdocs.utils import get_relative_url
 
 log = logging.getLogger("mkdocs.hooks.pushforward")
 
-_COSTLY = {"guides/comparison.md", "guides/likelihood.md", "guides/samplers.md"}  # .ci/full runs them
+_COSTLY = {  # .ci/full runs them
+    "gallery.md",
+    *(f"guides/{name}.md" for name in ("comparison", "guidance", "inverse-problems", "likelihood", "samplers")),
+}
 _OPTIONS = re.compile(r"^( *```python) .*$", re.MULTILINE)
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 _BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
