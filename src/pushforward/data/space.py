@@ -49,6 +49,20 @@ class RowSpace:
         """The kind of data."""
         return self.schema.rules
 
+    @property
+    def element_columns(self) -> Tensor | None:
+        """Number of the column that each element of z belongs to, int64 (d,), if columns of a table became coordinates."""
+        elements = self.schema.elements
+        return None if elements is None else self.transform.pick(elements.columns)
+
+    @property
+    def log_det(self) -> float:
+        """Log |dz/dx| of one row in nats, over the elements that vary and are no levels, which have probabilities."""
+        elements, transform = self.schema.elements, self.transform
+        if elements is None:
+            return transform.log_det
+        return -float(transform.scale[~transform.constant & ~elements.are_levels].log().sum())
+
     def to_user(self, z: Tensor) -> Values:
         """Return rows z (N, *D) that a model made in the layout, dtype, units and container of the training data.
 

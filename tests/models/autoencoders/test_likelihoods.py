@@ -138,3 +138,33 @@ def test_constant_pixels_are_not_counted():
         before = law.log_prob(output, x)
         output[:, :, 0, 0], output[:, :, 1, 0] = 3.0, -4.0
         torch.testing.assert_close(law.log_prob(output, x), before)
+
+
+def test_levels_have_the_probabilities_of_a_softmax_and_scores_a_normal_law():
+    generator = torch.Generator().manual_seed(0)
+    sizes, shares = (3, 1, 2), (0.2, 0.5, 0.3)
+    columns = torch.repeat_interleave(torch.arange(3), torch.tensor(sizes))
+    level = torch.multinomial(torch.tensor(shares), 60, replacement=True, generator=generator)
+    other = torch.arange(60) % 2
+    hot = torch.nn.functional.one_hot
+    x = torch.cat([hot(level, 3), torch.randn(60, 1, generator=generator), hot(other, 2)], 1).double()
+    transform = Transform.fit(x, integer=False, kind="tables")
+    law = make_likelihood(default_likelihood(transform, columns), transform, columns).double()
+    assert law.dims == 3
+    output = torch.randn(1, 12, generator=generator).double()
+    mean, log_std = law._parts(output)
+    one, two = mean[0, :3].softmax(0), mean[0, 4:].softmax(0)
+    rows = [
+        torch.cat([hot(torch.tensor(a), 3), torch.tensor([0.3]), hot(torch.tensor(b), 2)]) for a in range(3) for b in range(2)
+    ]
+    z = transform.forward(torch.stack(rows).double())
+    density = stats.norm(mean[0, 3].item(), log_std[0, 3].exp().item()).pdf(z[0, 3].item())
+    expected = [(one[a] * two[b]).item() * density for a in range(3) for b in range(2)]
+    np.testing.assert_allclose(law.log_prob(output.expand(6, -1), z).exp().numpy(), expected, rtol=1e-6)
+    drawn = transform.inverse(law.draw(output.expand(20_000, -1), torch.arange(20_000), seed=0))
+    np.testing.assert_allclose(drawn[:, :3].mean(0).numpy(), one.numpy(), atol=0.012)
+    np.testing.assert_allclose(drawn[:, 4:].sum(1).numpy(), 1, atol=1e-6)
+    with pytest.raises(ValueError, match="likelihood='gaussian' does not fit, as the data are a table"):
+        make_likelihood("gaussian", transform, columns)
+    with pytest.raises(ValueError, match="likelihood='columns' does not fit, as the data are not a table"):
+        make_likelihood("columns", transform)

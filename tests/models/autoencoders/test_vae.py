@@ -4,6 +4,7 @@ import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -324,3 +325,18 @@ def test_digits_are_of_the_class_asked_for(family):
     labels = np.arange(300) % 10
     samples = model.sample(300, condition=labels, seed=0)
     assert (judge.predict(samples.reshape(-1, 64)) == labels).mean() > 0.85
+
+
+def test_the_bounds_of_all_rows_of_a_table_sum_to_at_most_one():
+    rng = np.random.default_rng(0)
+    first = rng.choice(["a", "b", "c"], 400, p=[0.5, 0.3, 0.2])
+    frame = pd.DataFrame({"first": first, "second": np.where(rng.random(400) < 0.8, first == "a", first != "a")})
+    frame.loc[::8, "first"] = None
+    model = pf.VAE(latent_dim=2, train_steps=300, network=pf.CoderSpec(width=16, depth=1), random_state=0).fit(frame)
+    rows = pd.DataFrame([(a, b) for a in ("a", "b", "c", None) for b in (False, True)], columns=["first", "second"])
+    shares = np.exp(model.log_prob(rows, samples=500).values)
+    seen = [
+        ((frame["first"].isna() if pd.isna(a) else frame["first"] == a) & (frame["second"] == b)).mean() for a, b in rows.values
+    ]
+    assert 0.9 < shares.sum() < 1.01
+    np.testing.assert_allclose(shares, seen, atol=0.06)

@@ -254,6 +254,17 @@ class Elements:
         return torch.stack([part.inverse(values, gaps=gaps) for part, values in parts], 1)
 
     @property
+    def columns(self) -> Tensor:
+        """Number of the column that each coordinate belongs to, int64 (D,)."""
+        return torch.tensor([index for index, size in enumerate(self.sizes) for _ in range(size)], device="cpu")
+
+    @property
+    def are_levels(self) -> Tensor:
+        """Which coordinates are those of the levels of a column that has more than one, bool (D,)."""
+        levels = [isinstance(part, Block) and part.size > 1 for part in self.parts]
+        return torch.tensor([levels[column] for column in self.columns.tolist()], device="cpu")
+
+    @property
     def are_scores(self) -> bool:
         """Whether all columns have scores, so that densities of coordinates determine those of rows."""
         return all(isinstance(part, Score) for part in self.parts)
@@ -264,16 +275,16 @@ class Elements:
         return any(isinstance(part, Score) and part.has_intervals for part in self.parts)
 
     def log_volume(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return what to add to log p(z) for log p(x), (N,), if all columns have scores; see :meth:`Score.log_volume`."""
+        """Return what to add to log p(z) for log p(x), (N,), where p(z) has probabilities of levels; see :class:`Score`."""
         total = torch.zeros(len(x), dtype=torch.float64)
         for part, values, scores in zip(self.parts, x.double().unbind(1), torch.split(z, self.sizes, 1), strict=True):
-            assert isinstance(part, Score)
-            total += part.log_volume(values, scores)
+            if isinstance(part, Score):
+                total += part.log_volume(values, scores)
         return total
 
     def mask(self, known: Tensor) -> Tensor:
         """Return which coordinates (N, D) are known from which columns (N, C) are."""
-        return known.repeat_interleave(torch.tensor(self.sizes), 1)
+        return known[:, self.columns]
 
     def to_json(self) -> list[Facts]:
         """Return the coordinates as plain data; :meth:`from_json` restores them."""

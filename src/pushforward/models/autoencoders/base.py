@@ -143,10 +143,10 @@ class VariationalModel(BoundModel, CodeModel, TrainedModel):
 
     Parameters
     ----------
-    likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
+    likelihood : "gaussian", "diagonal", "logistic", "bernoulli" or "columns", optional
         The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`: Gaussian with one learned standard
-        deviation or one per element, logistic (gives integers probabilities), or Bernoulli (for two neighboring integers). The
-        default depends on the data.
+        deviation or one per element, logistic (gives integers probabilities), Bernoulli (for two neighboring integers), or for
+        tables a law of each column. The default depends on the data.
     beta : float
         Weight of the KL in training; 1 is the bound.
     free_bits : float
@@ -161,6 +161,7 @@ class VariationalModel(BoundModel, CodeModel, TrainedModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("likelihood", "kl_warmup", "network", *TrainedModel.fitted)
     core: ClassVar[str] = "coder_"
+    of_levels: ClassVar[bool] = True
 
     likelihood: LikelihoodName | None = None
     beta: Annotated[float, Gt(0)] = 1.0
@@ -198,7 +199,7 @@ class VariationalModel(BoundModel, CodeModel, TrainedModel):
         shape = self.space_.transform.shape
         training = default_training(shape)
         return {
-            "likelihood": default_likelihood(self.space_.transform),
+            "likelihood": default_likelihood(self.space_.transform, self.space_.element_columns),
             "kl_warmup": int(self.train_steps or (self.training or training).steps) // 4,
             "network": default_coder(shape),
             "training": training,
@@ -215,7 +216,7 @@ class VariationalModel(BoundModel, CodeModel, TrainedModel):
             beta=self.beta,
             free_bits=self.free_bits,
             kl_warmup=self.kl_warmup_,
-            log_det=self.space_.transform.log_det,
+            log_det=self.space_.log_det,
             condition_dropout=self.condition_dropout,
             width=self.space_.transform.dequantization,
         )

@@ -226,7 +226,7 @@ class HierarchicalVAE(VariationalModel):
     def _network(self) -> LadderCoder:
         shape, spec = self.space_.transform.shape, self.network_
         width = spec.width if len(shape) == 1 else max(spec.width, _STATE)
-        likelihood = make_likelihood(self.likelihood_, self.space_.transform)
+        likelihood = make_likelihood(self.likelihood_, self.space_.transform, self.space_.element_columns)
         output_shape = (likelihood.outputs * shape[0], *shape[1:])
         return LadderCoder(
             spec.encoder(shape, width, self._condition_dim),

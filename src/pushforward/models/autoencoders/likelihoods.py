@@ -11,6 +11,8 @@ The decoder outputs one or two numbers per element of a row, and the law of the 
 
   so that the masses sum to one over the range; the right side is accurate in the tails.
 - ``"bernoulli"``: for elements with two neighboring integers, Q(upper) = sigmoid(output).
+- ``"columns"``: for tables. The 0/1 elements of a category have the probabilities of its levels, the softmax of the outputs; a
+  normal score is N(m, exp(2 r)), m and r from the network.
 
 In an open range the ends share their mass with the integers beyond (:mod:`pushforward.data.transform`), so that the
 probabilities P of all integers sum to one. Draws stay in the range.
@@ -40,7 +42,7 @@ from pushforward.probability import noise
 
 __all__ = ["Likelihood", "LikelihoodName", "default_likelihood", "make_likelihood"]
 
-LikelihoodName = Literal["gaussian", "diagonal", "logistic", "bernoulli"]
+LikelihoodName = Literal["gaussian", "diagonal", "logistic", "bernoulli", "columns"]
 
 _LEAST_LOG_SCALE = -7.0
 _FIRST_LOG_SCALE = -2.0  # initial scale; small enough that reconstruction outweighs the KL, or codes collapse
@@ -192,8 +194,66 @@ class _Bernoulli(_OfIntegers):
         return torch.where(u < output.sigmoid(), self.high, self.low)
 
 
-def make_likelihood(name: LikelihoodName, transform: Transform) -> Likelihood:
+class _Columns(Likelihood):
+    outputs, intervals = 2, False
+
+    place: Tensor
+    is_level: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, transform: Transform, columns: Tensor) -> None:
+        super().__init__(transform)
+        _, place, counts = torch.unique(columns, return_inverse=True, return_counts=True)
+        ends = [((level - transform.pick(transform.shift)) / transform.pick(transform.scale)).float() for level in (0.0, 1.0)]
+        buffers = {"place": place, "is_level": counts[place] > 1, "low": ends[0], "high": ends[1]}
+        for name, values in buffers.items():
+            self.register_buffer(name, values, persistent=False)
+        self.count = len(counts)
+
+    @property
+    def dims(self) -> int:
+        """Number of columns that vary."""
+        return self.count
+
+    def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
+        mean, log_std = self._parts(output)
+        normal = -((x - mean) * (-log_std).exp()).square() / 2 - log_std - math.log(2 * math.pi) / 2
+        chosen = x > (self.low + self.high) / 2
+        return torch.where(self.is_level, torch.where(chosen, self._log_shares(mean), 0.0), normal)
+
+    def _log_shares(self, logits: Tensor) -> Tensor:
+        """Return the log-softmax of logits (B, D) over the elements of each column."""
+        place = self.place.expand_as(logits)
+        empty = logits.new_full((len(logits), self.count), -torch.inf)
+        highest = empty.scatter_reduce(1, place, logits.detach(), "amax").gather(1, place)
+        total = torch.zeros_like(empty).scatter_add(1, place, (logits - highest).exp()).gather(1, place)
+        return logits - highest - total.log()
+
+    def center(self, output: Tensor) -> Tensor:
+        mean, _ = self._parts(output)
+        share = self._log_shares(mean).exp()
+        return torch.where(self.is_level, self.low + share * (self.high - self.low), mean)
+
+    def draw(self, output: Tensor, rows: Tensor, seed: int) -> Tensor:
+        mean, log_std = self._parts(output)
+        shape, dtype, device = mean.shape[1:], mean.dtype, mean.device
+        eps = noise.normal(shape, seed=seed, purpose="decoder", rows=rows, dtype=dtype, device=device)
+        u = noise.uniform(shape, seed=seed, purpose="levels", rows=rows, dtype=dtype, device=device)
+        rank = mean - (-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log()  # the largest of a column has the law of its levels
+        place = self.place.expand_as(rank)
+        highest = rank.new_full((len(rank), self.count), -torch.inf).scatter_reduce(1, place, rank, "amax").gather(1, place)
+        return torch.where(self.is_level, torch.where(rank == highest, self.high, self.low), mean + log_std.exp() * eps)
+
+    def _parts(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = output.chunk(2, dim=1)
+        return mean, _LEAST_LOG_SCALE + nn.functional.softplus(raw + _FIRST_LOG_SCALE - _LEAST_LOG_SCALE)
+
+
+def make_likelihood(name: LikelihoodName, transform: Transform, columns: Tensor | None = None) -> Likelihood:
     """Return the named likelihood for scaled data.
+
+    ``columns`` (D,) is the number of the column that each element of a row of a table belongs to.
 
     Raises
     ------
@@ -206,13 +266,23 @@ def make_likelihood(name: LikelihoodName, transform: Transform) -> Likelihood:
     >>> (coin.log_prob(torch.zeros(2, 1), x) + transform.log_det).exp().round(decimals=4).tolist()
     [0.5, 0.5]
     """
+    if (name == "columns") is (columns is None):
+        what, instead = ("not a table", "gaussian") if columns is None else ("a table", "columns")
+        raise ValueError(f"likelihood={name!r} does not fit, as the data are {what}; omit it, or use likelihood={instead!r}")
+    if columns is not None:
+        return _Columns(transform, columns)
     if name in ("gaussian", "diagonal"):
         return _Gaussian(transform, per_element=name == "diagonal")
     return _Bernoulli(transform) if name == "bernoulli" else _Logistic(transform)
 
 
-def default_likelihood(transform: Transform) -> LikelihoodName:
-    """Return "bernoulli" for two neighboring integers, "logistic" for other integers, and "gaussian" for real numbers."""
+def default_likelihood(transform: Transform, columns: Tensor | None = None) -> LikelihoodName:
+    """Return "bernoulli" for two neighboring integers, "logistic" for other integers, and "gaussian" for real numbers.
+
+    For a table, with the ``columns`` that its elements belong to, return "columns".
+    """
+    if columns is not None:
+        return "columns"
     varies = ~transform.constant
     if not bool(transform.integer[varies].all()):
         return "gaussian"

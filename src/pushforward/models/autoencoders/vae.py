@@ -209,7 +209,7 @@ class VAE(RandomCodes, VariationalModel):
 
     def _network(self) -> GaussianCoder:
         shape, latent_dim, spec = self.space_.transform.shape, self.latent_dim_, self.network_
-        likelihood = make_likelihood(self.likelihood_, self.space_.transform)
+        likelihood = make_likelihood(self.likelihood_, self.space_.transform, self.space_.element_columns)
         output_shape = (likelihood.outputs * shape[0], *shape[1:])
         return GaussianCoder(
             spec.encoder(shape, 2 * latent_dim, self._condition_dim),

@@ -99,6 +99,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("tokens", "codebook_size", "likelihood", "network", "prior", *TrainedModel.fitted)
     core: ClassVar[str] = "coder_"
+    of_levels: ClassVar[bool] = True
 
     tokens: Size | None = None
     codebook_size: Size | None = None
@@ -173,7 +174,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         return {
             "tokens": tokens,
             "codebook_size": _default_size(shape),
-            "likelihood": default_likelihood(self.space_.transform),
+            "likelihood": default_likelihood(self.space_.transform, self.space_.element_columns),
             "network": default_coder(shape),
             "prior": TransformerSpec(width=96, depth=2) if _is_large(shape) else default_transformer((tokens,)),
             "training": _default_training(shape),
@@ -181,7 +182,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
 
     def _network(self) -> QuantizedCoder:
         shape, spec, tokens, size = self.space_.transform.shape, self.network_, self.tokens_, self.codebook_size_
-        likelihood = make_likelihood(self.likelihood_, self.space_.transform)
+        likelihood = make_likelihood(self.likelihood_, self.space_.transform, self.space_.element_columns)
         output_shape = (likelihood.outputs * shape[0], *shape[1:])
         return QuantizedCoder(
             spec.encoder(shape, tokens * _WIDTH, self._condition_dim),
@@ -197,7 +198,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         return QuantizedTask(
             network,
             commitment=self.commitment,
-            log_det=self.space_.transform.log_det,
+            log_det=self.space_.log_det,
             condition_dropout=self.condition_dropout,
             width=self.space_.transform.dequantization,
         )

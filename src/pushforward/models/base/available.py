@@ -18,6 +18,11 @@ def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:
 
 
 def in_data_units(model: object) -> bool:
-    """Whether densities of the rows of a model are those of the data: not if columns of a table became 0/1 coordinates."""
+    """Whether densities of the rows of a model are those of the data.
+
+    They are not if categories of a table became 0/1 coordinates, to which the model gives no probabilities.
+    """
     space = getattr(model, "space_", None)
-    return space is None or space.schema.elements is None or space.schema.elements.are_scores
+    if space is None or space.schema.elements is None or space.schema.elements.are_scores:
+        return True
+    return bool(getattr(type(model), "of_levels", False))

@@ -89,7 +89,7 @@ class DensityModel(GenerativeModel):
         if rows.random:
             kind: Kind = "lower bound" if rows.integer or scores.is_bound else "estimate"
             scores = LogProb.average([scores, *(score_draw(draw) for draw in range(1, draws))], kind)
-        scores = scores.shifted(rows.log_shares.numpy() + self.space_.transform.log_det)
+        scores = scores.shifted(rows.log_shares.numpy() + self.space_.log_det)
         return replace(scores, constants=self.space_.transform.constants)
 
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows:

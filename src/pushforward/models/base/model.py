@@ -15,7 +15,7 @@ Families that are trained by gradients define the methods of :class:`~pushforwar
 import abc
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar, get_args
 
@@ -142,6 +142,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Whether the family models the columns of a table as they are, instead of real coordinates for them."""
     blocks: ClassVar[bool] = True
     """Whether these are 0/1 coordinates for categories; otherwise each column has one."""
+    of_levels: ClassVar[bool] = False
+    """Whether the family gives probabilities to the levels of categories that became 0/1 coordinates."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
     """Dtype of the training rows."""
     beside: ClassVar[tuple[str, ...]] = ()
@@ -387,7 +389,12 @@ class GenerativeModel(Estimator, abc.ABC):
             )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        return Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
+        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
+        if schema.elements is None:
+            return transform
+        # A level that is in no training row is rare, not impossible.
+        constant = transform.constant & ~schema.elements.are_levels
+        return replace(transform, constant=constant, value=transform.value.where(constant, 0.0))
 
     def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """Return the row numbers for training and the held-out ones, at most 2,000."""
