@@ -78,13 +78,14 @@ def _opened(folder: Path) -> int:
         with writing_into(folder):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(path, _FLAGS, 0o666)
-            except FileNotFoundError:  # another claim has just ended and removed the folder
-                continue
             except FileExistsError:
                 if folder.exists() and not folder.is_dir():
                     raise
-                continue  # removed while mkdir looked at it
+                continue  # another claim has ended and removed the folder while mkdir looked at it
+            try:
+                descriptor = os.open(path, _FLAGS, 0o666)
+            except FileNotFoundError:  # the same, between the two lines
+                continue
         try:
             _lock(descriptor)
         except OSError as error:
