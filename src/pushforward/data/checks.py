@@ -56,6 +56,23 @@ def is_frame(values: object) -> bool:
     return pandas is not None and isinstance(values, pandas.DataFrame)
 
 
+def is_polars(values: object) -> bool:
+    """Return whether ``values`` is a polars DataFrame, without importing polars."""
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(values, polars.DataFrame)
+
+
+def as_pandas(values: Any) -> Any:
+    """Return a polars DataFrame as one of pandas with Arrow's dtypes, which keep its types and gaps; all else as it is."""
+    if not is_polars(values):
+        return values
+    frame = values.to_pandas(use_pyarrow_extension_array=True)
+    for name, dtype in values.schema.items():
+        if str(dtype).startswith(("Categorical", "Enum")):
+            frame[name] = values[name].to_pandas()  # Arrow's dictionaries are no categories for pandas
+    return frame
+
+
 def enumerate_names(names: Iterable[object], limit: int = 6) -> str:
     """Return names in quotes for a message, cut after ``limit``.
 

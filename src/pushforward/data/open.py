@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,18 @@ import torch
 
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
-from pushforward.data.checks import Condition, Data, Values, check_rows, clean_values, enumerate_names, is_frame, missing_column
+from pushforward.data.checks import (
+    Condition,
+    Data,
+    Values,
+    as_pandas,
+    check_rows,
+    clean_values,
+    enumerate_names,
+    is_frame,
+    is_polars,
+    missing_column,
+)
 from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_numbers
 from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
@@ -125,6 +136,7 @@ def open_data(
     >>> data.values.shape, data.values.dtype, data.condition[:4]
     ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
     """
+    polars, source = is_polars(source), as_pandas(source)
     if isinstance(source, str | Path):
         values, labels, name = _open_named(source, columns, condition)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
@@ -149,7 +161,7 @@ def open_data(
     if is_frame(values) and not named:
         _refuse_data_as_condition(condition, values)
     matched = _match_condition(condition, labels, named, len(values), label, condition_types)
-    schema = Schema.infer(values, kind, found)
+    schema = replace(Schema.infer(values, kind, found), polars=polars)
     if matched is None:
         return Dataset(values, None, schema, name)
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)

@@ -11,7 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, enumerate_names, is_frame, missing_column
+from pushforward.data.checks import (
+    ArrayLike,
+    Facts,
+    Values,
+    as_pandas,
+    clean_values,
+    enumerate_names,
+    is_frame,
+    missing_column,
+)
 from pushforward.data.columns import Column, ColumnType, Table
 from pushforward.data.columns.column import Numbers
 from pushforward.data.columns.elements import Elements
@@ -52,6 +61,8 @@ class Schema:
         The coordinates of the columns, for models of real vectors.
     decimals : tuple of int or None, optional
         Digits behind the decimal point of each column of a DataFrame of vectors, None for as many as fit.
+    polars : bool
+        Whether DataFrames are those of polars.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -69,6 +80,7 @@ class Schema:
     table: Table | None = None
     elements: Elements | None = None
     decimals: tuple[int | None, ...] | None = None
+    polars: bool = False
 
     @classmethod
     def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
@@ -198,6 +210,8 @@ class Schema:
             raise ValueError(f"container must be 'numpy', 'torch' or 'pandas', not {self.container!r}")
         if not (isinstance(shape, tuple) and shape and all(type(size) is int and 0 < size <= _MOST for size in shape)):
             raise ValueError(f"row_shape must hold sizes from 1 to {_MOST:,}, not {shape!r}")
+        if type(self.polars) is not bool or (self.polars and self.container != "pandas"):
+            raise ValueError("polars says whether DataFrames are those of polars")
         if self.channels not in (None, "first", "last"):
             raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
         axes = len(shape) if self.channels is None else 3
@@ -262,7 +276,7 @@ class Schema:
         if self.table is not None:
             numbers = self.to_columns(values, gaps=gaps)
             return numbers if self.elements is None else self.elements.forward(numbers)
-        values = clean_values(values, gaps=gaps)
+        values = clean_values(as_pandas(values), gaps=gaps)
         self._check_names(values)
         self._check_shape(values, name)
         channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
@@ -292,7 +306,7 @@ class Schema:
             return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":
             return np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(self.dtypes[0])))
-        return self._to_frame(rows.numpy())
+        return self._as_came(self._to_frame(rows.numpy()))
 
     def to_columns(self, values: ArrayLike, *, gaps: bool = True) -> Tensor:
         """Return rows of a table as one number per column (N, C), float64, NaN in gaps.
@@ -304,7 +318,7 @@ class Schema:
         TypeError, ValueError
             If the values are no DataFrame, a column is missing, or a cell is not understood.
         """
-        table = self.table
+        table, values = self.table, as_pandas(values)
         assert table is not None
         if not is_frame(values):
             raise TypeError(
@@ -323,7 +337,15 @@ class Schema:
     def of_columns(self, numbers: Tensor) -> Values:
         """Return rows of a table from one number per column (N, C)."""
         assert self.table is not None
-        return cast(Values, self.table.decode(numbers.numpy()))
+        return self._as_came(self.table.decode(numbers.numpy()))
+
+    def _as_came(self, frame: Any) -> Values:
+        """Return a DataFrame of pandas as one of polars, if the training data were one."""
+        if not self.polars:
+            return cast(Values, frame)
+        import polars  # optional
+
+        return cast(Values, polars.from_pandas(frame))
 
     def _to_frame(self, rows: np.ndarray) -> Any:
         import pandas as pd
