@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import Facts
+from pushforward.data.ends import end_shares, log_share
 from pushforward.data.kinds import Limits, kind_named
 
 __all__ = ["Transform", "end_shares", "log_share"]
@@ -288,20 +289,6 @@ class Transform:
 
 def _said(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')} of shape {tuple(shape)}"
-
-
-def log_share(beyond: Tensor, share: Tensor) -> Tensor:
-    """Return log (1 - r) r^j for integers that lie j = ``beyond`` above the end of a range with share r; 0 for j < 0."""
-    j = beyond.clamp(min=0.0)
-    return torch.where(beyond >= 0, torch.xlogy(j, share) + torch.log1p(-share), 0.0)
-
-
-def end_shares(x: Tensor, low: Tensor, high: Tensor, limits: Limits | None) -> tuple[Tensor, Tensor]:
-    """Return the shares r of the ends ``low`` and ``high`` of ranges for rows x (N, *D): 0 where they reach their limits."""
-    below, above = (1 / ((x == end).sum(0).sum_to_size(end.shape).double() + 2) for end in (low, high))
-    if limits is None:
-        return below, above
-    return below.where(low > limits[0], 0.0), above.where(high < limits[1], 0.0)
 
 
 def _ranges(x: Tensor, low: Tensor, high: Tensor, kind: str, limits: Limits | None) -> dict[str, Tensor]:

@@ -123,3 +123,23 @@ def test_volumes_turn_the_normal_law_into_that_of_the_column():
         density = (part.log_volume(x, z := part.forward(x, torch.full_like(x, 0.5))) - z[:, 0].square() / 2).exp()
         whole = float((density * edges.diff())[edges.diff() > 0].sum()) / math.sqrt(2 * math.pi)
         assert whole == pytest.approx(1 - float((X[:, 0] == 0).double().mean()) if column == 0 else 1, abs=2e-3)
+
+
+def test_integers_beyond_the_data_share_the_mass_of_the_ends():
+    """Under the normal law each integer has its share of the data, and the integers beyond have 1 / (m + 2) of their end's."""
+    x = torch.tensor([3.0] * 50 + [4.0] * 30 + [6.0] * 20).double()
+    score = Score.fit(x, Domain("integer", 3, 6), gaps=False)
+    u = (torch.arange(400).double() + 0.5) / 400
+
+    def probability(k):
+        cell = torch.full_like(u, float(k))
+        z = score.forward(cell, u)
+        normal = -z[:, 0].square() / 2 - math.log(2 * math.pi) / 2
+        return (score.log_volume(cell, z) + normal).exp().mean().item()
+
+    inside = [probability(k) for k in range(3, 7)]
+    assert inside[0] == pytest.approx(0.5 * (1 - 1 / 52), rel=2e-3)
+    assert probability(8) == pytest.approx(inside[3] / 22**2, rel=1e-9)
+    assert sum(inside) + sum(probability(k) for k in [*range(7, 20), *range(-9, 3)]) == pytest.approx(1, abs=1e-3)
+    again = Elements.from_json(json.loads(json.dumps(Elements((score,)).to_json())))
+    assert again.parts == (score,)

@@ -12,13 +12,14 @@ none.
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pushforward.data.checks import Facts
+from pushforward.data.ends import end_shares, log_share
 from pushforward.probability.domain import Domain
 
 __all__ = ["Block", "Elements", "Score"]
@@ -67,6 +68,9 @@ class Score:
         dx/dz beyond the smallest and the largest number; 0 if the column ends there.
     gap : float
         Upper end in z of the interval of a gap; -inf without gaps.
+    shares : (float, float)
+        Of the mass of the smallest and the largest integer, those of all integers beyond
+        (:mod:`pushforward.data.transform`); 0 where there are none.
     """
 
     low: tuple[float, ...]
@@ -75,6 +79,7 @@ class Score:
     below: float
     above: float
     gap: float
+    shares: tuple[float, float] = (0.0, 0.0)
 
     size: ClassVar[int] = 1
 
@@ -100,7 +105,11 @@ class Score:
         absent = (len(x) - len(present) + 0.5) / (len(x) + 1) if gaps else 0.0
         low, high = (_score(absent + (1 - absent) * end[keep]) for end in (low, high))
         gap = float(_score(torch.tensor(absent, dtype=torch.float64))) if gaps else -math.inf
-        return cls._with_ends(low.tolist(), high.tolist(), values[keep].tolist(), bool(atom[0]), bool(atom[-1]), domain, gap)
+        ends = cls._with_ends(low.tolist(), high.tolist(), values[keep].tolist(), bool(atom[0]), bool(atom[-1]), domain, gap)
+        if domain.type != "integer":
+            return ends
+        first, last = end_shares(present[:, None], present.amin(0, True), present.amax(0, True), None)
+        return replace(ends, shares=(float(first), float(last)))
 
     @classmethod
     def _with_ends(
@@ -165,10 +174,16 @@ class Score:
         """Return what to add to log p(z) for log p(x), (N,), given numbers x (N,) and their scores z (N, 1).
 
         For a value with an interval, that is the logarithm of P(interval) / phi(z) under the normal law, whose mean over the
-        interval turns densities into probabilities; for other reals log dz/dx.
+        interval turns densities into probabilities; for other reals log dz/dx. An integer beyond the others has its share of
+        the mass of the end.
         """
         low, high, values = self._tensors()
         known, z = x.double().nan_to_num(self.values[0]).contiguous(), z[:, 0].double()
+        log_shares = torch.zeros_like(known)
+        if any(self.shares):
+            below, above = torch.tensor(self.shares, dtype=torch.float64)
+            log_shares = log_share(known - values[-1], above) + log_share(values[0] - known, below)
+            known = known.clamp(values[0], values[-1])
         at = torch.searchsorted(values, known).clamp(max=len(values) - 1)
         has_interval = (values[at] == known) & (low[at] < high[at])
         right = at.clamp(min=min(1, len(values) - 1))
@@ -181,7 +196,7 @@ class Score:
             gap = torch.special.ndtr(torch.tensor(self.gap, dtype=torch.float64))
             mass, has_interval = torch.where(x.isnan(), gap, mass), has_interval | x.isnan()
         normal = -z.square() / 2 - math.log(2 * math.pi) / 2
-        return torch.where(has_interval, mass.log() - normal, slope.log())
+        return torch.where(has_interval, mass.log() - normal, slope.log()) + torch.where(x.isnan(), 0.0, log_shares)
 
     @property
     def has_intervals(self) -> bool:
@@ -314,7 +329,8 @@ def _score(share: Tensor) -> Tensor:
 def _score_of(facts: Facts) -> Score:
     low, high, values = (tuple(map(float, facts[name])) for name in ("low", "high", "values"))
     gap = -math.inf if facts["gap"] is None else float(facts["gap"])
-    score = Score(low, high, values, float(facts["below"]), float(facts["above"]), gap)
+    shares = (float(facts["shares"][0]), float(facts["shares"][1]))
+    score = Score(low, high, values, float(facts["below"]), float(facts["above"]), gap, shares)
     if not len(low) == len(high) == len(values) > 0:
         raise ValueError("the scores of a column need an interval for each number")
     rising = all(a < b for a, b in itertools.pairwise(values)) and all(a <= b for a, b in zip(low, high, strict=True))
@@ -322,6 +338,8 @@ def _score_of(facts: Facts) -> Score:
     slopes = math.isfinite(score.below) and math.isfinite(score.above) and score.below >= 0 and score.above >= 0
     if not rising or not apart or not slopes:
         raise ValueError("the scores of a column need rising intervals and rising numbers")
+    if not all(0 <= share < 1 for share in score.shares):
+        raise ValueError("the shares beyond the ends of a column must be at least 0 and less than 1")
     if not score.gap <= low[0]:
         raise ValueError("the interval of a gap must end before those of the numbers")
     return score

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.data import Transform
-from pushforward.data.transform import log_share
+from pushforward.data.ends import log_share
 from pushforward.probability import noise
 
 __all__ = ["Likelihood", "LikelihoodName", "default_likelihood", "make_likelihood"]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.data import Limits, Transform
+from pushforward.data.ends import end_shares
 from pushforward.data.kinds import kind_named
-from pushforward.data.transform import end_shares
 from pushforward.networks import TokenTransformer, TokenUNet
 
 __all__ = ["MOST_VALUES", "refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
