@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward.data.casting import cast_array, cast_tensor, is_dtype, is_integer, limits_of, refuse_non_finite, to_tensor
 from pushforward.data.checks import (
     ArrayLike,
     Facts,
@@ -110,7 +111,7 @@ class Schema:
             return cls(rules.name, "pandas", shape[1:], dtypes, channels, columns, decimals=decimals)
         dtype = str(values.dtype).removeprefix("torch.")
         container: Literal["numpy", "torch"] = "torch" if isinstance(values, Tensor) else "numpy"
-        rules = requested or kind_of(shape, dtype, _is_integer(dtype))
+        rules = requested or kind_of(shape, dtype, is_integer(dtype))
         return cls(rules.name, container, shape[1:], (dtype,), rules.channels(shape, container))
 
     @property
@@ -151,7 +152,7 @@ class Schema:
             return (False,) * len(self.internal_shape)
         if self.table is not None:
             return tuple(column.integer for column in self.table.columns)
-        return tuple(_is_integer(dtype) for dtype in self.dtypes)
+        return tuple(is_integer(dtype) for dtype in self.dtypes)
 
     @property
     def named_columns(self) -> tuple[Column, ...]:
@@ -175,7 +176,7 @@ class Schema:
             # The law of a category ends at its levels; that of a number goes on.
             each = [(0.0, domain.high) if domain.type == "category" else _UNLIMITED for domain in self.table.domains]
         else:
-            each = [_limits(dtype) for dtype in self.dtypes]
+            each = [limits_of(dtype) for dtype in self.dtypes]
         low, high = torch.tensor(each, dtype=torch.float64).unbind(1)
         return low, high
 
@@ -225,7 +226,7 @@ class Schema:
             self._check_table(self.table)
             return
         count = shape[0] if self.container == "pandas" else 1
-        if not (isinstance(dtypes, tuple) and len(dtypes) == count and all(_is_dtype(name, self.container) for name in dtypes)):
+        if not (isinstance(dtypes, tuple) and len(dtypes) == count and all(is_dtype(name, self.container) for name in dtypes)):
             raise ValueError(f"dtypes must name {count} dtypes of numbers, not {dtypes!r}")
         if (columns is None) is (self.container == "pandas"):
             raise ValueError("columns are the names of a table's columns, and only of a table's")
@@ -280,7 +281,7 @@ class Schema:
         self._check_names(values)
         self._check_shape(values, name)
         channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
-        return self.rules.inward(_to_tensor(values, self.internal_dtype), channels)
+        return self.rules.inward(to_tensor(values, self.internal_dtype), channels)
 
     def to_layout(self, rows: Tensor) -> Tensor:
         """Return rows ``(N, *D)`` as tensors ``(N, *row)`` in the user's layout; differentiable."""
@@ -303,9 +304,9 @@ class Schema:
             return self.of_columns(rows.double() if self.elements is None else self.elements.inverse(rows))
         rows = self.to_layout(rows)
         if self.container == "torch":
-            return _cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
+            return cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":
-            return np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(self.dtypes[0])))
+            return np.ascontiguousarray(cast_array(rows.numpy(), np.dtype(self.dtypes[0])))
         return self._as_came(self._to_frame(rows.numpy()))
 
     def to_columns(self, values: ArrayLike, *, gaps: bool = True) -> Tensor:
@@ -356,15 +357,15 @@ class Schema:
             column = rows[:, index]
             digits = None if self.decimals is None else self.decimals[index]
             column = column if digits is None else np.round(column, digits)
-            if _is_integer(dtype):
-                _refuse_non_finite(column)
+            if is_integer(dtype):
+                refuse_non_finite(column)
                 column = np.rint(column)
                 if "bool" not in dtype.lower():
-                    column = _cast_array(column, np.dtype(dtype.lower().split("[")[0]))
+                    column = cast_array(column, np.dtype(dtype.lower().split("[")[0]))
                 else:
                     column = column > 0
             else:
-                column = _cast_array(column, np.dtype(dtype.lower().split("[")[0]))
+                column = cast_array(column, np.dtype(dtype.lower().split("[")[0]))
             parts.append(pd.Series(column).astype(dtype))
         frame = pd.concat(parts, axis=1) if parts else pd.DataFrame()
         frame.columns = pd.Index(self.columns)
@@ -402,72 +403,6 @@ def _decimals(column: Any) -> int | None:
     if not str(column.dtype).lower().startswith("float"):
         return None
     return decimals_of(column.dropna().to_numpy(dtype=np.float64))
-
-
-def _is_integer(dtype: str) -> bool:
-    lowered = dtype.lower()
-    if lowered[:1] in "<>=|" and lowered[:1]:
-        return lowered[1] in "iub"
-    return lowered.startswith(("int", "uint", "bool"))
-
-
-def _is_dtype(name: object, container: str) -> bool:
-    """Whether a container can hold numbers of the dtype with this name, such as "float32", or "Int64" in a DataFrame."""
-    if not isinstance(name, str):
-        return False
-    if container == "torch":
-        return isinstance(getattr(torch, name, None), torch.dtype) and not getattr(torch, name).is_complex
-    if container == "pandas":
-        name = "bool" if name.lower().startswith("bool") else name.lower().split("[")[0]
-    try:
-        return np.dtype(name).kind in "iubf"
-    except TypeError:
-        return False
-
-
-def _limits(dtype: str) -> tuple[float, float]:
-    """Return the smallest and the largest integer of a dtype; infinite for real numbers."""
-    if not _is_integer(dtype):
-        return -math.inf, math.inf
-    if "bool" in dtype.lower():
-        return 0.0, 1.0
-    limits = np.iinfo(np.dtype(dtype.lower().split("[")[0]))
-    return float(limits.min), float(limits.max)
-
-
-def _to_tensor(values: Values, dtype: torch.dtype) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.to(dtype, copy=True)
-    numpy_dtype = np.float32 if dtype == torch.float32 else np.float64
-    array = cast(Any, values).to_numpy(dtype=numpy_dtype, na_value=np.nan) if is_frame(values) else cast(np.ndarray, values)
-    return torch.from_numpy(np.array(array, dtype=numpy_dtype, order="C"))
-
-
-def _refuse_non_finite(array: np.ndarray) -> None:
-    if not np.isfinite(array).all():
-        count = int((~np.isfinite(array)).sum())
-        raise ValueError(f"{count} values are NaN or infinite and have no integer value; the samples have diverged.")
-
-
-def _cast_array(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    if dtype.kind not in "iub":
-        top = np.finfo(dtype).max
-        return array.clip(-top, top).astype(dtype) if np.finfo(array.dtype).max > top else array.astype(dtype)
-    _refuse_non_finite(array)
-    if dtype.kind == "b":
-        return np.asarray(np.rint(array) > 0)
-    limits = np.iinfo(dtype)
-    wide = np.rint(array.astype(np.float64))
-    # Float64 cannot hold the largest 64-bit integers; use the nearest number below.
-    top = float(limits.max) if limits.bits < 64 else np.nextafter(float(limits.max), 0.0)
-    return np.asarray(np.clip(wide, float(limits.min), top).astype(dtype))
-
-
-def _cast_tensor(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    if dtype.is_floating_point:
-        return rows.clamp(-torch.finfo(dtype).max, torch.finfo(dtype).max).to(dtype)
-    name = str(dtype).removeprefix("torch.")
-    return torch.from_numpy(np.ascontiguousarray(_cast_array(rows.numpy(), np.dtype(name))))
 
 
 def _bullets(names: list[Any]) -> list[str]:
