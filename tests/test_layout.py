@@ -74,7 +74,19 @@ def test_no_file_is_in_a_circle_of_imports():
 
 # Packages that take long to import, or that may be missing: functions import them when they need them.
 DEFERRED = {
-    *("PIL", "accelerate", "diffusers", "matplotlib", "onnxscript", "pandas", "pyarrow", "rich", "safetensors", "scipy"),
+    *(
+        "PIL",
+        "accelerate",
+        "diffusers",
+        "matplotlib",
+        "onnxscript",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "rich",
+        "safetensors",
+        "scipy",
+    ),
     *("sklearn", "torch", "torchdiffeq", "vector_quantize_pytorch", "yaml", "zuko"),
 }
 
