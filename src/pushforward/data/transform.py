@@ -39,8 +39,9 @@ from torch import Tensor
 
 from pushforward.data.checks import Facts
 from pushforward.data.kinds import Limits, kind_named
+from pushforward.probability.tails import log_share
 
-__all__ = ["Transform", "end_shares", "log_share"]
+__all__ = ["Transform", "end_shares"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,12 +289,6 @@ class Transform:
 
 def _said(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')} of shape {tuple(shape)}"
-
-
-def log_share(beyond: Tensor, share: Tensor) -> Tensor:
-    """Return log (1 - r) r^j for integers that lie j = ``beyond`` above the end of a range with share r; 0 for j < 0."""
-    j = beyond.clamp(min=0.0)
-    return torch.where(beyond >= 0, torch.xlogy(j, share) + torch.log1p(-share), 0.0)
 
 
 def end_shares(x: Tensor, low: Tensor, high: Tensor, limits: Limits | None) -> tuple[Tensor, Tensor]:
