@@ -24,8 +24,7 @@ FRAME = pd.DataFrame(
 FRAME.loc[::7, "children"] = None
 FRAME.loc[::9, "city"] = None
 OF_NUMBERS = ["height", "debt", "children", "smoker", "born"]  # without categories of three levels
-OF_INTEGERS = ["children", "city", "smoker"]
-COLUMNS = {"GMM": OF_NUMBERS, "PPCA": OF_NUMBERS, "MaskedDiffusion": OF_INTEGERS}
+COLUMNS = {"GMM": OF_NUMBERS, "PPCA": OF_NUMBERS}
 QUICK = {"FlowMatching", "GMM", "NormalizingFlow", "VAE"}
 
 

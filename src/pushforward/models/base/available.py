@@ -20,4 +20,5 @@ def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:
 def in_data_units(model: object) -> bool:
     """Whether densities of the rows of a model are those of the data: not if columns of a table became 0/1 coordinates."""
     space = getattr(model, "space_", None)
-    return space is None or space.schema.elements is None or space.schema.elements.are_scores
+    elements = None if space is None else space.schema.elements
+    return elements is None or elements.are_scores or elements.are_bins

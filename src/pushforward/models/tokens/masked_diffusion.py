@@ -15,13 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import diffusion, networks
-from pushforward.data import ArrayLike, Condition, Dataset, Limits, Schema, Transform
+from pushforward.data import ArrayLike, Condition, Coordinates, Dataset, Limits, Schema, Transform
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.tokens import MOST_VALUES, refuse_fractions, start_from_marginals, to_tokens, token_scaling
+from pushforward.models.tokens.tokens import levels_of, refuse_fractions, start_from_marginals, to_tokens, token_scaling
 from pushforward.models.tokens.unmasking import UnmaskingModel
 from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
@@ -110,8 +110,8 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
-    columnwise: ClassVar[bool] = True
     categories: ClassVar[bool] = True
+    coordinates: ClassVar[Coordinates] = "bins"
 
     network: TransformerSpec | UNetSpec | None = None
 
@@ -163,11 +163,13 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         prepared = super()._prepare(dataset)
-        if prepared.held_out is not None:
+        if prepared.held_out is not None and self.space_.schema.elements is None:
             refuse_fractions(prepared.held_out[0])
         return prepared
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        if schema.elements is not None:
+            return Transform.in_data_units(x, integer=False, kind=schema.kind)
         return token_scaling(x, schema.kind, limits)
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
@@ -176,13 +178,10 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         return {"network": size, "training": _default_training(shape)}
 
     def _network(self) -> TokenTransformer | TokenUNet:
-        transform = self.space_.transform
-        levels = transform.pick((transform.high - transform.low + 1).expand(transform.shift.shape)).long()
-        if int(levels.max()) > MOST_VALUES:
-            raise ValueError(f"the columns have up to {int(levels.max()):,} values, but at most {MOST_VALUES:,} are supported")
+        levels, shape = levels_of(self.space_), self.space_.transform.shape
         if isinstance(self.network_, UNetSpec):
-            return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
-        return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
+            return TokenUNet(levels, shape, self._condition_dim, spec=self.network_)
+        return self.network_.build(levels, self._condition_dim, shape=shape)
 
     def _task(self, network: nn.Module, prepared: Prepared) -> UnmaskingTask:
         assert isinstance(network, TokenTransformer | TokenUNet)
@@ -195,12 +194,12 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         check_is_fitted(self)
         check_count("draws", draws)
         check_count("batch_size", batch_size)
-        rows = self._rows_of(X, condition, torch.float64, within_range=True)
+        rows = self._rows(X, condition)
 
         def score_part(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)
             tokens, observed = to_tokens(z, network.levels)
-            return diffusion.masked_bound(
+            bound = diffusion.masked_bound(
                 network,
                 tokens,
                 condition=None if rows.condition is None else rows.condition[part].to(device, self._density_dtype),
@@ -210,6 +209,7 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
                 first=first + part.start * (not shared),
                 shared=shared,
             )
+            return bound.shifted(np.asarray(rows.log_volume(part, seed, first)))
 
         bound = LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
         bound = bound.shifted(rows.log_shares.numpy())
