@@ -88,15 +88,15 @@ class Pieces:
         beyond = torch.searchsorted(self.knots, y, right=True) - (y == self.knots[-1]).long()
         return (beyond - 1 + self._first).clamp(0, self.count - 1)
 
-    def density(self, x: Tensor) -> Tensor:
-        """Return the density inside their pieces of values (n,), the probability for integers; 0 beyond the domain."""
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return the log-density inside their pieces of values (n,), log-probability for integers; -inf beyond the domain."""
         start, width, left, right = self._interval(self.piece(x))
         t = ((x - start) + (0.5 if self.domain.type == "integer" else 0.0)) / width
         density = 2 * (left + (right - left) * t) / ((left + right) * width)
-        density = torch.where((t >= 0) & (t <= 1), density, 0.0)
+        log_density = torch.where((t >= 0) & (t <= 1), density.clamp(min=0).log(), -torch.inf)
         for number, tail in self._outer():
-            density = torch.where(self.piece(x) == number, tail.density(x), density)
-        return density
+            log_density = torch.where(self.piece(x) == number, tail.log_density(x), log_density)
+        return log_density
 
     def share(self, x: Tensor) -> Tensor:
         """Return the distribution function inside their pieces at values (n,), for integers k at k + 1/2."""

@@ -63,16 +63,20 @@ class Tail:
 
     def density(self, x: Tensor) -> Tensor:
         """Return the density at x, or the mass of [x, x + 1) for integers; 0 at all other values."""
-        d, all_of_it = self._distance(x), self._below(self.room)
+        return self.log_density(x).exp()
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Return the logarithm of :meth:`density`, which is finite also far out."""
+        d, all_of_it = self._distance(x), self._below(self.room).log()
         if not self.whole:
             beyond = d.clamp(min=0)
             log_density = -self._stretched(beyond) - torch.log1p(self.shape * beyond / self.scale) - self.scale.log()
-            return torch.where((d > 0) & (d <= self.room), log_density.exp() / all_of_it, 0.0)
+            return torch.where((d > 0) & (d <= self.room), log_density - all_of_it, -torch.inf)
         near = (d - 1).clamp(min=0)
-        # exp(-a) - exp(-b) without cancellation
+        # log(exp(-a) - exp(-b)) without cancellation
         a, b = self._stretched(near), self._stretched(near + 1)
-        mass = -(-a).exp() * torch.expm1(a - b) / all_of_it
-        return torch.where((d >= 1) & (d <= self.room) & (x == x.floor()), mass, 0.0)
+        log_mass = (-torch.expm1(a - b)).log() - a - all_of_it
+        return torch.where((d >= 1) & (d <= self.room) & (x == x.floor()), log_mass, -torch.inf)
 
     def draw(self, u: Tensor) -> Tensor:
         """Return the values at which the distribution function of the distance is u, in [0, 1)."""

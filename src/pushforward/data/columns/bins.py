@@ -125,7 +125,7 @@ class Bins:
             inside = torch.zeros_like(x).where(is_point, -torch.inf)
         else:
             y = self._on_line(self._inside(x))
-            inside = torch.where(is_point, 0.0, self.pieces.density(y).log())
+            inside = torch.where(is_point, 0.0, self.pieces.log_density(y))
         for beyond, share in ((self.domain.low - x, self.ends[0]), (x - self.domain.high, self.ends[1])):
             if share:
                 inside = inside + log_share(beyond, torch.tensor(share, dtype=torch.float64))
@@ -165,6 +165,8 @@ class Bins:
             parts = (torch.tensor(facts[name], dtype=torch.float64) for name in ("knots", "heights", "tails"))
             pieces = Pieces(line, *parts)
         bins = cls(domain, facts["gap"], points, pieces, (ends[0], ends[1]))
+        if domain.type == "category" and (pieces is not None or points.tolist() != list(range(domain.levels))):
+            raise ValueError("the points of a category are its levels")
         if not bins.tokens:
             raise ValueError("a column needs a token")
         return bins

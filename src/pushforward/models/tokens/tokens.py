@@ -137,7 +137,8 @@ def refuse_fractions(x: Tensor) -> None:
     if bool(broken.any()):
         raise ValueError(
             f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers use "
-            "FlowMatching or NormalizingFlow, or round X if its values lie on a scale"
+            'FlowMatching or NormalizingFlow, round X if its values lie on a scale, or pass a DataFrame with kind="tables", '
+            "which puts real numbers into bins"
         )
 
 
