@@ -42,7 +42,7 @@ class Tail:
         Whether the values are integers.
 
     >>> knots, tails = torch.tensor([0.0, 1.0]).double(), torch.tensor([[0.0, 0.0], [2.0, 0.0]]).double()
-    >>> Tail.beyond(knots, tails, Domain("real"), 1).density(torch.tensor([1.0, 1.5]))
+    >>> Tail.beyond(knots, tails, Domain("real"), 1).density(torch.tensor([1.0, 1.5]).double())
     tensor([0.0000, 0.3894], dtype=torch.float64)
     """
 

@@ -19,10 +19,11 @@ from pushforward.data.columns.elements import Bins
 from pushforward.data.kinds import kind_named
 from pushforward.data.transform import end_shares
 from pushforward.diffusion import TokenNetwork
-from pushforward.networks import TokenTransformer, TokenUNet
+from pushforward.networks import TokenMLP, TokenTransformer, TokenUNet
 
 __all__ = [
     "MOST_VALUES",
+    "Predictor",
     "PresentTokens",
     "levels_of",
     "refuse_fractions",
@@ -31,6 +32,8 @@ __all__ = [
     "to_tokens",
     "token_scaling",
 ]
+
+Predictor = TokenMLP | TokenTransformer | TokenUNet
 
 MOST_VALUES = 1024
 """Largest number of integers that a range may have."""
@@ -152,7 +155,7 @@ def refuse_unknown(x: Tensor, observed: Tensor, transform: Transform) -> None:
         )
 
 
-def start_from_marginals(network: TokenTransformer | TokenUNet, x: Tensor) -> None:
+def start_from_marginals(network: Predictor, x: Tensor) -> None:
     """Initialize an untrained network with the frequency of each value at each position, with one added to each count."""
     tokens, observed = to_tokens(x, network.levels.to(x.device))
     counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, observed.T.to(network.bias))

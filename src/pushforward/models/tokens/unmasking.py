@@ -21,8 +21,7 @@ from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.model import GapChoice
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.tokens import PresentTokens, refuse_unknown, to_tokens
-from pushforward.networks import TokenTransformer, TokenUNet
+from pushforward.models.tokens.tokens import Predictor, PresentTokens, refuse_unknown, to_tokens
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count, check_steps
 
@@ -38,7 +37,7 @@ class UnmaskingModel(TrainedModel):
 
     core: ClassVar[str] = "predictor_"
     given_columns: ClassVar[bool] = True
-    predictor_: TokenTransformer | TokenUNet = field(init=False)
+    predictor_: Predictor = field(init=False)
 
     def sample(
         self,
