@@ -51,7 +51,7 @@ def test_the_bounds_of_all_rows_of_a_discrete_table_are_probabilities_of_its_law
     frame = pd.DataFrame({"a": first, "b": second})
     frame.loc[frame.index % 4 == 0, "b"] = None
     every = pd.DataFrame([(a, b) for a in "xyz" for b in (0, 1, 2, None)], columns=["a", "b"]).astype({"b": "Int64"})
-    found = fitted(frame, 200, 1e-2, held_out=0).log_prob(every, draws=200)
+    found = fitted(frame, 200, 1e-2, held_out=0).log_prob(every, draws=100)
     counts = frame.fillna(-1).value_counts()
     truth = np.array([counts.get(tuple(row), 0) for row in every.fillna(-1).itertuples(index=False)]) / 1000
     assert found.kind == "lower bound"

@@ -89,7 +89,10 @@ class Bins:
         return int(self.gap) + len(self.points) + (0 if self.pieces is None else self.pieces.count)
 
     def forward(self, x: Tensor, u: Tensor) -> Tensor:
-        """Return the coordinates (N, 1) of numbers x (N,); NaN for a gap that is none of the tokens."""
+        """Return the coordinates (N, 1) of numbers x (N,); NaN for a gap that is none of the tokens.
+
+        The uniform numbers u, which spread scores, have no effect.
+        """
         x, (token, is_point) = x.double(), self._point(x)
         share = torch.full_like(x, 0.5)
         if self.pieces is not None:

@@ -8,6 +8,8 @@ whose law is the standard normal one, whatever the law of the column: integers a
 over their interval, a gap has the interval at the lower end, and the way back is exact for both. Between the numbers of the
 data the quantile function is linear in z; it goes on beyond them to the bounds of a real column, or without end where it has
 none.
+
+Models of tokens take another coordinate of each column, which holds its token (:mod:`pushforward.data.columns.bins`).
 """
 
 import itertools
@@ -273,7 +275,8 @@ class Elements:
     @property
     def tokens(self) -> Tensor:
         """Number of tokens of each column with bins, int64; 0 for other columns."""
-        return torch.tensor([part.tokens if isinstance(part, Bins) else 0 for part in self.parts])
+        # On the CPU even where a network is built on the meta device to learn its size.
+        return torch.tensor([part.tokens if isinstance(part, Bins) else 0 for part in self.parts], device="cpu")
 
     @property
     def has_intervals(self) -> bool:

@@ -137,7 +137,7 @@ class GenerativeModel(Estimator, abc.ABC):
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
     categories: ClassVar[bool] = False
-    """Whether rows of a family that is ``columnwise`` may have categories with more than two levels."""
+    """Whether categories with more than two levels have their own probabilities, instead of coordinates as real numbers."""
     columnwise: ClassVar[bool] = False
     """Whether the family models the columns of a table as they are, instead of real coordinates for them."""
     coordinates: ClassVar[Coordinates] = "blocks"

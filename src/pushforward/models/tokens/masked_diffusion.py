@@ -40,7 +40,7 @@ __all__ = ["MaskedDiffusion", "UnmaskingTask"]
 DRAWS = 16
 _LARGE = 16  # longer side of images
 _COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
-_TABLES = replace(_COMMON, steps=6000, batch_size=256, learning_rate=2e-3)
+_TABLES = replace(_COMMON, steps=4000, batch_size=256, learning_rate=2e-3)
 
 
 class UnmaskingTask(RowTask):
