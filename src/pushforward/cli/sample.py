@@ -70,7 +70,6 @@ def command(
     """Draw samples and write them."""
     from pushforward.data import check_target, write_samples
     from pushforward.models import load
-    from pushforward.models.base.exact import ExactModel
     from pushforward.models.recipe import named_sampler
     from pushforward.probability.noise import fresh_seed
     from pushforward.training.record.files import inside
@@ -90,10 +89,9 @@ def command(
     move(model, device)
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions
-    exact = not by_classifier and isinstance(model, ExactModel)
     rest: Any = condition
     given: Any = None
-    if condition and exact:
+    if condition and model.given_columns and not by_classifier:
         rest, given = model.space_.split(condition)
     wanted, told = _conditions(encoder, rest, n)
     wanted = wanted if given is None else {**(rest or {}), **given}

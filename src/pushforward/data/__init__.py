@@ -2,6 +2,7 @@
 
 from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, clean_values
 from pushforward.data.columns import ColumnTypes
+from pushforward.data.columns.elements import Coordinates
 from pushforward.data.conditions import ConditionEncoder, ConditionKind
 from pushforward.data.files.tables import Names
 from pushforward.data.files.write import check_target, write_samples
@@ -19,6 +20,7 @@ __all__ = [
     "Condition",
     "ConditionEncoder",
     "ConditionKind",
+    "Coordinates",
     "Data",
     "Dataset",
     "Facts",

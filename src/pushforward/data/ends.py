@@ -1,15 +1,8 @@
 """Shares of integers beyond the range of the data in the mass of its ends, by :mod:`pushforward.data.transform`."""
 
-import torch
 from torch import Tensor
 
-__all__ = ["end_shares", "log_share"]
-
-
-def log_share(beyond: Tensor, share: Tensor) -> Tensor:
-    """Return log (1 - r) r^j for integers that lie j = ``beyond`` above the end of a range with share r; 0 for j < 0."""
-    j = beyond.clamp(min=0.0)
-    return torch.where(beyond >= 0, torch.xlogy(j, share) + torch.log1p(-share), 0.0)
+__all__ = ["end_shares"]
 
 
 def end_shares(x: Tensor, low: Tensor, high: Tensor, limits: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from pushforward.data.checks import (
 )
 from pushforward.data.columns import Column, ColumnType, Table
 from pushforward.data.columns.column import Numbers
-from pushforward.data.columns.elements import Elements
+from pushforward.data.columns.elements import Coordinates, Elements
 from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
@@ -126,10 +126,10 @@ class Schema:
             return (sum(self.elements.sizes),)
         return self.rules.internal_shape(self.row_shape, self.channels)
 
-    def by_elements(self, x: Tensor, *, blocks: bool) -> "Schema":
+    def by_elements(self, x: Tensor, coordinates: Coordinates) -> "Schema":
         """Return the schema of a table with coordinates fitted to its rows x (N, C); see :class:`Elements`."""
         assert self.table is not None
-        return replace(self, elements=Elements.fit(x, self.table.domains, self.table.gaps, blocks=blocks))
+        return replace(self, elements=Elements.fit(x, self.table.domains, self.table.gaps, coordinates=coordinates))
 
     def codes(self, length: int | None = None) -> "Schema":
         """Return the schema of latents, in floats: vectors of this length, or by default the layout of the rows."""

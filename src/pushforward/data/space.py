@@ -1,5 +1,6 @@
 """Conversion between the rows of a user and the tensors of a model: layout, scaling and conditions, fitted once."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pushforward._messages import DIVERGED
-from pushforward.data.checks import Condition, Data, Facts, Values
+from pushforward.data.checks import Condition, Data, Facts, Values, enumerate_names
 from pushforward.data.columns.given import cells_by_name, named_values, read_given, unknown_name
 from pushforward.data.conditions import ConditionEncoder
 from pushforward.data.files.csv import is_csv
@@ -63,15 +64,20 @@ class RowSpace:
             return transform.log_det
         return -float(transform.scale[~transform.constant & ~elements.are_levels].log().sum())
 
-    def to_user(self, z: Tensor) -> Values:
+    def to_user(self, z: Tensor, given: Tensor | None = None) -> Values:
         """Return rows z (N, *D) that a model made in the layout, dtype, units and container of the training data.
+
+        Of a table with coordinates, cells that are ``given`` (N, C), not NaN, are returned exactly.
 
         Raises
         ------
         ValueError
             If a row has NaN or infinite numbers.
         """
-        return self.schema.to_user(self.to_data(z))
+        x, elements = self.to_data(z), self.schema.elements
+        if given is None or elements is None:
+            return self.schema.to_user(x)
+        return self.schema.of_columns(torch.where(given.isnan(), elements.inverse(x), given))
 
     def to_data(self, z: Tensor) -> Tensor:
         """Return rows z (N, *D) that a model made in data units, (N, *internal), after the check of :meth:`to_user`."""
@@ -207,9 +213,8 @@ class RowSpace:
         columns = self.schema.named_columns
         numbers = torch.from_numpy(read_given(columns, cells_by_name(values, [column.name for column in columns]), n))
         x = numbers.expand(n, -1).clone()
-        low = torch.where(self.transform.constant, self.transform.value, self.transform.low)
-        high = torch.where(self.transform.constant, self.transform.value, self.transform.high)
-        beyond = ((x < low) | (x > high)) & (self.transform.constant | self.transform.integer)
+        low, high = self._ranges()
+        beyond = (x < low) | (x > high)
         if bool(beyond.any()):
             index = int(beyond.any(0).int().argmax())
             row, column = int(beyond[:, index].int().argmax()), columns[index]
@@ -218,6 +223,34 @@ class RowSpace:
                 f"training are {column.describe().partition(', ')[2]}"
             )
         return x
+
+    def _ranges(self) -> tuple[Tensor, Tensor]:
+        """Return the smallest and the largest value of columns that can be given; infinite for reals that vary."""
+        transform, elements, table = self.transform, self.schema.elements, self.schema.table
+        low, high, integer = transform.low, transform.high, transform.integer
+        constant, value = transform.constant, transform.value
+        if elements is not None and table is not None:
+            low, high = torch.tensor([(domain.low, domain.high) for domain in table.domains]).double().unbind(1)
+            integer = torch.tensor([domain.type != "real" for domain in table.domains])
+            constant = torch.stack([part.all() for part in torch.split(constant, elements.sizes)])
+            value = elements.inverse(value[None])[0]
+        low, high = low.where(integer, -torch.inf), high.where(integer, torch.inf)
+        return value.where(constant, low), value.where(constant, high)
+
+    def refuse_impossible(self, log_density: Tensor, x: Tensor) -> None:
+        """Raise a ValueError if the columns that are given in a row of x (n, C) have density 0.
+
+        ``log_density`` (n,) is that of these columns, and x is NaN in all others.
+        """
+        impossible = log_density.isneginf() | log_density.isnan()
+        if bool(impossible.any()):
+            row = int(impossible.int().argmax())
+            columns = zip(self.schema.named_columns, x[row].tolist(), strict=True)
+            given = {column.name: value for column, value in columns if not math.isnan(value)}
+            raise ValueError(
+                f"no row can have the given values of {enumerate_names(list(given))}, the first such in row {row}: their "
+                "density is 0 under the model. Give values within the range of the training data, or fewer of them"
+            )
 
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""

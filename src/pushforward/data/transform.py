@@ -38,10 +38,11 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import Facts
-from pushforward.data.ends import end_shares, log_share
+from pushforward.data.ends import end_shares
 from pushforward.data.kinds import Limits, kind_named
+from pushforward.probability.tails import log_share
 
-__all__ = ["Transform", "end_shares", "log_share"]
+__all__ = ["Transform"]
 
 
 @dataclass(frozen=True, eq=False)

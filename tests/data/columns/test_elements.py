@@ -77,7 +77,7 @@ def test_categories_are_blocks_or_scores():
     assert blocks.parts == (Block(3, True),)
     assert blocks.forward(x).tolist() == [[0, 0, 1, 0], [0, 0, 0, 1], [1, 0, 0, 0]]
     assert blocks.inverse(torch.tensor([[0.1, 0.2, 0.3, 0.9]]), gaps=False).tolist() == [[2.0]]
-    scores = Elements.fit(x, (Domain("category", 0, 2),), (True,), blocks=False)
+    scores = Elements.fit(x, (Domain("category", 0, 2),), (True,), coordinates="scores")
     assert scores.sizes == [1]
     torch.testing.assert_close(scores.inverse(scores.forward(x)), x, equal_nan=True)
     assert not scores.inverse(scores.forward(x), gaps=False).isnan().any()
@@ -106,7 +106,7 @@ def test_wrong_facts_are_refused(elements):
 
 
 def test_volumes_turn_the_normal_law_into_that_of_the_column():
-    scores = Elements.fit(X, DOMAINS, GAPS, blocks=False)
+    scores = Elements.fit(X, DOMAINS, GAPS, coordinates="scores")
     shares = {0: [0.0], 3: [0.0, 2.0, math.nan], 5: [1.0, 3.0, math.nan]}
     for column, values in shares.items():
         part = scores.parts[column]

@@ -8,21 +8,25 @@ whose law is the standard normal one, whatever the law of the column: integers a
 over their interval, a gap has the interval at the lower end, and the way back is exact for both. Between the numbers of the
 data the quantile function is linear in z; it goes on beyond them to the bounds of a real column, or without end where it has
 none.
+
+Models of tokens take another coordinate of each column, which holds its token (:mod:`pushforward.data.columns.bins`).
 """
 
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from pushforward.data.checks import Facts
-from pushforward.data.ends import end_shares, log_share
+from pushforward.data.columns.bins import Bins
+from pushforward.data.ends import end_shares
 from pushforward.probability.domain import Domain
+from pushforward.probability.tails import log_share
 
-__all__ = ["Block", "Elements", "Score"]
+__all__ = ["Bins", "Block", "Coordinates", "Elements", "Score"]
 
 _KNOTS = 256
 _FAR = 8.0  # standard deviations at which a bounded column reaches its bound
@@ -208,7 +212,8 @@ class Score:
         return low, high, values
 
 
-Element = Block | Score
+Element = Block | Score | Bins
+Coordinates = Literal["blocks", "scores", "bins"]
 
 
 @dataclass(frozen=True)
@@ -217,24 +222,27 @@ class Elements:
 
     Parameters
     ----------
-    parts : tuple of Block or Score
+    parts : tuple of Block, Score or Bins
         One per column.
     """
 
     parts: tuple[Element, ...]
 
     @classmethod
-    def fit(cls, x: Tensor, domains: tuple[Domain, ...], gaps: tuple[bool, ...], *, blocks: bool = True) -> "Elements":
+    def fit(
+        cls, x: Tensor, domains: tuple[Domain, ...], gaps: tuple[bool, ...], *, coordinates: Coordinates = "blocks"
+    ) -> "Elements":
         """Fit to rows (N, C), NaN in gaps.
 
-        ``gaps`` says which columns may have them, ``blocks`` whether categories become blocks; otherwise they have scores.
+        ``gaps`` says which columns may have them, ``coordinates`` whether all columns have scores or bins, or scores except
+        for categories, which become blocks.
         """
 
         def part(index: int) -> Element:
             domain = domains[index]
-            if domain.type == "category" and blocks:
+            if domain.type == "category" and coordinates == "blocks":
                 return Block(domain.levels, gaps[index])
-            return Score.fit(x[:, index], domain, gaps=gaps[index])
+            return (Bins if coordinates == "bins" else Score).fit(x[:, index], domain, gaps=gaps[index])
 
         return cls(tuple(map(part, range(len(domains)))))
 
@@ -243,7 +251,9 @@ class Elements:
         if len(self.parts) != len(domains):
             return False
         for part, domain, has_gaps in zip(self.parts, domains, gaps, strict=True):
-            if isinstance(part, Block):
+            if isinstance(part, Bins):
+                known = part.fits(domain, has_gaps)
+            elif isinstance(part, Block):
                 known = domain.type == "category" and (part.levels, part.gaps) == (domain.levels, has_gaps)
             else:
                 known = has_gaps == (part.gap > -math.inf)
@@ -285,15 +295,29 @@ class Elements:
         return all(isinstance(part, Score) for part in self.parts)
 
     @property
+    def are_bins(self) -> bool:
+        """Whether all columns have bins, so that probabilities of tokens determine densities of rows."""
+        return all(isinstance(part, Bins) for part in self.parts)
+
+    @property
+    def tokens(self) -> Tensor:
+        """Number of tokens of each column with bins, int64; 0 for other columns."""
+        # On the CPU even where a network is built on the meta device to learn its size.
+        return torch.tensor([part.tokens if isinstance(part, Bins) else 0 for part in self.parts], device="cpu")
+
+    @property
     def has_intervals(self) -> bool:
         """Whether some values of scores have an interval."""
         return any(isinstance(part, Score) and part.has_intervals for part in self.parts)
 
     def log_volume(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return what to add to log p(z) for log p(x), (N,), where p(z) has probabilities of levels; see :class:`Score`."""
+        """Return what to add to log p(z), or to the log-probability of tokens, for log p(x), (N,).
+
+        p(z) has probabilities of levels; see :meth:`Score.log_volume` and :meth:`Bins.log_volume`.
+        """
         total = torch.zeros(len(x), dtype=torch.float64)
         for part, values, scores in zip(self.parts, x.double().unbind(1), torch.split(z, self.sizes, 1), strict=True):
-            if isinstance(part, Score):
+            if not isinstance(part, Block):
                 total += part.log_volume(values, scores)
         return total
 
@@ -303,13 +327,19 @@ class Elements:
 
     def to_json(self) -> list[Facts]:
         """Return the coordinates as plain data; :meth:`from_json` restores them."""
-        parts = [dict(vars(part)) for part in self.parts]
+        parts = [part.to_json() if isinstance(part, Bins) else dict(vars(part)) for part in self.parts]
         return [part | {"gap": None} if part.get("gap") == -math.inf else part for part in parts]  # JSON has no infinity
 
     @classmethod
     def from_json(cls, facts: list[Facts]) -> "Elements":
         """Return the coordinates from the output of :meth:`to_json`; ValueError if the facts do not describe any."""
-        return cls(tuple(Block(**part) if "levels" in part else _score_of(part) for part in facts))
+
+        def part(facts: Facts) -> Element:
+            if "points" in facts:
+                return Bins.from_json(facts)
+            return Block(**facts) if "levels" in facts else _score_of(facts)
+
+        return cls(tuple(map(part, facts)))
 
 
 def _with_unseen(values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:

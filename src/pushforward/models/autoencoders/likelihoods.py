@@ -37,8 +37,8 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.data import Transform
-from pushforward.data.ends import log_share
 from pushforward.probability import noise
+from pushforward.probability.tails import log_share
 
 __all__ = ["Likelihood", "LikelihoodName", "default_likelihood", "make_likelihood"]
 

@@ -23,6 +23,7 @@ def in_data_units(model: object) -> bool:
     They are not if categories of a table became 0/1 coordinates, to which the model gives no probabilities.
     """
     space = getattr(model, "space_", None)
-    if space is None or space.schema.elements is None or space.schema.elements.are_scores:
+    elements = None if space is None else space.schema.elements
+    if elements is None or elements.are_scores or elements.are_bins:
         return True
     return bool(getattr(type(model), "of_levels", False))

@@ -94,7 +94,7 @@ class DensityModel(GenerativeModel):
 
     def _rows(self, X: ArrayLike, condition: Condition) -> Rows:
         if self.space_.schema.elements is not None:
-            cells = self.space_.schema.to_columns(X, gaps=False)
+            cells = self.space_.schema.to_columns(X, gaps=self.gaps)
             encoded = self._encode(condition, len(cells), self._density_dtype)
             return SpreadRows.spread(self.space_, cells, encoded, dtype=self._density_dtype)
         return self._rows_of(X, condition, self._density_dtype, within_range=True)

@@ -6,7 +6,6 @@ conditions.
 
 import abc
 import contextlib
-import math
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -17,7 +16,6 @@ from torch import Tensor
 
 from pushforward import training
 from pushforward.data import Condition, Limits, Schema, Transform, Values
-from pushforward.data.checks import enumerate_names
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensityModel
 from pushforward.models.base.model import GapChoice, Prepared
@@ -32,6 +30,7 @@ class ExactModel(RowDensityModel):
 
     core: ClassVar[str] = "law_"
     gaps: ClassVar[bool] = True
+    given_columns: ClassVar[bool] = True
     row_dtype: ClassVar[torch.dtype] = torch.float64
 
     def sample(
@@ -71,18 +70,6 @@ class ExactModel(RowDensityModel):
     @abc.abstractmethod
     def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
         """Return scaled rows with the given elements of x (n, *internal), in data units, and NaN elsewhere drawn."""
-
-    def _refuse_impossible(self, log_density: Tensor, x: Tensor) -> None:
-        """Raise a ValueError if the given elements of a row of x have density 0, given the log-densities of all (n,)."""
-        impossible = log_density.isneginf() | log_density.isnan()
-        if bool(impossible.any()):
-            row = int(impossible.int().argmax())
-            columns = zip(self.space_.schema.named_columns, x[row].tolist(), strict=True)
-            given = {column.name: value for column, value in columns if not math.isnan(value)}
-            raise ValueError(
-                f"no row can have the given values of {enumerate_names(list(given))}, the first such in row {row}: their "
-                "density is 0 under the model. Give values within the range of the training data, or fewer of them"
-            )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
         return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind, limits=limits)

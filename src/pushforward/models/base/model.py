@@ -31,6 +31,7 @@ from pushforward.data import (
     ColumnTypes,
     Condition,
     ConditionEncoder,
+    Coordinates,
     Data,
     Dataset,
     Facts,
@@ -137,13 +138,15 @@ class GenerativeModel(Estimator, abc.ABC):
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
     categories: ClassVar[bool] = False
-    """Whether rows of a family that is ``columnwise`` may have categories with more than two levels."""
+    """Whether categories with more than two levels have their own probabilities, instead of coordinates as real numbers."""
     columnwise: ClassVar[bool] = False
     """Whether the family models the columns of a table as they are, instead of real coordinates for them."""
-    blocks: ClassVar[bool] = True
-    """Whether these are 0/1 coordinates for categories; otherwise each column has one."""
+    coordinates: ClassVar[Coordinates] = "blocks"
+    """These coordinates (:mod:`pushforward.data.columns.elements`)."""
     of_levels: ClassVar[bool] = False
     """Whether the family gives probabilities to the levels of categories that became 0/1 coordinates."""
+    given_columns: ClassVar[bool] = False
+    """Whether ``sample`` takes values of columns of the data, which need not be conditions of the training."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
     """Dtype of the training rows."""
     beside: ClassVar[tuple[str, ...]] = ()
@@ -275,9 +278,9 @@ class GenerativeModel(Estimator, abc.ABC):
         seed = self._keep_seed(seed)
         return self._conditions_for_sampling(condition, n, seed, first), seed
 
-    def _delivered(self, z: Tensor, gaps: GapChoice, *, condition: Condition, seed: int) -> Values:
-        """Return new scaled rows as the user gets them."""
-        rows = self.space_.to_user(z)
+    def _delivered(self, z: Tensor, gaps: GapChoice, *, condition: Condition, seed: int, given: Tensor | None = None) -> Values:
+        """Return new scaled rows as the user gets them; cells that are ``given``, not NaN, are returned exactly."""
+        rows = self.space_.to_user(z, given)
         if gaps == "keep" or self.space_.schema.table is None or not any(self.space_.schema.table.gaps):
             return rows
         filler: Any = self
@@ -360,7 +363,7 @@ class GenerativeModel(Estimator, abc.ABC):
         if schema.table is None or self.columnwise:
             return schema, dataset.to_internal(gaps=self.gaps)
         cells = dataset.to_internal(gaps=True)
-        schema = schema.by_elements(cells[rows], blocks=self.blocks)
+        schema = schema.by_elements(cells[rows], self.coordinates)
         assert schema.elements is not None
         numbers = torch.arange(len(cells))
         u = noise.uniform(cells.shape[1:], seed=self.seed_, purpose="intervals", rows=numbers, dtype=torch.float64)

@@ -293,7 +293,7 @@ class Circuit(ExactModel):
     def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
         flat = self._flat(self.space_.transform.forward(x, dtype=torch.float64))
         columns, state = self._columns(flat, condition, gap=UNKNOWN)
-        self._refuse_impossible(self.law_.log_prob(columns, state), x)
+        self.space_.refuse_impossible(self.law_.log_prob(columns, state), x)
         return self._draw(flat, condition, unknown=self._unsaid(flat), seed=seed, first=first)
 
     def _clean(self, x: Tensor) -> Tensor:

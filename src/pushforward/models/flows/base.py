@@ -29,7 +29,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import ArrayLike, Condition, Values
+from pushforward.data import ArrayLike, Condition, Coordinates, Values
 from pushforward.diffusion.log_prob import Kind, LogProb
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import RowDensityModel
@@ -81,7 +81,7 @@ class FlowTask(RowTask):
 class InvertibleModel(TransformerMixin, RowDensityModel, TrainedModel):
     """Base of families with an invertible network; the module docstring specifies the network."""
 
-    blocks: ClassVar[bool] = False
+    coordinates: ClassVar[Coordinates] = "scores"
 
     def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the latents z of the rows of X, standard normal as far as the model has learned the law of X.

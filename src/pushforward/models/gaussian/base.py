@@ -232,7 +232,7 @@ class LawModel(ExactModel):
             given = self.thresholds_(self._dequantized(z, rows, seed))
             given = given.where(~x[part].flatten(1)[:, ~transform.constant.flatten()].isnan(), torch.nan)
             features = self._features(None if condition is None else condition[part], len(given))
-            self._refuse_impossible(self._joint_of(given, features).logsumexp(1), x[part])
+            self.space_.refuse_impossible(self._joint_of(given, features).logsumexp(1), x[part])
             parts.append(self._draw(given, features, seed=seed, first=first + part.start))
         return self._whole(torch.cat(parts))
 

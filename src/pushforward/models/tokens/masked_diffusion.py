@@ -1,4 +1,4 @@
-r"""Masked diffusion: rows of integers, unmasked element by element.
+r"""Masked diffusion: rows of integers, or of a table with columns of any type, unmasked element by element.
 
 A row is a sequence of tokens, one per element (:mod:`pushforward.models.tokens.tokens`). A network predicts the law of each
 masked token given the unmasked ones; :mod:`pushforward.diffusion.masked` defines the training bound and the sampling by
@@ -15,15 +15,22 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import diffusion, networks
-from pushforward.data import ArrayLike, Condition, Dataset, Limits, Schema, Transform
+from pushforward.data import ArrayLike, Condition, Coordinates, Dataset, Limits, Schema, Transform
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.tokens import MOST_VALUES, refuse_fractions, start_from_marginals, to_tokens, token_scaling
+from pushforward.models.tokens.tokens import (
+    Predictor,
+    levels_of,
+    refuse_fractions,
+    start_from_marginals,
+    to_tokens,
+    token_scaling,
+)
 from pushforward.models.tokens.unmasking import UnmaskingModel
-from pushforward.networks import TokenTransformer, TokenUNet, TransformerSpec, UNetSpec
+from pushforward.networks import MLPSpec, TokenMLP, TokenUNet, TransformerSpec, UNetSpec
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingSettings
@@ -32,6 +39,8 @@ __all__ = ["MaskedDiffusion", "UnmaskingTask"]
 
 DRAWS = 16
 _LARGE = 16  # longer side of images
+_COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
+_TABLES = replace(_COMMON, steps=4000, batch_size=256, learning_rate=2e-3)
 
 
 class UnmaskingTask(RowTask):
@@ -39,14 +48,14 @@ class UnmaskingTask(RowTask):
 
     Parameters
     ----------
-    network : TokenTransformer or TokenUNet
+    network : TokenMLP, TokenTransformer or TokenUNet
     free : bool Tensor (L,)
         Which tokens vary.
     condition_dropout : float
         Share of rows whose condition is replaced by "no condition" in training.
     """
 
-    def __init__(self, network: TokenTransformer | TokenUNet, *, free: Tensor, condition_dropout: float = 0.0) -> None:
+    def __init__(self, network: Predictor, *, free: Tensor, condition_dropout: float = 0.0) -> None:
         super().__init__(condition_dropout=condition_dropout)
         self.network = network
         self.free: Tensor
@@ -69,21 +78,23 @@ class UnmaskingTask(RowTask):
 
 
 class MaskedDiffusion(DensityModel, UnmaskingModel):
-    r"""Masked diffusion: integers and categories, unmasked in a random order.
+    r"""Masked diffusion: integers, and tables with columns of any type, unmasked in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
     sequence (N, L). A network learns the law of masked tokens given the others, without rounding or dequantization:
     ``log_prob`` is a lower bound of the log-probability of the integers, and ``impute`` unmasks the missing elements given the
     observed ones. Training rows may also have gaps (NaN).
 
-    All values must be integers, of any dtype; encode text as integers first. For real numbers use FlowMatching or
-    NormalizingFlow.
+    All values of arrays must be integers, of any dtype. In a table, gaps, categories, frequent integers and frequent reals have
+    a token each, and other numbers and dates one for each bin, with a fixed density inside it. ``log_prob`` is then a lower
+    bound of the log-density in the units of the data: the probability of the tokens times the densities inside the bins.
+    ``sample`` takes values of any columns, as in ``condition={"sex": "Female"}``.
 
     Parameters
     ----------
-    network : TransformerSpec or UNetSpec, optional
-        Size of a transformer, in which each element attends to all others, or for images of a U-Net, which is local first and
-        learns from fewer images. Default: a U-Net for images, else a transformer.
+    network : TransformerSpec, MLPSpec or UNetSpec, optional
+        Size of a transformer, in which each element attends to all others, or of a perceptron, or for images of a U-Net, which
+        is local first and learns from fewer images. Default: a U-Net for images, a perceptron for tables, else a transformer.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 
@@ -91,7 +102,7 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
     ----------
     network_, training_
         The resolved arguments.
-    predictor_ : TokenTransformer or TokenUNet
+    predictor_ : TokenTransformer, TokenMLP or TokenUNet
         The trained network.
 
     References
@@ -110,12 +121,12 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
-    columnwise: ClassVar[bool] = True
     categories: ClassVar[bool] = True
+    coordinates: ClassVar[Coordinates] = "bins"
 
-    network: TransformerSpec | UNetSpec | None = None
+    network: TransformerSpec | MLPSpec | UNetSpec | None = None
 
-    network_: TransformerSpec | UNetSpec = field(init=False)
+    network_: TransformerSpec | MLPSpec | UNetSpec = field(init=False)
 
     def log_prob(
         self,
@@ -128,12 +139,13 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         batch_size: int = 256,
         bits_per_dim: bool = False,
     ) -> LogProb:
-        """Return a lower bound of the log-probability of each row in nats, with its standard error.
+        """Return a lower bound of the log-probability, for tables log-density, of each row in nats, with its standard error.
 
         Parameters
         ----------
         X : array, tensor or DataFrame
-            Rows like the training data, without fractions. Of a row with gaps (NaN), the probability of what is seen.
+            Rows like the training data, without fractions in arrays. Of a row with gaps (NaN), the probability of what is seen;
+            a gap is a value in columns of tables that have gaps in training.
         draws : int
             Random sets of hidden elements per row, each of which calls the network; the standard error needs 2.
 
@@ -163,29 +175,32 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         prepared = super()._prepare(dataset)
-        if prepared.held_out is not None:
+        if prepared.held_out is not None and self.space_.schema.elements is None:
             refuse_fractions(prepared.held_out[0])
         return prepared
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        if schema.elements is not None:
+            return Transform.in_data_units(x, integer=False, kind=schema.kind)
         return token_scaling(x, schema.kind, limits)
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
+        if self.space_.schema.elements is not None:
+            return {"network": MLPSpec(), "training": _TABLES}
         size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)
         return {"network": size, "training": _default_training(shape)}
 
-    def _network(self) -> TokenTransformer | TokenUNet:
-        transform = self.space_.transform
-        levels = transform.pick((transform.high - transform.low + 1).expand(transform.shift.shape)).long()
-        if int(levels.max()) > MOST_VALUES:
-            raise ValueError(f"the columns have up to {int(levels.max()):,} values, but at most {MOST_VALUES:,} are supported")
+    def _network(self) -> Predictor:
+        levels, shape = levels_of(self.space_), self.space_.transform.shape
         if isinstance(self.network_, UNetSpec):
-            return TokenUNet(levels.flatten().tolist(), transform.shape, self._condition_dim, spec=self.network_)
-        return self.network_.build(levels.flatten().tolist(), self._condition_dim, shape=transform.shape)
+            return TokenUNet(levels, shape, self._condition_dim, spec=self.network_)
+        if isinstance(self.network_, MLPSpec):
+            return TokenMLP(levels, self._condition_dim, spec=self.network_)
+        return self.network_.build(levels, self._condition_dim, shape=shape)
 
     def _task(self, network: nn.Module, prepared: Prepared) -> UnmaskingTask:
-        assert isinstance(network, TokenTransformer | TokenUNet)
+        assert isinstance(network, Predictor)
         start_from_marginals(network, prepared.x)
         return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
 
@@ -195,12 +210,12 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         check_is_fitted(self)
         check_count("draws", draws)
         check_count("batch_size", batch_size)
-        rows = self._rows_of(X, condition, torch.float64, within_range=True)
+        rows = self._rows(X, condition)
 
-        def score_part(part: slice, network: TokenTransformer | TokenUNet, device: torch.device) -> LogProb:
+        def score_part(part: slice, network: Predictor, device: torch.device) -> LogProb:
             z = rows.z[part].to(device)
             tokens, observed = to_tokens(z, network.levels)
-            return diffusion.masked_bound(
+            bound = diffusion.masked_bound(
                 network,
                 tokens,
                 condition=None if rows.condition is None else rows.condition[part].to(device, self._density_dtype),
@@ -210,6 +225,7 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
                 first=first + part.start * (not shared),
                 shared=shared,
             )
+            return bound.shifted(np.asarray(rows.log_volume(part, seed, first)))
 
         bound = LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
         bound = bound.shifted(rows.log_shares.numpy())
@@ -221,9 +237,8 @@ def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
 
     Large images are slow: many steps of small batches learn more in the same time, and there are few evaluations.
     """
-    common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
     if len(shape) == 1:
-        return replace(common, steps=2000, batch_size=256, learning_rate=2e-3)
+        return replace(_COMMON, steps=2000, batch_size=256, learning_rate=2e-3)
     if max(shape[1:]) < _LARGE:
-        return replace(common, steps=2000, batch_size=64, learning_rate=2e-3)
-    return replace(common, steps=8000, batch_size=16, learning_rate=2e-3, evaluations=5)
+        return replace(_COMMON, steps=2000, batch_size=64, learning_rate=2e-3)
+    return replace(_COMMON, steps=8000, batch_size=16, learning_rate=2e-3, evaluations=5)

@@ -1,7 +1,11 @@
-"""Conversion of rows of integers to tokens: each integer minus the lowest value of its column or image channel.
+"""Conversion of rows to tokens.
 
-Columns with similar ranges, the smallest being at least half of their union, share that union, as grey values and letters do;
-otherwise each column has its own range. The same holds for the channels of images. A gap (NaN) is a masked token.
+The token of an integer is the integer minus the lowest value of its column or image channel. Columns with similar ranges, the
+smallest being at least half of their union, share that union, as grey values and letters do; otherwise each column has its own
+range. The same holds for the channels of images. A gap (NaN) is a masked token.
+
+The tokens of a cell of a table, and its place in a bin, are those of :mod:`pushforward.data.columns.bins`. There a gap has a
+token of its own, except in a column without gaps in the data, where it is a masked token.
 """
 
 from dataclasses import replace
@@ -10,19 +14,33 @@ import torch
 from torch import Tensor
 
 from pushforward import diffusion
-from pushforward.data import Limits, Transform
+from pushforward.data import Limits, RowSpace, Transform
+from pushforward.data.columns.elements import Bins
 from pushforward.data.ends import end_shares
 from pushforward.data.kinds import kind_named
-from pushforward.networks import TokenTransformer, TokenUNet
+from pushforward.diffusion import TokenNetwork
+from pushforward.networks import TokenMLP, TokenTransformer, TokenUNet
 
-__all__ = ["MOST_VALUES", "refuse_fractions", "refuse_unknown", "start_from_marginals", "to_tokens", "token_scaling"]
+__all__ = [
+    "MOST_VALUES",
+    "Predictor",
+    "PresentTokens",
+    "levels_of",
+    "refuse_fractions",
+    "refuse_unknown",
+    "start_from_marginals",
+    "to_tokens",
+    "token_scaling",
+]
+
+Predictor = TokenMLP | TokenTransformer | TokenUNet
 
 MOST_VALUES = 1024
 """Largest number of integers that a range may have."""
 
 
 def token_scaling(x: Tensor, kind: str, limits: Limits | None) -> Transform:
-    """Return the transform of rows of integers x (N, *D), of which ``limits`` are possible, to tokens.
+    """Return the scaling of rows of integers x (N, *D), of which ``limits`` are possible, to tokens.
 
     Raises
     ------
@@ -37,10 +55,58 @@ def token_scaling(x: Tensor, kind: str, limits: Limits | None) -> Transform:
 
 
 def to_tokens(z: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the nearest int64 tokens (B, L) of scaled rows, -1 in gaps, and which are observed."""
+    """Return the int64 tokens (B, L) of scaled rows, -1 for masked ones, and which are observed."""
     z = z.flatten(1)
     top = (levels - 1).to(z)
     return torch.minimum(z.clamp(min=0), top).nan_to_num(diffusion.MASKED).long(), ~z.isnan()
+
+
+def levels_of(space: RowSpace) -> list[int]:
+    """Return the number of values of each token of a row.
+
+    Raises
+    ------
+    ValueError
+        If a token has more than 1,024 values.
+    """
+    transform, elements = space.transform, space.schema.elements
+    if elements is None:
+        levels = transform.pick((transform.high - transform.low + 1).expand(transform.shift.shape)).long().flatten()
+        where = "a column"
+    else:
+        each = elements.tokens
+        levels = transform.pick(each)
+        where = f"column {space.schema.named_columns[int(each.argmax())].name!r}"
+    if int(levels.max()) > MOST_VALUES:
+        raise ValueError(
+            f"{where} has {int(levels.max()):,} values, but MaskedDiffusion supports at most {MOST_VALUES:,}: omit the column, "
+            "join its rare values, or use FlowMatching"
+        )
+    counts: list[int] = levels.tolist()
+    return counts
+
+
+class PresentTokens:
+    """A network of tokens that gives gaps of a table probability 0, for filling them.
+
+    Parameters
+    ----------
+    network : TokenNetwork
+    space : RowSpace
+        Of a table with tokens.
+    """
+
+    def __init__(self, network: TokenNetwork, space: RowSpace) -> None:
+        self.network = network
+        assert space.schema.elements is not None
+        gaps = torch.tensor([isinstance(part, Bins) and part.gap for part in space.schema.elements.parts])
+        self.gaps = space.transform.pick(gaps)
+
+    def __call__(self, tokens: Tensor, condition: Tensor | None) -> Tensor:
+        """Return logits (B, L, K)."""
+        logits = self.network(tokens, condition)
+        first = torch.arange(logits.shape[2], device=logits.device) == 0  # the token of a gap
+        return logits.masked_fill(self.gaps.to(logits.device)[:, None] & first, -torch.inf)
 
 
 def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
@@ -74,7 +140,8 @@ def refuse_fractions(x: Tensor) -> None:
     if bool(broken.any()):
         raise ValueError(
             f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers use "
-            "FlowMatching or NormalizingFlow, or round X if its values lie on a scale"
+            'FlowMatching or NormalizingFlow, round X if its values lie on a scale, or pass a DataFrame with kind="tables", '
+            "which puts real numbers into bins"
         )
 
 
@@ -88,7 +155,7 @@ def refuse_unknown(x: Tensor, observed: Tensor, transform: Transform) -> None:
         )
 
 
-def start_from_marginals(network: TokenTransformer | TokenUNet, x: Tensor) -> None:
+def start_from_marginals(network: Predictor, x: Tensor) -> None:
     """Initialize an untrained network with the frequency of each value at each position, with one added to each count."""
     tokens, observed = to_tokens(x, network.levels.to(x.device))
     counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, observed.T.to(network.bias))

@@ -1,8 +1,8 @@
 """Sampling by unmasking, for models of the law of masked tokens given the unmasked ones.
 
-A new row starts fully masked, a row with gaps with its gaps masked. A few elements are unmasked at a time, each drawn from its
-law given the unmasked elements (:func:`pushforward.diffusion.unmask`); a condition can guide these laws
-(:mod:`pushforward.diffusion.masked`).
+A new row starts masked except for what is given, a row with gaps with its gaps masked. A few elements are unmasked at a time,
+each drawn from its law given the unmasked elements (:func:`pushforward.diffusion.unmask`); a condition can guide these laws
+(:mod:`pushforward.diffusion.masked`). The value of a cell of a table is then drawn from its law inside the token.
 """
 
 from dataclasses import field
@@ -14,14 +14,15 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.data import ArrayLike, Condition, Values
+from pushforward.data.columns.bins import in_token
 from pushforward.data.filling import Gaps
 from pushforward.diffusion import TokenNetwork
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.model import GapChoice
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
-from pushforward.networks import TokenTransformer, TokenUNet
+from pushforward.models.tokens.tokens import Predictor, PresentTokens, refuse_unknown, to_tokens
+from pushforward.probability import noise
 from pushforward.probability.counts import check_count, check_steps
 
 __all__ = ["STEPS", "UnmaskingModel"]
@@ -35,7 +36,8 @@ class UnmaskingModel(TrainedModel):
     """Base of models of tokens, with ``sample`` and ``impute``; a family trains ``predictor_``."""
 
     core: ClassVar[str] = "predictor_"
-    predictor_: TokenTransformer | TokenUNet = field(init=False)
+    given_columns: ClassVar[bool] = True
+    predictor_: Predictor = field(init=False)
 
     def sample(
         self,
@@ -53,6 +55,9 @@ class UnmaskingModel(TrainedModel):
 
         Parameters
         ----------
+        condition : label, vector, values by name such as ``{"sex": "f", "age": 40}``, or one of them per row, optional
+            Names are those of the training conditions, and of any columns of the data with names: the rows have these values,
+            and their other columns are drawn from the law given them.
         guidance : float or Guidance
             The scale w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is unmasked:
             1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each network call
@@ -62,11 +67,20 @@ class UnmaskingModel(TrainedModel):
             for each element, up to 64.
 
         Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
+
+        Raises
+        ------
+        ValueError
+            If a name or a level is unknown, or a given value is beyond the range of the training data.
         """
-        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size, gaps=gaps)
+        check_is_fitted(self)
+        rest, values = self.space_.split(condition)
+        encoded, seed = self._begin_sampling(n, rest, seed, first, batch_size, gaps=gaps)
+        given = None if values is None else self._possible(self.space_.partial(values, n))
         network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
-        z = self._new_rows(network, n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
-        return self._delivered(z, gaps, condition=condition, seed=seed)
+        options = {"seed": seed, "first": first, "batch_size": batch_size, "steps": _steps(steps)}
+        z = self._new_rows(network, n, encoded, given=given, **options)
+        return self._delivered(z, gaps, condition=rest, seed=seed, given=given)
 
     def impute(
         self,
@@ -88,7 +102,7 @@ class UnmaskingModel(TrainedModel):
         Raises
         ------
         ValueError
-            If a known value has a fraction, or lies beyond the range that its column had in training.
+            If a known integer of an array has a fraction, or lies beyond the range that its column had in training.
         """
         check_is_fitted(self)
         check_count("n", n)
@@ -101,10 +115,13 @@ class UnmaskingModel(TrainedModel):
         scale = scale_of(guidance, "a model of tokens")
         Guidance(scale).check_condition(encoded)
         network = guided_tokens(self, self.predictor_, scale)
+        if self.space_.schema.elements is not None:
+            network = PresentTokens(network, self.space_)
         encoded = None if encoded is None else encoded[gaps.rows]
         x, known = gaps.x[gaps.rows], gaps.known[gaps.rows]
-        refuse_unknown(x, known & ~transform.constant, transform)
-        z = transform.forward(x, dtype=torch.float32)
+        if self.space_.schema.elements is None:
+            refuse_unknown(x, known & ~transform.constant, transform)
+        z = transform.forward(x, dtype=self._sampled_dtype)
         observed = transform.pick(known)
 
         def draw(seed: int) -> Tensor:
@@ -128,13 +145,39 @@ class UnmaskingModel(TrainedModel):
         steps = _QUICK if len(self.predictor_.levels) > _LONG else STEPS
         return self._new_rows(self.predictor_, n, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
+    @property
+    def _sampled_dtype(self) -> torch.dtype:
+        """Dtype of drawn scaled rows: float64 where the place in a bin counts."""
+        return torch.float32 if self.space_.schema.elements is None else torch.float64
+
+    def _possible(self, given: Tensor) -> Tensor:
+        """Return values of columns (n, C), NaN where not given, after a check that they can occur."""
+        elements = self.space_.schema.elements
+        if elements is not None:
+            self.space_.refuse_impossible(elements.log_volume(given, elements.forward(given)), given)
+        return given
+
     def _new_rows(
-        self, network: TokenNetwork, n: int, condition: Tensor | None, *, seed: int, first: int, batch_size: int, steps: int
+        self,
+        network: TokenNetwork,
+        n: int,
+        condition: Tensor | None,
+        *,
+        given: Tensor | None = None,
+        seed: int,
+        first: int,
+        batch_size: int,
+        steps: int,
     ) -> Tensor:
-        """Return n new scaled rows (n, *D)."""
-        constants = self.space_.transform.forward(self.space_.transform.value[None].to(torch.float32))
-        z = constants.expand(n, *self.space_.transform.shape)
-        observed = ~self._free.reshape(self.space_.transform.shape).expand_as(z)
+        """Return n new scaled rows (n, *D), with the ``given`` values of columns (n, C), NaN elsewhere."""
+        transform, elements = self.space_.transform, self.space_.schema.elements
+        constants = transform.forward(transform.value[None].to(self._sampled_dtype))
+        z = constants.expand(n, *transform.shape)
+        observed = ~self._free.reshape(transform.shape).expand_as(z)
+        if given is not None:
+            known = transform.pick(~given.isnan())
+            values = transform.forward(given if elements is None else elements.forward(given), dtype=z.dtype)
+            z, observed = torch.where(known, values, z), observed | known
         return self._unmask(network, z, observed, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
     def _unmask(
@@ -149,7 +192,7 @@ class UnmaskingModel(TrainedModel):
         batch_size: int,
         steps: int,
     ) -> Tensor:
-        """Return scaled rows with the unobserved elements drawn, on the CPU."""
+        """Return scaled rows with the unobserved elements drawn, on the CPU; in tables the place in each token is drawn."""
         levels = self.predictor_.levels
         device = levels.device
         parts = []
@@ -165,7 +208,11 @@ class UnmaskingModel(TrainedModel):
                 first=first + part.start,
             )
             parts.append(filled.cpu().reshape(z[part].shape).to(z.dtype))
-        return torch.cat(parts)
+        drawn = torch.cat(parts)
+        if self.space_.schema.elements is None:
+            return drawn
+        rows = torch.arange(first, first + len(drawn))
+        return in_token(drawn, noise.uniform(drawn.shape[1:], seed=seed, purpose="inside", rows=rows, dtype=drawn.dtype))
 
 
 def _steps(steps: int | None) -> int:

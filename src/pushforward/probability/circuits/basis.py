@@ -5,17 +5,15 @@ An element is a law on the values of the column, with respect to the measure of 
     gap       the atom at NaN, if the column has gaps
     point     the atom at one value: a level, an integer, or an atom of a real column
     hat       a triangular density with peak at knot t_i, and zero outside (t_{i-1}, t_{i+1}): a linear B-spline
-    tail      a generalized Pareto density of the distance d beyond the first or the last knot,
-              P(distance > d) = (1 + shape d / scale)^(-1 / shape), exp(-d / scale) if shape = 0
+    tail      a generalized Pareto density beyond the first or the last knot (:mod:`pushforward.probability.tails`)
 
-A mixture of hats is a piecewise linear density. Tails are truncated and normalized at the bounds of the domain. For a column of
-integers, hats and tails are densities of a real y, and the integer is floor(y): an element has the mass of [k, k + 1) at k.
-Knots are then integers, so that the mass of a hat is its density at k + 1/2.
+A mixture of hats is a piecewise linear density. For a column of integers, hats and tails are densities of a real y, and the
+integer is floor(y): an element has the mass of [k, k + 1) at k. Knots are then integers, so that the mass of a hat is its
+density at k + 1/2.
 
 References
 ----------
 Carl de Boor. A practical guide to splines. Springer, 1978.
-J. R. M. Hosking, J. R. Wallis. Parameter and quantile estimation for the generalized Pareto distribution. Technometrics, 1987.
 """
 
 from dataclasses import dataclass
@@ -24,14 +22,13 @@ import torch
 from torch import Tensor
 
 from pushforward.probability.domain import Domain
+from pushforward.probability.tails import Tail, fit_tails, quantile_knots
 
 __all__ = ["Basis", "Cells"]
 
 _POINTS = 256  # distinct integers up to which each is a point
 _SHARE = 0.005  # of the rows, from which an integer is a point where there are more of them
-_KNOTS = 64
 _INTEGERS_PER_KNOT = 4
-_PRIOR_EXCEEDANCES = 20  # at shape 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +112,8 @@ class Basis:
         if not len(rest):
             points = points if len(points) or gap else torch.tensor([max(domain.low, min(domain.high, 0.0))]).double()
             return cls(domain, gap, points, none, torch.zeros(2, 2).double())
-        knots = _knots(rest, domain)
-        return cls(domain, gap, points, knots, _tails(rest, knots, domain))
+        knots = quantile_knots(rest, domain, integers_per_knot=_INTEGERS_PER_KNOT)
+        return cls(domain, gap, points, knots, fit_tails(rest, knots, domain))
 
     @property
     def size(self) -> int:
@@ -152,28 +149,11 @@ class Basis:
             inside &= x == x.floor()
         value = torch.stack([(1 - share) * peak[right - 1], share * peak[right]], 1) * inside[:, None]
         for side, number in self._tail_elements():
-            density = self._tail_density(side, x)
+            density = self._tail(side).density(x)
             beyond = density > 0
             index[:, 0] = torch.where(beyond, number, index[:, 0])
             value[:, 0] = torch.where(beyond, density, value[:, 0])
         return Cells(index, value)
-
-    def _tail_density(self, side: int, x: Tensor) -> Tensor:
-        """Return the density of a tail, or its mass of [x, x + 1) for integers; 0 at all other values."""
-        scale, shape = self.tails[side]
-        room = self._room(side)
-        all_of_it = _below(room, scale, shape)
-        if self.domain.type == "real":
-            d = self.knots[0] - x if side == 0 else x - self.knots[-1]
-            beyond = d.clamp(min=0)
-            log_density = -_stretched(beyond, scale, shape) - torch.log1p(shape * beyond / scale) - scale.log()
-            return torch.where((d > 0) & (d <= room), log_density.exp() / all_of_it, 0.0)
-        far = self.knots[0] - x if side == 0 else x + 1 - self.knots[-1]
-        near = (far - 1).clamp(min=0)
-        # exp(-a) - exp(-b) without cancellation
-        a, b = _stretched(near, scale, shape), _stretched(near + 1, scale, shape)
-        mass = -(-a).exp() * torch.expm1(a - b) / all_of_it
-        return torch.where((far >= 1) & (far <= room) & (x == x.floor()), mass, 0.0)
 
     def draw(self, element: Tensor, u: Tensor) -> Tensor:
         """Return values (n,) drawn from the elements with these numbers (n,), by uniform numbers u (n,) in [0, 1)."""
@@ -185,7 +165,7 @@ class Basis:
         x[chosen] = self._hat(element[chosen] - hats, u[chosen])
         for side, number in self._tail_elements():
             chosen = element == number
-            x[chosen] = self._tail(side, u[chosen])
+            x[chosen] = self._tail(side).draw(u[chosen])
         return x
 
     def _hat(self, i: Tensor, u: Tensor) -> Tensor:
@@ -197,87 +177,10 @@ class Basis:
         x = torch.minimum(torch.maximum(x, a), c)
         return torch.minimum(x.floor(), self.knots[-1] - 1) if self.domain.type == "integer" else x
 
-    def _tail(self, side: int, u: Tensor) -> Tensor:
-        """Return draws from a tail by the inverse of its CDF."""
-        scale, shape = self.tails[side]
-        end, room = self.knots[0] if side == 0 else self.knots[-1], self._room(side)
-        log_over = torch.log1p(-u * _below(room, scale, shape))
-        distance = torch.minimum(-scale * log_over if shape == 0 else scale * torch.expm1(-shape * log_over) / shape, room)
-        if self.domain.type == "real":
-            return end - distance if side == 0 else end + distance
-        whole = torch.minimum(distance.ceil().clamp(min=1), room)
-        return end - whole if side == 0 else end + whole - 1
-
-    def _room(self, side: int) -> Tensor:
-        """Return the distance from the outermost knot to the bound of the domain."""
-        if side == 0:
-            return self.knots[0] - self.domain.low
-        return self.domain.high + (self.domain.type == "integer") - self.knots[-1]
+    def _tail(self, side: int) -> Tail:
+        return Tail.beyond(self.knots, self.tails, self.domain, side)
 
     def _tail_elements(self) -> list[tuple[int, int]]:
         """Return side (0 below, 1 above) and number of each tail element."""
         sides = [side for side in (0, 1) if self.tails[side, 0] > 0]
         return [(side, self.size - len(sides) + i) for i, side in enumerate(sides)]
-
-
-def _stretched(d: Tensor, scale: Tensor, shape: Tensor) -> Tensor:
-    """Return -log P(distance > d) of a generalized Pareto law."""
-    return d / scale if shape == 0 else torch.log1p(shape * d / scale) / shape
-
-
-def _below(d: Tensor, scale: Tensor, shape: Tensor) -> Tensor:
-    """Return P(distance <= d) of a generalized Pareto law."""
-    return -torch.expm1(-_stretched(d, scale, shape))
-
-
-def _knots(x: Tensor, domain: Domain) -> Tensor:
-    """Return knots at the quantiles of values (N,), moved to the bounds of the domain if these are near."""
-    whole = domain.type == "integer"
-    x = x.sort().values
-    count = max(2, min(_KNOTS, round(2 * len(x) ** (1 / 3))))
-    if whole:
-        count = max(2, min(count, int((x[-1] - x[0]) / _INTEGERS_PER_KNOT) + 1))
-    levels = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    knots = torch.quantile(x, levels) if len(x) < 1 << 24 else x[(levels * len(x)).long()]
-    if whole:
-        # Few integers: hats from the smallest to the largest, so that no integer between them is impossible.
-        if len(torch.unique(x)) <= _POINTS:
-            knots[0], knots[-1] = x[0], x[-1]
-        knots = torch.cat([knots[:-1].floor(), knots[-1:].floor() + 1])
-    knots = torch.unique(knots)
-    if len(knots) == 1:
-        width = max(1.0, abs(knots.item())) * 1e-3
-        knots = torch.cat([knots - width, knots + width]).clamp(domain.low, domain.high)
-    if len(knots) == 1 or bool((knots.diff() <= 0).any()):
-        raise ValueError(f"a real column at the single value {knots[0].item():g} has no density; list it as an atom")
-    high = domain.high + whole
-    if knots[0] - domain.low <= knots[1] - knots[0]:
-        knots[0] = domain.low
-    if high - knots[-1] <= knots[-1] - knots[-2]:
-        knots[-1] = high
-    return knots
-
-
-def _tails(x: Tensor, knots: Tensor, domain: Domain) -> Tensor:
-    """Return scale and shape (2, 2) of the tails beyond the outermost knots, by probability-weighted moments."""
-    high = domain.high + (domain.type == "integer")
-    tails = torch.zeros(2, 2, dtype=torch.float64)
-    for side, room in enumerate((knots[0] - domain.low, high - knots[-1])):
-        if room > 0:
-            distance = knots[0] - x if side == 0 else x + (domain.type == "integer") - knots[-1]
-            spacing = (knots[1] - knots[0] if side == 0 else knots[-1] - knots[-2]).item()
-            tails[side] = torch.tensor(_pareto(distance[distance > 0], spacing))
-    return tails
-
-
-def _pareto(d: Tensor, spacing: float) -> tuple[float, float]:
-    """Return scale and shape of the law of distances, the shape drawn to 0 where these are few."""
-    n = len(d)
-    if n < 2:
-        return (float(d.mean()) if n else spacing), 0.0
-    d = d.sort().values
-    mean = d.mean().item()
-    weighted = (d * (1 - (torch.arange(n, dtype=torch.float64) + 0.65) / n)).mean().item()
-    shape = 2 - mean / (mean - 2 * weighted) if mean > 2 * weighted else 0.0
-    shape = min(max(shape, 0.0), 0.9) * n / (n + _PRIOR_EXCEEDANCES)
-    return mean * (1 - shape), shape
