@@ -33,7 +33,7 @@ def density(z, levels):
 def test_whole_rows_have_the_density_of_the_formula_and_it_sums_to_one():
     for levels in itertools.product(range(3), range(2)):
         np.testing.assert_allclose(density([0.4, -0.3], levels), brute([0.4, -0.3], levels), rtol=1e-12)
-    side = torch.linspace(-9, 11, 401).double()
+    side = torch.linspace(-9, 11, 401, dtype=torch.float64)
     grid = torch.cartesian_prod(side, side)
     mass = LAW.log_prob(grid, torch.tensor([[2, 1]]).expand(len(grid), -1)).exp().sum().item() * 0.05**2
     np.testing.assert_allclose(density([NAN, NAN], [2, 1]), mass, rtol=1e-9)
