@@ -2,12 +2,15 @@
 
 MathML needs no script and no font from a network, and every current browser draws it. A formula that cannot be parsed is a
 warning, which a strict build turns into an error.
+
+With SITE=quick in the environment, as .ci/run sets it, costly pages show their code without running it.
 """
 
 import base64
 import hashlib
 import html as entities
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -20,6 +23,8 @@ from mkdocs.utils import get_relative_url
 
 log = logging.getLogger("mkdocs.hooks.pushforward")
 
+_COSTLY = {"guides/comparison.md", "guides/likelihood.md", "guides/samplers.md"}  # .ci/full runs them
+_OPTIONS = re.compile(r"^( *```python) .*$", re.MULTILINE)
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 _BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 _FUNCTION = re.compile(r"(\\log|\\operatorname\{\w+\})\s+(?=[A-Za-z])")  # MathML puts no space after these
@@ -32,6 +37,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     if folder not in sys.path:
         sys.path.insert(0, folder)
     return config
+
+
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Return the page, in a quick build without running a costly one."""
+    quick = os.environ.get("SITE") == "quick" and page.file.src_uri in _COSTLY
+    return _OPTIONS.sub(r"\1", markdown) if quick else markdown
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, **_: Any) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from pushforward.diffusion import DDIM, Heun, VPGrid, default_sampler
 from pushforward.diffusion.samplers.benchmark import Problem, benchmark_law, benchmark_samplers
+from pushforward.diffusion.samplers.calibration import calibrate
 
 SMALL = ("--law", "broad", "--steps", "8,5", "--sampler", "heun", "--sampler", "ddim:grid=VPGrid")
 
@@ -72,7 +74,8 @@ def test_the_median_and_another_seed_show_other_figures(bench, tmp_path):
 
 def test_calibrated_tables_are_fitted_on_request(tmp_path):
     words = ["--law", "broad", "--steps", "1,2,30", "--sampler", "ddim", "--calibrate", "--out", "mine"]
-    said = done("bench", "samplers", *words, at=tmp_path)
+    with mock.patch.dict(calibrate.__kwdefaults__, {"iterations": 60, "fine_steps": 30}):
+        said = done("bench", "samplers", *words, at=tmp_path)
     rows = {(row["solver"], row["calls"]): float(row["error"]) for row in table(tmp_path / "mine")}
     assert [key for key in rows if key[0] == "calibrated"] == [("calibrated", "2")]
     assert rows["calibrated", "2"] < rows["default", "2"]

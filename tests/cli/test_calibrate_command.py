@@ -11,10 +11,12 @@ import pytest
 from command_line import TINY, call, done, ended, process, refused
 
 import pushforward as pf
+from pushforward.models.denoising.calibration import calibrate
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files.calibrations import CALIBRATIONS
 
 QUICK = ("--set", "train_steps=60", *TINY)
+SHORT = {"noises": 256, "iterations": 60}
 OPTIONS = ("--steps", 3, "--seed", 7, "--device", "cpu")
 
 
@@ -29,7 +31,8 @@ def home(tmp_path_factory):
     done("train", "moons", *QUICK, "--out", "runs/two moons", at=folder)
     done("train", "swissroll", *QUICK, at=folder)
     (folder / "before").write_text(repr(files(folder / "runs/two moons")))
-    (folder / "said").write_text(done("calibrate", "runs/two moons", *OPTIONS, at=folder))
+    with mock.patch.dict(calibrate.__kwdefaults__, SHORT):
+        (folder / "said").write_text(done("calibrate", "runs/two moons", *OPTIONS, at=folder))
     return folder
 
 
@@ -38,10 +41,10 @@ def test_says_what_was_gained_and_what_to_do_next(home):
     (found,) = pf.load(run).calibrations_.values()
     said = (home / "said").read_text()
     assert said.startswith("Drawing samples of runs/two moons in many steps, and fitting 3 steps to them\n")
-    assert "step 300 of 300 · loss " in said
+    assert "step 60 of 60 · loss " in said
     assert re.search(r"^3 steps: fitted in [\d minh]+s \(seed 7\)$", said, re.MULTILINE)
     assert (
-        f"Error {found.default_error:.4g} by default, {found.error:.4g} calibrated: gain {found.gain:.3g} (256 noises held out"
+        f"Error {found.default_error:.4g} by default, {found.error:.4g} calibrated: gain {found.gain:.3g} (64 noises held out"
         in said
     )
     assert f"Kept in runs/two moons/{CALIBRATIONS}. Next:\n" in said

@@ -33,8 +33,11 @@ def home(tmp_path_factory):
     pd.DataFrame({"a": rng.normal(size=50), "name": ["x, y", "z"] * 25}).to_csv(folder / "names.csv", index=False)
     done("train", "names.csv", "--condition", "name", *QUICK, at=folder)
     frame = pd.DataFrame(rng.normal(size=(50, 2)), columns=list("ab"))
-    frame.assign(kind=["x", "z"] * 25).to_csv(folder / "labeled.csv", index=False)
+    frame.assign(kind=["x", "z"] * 25, c=rng.normal(size=50)).to_csv(folder / "labeled.csv", index=False)
     done("train", "labeled.csv", "--column", "a,b", "--out", "runs/plain", *QUICK, at=folder)
+    mixed = frame.assign(sex=["f", "m"] * 25, age=range(50), zip=[1, 2, 3, 4, 5] * 10)
+    mixed.assign(a=mixed["a"] + 9 * (mixed["sex"] == "m")).to_csv(folder / "mixed.csv", index=False)
+    done("train", "mixed.csv", "--model", "ppca", "--condition", "sex,age,zip", "--set", "columns.zip=category", at=folder)
     optimal = ("--set", "coupling=optimal-transport")
     done("train", "labeled.csv", "--column", "a,b", "--out", "runs/paired", *optimal, *QUICK, at=folder)
     return folder
@@ -136,12 +139,40 @@ def test_a_classifier_is_trained_and_guides(home, tmp_path):
     assert not np.array_equal(made[["a", "b"]], expected(at, "plain", 3, **options))
 
 
+def test_columns_of_several_types_are_given_by_name(home, tmp_path):
+    def drawn(text, ending=".csv"):
+        out = tmp_path / f"made{ending}"
+        done("sample", "runs/mixed", "-n", 4, "--condition", text, "--seed", 4, "--out", out, "--overwrite", at=home)
+        return out
+
+    model = pf.load(home / "runs" / "mixed")
+    made = pd.read_csv(drawn("age=40, sex=m,zip=3"))
+    wanted = model.sample(4, condition={"sex": "m", "age": 40, "zip": 3}, seed=4)
+    np.testing.assert_allclose(made[["a", "b"]], wanted)
+    assert made[["sex", "age", "zip"]].to_numpy().tolist() == [["m", 40, 3]] * 4
+    part = pd.read_parquet(drawn("sex=f", ".parquet"))
+    assert part["age"].isna().all()
+    assert part["a"].mean() + 5 < made["a"].mean()
+    said = refused("sample", "runs/mixed", "--condition", "sex=d,age=40", at=home)
+    assert "condition 'sex' is 'd'; the data have the levels 'f', 'm'" in said
+    assert "Did you mean 'age'?" in refused("sample", "runs/mixed", "--condition", "sex=f,agee=40", at=home)
+    shown = done("inspect", "runs/mixed", at=home)
+    assert "sex: category, 'f', 'm'; age: integer, 0 to 49; zip: category" in " ".join(shown.split())
+    done("score", "runs/mixed", "mixed.csv", at=home)
+    np.testing.assert_allclose(
+        pd.read_csv(sample(home, tmp_path, "names", "--condition", "name=z", ending=".csv"))["a"],
+        expected(home, "names", 64, condition="z")["a"],
+        rtol=1e-6,
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["runs/plain", "labeled.csv", "--condition", "sort"], "'sort'"),
         (["runs/plain", "labeled.csv"], "labeled.csv comes without labels; name the column that holds them with --condition"),
-        (["runs/plain", "labeled.csv", "--condition", "a"], "needs labels, but these are numbers"),
+        (["runs/plain", "labeled.csv", "--condition", "c"], "needs labels, but these are numbers"),
+        (["runs/plain", "labeled.csv", "--condition", "a"], "column 'a' is one of the data and cannot also be a condition"),
         (["runs/plain", "labeled.csv", "--condition", "kind", "--steps", "0"], "--steps must be at least 1, got 0"),
         (["runs/plain", "swissroll"], "swissroll comes without labels"),
         (["runs/paired", "labeled.csv", "--condition", "kind"], "its source is not independent Gaussian noise"),

@@ -50,7 +50,7 @@ def write_npz(folder: Path) -> list[str]:
 def write_csv(folder: Path) -> list[str]:
     frame = pd.DataFrame({"height": POINTS[:, 0], "weight": POINTS[:, 1], "species": ["cat", "dog"] * 30, "age": POINTS[:, 0]})
     frame.to_csv(folder / "table.csv", index=False)
-    return ["table.csv", "--column", "height,weight", "--condition", "species"]
+    return ["table.csv", "--column", "height", "--column", "weight", "--condition", "species"]
 
 
 def write_numbers(folder: Path) -> list[str]:
@@ -101,7 +101,7 @@ def test_every_form_of_data(write, name, kind, shape, classes, tmp_path):
     assert np.isfinite(np.asarray(sample)).all()
 
 
-def test_what_the_run_folder_holds_and_the_next_commands(tmp_path):
+def test_what_the_run_folder_holds_and_the_next_commands(rendered, tmp_path):
     out = done("train", *write_folder(tmp_path), "--set", "train_steps=20", *TINY, at=tmp_path)
     run = tmp_path / "runs/photos"
     names = sorted(path.name for path in run.iterdir())
@@ -175,6 +175,7 @@ def test_dry_run_shows_a_recipe_that_says_everything(tmp_path):
     assert "# would train in runs/points; nothing was written" in out
 
 
+@pytest.mark.full  # five seconds by the clock; the tests of the families measure shorter ones
 def test_max_time_fixes_the_number_of_steps(tmp_path):
     write_npy(tmp_path)
     started = time.perf_counter()

@@ -119,11 +119,10 @@ def test_names_of_columns(tmp_path):
     refused("neither text nor integers", pd.DataFrame([[1.0], [2.0]], columns=[(1, 2)]), error=TypeError)
     refused("selects columns of a table or arrays of an .npz file, but the data are an array", np.eye(3), columns="a")
     refused("the data are the built-in moons", "moons", columns="a")
-    refused("several condition columns make a vector of numbers, but 'w' hold text", table_with_text(), condition=["v", "w"])
-
-
-def table_with_text() -> pd.DataFrame:
-    return pd.DataFrame({"u": [1, 2], "v": [1, 2], "w": ["a", "b"]})
+    table = pd.DataFrame({"u": [1, 2], "v": [1, 2], "w": ["a", "b"]})
+    refused("column 'v' is one of the data and cannot also be a condition", table, columns=["u", "v"], condition=["v", "w"])
+    refused("'v' is a column of the data and of the condition; .* name it with condition='v'", table, condition=table["v"])
+    refused(r"name it with condition=\['v', 'w'\]", table, condition=table[["v", "w"]])
 
 
 def test_conditions_of_another_length(tmp_path):

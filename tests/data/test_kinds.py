@@ -69,6 +69,7 @@ def some_angles(n=300):
     return np.arctan2(np.sin(x), np.cos(x))
 
 
+@pytest.mark.usefixtures("blank")
 def test_a_new_kind_is_one_class(angles, tmp_path):
     X = some_angles()
     settings = pf.TrainingSettings(steps=40, batch_size=64, learning_rate=0.02)

@@ -18,6 +18,7 @@ from pushforward.models import register
 GUIDES = Path(__file__).parents[2] / "docs/guides"
 
 
+@pytest.mark.full  # ten seconds; the tests of interop call the same functions
 def test_the_page_on_pretrained_models_runs(tmp_path, monkeypatch):
     """The site is built without diffusers, so its blocks run here."""
     page = GUIDES / "pretrained.md"

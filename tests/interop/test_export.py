@@ -23,7 +23,7 @@ def made(kind):
     return pf.Diffusion(network=pf.UNetSpec(width=8, levels=1), **QUICK).fit("digits", condition=False)
 
 
-@pytest.mark.parametrize("kind", ["images", pytest.param("vectors", marks=pytest.mark.full)])
+@pytest.mark.parametrize("kind", [pytest.param("images", marks=pytest.mark.full), "vectors"])
 def test_onnx_gives_the_same_denoised(kind, tmp_path, capfd):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -6,6 +6,7 @@ import torch
 
 import pushforward.metrics.discrepancy as module
 from pushforward.metrics.discrepancy import discrepancy
+from pushforward.metrics.relabel import BlockSwaps, chance
 
 
 def _kernel(a, b):
@@ -23,7 +24,7 @@ def test_value_and_jackknife_are_those_by_hand_for_unequal_numbers(monkeypatch):
     monkeypatch.setattr(module, "_NUMBERS", 40)
     generator = np.random.default_rng(0)
     P, Q = generator.normal(size=(12, 2)), generator.normal(size=(7, 2)) + 1
-    result = discrepancy(P, Q, _kernel)
+    result = discrepancy(P, Q, _kernel, test=False)
     assert np.isclose(result.value, _by_hand(P, Q), rtol=1e-12)
     left = np.array([_by_hand(np.delete(P, i, 0), Q) for i in range(12)])
     right = np.array([_by_hand(P, np.delete(Q, i, 0)) for i in range(7)])
@@ -38,13 +39,13 @@ def test_each_permutation_is_the_figure_of_the_permuted_rows():
     generator = np.random.default_rng(1)
     P, Q = generator.normal(size=(6, 2)), generator.normal(size=(5, 2))
     pooled = np.concatenate([P, Q])
-    member = module._members(6, 11, 30, seed=3)
-    values = module._values(member, *module._sums(torch.from_numpy(pooled), _kernel, member)).numpy()
-    chosen = member.numpy().astype(bool)
-    assert chosen.sum(0).tolist() == [6] * 31
-    assert np.allclose(values, [_by_hand(pooled[c], pooled[~c]) for c in chosen.T])
-    share = (1 + (values[1:] >= values[0]).sum()) / 31
-    assert discrepancy(P, Q, _kernel, permutations=30, seed=3).p_value == share
+    swaps = BlockSwaps.draw(6, 5, 3)
+    values = np.concatenate(list(module._values(swaps, 6, *module._sums(torch.from_numpy(pooled), _kernel, swaps))), axis=1)[0]
+    chosen = swaps.member[swaps.block]
+    assert (chosen.sum(0) == 6).all()
+    assert chosen[:, 0].tolist() == [True] * 6 + [False] * 5
+    assert np.allclose(values[:60], [_by_hand(pooled[c], pooled[~c]) for c in chosen.T[:60]])
+    assert discrepancy(P, Q, _kernel, seed=3).p_value == chance([values[None]])[0][0]
 
 
 def test_the_interval_holds_the_truth_for_shifted_and_for_equal_laws():
@@ -54,7 +55,7 @@ def test_the_interval_holds_the_truth_for_shifted_and_for_equal_laws():
         held = 0
         for seed in range(100):
             generator = np.random.default_rng(seed)
-            result = discrepancy(generator.normal(size=(60, 1)) + shift, generator.normal(size=(90, 1)), _kernel)
+            result = discrepancy(generator.normal(size=(60, 1)) + shift, generator.normal(size=(90, 1)), _kernel, test=False)
             held += result.low <= truth <= result.high
         assert least <= held / 100 <= most
 
@@ -64,14 +65,14 @@ def test_p_values_of_equal_laws_are_uniform():
     for seed in range(200):
         generator = np.random.default_rng(seed)
         rows = generator.normal(size=(2, 20, 2))
-        p_values.append(discrepancy(rows[0], rows[1], _kernel, permutations=39, seed=seed).p_value)
+        p_values.append(discrepancy(rows[0], rows[1], _kernel, seed=seed).p_value)
     rejected = np.mean(np.array(p_values) <= 0.05)
     assert 0.01 <= rejected <= 0.1  # 0.05, with 1.5 points of standard error
     assert 0.4 < np.mean(p_values) < 0.6
 
 
-@pytest.mark.parametrize("permutations", [0, 5])
-def test_rows_that_are_all_equal_are_not_different(permutations):
-    result = discrepancy(np.ones((4, 1)), np.ones((5, 1)), _kernel, permutations=permutations)
+@pytest.mark.parametrize("tested", [False, True])
+def test_rows_that_are_all_equal_are_not_different(tested):
+    result = discrepancy(np.ones((4, 1)), np.ones((5, 1)), _kernel, test=tested)
     assert abs(result.value) < 1e-12
-    assert result.p_value == (1.0 if permutations else None)
+    assert result.p_value == (1.0 if tested else None)

@@ -65,6 +65,19 @@ def test_samples_off_the_data_are_no_copies_and_farther():
     assert found.near_copies.p_value == 1.0
 
 
+@pytest.mark.parametrize("shift", [0.0, 0.4, -0.4])
+def test_the_ratio_has_the_median_test_of_mood(shift):
+    rng = np.random.default_rng(4)
+    train, held_out = np.zeros((1, 1)), rng.uniform(1, 2, (60, 1))
+    samples = rng.uniform(1, 2, (45, 1)) + shift
+    median = np.median(np.concatenate([samples, held_out]))
+    table = [[(part > median).sum(), (part <= median).sum()] for part in (samples, held_out)]
+    above, below = (stats.fisher_exact(table, alternative=side).pvalue for side in ("greater", "less"))
+    ratio = memorization(samples, train, held_out).ratio
+    assert ratio.p_value == pytest.approx(min(1, 2 * min(above, below)), rel=1e-9)
+    assert ratio.side == ("above" if above <= below else "below")
+
+
 @pytest.mark.parametrize("copies", [1, 2, 5])
 def test_the_p_value_of_near_copies_is_the_share_of_orders_with_as_many(copies):
     """With fewer than 200 held-out rows k = 1: P(c of n come before all m) = n! / (n - c)! (n + m - c)! / (n + m)!."""

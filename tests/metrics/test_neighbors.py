@@ -55,3 +55,12 @@ def test_rounding_of_large_numbers_does_not_choose_the_wrong_row():
     twins = np.repeat(B, 2, axis=0)
     twins[::2, 0] += 1e-6  # less than the product can tell
     assert np.array_equal(nearest(A, twins)[1][:, 0], cdist(A.astype(float), twins.astype(float)).argmin(1))
+
+
+def test_rows_of_narrow_clusters_far_apart_have_their_own_neighbors():
+    generator = np.random.default_rng(4)
+    rows = (100 * generator.integers(-1, 2, (300, 1)) + 0.01 * generator.normal(size=(300, 2))).astype(np.float32)
+    truth = cdist(rows.astype(float), rows.astype(float))
+    np.fill_diagonal(truth, np.inf)
+    distances, _ = nearest(rows, rows, k=3, exclude_self=True)
+    assert np.allclose(distances, np.sort(truth, axis=1)[:, :3], rtol=1e-12)

@@ -37,7 +37,7 @@ def test_any_classifier_is_fooled_by_equal_laws_at_the_stated_level(monkeypatch)
     results = [c2st(_normal(50, 2, 2 * seed), _normal(50, 2, 2 * seed + 1), seed=seed) for seed in range(400)]
     p_values, values = (np.array([getattr(result, name) for result in results]) for name in ("p_value", "value"))
     assert np.mean(p_values <= 0.05) < 0.05 + 3 * 0.011
-    assert 0.3 < np.mean(p_values <= 0.5) < 0.5 + 3 * 0.025
+    assert 0.2 < np.mean(p_values <= 0.5) < 0.5 + 3 * 0.025  # few values of discrete counts, so below the level
     # A binomial test of the same answers, as if the folds were independent, rejects far too often.
     assert np.mean((values - 0.5) / 0.05 > 1.645) > 0.08
     assert 0.9 < np.mean([result.low <= 0.5 <= result.high for result in results]) < 0.99
@@ -47,7 +47,10 @@ def test_the_tail_is_that_of_all_orders_of_the_labels():
     answer, label = np.array([1, 1, 0, 1, 0, 0]), np.array([1, 1, 0, 0, 1, 0])
     right = (answer == label).sum()
     counts = [(answer == np.array(order)).sum() >= right for order in permutations(label)]
-    assert math.isclose(math.exp(classifier._log_tail(answer, label)), np.mean(counts))
+    above, below = classifier._log_tails(answer, label)
+    assert math.isclose(math.exp(above), np.mean(counts))
+    equal = np.mean([(answer == np.array(order)).sum() == right for order in permutations(label)])
+    assert math.isclose(math.exp(above) + math.exp(below), 1 + equal)
 
 
 def test_the_test_never_judges_rows_by_a_classifier_that_saw_them_or_later_ones(monkeypatch):
@@ -87,14 +90,14 @@ def test_energy_distance_of_shifted_gaussians(shift):
     # E|N(s, 2)| = 2 exp(-s^2 / 4) / sqrt(pi) + s erf(s / 2).
     apart = 2 * math.exp(-(shift**2) / 4) / math.sqrt(math.pi) + shift * math.erf(shift / 2)
     truth = 2 * (apart - 2 / math.sqrt(math.pi))
-    values = [energy_distance(_normal(400, 1, s) + shift, _normal(300, 1, 100 + s), permutations=0) for s in range(30)]
+    values = [energy_distance(_normal(400, 1, s) + shift, _normal(300, 1, 100 + s), test=False) for s in range(30)]
     found, error = np.mean([v.value for v in values]), np.std([v.value for v in values]) / 30**0.5
     assert abs(found - truth) < 4 * error
     assert np.mean([v.low <= truth <= v.high for v in values]) > 0.85
 
 
 def test_mmd_of_shifted_gaussians_in_the_width_of_the_median():
-    values = [mmd(_normal(500, 1, s) + 1, _normal(500, 1, 50 + s), permutations=0).value for s in range(20)]
+    values = [mmd(_normal(500, 1, s) + 1, _normal(500, 1, 50 + s), test=False).value for s in range(20)]
     # The median of |a - b| over the pool of N(0, 1) and N(1, 1), half of whose pairs are of one law.
     distances = np.linspace(0, 8, 80001)
     chance = 0.5 * (2 * stats.norm.cdf(distances / 2**0.5) - 1)
@@ -106,10 +109,10 @@ def test_mmd_of_shifted_gaussians_in_the_width_of_the_median():
 
 @pytest.mark.parametrize("metric", [mmd, energy_distance], ids=["mmd", "energy"])
 def test_tests_by_permutation_keep_their_level_and_find_a_shift(metric):
-    p_values = [metric(_normal(30, 2, s), _normal(50, 2, 500 + s), seed=s, permutations=99).p_value for s in range(100)]
+    p_values = [metric(_normal(30, 2, s), _normal(50, 2, 500 + s), seed=s).p_value for s in range(100)]
     assert np.mean(np.array(p_values) <= 0.05) <= 0.12
     assert 0.4 < np.mean(p_values) < 0.6
-    assert metric(_normal(100, 2, 0) + 1, _normal(100, 2, 1)).p_value == 1 / 201
+    assert metric(_normal(100, 2, 0) + 1, _normal(100, 2, 1)).p_value < 0.001
 
 
 def test_mmd_of_rows_that_are_mostly_or_all_equal():
@@ -154,8 +157,8 @@ def test_the_intervals_of_wasserstein_distances_are_those_of_repeated_draws(scal
     sliced, columns = [], []
     for seed in range(80):
         P, Q = scale * _normal(200, 2, seed), _normal(300, 2, 1000 + seed)
-        sliced.append(sliced_wasserstein(P, Q, projections=20))
-        columns.append(wasserstein_columns(P, Q)[0])
+        sliced.append(sliced_wasserstein(P, Q, projections=20, test=False))
+        columns.append(wasserstein_columns(P, Q, test=False)[0])
     for results, transform in ((sliced, np.square), (columns, np.asarray)):
         values = transform([r.value for r in results])
         inside = [r.low <= np.sqrt(values.mean()) <= r.high for r in results] if transform is np.square else None
@@ -183,7 +186,7 @@ def test_a_seed_gives_the_same_figure_and_images_are_flattened(metric):
 def test_more_rows_than_are_looked_at_are_chosen_by_seed(monkeypatch, metric):
     monkeypatch.setattr(two_sample, "_MOST", 50)
     P, Q = _normal(200, 2, 0), _normal(200, 2, 1)
-    results = [metric(P, Q, seed=seed, permutations=0) for seed in (0, 0, 1)]
+    results = [metric(P, Q, seed=seed, test=False) for seed in (0, 0, 1)]
     assert results[0].n == 50
     assert results[0] == results[1] != results[2]
 
@@ -206,12 +209,11 @@ def test_the_classifier_looks_at_fewer_rows_of_many_columns(monkeypatch, dim):
             "samples must be at least 10 rows for this figure, but there are 9",
         ),
         (lambda: mmd(_normal(2, 1, 0), _normal(20, 1, 0)), "samples must be at least 3 rows"),
-        (lambda: mmd(_normal(5, 1, 0), _normal(5, 1, 0), permutations=-1), "permutations must be at least 0, but is -1"),
         (lambda: energy_distance(_normal(5, 1, 0), _normal(5, 2, 0)), "same number of columns"),
         (lambda: sliced_wasserstein(_normal(5, 1, 0), _normal(5, 1, 0), projections=0), "projections must be at least 1"),
         (lambda: wasserstein_columns(_normal(5, 1, 0), np.full((5, 1), np.nan)), "reference rows must be finite"),
     ],
-    ids=["folds", "few", "three", "permutations", "width", "projections", "nan"],
+    ids=["folds", "few", "three", "width", "projections", "nan"],
 )
 def test_what_cannot_be_measured_is_refused(call, message):
     with pytest.raises(ValueError, match=message):

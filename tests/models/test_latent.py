@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn.base import clone
 
 import pushforward as pf
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.plan import plan
 from pushforward.models.files.storage import read_card
 from pushforward.models.latent import _composed
@@ -54,13 +54,13 @@ def test_the_bound_closes_on_the_exact_density_of_the_composed_law():
     one = model.log_prob(np.repeat(DATA[:40], 300, axis=0), samples=1).values.reshape(40, 300).mean(1)
     assert (one < exact + 0.02).all()
     assert (exact - one).mean() > 0.02  # the coder's posterior is not that of the mixture prior
-    many = model.log_prob(DATA[:40], samples=700)
+    many = model.log_prob(DATA[:40], samples=200)
     assert many.kind == "lower bound"
-    assert (many.dims, many.constants, many.nfe) == (4, 0, 701)
+    assert (many.dims, many.constants, many.nfe) == (4, 0, 201)
     z = (many.values - exact) / many.standard_error
     assert abs(z).max() < 4.5
     assert 0.7 < z.std() < 1.4  # the standard error is neither too small nor too large
-    bits = model.log_prob(DATA[:40], samples=700, bits_per_dim=True).values
+    bits = model.log_prob(DATA[:40], samples=200, bits_per_dim=True).values
     np.testing.assert_allclose(bits, -many.values / 4 / math.log(2))
 
 
@@ -170,8 +170,8 @@ def test_integers_of_a_gaussian_coder_are_made_continuous():
     model = linear().fit(rows)
     law, rng = law_of(model), np.random.default_rng(3)
     found = model.log_prob(rows[:20], samples=20, draws=30)
-    u = torch.from_numpy(rng.random((4000, 20, 3)))
-    exact = law.log_prob((torch.from_numpy(rows[:20]) + u).reshape(-1, 3)).reshape(4000, 20).mean(0)
+    u = torch.from_numpy(rng.random((1000, 20, 3)))
+    exact = law.log_prob((torch.from_numpy(rows[:20]) + u).reshape(-1, 3)).reshape(1000, 20).mean(0)
     assert found.kind == "lower bound"
     assert (abs(found.values - exact.numpy()) < 5 * found.standard_error + 0.01).all()
 
@@ -284,7 +284,7 @@ def test_a_run_has_a_run_for_each_part(tmp_path, monkeypatch):
     assert folders == {"run/coder/samples", "run/samples"}  # what the prior makes is shown decoded
     loaded = pf.load(tmp_path / "run")
     np.testing.assert_array_equal(loaded.sample(4, seed=0), model.sample(4, seed=0))
-    np.testing.assert_array_equal(loaded.log_prob(DATA[:4]).values, model.log_prob(DATA[:4]).values)
+    np.testing.assert_array_equal(*(each.log_prob(DATA[:4], samples=1).values for each in (loaded, model)))
     same = brief().fit(DATA, condition=LABELS)
     np.testing.assert_array_equal(same.sample(4, seed=0), model.sample(4, seed=0))
 

@@ -23,7 +23,9 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=[pytest.mark.full] if name == "autoencoder" else []) for name in FAMILIES]
+)
 def test_a_run_that_was_stopped_ends_with_the_same_bits(family, tmp_path, monkeypatch):
     model, X = FAMILIES[family]
     settings = pf.TrainingSettings(steps=12, batch_size=16, learning_rate=0.01, checkpoint_every=4)

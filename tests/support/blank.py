@@ -11,6 +11,11 @@ from PIL import Image
 RENDER = Figure.savefig
 
 
+def of_run(target: Any) -> bool:
+    """Whether a target is a plot that a run draws while it trains, or at its end."""
+    return isinstance(target, Path) and (target.name == "samples.png" or target.name.startswith("step-"))
+
+
 def blank_figures(chosen: Callable[[Any], bool]) -> Iterator[None]:
     """Write one pixel instead of each figure whose target, a path or a buffer, is chosen; the body of a fixture."""
 

@@ -3,6 +3,7 @@
 They are real processes: they have their own streams and folder, take signals, and can be killed.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,11 +15,13 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
+from blank import blank_figures, of_run
+
 SUPPORT = Path(__file__).parent
 SOURCE = SUPPORT.parents[1] / "src"
 _CONTEXT = multiprocessing.get_context("forkserver")
 _IMPORTED = ["torch._dynamo", "pushforward.cli.app", "pushforward.models.run", "pushforward.models.denoising.flow_matching"]
-_IMPORTED += ["pushforward.evaluation", "pushforward.plots", "accelerate", "pandas", "tiny_task"]
+_IMPORTED += ["blank", "pushforward.evaluation", "pushforward.plots", "accelerate", "pandas", "tiny_task"]
 
 
 class Forked:
@@ -81,4 +84,5 @@ def _enter(at: Path, streams: list[Path], function: Callable[..., object], argum
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("error")
-    function(*arguments)
+    with contextlib.contextmanager(blank_figures)(of_run):  # plots would take most of the time
+        function(*arguments)

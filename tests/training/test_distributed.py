@@ -28,6 +28,7 @@ def launch(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
+@pytest.mark.full  # two processes that import everything anew
 def test_two_processes_with_unequal_shares_train_the_weights_of_one(tmp_path: Path) -> None:
     options = ("--plain", "--batch-size", "7")
     alone = Forked(train_child.main, str(tmp_path / "one"), *options, at=tmp_path)

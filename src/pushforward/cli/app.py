@@ -4,6 +4,7 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -130,6 +131,8 @@ def _as_options(error: Exception) -> str:
 
 def _option(argument: Argument) -> str:
     name, value = argument.name, argument.value
+    if isinstance(value, Mapping):
+        return " ".join(f"--set {name}.{key}={item}" for key, item in value.items())
     if name in ("columns", "condition"):
         names = [value] if isinstance(value, str | int) else value
         return f"--{name.removesuffix('s')} {','.join(map(str, names))}"

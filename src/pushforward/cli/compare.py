@@ -10,7 +10,7 @@ from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
-from pushforward.cli.options import condition_of, listed
+from pushforward.cli.options import Columns, condition_of, listed
 
 __all__ = ["HELP", "command"]
 
@@ -45,7 +45,7 @@ def command(
         typer.Option("--n", metavar="N", help="Samples of each model, and rows to compare with. Default: all held-out rows."),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the comparison. Default: compare/<name>.")] = None,
-    column: Annotated[str, typer.Option(metavar="NAMES", help="Columns of a table to learn, or the key of an .npz.")] = "",
+    column: Columns = None,
     condition: Annotated[
         str, typer.Option(metavar="NAMES", help="Columns to condition on, or 'none'. Default: those that come with the data.")
     ] = "",
@@ -61,7 +61,7 @@ def command(
             data,
             listed(models),
             condition=condition_of(condition),
-            columns=listed(column),
+            columns=listed(*column or ()),
             budget=seconds_of(budget, "--budget") if budget else None,
             steps=steps,
             seeds=seeds,

@@ -135,6 +135,10 @@ def _condition(facts: dict[str, Any] | None) -> str:
         return "none"
     if facts["kind"] == "vector":
         return "numbers"
+    if facts["table"] is not None:
+        from pushforward.data.columns import Table
+
+        return "; ".join(Table.from_json(facts["table"]).describe())
     classes = [str(label) for label in facts["classes"]]
     more = f" and {len(classes) - 12} more" if len(classes) > 12 else ""
     return f"{len(classes)} labels: {', '.join(classes[:12])}{more}"

@@ -7,11 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Run", "RunConditions", "Seed", "condition_of", "given_to", "listed"]
+__all__ = ["Columns", "Run", "RunConditions", "Seed", "condition_of", "given_to", "listed"]
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 RunConditions = Annotated[
     str, typer.Option(metavar="NAMES", help="Columns of DATA with the condition. Default: those of the run.")
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAMES", help="Columns of a table to learn, separated by commas or repeated, or the key of an .npz."),
 ]
 Seed = Annotated[
     int | None, typer.Option(metavar="N", help="Seed of the random numbers. Default: a new one, which is printed.")
@@ -31,13 +35,13 @@ def condition_of(text: str) -> Any:
     return False if names == ["none"] else names[0]
 
 
-def listed(text: str) -> list[str] | None:
+def listed(*texts: str) -> list[str] | None:
     """Return the names that are written with commas between them, or None if there are none.
 
-    >>> listed("gmm, vae"), listed("")
-    (['gmm', 'vae'], None)
+    >>> listed("gmm, vae", "gan"), listed("")
+    (['gmm', 'vae', 'gan'], None)
     """
-    return [part.strip() for part in text.split(",") if part.strip()] or None
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()] or None
 
 
 def given_to(verb: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ HELP = help_text(
         "pushforward sample runs/digits --condition 3 --guidance-scale 2 --out 3.png",
         "pushforward sample runs/digits --condition 3 --negative 8 --guidance-scale 2",
         "pushforward sample runs/digits --condition 3 --guidance classifier",
+        "pushforward sample runs/adult --condition 'sex=Female,age=40' --out 40.csv",
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
     ],
@@ -39,7 +40,12 @@ def command(
         ),
     ] = "",
     condition: Annotated[
-        str, typer.Option(metavar="VALUES", help="A label, several labels used in turn, or the numbers of a vector.")
+        str,
+        typer.Option(
+            metavar="VALUES",
+            help="A label, several labels used in turn, the numbers of a vector, or values by name: 'sex=Female,age=40'. Exact "
+            "models take names of any columns.",
+        ),
     ] = "",
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="1 gives the learned conditional law, above 1 sharpens it, 0 ignores it.")
@@ -54,6 +60,9 @@ def command(
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="E.g. heun, ddpm, ddim:eta=0.5, dpm-solver:order=3. Default: that of the run.")
     ] = "",
+    gaps: Annotated[
+        str, typer.Option(metavar="keep|fill", help="Gaps in rows of a table: as often as in the data, or filled.")
+    ] = "keep",
     seed: Seed = None,
     device: Device = "",
     overwrite: Overwrite = False,
@@ -61,6 +70,7 @@ def command(
     """Draw samples and write them."""
     from pushforward.data import check_target, write_samples
     from pushforward.models import load
+    from pushforward.models.base.exact import ExactModel
     from pushforward.models.recipe import named_sampler
     from pushforward.probability.noise import fresh_seed
     from pushforward.training.record.files import inside
@@ -80,10 +90,15 @@ def command(
     move(model, device)
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions
-    wanted, told = _conditions(encoder, condition, n)
-    options = given_to(
-        model.sample, {"steps": steps, "guidance": guided, "sampler": named_sampler(sampler) if sampler else None}
-    )
+    exact = not by_classifier and isinstance(model, ExactModel)
+    rest: Any = condition
+    given: Any = None
+    if condition and exact:
+        rest, given = model.space_.split(condition)
+    wanted, told = _conditions(encoder, rest, n)
+    wanted = wanted if given is None else {**(rest or {}), **given}
+    asked = {"steps": steps, "guidance": guided, "sampler": named_sampler(sampler) if sampler else None}
+    options = given_to(model.sample, asked) | {"gaps": gaps}
     values = _in_chunks(model, n, wanted, seed, options)
     low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
     write_samples(path, values, model.space_.schema, condition=told, scale=(low, high))
@@ -93,16 +108,22 @@ def command(
     typer.echo(f"{n:,} samples in {path} (seed {seed}{with_what})")
 
 
-def _conditions(encoder: Any, text: str, n: int) -> tuple[Any, Any]:
-    """Return the condition to sample with, and the condition to write with each sample."""
+def _conditions(encoder: Any, text: Any, n: int) -> tuple[Any, Any]:
+    """Return the condition to sample with, and the condition to write with each sample; ``text`` may be values by name."""
     if not text or encoder is None:
         return text or None, None
-    if not encoder.has_classes:
-        import numpy as np
+    import numpy as np
+
+    if encoder.table is not None:
+        import pandas as pd
 
         encoder.encode(text, 1)
-        numbers = [float(part) for part in text.replace(",", " ").split()]
+        return text, pd.DataFrame(np.repeat(encoder.plain(text), n, 0), columns=encoder.table.names)
+    if not encoder.has_classes:
+        encoder.encode(text, 1)
+        numbers = np.asarray(encoder.plain(text), dtype=float).reshape(-1)
         return text, np.full(n, numbers[0]) if len(numbers) == 1 else np.tile(numbers, (n, 1))
+    text = encoder.parse(text) if isinstance(text, str) else str(next(iter(text.values())))
     known = {str(label) for label in encoder.classes}
     labels = [text] if text in known else [part.strip() for part in text.split(",")]
     dealt = [labels[i % len(labels)] for i in range(n)]

@@ -15,7 +15,7 @@ from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
-from pushforward.cli.options import condition_of, listed
+from pushforward.cli.options import Columns, condition_of, listed
 
 __all__ = ["HELP", "TrainCommand", "command"]
 
@@ -70,13 +70,13 @@ def command(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of everything random. Default: a fresh one, written down.")
     ] = None,
-    column: Annotated[str, typer.Option(metavar="NAMES", help="Columns of a table to learn, separated by commas.")] = "",
+    column: Columns = None,
     condition: Annotated[
         str,
         typer.Option(
             metavar="NAMES",
-            help="Columns that samples can be conditioned on, or 'none'. Default: what comes with the data, such as the "
-            "sub-folders of images.",
+            help="Columns of any types that samples can be conditioned on, or 'none'. Default: what comes with the data, such "
+            "as the sub-folders of images.",
         ),
     ] = "",
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
@@ -101,7 +101,7 @@ def command(
         given["device"] = device
     for text in changes or []:
         given = recipes.merge(given, recipes.override(text))
-    chosen = {"columns": listed(column), "condition": condition_of(condition)}
+    chosen = {"columns": listed(*column or ()), "condition": condition_of(condition)}
     if resume:
         if given or dry_run:
             named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
@@ -179,14 +179,16 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
-    label = f" --condition {shlex.quote(printable(encoder.classes[0]))}" if encoder is not None and encoder.has_classes else ""
+    example = "" if encoder is None else encoder.example
+    label = f" --condition {shlex.quote(printable(example))}" if example else ""
     quoted = shlex.quote(str(folder))
     ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
         steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
-        typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out samples.npy\n")
+        target = "samples.npy" if model.space_.schema.table is None else f"1000.{ending}"
+        typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out {target}\n")
 
 
 def _show_plan(plan: Any, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, clean_values
 from pushforward.data.columns import ColumnTypes
-from pushforward.data.condition import ConditionEncoder, ConditionKind
+from pushforward.data.conditions import ConditionEncoder, ConditionKind
 from pushforward.data.files.tables import Names
 from pushforward.data.files.write import check_target, write_samples
 from pushforward.data.kinds import KINDS, Kind, Limits, register_kind

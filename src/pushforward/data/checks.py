@@ -5,7 +5,7 @@ Errors name the problem, its place and a remedy; where scikit-learn's checks exp
 
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union, cast
@@ -37,8 +37,10 @@ ArrayLike: TypeAlias = Values | Sequence[object]
 """Rows from a user: :data:`Values`, or nested lists."""
 Data: TypeAlias = ArrayLike | str | Path
 """Input of :func:`open_data`: rows, a path, or the name of a built-in."""
-Condition: TypeAlias = Union[str, float, np.generic, np.ndarray, torch.Tensor, "pd.Series", Sequence[object], None]
-"""A label, a number or a vector; one of them per row; the names of columns with them; or False for none."""
+Condition: TypeAlias = Union[
+    str, float, np.generic, np.ndarray, torch.Tensor, "pd.Series", "pd.DataFrame", Mapping[Any, Any], Sequence[object], None
+]
+"""A label, a number or a vector; one of them per row; values by name of column; the names of columns; or False for none."""
 Facts: TypeAlias = dict[str, Any]
 """Plain data for JSON."""
 

@@ -6,6 +6,7 @@ Data that would break training raise an error here, with the place and a remedy.
 import difflib
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Condition, Data, Values, check_rows, clean_values, enumerate_names, is_frame, missing_column
 from pushforward.data.columns import ColumnTypes, Table, all_numbers, infer_columns
-from pushforward.data.condition import as_condition_array, column_names
+from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
 from pushforward.data.files.images import read_folder
 from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
@@ -39,7 +40,8 @@ class Dataset:
     values : array, tensor or DataFrame
         ``(N, ...)`` in the user's layout, finite or (if allowed) with NaN in gaps, at least two rows.
     condition : array or None
-        Labels ``(N,)`` or vectors ``(N, K)``, one per row.
+        One per row: labels ``(N,)``, vectors ``(N, K)``, or with ``condition_table`` the cells of its columns, objects
+        ``(N, K)`` with None in gaps.
     schema : Schema
     source : str
         Origin of the data: a built-in name, a path, or the type of container.
@@ -47,6 +49,8 @@ class Dataset:
         Numbers of the held-out rows in rising order, if they are already fixed.
     condition_columns : tuple of str, optional
         Names of the columns of the condition, if it came as a DataFrame or from columns of the data.
+    condition_table : Table, optional
+        Types of these columns, unless they are labels or all numbers.
     """
 
     values: Values
@@ -55,6 +59,7 @@ class Dataset:
     source: str
     held_out: torch.Tensor | None = None
     condition_columns: tuple[str, ...] | None = None
+    condition_table: Table | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -83,6 +88,7 @@ def open_data(
     kind: str | None = None,
     gaps: bool = False,
     types: ColumnTypes | Table | None = None,
+    condition_types: ColumnTypes | Table | None = None,
 ) -> Dataset:
     """Open data of any form.
 
@@ -95,9 +101,9 @@ def open_data(
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
-        A column name or a list of them (removed from the data), or an array, Series or list with one entry per row. None uses
-        the labels of the data: sub-folder names, labels of built-ins, a column ``label`` beside images, an array ``condition``
-        in an .npz. False uses none.
+        A column name or a list of them, of any types (removed from the data), or an array, Series, DataFrame or list with one
+        entry per row. None uses the labels of the data: sub-folder names, labels of built-ins, a column ``label`` beside
+        images, an array ``condition`` in an .npz. False uses none.
     kind : str, optional
         Name of a kind of data (:mod:`pushforward.data.kinds`), needed only if the shape is ambiguous.
     gaps : bool
@@ -105,6 +111,8 @@ def open_data(
     types : mapping or Table, optional
         Types of columns of a table by name: number, integer, category, boolean, date, time, datetime or duration. All others
         are found in the data. Or the columns of a trained model, as they are.
+    condition_types : mapping or Table, optional
+        The same for columns of the condition; default: those that ``types`` sets.
 
     Raises
     ------
@@ -127,16 +135,41 @@ def open_data(
         name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, labels = source, None
+    named = table and labels is not None
+    names = _names_of(condition) if named else column_names(condition)
+    if not isinstance(types, Table):
+        types, beside = _types_of(types, names or ())
+        condition_types = condition_types or beside
     found = _table_of(values, kind, types)
     if found is None:
         values = clean_values(values, minimum=2, name=label, gaps=gaps)
     else:
         check_rows(len(values), 2, label)
         values = values[list(found.names)]
-    named = table and labels is not None
-    matched = _match_condition(condition, labels, named, len(values), label)
-    names = _names_of(condition) if named else column_names(condition)
-    return Dataset(values, matched, Schema.infer(values, kind, found), name, condition_columns=names)
+    if is_frame(values) and not named:
+        _refuse_data_as_condition(condition, values)
+    matched = _match_condition(condition, labels, named, len(values), label, condition_types)
+    schema = Schema.infer(values, kind, found)
+    if matched is None:
+        return Dataset(values, None, schema, name)
+    return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
+
+
+def _types_of(types: ColumnTypes | None, names: Sequence[str]) -> tuple[ColumnTypes, ColumnTypes]:
+    """Return the types of columns of the data, and those of the columns with these names, which are the condition."""
+    given = tuple(dict(types or ()).items())
+    return tuple(pair for pair in given if pair[0] not in names), tuple(pair for pair in given if pair[0] in names)
+
+
+def _refuse_data_as_condition(condition: Condition, values: Any) -> None:
+    """Raise a ValueError if a DataFrame or Series of conditions has the name of a column of the data."""
+    series: Any = condition if hasattr(condition, "to_frame") and hasattr(condition, "name") else None
+    names = column_names(condition) or () if series is None else (series.name,)
+    both = [name for name in names if isinstance(name, str) and name in values.columns]
+    if both:
+        named = Argument("condition", both[0] if len(names) == 1 else list(names))
+        message = f"{both[0]!r} is a column of the data and of the condition; omit it from the data, or name it with {named}."
+        raise naming(ValueError(message), named)
 
 
 def _table_of(values: Any, kind: str | None, types: ColumnTypes | Table | None) -> Table | None:
@@ -163,7 +196,7 @@ def _names_of(condition: Any) -> tuple[str, ...] | None:
     return None if condition is None else (condition,) if isinstance(condition, str) else tuple(condition)
 
 
-def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None, str]:
+def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, Any, str]:
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
         _refuse_columns(columns, f"the built-in {name}")
@@ -246,7 +279,9 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
             raise ValueError(f"{path} cannot be read: {error}.") from None
 
 
-def _match_condition(condition: Condition, labels: np.ndarray | None, named: bool, rows: int, name: str) -> np.ndarray | None:
+def _match_condition(
+    condition: Condition, labels: Any, named: bool, rows: int, name: str, types: ColumnTypes | Table | None
+) -> Conditions | None:
     """Return one condition per row, from the argument or else from the data.
 
     ``named`` is True if ``condition`` names the columns of ``labels``.
@@ -257,14 +292,15 @@ def _match_condition(condition: Condition, labels: np.ndarray | None, named: boo
         raise ValueError(
             f"condition={condition!r} names a column, but {name} has no columns; pass an array with one entry per row."
         )
-    values = labels if condition is None or named else as_condition_array(condition)
+    values = labels if condition is None or named else condition
     if values is None:
         return None
-    if values.ndim not in (1, 2) or len(values) != rows:
+    found = conditions_of(values, types)
+    if found.array.ndim not in (1, 2) or len(found.array) != rows:
         raise ValueError(
-            f"condition has shape {values.shape}, but the data have {rows} rows; pass one label or one vector per row."
+            f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one label or one vector per row."
         )
-    return values
+    return found
 
 
 def _update(digest: Any, part: Any) -> None:

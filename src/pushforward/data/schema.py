@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import ArrayLike, Facts, Values, clean_values, enumerate_names, is_frame, missing_column
-from pushforward.data.columns import Table
+from pushforward.data.columns import Column, ColumnType, Table
+from pushforward.data.columns.column import Numbers
 from pushforward.data.columns.elements import Elements
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
@@ -130,6 +131,15 @@ class Schema:
         if self.table is not None:
             return tuple(column.integer for column in self.table.columns)
         return tuple(_is_integer(dtype) for dtype in self.dtypes)
+
+    @property
+    def named_columns(self) -> tuple[Column, ...]:
+        """The columns of a DataFrame or a table; none for other rows."""
+        if self.table is not None:
+            return self.table.columns
+        kinds: list[ColumnType] = ["integer" if whole else "number" for whole in self.integer]
+        names = zip(self.columns or (), kinds, self.dtypes, strict=False)
+        return tuple(Numbers(name=name, type=kind, dtype=dtype) for name, kind, dtype in names)
 
     def limits(self, rows: Tensor) -> Limits | None:
         """Return the limits of integers: those of their dtypes, or for kinds with closed ranges those of all ``rows`` (N, *D).

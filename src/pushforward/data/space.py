@@ -11,7 +11,8 @@ from torch import Tensor
 
 from pushforward._messages import DIVERGED
 from pushforward.data.checks import Condition, Data, Facts, Values
-from pushforward.data.condition import ConditionEncoder
+from pushforward.data.columns.given import cells_by_name, named_values, read_given, unknown_name
+from pushforward.data.conditions import ConditionEncoder
 from pushforward.data.files.csv import is_csv
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
@@ -113,10 +114,11 @@ class RowSpace:
 
         Parameters
         ----------
-        condition : label, vector, or one of them per row, or None
+        condition : label, vector, values by name of column, or one of them per row, or None
         n : int
         null : bool
-            Whether the model has a law without a condition. Gaps in the training conditions always teach one.
+            Whether the model has laws without a condition and without a part of it. Gaps in the training conditions always
+            teach them.
 
         Raises
         ------
@@ -128,13 +130,80 @@ class RowSpace:
                 raise ValueError(
                     "this model was trained without conditions; omit condition, or train with fit(X, condition=labels)"
                 )
-            return self.conditions.encode(condition, n)
+            encoded = self.conditions.encode(condition, n)
+            if not null:
+                self.conditions.refuse_parts(encoded)
+            return encoded
         if self.conditions is not None and not null and not self.conditions.gaps:
             raise ValueError(
                 "this model was trained without dropping conditions (condition_dropout=0) and has no law without one; "
                 "pass condition=..., or train with condition_dropout=0.1"
             )
         return None
+
+    def split(self, values: Any) -> tuple[Any, Mapping[str | int, Any] | None]:
+        """Split values by name into those of conditions and those of columns of the data, each None without any.
+
+        Values without names are a condition. Text such as "sex=Female,age=40" has names.
+
+        Raises
+        ------
+        ValueError
+            If a name is neither that of a condition nor that of a column.
+        """
+        columns, encoder = self.schema.named_columns, self.conditions
+        names, beside = [column.name for column in columns], () if encoder is None else encoder.names
+        if isinstance(values, str):
+            words = [word for column in columns for word in column.words] + ([] if encoder is None else encoder.words)
+            named: Any = named_values(values, [*names, *beside], words)
+            if named is None and encoder is None and names:
+                raise unknown_name(values.partition("=")[0].strip(), names)
+        else:
+            named = {name: values[name] for name in values.keys()} if hasattr(values, "keys") else None  # noqa: SIM118
+        if not names or named is None or (encoder is not None and not any(name in names for name in named)):
+            return values, None
+        unknown = [name for name in named if name not in names and name not in beside]
+        if unknown:
+            raise unknown_name(unknown[0], [*names, *beside])
+        rest = {name: value for name, value in named.items() if name not in names}
+        return rest or None, {name: value for name, value in named.items() if name in names}
+
+    def partial(self, values: Any, n: int) -> Tensor:
+        """Return rows of which some columns of the data are given, for the law of the others.
+
+        Parameters
+        ----------
+        values : mapping, Series or DataFrame
+            Values by name of column, one for all rows or one per row, such as ``{"sex": "Female", "age": [30, 40]}``. A gap is
+            not given.
+        n : int
+            Number of rows.
+
+        Returns
+        -------
+        Tensor
+            float64 (n, C), in data units and in the order of the columns, NaN where not given.
+
+        Raises
+        ------
+        ValueError
+            If a name or a level is unknown, a value is not of its column's type, an integer is beyond the range of training, a
+            value is not that of a constant column, or there is neither one value nor ``n``.
+        """
+        columns = self.schema.named_columns
+        numbers = torch.from_numpy(read_given(columns, cells_by_name(values, [column.name for column in columns]), n))
+        x = numbers.expand(n, -1).clone()
+        low = torch.where(self.transform.constant, self.transform.value, self.transform.low)
+        high = torch.where(self.transform.constant, self.transform.value, self.transform.high)
+        beyond = ((x < low) | (x > high)) & (self.transform.constant | self.transform.integer)
+        if bool(beyond.any()):
+            index = int(beyond.any(0).int().argmax())
+            row, column = int(beyond[:, index].int().argmax()), columns[index]
+            raise ValueError(
+                f"condition {column.name!r} is {column.decode(x[row : row + 1, index].numpy()).iloc[0]}, but its values in "
+                f"training are {column.describe().partition(', ')[2]}"
+            )
+        return x
 
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""
@@ -177,7 +246,10 @@ class RowSpace:
         elif self.conditions is not None:
             condition = self.conditions.by_name(condition)
         kind, types = self.schema.kind, self.schema.table
-        return open_data(source, columns=columns, condition=condition, kind=kind, gaps=gaps, types=types)
+        beside = None if self.conditions is None else self.conditions.table
+        return open_data(
+            source, columns=columns, condition=condition, kind=kind, gaps=gaps, types=types, condition_types=beside
+        )
 
     def draw(
         self,
@@ -190,8 +262,10 @@ class RowSpace:
     ) -> Plot:
         """Plot scaled rows z (n, *D), for some kinds ``beside`` scaled rows of the data."""
         low, high = float(self.transform.low.min()), float(self.transform.high.max())
-        shown, names = self._view(beside[: self.kind.shown]), self.schema.columns
-        return self.kind.draw(self._view(z), Drawing(shown, names, labels, columns, (low, high), titles))
+        shown, names, table = self._view(beside[: self.kind.shown]), self.schema.columns, self.schema.table
+        levels, formats = (None, None) if table is None else (table.levels, table.formats)
+        drawing = Drawing(shown, names, labels, columns, (low, high), titles, levels, formats)
+        return self.kind.draw(self._view(z), drawing)
 
     def draw_pairs(self, z: Tensor, rows: Tensor) -> Plot:
         """Plot scaled reconstructions z (n, *D) of rows, each below its row or all beside the rows."""
@@ -201,6 +275,10 @@ class RowSpace:
             return self.draw(z, rows, titles=("reconstructions", "data"))
         return self.draw(pairs, rows, columns=columns)
 
-    def _view(self, z: Tensor) -> np.ndarray:
+    def to_columns(self, z: Tensor) -> Tensor:
+        """Return scaled rows z (N, *D) in data units, those of a table as one number per column (N, C), NaN in gaps."""
         x, elements = self.transform.inverse(z), self.schema.elements
-        return self.kind.view(np.asarray(x if elements is None else elements.inverse(x)), "first")
+        return x if elements is None else elements.inverse(x)
+
+    def _view(self, z: Tensor) -> np.ndarray:
+        return self.kind.view(np.asarray(self.to_columns(z)), "first")

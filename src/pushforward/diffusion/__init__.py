@@ -13,7 +13,8 @@ from pushforward.diffusion import masked, samplers, schedule, score_matching, ti
 from pushforward.diffusion.bound import Bins, Bound, variational_bound
 from pushforward.diffusion.denoiser import AbstractDenoiser, Denoiser, ExactDenoiser, Weight
 from pushforward.diffusion.guidance import ClassifierGuided, Guided, RewardGuided
-from pushforward.diffusion.likelihood import LogProb, StandardNoise, flow_log_prob
+from pushforward.diffusion.likelihood import StandardNoise, flow_log_prob
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.diffusion.masked import *
 from pushforward.diffusion.posterior import DPS, MMPS, DiffPIR, Exact, PiGDM, PosteriorMethod, Replacement
 from pushforward.diffusion.posterior.operators import (

@@ -58,7 +58,7 @@ from torch import Tensor, nn
 
 from pushforward._messages import DIVERGED
 from pushforward.diffusion.guidance import finite_scale
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.probability import noise
 
 __all__ = ["MASKED", "GuidedTokens", "TokenNetwork", "mask_tokens", "masked_bound", "masked_loss", "unmask"]

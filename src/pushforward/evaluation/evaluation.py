@@ -34,7 +34,8 @@ class Evaluation(Findings):
         The rows that plots are drawn from: samples, held-out rows, nearest training rows, latents, paths.
 
     >>> from pushforward.evaluation import Figure, Measure
-    >>> figure = Figure("recall", "samples", Measure(0.2, 0.1, 0.3, 500), better="higher", floor=Measure(0.9, 0.8, 1.0, 500))
+    >>> recall, floor = Measure(0.2, 0.1, 0.3, 500, p_value=0.001, side="below"), Measure(0.9, 0.8, 1.0, 500)
+    >>> figure = Figure("recall", "samples", recall, better="higher", floor=floor)
     >>> Evaluation((figure,), "VAE").table()[["name", "value", "verdict"]].values.tolist()
     [['recall', 0.2, 'below the floor']]
     """

@@ -1,18 +1,22 @@
 """A measure as it is reported: its name, its noise floor, what it was measured against, and how to say that in words."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pushforward.metrics.measure import Measure
 
 __all__ = [
+    "LEVEL",
     "Better",
     "Figure",
     "Group",
     "Reference",
     "Standing",
+    "chance",
     "number",
+    "off_floor",
     "percent",
     "remarks",
     "short_note",
@@ -26,6 +30,7 @@ Better = Literal["lower", "higher", "floor"]
 Reference = Literal["train", "held-out"]
 Standing = Literal["at", "worse", "better", ""]
 
+LEVEL = 0.05
 _DECIMALS = 6
 
 
@@ -40,6 +45,7 @@ class Figure:
     group : Group
         The part of the report that it belongs to.
     measure : Measure
+        With the p-value of its test, if it has one, and the side on which it lies of what equal laws give.
     unit : str
         "" for plain numbers.
     better : {"lower", "higher", "floor"} or None
@@ -48,6 +54,7 @@ class Figure:
         The rows that samples were compared with, or whose density was measured.
     floor : Measure, optional
         The same measure between training rows and held-out rows: what a perfect model would reach.
+        It is shown beside the measure; whether the two differ is for the test of the measure to say.
     space : str
         Where it was measured: "" for the rows themselves, else the name of the feature space. Figures of different spaces are
         never compared.
@@ -67,34 +74,52 @@ class Figure:
 
 
 def standing(figure: Figure) -> Standing:
-    """Compare the interval of a figure with that of its noise floor: "at", "worse" or "better"; "" without a floor.
+    """Return where the test of a figure puts it beside its noise floor, at the 5 % level; "" without a floor or a test.
 
-    >>> standing(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9), better="lower", floor=Measure(0.1, 0.0, 0.15, 9)))
+    Intervals have no say in it: those of two figures that differ may overlap.
+
+    >>> floor = Measure(0.1, 0.0, 0.25, 9)
+    >>> standing(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9, 0.01, "above"), better="lower", floor=floor))
     'worse'
     """
-    floor, measure = figure.floor, figure.measure
-    ends = () if floor is None else (measure.low, measure.high, floor.low, floor.high)
-    if floor is None or figure.better is None or not all(map(math.isfinite, ends)):
+    measure = figure.measure
+    if figure.floor is None or figure.better is None or measure.p_value is None:
         return ""
-    if measure.low <= floor.high and floor.low <= measure.high:
+    if measure.p_value > LEVEL:
         return "at"
-    above = measure.low > floor.high
-    return "worse" if figure.better == "floor" or above == (figure.better == "lower") else "better"
+    return "better" if (figure.better, measure.side) in (("lower", "below"), ("higher", "above")) else "worse"
 
 
 def verdict(figure: Figure) -> str:
-    """Return the standing of a figure in words, "" without a floor.
+    """Return the standing of a figure in words, "" without one.
 
-    >>> verdict(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9), better="lower", floor=Measure(0.1, 0.0, 0.15, 9)))
+    >>> floor = Measure(0.1, 0.0, 0.25, 9)
+    >>> verdict(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9, 0.01, "above"), better="lower", floor=floor))
     'above the floor'
     """
     relation = standing(figure)
-    if not relation or figure.floor is None:
-        return ""
-    if relation == "at":
-        return "at the floor"
-    side = "above the floor" if figure.measure.low > figure.floor.high else "below the floor"
-    return side if relation == "worse" else "better than the floor"
+    words = {"": "", "at": "at the floor", "better": "better than the floor", "worse": f"{figure.measure.side} the floor"}
+    return words[relation]
+
+
+def off_floor(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the figures that are worse than their floors when all of them are tested together.
+
+    By Holm's correction (1979) a model with the law of the data has any such figure in at most 5 % of evaluations, however
+    many figures there are and however they depend on each other.
+
+    >>> floor = Measure(0.1, 0.0, 0.25, 9)
+    >>> values = [Measure(0.3, 0.2, 0.4, 9, p, "above") for p in (0.001, 0.03, 0.04)]
+    >>> len(off_floor([Figure("MMD", "samples", value, better="lower", floor=floor) for value in values]))
+    1
+    """
+    tested = sorted((figure for figure in figures if standing(figure)), key=lambda figure: figure.measure.p_value or 0.0)
+    found: list[Figure] = []
+    for rank, figure in enumerate(tested):
+        if (figure.measure.p_value or 0.0) * (len(tested) - rank) > LEVEL:
+            break
+        found.append(figure)
+    return [figure for figure in found if standing(figure) == "worse"]
 
 
 def number(value: float, width: float = 0.0) -> str:
@@ -136,9 +161,17 @@ def written(measure: Measure) -> tuple[str, str]:
 
 def remarks(figure: Figure) -> str:
     """Describe a figure in words: its verdict and its p-value, or else its short note."""
+    return ", ".join(filter(None, (verdict(figure), chance(figure)))) or short_note(figure)
+
+
+def chance(figure: Figure) -> str:
+    """Return the p-value of a figure in words, "" without a test.
+
+    >>> chance(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9, 0.0004, "above")))
+    'p < 0.001'
+    """
     p = figure.measure.p_value
-    chance = "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-    return ", ".join(filter(None, (verdict(figure), chance))) or short_note(figure)
+    return "" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def short_note(figure: Figure) -> str:

@@ -247,6 +247,8 @@ def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
 def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpace] | None) -> list[FeatureSpace]:
     if features is not None:
         return list(features) if isinstance(features, Sequence) else [features]
+    if inputs.schema.table is not None:
+        return []
     seed, rows, labels = inputs.seed, inputs.floor.x, None
     if inputs.train is not None and inputs.train.condition is not None and inputs.train.condition.ndim == 1:
         spare = inputs.spare()
@@ -265,6 +267,7 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "kind": inputs.schema.kind,
         "shape": list(inputs.schema.row_shape),
         "columns": inputs.names if inputs.kind.has_columns else None,
+        "table": None if inputs.schema.table is None else inputs.schema.table.to_json(),
         "training_rows": model.data_["rows"] - model.data_["held_out"],
         "test_rows": len(inputs.test),
         "complete_rows": len(inputs.test.complete),

@@ -84,5 +84,5 @@ def _learned(title: str) -> tuple[Tensor, NeuralODE]:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 2)).double()
     model = NeuralODE(Autonomous(network), method="heun")
-    fit_trajectories(model, times, seen, steps=150, seed=0, window=20, batch=64, learning_rate=0.03)
+    fit_trajectories(model, times, seen, steps=120, seed=0, window=12, batch=48, learning_rate=0.04)
     return seen, model

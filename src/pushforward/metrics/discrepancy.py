@@ -9,10 +9,8 @@ discrepancy, with k(a, b) = -|a - b| the energy distance, with k(a, b) = (a . b 
 
 The 95 % interval is U +- 1.96 standard errors by the jackknife over the rows of both sets. On average this standard error is at
 least the true one (Efron and Stein), for equal laws about sqrt(2) times as large. There U is skewed: with 60 rows the interval
-held the truth in 92 % of draws. The p-value is that of the permutation test, which draws anew which rows count as samples:
-p = (1 + number of permutations with U at least as large) / (1 + permutations), which is exact.
-
-Sums of k are taken in blocks of rows, for all permutations in one matrix product.
+held the truth in 92 % of draws. The p-value is that of the permutation test (see :mod:`~pushforward.metrics.relabel`), whose
+relabelings swap blocks of rows: the sums of k between blocks are taken once, and give U for all relabelings.
 
 References
 ----------
@@ -20,14 +18,16 @@ Arthur Gretton, Karsten Borgwardt, Malte Rasch, Bernhard Schölkopf, Alexander S
 Bradley Efron, Charles Stein. The jackknife estimate of variance. Annals of Statistics, 1981.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pushforward.metrics.arrays import Rows
 from pushforward.metrics.measure import Measure
+from pushforward.metrics.relabel import BlockSwaps, chance
 
 __all__ = ["Kernel", "discrepancy"]
 
@@ -37,8 +37,8 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 _NUMBERS = 1 << 24
 
 
-def discrepancy(P: Rows, Q: Rows, kernel: Kernel, *, permutations: int = 0, seed: int = 0) -> Measure:
-    """Return the unbiased squared discrepancy with its interval and, if there are permutations, the p-value of equal laws.
+def discrepancy(P: Rows, Q: Rows, kernel: Kernel, *, test: bool = True, seed: int = 0) -> Measure:
+    """Return the unbiased squared discrepancy with its interval and, if ``test``, the p-value of equal laws.
 
     Parameters
     ----------
@@ -46,63 +46,53 @@ def discrepancy(P: Rows, Q: Rows, kernel: Kernel, *, permutations: int = 0, seed
         At least 3 rows each.
     kernel : callable
         Must treat all rows alike: no number that it takes from the data may depend on which rows are samples.
-    permutations : int
+    test : bool
     seed : int
-        Of the permutations.
+        Of the relabelings.
 
     >>> result = discrepancy(np.array([[0.0], [1.0], [2.0]]), np.array([[0.0], [1.0], [2.0]]), lambda a, b: a @ b.T)
     >>> round(result.value, 6)  # (mean p - mean q)^2 = 0, less the variances over n
     -0.666667
     """
-    pooled = torch.from_numpy(np.concatenate([P, Q]))
-    m, total = len(P), len(P) + len(Q)
-    member = _members(m, total, permutations, seed)
-    to_samples, to_all, diagonal = _sums(pooled, kernel, member)
-    first = torch.arange(total) < m
-    own = torch.where(first, to_samples[:, 0], to_all - to_samples[:, 0]) - diagonal
-    other = torch.where(first, to_all - to_samples[:, 0], to_samples[:, 0])
-    value, error = _jackknife(own[:m].numpy(), own[m:].numpy(), other[:m].numpy(), other[m:].numpy())
-    p_value = None
-    if permutations:
-        draws = _values(member, to_samples, to_all, diagonal)
-        p_value = (1 + int((draws[1:] >= draws[0] - 1e-12 * draws[0].abs()).sum())) / (1 + permutations)
-    return Measure.normal(value, error, min(m, total - m), p_value=p_value)
+    m, n = len(P), len(Q)
+    swaps = BlockSwaps.draw(m, n, seed) if test else BlockSwaps.draw(m, n, seed, draws=0)
+    to_blocks, diagonal = _sums(torch.from_numpy(np.concatenate([P, Q])), kernel, swaps)
+    to_samples, to_all = to_blocks[:, swaps.member[:, 0]].sum(axis=1), to_blocks.sum(axis=1)
+    to_rows = to_all - to_samples
+    own = np.concatenate([to_samples[:m], to_rows[m:]]) - diagonal
+    value, error = _jackknife(own[:m], own[m:], to_rows[:m], to_samples[m:])
+    measure = Measure.normal(value, error, min(m, n))
+    return measure.tested(*chance(_values(swaps, m, to_blocks, diagonal))[0]) if test else measure
 
 
-def _members(m: int, total: int, permutations: int, seed: int) -> Tensor:
-    """Return indicators (total, 1 + permutations) of the m rows that count as samples; the first column is the truth."""
-    generator = np.random.default_rng(seed)
-    member = np.zeros((total, 1 + permutations))
-    member[:m, 0] = 1
-    for column in range(1, 1 + permutations):
-        member[generator.choice(total, m, replace=False), column] = 1
-    return torch.from_numpy(member)
-
-
-def _sums(pooled: Tensor, kernel: Kernel, member: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return sums of the kernel of each row with the members (N, 1 + B) and with all rows (N,), and with itself (N,)."""
-    total = len(pooled)
-    to_samples, to_all, diagonal = torch.empty_like(member), member.new_empty(total), member.new_empty(total)
-    weights = member.to(pooled.dtype)
+def _sums(pooled: Tensor, kernel: Kernel, swaps: BlockSwaps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return sums of the kernel of each row with the rows of each block (N, K), and the kernel of it with itself (N,)."""
+    total, order = len(pooled), np.argsort(swaps.block, kind="stable")
+    block, starts = np.unique(swaps.block[order], return_index=True)
+    by_block = pooled[torch.from_numpy(order)]
+    to_blocks, diagonal = np.zeros((total, len(swaps.member))), np.empty(total)
     size = max(1, _NUMBERS // total)
     for start in range(0, total, size):
-        rows = slice(start, min(start + size, total))
-        block = kernel(pooled[rows], pooled)
-        to_samples[rows] = (block @ weights).double()
-        to_all[rows] = block.sum(1, dtype=torch.float64)
-        diagonal[rows] = block.diagonal(start).double()
-    return to_samples, to_all, diagonal
+        rows = order[start : start + size]
+        between = kernel(by_block[start : start + size], by_block)
+        diagonal[rows] = between.diagonal(start).double().numpy()
+        to_blocks[rows[:, None], block] = np.add.reduceat(between.numpy(), starts, axis=1)
+    return to_blocks, diagonal
 
 
-def _values(member: Tensor, to_samples: Tensor, to_all: Tensor, diagonal: Tensor) -> Tensor:
-    """Return U for each choice of members, (1 + B,)."""
-    m, total = member[:, 0].sum(), len(member)
-    n = total - m
-    within = (member * to_samples).sum(0)
-    cross = (member * to_all[:, None]).sum(0) - within
-    rest = to_all.sum() - within - 2 * cross
-    own = member.T @ diagonal
-    return (within - own) / (m * (m - 1)) + (rest - (diagonal.sum() - own)) / (n * (n - 1)) - 2 * cross / (m * n)
+def _values(
+    swaps: BlockSwaps, m: int, to_blocks: NDArray[np.float64], diagonal: NDArray[np.float64]
+) -> Iterator[NDArray[np.float64]]:
+    """Yield U for the relabelings, (1, C)."""
+    n = len(diagonal) - m
+    sums, of_diagonal = swaps.sums(to_blocks), swaps.sums(diagonal[:, None])[:, 0]
+    for member in swaps.chunks():
+        own = of_diagonal @ member
+        within = (member * (sums @ member)).sum(axis=0)
+        cross = sums.sum(axis=1) @ member - within
+        rest = sums.sum() - within - 2 * cross
+        of_samples, of_rows = (within - own) / (m * (m - 1)), (rest - (diagonal.sum() - own)) / (n * (n - 1))
+        yield (of_samples + of_rows - 2 * cross / (m * n))[None]
 
 
 def _jackknife(pp: np.ndarray, qq: np.ndarray, pq: np.ndarray, qp: np.ndarray) -> tuple[float, float]:

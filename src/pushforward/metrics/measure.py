@@ -1,14 +1,16 @@
 """One measured number with its 95 % interval: what every metric returns."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["NORMAL_95", "Measure", "bootstrap_mean", "two_sample_error"]
+__all__ = ["NORMAL_95", "Measure", "Side", "bootstrap_mean", "two_sample_error"]
+
+Side = Literal["above", "below", ""]
 
 NORMAL_95 = 1.959964
 _RESAMPLES = 1000
@@ -23,7 +25,9 @@ class Measure:
     value, low, high : float
     n : int
     p_value : float, optional
-        Of the hypothesis that the two laws are equal, for tests that have one.
+        Of the hypothesis that the two laws are equal, for figures that have a test.
+    side : {"above", "below", ""}
+        On which side of what equal laws give the figure lies; "" without a test.
     """
 
     value: float
@@ -31,6 +35,11 @@ class Measure:
     high: float
     n: int
     p_value: float | None = None
+    side: Side = ""
+
+    def tested(self, p_value: float, side: Side) -> "Measure":
+        """Return the same number with the result of its test."""
+        return replace(self, p_value=p_value, side=side)
 
     @classmethod
     def exact(cls, value: float, n: int) -> "Measure":
@@ -46,7 +55,6 @@ class Measure:
         *,
         least: float = -math.inf,
         most: float = math.inf,
-        p_value: float | None = None,
     ) -> "Measure":
         """Return a number with the normal interval of 1.96 standard errors, cut to [least, most].
 
@@ -54,7 +62,7 @@ class Measure:
         0.0
         """
         half = NORMAL_95 * error
-        return cls(value, max(least, value - half), min(most, value + half), n, p_value)
+        return cls(value, max(least, value - half), min(most, value + half), n)
 
     @classmethod
     def of_mean(cls, draws: NDArray[np.floating[Any]]) -> "Measure":
@@ -66,14 +74,14 @@ class Measure:
         return cls.normal(float(draws.mean()), float(draws.std(ddof=1)) / len(draws) ** 0.5, len(draws))
 
     @classmethod
-    def of_share(cls, count: int, n: int, p_value: float | None = None) -> "Measure":
+    def of_share(cls, count: int, n: int) -> "Measure":
         """Take ``count`` of n independent answers as a share, with the exact interval of Clopper and Pearson (1934).
 
         >>> Measure.of_share(0, 10).high < 0.31
         True
         """
         interval = stats.binomtest(count, n).proportion_ci(0.95, "exact")
-        return cls(count / n, float(interval.low), float(interval.high), n, p_value)
+        return cls(count / n, float(interval.low), float(interval.high), n)
 
 
 def bootstrap_mean(draws: NDArray[np.floating[Any]], *, seed: int = 0) -> Measure:

@@ -1,7 +1,7 @@
 r"""Memorization: whether samples are copies of training rows, by distances to the nearest training row.
 
 Let d(x) be the distance of x to the nearest training row. If a model has learned the law and not its rows, d(sample) and
-d(held-out row) have the same law. Two tests compare the two sets of distances; both are exact for every data law:
+d(held-out row) have the same law. These tests compare the two sets of distances; they are exact for every data law:
 
 - *Near copies.* A sample is a near copy if its distance is smaller than the k-th smallest of the m held-out distances, k = 1 %
   of m, at least 1. Samples of the same law are near copies with probability k / (m + 1), and their number among n has the
@@ -10,7 +10,9 @@ d(held-out row) have the same law. Two tests compare the two sets of distances; 
   equal laws, above 1/2 for samples drawn towards training rows, and below 1/2 for samples that are off the data.
 
 The ratio of the two median distances says the same in one number: 1 for fresh rows, 0 for copies. A ratio above 1 is no merit:
-noise is far from all rows.
+noise is far from all rows. Its p-value is that of Mood's median test: of fresh rows, the number that lie beyond the median of
+all distances is hypergeometric. *Exact copies* of training rows are compared with those among held-out rows by Fisher's exact
+test. The tests of near and exact copies have one side: fewer of them than chance gives are no finding.
 
 References
 ----------
@@ -26,8 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pushforward.metrics.arrays import pair
-from pushforward.metrics.measure import Measure, two_sample_error
+from pushforward.metrics.measure import Measure, Side, two_sample_error
 from pushforward.metrics.neighbors import nearest
+from pushforward.metrics.relabel import two_sided
 from pushforward.probability import noise
 
 __all__ = ["Memorization", "distance_ratio", "memorization"]
@@ -56,10 +59,10 @@ class Memorization:
         Share of samples that are nearer than ``threshold``; the interval is Clopper and Pearson's, for this threshold, and the
         p-value that of "no more than fresh rows", exact.
     closer : Measure
-        Probability that a sample is nearer than a held-out row, with DeLong's interval and the one-sided p-value of
+        Probability that a sample is nearer than a held-out row, with DeLong's interval and the two-sided p-value of
         Mann and Whitney.
     copies : Measure
-        Share of samples that are equal to a training row.
+        Share of samples that are equal to a training row, with the p-value of "no more than held-out rows".
     held_out_copies : float
         Share of held-out rows that are equal to a training row: duplicates in the data.
     threshold : float
@@ -143,9 +146,9 @@ def memorization(samples: ArrayLike, train: ArrayLike, held_out: ArrayLike, *, s
         held_out_distances=of_held_out,
         nearest=numbers[:, 0],
         ratio=_ratio(of_samples, of_held_out, seed),
-        near_copies=Measure.of_share(near, n, p_value),
+        near_copies=Measure.of_share(near, n).tested(p_value, "above"),
         closer=_closer(of_samples, of_held_out),
-        copies=Measure.of_share(int((of_samples == 0).sum()), n),
+        copies=_copies(int((of_samples == 0).sum()), int((of_held_out == 0).sum()), n, m),
         held_out_copies=float((of_held_out == 0).mean()),
         threshold=threshold,
         expected=k / (m + 1),
@@ -186,7 +189,21 @@ def _ratio(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64], se
 
     value = _quotient(np.median(of_samples), np.median(of_held_out))
     low, high = np.quantile(_quotient(medians(of_samples), medians(of_held_out)), (0.025, 0.975), method="nearest")
-    return Measure(float(value), float(low), float(high), len(of_samples))
+    return Measure(float(value), float(low), float(high), len(of_samples)).tested(*_median_test(of_samples, of_held_out))
+
+
+def _median_test(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64]) -> tuple[float, Side]:
+    """Return the p-value and the side of Mood's test."""
+    pooled = np.concatenate([of_samples, of_held_out])
+    beyond = pooled > np.median(pooled)
+    far = int(beyond[: len(of_samples)].sum())
+    law = stats.hypergeom(len(pooled), int(beyond.sum()), len(of_samples))
+    return two_sided(float(law.sf(far - 1)), float(law.cdf(far)))
+
+
+def _copies(copied: int, of_held_out: int, n: int, m: int) -> Measure:
+    p_value = float(stats.hypergeom.sf(copied - 1, n + m, copied + of_held_out, n))
+    return Measure.of_share(copied, n).tested(p_value, "above")
 
 
 def _quotient(above: ArrayLike, below: ArrayLike) -> NDArray[np.float64]:
@@ -199,8 +216,9 @@ def _closer(of_samples: NDArray[np.float64], of_held_out: NDArray[np.float64]) -
     """Return P(sample's distance < held-out row's) + P(equal) / 2 with DeLong's interval."""
     farther = 1 - _below(of_held_out, of_samples)  # share of held-out rows that are farther than each sample
     error = two_sample_error(farther, _below(of_samples, of_held_out))
-    p_value = float(stats.mannwhitneyu(of_samples, of_held_out, alternative="less").pvalue)
-    return Measure.normal(float(farther.mean()), error, len(of_samples), least=0.0, most=1.0, p_value=p_value)
+    value, p_value = float(farther.mean()), float(stats.mannwhitneyu(of_samples, of_held_out).pvalue)
+    measure = Measure.normal(value, error, len(of_samples), least=0.0, most=1.0)
+    return measure.tested(p_value, "above" if value > 0.5 else "below")
 
 
 def _below(distances: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,6 +5,7 @@ from .autoencoders.vqvae import VQVAE as VQVAE
 from .base.guidance import Guidance as Guidance
 from .base.model import GenerativeModel as GenerativeModel
 from .base.model import register as register
+from .circuits.circuit import Circuit as Circuit
 from .denoising.diffusion import Diffusion as Diffusion
 from .denoising.flow_matching import FlowMatching as FlowMatching
 from .files.registry import MODELS as MODELS

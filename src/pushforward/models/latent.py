@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Values
-from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.diffusion.log_prob import Kind, LogProb
 from pushforward.models.autoencoders.bound import importance_bound
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.base.available import available_if, in_data_units

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Condition, Data, Dataset, Facts, Names, Schema, open_data
+from pushforward.data import ColumnTypes, Condition, Data, Dataset, Facts, Names, Schema, open_data
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.files.codec import is_part, to_plain
@@ -109,6 +109,7 @@ def reopen(
             kind=card["schema"]["kind"],
             gaps=True,
             types=Schema.from_json(card["schema"]).table,
+            condition_types=_condition_types(card, chosen["condition"] if condition is None else condition),
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
@@ -202,6 +203,12 @@ def _named(condition: Condition) -> bool:
     if isinstance(condition, list | tuple):
         return all(isinstance(name, str) for name in condition)
     return condition is None or condition is False or isinstance(condition, str)
+
+
+def _condition_types(card: Facts, condition: Condition) -> ColumnTypes:
+    """Return the types that the run sets for columns of its condition."""
+    names = (condition,) if isinstance(condition, str) else condition if isinstance(condition, list | tuple) else ()
+    return tuple((name, found) for name, found in card["resolved"].get("columns") or () if name in names)
 
 
 def _same_threads(card: Facts) -> None:

@@ -270,4 +270,4 @@ def _as_dataset(codes: Values, dataset: Dataset, draws: int) -> Dataset:
     held_out = dataset.held_out
     if held_out is not None:
         held_out = torch.cat([held_out + draw * len(dataset) for draw in range(draws)])
-    return Dataset(codes, condition, schema, "codes", held_out, dataset.condition_columns)
+    return Dataset(codes, condition, schema, "codes", held_out, dataset.condition_columns, dataset.condition_table)

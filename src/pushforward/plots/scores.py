@@ -52,7 +52,11 @@ def floor_chart(
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(length=0)
-    axes.set_xlabel("gray: noise floor; green: at it or better; orange: worse; blue: no floor", fontsize=8, color=INK)
+    axes.set_xlabel(
+        "gray: noise floor; by the test of the figure, green: at it or better; orange: worse; blue: no test",
+        fontsize=8,
+        color=INK,
+    )
     return canvas
 
 

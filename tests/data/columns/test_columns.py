@@ -129,6 +129,10 @@ def test_gaps_among_words():
     (column,) = infer_columns(rare.to_frame("x")).columns
     assert column.levels == ("a", "b")
     assert np.isnan(column.encode(rare)).sum() == 2
+    (column,) = infer_columns(rare.replace("", "?").to_frame("x")).columns
+    assert column.decode(np.array([np.nan, 1.0])).tolist() == ["?", "b"]
+    with pytest.raises(ValueError, match="writes gaps as 'a', which is read as no gap"):
+        Column.from_json(column.to_json() | {"gap_text": "a"})
     often = pd.Series(["a", "?"] * 20)
     assert infer_columns(often.to_frame("x")).columns[0].levels == ("?", "a")
     assert infer_columns(pd.Series(["NA", "none", "x"] * 9).to_frame("x")).columns[0].levels == ("NA", "none", "x")

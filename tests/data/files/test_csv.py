@@ -47,6 +47,9 @@ def test_without_a_header_the_first_row_is_data(separator, tmp_path):
 def test_a_label_tells_a_first_row_from_a_header(tmp_path):
     (tmp_path / "rows.csv").write_text("1.5,2.5,a\n2.5,3.5,b\n3.5,1.5,a\n")
     assert len(read_csv(tmp_path / "rows.csv")) == 3
+    pd.DataFrame([[1.5, 2.5], [2.5, 1.5]]).to_csv(tmp_path / "unnamed.csv", index=False)
+    assert list(read_csv(tmp_path / "unnamed.csv").columns) == ["0", "1"]
+    assert len(read_csv(tmp_path / "unnamed.csv")) == 2
     (tmp_path / "years.csv").write_text("country,2019,2020\nFrance,1,2\nPeru,3,4\n")
     assert list(read_csv(tmp_path / "years.csv").columns) == ["country", "2019", "2020"]
 

@@ -85,7 +85,7 @@ def test_a_fit_begins_as_it_should_where_calls_are_made_at_very_high_noise():
     torch.testing.assert_close(TableFit(schedule, start).levels().tolist(), list(start.levels), rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("schedule", [DiscreteBeta(), StraightLine()], ids=str)
+@pytest.mark.parametrize("schedule", [DiscreteBeta(), pytest.param(StraightLine(), marks=pytest.mark.full)], ids=str)
 def test_it_gains_on_noises_it_has_not_seen(schedule):
     """Against the exact flow, which the fit never saw, and on noises of another seed."""
     denoiser = ExactDenoiser(RING, schedule)

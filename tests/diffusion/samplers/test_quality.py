@@ -31,6 +31,7 @@ def test_flow_of_a_mixture_is_that_of_scipy():
     torch.testing.assert_close(exact_flow(LAW, schedule, NOISE, steps=200), states[-1], rtol=0, atol=1e-4)
 
 
+@pytest.mark.full  # of one reference solution
 def test_flow_is_converged():
     law = GaussianMixture([0.4, 0.6], [[-1.0, 0.5], [1.0, 0.0]], [4e-4, 0.01])
     coarse, fine = (exact_flow(law, Cosine(), NOISE, steps=n) for n in (800, 1600))
@@ -93,9 +94,8 @@ def others():
     return found
 
 
-@pytest.mark.parametrize(
-    "steps", [pytest.param(steps, marks=[] if steps in (3, 6, 10) else [pytest.mark.full]) for steps in range(3, 11)]
-)
+@pytest.mark.full  # measures numbers that are stored, on twelve laws
+@pytest.mark.parametrize("steps", range(3, 11))
 def test_tables_for_few_calls_are_better_than_the_formula_on_other_laws_and_schedules(steps, others):
     errors = [
         [

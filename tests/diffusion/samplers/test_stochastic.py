@@ -98,7 +98,7 @@ def _chain(model, x, chosen, draw):
     return x
 
 
-@pytest.mark.parametrize("steps", [1000, 50, 7])
+@pytest.mark.parametrize("steps", [pytest.param(1000, marks=pytest.mark.full), 50, 7])
 def test_sub_sequences_are_the_discrete_chain(steps):
     denoiser, rows = exact_denoiser(DiscreteBeta()), torch.arange(16)
     alpha_bar = np.cumprod(1 - np.linspace(1e-4, 0.02, 1000))

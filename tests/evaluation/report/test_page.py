@@ -20,7 +20,7 @@ NASTY = '<script>alert(1)</script> & "size" {{ 7 * 7 }}'
 
 
 def figures():
-    measure, floor = Measure(0.6, 0.5, 0.7, 100, 0.0004), Measure(0.2, 0.1, 0.3, 100)
+    measure, floor = Measure(0.6, 0.5, 0.7, 100, 0.0004, "above"), Measure(0.2, 0.1, 0.3, 100)
     return (
         Figure("C2ST", "samples", measure, "", "lower", "held-out", floor, note=NASTY),
         Figure("C2ST", "samples", measure, "", "lower", "train", floor),

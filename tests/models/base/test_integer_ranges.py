@@ -20,7 +20,7 @@ FAMILIES = {
     "masked diffusion": pf.MaskedDiffusion(train_steps=20, random_state=0),
     "latent": pf.Latent(pf.PPCA(n_components=1), pf.GMM(n_components=1), random_state=0),
 }
-OPTIONS = {"flow matching": {"steps": 8}, "cnf": {"steps": 8}, "normalizing flow": {"draws": 16}, "latent": {"draws": 16}}
+OPTIONS = {"flow matching": {"steps": 4}, "cnf": {"steps": 4}, "normalizing flow": {"draws": 16}, "latent": {"draws": 16}}
 # Counts from 2 to 5: five of 40 rows are 2, and three are 5, so the ends give 1/7 and 1/5 of their mass to the values beyond.
 COUNTS = np.array([2] * 5 + [3] * 20 + [4] * 12 + [5] * 3)[:, None]
 WIDE = np.arange(-16, 24)[:, None]

@@ -45,7 +45,7 @@ def trained(cls, **changes):
 def fitted():
     """A model with calibrations at two guidance scales, and what ``calibrate`` returned."""
     model = trained(pf.FlowMatching)
-    found = {w: model.calibrate(STEPS, guidance=w, noises=NOISES, iterations=200, seed=SEED) for w in (1.0, 2.0)}
+    found = {w: model.calibrate(STEPS, guidance=w, noises=NOISES, iterations=100, seed=SEED) for w in (1.0, 2.0)}
     return model, found
 
 
@@ -377,6 +377,7 @@ def test_what_cannot_be_calibrated_is_refused(model):
         model.sample(1, steps="8")
 
 
+@pytest.mark.full  # the same code as for flow matching
 def test_diffusion_models_are_calibrated_too():
     model = trained(pf.Diffusion)
     found = model.calibrate(STEPS, noises=NOISES, iterations=60, seed=0)

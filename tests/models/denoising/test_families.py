@@ -21,11 +21,11 @@ LAW = GaussianMixture([0.3, 0.7], [[4.0, -2.0], [8.0, 2.0]], [0.5, 1.0])
 SETTINGS = TrainingSettings(steps=500, batch_size=256, learning_rate=5e-3, ema=0.1)
 
 
-# Pairs, predictions and schedules are compared with exact answers one by one, and the quick run sees DDPM learn below.
+# Pairs, predictions and schedules are compared with exact answers one by one, and the quick run sees DDPM and the exact denoiser learned below.
 @pytest.mark.parametrize(
     ("model", "options"),
     [
-        pytest.param(pf.FlowMatching(), {}, id="flow"),
+        pytest.param(pf.FlowMatching(), {}, id="flow", marks=pytest.mark.full),
         pytest.param(pf.FlowMatching(coupling="optimal-transport"), {}, id="flow-ot", marks=pytest.mark.full),
         # Near t = 1 an error of eps is an error of x many times larger; the noise of DDPM's steps washes it out.
         pytest.param(pf.Diffusion(prediction="eps"), {"sampler": pf.DDPM(), "steps": 200}, id="ddpm", marks=pytest.mark.full),

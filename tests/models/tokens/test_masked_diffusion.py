@@ -65,7 +65,7 @@ def test_of_a_markov_chain_the_bound_comes_near_the_entropy(chained):
 def test_the_bounds_of_all_rows_are_probabilities_of_one_law(chained):
     """The sum over all 3^5 rows of exp(bound) is at most one, and nearly one where the orders agree."""
     rows = np.array(list(itertools.product(range(3), repeat=5)))
-    total = np.exp(chained.log_prob(rows, draws=200, batch_size=243).values).sum()
+    total = np.exp(chained.log_prob(rows, draws=60, batch_size=243).values).sum()
     assert 0.97 < total < 1.005
 
 
@@ -126,6 +126,7 @@ def test_of_a_row_with_gaps_the_bound_is_that_of_what_is_seen(copied):
     np.testing.assert_allclose(found.values, [often, often, 0], atol=0.15)
 
 
+@pytest.mark.full  # a training like those above
 def test_rows_with_gaps_can_be_learned_from():
     rows = copies(600).astype(float)
     rows[np.random.default_rng(1).random(rows.shape) < 0.3] = np.nan

@@ -72,17 +72,25 @@ class Column(abc.ABC):
         The dtype in a DataFrame.
     gaps : bool
         Whether cells were missing in the data.
+    gap_text : str, optional
+        How most missing cells were written in the data, such as "?"; None if they were empty.
     """
 
     name: str | int
     type: ColumnType
     dtype: str
     gaps: bool = False
+    gap_text: str | None = None
 
     @property
     @abc.abstractmethod
     def domain(self) -> Domain:
         """The numbers that the column can take."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The levels of a category as text; none for other types."""
+        return ()
 
     @property
     def gap_words(self) -> frozenset[str]:
@@ -106,8 +114,12 @@ class Column(abc.ABC):
         """Return numbers without gaps as a list or an array of cells."""
 
     @abc.abstractmethod
-    def _expected(self, cell: object) -> str:
-        """Say what a cell should be instead of ``cell``."""
+    def expected(self, cell: object) -> str:
+        """Return what to write instead of ``cell``, which is not understood."""
+
+    def text_of(self, number: float) -> str:
+        """Return the cell of a number as text."""
+        return str(self.decode(np.array([number])).iloc[0]).removesuffix(" 00:00:00")
 
     @property
     def integer(self) -> bool:
@@ -124,6 +136,13 @@ class Column(abc.ABC):
             gap |= np.array([isinstance(cell, str) and cell in words for cell in listed], dtype=bool)
         return gap
 
+    def read(self, cells: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells of a Series as float64 (N,), NaN in gaps and where not understood, and which are the latter."""
+        gap = self.missing(cells)
+        values = np.full(len(cells), np.nan)
+        values[~gap] = self._read(cells[~gap])
+        return values, np.isnan(values) & ~gap
+
     def encode(self, cells: Any) -> np.ndarray:
         """Return the cells of a Series as float64 (N,), NaN in gaps.
 
@@ -132,14 +151,11 @@ class Column(abc.ABC):
         ValueError
             For the first cell that is not understood.
         """
-        gap = self.missing(cells)
-        values = np.full(len(cells), np.nan)
-        values[~gap] = self._read(cells[~gap])
-        unread = np.isnan(values) & ~gap
+        values, unread = self.read(cells)
         if unread.any():
             row = int(unread.argmax())
             cell = cells.iloc[row]
-            raise ValueError(f"column {self.name!r} has {cell!r} in row {row} (counted from 0); {self._expected(cell)}.")
+            raise ValueError(f"column {self.name!r} has {cell!r} in row {row} (counted from 0); {self.expected(cell)}.")
         return values
 
     def decode(self, values: np.ndarray) -> Any:
@@ -149,7 +165,7 @@ class Column(abc.ABC):
         gap = np.isnan(values)
         if not gap.any():
             return self._typed(pd.Series(self._written(values)))
-        cells = pd.Series([None] * len(values), dtype=object)
+        cells = pd.Series([self.gap_text] * len(values), dtype=object)
         cells[~gap] = list(self._written(values[~gap]))
         return self._typed(cells)
 
@@ -178,6 +194,9 @@ class Column(abc.ABC):
         column = cast(Column, kind(**parts))
         if type(column.name) not in (str, int) or not isinstance(column.dtype, str) or not isinstance(column.gaps, bool):
             raise ValueError(f"a column has a name, a dtype, and gaps or none, not {facts!r:.200}")
+        text = column.gap_text
+        if text is not None and not (isinstance(text, str) and text.strip().lower() in column.gap_words):
+            raise ValueError(f"column {column.name!r} writes gaps as {text!r:.40}, which is read as no gap")
         column._check()
         return column
 
@@ -248,7 +267,8 @@ class Numbers(Column):
         # Wide integers go to their dtype from Python's integers, since float64 has no room for the last digits.
         return cells.astype("Float64").astype("Int64" if not self.dtype.startswith("uint64") else "UInt64").astype(self.dtype)
 
-    def _expected(self, cell: object) -> str:
+    def expected(self, cell: object) -> str:
+        """Return that numbers are to be written, with an example where they are text."""
         what = "whole number" if self.type == "integer" else "number"
         shown = "" if self.format is None else f" such as {self.format.write([1234.5])[0]!r}"
         return f"write a {what}{shown}, or leave the cell empty"
@@ -294,6 +314,11 @@ class Levels(Column):
         return Domain("category", 0, len(self.levels) - 1)
 
     @property
+    def words(self) -> tuple[str, ...]:
+        """The levels as text."""
+        return tuple(map(str, self.levels))
+
+    @property
     def gap_words(self) -> frozenset[str]:
         """Spellings of a missing cell, in lower case."""
         return frozenset(self.gap_spellings)
@@ -327,7 +352,8 @@ class Levels(Column):
             return super()._typed(cells)
         return pd.Series(pd.Categorical(cells, categories=list(self.categories), ordered=self.ordered))
 
-    def _expected(self, cell: object) -> str:
+    def expected(self, cell: object) -> str:
+        """Return the levels, and the one that is closest."""
         close = difflib.get_close_matches(str(cell), [str(level) for level in self.levels], n=1, cutoff=0.6)
         hint = f"; did you mean {close[0]!r}" if close else ""
         return f"the data have the levels {enumerate_names(self.levels, 12)} there{hint}"
@@ -403,7 +429,8 @@ class Moments(Column):
             return pd.to_timedelta(cells).astype(self.dtype)
         return super()._typed(cells)
 
-    def _expected(self, cell: object) -> str:
+    def expected(self, cell: object) -> str:
+        """Return that a moment is to be written, with an example."""
         shown = self.decode(np.array([self.low])).iloc[0]
         return f"write a {self.type} such as {str(shown)!r} (in whole {_UNIT_NAMES[self.unit]}), or leave the cell empty"
 

@@ -1,6 +1,7 @@
 """The types of the columns of a table, found in the data or set by the user."""
 
 import datetime
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -60,7 +61,7 @@ def infer_columns(frame: Any, types: ColumnTypes = ()) -> Table:
     """
     types = dict(types)
     _check_types(types, list(frame.columns))
-    found = [_infer(frame[name], name, types.get(name)) for name in frame.columns]
+    found = [_with_gap_text(_infer(frame[name], name, types.get(name)), frame[name]) for name in frame.columns]
     columns = tuple(column for column in found if isinstance(column, Column))
     left_out = tuple(column for column in found if isinstance(column, LeftOut))
     if not columns:
@@ -96,6 +97,16 @@ def _infer(cells: Any, name: Any, kind: ColumnType | None) -> Column | LeftOut:
     if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
         return _moments(cells, name)
     return _of_objects(cells, name)
+
+
+def _with_gap_text(column: Column | LeftOut, cells: Any) -> Column | LeftOut:
+    """Return the column with the spelling of most of its gaps."""
+    if not isinstance(column, Column) or not column.gaps or not is_text(cells):
+        return column
+    spellings = Counter(
+        cell if isinstance(cell, str) and cell.strip() else None for cell in objects(cells[column.missing(cells)])
+    )
+    return replace(column, gap_text=spellings.most_common(1)[0][0])
 
 
 def _as_type(cells: Any, name: Any, kind: ColumnType) -> Column:

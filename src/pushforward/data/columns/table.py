@@ -1,13 +1,13 @@
 """The columns of a table together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from pushforward.data.checks import Facts
-from pushforward.data.columns.column import Column
+from pushforward.data.columns.column import Column, Moments
 from pushforward.probability.domain import Domain
 
 __all__ = ["LeftOut", "Table"]
@@ -49,9 +49,24 @@ class Table:
         """Which columns have gaps in the data."""
         return tuple(column.gaps for column in self.columns)
 
+    @property
+    def levels(self) -> tuple[tuple[str, ...] | None, ...]:
+        """The levels of each category as text, None for other columns."""
+        return tuple(column.words if column.domain.type == "category" else None for column in self.columns)
+
+    @property
+    def formats(self) -> tuple[Callable[[float], str] | None, ...]:
+        """The functions from numbers to text of columns that are not plain numbers, such as dates; None for others."""
+        return tuple(column.text_of if isinstance(column, Moments) else None for column in self.columns)
+
     def encode(self, frame: Any) -> np.ndarray:
         """Return the cells of a DataFrame with these columns as float64 (N, C), NaN in gaps; ValueError names a bad cell."""
         return np.stack([column.encode(frame[column.name]) for column in self.columns], axis=1)
+
+    def understood(self, frame: Any) -> np.ndarray:
+        """Return which rows of a DataFrame have no cell that is not understood, such as a new level, bool (N,)."""
+        unread = np.stack([column.read(frame[column.name])[1] for column in self.columns])
+        return np.asarray(~unread.any(axis=0))
 
     def decode(self, values: np.ndarray) -> Any:
         """Return numbers (N, C) as a DataFrame."""
@@ -59,6 +74,15 @@ class Table:
 
         cells = {column.name: column.decode(values[:, index]) for index, column in enumerate(self.columns)}
         return pd.DataFrame(cells, index=range(len(values)))
+
+    def cells(self, values: np.ndarray) -> np.ndarray:
+        """Return numbers (N, C) as cells, objects (N, C) with None in gaps, also where the data have none."""
+        cells = np.empty(values.shape, dtype=object)
+        for index, column in enumerate(self.columns):
+            known = ~np.isnan(values[:, index])
+            if known.any():
+                cells[known, index] = column.decode(values[known, index]).to_numpy(dtype=object)
+        return cells
 
     def describe(self) -> list[str]:
         """Return one line per column, such as "age: integer, 17 to 90"."""

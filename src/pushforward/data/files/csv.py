@@ -115,6 +115,8 @@ def _regularity(text: str, separator: str) -> float:
 def _header(records: list[list[str]], separator: str) -> list[str] | None:
     """Return the names in the first record, or None if it is a row like the others."""
     first = [" ".join(cell.split()) for cell in records[0]]
+    if len(records) > 1 and first == [str(place) for place in range(len(first))]:
+        return first  # the names that pandas gives to columns without names
     mark = "." if separator == "," else ","
     numbers = [_is_number(cell.replace(mark, ".")) for cell in first]
     if not any(numbers):

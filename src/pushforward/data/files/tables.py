@@ -11,7 +11,6 @@ import numpy as np
 
 from pushforward._messages import Argument, naming
 from pushforward.data.checks import check_names, enumerate_names, missing_column
-from pushforward.data.condition import as_condition_array
 from pushforward.data.files.images import decode_images
 
 __all__ = ["Names", "part_frame", "read_parquet"]
@@ -19,8 +18,8 @@ __all__ = ["Names", "part_frame", "read_parquet"]
 Names = str | int | Sequence[str | int] | None
 
 
-def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.ndarray | None]:
-    """Return the data of a Parquet file, a DataFrame or decoded images, and the condition if it names columns.
+def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, Any]:
+    """Return the data of a Parquet file, a DataFrame or decoded images, and the columns that the condition names, if any.
 
     Without ``columns`` a single column of images is the data, and a column ``label`` beside it the condition, unless
     ``condition=False``.
@@ -56,8 +55,8 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, np.nd
     return _read_images(path, str((chosen or [""])[0]), condition, schema.names)
 
 
-def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, np.ndarray | None]:
-    """Return the chosen columns of a DataFrame, and the condition if it names columns (which are removed from the data)."""
+def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, Any]:
+    """Return the chosen columns of a DataFrame, and those that the condition names, if any, which are no data."""
     check_names(frame, source if source != "the DataFrame" else "X")
     names = list(frame.columns)
     from_columns = condition_names(condition, names, len(frame), source)
@@ -65,11 +64,16 @@ def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple
     for name in chosen or ():
         if name not in names:
             raise missing_column(name, names, source)
+        if name in (from_columns or ()):
+            raise ValueError(
+                f"{source}: column {name!r} is one of the data and cannot also be a condition; name another, or omit it from "
+                "columns."
+            )
     keep = [name for name in (names if chosen is None else chosen) if name not in (from_columns or ())]
     if not keep:
         raise ValueError(f"{source}: no column is left as data if {enumerate_names(from_columns or [])} is the condition.")
     part = frame[keep].reset_index(drop=True)
-    return part, None if from_columns is None else _condition_of(frame, from_columns)
+    return part, None if from_columns is None else frame[from_columns].reset_index(drop=True)
 
 
 def condition_names(condition: Any, names: Sequence[Any], rows: int | None, source: str = "") -> list[Any] | None:
@@ -97,21 +101,7 @@ def as_names(columns: Names) -> list[Any] | None:
     return list(dict.fromkeys(names))
 
 
-def _condition_of(frame: Any, names: list[Any]) -> np.ndarray:
-    from pandas.api import types
-
-    if len(names) == 1:
-        return as_condition_array(frame[names[0]])
-    text = [name for name in names if not types.is_numeric_dtype(frame[name].dtype)]
-    if text:
-        raise ValueError(
-            f"several condition columns make a vector of numbers, but {enumerate_names(text)} hold text; "
-            "choose one column of labels, or only numeric columns."
-        )
-    return np.asarray(frame[names].to_numpy(dtype=float, na_value=np.nan))
-
-
-def _read_images(path: Path, name: str, condition: Any, names: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_images(path: Path, name: str, condition: Any, names: list[str]) -> tuple[np.ndarray, Any]:
     import pyarrow.parquet as pq
 
     from_columns = condition_names(condition, names, None, str(path))
@@ -123,7 +113,7 @@ def _read_images(path: Path, name: str, condition: Any, names: list[str]) -> tup
             yield f"row {row}", content if content is not None or file is None else path.parent / file
 
     images = decode_images(encoded(), f"column {name!r} of {path}")
-    return images, None if from_columns is None else _condition_of(table.select(from_columns).to_pandas(), from_columns)
+    return images, None if from_columns is None else table.select(from_columns).to_pandas()
 
 
 def _may_hold_images(kind: Any) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pushforward import plots
 from pushforward.data.checks import Values, is_frame
-from pushforward.data.kinds import Drawing
+from pushforward.data.kinds import Drawing, FolderKind
 from pushforward.data.schema import Schema
 
 __all__ = ["check_target", "write_samples"]
@@ -55,7 +55,7 @@ def write_samples(
     values: Values,
     schema: Schema,
     *,
-    condition: Sequence[Any] | np.ndarray | None = None,
+    condition: Sequence[Any] | np.ndarray | Any = None,
     scale: tuple[float, float] | None = None,
 ) -> Path:
     """Write samples and return the path.
@@ -67,7 +67,7 @@ def write_samples(
     values : array, tensor or DataFrame
         Samples in the layout of ``schema``.
     schema : Schema
-    condition : sequence, optional
+    condition : sequence or DataFrame, optional
         The condition of each sample: captions of a grid, sub-folders, or values beside the samples.
     scale : (float, float), optional
         Values shown as black and as white if the format is not exact; by default the smallest and the largest value.
@@ -83,6 +83,7 @@ def write_samples(
         # Only labels become names of sub-folders, vectors do not.
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"
         folders = [_safe(str(label)) for label in condition] if labelled and condition is not None else None
+        assert isinstance(kind, FolderKind)  # check_target has refused a folder of any other
         kind.write_folder(path, kind.view(array, schema.channels), folders, scale)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,6 +127,10 @@ def _caption(label: Any) -> str:
 
 def _add_condition(frame: Any, condition: Any) -> None:
     if condition is None:
+        return
+    if is_frame(condition):
+        for name in condition.columns:
+            frame[name] = condition[name].infer_objects().to_numpy()
         return
     columns = np.asarray(condition).reshape(len(frame), -1)
     single = "condition" if "label" in frame else "label"

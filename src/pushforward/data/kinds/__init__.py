@@ -1,7 +1,7 @@
 """Kinds of data, one file each; add a kind here, or in another package with :func:`register_kind`."""
 
 from pushforward.data.kinds.images import Images
-from pushforward.data.kinds.kind import Channels, Drawing, Kind, Limits
+from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Kind, Limits
 from pushforward.data.kinds.registry import KINDS, kind_named, kind_of, register_kind
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.vectors import Vectors
@@ -10,6 +10,7 @@ __all__ = [
     "KINDS",
     "Channels",
     "Drawing",
+    "FolderKind",
     "Images",
     "Kind",
     "Limits",

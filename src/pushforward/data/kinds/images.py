@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pushforward import plots
 from pushforward._messages import Argument, naming
-from pushforward.data.kinds.kind import Channels, Drawing, Kind
+from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
 from pushforward.data.kinds.png import png_bytes
 from pushforward.data.kinds.registry import register_kind
 
@@ -29,7 +29,7 @@ _LAYOUTS = {"torch": "(N, C, H, W)", "numpy": "(N, H, W, C)"}
 
 
 @register_kind
-class Images(Kind):
+class Images(FolderKind):
     """Grids of pixels, ``(N, C, H, W)`` inside the library."""
 
     name: ClassVar[str] = "images"

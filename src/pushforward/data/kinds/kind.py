@@ -1,7 +1,7 @@
 """The interface of a kind of data: conversion of rows to tensors and back, plots, and files."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pushforward.plots import Plot
 
-__all__ = ["Channels", "Drawing", "Kind", "Limits"]
+__all__ = ["Channels", "Drawing", "FolderKind", "Kind", "Limits"]
 
 Channels = Literal["first", "last"] | None
 Limits: TypeAlias = tuple[Tensor, Tensor]
@@ -35,6 +35,10 @@ class Drawing:
         The values that are shown as black and as white.
     titles : (str, str)
         Of the rows and of those beside them.
+    levels : sequence, optional
+        For each column of a table the names of the levels of a category, or None.
+    formats : sequence, optional
+        For each column of a table the function from its numbers to text, or None for plain numbers.
     """
 
     beside: np.ndarray | None = None
@@ -43,6 +47,8 @@ class Drawing:
     columns: int | None = None
     scale: tuple[float, float] | None = None
     titles: tuple[str, str] = ("samples", "data")
+    levels: Sequence[Sequence[str] | None] | None = None
+    formats: Sequence[Callable[[float], str] | None] | None = None
 
 
 class Kind(abc.ABC):
@@ -168,14 +174,18 @@ class Kind(abc.ABC):
                 ".npy, .npz or .png."
             )
 
-    def write_folder(
-        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
-    ) -> None:
-        """Write one file per row, in ``folders`` by name; called only if :meth:`check_file` allows a folder."""
-        raise NotImplementedError
-
     def frame(self, rows: np.ndarray) -> Any:
         """Return rows from :meth:`view` as a DataFrame for a .csv or .parquet file."""
         import pandas as pd  # heavy
 
         return pd.DataFrame(rows, columns=[f"x{index}" for index in range(rows.shape[1])])
+
+
+class FolderKind(Kind):
+    """A kind whose rows can be the files of a folder."""
+
+    @abc.abstractmethod
+    def write_folder(
+        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+    ) -> None:
+        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it."""

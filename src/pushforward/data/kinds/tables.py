@@ -6,10 +6,18 @@ columns are numbers without gaps: these are vectors.
 
 from typing import ClassVar
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.data.kinds.kind import Drawing
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.vectors import Vectors
 
 __all__ = ["Tables"]
+
+_BINARY_SCALE = 0.5
 
 
 @register_kind
@@ -26,3 +34,19 @@ class Tables(Vectors):
     def suggestion(self, shape: tuple[int, ...]) -> str:
         """Return "": no array is a table."""
         return ""
+
+    def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
+        """Draw bars for each category and a histogram for each other column, beside those of the data."""
+        assert drawing.names is not None
+        assert drawing.levels is not None
+        beside = rows if drawing.beside is None else drawing.beside
+        return plots.columns_compared(rows, beside, names=drawing.names, levels=drawing.levels, formats=drawing.formats)
+
+    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of each column, for 0/1 coordinates of categories one scale for all.
+
+        With a scale of its own a rare level would count as much as all others.
+        """
+        shift, scale = super().scaling(x, low, high, integer)
+        binary = ((x == 0) | (x == 1)).all(0) & ~integer
+        return shift, torch.where(binary, _BINARY_SCALE, scale)

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from pushforward.evaluation.comparison.ranking import Ranking
-from pushforward.evaluation.figure import percent, short_note, standing
+from pushforward.evaluation.figure import off_floor, percent, short_note
 
 __all__ = ["advice"]
 
 _MUCH = 3.0  # factor of time that is worth a sentence
 _LEVEL = 0.5  # difference of mean places within which two models are level
 _UNSTABLE = 1.5  # spread from which a model depends on its seed
-_SURE = 0.01  # p-value below which copies are reported
 
 
 def advice(ranking: Ranking) -> list[str]:
@@ -41,13 +40,17 @@ def _best(ranking: Ranking) -> Iterator[str]:
     accuracy = ranking.figure(best, "C2ST", "held-out")
     if accuracy is not None and accuracy.floor is not None:
         value = ranking.value(best, "C2ST", "held-out")
-        if standing(accuracy) == "worse":
+        if ranking.standing(best, "C2ST", "held-out") == "worse":
             yield (
                 f"Still, a classifier tells its samples from held-out rows in {percent(value)} of cases "
                 f"(real rows from real rows: {percent(accuracy.floor.value)})."
             )
-        else:
-            yield f"A classifier cannot tell its samples from held-out rows (right in {percent(value)} of cases)."
+        elif accuracy.measure.p_value is not None:
+            yield (
+                f"A classifier that tells its samples from held-out rows is right in {percent(value)} of cases, no more than "
+                f"chance explains with {accuracy.measure.n:,} of each "
+                f"(real rows from real rows: {percent(accuracy.floor.value)})."
+            )
 
 
 def _labels(ranking: Ranking) -> Iterator[str]:
@@ -58,7 +61,7 @@ def _labels(ranking: Ranking) -> Iterator[str]:
         return
     worst = min(able, key=lambda name: followed[name])
     figure = ranking.figure(worst, "labels followed")
-    if figure is not None and figure.floor is not None and standing(figure) == "worse":
+    if figure is not None and figure.floor is not None and ranking.standing(worst, "labels followed") == "worse":
         yield (
             f"{worst} follows labels least: a classifier sees the label that was asked for in {percent(followed[worst])} of "
             f"its samples (the right one in {percent(figure.floor.value)} of held-out rows)."
@@ -109,8 +112,8 @@ def _price(ranking: Ranking, best: str, other: str) -> str:
 
 def _copies(ranking: Ranking) -> Iterator[str]:
     for name in ranking.names:
-        near = ranking.figure(name, "near copies", "train")
-        if near is not None and near.measure.p_value is not None and near.measure.p_value < _SURE:
+        found = [figure for evaluation in ranking.evaluations(name) for figure in off_floor(evaluation.figures)]
+        if any(figure.name == "near copies" for figure in found):
             yield (
                 f"Beware of {name}: {percent(ranking.value(name, 'near copies', 'train'))} of its samples are near copies "
                 "of training rows, more than chance explains."

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from pushforward.evaluation.comparison.advice import advice
 from pushforward.evaluation.comparison.ranking import Ranking
-from pushforward.evaluation.figure import Standing, number, standing
+from pushforward.evaluation.figure import Standing, number
 from pushforward.evaluation.report.page import EmbeddedPlot, page, write_page
 from pushforward.evaluation.report.plots import scatter
 from pushforward.evaluation.report.text import plain_table, rendered
@@ -108,7 +108,7 @@ def _lines(ranking: Ranking) -> list[list[Cell]]:
                 cells.append(Cell("–"))
             else:
                 bound = "≥ " if title == "log p" and first.note.startswith("lower") else ""
-                cells.append(Cell(bound + _formatted(title, value), standing(first)))
+                cells.append(Cell(bound + _formatted(title, value), ranking.standing(name, figure, reference)))
         cells.append(Cell(_decimal(ranking.spread(name), 2)))
         lines.append(cells)
     return lines

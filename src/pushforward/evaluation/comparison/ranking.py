@@ -6,7 +6,7 @@ share a place. With several seeds the values are averaged first.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from pushforward.evaluation.evaluation import Evaluation
-from pushforward.evaluation.figure import Figure, short_note
+from pushforward.evaluation.figure import Figure, Standing, short_note, standing
 from pushforward.plots import Plot, trade_off
 
 __all__ = ["Ranking", "Trial", "front"]
@@ -27,6 +27,7 @@ _TABULATED = (
     *(("time of 1,000 samples", None), ("network calls", None), ("training time", None)),
 )
 _SPREAD = "sliced Wasserstein"
+_ORDER: tuple[Standing, ...] = ("worse", "better", "at")
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +88,15 @@ class Ranking:
         for evaluation in self.evaluations(name):
             if (found := evaluation.find(figure, reference=reference, space=space)) is not None:
                 yield found
+
+    def standing(self, name: str, figure: str, reference: str | None = None, space: str | None = None) -> Standing:
+        """Return where a figure of a model stands beside its floor, over all its seeds; "" without a test.
+
+        It is worse if it is worse for one seed when the p-value is corrected for the number of seeds (Bonferroni).
+        """
+        found = list(self._figures(name, figure, reference, space))
+        corrected = {standing(_corrected(one, len(found))) for one in found}
+        return next((relation for relation in _ORDER if relation in corrected), "")
 
     def rank(self, name: str) -> float:
         """Return the mean place of a model among all; NaN if it draws no samples."""
@@ -169,6 +179,13 @@ class Ranking:
             if np.isfinite(seconds := self.value(name, "time of 1,000 samples")) and np.isfinite(self.rank(name))
         }
         return trade_off(points, front=front(points), labels=("seconds for 1,000 samples", "mean place (1 is best)"))
+
+
+def _corrected(figure: Figure, tests: int) -> Figure:
+    measure = figure.measure
+    if measure.p_value is None:
+        return figure
+    return replace(figure, measure=measure.tested(min(1.0, tests * measure.p_value), measure.side))
 
 
 def front(points: dict[str, tuple[float, float]]) -> Sequence[str]:

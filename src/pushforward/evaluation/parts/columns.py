@@ -54,7 +54,9 @@ def _too_wide(inputs: Inputs, results: Results) -> None:
 def _marginals(inputs: Inputs, results: Results) -> None:
     """Measure distances of single columns; of many columns list those that are farthest from their floor."""
     samples, held, other = _three(inputs)
-    measures, floors = wasserstein_columns(samples, held), wasserstein_columns(other, held)
+    # The columns to list are chosen by their distances, so their p-values must account for the choice.
+    measures = wasserstein_columns(samples, held, seed=inputs.seed, jointly=samples.shape[1] > _LISTED)
+    floors = wasserstein_columns(other, held, test=False)
     ratios = np.array([measure.value / max(floor.value, 1e-300) for measure, floor in zip(measures, floors, strict=True)])
     listed = np.sort(np.argsort(-ratios, kind="stable")[:_LISTED])
     note = "" if len(listed) == len(measures) else f"of the {_LISTED} of {len(measures)} columns farthest from their floor"
@@ -67,7 +69,9 @@ def _marginals(inputs: Inputs, results: Results) -> None:
 def _gap(inputs: Inputs, results: Results, *, name: str, metric: Callable[..., Measure], pairs: str) -> None:
     samples, held, other = _three(inputs)
     categories = category_columns(other)
-    gap, floor = (metric(rows, held, categories=categories, seed=inputs.seed) for rows in (samples, other))
+    gap, floor = (
+        metric(rows, held, categories=categories, seed=inputs.seed, test=rows is samples) for rows in (samples, other)
+    )
     note = f"mean difference over {pairs}"
     results.figures.append(Figure(name, "table", gap, "", "lower", "held-out", floor, note=note))
 
@@ -75,7 +79,9 @@ def _gap(inputs: Inputs, results: Results, *, name: str, metric: Callable[..., M
 def _categories(inputs: Inputs, results: Results) -> None:
     samples, held, other = _three(inputs)
     columns = np.flatnonzero(category_columns(other))
-    measures, floors = (total_variation(rows[:, columns], held[:, columns], seed=inputs.seed) for rows in (samples, other))
+    measures, floors = (
+        total_variation(rows[:, columns], held[:, columns], seed=inputs.seed, test=rows is samples) for rows in (samples, other)
+    )
     for index, measure, floor in list(zip(columns, measures, floors, strict=True))[:_LISTED]:
         name = f"wrong categories of {inputs.names[index]}"
         results.figures.append(Figure(name, "table", measure, "share", "lower", "held-out", floor, note="total variation"))

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from pushforward.diffusion.likelihood import Kind
+from pushforward.diffusion.log_prob import Kind
 from pushforward.metrics.measure import Measure
 
 __all__ = ["HeldOutDensity", "held_out_density", "rank_calibration", "ranks"]

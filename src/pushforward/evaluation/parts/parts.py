@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy import stats
 
 from pushforward.evaluation.features import ClassifierFeatures, FeatureSpace
 from pushforward.evaluation.figure import Better, Figure, Reference
@@ -16,6 +17,7 @@ from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.columns import table_parts
 from pushforward.evaluation.parts.density import held_out_density, rank_calibration
 from pushforward.evaluation.parts.latent import latent_figures
+from pushforward.evaluation.parts.mixed import mixed_parts
 from pushforward.evaluation.parts.rows import Inputs, RowSet
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
@@ -24,6 +26,7 @@ from pushforward.metrics.coverage import density_coverage, precision_recall
 from pushforward.metrics.frechet import frechet_distance, kernel_distance
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.memorization import memorization
+from pushforward.metrics.relabel import two_sided
 from pushforward.metrics.two_sample import c2st, energy_distance, mmd, sliced_wasserstein
 
 __all__ = ["Part", "parts_of"]
@@ -43,10 +46,10 @@ class Part:
 
 @dataclass(frozen=True)
 class _Metric:
-    """A metric of two sets of rows, with the names, notes and direction of its figures."""
+    """A metric of two sets of rows, with the names, notes and direction of its figures; it takes ``seed`` and ``test``."""
 
     names: tuple[str, ...]
-    of: Callable[[Rows, Rows, int], Sequence[Measure]]
+    of: Callable[..., Sequence[Measure]]
     better: Better
     notes: tuple[str, ...] = ("",)
     symmetric: bool = True
@@ -62,14 +65,18 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
             for metric in _feature_metrics():
                 name = f"{metric.names[0]} in {space.name}"
                 yield Part(name, partial(_compare, metric=metric, space=space))
-            if isinstance(space, ClassifierFeatures) and inputs.held.condition is not None:
+            labelled = inputs.held.condition is not None and model.space_.conditions.has_classes
+            if isinstance(space, ClassifierFeatures) and labelled:
                 yield Part("labels followed", partial(_labels_followed, classifier=space))
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
-        if inputs.kind.has_columns:
-            yield from (Part(name, run) for name, run in table_parts(inputs))
-        yield Part("memorization", _memorization)
+        if inputs.schema.table is not None:
+            yield from (Part(name, run) for name, run in mixed_parts(inputs))
+        else:
+            if inputs.kind.has_columns:
+                yield from (Part(name, run) for name, run in table_parts(inputs))
+            yield Part("memorization", _memorization)
     if hasattr(model, "inverse_transform"):
         yield Part("latent space", _latent)
     if hasattr(model, "sample"):
@@ -81,27 +88,27 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
 
 def _row_metrics() -> list[_Metric]:
     return [
-        _Metric(("C2ST",), lambda p, q, seed: [c2st(p, q, seed=seed)], "lower", ("accuracy of a classifier; 0.5 is a guess",)),
-        _Metric(("MMD²",), lambda p, q, seed: [mmd(p, q, seed=seed)], "lower"),
-        _Metric(("energy distance",), lambda p, q, seed: [energy_distance(p, q, seed=seed)], "lower"),
-        _Metric(("sliced Wasserstein",), lambda p, q, seed: [sliced_wasserstein(p, q, seed=seed)], "lower"),
+        _Metric(("C2ST",), lambda p, q, **how: [c2st(p, q, **how)], "lower", ("accuracy of a classifier; 0.5 is a guess",)),
+        _Metric(("MMD²",), lambda p, q, **how: [mmd(p, q, **how)], "lower"),
+        _Metric(("energy distance",), lambda p, q, **how: [energy_distance(p, q, **how)], "lower"),
+        _Metric(("sliced Wasserstein",), lambda p, q, **how: [sliced_wasserstein(p, q, **how)], "lower"),
     ]
 
 
 def _feature_metrics() -> list[_Metric]:
     return [
-        _Metric(("Fréchet distance",), lambda p, q, seed: [frechet_distance(p, q)], "lower"),
-        _Metric(("kernel distance",), lambda p, q, seed: [kernel_distance(p, q, seed=seed)], "lower"),
+        _Metric(("Fréchet distance",), lambda p, q, **how: [frechet_distance(p, q, **how)], "lower"),
+        _Metric(("kernel distance",), lambda p, q, **how: [kernel_distance(p, q, **how)], "lower"),
         _Metric(
             ("precision", "recall"),
-            lambda p, q, seed: precision_recall(p, q, seed=seed),
+            precision_recall,
             "higher",
             ("samples that are among rows", "rows that are among samples"),
             symmetric=False,
         ),
         _Metric(
             ("density", "coverage"),
-            lambda p, q, seed: density_coverage(p, q, seed=seed),
+            density_coverage,
             "higher",
             ("rows about a sample, by those about a row", "rows with a sample near"),
             symmetric=False,
@@ -110,19 +117,23 @@ def _feature_metrics() -> list[_Metric]:
 
 
 def _compare(inputs: Inputs, results: Results, metric: _Metric, space: FeatureSpace | None = None) -> None:
-    """Compare samples with held-out rows and with training rows, each with its noise floor."""
+    """Compare samples with held-out rows and with training rows, each with its noise floor.
+
+    The test of either asks whether the samples and those rows are draws of one law, so it shares no row with the floor.
+    """
     assert inputs.samples is not None
     of = inputs.scaling if space is None else (lambda x: space(x.numpy()))
     samples, held, other = (of(part.x) for part in (inputs.samples, inputs.held, inputs.floor))
     references: list[tuple[Reference, Rows]] = [("held-out", held)]
     if inputs.train is not None:
         references.append(("train", other))
-    floor = metric.of(other, held, inputs.seed)
+    seed = inputs.seed
+    floor = metric.of(other, held, seed=seed, test=False)
     measured = [
         (
             reference,
-            metric.of(samples, rows, inputs.seed),
-            floor if reference == "held-out" or metric.symmetric else metric.of(held, rows, inputs.seed),
+            metric.of(samples, rows, seed=seed, test=True),
+            floor if reference == "held-out" or metric.symmetric else metric.of(held, rows, seed=seed, test=False),
         )
         for reference, rows in references
     ]
@@ -143,16 +154,22 @@ def _compare(inputs: Inputs, results: Results, metric: _Metric, space: FeatureSp
 
 
 def _labels_followed(inputs: Inputs, results: Results, classifier: ClassifierFeatures) -> None:
-    """Measure how often a classifier predicts the label that a sample was drawn with; the floor is its accuracy on rows."""
+    """Measure how often a classifier predicts the label that a sample was drawn with; the floor is its accuracy on rows.
 
-    def agreement(part: RowSet | None) -> Measure:
+    The test is Fisher's: whether an answer is right does not depend on whether its row is a sample.
+    """
+
+    def agreement(part: RowSet | None) -> tuple[int, int]:
         assert part is not None
         assert part.condition is not None
         labelled = np.array([label is not None and label == label for label in part.condition])
         labels = np.array([str(label) for label in part.condition[labelled]])
-        return Measure.of_share(int((classifier.predict(part.x.numpy()[labelled]) == labels).sum()), len(labels))
+        return int((classifier.predict(part.x.numpy()[labelled]) == labels).sum()), len(labels)
 
-    measure, floor = agreement(inputs.samples), agreement(inputs.held)
+    (right, n), (right_of_rows, m) = agreement(inputs.samples), agreement(inputs.held)
+    law = stats.hypergeom(n + m, right + right_of_rows, n)
+    measure = Measure.of_share(right, n).tested(*two_sided(float(law.sf(right - 1)), float(law.cdf(right))))
+    floor = Measure.of_share(right_of_rows, m)
     note = "a classifier sees the label that was asked for"
     results.figures.append(Figure("labels followed", "samples", measure, "share", "higher", "held-out", floor, note=note))
 
@@ -174,7 +191,7 @@ def _density(inputs: Inputs, results: Results) -> None:
             results.figures.append(Figure("log-density", "density", nats, "nats per row", "higher", "train", note=note))
     if inputs.samples is not None and held.condition is None and model.space_.conditions is None:
         samples = inputs.samples.some(max(len(held), 20), seed, "density")
-        drawn = model.log_prob(inputs.schema.to_user(samples.x), seed=seed).values
+        drawn = model.log_prob(inputs.to_user(samples.x), seed=seed).values
         calibration = rank_calibration(result.rows, drawn)
         note = "0 where rows rank among samples as samples do"
         results.figures.append(Figure("rank calibration", "density", calibration, "", "lower", "held-out", note=note))

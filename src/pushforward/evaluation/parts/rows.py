@@ -1,10 +1,12 @@
 """The rows that an evaluation works on: held-out rows, training rows or their stand-ins, and samples, on one scale.
 
 Distances need columns of comparable scale, whatever the model, so the scaling is fitted to the rows and not taken from the
-model: columns of vectors are standardized, pixels are divided by the range of all pixels. All sets that are compared have the
-same number of rows, since most distances depend on it.
+model: columns of vectors are standardized, pixels are divided by the range of all pixels, and rows of tables become the points
+of :mod:`pushforward.metrics.mixed.embedding`. All sets that are compared have the same number of rows, since most distances
+depend on it.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +19,8 @@ from torch import Tensor
 
 from pushforward.data import Kind, Schema
 from pushforward.data.checks import clean_values
+from pushforward.data.columns import Table
+from pushforward.metrics.mixed.embedding import Embedding
 from pushforward.probability import noise
 
 __all__ = ["LEAST", "MOST", "Inputs", "RowSet", "Scaling", "gather_inputs", "take_rows", "with_samples"]
@@ -38,30 +42,36 @@ class RowSet:
     Attributes
     ----------
     x : Tensor (N, *D)
-        In data units, in the library's layout; NaN in gaps.
+        In data units, in the library's layout; NaN in gaps. Of a table one number per column (N, C), where a gap is a value.
     user : array, tensor or DataFrame, optional
         The same as the user gave it, for the verbs of the model.
     condition : array or None
         One entry per row.
+    table : bool
+        Whether these are rows of a table.
     """
 
     x: Tensor
     user: Any = None
     condition: NDArray[Any] | None = None
+    table: bool = False
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def complete(self) -> Tensor:
-        """Numbers of the rows without gaps."""
+        """Numbers of the rows without gaps; of a table all."""
+        if self.table:
+            return torch.arange(len(self.x))
         return (~self.x.flatten(1).isnan().any(1)).nonzero().flatten()
 
     def take(self, rows: Tensor) -> "RowSet":
         """Return the rows of these numbers."""
         index = rows.numpy()
         user = None if self.user is None else take_rows(self.user, index)
-        return RowSet(self.x[rows], user, None if self.condition is None else self.condition[index])
+        condition = None if self.condition is None else self.condition[index]
+        return RowSet(self.x[rows], user, condition, self.table)
 
     def some(self, n: int, seed: int, purpose: str = "rows") -> "RowSet":
         """Return at most n rows, chosen by the seed, in their order."""
@@ -115,7 +125,8 @@ class Inputs:
     train : RowSet or None
         All complete training rows.
     n : int
-    scaling : Scaling
+    scaling : Scaling or Embedding
+        The map to points that distances are measured between.
     seed : int
     samples : RowSet or None
         n samples, with the labels that they were drawn with.
@@ -128,7 +139,7 @@ class Inputs:
     floor: RowSet
     train: RowSet | None
     n: int
-    scaling: Scaling
+    scaling: Callable[[Tensor], NDArray[np.floating[Any]]]
     seed: int
     samples: RowSet | None = None
 
@@ -144,6 +155,10 @@ class Inputs:
     def kind(self) -> Kind:
         """The kind of data."""
         return self.schema.rules
+
+    def to_user(self, x: Tensor) -> Any:
+        """Return rows in the layout of the user."""
+        return self.schema.to_user(x) if self.schema.table is None else self.schema.of_columns(x)
 
     @property
     def names(self) -> list[str]:
@@ -180,7 +195,8 @@ def gather_inputs(
     n = min(len(held), len(other), MOST if samples is None else int(samples))
     if n < LEAST:
         raise ValueError(_too_few(len(whole), train))
-    reference = whole if train is None else train
+    # The scale must treat samples and held-out rows alike, so it is not fitted to either.
+    reference = other
     return Inputs(
         model=model,
         schema=model.space_.schema,
@@ -189,7 +205,7 @@ def gather_inputs(
         floor=other.some(n, seed, "train"),
         train=train,
         n=n,
-        scaling=Scaling.fit(reference.x, columns=model.space_.kind.has_columns),
+        scaling=_scaling(model.space_.schema, reference, held, other),
         seed=seed,
     )
 
@@ -202,8 +218,24 @@ def with_samples(inputs: Inputs, note: Callable[[str], None]) -> Inputs:
         if n > _CHUNK:
             note(f"{first:,} of {n:,}")
         drawn = model.sample(min(_CHUNK, n - first), seed=seed, first=first)
-        chunks.append(inputs.schema.to_internal(drawn, name=type(model).__name__))
-    return replace(inputs, samples=RowSet(torch.cat(chunks), None, _labels(model, n, seed)))
+        chunks.append(_numbers(model, drawn))
+    rows = RowSet(torch.cat(chunks), None, _labels(model, n, seed), inputs.schema.table is not None)
+    return replace(inputs, samples=rows)
+
+
+def _numbers(model: Any, values: Any) -> Tensor:
+    """Return rows of a user in data units, of a table one number per column."""
+    schema = model.space_.schema
+    if schema.table is not None:
+        return torch.as_tensor(schema.to_columns(values))
+    return torch.as_tensor(schema.to_internal(values, name=type(model).__name__, gaps=model.gaps))
+
+
+def _scaling(schema: Schema, reference: RowSet, *real: RowSet) -> Callable[[Tensor], NDArray[np.floating[Any]]]:
+    if schema.table is None:
+        return Scaling.fit(reference.x, columns=schema.rules.has_columns)
+    place = Embedding(torch.cat([rows.x for rows in real]).numpy(), schema.table.domains)
+    return lambda x: place(x.numpy())
 
 
 def _labels(model: Any, n: int, seed: int) -> NDArray[Any] | None:
@@ -219,8 +251,11 @@ def _labels(model: Any, n: int, seed: int) -> NDArray[Any] | None:
 
 
 def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
-    user = clean_values(values, name=name, gaps=model.gaps)
-    x = model.space_.schema.to_internal(user, name=type(model).__name__, gaps=model.gaps)
+    table = model.space_.schema.table
+    if table is not None:
+        values, condition = _understood(table, values, condition, name)
+    user = values if table is not None else clean_values(values, name=name, gaps=model.gaps)
+    x = _numbers(model, user)
     conditions = None
     if condition is not None:
         if model.space_.conditions is None:
@@ -231,7 +266,22 @@ def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
         conditions = model.space_.conditions.plain(condition)
         if conditions.ndim == 0 or len(conditions) != len(x):
             raise ValueError(f"condition has shape {conditions.shape} for the {len(x)} rows of {name}; give one entry per row")
-    return RowSet(x, user, conditions)
+    return RowSet(x, user, conditions, table is not None)
+
+
+def _understood(table: Table, values: Any, condition: Any, name: str) -> tuple[Any, Any]:
+    """Return the rows of a DataFrame without those that have levels which the model has not seen, which it warns of."""
+    if not hasattr(values, "columns") or any(column not in values.columns for column in table.names):
+        return values, condition
+    known = table.understood(values)
+    if known.all():
+        return values, condition
+    warnings.warn(
+        f"{int((~known).sum())} of the {len(known)} rows of {name} have cells that are not like the training data, such as new "
+        "levels of a category; they are left out, and their probability is 0",
+        stacklevel=4,
+    )
+    return values[known], condition if condition is None else take_rows(condition, np.flatnonzero(known))
 
 
 def _too_few(whole: int, train: RowSet | None) -> str:

@@ -29,7 +29,7 @@ def add_rows(inputs: Inputs, results: Results) -> None:
         picked = by_class[1], by_class[2]
     results.arrays["samples"] = plot_layout(inputs, samples, picked[0])
     results.arrays["rows"] = plot_layout(inputs, rows, picked[1])
-    if not inputs.kind.drawn_singly:
+    if not inputs.kind.drawn_singly and inputs.schema.table is None:
         flat = np.concatenate([results.arrays["samples"], results.arrays["rows"]])
         if flat.shape[1] > 2:
             scaled = [inputs.scaling(part.x)[index] for part, index in zip((rows, samples), reversed(picked), strict=True)]

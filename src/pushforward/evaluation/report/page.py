@@ -14,9 +14,9 @@ from PIL import Image
 
 from pushforward.evaluation.figure import Figure, number, remarks, standing, verdict, written
 from pushforward.evaluation.findings import Findings
-from pushforward.evaluation.report.plots import draw, names, scatter
+from pushforward.evaluation.report.plots import columns_beside, draw, names, scatter
 from pushforward.evaluation.report.summary import sentences, tiles
-from pushforward.plots import Plot, columns_grid
+from pushforward.plots import Plot
 from pushforward.training.record.files import write_file
 from pushforward.training.record.progress import clock
 
@@ -35,6 +35,8 @@ _SINGLE_PLOTS = (
         "top: the samples that are nearest to a training row; below each, that row",
     ),
     ("neighbors", "distances", "How near is that?", "copies would be at the left, where no held-out row is"),
+    ("tables", "associations", "How columns go together", "associations of all pairs of columns"),
+    ("tables", "gaps", "Which cells are empty", "and which are empty together"),
     ("training", "learning", "Loss by step", ""),
     ("training", "noise levels", "Held-out loss by noise level", "mean squared error at each fifth of the noise levels"),
     ("latent", "latent", "Map of the latent space", "codes of held-out rows, along the two directions in which they vary most"),
@@ -199,7 +201,7 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
 def _chapters(findings: Findings) -> dict[str, list[EmbeddedPlot]]:
     available = names(findings)
     chapters: dict[str, list[EmbeddedPlot]] = {
-        name: [] for name in ("samples", "neighbors", "columns", "training", "latent", "paths")
+        name: [] for name in ("samples", "neighbors", "columns", "tables", "training", "latent", "paths")
     }
     if "samples" in available:
         labels = findings.arrays.get("class_labels")
@@ -225,9 +227,9 @@ def _chapters(findings: Findings) -> dict[str, list[EmbeddedPlot]]:
 
 def _marginals(findings: Findings) -> list[EmbeddedPlot]:
     """Return one small plot for each column, so that a narrow page can put them below each other."""
-    samples, rows, columns = findings.arrays["samples"], findings.arrays["rows"], findings.about["columns"]
+    columns = findings.about["columns"]
     embedded = []
-    for index in range(min(samples.shape[1], _MOST_COLUMNS)):
-        plot = columns_grid(samples[:, [index]], rows[:, [index]], names=[""])
+    for index in range(min(len(columns), _MOST_COLUMNS)):
+        plot = columns_beside(findings, [index], titled=False)
         embedded.append(EmbeddedPlot.of(plot, columns[index], inches=(3.2, 2.2)))
     return embedded

@@ -1,17 +1,18 @@
 """The plots of an evaluation, by name, for notebooks and for the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pushforward import plots
+from pushforward.data.columns import Table
 from pushforward.evaluation.figure import standing
 from pushforward.evaluation.findings import Findings
 from pushforward.plots import Plot
 
-__all__ = ["draw", "names", "scatter"]
+__all__ = ["columns_beside", "draw", "names", "scatter"]
 
 _PATHS = 6
 _PER_LINE = 8
@@ -43,6 +44,23 @@ def scatter(findings: Findings, which: str) -> Plot:
     limits = _corners(rows)
     points, color = (rows, plots.INK) if which == "rows" else (samples, plots.SAMPLES)
     return plots.point_cloud({which: points}, names=titles, limits=limits, colors={which: color})
+
+
+def columns_beside(findings: Findings, chosen: Sequence[int], *, titled: bool = True) -> Plot:
+    """Draw samples and rows of some columns, a panel each."""
+    samples, rows = (findings.arrays[name][:, list(chosen)] for name in ("samples", "rows"))
+    names = [findings.about["columns"][index] if titled else "" for index in chosen]
+    table = _table(findings)
+    if table is None:
+        return plots.columns_grid(samples, rows, names=names)
+    levels, formats = [table.levels[index] for index in chosen], [table.formats[index] for index in chosen]
+    return plots.columns_compared(samples, rows, names=names, levels=levels, formats=formats)
+
+
+def _table(findings: Findings) -> Table | None:
+    """Return the columns of a table, if the rows are of one."""
+    facts = findings.about.get("table")
+    return None if facts is None else Table.from_json(facts)
 
 
 def _has(key: str) -> Callable[[Findings], bool]:
@@ -85,8 +103,18 @@ def _distances(findings: Findings) -> Plot:
 
 
 def _marginals(findings: Findings) -> Plot:
-    columns = findings.about.get("columns")
-    return plots.columns_grid(findings.arrays["samples"], findings.arrays["rows"], names=columns)
+    return columns_beside(findings, range(findings.arrays["rows"].shape[1]))
+
+
+def _associations(findings: Findings) -> Plot:
+    arrays = findings.arrays
+    return plots.association_maps(
+        arrays["associations_of_samples"], arrays["associations_of_rows"], names=findings.about["columns"]
+    )
+
+
+def _gaps(findings: Findings) -> Plot:
+    return plots.gap_patterns_chart(findings.arrays["samples"], findings.arrays["rows"], names=findings.about["columns"])
 
 
 def _plane(findings: Findings) -> Plot:
@@ -130,7 +158,9 @@ def _planes(findings: Findings) -> tuple[NDArray[Any], NDArray[Any], tuple[str, 
 
 def _two_dimensional(findings: Findings) -> bool:
     rows = findings.arrays.get("rows")
-    return _is_flat(findings) and rows is not None and ("plane_rows" in findings.arrays or rows.shape[1] == 2)
+    if rows is None or not _is_flat(findings) or findings.about.get("table") is not None:
+        return False
+    return "plane_rows" in findings.arrays or rows.shape[1] == 2
 
 
 def _corners(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -151,6 +181,8 @@ _VIEWS: dict[str, tuple[Callable[[Findings], bool], Callable[[Findings], Plot]]]
     "rows": (_has_grid("rows"), _grid("rows")),
     "plane": (_two_dimensional, _plane),
     "marginals": (lambda findings: _is_flat(findings) and bool(findings.about.get("columns")), _marginals),
+    "associations": (_has("associations_of_samples"), _associations),
+    "gaps": (_has("gaps_of_samples"), _gaps),
     "neighbors": (_has_grid("neighbor_samples"), _neighbors),
     "distances": (_has("distances_of_samples"), _distances),
     "latent": (_has("codes"), _latent),

@@ -3,12 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pushforward.evaluation.figure import Figure, Standing, number, percent, short_note, standing, written
+from pushforward.evaluation.figure import Figure, Standing, chance, number, off_floor, percent, short_note, standing, written
 from pushforward.evaluation.findings import Findings
 
 __all__ = ["Tile", "sentences", "tiles"]
-
-_SURE = 0.01  # p-value below which copies are reported
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,20 @@ def tiles(findings: Findings) -> list[Tile]:
 
 def sentences(findings: Findings) -> list[str]:
     """Return what the figures say, one topic per sentence, the most important first."""
-    topics = [_classifier, _variety, _labels, _memorization, _overfitting, _columns, _cost]
+    topics = [_count, _classifier, _variety, _labels, _memorization, _overfitting, _columns, _cost]
     return [sentence for topic in topics if (sentence := topic(findings))]
+
+
+def _count(findings: Findings) -> str:
+    tested, off = [figure for figure in findings.figures if standing(figure)], off_floor(findings.figures)
+    if not tested:
+        return ""
+    if not off:
+        return f"None of {len(tested)} figures is worse than its noise floor, at the 5 % level for all tests together."
+    listed = list(dict.fromkeys(figure.name for figure in off))
+    named = ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
+    worse = f"{len(off)} of {len(tested)} figures are worse than their noise floors"
+    return f"{worse}, at the 5 % level for all tests together: {named}."
 
 
 def _has_samples(findings: Findings) -> bool:
@@ -55,13 +65,15 @@ def _classifier(findings: Findings) -> str:
     right, floor = percent(figure.measure.value), percent(figure.floor.value)
     if standing(figure) == "worse":
         return (
-            f"A classifier tells samples from held-out rows in {right} of cases (real rows from real rows: {floor}), so the "
-            "law is not learned in every detail."
+            f"A classifier tells samples from held-out rows in {right} of cases (real rows from real rows: {floor}; "
+            f"{chance(figure)}), so the law is not learned in every detail."
         )
-    return (
-        f"A classifier cannot tell {figure.measure.n:,} samples from held-out rows: it is right in {right} of cases "
-        f"(real rows from real rows: {floor})."
-    )
+    text = f"A classifier that tells {figure.measure.n:,} samples from as many held-out rows is right in {right} of cases"
+    explained = {
+        "at": f", as chance explains ({chance(figure)})",
+        "better": f", less often than chance explains ({chance(figure)})",
+    }
+    return f"{text}{explained.get(standing(figure), '')}; real rows from real rows: {floor}."
 
 
 def _variety(findings: Findings) -> str:
@@ -98,10 +110,12 @@ def _memorization(findings: Findings) -> str:
     if near is None or ratio is None:
         return ""
     text = f"the median distance to the nearest training row is {number(ratio.measure.value)} times that of held-out rows"
-    p = near.measure.p_value
-    if p is not None and p < _SURE:
-        return f"{percent(near.measure.value)} of samples are near copies of training rows, more than chance explains; {text}."
-    return f"There is no sign of copied training rows: {text}."
+    if standing(near) == "worse" and near.floor is not None:
+        return (
+            f"{percent(near.measure.value)} of samples are near copies of training rows, of fresh rows "
+            f"{percent(near.floor.value)} would be ({chance(near)}); {text}."
+        )
+    return f"There are no more near copies of training rows than chance explains: {text}."
 
 
 def _overfitting(findings: Findings) -> str:

@@ -58,4 +58,5 @@ def _cells(figure: Figure) -> tuple[str, ...]:
     value, interval = written(figure.measure)
     floor = "" if figure.floor is None else written(figure.floor)[0]
     name = f"  {figure.name}{f' ({figure.unit})' if figure.unit else ''}"
-    return name, value, interval, floor, f"{figure.measure.n:,}", figure.reference or "", remarks(figure)
+    said = remarks(figure).replace(", p ", ",\np ")  # a line cannot hold both, and must not break after "p ="
+    return name, value, interval, floor, f"{figure.measure.n:,}", figure.reference or "", said

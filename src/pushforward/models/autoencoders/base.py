@@ -28,7 +28,7 @@ from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.autoencoders.bound import BoundModel, CodeDraws, importance_bound, kl_to_standard
 from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, default_likelihood
 from pushforward.models.autoencoders.reports import LatentReport

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.density import DensityModel, RowDensity
 from pushforward.probability.counts import check_count

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from pushforward import diffusion
 from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion import TokenNetwork
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.autoencoders.bound import BoundModel, CodeDraws
 from pushforward.models.autoencoders.likelihoods import LikelihoodName, default_likelihood, make_likelihood
 from pushforward.models.autoencoders.quantized import QuantizedCoder, QuantizedTask
@@ -38,7 +38,7 @@ from pushforward.models.autoencoders.reports import CodeReport
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.codes import CodeModel, default_coder, default_training
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.model import GapChoice, Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.files.params import Size
 from pushforward.networks import CoderSpec, TransformerSpec, default_transformer
@@ -120,6 +120,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         *,
         condition: Condition = None,
         guidance: Guidance | float = 1.0,
+        gaps: GapChoice = "keep",
         seed: int | None = None,
         first: int = 0,
         batch_size: int = 256,
@@ -135,12 +136,12 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
 
         Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
         """
-        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size, gaps=gaps)
         scale = scale_of(guidance, "a VQVAE")
         prior = guided_tokens(self, self.coder_.prior, scale)
         decoder_condition = torch.zeros_like(encoded) if encoded is not None and scale == 0 else encoded
         z = self._draw_rows(prior, n, encoded, decoder_condition, seed=seed, first=first, batch_size=batch_size)
-        return self.space_.to_user(z)
+        return self._delivered(z, gaps, condition=condition, seed=seed)
 
     def code_report(self, X: ArrayLike, *, condition: Condition = None) -> CodeReport:
         """Return how many codes the rows of X use, and how evenly.

@@ -4,6 +4,7 @@ The density includes the scaling of the data: log p(x) = log p(z) + log |dz/dx|.
 integers, constant elements, conditions, batches and units for all families.
 """
 
+import abc
 import copy
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +17,13 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition
 from pushforward.data.rows import Rows, SpreadRows
-from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.diffusion.log_prob import Kind, LogProb
 from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.model import GenerativeModel
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = ["DensityModel", "RowDensity"]
+__all__ = ["DensityModel", "RowDensity", "RowDensityModel"]
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class RowDensity(Protocol):
 
 
 class DensityModel(GenerativeModel):
-    """``log_prob``, ``score_samples`` and ``score``; a family defines ``_log_prob``, a :class:`RowDensity`.
+    """``score_samples`` and ``score``; a family defines ``log_prob``.
 
     An integer beyond the range of the training data has probability 0, with a warning, where the range is closed, as for images
     and booleans; otherwise it has a share of the probability of the end of the range
@@ -46,43 +47,9 @@ class DensityModel(GenerativeModel):
 
     core: ClassVar[str]
 
-    @available_if(in_data_units)
-    def log_prob(
-        self,
-        X: ArrayLike,
-        *,
-        condition: Condition = None,
-        draws: int = 2,
-        seed: int = 0,
-        first: int = 0,
-        batch_size: int = 256,
-        bits_per_dim: bool = False,
-    ) -> LogProb:
-        """Return the log-density of each row in nats, in data units, with its kind, errors and cost.
-
-        Parameters
-        ----------
-        X : array, tensor or DataFrame
-            Rows like the training data.
-        condition : label, vector, or one of them per row, optional
-            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
-        draws : int
-            For integers, draws of u in [0, 1) whose log-densities of x + u are averaged: a lower bound of the
-            log-probability. Not used for real numbers, except where the density itself needs random numbers.
-        seed, first : int
-            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
-        batch_size : int
-            Rows that go through the network at once.
-        bits_per_dim : bool
-            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the training data, or the model has learned no law without a condition and none is given.
-        """
-        scores = self._score(X, condition, self._log_prob, draws=draws, seed=seed, first=first, batch_size=batch_size)
-        return scores.in_bits_per_dim() if bits_per_dim else scores
+    @abc.abstractmethod
+    def log_prob(self, X: ArrayLike, *, condition: Condition = None) -> LogProb:
+        """Return the log-density of each row in nats, in data units, with its kind, errors and cost."""
 
     @available_if(in_data_units)
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
@@ -132,12 +99,6 @@ class DensityModel(GenerativeModel):
             return SpreadRows.spread(self.space_, cells, encoded, dtype=self._density_dtype)
         return self._rows_of(X, condition, self._density_dtype, within_range=True)
 
-    def _log_prob(
-        self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
-    ) -> LogProb:
-        """Return the log-density of scaled rows; see :class:`RowDensity`."""
-        raise NotImplementedError
-
     def _in_batches(self, score: Callable[[slice, Any, torch.device], T], rows: int, batch_size: int) -> list[T]:
         """Return ``score(part, learned, device)`` for each batch; a network is copied to ``_density_dtype`` first."""
         learned, device = getattr(self, self.core), torch.device("cpu")
@@ -153,3 +114,51 @@ class DensityModel(GenerativeModel):
         """Dtype of scaled rows: float64 for vectors, where it is cheap."""
         own = isinstance(getattr(self, "network_", None), nn.Module)
         return self.space_.kind.density_dtype if not own else torch.float32
+
+
+class RowDensityModel(DensityModel):
+    """``log_prob`` by the density of scaled rows; a family defines ``_log_prob``, a :class:`RowDensity`."""
+
+    @available_if(in_data_units)
+    def log_prob(
+        self,
+        X: ArrayLike,
+        *,
+        condition: Condition = None,
+        draws: int = 2,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int = 256,
+        bits_per_dim: bool = False,
+    ) -> LogProb:
+        """Return the log-density of each row in nats, in data units, with its kind, errors and cost.
+
+        Parameters
+        ----------
+        X : array, tensor or DataFrame
+            Rows like the training data.
+        condition : label, vector, or one of them per row, optional
+            Gives log p(x | condition). Without it a conditional model uses what it learned with its condition dropped.
+        draws : int
+            For integers, draws of u in [0, 1) whose log-densities of x + u are averaged: a lower bound of the
+            log-probability. Not used for real numbers, except where the density itself needs random numbers.
+        seed, first : int
+            Name the random numbers: those of row i of X depend on (seed, first + i) alone.
+        batch_size : int
+            Rows that go through the network at once.
+        bits_per_dim : bool
+            Whether the result is in bits per dimension, -log2 p / dims, instead of nats.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the training data, or the model has learned no law without a condition and none is given.
+        """
+        scores = self._score(X, condition, self._log_prob, draws=draws, seed=seed, first=first, batch_size=batch_size)
+        return scores.in_bits_per_dim() if bits_per_dim else scores
+
+    @abc.abstractmethod
+    def _log_prob(
+        self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
+    ) -> LogProb:
+        """Return the log-density of scaled rows; see :class:`RowDensity`."""

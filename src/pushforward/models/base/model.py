@@ -17,10 +17,11 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar, get_args
 
 import numpy as np
 import torch
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -55,7 +56,9 @@ from pushforward.training import TrainingResult
 from pushforward.training.process.devices import check_device
 from pushforward.training.process.gradients import with_gradients
 
-__all__ = ["OUTSIDE_RUNS", "GenerativeModel", "Prepared", "RunOptions", "register"]
+__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register"]
+
+GapChoice: TypeAlias = Literal["keep", "fill"]
 
 _MOST_HELD_OUT = 2000
 _COPIES = 4  # of a drawn row: scaled, in the units of the data, and both again where parts are joined
@@ -169,8 +172,9 @@ class GenerativeModel(Estimator, abc.ABC):
             Rows first: ``(N, D)`` vectors, ``(N, H, W)`` or ``(N, H, W, C)`` images (tensors ``(N, C, H, W)``), a ``.npy``,
             ``.npz``, ``.csv`` or ``.parquet`` file, a folder of images, or a name such as "digits".
         y : ignored
-        condition : array, column name(s) or False, optional
-            A label or a vector for each row. Default: the labels of the data (sub-folders, labels of built-ins).
+        condition : array, DataFrame, column name(s) or False, optional
+            A label, a vector or cells of columns of any types for each row. None and NaN are gaps: such a row trains the law
+            without this part of the condition. Default: the labels of the data (sub-folders, labels of built-ins).
 
         Raises
         ------
@@ -185,7 +189,14 @@ class GenerativeModel(Estimator, abc.ABC):
 
     @available_if(_draws)
     def sample(
-        self, n: int = 1, *, condition: Condition = None, seed: int | None = None, first: int = 0, batch_size: int = 256
+        self,
+        n: int = 1,
+        *,
+        condition: Condition = None,
+        gaps: GapChoice = "keep",
+        seed: int | None = None,
+        first: int = 0,
+        batch_size: int = 256,
     ) -> Values:
         """Draw new rows.
 
@@ -193,8 +204,11 @@ class GenerativeModel(Estimator, abc.ABC):
         ----------
         n : int
             Number of rows.
-        condition : label, vector, or one of them per row, optional
-            What the rows should be like. Without it a conditional model draws from the training conditions.
+        condition : label, vector, values by name such as ``{"sex": "f", "age": 40}``, or one of them per row, optional
+            What the rows should be like. A column that is left out, or a gap, asks for the law without it. Without any
+            condition a conditional model draws from the training conditions.
+        gaps : {"keep", "fill"}
+            Whether rows of a table have gaps as the training data do, or these are filled by ``impute``.
         seed : int, optional
             Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
             the last call is kept as ``sample_seed_``.
@@ -208,9 +222,9 @@ class GenerativeModel(Estimator, abc.ABC):
         array, tensor or DataFrame
             Rows in the layout, dtype and units of the training data.
         """
-        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size, gaps=gaps)
         z = self._generate(n, encoded, seed=seed, first=first, batch_size=batch_size)
-        return self.space_.to_user(z)
+        return self._delivered(z, gaps, condition=condition, seed=seed)
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.json`` and ``weights.safetensors``; :func:`pushforward.load` needs nothing else."""
@@ -232,20 +246,41 @@ class GenerativeModel(Estimator, abc.ABC):
         check_is_fitted(self)
         return self.space_.conditions is not None
 
+    def __sklearn_tags__(self) -> Tags:
+        """Declare to scikit-learn whether training rows may have gaps."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.gaps
+        return tags
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "training_result_")
 
     def _begin_sampling(
-        self, n: int, condition: Condition, seed: int | None, first: int, batch_size: int
+        self, n: int, condition: Condition, seed: int | None, first: int, batch_size: int, *, gaps: GapChoice = "keep"
     ) -> tuple[Tensor | None, int]:
         """Check the arguments of ``sample``; return the encoded conditions and the seed, which is stored."""
         check_is_fitted(self)
+        if gaps not in get_args(GapChoice):
+            raise ValueError(f"gaps must be 'keep' or 'fill', not {gaps!r}")
+        if gaps == "fill" and not hasattr(self, "impute"):
+            able = ", ".join(registry.families_with("impute"))
+            raise ValueError(f"{type(self).__name__} cannot fill gaps; keep them, or use a family that imputes: {able}")
         check_count("n", n, 1)
         check_count("first", first, 0)
         check_count("batch_size", batch_size, 1)
         self.check_room(n)
         seed = self._keep_seed(seed)
         return self._conditions_for_sampling(condition, n, seed, first), seed
+
+    def _delivered(self, z: Tensor, gaps: GapChoice, *, condition: Condition, seed: int) -> Values:
+        """Return new scaled rows as the user gets them."""
+        rows = self.space_.to_user(z)
+        if gaps == "keep" or self.space_.schema.table is None or not any(self.space_.schema.table.gaps):
+            return rows
+        filler: Any = self
+        filled: Values = filler.impute(rows, condition=condition, seed=noise.derive(seed, "gaps"))
+        self.sample_seed_ = seed
+        return filled
 
     def check_room(self, n: int) -> None:
         """Raise a ValueError if n drawn rows do not fit into the memory of this machine."""
@@ -267,7 +302,7 @@ class GenerativeModel(Estimator, abc.ABC):
         encoder = self.space_.conditions
         if condition is None and encoder is not None:
             return encoder.draw(n, seed=seed, first=first)
-        return self.space_.encode(condition, n, null=False)
+        return self.space_.encode(condition, n, null=self._knows_null)
 
     @property
     def _knows_null(self) -> bool:
@@ -300,7 +335,8 @@ class GenerativeModel(Estimator, abc.ABC):
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
-        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=dataset.condition_columns)
+        columns, table = dataset.condition_columns, dataset.condition_table
+        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
         self.space_ = RowSpace(schema, scaling, encoder)
         self._name_features()

@@ -4,11 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from pushforward import plots, training
 from pushforward.data import Dataset
 from pushforward.metrics.memorization import distance_ratio
+from pushforward.metrics.mixed.embedding import Embedding
 from pushforward.models.base.model import GenerativeModel, Prepared, RunOptions
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
@@ -93,7 +95,11 @@ def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, flo
     aside = model._clean(prepared.held_out[0])
     n = min(len(aside), _NOVELTY_ROWS)
     z = model._generate(n, model._conditions_for_sampling(None, n, _NOVELTY_SEED), seed=_NOVELTY_SEED)
+    space = model.space_
+    if space.schema.table is not None:
+        cells = [space.to_columns(part.detach().cpu()).numpy() for part in (z, prepared.x, aside[:n])]
+        return distance_ratio(*map(Embedding(np.concatenate(cells[1:]), space.schema.table.domains), cells))
     # Compare samples as users get them: integers are rounded, values beyond the range of the data clipped.
-    samples = model.space_.transform.forward(model.space_.transform.inverse(z), dtype=torch.float32)
+    samples = space.transform.forward(space.transform.inverse(z), dtype=torch.float32)
     rows = (samples, model._clean(prepared.x), aside[:n])
     return distance_ratio(*(part.detach().cpu().float().numpy() for part in rows))

@@ -1,8 +1,9 @@
 """The base of all training tasks: dequantizes integers and drops conditions.
 
 An integer k is replaced by k + u, u uniform on [0, 1), drawn anew at every step; the condition of a share of the rows is
-replaced by "no condition", so that a model also learns the law without one. These random numbers, like those of the family's
-loss, depend on (seed, row, step).
+replaced by "no condition", so that a model also learns the law without one. If the condition is a table, the same share of
+the other rows loses each column with probability 1/2, so that the model learns the law without any part of it. These random
+numbers, like those of the family's loss, depend on (seed, row, step).
 """
 
 import abc
@@ -10,6 +11,7 @@ import abc
 import torch
 from torch import Tensor
 
+from pushforward.data.conditions import keep_parts
 from pushforward.probability import noise
 from pushforward.training import Batch, Task
 
@@ -33,6 +35,12 @@ class RowTask(Task):
         width = dequantization if dequantization is not None and bool((dequantization > 0).any()) else None
         self.width: Tensor | None
         self.register_buffer("width", None if width is None else width.float(), persistent=False)
+        self.parts: Tensor | None
+        self.register_buffer("parts", None, persistent=False)
+
+    def drop_parts(self, parts: Tensor) -> None:
+        """Drop also single columns of conditions; ``parts`` is the column of each feature."""
+        self.parts = parts
 
     @abc.abstractmethod
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
@@ -43,8 +51,9 @@ class RowTask(Task):
         return ()
 
     def draw(self, rows: Tensor, total: int, steps: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """Return uniform numbers for dropout (S, B), those for integers (S, B, *D), and the numbers of the loss."""
-        drawn = [uniform((), rows, steps, seed, "dropout")] if self.condition_dropout > 0 else []
+        """Return uniform numbers for dropout (S, B, ...), those for integers (S, B, *D), and the numbers of the loss."""
+        numbers = () if self.parts is None else (3 + int(self.parts[-1]),)  # for the row, for its parts, for each part
+        drawn = [uniform(numbers, rows, steps, seed, "dropout")] if self.condition_dropout > 0 else []
         if self.width is not None:
             drawn.append(uniform(tuple(self.width.shape), rows, steps, seed, "dequantization"))
         return (*drawn, *self.numbers(rows, total, steps, seed))
@@ -53,8 +62,15 @@ class RowTask(Task):
         """Return the training loss of each row, (B,)."""
         condition = batch.condition
         if condition is not None and self.condition_dropout > 0:
-            condition = condition * (batch.draws[0] >= self.condition_dropout)[:, None]
+            condition = self._dropped(condition, batch.draws[0])
         return self.loss(*self._rows(batch, condition))
+
+    def _dropped(self, condition: Tensor, u: Tensor) -> Tensor:
+        if self.parts is None:
+            return condition * (u >= self.condition_dropout)[:, None]
+        kept = u[:, :2] >= self.condition_dropout
+        parts: Tensor = kept[:, 1:] | (u[:, 2:] >= 0.5)
+        return keep_parts(condition, parts, self.parts) * kept[:, :1]
 
     def held_out(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the loss of each row without dropout, (B,)."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pushforward import training
 from pushforward.data import Facts
 from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.task import RowTask
 from pushforward.models.files.params import Count, DeviceName, Seconds, Share
 from pushforward.probability import noise
 from pushforward.training import Task, TrainingResult, TrainingSettings
@@ -142,6 +143,9 @@ class TrainedModel(GenerativeModel):
         on_grid: Callable[[Task, int], None] | None = None,
     ) -> TrainingResult:
         """Train a task on the prepared rows, with the random numbers of ``purpose``."""
+        encoder = self.space_.conditions
+        if encoder is not None and encoder.table is not None and encoder.parts is not None and isinstance(task, RowTask):
+            task.drop_parts(encoder.parts)
         return training.train(
             task,
             prepared.x,

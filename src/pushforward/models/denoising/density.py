@@ -18,7 +18,8 @@ from torch import Tensor
 from pushforward.data import ArrayLike, Condition, Transform
 from pushforward.diffusion import Denoiser, Grid, UniformGrid
 from pushforward.diffusion.bound import Bound, Variance, variational_bound
-from pushforward.diffusion.likelihood import DensityLaw, Divergence, LogProb, StandardNoise, flow_log_prob
+from pushforward.diffusion.likelihood import DensityLaw, Divergence, StandardNoise, flow_log_prob
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.available import in_data_units
 from pushforward.models.base.batches import part_of
 from pushforward.models.denoising.base import Denoising

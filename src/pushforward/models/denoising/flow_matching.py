@@ -74,7 +74,7 @@ class FlowMatching(DenoisingModel):
         ):
             raise ValueError(
                 "coupling='optimal-transport' exchanges noise among rows of the same condition, but these conditions are "
-                "numbers, which are rarely equal; use coupling='independent'"
+                "no labels and are rarely equal; use coupling='independent'"
             )
         return self._pair(prepared, len(dataset)) if self.coupling == "paired" else prepared
 

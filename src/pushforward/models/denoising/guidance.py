@@ -141,9 +141,11 @@ def fit_classifier(
     dataset = open_data(X, condition=labels, kind=model.space_.schema.kind)
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")
-    encoder = ConditionEncoder.fit(dataset.condition, columns=dataset.condition_columns)
+    encoder = ConditionEncoder.fit(dataset.condition, columns=dataset.condition_columns, table=dataset.condition_table)
     if not encoder.has_classes:
-        raise ValueError("a classifier needs labels, but these are numbers; pass text or integers that count as classes")
+        raise ValueError(
+            "a classifier needs labels, but these are numbers or several columns; pass text or integers that count as classes"
+        )
     space = model.space_
     x = space.transform.forward(space.schema.to_internal(dataset.values, name=type(model).__name__), dtype=torch.float32)
     encoded = encoder.encode(dataset.condition, len(x))

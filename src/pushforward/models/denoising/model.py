@@ -15,6 +15,7 @@ from pushforward.diffusion import Sampler
 from pushforward.models.base.available import available_if
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance
+from pushforward.models.base.model import GapChoice
 from pushforward.models.denoising import calibration as calibrations
 from pushforward.models.denoising import density, encoding
 from pushforward.models.denoising import guidance as guiding
@@ -38,6 +39,7 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
         steps: int | None = None,
         sampler: Sampler | None = None,
         source: object = None,
+        gaps: GapChoice = "keep",
         seed: int | None = None,
         first: int = 0,
         batch_size: int = 256,
@@ -69,7 +71,8 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
         guidance = Guidance.of(guidance)
         if not isinstance(sampler, Sampler | None):
             raise TypeError(f"sampler must be a sampler such as pushforward.Heun(), not {sampler!r}")
-        encoded, seed = self._begin_sampling(n, guiding.model_condition(guidance, condition), seed, first, batch_size)
+        own = guiding.model_condition(guidance, condition)
+        encoded, seed = self._begin_sampling(n, own, seed, first, batch_size, gaps=gaps)
         denoiser, encoded = guiding.guided(self, guidance, condition, n, encoded)
         self.sample_sampler_ = sampler or calibrations.sampler_for(self, steps, guidance)
         starts = None if source is None else self._starts(source, n)
@@ -84,7 +87,7 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
             first=first,
             batch_size=batch_size,
         )
-        return self.space_.to_user(z)
+        return self._delivered(z, gaps, condition=own, seed=seed)
 
     log_prob = available_if(density.has_density)(density.log_prob)
     score_samples = available_if(density.has_density)(DensityModel.score_samples)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, Lt
 from pydantic import BaseModel, Field, ValidationError
 
-from pushforward.data import Facts
+from pushforward.data import ConditionKind, Facts
 from pushforward.training.record.files import RunError, inside, read_file, write_file
 
 __all__ = ["AGAIN", "CARD", "FORMAT", "WEIGHTS", "check_card", "parse", "read_card", "resume_command", "write_card"]
@@ -63,9 +63,10 @@ class _Scaling(_Part):
 
 
 class _Condition(_Part):
-    kind: Literal["labels", "vector"]
+    kind: ConditionKind
     classes: list[str | int | bool]
     gaps: bool
+    table: dict[str, Any] | None
 
 
 class _Result(_Part, extra="forbid"):

@@ -66,8 +66,8 @@ def family_names() -> list[str]:
 
 
 def families_with(ability: str) -> list[str]:
-    """Return the families, as they are called, whose class has this flag, such as "gaps"."""
-    return [f"{cls.__name__}()" for cls in MODELS.values() if getattr(cls, ability)]
+    """Return the families, as they are called, whose class has this flag or method, such as "gaps" or "impute"."""
+    return [f"{cls.__name__}()" for cls in MODELS.values() if getattr(cls, ability, False)]
 
 
 def preset_names() -> list[str]:

@@ -30,9 +30,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition, Values
-from pushforward.diffusion.likelihood import Kind, LogProb
+from pushforward.diffusion.log_prob import Kind, LogProb
 from pushforward.models.base.batches import batches, part_of
-from pushforward.models.base.density import DensityModel
+from pushforward.models.base.density import RowDensityModel
 from pushforward.models.base.estimator import TransformerMixin
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
@@ -78,7 +78,7 @@ class FlowTask(RowTask):
         return torch.as_tensor(-standard_log_prob(z) - log_det - self.offset)
 
 
-class InvertibleModel(TransformerMixin, DensityModel, TrainedModel):
+class InvertibleModel(TransformerMixin, RowDensityModel, TrainedModel):
     """Base of families with an invertible network; the module docstring specifies the network."""
 
     blocks: ClassVar[bool] = False

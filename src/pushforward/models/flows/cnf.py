@@ -41,7 +41,8 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import ArrayLike, Condition
-from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence, LogProb
+from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.diffusion.trace import rademacher
 from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
@@ -107,7 +108,7 @@ class CNF(InvertibleModel):
 
     >>> import pushforward as pf
     >>> X = pf.open_data("moons").values[:60]
-    >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit(X)
+    >>> model = pf.CNF(matching_steps=2, train_steps=2, solver_steps=2, random_state=0).fit(X)
     >>> model.sample(4, seed=0).shape, model.transform(X[:3]).shape, model.log_prob(X[:3]).kind
     ((4, 2), (3, 2), 'exact')
     """
@@ -157,8 +158,9 @@ class CNF(InvertibleModel):
             twice ``solver_steps``.
 
         >>> import pushforward as pf
-        >>> model = pf.CNF(matching_steps=2, train_steps=2, random_state=0).fit(pf.open_data("moons").values[:60])
-        >>> model.log_prob(np.zeros((3, 2)), divergence="hutchinson").kind
+        >>> X = pf.open_data("moons").values[:60]
+        >>> model = pf.CNF(matching_steps=2, train_steps=2, solver_steps=2, random_state=0).fit(X)
+        >>> model.log_prob(X[:3], divergence="hutchinson", steps=4).kind
         'estimate'
         """
         if divergence not in (None, "exact", "hutchinson"):

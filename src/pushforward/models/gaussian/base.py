@@ -16,27 +16,22 @@ A family defines ``_fit_law(x, features)``, and extends ``_state`` and ``_restor
 """
 
 import abc
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge
-from sklearn.utils import Tags
 from torch import Tensor
 
-from pushforward import training
-from pushforward.data import Facts, Limits, Schema, Transform
-from pushforward.diffusion.likelihood import LogProb
-from pushforward.models.base.density import DensityModel
-from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.data import Facts
+from pushforward.diffusion.log_prob import LogProb
+from pushforward.models.base.batches import batches
+from pushforward.models.base.exact import ExactModel
+from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.gaussian.thresholds import Thresholds
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
-from pushforward.probability.estimation.estimate import OnIteration
-from pushforward.training import TrainingResult
-from pushforward.training.record.progress import Progress
 
 __all__ = ["Features", "FittedLaw", "LawModel", "Tolerance"]
 
@@ -83,7 +78,7 @@ class FittedLaw:
     log_likelihood: float
 
 
-class LawModel(DensityModel, GenerativeModel):
+class LawModel(ExactModel):
     """Base of families with a closed-form law; the module docstring lists what a family defines.
 
     Attributes
@@ -99,10 +94,7 @@ class LawModel(DensityModel, GenerativeModel):
         The maps of elements with two values.
     """
 
-    core: ClassVar[str] = "law_"
-    gaps: ClassVar[bool] = True
     columnwise: ClassVar[bool] = True
-    row_dtype: ClassVar[torch.dtype] = torch.float64
 
     law_: Gaussian | GaussianMixture = field(init=False)
     joint_: GaussianMixture = field(init=False)
@@ -112,15 +104,6 @@ class LawModel(DensityModel, GenerativeModel):
     @abc.abstractmethod
     def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
         """Fit to rows x (N, d) of varying elements, float64, with NaN in gaps."""
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare to scikit-learn that training rows may have gaps."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        return tags
-
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind, limits=limits)
 
     def _resolve(self, prepared: Prepared) -> float:
         """Resolve defaults, and return the seconds that this took, which count as training."""
@@ -136,28 +119,9 @@ class LawModel(DensityModel, GenerativeModel):
         self._adopt(fit.joint, fit.owner)
         seconds = time.perf_counter() - begin + resolved
         held_out = self._held_out_density(prepared)
-        self.training_result_ = TrainingResult(
-            steps=fit.iterations,
-            seconds=seconds,
-            held_out_loss=None if held_out is None else -float(held_out.mean()),
-            held_out_step=None if prepared.held_out is None else fit.iterations,
-            held_out_by_level=None,
-            rows_per_second=fit.iterations * len(prepared.x) / seconds,
-            parameters=fit.parameters,
-            attempts=1,
-            skipped=0,
+        self.training_result_ = self._result(
+            prepared, steps=fit.iterations, seconds=seconds, held_out=held_out, parameters=fit.parameters
         )
-
-    @contextlib.contextmanager
-    def _progress(self, steps: int) -> Iterator[OnIteration]:
-        """Yield a function that shows the steps done and the log-likelihood, if the model is ``verbose``."""
-        with Progress(steps, 0, self.verbose and training.is_main_process()) as line:
-
-            def show(done: int, log_likelihood: float) -> None:
-                line.note(loss=-log_likelihood)
-                line.tick(done)
-
-            yield show
 
     def _held_out_density(self, prepared: Prepared) -> Tensor | None:
         """Return log p(x | condition) in nats of each held-out row, integers as x + u."""
@@ -178,13 +142,13 @@ class LawModel(DensityModel, GenerativeModel):
     def _adopt(self, joint: GaussianMixture, owner: Tensor) -> None:
         """Store the fitted law, and its marginal without a condition."""
         self.joint_, self.owner_ = joint, owner
-        dim = int((~self.space_.transform.constant).sum())
+        dim = self._dim
         law = joint if joint.dim == dim else joint.marginal(range(dim))
         self.law_ = Gaussian(law.means[0], law.covs[0]) if len(law.weights) == 1 else law
 
     def _check_law(self, joint: GaussianMixture, owner: Tensor) -> None:
         """Raise a ValueError if a law that was read is not one of rows and conditions like those of the space."""
-        encoder, dim = self.space_.conditions, int((~self.space_.transform.constant).sum())
+        encoder, dim = self.space_.conditions, self._dim
         labels, numbers = (0, 0) if encoder is None else (len(encoder.classes), len(encoder.mean))
         if joint.dim != dim + numbers or joint.means.dtype != torch.float64 or joint.covs.ndim != 3:
             raise ValueError(f"the law is of {joint.dim} numbers, but rows and conditions have {dim + numbers}")
@@ -207,17 +171,6 @@ class LawModel(DensityModel, GenerativeModel):
         u = noise.uniform((x.shape[1],), seed=seed, purpose="dequantization", rows=rows, dtype=x.dtype)
         return x + width * u
 
-    def _flat(self, z: Tensor) -> Tensor:
-        """Return the varying elements of scaled rows (N, *D) as (N, d), float64."""
-        return z.double()[:, self.space_.transform.varies]
-
-    def _whole(self, x: Tensor) -> Tensor:
-        """Return scaled rows (N, *D) from their varying elements (N, d)."""
-        transform = self.space_.transform
-        z = transform.pick(transform.value).expand(len(x), *transform.shape).clone()
-        z[:, transform.varies] = x
-        return z
-
     def _features(self, condition: Tensor | None, n: int) -> Features:
         """Split encoded conditions (n, K) into labels and numbers; None is "no condition" for all."""
         encoder = self.space_.conditions
@@ -225,16 +178,10 @@ class LawModel(DensityModel, GenerativeModel):
         if encoder is None:
             return Features(unlabeled, torch.empty(n, 0, dtype=torch.float64))
         encoded = encoder.encode(None, n) if condition is None else condition
-        has_condition = encoded[:, 0] > 0
         if encoder.has_classes:
-            label = torch.where(has_condition, encoded[:, 1:].argmax(1), unlabeled)
+            label = torch.where(encoded[:, 0] > 0, encoded[:, 1:].argmax(1), unlabeled)
             return Features(label, torch.empty(n, 0, dtype=torch.float64))
-        size = len(encoder.mean)
-        numbers = encoded[:, 1 : 1 + size].double()
-        observed = has_condition[:, None].expand_as(numbers)
-        if encoder.gaps:
-            observed = observed & (encoded[:, 1 + size :] > 0)
-        return Features(unlabeled, torch.where(observed, numbers, torch.nan))
+        return Features(unlabeled, encoder.features(encoded))
 
     def _joint_of(self, x: Tensor, features: Features) -> Tensor:
         """Return log p(x, c, component) (N, K), -inf for components of other labels."""
@@ -256,13 +203,7 @@ class LawModel(DensityModel, GenerativeModel):
     ) -> LogProb:
         x = self._flat(z)
         density = self._log_density(self.thresholds_(x), self._features(condition, len(x)))
-        values = (density + self.thresholds_.log_slope(x)).numpy()
-        zero = values * 0
-        return LogProb(values, "exact", zero, zero, zero, nfe=0, dims=x.shape[1])
-
-    @property
-    def _density_dtype(self) -> torch.dtype:
-        return torch.float64
+        return self._exactly((density + self.thresholds_.log_slope(x)).numpy())
 
     def _draw(self, x: Tensor, features: Features, *, seed: int, first: int) -> Tensor:
         """Return rows (n, d) with their gaps drawn given the observed elements and the conditions."""
@@ -279,8 +220,20 @@ class LawModel(DensityModel, GenerativeModel):
         for begin in range(0, n, batch_size):
             count = min(batch_size, n - begin)
             features = self._features(None if condition is None else condition[begin : begin + count], count)
-            unobserved = torch.full((count, int((~self.space_.transform.constant).sum())), torch.nan, dtype=torch.float64)
+            unobserved = torch.full((count, self._dim), torch.nan, dtype=torch.float64)
             parts.append(self._draw(unobserved, features, seed=seed, first=first + begin))
+        return self._whole(torch.cat(parts))
+
+    def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
+        transform, parts = self.space_.transform, []
+        for part in batches(len(x), batch_size):
+            rows = torch.arange(first + part.start, first + part.stop)
+            z = transform.forward(x[part].nan_to_num(0.0), dtype=torch.float64)
+            given = self.thresholds_(self._dequantized(z, rows, seed))
+            given = given.where(~x[part].flatten(1)[:, ~transform.constant.flatten()].isnan(), torch.nan)
+            features = self._features(None if condition is None else condition[part], len(given))
+            self._refuse_impossible(self._joint_of(given, features).logsumexp(1), x[part])
+            parts.append(self._draw(given, features, seed=seed, first=first + part.start))
         return self._whole(torch.cat(parts))
 
     def _clean(self, x: Tensor) -> Tensor:
@@ -296,7 +249,7 @@ class LawModel(DensityModel, GenerativeModel):
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         low, share = tensors["thresholds.low"], tensors["thresholds.share"]
-        shape = (int((~self.space_.transform.constant).sum()),)
+        shape = (self._dim,)
         known = all(part.shape == shape and part.dtype == torch.float64 for part in (low, share))
         if not known or not bool(((share >= 0) & (share < 1)).all()):
             raise ValueError("thresholds must hold a value and a share, at least 0 and below 1, for each varying element")

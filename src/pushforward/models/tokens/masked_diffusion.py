@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pushforward import diffusion, networks
 from pushforward.data import ArrayLike, Condition, Dataset, Limits, Schema, Transform
-from pushforward.diffusion.likelihood import LogProb
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
@@ -156,10 +156,9 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
 
     def __sklearn_tags__(self) -> Tags:
-        """Declare to scikit-learn that rows are categorical and may have gaps."""
+        """Declare to scikit-learn that rows are categorical."""
         tags = super().__sklearn_tags__()
         tags.input_tags.categorical = True
-        tags.input_tags.allow_nan = True
         return tags
 
     def _prepare(self, dataset: Dataset) -> Prepared:

@@ -18,6 +18,7 @@ from pushforward.data.filling import Gaps
 from pushforward.diffusion import TokenNetwork
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
+from pushforward.models.base.model import GapChoice
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_unknown, to_tokens
 from pushforward.networks import TokenTransformer, TokenUNet
@@ -43,6 +44,7 @@ class UnmaskingModel(TrainedModel):
         condition: Condition = None,
         guidance: Guidance | float = 1.0,
         steps: int | None = None,
+        gaps: GapChoice = "keep",
         seed: int | None = None,
         first: int = 0,
         batch_size: int = 256,
@@ -61,10 +63,10 @@ class UnmaskingModel(TrainedModel):
 
         Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
         """
-        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size)
+        encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size, gaps=gaps)
         network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
         z = self._new_rows(network, n, encoded, seed=seed, first=first, batch_size=batch_size, steps=_steps(steps))
-        return self.space_.to_user(z)
+        return self._delivered(z, gaps, condition=condition, seed=seed)
 
     def impute(
         self,

@@ -1,0 +1,1 @@
+"""Laws of mixed rows: averages of hidden Chow-Liu trees, and EM that finds them."""
