@@ -8,25 +8,27 @@ the sums of r_k over the rows with each level:
   shares p of all rows;
 - :class:`Intervals`, for ordered levels such as integers: level l is the interval (e_l, e_l+1) of a Gaussian number,
   t_kl = Phi((e_l+1 - m_k) / s_k) - Phi((e_l - m_k) / s_k). Given its level, the number is a truncated Gaussian, whose moments
-  give m_k and s_k. A last level without an interval, such as a gap, has the share of :class:`Shares`.
+  give m_k and s_k. Further levels without an interval, such as a gap, have the shares of :class:`Shares`.
 
-No iteration lowers the objective: the mean log-likelihood plus the logarithm of the priors, divided by the number of rows.
+The objective is the log-likelihood of the rows plus the logarithm of the priors. The rows are divided into parts, and an M-step
+follows the E-step of each part, from the latest sums of all parts: EM with many updates per pass.
 
 References
 ----------
 Arthur P. Dempster, Nan M. Laird, Donald B. Rubin. Maximum likelihood from incomplete data via the EM algorithm. 1977.
+Radford M. Neal, Geoffrey E. Hinton. A view of the EM algorithm that justifies incremental, sparse, and other variants.
+Learning in graphical models, 1998.
 """
 
 import functools
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pushforward.probability.estimation.estimate import EMResult, OnIteration, expectation_maximization
+from pushforward.probability import noise
 from pushforward.probability.estimation.mixture_em import Form, Moments, sums
 from pushforward.probability.laws.products import ProductMixture
 
@@ -34,7 +36,8 @@ __all__ = ["Fitted", "Intervals", "Leaf", "Shares", "fit_products", "start_produ
 
 _BLOCK = 1 << 22  # numbers of rows times components at once
 _FAR = 50.0  # standard deviations that stand for infinity
-_START_ROWS, _START_ITERATIONS = 10_000, 5
+_START_SHARE, _START_VARIANCE = 0.5, 0.25  # in rows, and of the variance of all rows
+_PARTS, _ROWS_PER_PART = 16, 500
 _ALIVE = 1e-9  # rows of a component that is still updated
 
 
@@ -53,6 +56,16 @@ class Shares:
     shares: Tensor
     strength: float
 
+    @property
+    def size(self) -> int:
+        """Number of levels."""
+        return len(self.shares)
+
+    @property
+    def free(self) -> int:
+        """Number of free parameters of one component."""
+        return self.size - 1
+
     def start(self, counts: Tensor) -> "_Leaf":
         """Return the leaf that counts (K, L) give."""
         return self.maximum(counts, None)
@@ -63,10 +76,6 @@ class Shares:
         total = raised.sum(1, keepdim=True)
         table = torch.where(total > _ALIVE, raised / total.clamp(min=_ALIVE), self.shares)
         return _Leaf(table, table[:, :0])
-
-    def log_prior(self, table: Tensor) -> float:
-        """Return the logarithm of the prior of a table (K, L), up to a constant."""
-        return self.strength * float(torch.xlogy(self.shares, table).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +88,23 @@ class Intervals:
         e, rising; the first and the last may be infinite.
     floor : float
         Least variance.
-    last : Shares, optional
-        Of two levels: one of the intervals, or a last level without one.
+    beside : Shares, optional
+        Of the intervals together, and of each further level.
     """
 
     edges: Tensor
     floor: float
-    last: Shares | None = None
+    beside: Shares | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of levels."""
+        return len(self.edges) - 1 + (0 if self.beside is None else self.beside.size - 1)
+
+    @property
+    def free(self) -> int:
+        """Number of free parameters of one component."""
+        return 2 + (0 if self.beside is None else self.beside.free)
 
     @functools.cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
@@ -104,17 +123,13 @@ class Intervals:
         _, mean, variance = truncated_normal(*self._ends, old.normal[:, :1], old.normal[:, 1:])
         return self._from_moments(counts, mean, variance, old.normal)
 
-    def log_prior(self, table: Tensor) -> float:
-        """Return the logarithm of the prior of a table (K, L), up to a constant."""
-        return 0.0 if self.last is None else self.last.log_prior(torch.cat([1 - table[:, -1:], table[:, -1:]], 1))
-
     def table(self, normal: Tensor) -> Tensor:
         """Return the probabilities (K, V) of the intervals under Gaussians of means and deviations ``normal`` (K, 2)."""
         table = truncated_normal(*self._ends, normal[:, :1], normal[:, 1:])[0].exp()
         return table / table.sum(1, keepdim=True)
 
     def _from_moments(self, counts: Tensor, mean: Tensor, variance: Tensor, old: Tensor) -> "_Leaf":
-        inner = counts[:, : len(self.edges) - 1]
+        inner, further = torch.split(counts, [len(self.edges) - 1, counts.shape[1] - len(self.edges) + 1], 1)
         total = inner.sum(1, keepdim=True)
         weight = total.clamp(min=_ALIVE)
         center = (inner * mean).sum(1, keepdim=True) / weight
@@ -122,8 +137,8 @@ class Intervals:
         normal = torch.cat([center, spread.clamp(min=self.floor).sqrt()], 1)
         normal = torch.where(total > _ALIVE, normal, old)
         table = self.table(normal)
-        if self.last is not None:
-            share = self.last.maximum(torch.cat([total, counts[:, -1:]], 1), None).table
+        if self.beside is not None:
+            share = self.beside.maximum(torch.cat([total, further], 1), None).table
             table = torch.cat([table * share[:, :1], share[:, 1:]], 1)
         return _Leaf(table, normal)
 
@@ -156,27 +171,18 @@ class Fitted:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Sums over rows of r_k, r_k z, r_k z z^T, r_k by level of each column, and log p."""
+    """Sums over rows of r_k, r_k z, r_k z z^T, and r_k by level of each column."""
 
     weight: Tensor
     first: Tensor
     second: Tensor
     levels: tuple[Tensor, ...]
-    log_likelihood: float
 
 
 def fit_products(
-    z: Tensor,
-    levels: Tensor,
-    leaves: Sequence[Leaf],
-    start: Fitted,
-    form: Form,
-    *,
-    tolerance: float = 1e-4,
-    max_iterations: int = 200,
-    on_iteration: OnIteration | None = None,
-) -> EMResult[Fitted]:
-    """Maximize the objective of the module docstring from a start; the result is a local maximum.
+    z: Tensor, levels: Tensor, leaves: Sequence[Leaf], start: Fitted, form: Form, *, parts: int | None = None
+) -> Iterator[Fitted]:
+    """Yield the result of each pass over the rows, without end; passes lead to a local maximum of the objective.
 
     Parameters
     ----------
@@ -190,102 +196,65 @@ def fit_products(
         For example from :func:`start_products`.
     form : Form
         Form and floor of the covariances of z.
-    tolerance, max_iterations, on_iteration
-        As in :func:`~pushforward.probability.estimation.estimate.expectation_maximization`.
+    parts : int
+        Number of parts of the rows, by default up to 16 with at least 500 rows; 1 is plain EM, with one M-step per pass.
 
     >>> levels = torch.tensor([[0], [0], [0], [1]])
     >>> z = torch.empty(4, 0).double()
     >>> leaves = [Shares(torch.tensor([0.75, 0.25]).double(), strength=4.0)]
     >>> form = Form("full", torch.empty(0).double())
-    >>> result = fit_products(z, levels, leaves, start_products(z, levels, leaves, 1, form, seed=0), form)
-    >>> result.parameters.law.tables[0]
+    >>> passes = fit_products(z, levels, leaves, start_products(z, levels, leaves, 1, form, seed=0), form)
+    >>> next(passes).law.tables[0]
     tensor([[0.7500, 0.2500]], dtype=torch.float64)
     """
-
-    def bound(fitted: Fitted, seen: _Sums) -> float:
-        prior = sum(leaf.log_prior(table) for leaf, table in zip(leaves, fitted.law.tables, strict=True))
-        return seen.log_likelihood + prior / len(z)
-
-    return expectation_maximization(
-        start,
-        e_step=lambda fitted: _e_step(fitted.law, z, levels),
-        m_step=lambda fitted, seen: _m_step(fitted, seen, leaves, form),
-        bound=bound,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        rounding=1e-8,
-        on_iteration=on_iteration,
-    )
+    parts = parts or max(1, min(_PARTS, len(z) // _ROWS_PER_PART))
+    rows = [(z[first::parts], levels[first::parts]) for first in range(min(parts, len(z)))]
+    seen = [_e_step(start.law, *part) for part in rows]
+    fitted = _m_step(start, _total(seen), leaves, form)
+    while True:
+        yield fitted
+        for number, part in enumerate(rows):
+            seen[number] = _e_step(fitted.law, *part)
+            fitted = _m_step(fitted, _total(seen), leaves, form)
 
 
 def start_products(z: Tensor, levels: Tensor, leaves: Sequence[Leaf], components: int, form: Form, *, seed: int) -> Fitted:
-    """Return a start for EM by k-means on numbers, the numbers of intervals, and 0/1 coordinates of categories.
+    """Return a start for EM: each component is fitted to one row, and to the law of each column with the weight of half a row.
 
     Parameters
     ----------
     z, levels, leaves, form
-        As in :func:`fit_products`. At most 10,000 rows, evenly spaced, are clustered.
+        As in :func:`fit_products`.
     components : int
-        Largest number; empty clusters are left out.
+        Largest number; there are not more than rows.
     seed : int
-        Seed of k-means++.
+        Names the rows.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    chosen = torch.linspace(0, len(z) - 1, min(len(z), _START_ROWS), dtype=torch.float64).long()
-    points = _embedded(z[chosen], levels[chosen], leaves)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters
-        search = KMeans(min(components, len(points)), n_init=1, max_iter=_START_ITERATIONS, random_state=seed % (1 << 32))
-        clusters = torch.as_tensor(search.fit(points.numpy()).labels_).long()
-    _, clusters = torch.unique(clusters, return_inverse=True)
-    count = int(clusters.max()) + 1
-    r = torch.nn.functional.one_hot(clusters, count).double()
-    weight, tables, normal = r.mean(0), [], []
+    chosen = noise.permutation(len(z), seed=seed, purpose="start")[:components]
+    count, tables, normal = len(chosen), [], []
     for column, leaf in enumerate(leaves):
-        known = levels[chosen, column] >= 0
-        size = len(leaf.shares) if isinstance(leaf, Shares) else len(leaf.edges) - 1 + (leaf.last is not None)
-        counts = torch.zeros(size, count, dtype=torch.float64)
-        found = leaf.start(counts.index_add_(0, levels[chosen, column][known], r[known]).T)
+        every = levels[:, column]
+        share = torch.bincount(every[every >= 0], minlength=leaf.size).double()
+        counts = _START_SHARE * (share / share.sum().clamp(min=1)).repeat(count, 1)
+        known = every[chosen] >= 0
+        counts[known, every[chosen][known]] += 1
+        found = leaf.start(counts)
         tables.append(found.table)
         normal.append(found.normal)
-    means, covs = _start_gaussians(z[chosen], r)
-    law = ProductMixture(weight, means, covs, tables)
+    center = z.nanmean(0).nan_to_num()
+    variance = (z - center).square().nanmean(0).nan_to_num()
+    variance = variance.where(variance > 0, 1.0)
+    weights, means = torch.full((count,), 1 / count, dtype=torch.float64), torch.where(z[chosen].isnan(), center, z[chosen])
+    covs = torch.diag(_START_VARIANCE * variance).expand(count, -1, -1).contiguous()
+    law = ProductMixture(weights, means, covs, tables)
     if law.dim:
-        law = ProductMixture(weight, means, form.law(law.gaussians).covs, tables)
+        law = ProductMixture(weights, means, form.law(law.gaussians).covs, tables)
     return Fitted(law, tuple(normal))
-
-
-def _start_gaussians(z: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the means of clusters, and for all of them one covariance within, since a single row would start as a spike."""
-    center = z.nanmean(0)
-    filled = torch.where(z.isnan(), center, z)
-    means = r.T @ filled / r.sum(0)[:, None]
-    within = filled - r @ means
-    spread = (filled - center).square().mean(0)
-    cov = within.T @ within / len(z) + 1e-3 * torch.diag(torch.where(spread > 0, spread, 1.0))
-    return means, cov.expand(len(means), -1, -1).contiguous()
-
-
-def _embedded(z: Tensor, levels: Tensor, leaves: Sequence[Leaf]) -> Tensor:
-    center, deviation = z.nanmean(0), (z - z.nanmean(0)).square().nanmean(0).sqrt()
-    parts = [torch.where(z.isnan(), 0.0, (z - center) / deviation.where(deviation > 0, 1.0))]
-    for column, leaf in enumerate(leaves):
-        level = levels[:, column]
-        if isinstance(leaf, Shares):
-            parts.append(torch.nn.functional.one_hot(level.clamp(min=-1) + 1, len(leaf.shares) + 1)[:, 1:].double())
-        else:
-            low, high = leaf._ends
-            standard = torch.zeros(1, 1, dtype=torch.float64)
-            mean = torch.cat([truncated_normal(low, high, standard, standard + 1.0)[1][0], torch.zeros(2).double()])
-            parts.append(mean[level.where(level >= 0, len(mean) - 1)][:, None])
-    return torch.cat(parts, 1)
 
 
 def _e_step(law: ProductMixture, z: Tensor, levels: Tensor) -> _Sums:
     count = len(law.weights)
-    weight, total = torch.zeros(count, dtype=torch.float64), 0.0
+    weight = torch.zeros(count, dtype=torch.float64)
     first, second = torch.zeros_like(law.means), 0.0 * law.covs
     by_level = None if not law.tables else torch.zeros_like(law.level_table.rows)
     for part in torch.split(torch.arange(len(z)), max(1, _BLOCK // count)):
@@ -297,13 +266,10 @@ def _e_step(law: ProductMixture, z: Tensor, levels: Tensor) -> _Sums:
         if law.dim:
             more = sums(law.gaussians, z[part], r)
             first, second = first + more[1], second + more[2]
-            log_likelihood = more[3]
         else:
             r += law.weights.log()
-            log_prob = r.logsumexp(1, keepdim=True)
-            r = r.sub_(log_prob).exp_()
-            log_likelihood = float(log_prob.sum())
-        weight, total = weight + r.sum(0), total + log_likelihood
+            r = r.sub_(r.logsumexp(1, keepdim=True)).exp_()
+        weight = weight + r.sum(0)
         if by_level is not None:
             for column in range(index.shape[1]):
                 by_level.index_add_(0, index[:, column], r)
@@ -312,7 +278,14 @@ def _e_step(law: ProductMixture, z: Tensor, levels: Tensor) -> _Sums:
         assert by_level is not None
         begin = int(law.level_table.first[number])
         tables.append(by_level[begin : begin + table.shape[1]].T)
-    return _Sums(weight, first, second, tuple(tables), total / len(z))
+    return _Sums(weight, first, second, tuple(tables))
+
+
+def _total(seen: Sequence[_Sums]) -> _Sums:
+    """Return the sums over the rows of all parts."""
+    flat = zip(*((part.weight, part.first, part.second, *part.levels) for part in seen), strict=True)
+    weight, first, second, *levels = (torch.stack(parts).sum(0) for parts in flat)
+    return _Sums(weight, first, second, tuple(levels))
 
 
 def _m_step(fitted: Fitted, seen: _Sums, leaves: Sequence[Leaf], form: Form) -> Fitted:
