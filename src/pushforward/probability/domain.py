@@ -9,7 +9,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Domain"]
+__all__ = ["KNOWN", "PRESENT", "UNKNOWN", "Domain"]
+
+KNOWN, UNKNOWN, PRESENT = 0, 1, 2
+"""What is known of a cell: its value, where NaN is a gap; nothing, so that it can be a gap; or only that it is no gap."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from scipy import stats
 import pushforward as pf
 from pushforward.models.circuits import storage
 from pushforward.models.circuits.domains import real_domain
-from pushforward.probability.circuits.evidence import KNOWN, UNKNOWN
-from pushforward.probability.domain import Domain
+from pushforward.probability.domain import KNOWN, UNKNOWN, Domain
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 3, 900)

@@ -10,9 +10,9 @@ from hidden_trees import random_law
 from pushforward.probability import noise
 from pushforward.probability.circuits import em, evidence, structure
 from pushforward.probability.circuits.basis import Basis
-from pushforward.probability.circuits.evidence import KNOWN, UNKNOWN, Evidence
+from pushforward.probability.circuits.evidence import Evidence
 from pushforward.probability.circuits.tree import HiddenTree
-from pushforward.probability.domain import Domain
+from pushforward.probability.domain import KNOWN, UNKNOWN, Domain
 
 LAW = random_law()
 ROWS = LAW.sample(300, seed=5)

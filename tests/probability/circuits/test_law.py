@@ -12,9 +12,8 @@ from scipy import stats
 from sklearn.metrics import mutual_info_score
 
 from pushforward.probability.circuits import evidence, structure
-from pushforward.probability.circuits.evidence import KNOWN, PRESENT, UNKNOWN
 from pushforward.probability.circuits.tree import order_of
-from pushforward.probability.domain import Domain
+from pushforward.probability.domain import KNOWN, PRESENT, UNKNOWN, Domain
 
 NAN = math.nan
 

@@ -88,8 +88,8 @@ class Score:
     size: ClassVar[int] = 1
 
     @classmethod
-    def fit(cls, x: Tensor, domain: Domain, *, gaps: bool) -> "Score":
-        """Fit to the numbers of a column (N,), NaN in gaps."""
+    def fit(cls, x: Tensor, domain: Domain, *, gaps: bool, knots: int = _KNOTS) -> "Score":
+        """Fit to the numbers of a column (N,), NaN in gaps; at most ``knots`` of those without an interval are kept."""
         present = x[~x.isnan()].double()
         values, counts = torch.unique(present, return_counts=True)
         narrow = domain.type != "real" and float(values[-1] - values[0]) < _MOST_VALUES
@@ -105,7 +105,7 @@ class Score:
         low, high = (torch.where(atom, end, below + share / 2) for end in (below, upper))
         smooth = (~atom).nonzero()[:, 0]
         keep = atom.clone()
-        keep[smooth[torch.linspace(0, len(smooth) - 1, min(_KNOTS, len(smooth)), dtype=torch.float64).long()]] = True
+        keep[smooth[torch.linspace(0, len(smooth) - 1, min(knots, len(smooth)), dtype=torch.float64).long()]] = True
         absent = (len(x) - len(present) + 0.5) / (len(x) + 1) if gaps else 0.0
         low, high = (_score(absent + (1 - absent) * end[keep]) for end in (low, high))
         gap = float(_score(torch.tensor(absent, dtype=torch.float64))) if gaps else -math.inf
@@ -206,6 +206,30 @@ class Score:
     def has_intervals(self) -> bool:
         """Whether some values have an interval."""
         return self.gap > -math.inf or self.low != self.high
+
+    def to_json(self) -> Facts:
+        """Return the score as plain data; :meth:`from_json` restores it."""
+        return dict(vars(self)) | {"gap": None if self.gap == -math.inf else self.gap}  # JSON has no infinity
+
+    @classmethod
+    def from_json(cls, facts: Facts) -> "Score":
+        """Return the score from the output of :meth:`to_json`; ValueError if the facts do not describe one."""
+        low, high, values = (tuple(map(float, facts[name])) for name in ("low", "high", "values"))
+        gap = -math.inf if facts["gap"] is None else float(facts["gap"])
+        shares = (float(facts["shares"][0]), float(facts["shares"][1]))
+        score = cls(low, high, values, float(facts["below"]), float(facts["above"]), gap, shares)
+        if not len(low) == len(high) == len(values) > 0:
+            raise ValueError("the scores of a column need an interval for each number")
+        rising = all(a < b for a, b in itertools.pairwise(values)) and all(a <= b for a, b in zip(low, high, strict=True))
+        apart = all(a <= b for a, b in zip(high, low[1:], strict=False)) and all(map(math.isfinite, (*low, *high, *values)))
+        slopes = math.isfinite(score.below) and math.isfinite(score.above) and score.below >= 0 and score.above >= 0
+        if not rising or not apart or not slopes:
+            raise ValueError("the scores of a column need rising intervals and rising numbers")
+        if not all(0 <= share < 1 for share in score.shares):
+            raise ValueError("the shares beyond the ends of a column must be at least 0 and less than 1")
+        if not score.gap <= low[0]:
+            raise ValueError("the interval of a gap must end before those of the numbers")
+        return score
 
     def _tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         low, high, values = (torch.tensor(part, dtype=torch.float64) for part in (self.low, self.high, self.values))
@@ -327,8 +351,7 @@ class Elements:
 
     def to_json(self) -> list[Facts]:
         """Return the coordinates as plain data; :meth:`from_json` restores them."""
-        parts = [part.to_json() if isinstance(part, Bins) else dict(vars(part)) for part in self.parts]
-        return [part | {"gap": None} if part.get("gap") == -math.inf else part for part in parts]  # JSON has no infinity
+        return [dict(vars(part)) if isinstance(part, Block) else part.to_json() for part in self.parts]
 
     @classmethod
     def from_json(cls, facts: list[Facts]) -> "Elements":
@@ -337,7 +360,7 @@ class Elements:
         def part(facts: Facts) -> Element:
             if "points" in facts:
                 return Bins.from_json(facts)
-            return Block(**facts) if "levels" in facts else _score_of(facts)
+            return Block(**facts) if "levels" in facts else Score.from_json(facts)
 
         return cls(tuple(map(part, facts)))
 
@@ -354,22 +377,3 @@ def _score(share: Tensor) -> Tensor:
     """Return Phi^-1 of shares, within the range that float64 resolves."""
     score: Tensor = torch.special.ndtri(share)
     return score.clamp(-_FAR, _FAR)
-
-
-def _score_of(facts: Facts) -> Score:
-    low, high, values = (tuple(map(float, facts[name])) for name in ("low", "high", "values"))
-    gap = -math.inf if facts["gap"] is None else float(facts["gap"])
-    shares = (float(facts["shares"][0]), float(facts["shares"][1]))
-    score = Score(low, high, values, float(facts["below"]), float(facts["above"]), gap, shares)
-    if not len(low) == len(high) == len(values) > 0:
-        raise ValueError("the scores of a column need an interval for each number")
-    rising = all(a < b for a, b in itertools.pairwise(values)) and all(a <= b for a, b in zip(low, high, strict=True))
-    apart = all(a <= b for a, b in zip(high, low[1:], strict=False)) and all(map(math.isfinite, (*low, *high, *values)))
-    slopes = math.isfinite(score.below) and math.isfinite(score.above) and score.below >= 0 and score.above >= 0
-    if not rising or not apart or not slopes:
-        raise ValueError("the scores of a column need rising intervals and rising numbers")
-    if not all(0 <= share < 1 for share in score.shares):
-        raise ValueError("the shares beyond the ends of a column must be at least 0 and less than 1")
-    if not score.gap <= low[0]:
-        raise ValueError("the interval of a gap must end before those of the numbers")
-    return score

@@ -15,10 +15,12 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward import training
-from pushforward.data import Condition, Limits, Schema, Transform, Values
+from pushforward.data import ArrayLike, Condition, Limits, Schema, Transform, Values
+from pushforward.data.filling import Gaps
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensityModel
 from pushforward.models.base.model import GapChoice, Prepared
+from pushforward.probability.counts import check_count
 from pushforward.training import TrainingResult
 from pushforward.training.record.progress import Progress
 
@@ -66,6 +68,39 @@ class ExactModel(RowDensityModel):
         x = self.space_.partial(given, n)
         z = self._complete(x, encoded, seed=seed, first=first, batch_size=batch_size)
         return self._delivered(z, gaps, condition=rest, seed=seed)
+
+    def impute(
+        self,
+        X: ArrayLike,
+        *,
+        mask: ArrayLike | None = None,
+        n: int = 1,
+        condition: Condition = None,
+        seed: int | None = None,
+        batch_size: int = 256,
+    ) -> Values | list[Values]:
+        """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
+
+        ``batch_size`` is the number of rows that are filled at once, for laws that do not choose it themselves; other
+        parameters and the result are those of :meth:`pushforward.Diffusion.impute`.
+        """
+        check_is_fitted(self)
+        check_count("n", n)
+        check_count("batch_size", batch_size)
+        seed = self._keep_seed(seed)
+        gaps = Gaps.of(X, mask, self.space_, type(self).__name__)
+        encoded = self.space_.encode(condition, len(gaps.x))
+        given = None if encoded is None else encoded[gaps.rows]
+
+        def draw(seed: int) -> Tensor:
+            x = torch.where(gaps.known, gaps.x.double(), torch.nan)[gaps.rows]
+            return self._filled(x, given, seed=seed, batch_size=batch_size)
+
+        return gaps.filled(draw, n=n, seed=seed)
+
+    @abc.abstractmethod
+    def _filled(self, x: Tensor, condition: Tensor | None, *, seed: int, batch_size: int) -> Tensor:
+        """Return scaled rows with the NaN of x (n, *internal), in data units, drawn given that they are no gaps."""
 
     @abc.abstractmethod
     def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:

@@ -11,10 +11,16 @@ from annotated_types import Gt
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import ArrayLike, Condition, Facts, Limits, Schema, Transform, Values
-from pushforward.data.conditions.features import collected
-from pushforward.data.filling import Gaps
+from pushforward.data import ArrayLike, Condition, Facts, Limits, Schema, Transform
 from pushforward.diffusion.log_prob import LogProb
+from pushforward.models.base.columns import (
+    RowLaw,
+    condition_columns,
+    condition_domains,
+    inside_range,
+    joint_columns,
+    with_gaps_varying,
+)
 from pushforward.models.base.density import RowDensity
 from pushforward.models.base.exact import ExactModel
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
@@ -22,11 +28,10 @@ from pushforward.models.circuits import storage
 from pushforward.models.circuits.domains import domains, unbounded
 from pushforward.models.circuits.search import Choice, Learner
 from pushforward.models.files.params import Count, Seconds
-from pushforward.probability.circuits.evidence import KNOWN, PRESENT, UNKNOWN
 from pushforward.probability.circuits.law import HiddenTrees
 from pushforward.probability.circuits.tree import HiddenTree
 from pushforward.probability.counts import check_count
-from pushforward.probability.domain import Domain
+from pushforward.probability.domain import KNOWN, Domain
 
 __all__ = ["Circuit"]
 
@@ -99,36 +104,6 @@ class Circuit(ExactModel):
     shrinkage_: float = field(init=False)
     law_: HiddenTrees = field(init=False)
 
-    def impute(
-        self,
-        X: ArrayLike,
-        *,
-        mask: ArrayLike | None = None,
-        n: int = 1,
-        condition: Condition = None,
-        seed: int | None = None,
-        batch_size: int = 256,
-    ) -> Values | list[Values]:
-        """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
-
-        Parameters and result are those of :meth:`pushforward.GMM.impute`; ``batch_size`` has no effect, because the law takes
-        as many rows at once as fit into a fixed part of the memory.
-        """
-        check_is_fitted(self)
-        check_count("n", n)
-        check_count("batch_size", batch_size)
-        seed = self._keep_seed(seed)
-        gaps = Gaps.of(X, mask, self.space_, type(self).__name__)
-        encoded = self.space_.encode(condition, len(gaps.x))
-
-        def draw(seed: int) -> Tensor:
-            x = torch.where(gaps.known, gaps.x.double(), torch.nan)[gaps.rows]
-            z = self.space_.transform.forward(self.space_.transform.ends(x)[0], dtype=torch.float64)
-            flat, given = self._flat(z), None if encoded is None else encoded[gaps.rows]
-            return self._draw(flat, given, unknown=torch.full(flat.shape, PRESENT), seed=seed)
-
-        return gaps.filled(draw, n=n, seed=seed)
-
     def _resolve(self, prepared: Prepared) -> None:
         """Forget what an earlier training chose; this one chooses as part of training, as trials take most of its time."""
         for name in self.fitted:
@@ -141,17 +116,18 @@ class Circuit(ExactModel):
         seconds = time.perf_counter() - begin
         held_out = None
         if prepared.held_out is not None:
-            x, log_shares = self._inside(prepared.held_out[0])
-            held_out = self._log_density(x, prepared.held_out[1]) + log_shares
+            x, log_shares = inside_range(self.space_, prepared.held_out[0])
+            held_out = self._rows_law.log_density(x, prepared.held_out[1]) + log_shares
         self.training_result_ = self._result(
             prepared, steps=self.n_trees_, seconds=seconds, held_out=held_out, parameters=self.law_.parameters
         )
 
     def _choose(self, prepared: Prepared, begin: float) -> tuple[Learner, Choice]:
         """Return the learner of the rows, and the number of states and the shrinkage that it chose."""
-        x, held_out = self._columns(self._flat(prepared.x), prepared.condition, gap=KNOWN), None
+        x, held_out = joint_columns(self.space_, self._flat(prepared.x), prepared.condition, gap=KNOWN), None
         if prepared.held_out is not None:
-            held_out = self._columns(self._inside(prepared.held_out[0])[0], prepared.held_out[1], gap=KNOWN)
+            inside = inside_range(self.space_, prepared.held_out[0])[0]
+            held_out = joint_columns(self.space_, inside, prepared.held_out[1], gap=KNOWN)
         learner = Learner.of(*x, self._domains(prepared), held_out, gaps=self._columns_with_gaps(x[0]), seed=self.seed_)
         end = math.inf if self.max_time is None else begin + _SHARE_OF_TRIALS * self.max_time
         with self._progress(learner.trials(self.n_states)) as show:
@@ -180,26 +156,13 @@ class Circuit(ExactModel):
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
         transform = super()._scaling(x, schema, limits)
-        if schema.table is None:
-            return transform
-        # A column of one value and gaps is not constant: whether there is a gap is learned.
-        constant = transform.constant & ~torch.tensor(schema.table.gaps)
-        return replace(transform, constant=constant, value=transform.value.where(constant, 0.0))
+        return transform if schema.table is None else with_gaps_varying(transform, schema.table.gaps)
 
     def _domains(self, prepared: Prepared) -> tuple[Domain, ...]:
         """Return the domains of the columns of the law."""
-        encoder, table = self.space_.conditions, self.space_.schema.table
-        if encoder is None:
-            beside: tuple[Domain, ...] = ()
-        elif encoder.has_classes:
-            beside = (Domain("category", 0, len(encoder.classes) - 1),)
-        else:
-            values, _ = self._condition_columns(prepared.condition, len(prepared.x))
-            known = (None,) * values.shape[1] if encoder.table is None else encoder.table.domains
-            beside = tuple(
-                domain if domain is not None and domain.type == "category" else unbounded(column)
-                for column, domain in zip(values.mT, known, strict=True)
-            )
+        table, (values, _) = self.space_.schema.table, condition_columns(self.space_, prepared.condition, len(prepared.x))
+        pairs = zip(values.mT, condition_domains(self.space_), strict=True)
+        beside = tuple(domain if domain.type == "category" else unbounded(column) for column, domain in pairs)
         if table is not None:
             varies = self.space_.transform.varies.tolist()
             own = tuple(domain for domain, varying in zip(table.domains, varies, strict=True) if varying)
@@ -213,51 +176,6 @@ class Circuit(ExactModel):
         if self.space_.schema.table is not None:  # that of a table may be in a row that is held out
             gaps[: self._dim] = self.space_.transform.pick(torch.tensor(self.space_.schema.table.gaps)).tolist()
         return gaps
-
-    def _columns(self, x: Tensor, condition: Tensor | None, *, gap: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Return the columns of the law (n, C) and the state of each cell, from varying elements (n, d) and conditions.
-
-        ``gap`` is the state of the gaps in x, one or (n, d).
-        """
-        numbers, known = self._condition_columns(condition, len(x))
-        state = torch.where(x.isnan(), gap, KNOWN)
-        return torch.cat([x, numbers], 1), torch.cat([state, torch.where(known, KNOWN, UNKNOWN)], 1)
-
-    def _condition_columns(self, condition: Tensor | None, n: int) -> tuple[Tensor, Tensor]:
-        """Return labels or numbers (n, F) of encoded conditions (n, K), and which are known; None is "no condition"."""
-        encoder = self.space_.conditions
-        if encoder is None:
-            return torch.empty(n, 0, dtype=torch.float64), torch.empty(n, 0, dtype=torch.bool)
-        encoded = encoder.encode(None, n) if condition is None else condition
-        if encoder.has_classes:
-            return encoded[:, 1:].argmax(1, keepdim=True).double(), encoded[:, :1] > 0
-        features = encoder.features(encoded)
-        if encoder.table is not None:
-            features = collected(encoder.table, features)
-        return features.nan_to_num(), ~features.isnan()
-
-    def _inside(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the varying elements of rows with integers moved into the training range, and the rule for its ends."""
-        transform = self.space_.transform
-        inside, log_shares = transform.ends(transform.in_units(z))
-        return self._flat(transform.forward(inside, dtype=torch.float64)), log_shares
-
-    def _unsaid(self, x: Tensor) -> Tensor:
-        """Return the states (n, d) of cells of which nothing is said: a gap is a value of tables, and of no other rows."""
-        return torch.full(x.shape, PRESENT if self.space_.schema.table is None else UNKNOWN)
-
-    def _gap_states(self, x: Tensor) -> Tensor:
-        """Return the states (n, d) of gaps that are scored: of a column without gaps in training nothing is said."""
-        has_gaps = torch.tensor([basis.gap for basis in self.law_.bases[: x.shape[1]]])
-        return self._unsaid(x).where((self._unsaid(x) == PRESENT) | ~has_gaps, KNOWN)
-
-    def _log_density(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        """Return log p(x | condition) of rows, (N,), for varying elements (N, d) with NaN in gaps."""
-        columns, state = self._columns(x, condition, gap=self._gap_states(x))
-        given = torch.cat([self._unsaid(x), state[:, x.shape[1] :]], 1)
-        distinct, which = torch.unique(torch.cat([columns[:, x.shape[1] :], given], 1), dim=0, return_inverse=True)
-        first = torch.full((len(distinct),), len(x)).scatter_reduce(0, which, torch.arange(len(x)), "amin")
-        return self.law_.log_prob(columns, state) - self.law_.log_prob(columns[first], given[first])[which]
 
     def _score(
         self, X: ArrayLike, condition: Condition, density: RowDensity, *, draws: int, seed: int, first: int, batch_size: int
@@ -273,42 +191,36 @@ class Circuit(ExactModel):
     def _log_prob(
         self, learned: object, z: Tensor, *, condition: Tensor | None, varies: Tensor | None, seed: int, first: int
     ) -> LogProb:
-        return self._exactly(self._log_density(self._flat(z), condition).numpy())
-
-    def _draw(self, x: Tensor, condition: Tensor | None, *, unknown: Tensor, seed: int, first: int = 0) -> Tensor:
-        """Return rows with the gaps of x (n, d) drawn given the other elements and the conditions.
-
-        ``unknown`` (n, d) is the state of gaps: PRESENT if none may be drawn, UNKNOWN otherwise.
-        """
-        columns, state = self._columns(x, condition, gap=unknown)
-        for column, basis in enumerate(self.law_.bases):
-            if not basis.gap:  # without gaps PRESENT is UNKNOWN, which needs no sums if it holds for all cells
-                state[:, column] = state[:, column].where(state[:, column] != PRESENT, UNKNOWN)
-        return self._whole(self.law_.sample_given(columns, state, seed=seed, first=first)[:, : x.shape[1]])
+        return self._exactly(self._rows_law.log_density(self._flat(z), condition).numpy())
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        x = torch.full((n, self._dim), torch.nan, dtype=torch.float64)
-        return self._draw(x, condition, unknown=self._unsaid(x), seed=seed, first=first)
+        return self._whole(self._rows_law.sample(n, self._dim, condition, seed=seed, first=first))
 
     def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
         flat = self._flat(self.space_.transform.forward(x, dtype=torch.float64))
-        columns, state = self._columns(flat, condition, gap=UNKNOWN)
-        self.space_.refuse_impossible(self.law_.log_prob(columns, state), x)
-        return self._draw(flat, condition, unknown=self._unsaid(flat), seed=seed, first=first)
+        self.space_.refuse_impossible(self._rows_law.log_marginal(flat, condition), x)
+        return self._whole(self._rows_law.complete(flat, condition, seed=seed, first=first))
+
+    def _filled(self, x: Tensor, condition: Tensor | None, *, seed: int, batch_size: int) -> Tensor:
+        flat = self._flat(self.space_.transform.forward(self.space_.transform.ends(x)[0], dtype=torch.float64))
+        return self._whole(self._rows_law.fill(flat, condition, seed=seed))
 
     def _clean(self, x: Tensor) -> Tensor:
         """Return rows with their gaps filled by draws, except for the gaps of tables, which are values."""
         if self.space_.schema.table is not None or not bool(x.isnan().any()):
             return x
-        flat = self._flat(x)
-        return self._draw(flat, None, unknown=self._unsaid(flat), seed=0)
+        return self._whole(self._rows_law.complete(self._flat(x), None, seed=0))
+
+    @property
+    def _rows_law(self) -> RowLaw:
+        return RowLaw(self.space_, self.law_)
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         return storage.state(self.law_)
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
         law = storage.restored(facts, tensors)
-        numbers = self._condition_columns(None, 0)[0].shape[1]
+        numbers = condition_columns(self.space_, None, 0)[0].shape[1]
         columns = self._dim + numbers
         if law.columns != columns:
             raise ValueError(f"the law is of {law.columns} columns, but rows and conditions have {columns}")

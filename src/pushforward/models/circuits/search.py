@@ -12,10 +12,10 @@ from pushforward.probability import noise
 from pushforward.probability.circuits import em, structure
 from pushforward.probability.circuits.basis import Basis
 from pushforward.probability.circuits.em import Fit, Prior
-from pushforward.probability.circuits.evidence import UNKNOWN, Evidence
+from pushforward.probability.circuits.evidence import Evidence
 from pushforward.probability.circuits.law import HiddenTrees
 from pushforward.probability.circuits.tree import HiddenTree
-from pushforward.probability.domain import Domain
+from pushforward.probability.domain import UNKNOWN, Domain
 
 __all__ = ["Choice", "Learner"]
 

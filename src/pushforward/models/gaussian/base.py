@@ -30,6 +30,7 @@ from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.batches import batches
 from pushforward.models.base.exact import ExactModel
 from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.gaussian.tables import TableLaw
 from pushforward.models.gaussian.thresholds import Thresholds
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
 
@@ -83,7 +84,7 @@ class LawModel(ExactModel):
 
     Attributes
     ----------
-    law_ : Gaussian or GaussianMixture
+    law_ : Gaussian, GaussianMixture or TableLaw
         Exact law of the elements of a row that vary, flattened, in the units of the data (integers as x + u, elements with two
         values as numbers below or above a threshold).
     joint_ : GaussianMixture
@@ -96,7 +97,7 @@ class LawModel(ExactModel):
 
     columnwise: ClassVar[bool] = True
 
-    law_: Gaussian | GaussianMixture = field(init=False)
+    law_: Gaussian | GaussianMixture | TableLaw = field(init=False)
     joint_: GaussianMixture = field(init=False)
     owner_: Tensor = field(init=False)
     thresholds_: Thresholds = field(init=False)
@@ -105,7 +106,7 @@ class LawModel(ExactModel):
     def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
         """Fit to rows x (N, d) of varying elements, float64, with NaN in gaps."""
 
-    def _resolve(self, prepared: Prepared) -> float:
+    def _resolve(self, prepared: Prepared) -> object:
         """Resolve defaults, and return the seconds that this took, which count as training."""
         begin = time.perf_counter()
         self._set_thresholds(self._flat(prepared.x))
@@ -222,6 +223,15 @@ class LawModel(ExactModel):
             features = self._features(None if condition is None else condition[begin : begin + count], count)
             unobserved = torch.full((count, self._dim), torch.nan, dtype=torch.float64)
             parts.append(self._draw(unobserved, features, seed=seed, first=first + begin))
+        return self._whole(torch.cat(parts))
+
+    def _filled(self, x: Tensor, condition: Tensor | None, *, seed: int, batch_size: int) -> Tensor:
+        transform, parts = self.space_.transform, []
+        for part in batches(len(x), batch_size):
+            z = transform.forward(x[part], dtype=torch.float64)
+            given = self.thresholds_(self._dequantized(z, torch.arange(part.start, part.stop), seed))
+            features = self._features(None if condition is None else condition[part], len(given))
+            parts.append(self._draw(given, features, seed=seed, first=part.start))
         return self._whole(torch.cat(parts))
 
     def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -11,12 +11,27 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import ArrayLike, Condition, Facts
-from pushforward.models.base.model import Prepared
+from pushforward.data import ArrayLike, Condition, Facts, Limits, Schema, Transform
+from pushforward.diffusion.log_prob import LogProb
+from pushforward.models.base.available import available_if
+from pushforward.models.base.columns import (
+    RowLaw,
+    condition_columns,
+    condition_domains,
+    inside_range,
+    joint_columns,
+    with_gaps_varying,
+)
+from pushforward.models.base.density import RowDensity
+from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
+from pushforward.models.gaussian.search import Learner, Settings, Trial, surely_more
+from pushforward.models.gaussian.tables import TableLaw
 from pushforward.probability import GaussianMixture, noise
+from pushforward.probability.counts import check_count
+from pushforward.probability.domain import KNOWN
 from pushforward.probability.estimation.estimate import EMResult, OnIteration
 from pushforward.probability.estimation.mixture_em import (
     Covariance,
@@ -34,6 +49,21 @@ _FULL_UP_TO = 100
 _TRIAL_ROWS = 20_000
 _SHARE_OF_TRIALS = 0.4  # of the time
 _TIMED, _FEW = 3, 30  # iterations that are timed, and that a restart needs
+_RESTARTS = 3
+_TABLE_SHARE = 0.01
+
+
+def _of_numbers(model: "GMM") -> bool:
+    return not hasattr(model, "space_") or model.space_.schema.table is None
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """What ``_learn`` needs for a table besides the rows, and when the fit began."""
+
+    learner: Learner
+    trial: Trial
+    begin: float
 
 
 class GMM(LawModel):
@@ -42,38 +72,47 @@ class GMM(LawModel):
     EM starts from k-means and never lowers the likelihood. Rows may have gaps (NaN), which :meth:`impute` fills. Each label has
     its own mixture; numeric conditions enter a joint mixture, whose conditional law is exact.
 
+    Tables have columns of any types, with gaps. There each component is a Gaussian of the normal scores of reals times
+    independent laws of the levels of all other columns: categories, integers, gaps, and reals with a share of their own, such
+    as 0. Conditions are further columns of the mixture, and ``sample`` takes values of any columns. EM starts from single rows,
+    and ends when the density of rows that it does not see rises by less than 0.002 nats.
+
     Parameters
     ----------
     n_components : int, optional
         Number of Gaussians per label, at most that of rows. By default 1, 2, 4, 8, 16, 32 and 64 are tried in turn, on at most
         20,000 rows, until the density of held-out rows no longer rises by more than its standard error. Without held-out rows
-        the Bayesian information criterion decides.
+        the Bayesian information criterion decides. For tables the number of components; up to 512 are tried, on all rows, and
+        with fewer than 1,000 held-out rows parts of the training rows are held out in turn.
     covariance : {"full", "diag", "tied", "spherical"}, optional
         A matrix per Gaussian, variances by element, one matrix for all, or one variance per Gaussian. Default full, for rows of
         more than 100 elements diag.
     min_variance : float, optional
         Minimal variance of a Gaussian in any direction, as a share of the variances of the data, so that no Gaussian collapses
-        onto one row. By default the best of 1e-6, 0.01 and 0.1 by the density of held-out rows; without these 1e-6.
+        onto one row. By default the best of 1e-6, 0.01 and 0.1 by the density of held-out rows; without these 1e-6. For tables
+        0.01.
     start : GaussianMixture, optional
-        Law to start from, in the units of the data (then of the condition's standardized numbers); not with labels.
-    restarts : int
-        Number of starts of EM, each from another k-means; the best result is used.
+        Law to start from, in the units of the data (then of the condition's standardized numbers); not with labels or tables.
+    restarts : int, optional
+        Number of starts of EM, each from another k-means; the best result is used. Default 3, for tables 1.
     batch_size : int, optional
-        Rows per batch of stepwise EM, which updates after each batch; by default one update per pass over all rows.
+        Rows per batch of stepwise EM, which updates after each batch; by default one update per pass over all rows. Not for
+        tables.
     tolerance : float
         EM ends when an iteration gains at most this many nats per row.
     max_iterations : int
         Maximal number of iterations, each over all rows.
     max_time : float, optional
         Approximate seconds: two fifths for the trials above, the rest for restarts and iterations, whose numbers are set before
-        EM starts, as ``restarts_`` and ``max_iterations_``.
+        EM starts, as ``restarts_`` and ``max_iterations_``. For tables no trial begins that is likely to end later.
 
     Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
 
     Attributes
     ----------
-    law_ : Gaussian or GaussianMixture
-        The law of the elements that vary, without a condition.
+    law_ : Gaussian, GaussianMixture or TableLaw
+        The law of the elements that vary, without a condition; for tables that of the columns that vary and then of the
+        condition: one category for a label, or its standardized numbers and categories.
     n_components_, covariance_, min_variance_, restarts_, max_iterations_
         The resolved arguments.
     training_result_ : TrainingResult
@@ -89,13 +128,14 @@ class GMM(LawModel):
     [0.1, 5.1]
     """
 
+    categories: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("n_components", "covariance", "min_variance", "restarts", "max_iterations")
 
     n_components: Count | None = None
     covariance: Covariance | None = None
     min_variance: Share | None = None
     start: GaussianMixture | None = None
-    restarts: Count = 3
+    restarts: Count | None = None
     batch_size: Count | None = None
     tolerance: Tolerance = 1e-4
     max_iterations: Count = 200
@@ -117,6 +157,9 @@ class GMM(LawModel):
         """
         check_is_fitted(self)
         rows = self._rows_of(X, condition, torch.float64)
+        if isinstance(self.law_, TableLaw):
+            x = inside_range(self.space_, rows.z)[0]
+            return np.asarray(self.law_.responsibilities(*joint_columns(self.space_, x, rows.condition, gap=KNOWN)))
         x = self.thresholds_(self._flat(rows.middle))
         return np.asarray(self._joint_of(x, self._features(rows.condition, len(x))).softmax(1))
 
@@ -125,9 +168,7 @@ class GMM(LawModel):
         features = self._features(prepared.condition, len(x))
         self._check_start(x, features)
         if self.n_components is not None and self.n_components > len(x):
-            raise ValueError(
-                f"n_components={self.n_components:,} is more than the {len(x):,} training rows; set fewer, or omit it"
-            )
+            raise _too_many(self.n_components, len(x))
         self.covariance_ = self.covariance or ("full" if x.shape[1] <= _FULL_UP_TO else "diag")
         counts = _COMPONENTS if self.n_components is None else (self.n_components,)
         if self.start is not None:
@@ -142,13 +183,61 @@ class GMM(LawModel):
             trial_features = Features(features.label[trial], features.numbers[trial])
             with self._progress(len(counts) * len(shares)) as show:
                 best = self._best(prepared, x[trial], trial_features, counts, shares, show)
-        return {"covariance": self.covariance_, "n_components": best[0], "min_variance": best[1]}
+        return {"covariance": self.covariance_, "n_components": best[0], "min_variance": best[1], "restarts": _RESTARTS}
 
     def _fill_in(self, prepared: Prepared) -> None:
         begin = time.perf_counter()
         super()._fill_in(prepared)
         if self.max_time is not None:
             self.restarts_, self.max_iterations_ = self._planned(prepared, begin + self.max_time)
+
+    def _resolve(self, prepared: Prepared) -> object:
+        return super()._resolve(prepared) if _of_numbers(self) else self._resolve_table(prepared)
+
+    def _resolve_table(self, prepared: Prepared) -> _Trained:
+        begin = time.perf_counter()
+        for name, value in (("start", self.start), ("batch_size", self.batch_size)):
+            if value is not None:
+                raise ValueError(f"{name} is for rows of numbers, but the data are a table; omit it")
+        if self.n_components is not None and self.n_components > len(prepared.x):
+            raise _too_many(self.n_components, len(prepared.x))
+        cells, held_out = joint_columns(self.space_, self._flat(prepared.x), prepared.condition, gap=KNOWN), None
+        if prepared.held_out is not None:
+            inside = inside_range(self.space_, prepared.held_out[0])[0]
+            held_out = joint_columns(self.space_, inside, prepared.held_out[1], gap=KNOWN)
+        table, chosen = self.space_.schema.table, self.space_.transform.varies.tolist()
+        assert table is not None
+        beside = condition_domains(self.space_)
+        domains = [domain for domain, varies in zip(table.domains, chosen, strict=True) if varies]
+        gaps = [gap for gap, varies in zip(table.gaps, chosen, strict=True) if varies]
+        self.covariance_ = self.covariance or "full"
+        self.min_variance_ = _TABLE_SHARE if self.min_variance is None else self.min_variance
+        self.restarts_ = self.restarts or 1
+        end = math.inf if self.max_time is None else begin + self.max_time
+        settings = Settings(self.covariance_, self.min_variance_, self.tolerance, self.max_iterations, end)
+        learner = Learner.of(cells, held_out, [*domains, *beside], [*gaps, *[False] * len(beside)], settings, seed=self.seed_)
+        with self._progress(learner.trials(self.n_components)) as show:
+            trial = learner.choose(self.n_components, self.restarts_, show)
+        self.n_components_, self.max_iterations_ = trial.components, trial.iterations
+        return _Trained(learner, trial, begin)
+
+    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
+        if not isinstance(resolved, _Trained):
+            super()._learn(prepared, resolved, run)
+            return
+        law = resolved.learner.law(resolved.trial)
+        self.law_, held_out = law, None
+        if prepared.held_out is not None:
+            x, log_shares = inside_range(self.space_, prepared.held_out[0])
+            held_out = self._table.log_density(x, prepared.held_out[1]) + log_shares
+        levels = sum(len(law.mixture.weights) * leaf.free for leaf in resolved.learner.leaves)
+        self.training_result_ = self._result(
+            prepared,
+            steps=resolved.trial.iterations,
+            seconds=time.perf_counter() - resolved.begin,
+            held_out=held_out,
+            parameters=levels + free_numbers(len(law.mixture.weights), law.mixture.dim, self.covariance_),
+        )
 
     def _resolved(self) -> Facts:
         return super()._resolved() | {"max_time": None}
@@ -163,7 +252,7 @@ class GMM(LawModel):
             seconds.append(time.perf_counter() - begin)
         first, more = seconds[0], max((seconds[1] - seconds[0]) / _TIMED, 1e-6)
         left = end - time.perf_counter()
-        restarts = min(self.restarts, max(1, int(left / (first + _FEW * more))))
+        restarts = min(self.restarts_, max(1, int(left / (first + _FEW * more))))
         return restarts, min(self.max_iterations, max(1, int((left / restarts - first) / more)))
 
     def _best(
@@ -188,7 +277,7 @@ class GMM(LawModel):
                 density = self._held_out_density(prepared)
                 if density is None:
                     density = torch.tensor([fit.log_likelihood - fit.parameters * math.log(len(x)) / (2 * len(x))])
-                if most is None or _surely_more(density, most):
+                if most is None or surely_more(density, most):
                     best, most = (count, share), density
                 tried += 1
                 show(tried, float(most.mean()))
@@ -210,8 +299,49 @@ class GMM(LawModel):
                 f"n_components={self.n_components}, but start has {len(start.weights)} components; omit n_components"
             )
 
-    posterior = posteriors.posterior
-    impute = posteriors.impute
+    posterior = available_if(_of_numbers)(posteriors.posterior)
+
+    @property
+    def _table(self) -> RowLaw:
+        """The law of the rows of a table given their conditions."""
+        assert isinstance(self.law_, TableLaw)
+        return RowLaw(self.space_, self.law_)
+
+    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+        transform = super()._scaling(x, schema, limits)
+        return transform if schema.table is None else with_gaps_varying(transform, schema.table.gaps)
+
+    def _score(
+        self, X: ArrayLike, condition: Condition, density: RowDensity, *, draws: int, seed: int, first: int, batch_size: int
+    ) -> LogProb:
+        if _of_numbers(self):
+            return super()._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
+        check_count("draws", draws)
+        check_count("batch_size", batch_size)
+        rows = self._rows(X, condition)
+        scores = self._exactly(self._table.log_density(self._flat(rows.z), rows.condition).numpy())
+        return replace(scores.shifted(rows.log_shares.numpy()), constants=self.space_.transform.constants)
+
+    def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
+        if _of_numbers(self):
+            return super()._generate(n, condition, seed=seed, first=first, batch_size=batch_size)
+        return self._whole(self._table.sample(n, self._dim, condition, seed=seed, first=first))
+
+    def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
+        if _of_numbers(self):
+            return super()._complete(x, condition, seed=seed, first=first, batch_size=batch_size)
+        flat = self._flat(self.space_.transform.forward(x, dtype=torch.float64))
+        self.space_.refuse_impossible(self._table.log_marginal(flat, condition), x)
+        return self._whole(self._table.complete(flat, condition, seed=seed, first=first))
+
+    def _filled(self, x: Tensor, condition: Tensor | None, *, seed: int, batch_size: int) -> Tensor:
+        if _of_numbers(self):
+            return super()._filled(x, condition, seed=seed, batch_size=batch_size)
+        flat = self._flat(self.space_.transform.forward(self.space_.transform.ends(x)[0], dtype=torch.float64))
+        return self._whole(self._table.fill(flat, condition, seed=seed))
+
+    def _clean(self, x: Tensor) -> Tensor:
+        return super()._clean(x) if _of_numbers(self) else x
 
     def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
         restarts, iterations = self.restarts_, self.max_iterations_
@@ -286,11 +416,19 @@ class GMM(LawModel):
         )
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
+        if isinstance(self.law_, TableLaw):
+            return self.law_.state()
         joint = self.joint_
         facts, tensors = super()._state()
         return facts, tensors | {"joint.weights": joint.weights, "joint.means": joint.means, "joint.covs": joint.covs}
 
     def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
+        if not _of_numbers(self):
+            self.law_ = TableLaw.from_state(facts, tensors)
+            needed = self._dim + condition_columns(self.space_, None, 0)[0].shape[1]
+            if len(self.law_.gaps) != needed:
+                raise ValueError(f"the law is of {len(self.law_.gaps)} columns, but rows and conditions have {needed}")
+            return
         super()._restore(facts, tensors, parts)
         law = GaussianMixture(*(tensors[f"joint.{name}"] for name in ("weights", "means", "covs")))
         self._check_law(law, tensors["owner"])
@@ -302,7 +440,5 @@ def _after(show: OnIteration | None, first: int) -> OnIteration | None:
     return None if show is None else lambda done, bound: show(first + done, bound)
 
 
-def _surely_more(one: Tensor, other: Tensor) -> bool:
-    """Whether the mean of ``one`` is larger by more than the standard error of the paired difference."""
-    gain = one - other
-    return bool(gain.mean() > gain.std(correction=0) / math.sqrt(len(gain)))
+def _too_many(components: int, rows: int) -> ValueError:
+    return ValueError(f"n_components={components:,} is more than the {rows:,} training rows; set fewer, or omit it")

@@ -1,4 +1,4 @@
-"""``posterior`` and ``impute`` of closed-form laws: exact draws given a linear measurement or the rest of a row.
+"""``posterior`` of closed-form laws: exact draws given a linear measurement.
 
 To draw (x, c) given y = A x + noise, draw a component by the evidence of y, and (x', noise') from its prior, and correct by the
 gain: x = x' + S A^T (A S A^T + R)^-1 (y - A x' - noise'). Arguments are those of the denoising families
@@ -12,17 +12,15 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Transform, Values
-from pushforward.data.filling import Gaps
 from pushforward.data.measurement import Noise, Operator, measurement
 from pushforward.diffusion import Observation, observe
-from pushforward.models.base.batches import batches
 from pushforward.models.gaussian.base import LawModel
 from pushforward.models.gaussian.thresholds import Thresholds
 from pushforward.probability import GaussianMixture
 from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal, uniform
 
-__all__ = ["impute", "posterior"]
+__all__ = ["posterior"]
 
 
 def posterior(
@@ -57,43 +55,6 @@ def posterior(
     measured_law = _Measured.of(observation, space.transform, model.thresholds_, dtype)
     x = _draws(model, measured_law, n, encoded, seed=seed, first=first)
     return space.to_user(model._whole(x))
-
-
-def impute(
-    model: LawModel,
-    X: ArrayLike,
-    *,
-    mask: ArrayLike | None = None,
-    n: int = 1,
-    condition: Condition = None,
-    seed: int | None = None,
-    batch_size: int = 256,
-) -> Values | list[Values]:
-    """Fill the gaps of rows by draws from their law given the rest of the row, exactly.
-
-    ``batch_size`` is the number of rows that are filled at once; other parameters and the result are those of
-    :meth:`pushforward.Diffusion.impute`.
-    """
-    check_is_fitted(model)
-    check_count("n", n)
-    check_count("batch_size", batch_size)
-    seed = model._keep_seed(seed)
-    gaps = Gaps.of(X, mask, model.space_, type(model).__name__)
-    encoded = model.space_.encode(condition, len(gaps.x))
-    varies = ~model.space_.transform.constant.flatten()
-
-    def draw(seed: int) -> Tensor:
-        parts = []
-        for part in batches(len(gaps.rows), batch_size):
-            rows = gaps.rows[part]
-            z = model.space_.transform.forward(gaps.x[rows], dtype=torch.float64)
-            x = model.thresholds_(model._dequantized(z, torch.arange(part.start, part.stop), seed))
-            x = torch.where(gaps.known[rows].flatten(1)[:, varies], x, torch.nan)
-            features = model._features(None if encoded is None else encoded[rows], len(rows))
-            parts.append(model._draw(x, features, seed=seed, first=part.start))
-        return model._whole(torch.cat(parts))
-
-    return gaps.filled(draw, n=n, seed=seed)
 
 
 def _draws(model: LawModel, measured: "_Measured", n: int, condition: Tensor | None, *, seed: int, first: int) -> Tensor:

@@ -104,7 +104,6 @@ class PPCA(RandomCodes, CodeModel, LawModel):
         return {"n_components": best, "method": "em" if has_gaps else "closed-form"}
 
     posterior = posteriors.posterior
-    impute = posteriors.impute
 
     def _fit_law(self, x: Tensor, features: Features) -> FittedLaw:
         columns, scale = self._columns(features), self._scale(x)

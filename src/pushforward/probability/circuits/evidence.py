@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from pushforward.probability.circuits.basis import Basis, Cells
+from pushforward.probability.domain import KNOWN, PRESENT, UNKNOWN
 
-__all__ = ["KNOWN", "PRESENT", "UNKNOWN", "Evidence"]
+__all__ = ["Evidence"]
 
-KNOWN, UNKNOWN, PRESENT = 0, 1, 2
 _NUMBERS = 1 << 22  # of all messages of one block of rows
 
 

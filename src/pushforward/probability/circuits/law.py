@@ -17,10 +17,11 @@ from torch import Tensor
 
 from pushforward.probability import noise
 from pushforward.probability.circuits.basis import Basis
-from pushforward.probability.circuits.evidence import KNOWN, PRESENT, UNKNOWN, Evidence
+from pushforward.probability.circuits.evidence import Evidence
 from pushforward.probability.circuits.tree import HiddenTree, order_of, picked
+from pushforward.probability.domain import KNOWN, UNKNOWN
 
-__all__ = ["KNOWN", "PRESENT", "UNKNOWN", "HiddenTrees"]
+__all__ = ["HiddenTrees"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,11 @@ class HiddenTrees:
     def columns(self) -> int:
         """Number of columns C."""
         return len(self.bases)
+
+    @property
+    def gaps(self) -> list[bool]:
+        """Which columns have gaps."""
+        return [basis.gap for basis in self.bases]
 
     @property
     def states(self) -> int:

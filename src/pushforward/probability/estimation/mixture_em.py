@@ -34,7 +34,17 @@ from pushforward.probability.estimation.estimate import EMResult, OnIteration, e
 from pushforward.probability.laws import gaps
 from pushforward.probability.laws.mixture import GaussianMixture
 
-__all__ = ["Covariance", "Moments", "fit_mixture", "fit_mixture_in_batches", "free_numbers", "moments", "start_mixture"]
+__all__ = [
+    "Covariance",
+    "Form",
+    "Moments",
+    "fit_mixture",
+    "fit_mixture_in_batches",
+    "free_numbers",
+    "moments",
+    "start_mixture",
+    "sums",
+]
 
 Covariance = Literal["full", "diag", "tied", "spherical"]
 
@@ -77,17 +87,31 @@ def moments(law: GaussianMixture, x: Tensor) -> Moments:
     >>> moments(law, torch.tensor([[-3.0], [3.0]], dtype=torch.float64)).weight
     tensor([0.5000, 0.5000], dtype=torch.float64)
     """
+    weight, first, second, total = sums(law, x)
+    return Moments(weight / len(x), first / len(x), second / len(x), total / len(x))
+
+
+def sums(law: GaussianMixture, x: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return the sums over rows x (N, D) of r_k, r_k x, r_k x x^T and log p(x).
+
+    ``beside`` (N, K) is the logarithm of what else multiplies the density of each row under each component; it is replaced by
+    the posterior probabilities r_k.
+    """
     whole = ~x.isnan().any(1)
     if bool(whole.all()):
-        weight, first, second, total = _of_complete_rows(law, x)
-    else:
-        filled = gaps.completed(law, x[~whole])
-        weight, first, second = filled.weight, filled.first, filled.second
-        total = float(filled.log_joint.logsumexp(1).sum())
-        if bool(whole.any()):
-            more = _of_complete_rows(law, x[whole])
-            weight, first, second, total = weight + more[0], first + more[1], second + more[2], total + more[3]
-    return Moments(weight / len(x), first / len(x), second / len(x), total / len(x))
+        return _of_complete_rows(law, x, beside)
+    filled = gaps.completed(law, x[~whole], None if beside is None else beside[~whole])
+    weight, first, second = filled.weight, filled.first, filled.second
+    total = float(filled.log_joint.logsumexp(1).sum())
+    if beside is not None:
+        beside[~whole] = filled.log_joint.softmax(1)
+    if bool(whole.any()):
+        part = None if beside is None else beside[whole]
+        more = _of_complete_rows(law, x[whole], part)
+        weight, first, second, total = weight + more[0], first + more[1], second + more[2], total + more[3]
+        if beside is not None and part is not None:
+            beside[whole] = part
+    return weight, first, second, total
 
 
 def fit_mixture(
@@ -121,7 +145,7 @@ def fit_mixture(
     >>> result.parameters.means.flatten().round(decimals=3).tolist(), result.converged
     ([-2.5, 2.5], True)
     """
-    form = _Form(covariance, _floor_of(floor, x))
+    form = Form(covariance, _floor_of(floor, x))
     center = _center(x)
     centered = x - center
     result = expectation_maximization(
@@ -168,13 +192,13 @@ def fit_mixture_in_batches(
     >>> fit_mixture_in_batches(lambda: x.split(20), start).parameters.means.flatten().round(decimals=3).tolist()
     [-2.5, 2.5]
     """
-    form: _Form | None = None
+    form: Form | None = None
     law, average, bounds, batch_number, converged = start, None, list[float](), 0, False
     center = start.mean
     while len(bounds) < passes and not converged:
         total, rows = 0.0, 0
         for batch in batches():
-            form = form or _Form(covariance, _floor_of(floor, batch))
+            form = form or Form(covariance, _floor_of(floor, batch))
             law = form.law(_moved(start, -center)) if average is None else law
             new = moments(law, batch - center)
             average = new if average is None else average.blended(new, (batch_number + 2.0) ** -_DECAY)
@@ -229,7 +253,7 @@ def start_mixture(
     spread = within.T @ within / len(z) + 1e-3 * torch.eye(z.shape[1]).to(z)
     cov = spread * deviation[:, None] * deviation
     law = GaussianMixture(share.mean(0), center + means * deviation, cov.expand(len(means), -1, -1))
-    return _Form(covariance, _floor_of(floor, x)).law(law)
+    return Form(covariance, _floor_of(floor, x)).law(law)
 
 
 def free_numbers(components: int, dim: int, covariance: Covariance) -> int:
@@ -244,8 +268,14 @@ def free_numbers(components: int, dim: int, covariance: Covariance) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class _Form:
-    """The form of the covariances, and their floor (D,)."""
+class Form:
+    """The form of the covariances, and their floor (D,): the M-step.
+
+    Attributes
+    ----------
+    covariance : {"full", "diag", "tied", "spherical"}
+    floor : Tensor (D,)
+    """
 
     covariance: Covariance
     floor: Tensor
@@ -294,12 +324,12 @@ class _Form:
         return covs
 
 
-def _of_complete_rows(law: GaussianMixture, x: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Return the sums of r_k, r_k x, r_k x x^T and of log p(x)."""
+def _of_complete_rows(law: GaussianMixture, x: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Return the sums of :func:`sums`."""
     matrices = law.covs.ndim == 3
     theta = _natural(law)
     dim, count = law.dim, theta.shape[1]
-    sums, total = torch.zeros_like(theta), 0.0
+    totals, total, begun = torch.zeros_like(theta), 0.0, 0
     wide = torch.cat([x.new_ones(1, len(x)), x.T])
     size = min(len(x), max(64, _CACHED // count))
     buffer = x.new_empty(count, size)
@@ -314,10 +344,15 @@ def _of_complete_rows(law: GaussianMixture, x: Tensor) -> tuple[Tensor, Tensor, 
             phi[: dim + 1] = part
             torch.mul(part[1:], part[1:], out=phi[dim + 1 :])
         joint = theta @ phi
+        rows = slice(begun, begun := begun + part.shape[1])
+        if beside is not None:
+            joint += beside[rows].T
         log_prob = joint.logsumexp(0)
         total += float(log_prob.sum())
-        sums.addmm_(joint.sub_(log_prob).exp_(), phi.T)
-    weight, first, rest = sums[:, 0], sums[:, 1 : dim + 1], sums[:, dim + 1 :]
+        totals.addmm_(joint.sub_(log_prob).exp_(), phi.T)
+        if beside is not None:
+            beside[rows] = joint.T
+    weight, first, rest = totals[:, 0], totals[:, 1 : dim + 1], totals[:, dim + 1 :]
     if not matrices:
         return weight, first, rest, total
     row, column = torch.triu_indices(dim, dim)

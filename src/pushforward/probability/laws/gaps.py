@@ -68,8 +68,10 @@ class Completed:
     second: Tensor
 
 
-def completed(law: GaussianMixture, x: Tensor) -> Completed:
+def completed(law: GaussianMixture, x: Tensor, beside: Tensor | None = None) -> Completed:
     """Return densities and moments of rows x (N, D) with NaN in their gaps: the E-step.
+
+    ``beside`` (N, K) is added to the log-density of each row under each component.
 
     >>> law = GaussianMixture([1.0], [[0.0, 0.0]], covs=[[[1.0, 0.5], [0.5, 1.0]]])
     >>> done = completed(law, torch.tensor([[2.0, math.nan]], dtype=torch.float64))
@@ -80,6 +82,7 @@ def completed(law: GaussianMixture, x: Tensor) -> Completed:
     seen = ~x.isnan()
     if law.covs.ndim < 3:
         joint, mean, spread = _independent(law, x, seen)
+        joint = joint if beside is None else joint + beside
         r = joint.softmax(1)
         second = torch.einsum("nk,nkd->kd", r, mean**2 + spread)
         return Completed(joint, r.sum(0), torch.einsum("nk,nkd->kd", r, mean), second)
@@ -88,6 +91,8 @@ def completed(law: GaussianMixture, x: Tensor) -> Completed:
     for rows, patterns, index in _chunks(seen, law.means.numel() * law.dim):
         inverse, log_volume = _seen_factor(law, patterns)
         joint[rows], white = _evidence(law, x[rows], seen[rows], inverse, log_volume, index)
+        if beside is not None:
+            joint[rows] += beside[rows]
         r = joint[rows].softmax(1)
         # V = L^-1 M S: E[x] = m + V^T L^-1 (x_o - m_o), and the covariance of x given x_o is S - V^T V.
         V = inverse * patterns[:, None, None, :] @ law.covs
