@@ -80,6 +80,7 @@ from .networks import GANSpec as GANSpec
 from .networks import MLPSpec as MLPSpec
 from .networks import TransformerSpec as TransformerSpec
 from .networks import UNetSpec as UNetSpec
+from .training import RunError as RunError
 from .training import TrainingSettings as TrainingSettings
 
 __version__: str

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,23 @@ def test_resume_takes_no_new_settings(stopped: tuple[Path, Said]) -> None:
     folder, _ = stopped
     message = refused("train", "table.csv", "--resume", "--seed", 1, "--set", "network.width=3", "--dry-run", at=folder)
     assert "omit --seed, --set network, --dry-run, or start a new run" in message
+
+
+def test_a_tracker_is_given_again(stopped: tuple[Path, Said]) -> None:
+    folder, _ = stopped
+    facts = card(folder / "runs/table")
+    facts["resolved"]["training"]["tracker"] = "comet"
+    (folder / "runs/table/model.json").write_text(json.dumps(facts))
+    said = call("train", "table.csv", "--resume", "--set", "training.tracker=comet", at=folder)
+    assert "tracker='comet' is not one that accelerate knows" in said.err
+    message = refused("train", "table.csv", "--resume", "--set", "prior.training.tracker=comet", at=folder)
+    assert "has no prior.training.tracker; it has training.tracker" in message
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        said = call("train", "table.csv", "--resume", at=folder)
+    assert said.code == 0
+    assert "names the tracker 'comet', but a folder starts none" in said.err
+    assert "add --set training.tracker=comet" in said.err
 
 
 def test_a_run_in_use_is_neither_resumed_nor_changed(stopped: tuple[Path, Said]) -> None:

@@ -3,6 +3,7 @@
 The errors of single modules are tested beside them; here are those that users meet first, and those that no other test reads.
 """
 
+import inspect
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 import pushforward as pf
 from pushforward import diffusion
+from pushforward._fields import CheckedFields
 from pushforward.diffusion import ExactDenoiser, LinearBeta, widen
 from pushforward.diffusion.prediction import coefficients
 from pushforward.probability import Gaussian, GaussianMixture
@@ -257,6 +259,44 @@ VERBS = [
         "guidance needs the law without a condition, but this model was trained without dropping conditions",
     ),
 ]
+
+
+FIELDS = [
+    (lambda: diffusion.MMPS(sampler="heun"), "MMPS: sampler must be a Sampler such as Heun(), or None, got 'heun'"),
+    (lambda: diffusion.MMPS(sampler=pf.Heun), "sampler must be a Sampler such as Heun(), or None, got <class"),
+    (lambda: diffusion.PiGDM("ddim"), "PiGDM: sampler must be a Sampler such as DDIM(), got 'ddim'"),
+    (lambda: diffusion.DiffPIR(None), "DiffPIR: sampler must be a Sampler such as"),
+    (lambda: diffusion.DPS(grid="karras"), "DPS: grid must be a Grid such as"),
+    (lambda: pf.DPMSolver(grid=pf.KarrasGrid), "DPMSolver: grid must be a Grid such as KarrasGrid(), got <class"),
+    (lambda: pf.PredictorCorrector(predictor="euler"), "predictor must be a TableSampler such as Euler(), got 'euler'"),
+    (lambda: pf.Guidance("2"), "Guidance: scale must be a number, got '2'"),
+    (lambda: pf.Guidance(2.0, interval=3), "Guidance: interval must be a list of numbers, or None, got 3"),
+    (lambda: diffusion.Mask(None), "a mask is an array of booleans, True where the element is known, got None"),
+    (lambda: diffusion.Denoiser(nn.Linear(2, 2), "cosine"), "schedule must be a Schedule such as Cosine(), got 'cosine'"),
+    (lambda: ExactDenoiser(LAW, "cosine"), "schedule must be a Schedule such as Cosine(), got 'cosine'"),
+    (lambda: fit(default="heun"), "default must be a Sampler such as Heun(), got 'heun'"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "said"), FIELDS)
+def test_objects_of_the_wrong_type_are_refused_where_they_are_given(wrong, said):
+    with pytest.raises(TypeError, match=re.escape(said)):
+        wrong()
+
+
+CLASSES = [value for value in vars(diffusion).values() if isinstance(value, type) and issubclass(value, CheckedFields)]
+RAW = "not supported between|must be real number|could not convert|object is not|infer dtype"
+
+
+@pytest.mark.parametrize("cls", [*(cls for cls in CLASSES if not inspect.isabstract(cls)), pf.Guidance])
+def test_an_error_about_a_field_is_none_from_inside(cls):
+    for name in inspect.signature(cls).parameters:
+        for value in ("heun", 3j, {"a": 1}, object(), cls):
+            try:
+                cls(**{name: value})
+            except (TypeError, ValueError) as error:
+                said = str(error)
+                assert not re.search(RAW, said), (name, value)
 
 
 @pytest.mark.parametrize(("which", "verb", "options", "said"), VERBS)

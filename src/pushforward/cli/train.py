@@ -4,7 +4,7 @@ import errno
 import inspect
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,10 +103,11 @@ def command(
         given = recipes.merge(given, recipes.override(text))
     chosen = {"columns": listed(*column or ()), "condition": condition_of(condition)}
     if resume:
-        if given or dry_run:
+        trackers = dict(_leaves(given))
+        if dry_run or not all(_is_tracker(name, value) for name, value in trackers.items()):
             named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
             raise ValueError(f"--resume goes on with a run as it was begun; omit {named}, or start a new run")
-        _resume(data, out, chosen)
+        _resume(data, out, chosen, trackers)
         return
     _start(data, given, out=out, chosen=chosen, dry_run=dry_run)
 
@@ -133,7 +134,20 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
         _finish(lambda: planned.start(folder), folder)
 
 
-def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
+def _is_tracker(name: str, value: object) -> bool:
+    return name.endswith("training__tracker") and isinstance(value, str | None)
+
+
+def _leaves(given: dict[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a recipe by their names in a model, such as "prior__training__tracker"."""
+    for name, value in given.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{within}{name}__")
+        else:
+            yield within + name, value
+
+
+def _resume(data: str, out: Path | None, chosen: dict[str, Any], trackers: dict[str, Any]) -> None:
     from pushforward.models import run
     from pushforward.models.files.storage import read_card
 
@@ -144,7 +158,7 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any]) -> None:
         return
     check_device(card["resolved"].get("device"))
     with run.stopped_run(folder):
-        plan = run.reopen(data, folder, **chosen)
+        plan = run.reopen(data, folder, **chosen, parts=trackers)
         typer.echo(f"Going on with {folder}")
         _finish(lambda: plan.start(folder, resume=True), folder)
 

@@ -45,6 +45,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from pushforward._fields import check_instance
 from pushforward.diffusion import prediction as predictions
 from pushforward.diffusion.prediction import Prediction
 from pushforward.diffusion.schedule import Schedule, widen
@@ -131,6 +132,7 @@ class Denoiser(AbstractDenoiser):
         super().__init__()
         if not 0 < data_std < math.inf:
             raise ValueError(f"data_std must be positive and finite, got {data_std}")
+        check_instance("schedule", schedule, Schedule)
         predictions.coefficients(prediction, schedule, torch.tensor(0.5), data_std=data_std)
         self.network = network
         self.schedule = schedule
@@ -249,6 +251,7 @@ class ExactDenoiser(AbstractDenoiser):
 
     def __init__(self, law: Law, schedule: Schedule) -> None:
         super().__init__()
+        check_instance("schedule", schedule, Schedule)
         self.law = law
         self.schedule = schedule
         if isinstance(law, Gaussian | GaussianMixture):

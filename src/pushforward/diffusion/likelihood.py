@@ -46,6 +46,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.last_step import last_step
 from pushforward.diffusion.log_prob import LogProb, standard_error
@@ -76,7 +77,7 @@ class DensityLaw(Protocol):
 
 
 @dataclass(frozen=True)
-class StandardNoise:
+class StandardNoise(CheckedFields):
     """Independent Gaussian noise of standard deviation ``std`` about 0, in any dimension.
 
     >>> round(StandardNoise(1.0).log_prob(torch.zeros(1, 2)).item(), 4)

@@ -33,6 +33,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from pushforward._fields import CheckedFields
+
 __all__ = ["Cosine", "DiscreteBeta", "Exploding", "LinearBeta", "Schedule", "StraightLine", "SubVP", "widen"]
 
 
@@ -45,7 +47,7 @@ def widen(t: Tensor, x: Tensor) -> Tensor:
     return t.reshape(-1, *([1] * (x.ndim - 1)))
 
 
-class Schedule(abc.ABC):
+class Schedule(CheckedFields, abc.ABC):
     """The scales of x_t = alpha(t) x + sigma(t) eps; subclasses are frozen dataclasses.
 
     A new schedule defines ``alpha``, ``sigma``, their derivatives and ``t_of_log_snr``.

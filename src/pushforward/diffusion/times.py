@@ -21,6 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
+
 __all__ = ["LogitNormalTimes", "TimeLaw", "UniformTimes", "stratified"]
 
 
@@ -29,7 +31,7 @@ def stratified(u: Tensor, rows: Tensor, total: int) -> Tensor:
     return (rows + u) / total
 
 
-class TimeLaw(abc.ABC):
+class TimeLaw(CheckedFields, abc.ABC):
     """A law of training times on (0, 1)."""
 
     @abc.abstractmethod

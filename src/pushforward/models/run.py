@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from pushforward import training
+from pushforward._messages import printable
 from pushforward.data import ColumnTypes, Condition, Data, Dataset, Facts, Names, Schema, open_data
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
-from pushforward.models.files.codec import is_part, to_plain
-from pushforward.models.files.storage import CARD, blamed_on, load, read_card, rebuild
+from pushforward.models.files.storage import CARD, blamed_on, load, parts_of, read_card, rebuild, trackers_in
 from pushforward.models.recipe import assemble
 from pushforward.training.process.size import networks_explained_by
 from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
@@ -48,7 +48,8 @@ def train(
     data : anything that ``fit`` takes
     model : estimator, optional
         Not yet fitted; default ``FlowMatching()``, for tables ``Circuit()``. ``resume`` reads all arguments from the folder,
-        except those that a folder cannot hold, such as your own network or source, which it takes from this model.
+        except those that a folder cannot hold, such as your own network or source, and the tracker, which it takes from this
+        model.
     out : path, optional
         The folder; default ``runs/<name of the data>``. An existing run is never overwritten: ``-2``, ``-3``, ... is added.
     condition, columns : optional
@@ -78,7 +79,7 @@ def train(
         finished: GenerativeModel = load(folder)
         finished.run_ = folder
         return finished
-    parts = {} if model is None else {k: v for k, v in model.get_params().items() if is_part(to_plain(v))}
+    parts = {} if model is None else parts_of(model)
     with stopped_run(folder):
         return reopen(data, folder, condition=condition, columns=columns, parts=parts).start(folder, resume=True)
 
@@ -93,9 +94,9 @@ def reopen(
 ) -> "Plan":
     """Return the plan of a stopped run, to start with ``resume``; ValueError if the data have changed.
 
-    ``data`` may also be a :class:`~pushforward.data.Dataset`.
+    ``data`` may also be a :class:`~pushforward.data.Dataset`; ``parts`` as in :func:`pushforward.load`.
     """
-    card = read_card(folder)
+    card, parts = read_card(folder), parts or {}
     if "chosen" not in card:
         raise RunError(folder / CARD, "is of a model that was saved, not of a run", "load it with pushforward.load(folder)")
     chosen = card["chosen"]
@@ -116,11 +117,12 @@ def reopen(
             f"{folder} was trained on other data than {dataset.source} holds now; "
             "pass the same rows, columns and condition, or start a new run without resume"
         )
+    _say_trackers(card, folder, parts)
     _same_threads(card)
     # Only the folder's own files explain the size of its networks; before the first checkpoint there are none.
     stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors") if not path.is_symlink())
     with blamed_on(folder / CARD), networks_explained_by(stored) if stored else contextlib.nullcontext():
-        return plan(dataset, rebuild(card, "resolved", parts or {}), chosen=chosen)
+        return plan(dataset, rebuild(card, "resolved", parts), chosen=chosen)
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:
@@ -209,6 +211,24 @@ def _condition_types(card: Facts, condition: Condition) -> ColumnTypes:
     """Return the types that the run sets for columns of its condition."""
     names = (condition,) if isinstance(condition, str) else condition if isinstance(condition, list | tuple) else ()
     return tuple((name, found) for name, found in card["resolved"].get("columns") or () if name in names)
+
+
+def _say_trackers(card: Facts, folder: Path, parts: Mapping[str, object]) -> None:
+    """Warn of trackers that a run had and is not given again; ValueError for one that it has no use for."""
+    known = trackers_in(card["resolved"])
+    for name in parts:
+        if name.endswith("__tracker") and name not in known:
+            listed = ", ".join(key.replace("__", ".") for key in known) or "none"
+            raise ValueError(f"the run in {folder} has no {name.replace('__', '.')}; it has {listed}")
+    for name, tracker in known.items():
+        if tracker is not None and name not in parts:
+            warnings.warn(
+                printable(
+                    f"{folder} names the tracker {tracker!r}, but a folder starts none; training goes on without it. To start "
+                    f"it, add --set {name.replace('__', '.')}={tracker}, or pass pushforward.train a model with this tracker"
+                ),
+                stacklevel=3,
+            )
 
 
 def _same_threads(card: Facts) -> None:

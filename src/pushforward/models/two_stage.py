@@ -25,9 +25,8 @@ from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepare
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
-from pushforward.models.files.codec import is_part, to_plain
 from pushforward.models.files.params import Count, DeviceName, Seconds, check_params
-from pushforward.models.files.storage import CARD, load, pack, read_card, under, unpack
+from pushforward.models.files.storage import CARD, load, pack, parts_of, read_card, under, unpack
 from pushforward.probability import noise
 from pushforward.training.record.files import inside
 
@@ -165,8 +164,7 @@ class TwoStageModel(GenerativeModel):
         place = inside(run.folder, name)
         status = training.agreed(lambda: read_card(place)["status"] if run.resume and (place / CARD).is_file() else None)
         if status == "finished":
-            parts = {key: value for key, value in part.model.get_params().items() if is_part(to_plain(value))}
-            finished: GenerativeModel = load(place, parts=parts)
+            finished: GenerativeModel = load(place, parts=parts_of(part.model))
             return finished
         return part.start(place, resume=status is not None, on_grid=run.on_grid)
 

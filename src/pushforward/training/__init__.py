@@ -10,6 +10,7 @@ from pushforward.training.loop import train
 from pushforward.training.process.interrupt import Interrupted
 from pushforward.training.process.precision import fast_precision
 from pushforward.training.process.world import agreed, is_main_process
+from pushforward.training.record.claim import FolderInUse
 from pushforward.training.record.files import RunError
 from pushforward.training.result import TrainingResult
 from pushforward.training.settings import GRIDS, TrainingSettings
@@ -19,6 +20,7 @@ from pushforward.training.timing import measure_overhead_seconds, measure_step_s
 __all__ = [
     "GRIDS",
     "Batch",
+    "FolderInUse",
     "Interrupted",
     "RunError",
     "Task",

@@ -57,7 +57,8 @@ class TrainingSettings:
     compile : bool
         Whether the forward pass goes through ``torch.compile``.
     tracker : str or None
-        Name of one of accelerate's trackers ("tensorboard", "wandb", ...) that gets the metrics, besides the folder.
+        Name of one of accelerate's trackers ("tensorboard", "wandb", ...) that gets the metrics, besides the folder. It is not
+        read from a folder: pass it again to resume.
 
     Raises
     ------

@@ -370,7 +370,7 @@ def test_other_sources_are_continued_linearly():
         (
             lambda: PredictorCorrector(Adaptive()),
             TypeError,
-            "the predictor must be a sampler with a table, such as ReverseSDE()",
+            r"predictor must be a TableSampler such as ",
         ),
     ],
 )

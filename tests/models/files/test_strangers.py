@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from stranger import Fuzz, by_process
 
 import pushforward as pf
-from pushforward.training import RunError
 
 QUICK = {"ppca", "gmm", "guided", "run"}
 X = np.random.default_rng(0).normal(size=(40, 2))
@@ -100,7 +99,7 @@ def test_only_plain_files_are_read(name, kind, run):
     else:
         path.mkdir()
     begin = time.monotonic()
-    with pytest.raises(RunError, match=name) as refusal:
+    with pytest.raises(pf.RunError, match=name) as refusal:
         pf.load(run)
     assert time.monotonic() - begin < 5
     assert ";" in str(refusal.value)
@@ -114,7 +113,7 @@ def test_no_link_is_followed_on_write(name, run):
     (run / name).symlink_to(outside)
     if name != "checkpoint":
         shutil.rmtree(run / "checkpoint")  # so that there is something to do
-    with pytest.raises(RunError, match=f"{name} is a symbolic link"):
+    with pytest.raises(pf.RunError, match=f"{name} is a symbolic link"):
         _resume(run)
     assert {path: path.read_bytes() for path in [outside, *outside.rglob("*")] if path.is_file()} == before
 
@@ -151,7 +150,7 @@ def test_a_manifest_lists_only_files_of_its_folder(name, run):
 def test_a_checkpoint_at_an_impossible_place_is_refused(key, value, run):
     for manifest in run.glob("checkpoint/*/manifest.json"):
         _sign(manifest, lambda facts: facts["state"].update({key: value}))
-    with pytest.raises(RunError, match=r"checkpoint/step-\d+ cannot be resumed from.*; delete this checkpoint"):
+    with pytest.raises(pf.RunError, match=r"checkpoint/step-\d+ cannot be resumed from.*; delete this checkpoint"):
         _resume(run)
 
 
@@ -171,7 +170,7 @@ def test_tensors_of_a_checkpoint_fit_the_run(file, fault, run):
         resign(path)
     if (file, fault) == ("weights", "negative"):
         return  # numbers like any others
-    with pytest.raises(RunError, match=r"cannot be resumed from"):
+    with pytest.raises(pf.RunError, match=r"cannot be resumed from"):
         _resume(run)
 
 
@@ -183,15 +182,58 @@ def test_a_network_larger_than_the_weights_is_refused_before_it_is_built(run):
     _change(run / CARD, grow)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for use in (pf.load, _resume):
-        with pytest.raises(RunError, match=r"network of [\d,]{10,} bytes"):
+        with pytest.raises(pf.RunError, match=r"network of [\d,]{10,} bytes"):
             use(run)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What a tracker, which the run of the fixture may name, was told."""
+    from accelerate import tracking
+
+    begun = []
+
+    class Tracker(tracking.GeneralTracker):
+        name, requires_logging_directory, main_process_only, tracker = "memory", False, True, None
+
+        def __init__(self, run_name, **_):
+            super().__init__()
+            begun.append(run_name)
+
+        def store_init_configuration(self, values): ...
+        def log(self, values, step, **_): ...
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "memory", Tracker)
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["memory"])
+    return begun
+
+
+def _name_tracker(card):
+    for part in ("params", "resolved"):
+        card[part]["training"]["tracker"] = "memory"
+
+
+def test_a_folder_starts_no_tracker(told, run):
+    _change(run / CARD, _name_tracker)
+    assert pf.load(run).training.tracker is None
+    shutil.rmtree(run / "checkpoint")  # so that there is something to do
+    with pytest.warns(UserWarning, match="names the tracker 'memory', but a folder starts none; .*training.tracker=memory"):
+        _resume(run)
+    assert told == []
+
+
+def test_the_user_starts_the_tracker_again(told, run):
+    shutil.rmtree(run / "checkpoint")
+    _change(run / CARD, lambda card: (_name_tracker(card), card.update(status="training")))
+    pf.train(X, pf.FlowMatching(training=pf.TrainingSettings(tracker="memory")), out=run, resume=True)
+    assert told == ["pushforward"]
 
 
 @pytest.mark.parametrize("text", ["[" * 300_000, '{"a":' * 300_000, "", "null", "\x00", '{"format": 2}'])
 def test_a_card_that_is_no_card(text, run):
     (run / CARD).write_text(text)
-    with pytest.raises(RunError, match=r"model.json .*; "):
+    with pytest.raises(pf.RunError, match=r"model.json .*; "):
         pf.load(run)
 
 
@@ -199,18 +241,18 @@ def test_weights_are_those_of_the_card_and_finite(run):
     path, whole = run / WEIGHTS, (run / WEIGHTS).read_bytes()
     for content in (whole[:-1], whole[:-8] + b"\x00" * 8, b"", b"\xff" * 8):
         path.write_bytes(content)
-        with pytest.raises(RunError, match="checksum is not the one in model.json"):
+        with pytest.raises(pf.RunError, match="checksum is not the one in model.json"):
             pf.load(run)
     path.write_bytes(whole[: len(whole) // 2])
     resign(path)
-    with pytest.raises(RunError, match="weights.safetensors is damaged"):
+    with pytest.raises(pf.RunError, match="weights.safetensors is damaged"):
         pf.load(run)
     path.write_bytes(whole)
     tensors = load_file(path)
     name = sorted(tensors)[0]
     save_file(tensors | {name: tensors[name] * torch.nan}, path)
     resign(path)
-    with pytest.raises(RunError, match="has NaN or infinite numbers in"):
+    with pytest.raises(pf.RunError, match="has NaN or infinite numbers in"):
         pf.load(run)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.posterior.operators import Observation
 from pushforward.diffusion.samplers.grid import check_steps
@@ -28,7 +29,7 @@ class InverseProblem:
 
 
 @dataclass(frozen=True)
-class PosteriorMethod(abc.ABC):
+class PosteriorMethod(CheckedFields, abc.ABC):
     """A way to draw rows given a measurement; subclasses are frozen and have no state."""
 
     @abc.abstractmethod

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
 from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite, deviations
 from pushforward.probability.counts import check_count
 from pushforward.probability.laws.gaussian import Gaussian
@@ -48,7 +49,7 @@ def pullback(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, C
     return value, lambda v: pull(v)[0]
 
 
-class LinearOperator(abc.ABC):
+class LinearOperator(CheckedFields, abc.ABC):
     """A linear map of rows; a new one defines ``__call__``."""
 
     @abc.abstractmethod
@@ -126,11 +127,13 @@ class Mask(LinearOperator):
     seen: Tensor
 
     def __init__(self, seen: Tensor | Sequence[bool]) -> None:
-        mask = torch.as_tensor(seen)
+        what = "a mask is an array of booleans, True where the element is known"
+        try:
+            mask = torch.as_tensor(seen)
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{what}, got {seen!r}") from None
         if mask.dtype != torch.bool:
-            raise TypeError(
-                f"a mask is an array of booleans, True where the element is known, got {mask.dtype}; write mask > 0"
-            )
+            raise TypeError(f"{what}, got {mask.dtype}; write mask > 0")
         object.__setattr__(self, "seen", mask)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -85,8 +85,6 @@ class Adaptive(Sampler):
             raise ValueError(f"rtol must lie between 0 and 1, such as 1e-4, got {self.rtol}")
         if not 0 <= self.atol < math.inf:
             raise ValueError(f"atol must be at least 0 and finite, got {self.atol}")
-        if isinstance(self.max_nfe, bool) or not isinstance(self.max_nfe, int):
-            raise TypeError(f"max_nfe must be an integer, got {self.max_nfe!r}")
         if self.max_nfe < 10:
             raise ValueError(f"max_nfe must be at least 10, got {self.max_nfe}; a step takes {CALLS} calls")
         if self.max_nfe > 1_000_000:

@@ -24,6 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.coefficients import Scales, forward_variance, posterior
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
@@ -74,7 +75,7 @@ class DDIM(EtaSampler):
 
 
 @dataclass(frozen=True)
-class FittedVariance:
+class FittedVariance(CheckedFields):
     """The mean squared error of a denoiser as a function of time, which determines DDPM's best reverse variance.
 
     The optimal Gaussian reverse step has the variance beta-tilde + (alpha_s b2 / sigma_t^2)^2 E|x - D|^2 / D, which this

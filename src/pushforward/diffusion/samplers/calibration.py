@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pushforward._fields import check_instance
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.calibrated import CalibratedSampler
 from pushforward.diffusion.samplers.default import default_sampler
@@ -153,6 +154,7 @@ def _check_sizes(noises: int, steps: int, iterations: int, batch_size: int, held
 
 
 def _check_deterministic(sampler: Sampler, schedule: Schedule, steps: int) -> None:
+    check_instance("default", sampler, Sampler)
     if isinstance(sampler, TableSampler) and sampler.table(schedule, sampler.grid(schedule, steps)).stochastic:
         raise ValueError(
             f"{sampler} adds noise at each step, but a calibrated table is deterministic and solves the probability flow, so "

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
 from pushforward.diffusion.schedule import Schedule
 from pushforward.probability.counts import check_steps
 
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 
-class Grid(abc.ABC):
+class Grid(CheckedFields, abc.ABC):
     """A rule that places n + 1 times between 1 and 0."""
 
     def __call__(self, schedule: Schedule, steps: int) -> Tensor:

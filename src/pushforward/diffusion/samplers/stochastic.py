@@ -142,8 +142,6 @@ class PredictorCorrector(TableSampler):
     grid: Grid = field(default=UniformGrid())
 
     def __post_init__(self) -> None:
-        if not isinstance(self.predictor, TableSampler):
-            raise TypeError(f"the predictor must be a sampler with a table, such as ReverseSDE(), not {self.predictor!r}")
         _check_langevin("corrections", self.corrections)
         if not 0 < self.snr < 0.7:
             raise ValueError(f"snr must lie between 0 and 0.7, where Langevin steps are stable, got {self.snr}")

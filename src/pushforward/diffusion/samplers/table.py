@@ -49,6 +49,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid, check_steps
 from pushforward.diffusion.schedule import Schedule, StraightLine
@@ -185,7 +186,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Sampler(abc.ABC):
+class Sampler(CheckedFields, abc.ABC):
     """An algorithm from noise to data. Most are a :class:`TableSampler`; others define ``run_times`` and ``follow``."""
 
     @torch.no_grad()

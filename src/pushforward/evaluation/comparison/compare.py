@@ -33,7 +33,7 @@ from pushforward.models.base.plan import plan
 from pushforward.models.files.card import parse
 from pushforward.models.files.params import check_params
 from pushforward.models.files.registry import family_name, find
-from pushforward.models.files.storage import CARD, read_card
+from pushforward.models.files.storage import CARD, parts_of, read_card
 from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
@@ -275,7 +275,7 @@ def _trained(model: GenerativeModel, dataset: Dataset, place: Path) -> Generativ
     if not (place / CARD).is_file():
         return plan(dataset, model).start(place)
     if read_card(place)["status"] != "finished":
-        return reopen(dataset, place).start(place, resume=True)
+        return reopen(dataset, place, parts=parts_of(model)).start(place, resume=True)
     model = load(place)
     model.run_ = place
     return model

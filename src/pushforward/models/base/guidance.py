@@ -10,6 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from pushforward._fields import CheckedFields
 from pushforward.data import Condition, ConditionEncoder
 from pushforward.diffusion import GuidedTokens, TokenNetwork
 from pushforward.diffusion.guidance import check_interval, finite_scale
@@ -21,7 +22,7 @@ Reward = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Guidance:
+class Guidance(CheckedFields):
     """Guidance of ``sample``, ``posterior`` and ``impute``, which also accept a plain number as the scale.
 
     Parameters

@@ -1,8 +1,9 @@
 """Models on disk: ``model.json`` and ``weights.safetensors`` in a folder.
 
 Only JSON and safetensors are read, and they can name only classes of this library and registered families, so an untrusted
-folder runs no code; whatever else is wrong in it ends in a :class:`~pushforward.training.RunError`. A family with further files
-lists their names in ``beside``, and writes and reads them with ``_write_beside`` and ``_read_beside``.
+folder runs no code; whatever else is wrong in it ends in a :class:`~pushforward.training.RunError`. A tracker, which starts a
+program or sends data, is never read from a folder, but passed again. A family with further files lists their names in
+``beside``, and writes and reads them with ``_write_beside`` and ``_read_beside``.
 
 The card names the SHA-256 of its weights. New weights are first written beside the old ones, then the card, which makes them
 valid, and then they take their place; :func:`read_weights` takes the file that the card names, so that a kill at any moment
@@ -28,7 +29,7 @@ from pushforward.models.files import codec
 from pushforward.models.files.card import AGAIN, CARD, FORMAT, WEIGHTS, check_card, read_card, resume_command, write_card
 from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import MODELS
-from pushforward.training import TrainingResult
+from pushforward.training import TrainingResult, TrainingSettings
 from pushforward.training.process.gradients import with_gradients
 from pushforward.training.process.size import networks_explained_by
 from pushforward.training.record.files import RunError, commit_file, inside, stage_file, staged
@@ -40,10 +41,12 @@ __all__ = [
     "describe",
     "load",
     "pack",
+    "parts_of",
     "read_card",
     "rebuild",
     "resume_command",
     "save",
+    "trackers_in",
     "under",
     "unpack",
     "update",
@@ -200,7 +203,8 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
     ----------
     folder : str or path
     parts : mapping, optional
-        Objects from outside pushforward, by the name of their argument, e.g. ``{"network": MyNetwork()}``.
+        Objects from outside pushforward, by the name of their argument, e.g. ``{"network": MyNetwork()}``, and trackers of a
+        further ``fit``, ``{"training__tracker": "tensorboard"}``: a folder starts none.
 
     Raises
     ------
@@ -305,8 +309,38 @@ def _objects(
                 )
             objects[name] = None
         else:
-            objects[name] = codec.from_plain(value, where=name)
+            objects[name] = made = codec.from_plain(_without_trackers(value), where=name)
+            if isinstance(made, TrainingSettings):
+                objects[name] = dataclasses.replace(made, tracker=parts.get(f"{whole}__tracker"))  # type: ignore[arg-type]
     return objects
+
+
+def _without_trackers(plain: Any) -> Any:
+    if isinstance(plain, list):
+        return [_without_trackers(item) for item in plain]
+    if not isinstance(plain, dict):
+        return plain
+    kept = {key: _without_trackers(item) for key, item in plain.items()}
+    return kept | {"tracker": None} if kept.get("name") == TrainingSettings.__name__ else kept
+
+
+def trackers_in(plain: Facts) -> dict[str, str | None]:
+    """Return the trackers that the arguments of a card name, by the names under which ``parts`` may hold them."""
+    found: dict[str, str | None] = {}
+    for name, value in plain.items():
+        if codec.is_model(value) and isinstance(value, dict):
+            found |= {f"{name}__{key}": tracker for key, tracker in trackers_in(value).items()}
+        elif isinstance(value, dict) and value.get("name") == TrainingSettings.__name__:
+            found[f"{name}__tracker"] = value.get("tracker")
+    return found
+
+
+def parts_of(model: Storable) -> dict[str, object]:
+    """Return what a folder cannot give back of the arguments of a model: objects from outside pushforward, and trackers."""
+    arguments = model.get_params()
+    parts = {name: value for name, value in arguments.items() if codec.is_part(codec.to_plain(value))}
+    settings = {name: value for name, value in arguments.items() if isinstance(value, TrainingSettings)}
+    return parts | {f"{name}__tracker": value.tracker for name, value in settings.items() if value.tracker is not None}
 
 
 def under(values: Mapping[str, T], prefix: str) -> dict[str, T]:
