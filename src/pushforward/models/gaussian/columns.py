@@ -313,8 +313,8 @@ def _inside_facts(inside: Score | Steps | None) -> Facts | None:
 def _column_of(facts: Facts) -> LevelColumn:
     inside: Score | Steps | None = None
     if facts["inside"] is not None:
-        kind, parts = next(iter(facts["inside"].items()))
-        if kind == "score":
+        law, parts = next(iter(facts["inside"].items()))
+        if law == "score":
             inside = Score.from_json(parts)
         else:
             inside = Steps(float(parts["low"]), *(tuple(map(float, parts[name])) for name in ("atoms", "starts", "edges")))
