@@ -214,7 +214,8 @@ class GenerativeModel(Estimator, abc.ABC):
             What the rows should be like. A column that is left out, or a gap, asks for the law without it. Without any
             condition a conditional model draws from the training conditions.
         gaps : {"keep", "fill"}
-            Whether rows of a table have gaps as the training data do, or these are filled by ``impute``.
+            Whether rows of a table have gaps as the training data do, or these are filled by ``impute``; the filled cells also
+            depend on which rows are drawn with them.
         seed : int, optional
             Names the sample; row i is the same whatever n and ``batch_size``. Without it a fresh seed is taken. The seed of
             the last call is kept as ``sample_seed_``.
