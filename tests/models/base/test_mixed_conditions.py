@@ -169,3 +169,26 @@ def test_a_run_is_opened_again_with_the_types_that_were_set(tmp_path):
     again = model.space_.open(tmp_path / "t.csv", {"condition": "zip"})
     assert again.fingerprint == model.data_["fingerprint"]
     assert again.condition_table == model.space_.conditions.table
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pf.Circuit(n_states=8, n_trees=1, shrinkage=0.3, random_state=0),
+        pf.GMM(n_components=4, random_state=0),
+        pf.MaskedDiffusion(network=pf.MLPSpec(width=32, depth=1), train_steps=500, condition_dropout=0.5, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_given_columns_without_the_condition_of_training_average_over_it(model):
+    """Two columns are independent given the condition, so that one tells of the other only by way of it."""
+    rng = np.random.default_rng(0)
+    condition = rng.integers(0, 2, 600)
+    columns = {name: np.array(["no", "yes"])[np.where(rng.random(600) < 0.1, 1 - condition, condition)] for name in "ab"}
+    frame = pd.DataFrame(columns)
+    model.fit(frame, condition=condition)
+    drawn = model.sample(1000, condition={"a": "yes"}, seed=0)
+    share = (frame["b"][frame["a"] == "yes"] == "yes").mean()
+    assert (drawn["b"] == "yes").mean() == pytest.approx(share, abs=0.07)
+    with pytest.raises(ValueError, match="gaps must be 'keep' or 'fill', not 'some'"):
+        model.sample(2, condition={"a": "yes"}, gaps="some")

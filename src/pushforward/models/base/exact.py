@@ -51,7 +51,7 @@ class ExactModel(RowDensityModel):
         ----------
         condition : label, vector, values by name such as ``{"sex": "f", "age": 40}``, or one of them per row, optional
             Names are those of the training conditions, and of any columns of the data with names: the rows have these values,
-            and their other columns are drawn from the law given them.
+            and their other columns are drawn from the law given them, without a training condition if none is named.
 
         Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
 
@@ -64,7 +64,7 @@ class ExactModel(RowDensityModel):
         rest, given = self.space_.split(condition)
         if given is None:
             return super().sample(n, condition=rest, gaps=gaps, seed=seed, first=first, batch_size=batch_size)
-        encoded, seed = self._begin_sampling(n, rest, seed, first, batch_size)
+        encoded, seed = self._begin_sampling(n, rest, seed, first, batch_size, gaps=gaps, given=True)
         x = self.space_.partial(given, n)
         z = self._complete(x, encoded, seed=seed, first=first, batch_size=batch_size)
         return self._delivered(z, gaps, condition=rest, seed=seed)

@@ -263,9 +263,20 @@ class GenerativeModel(Estimator, abc.ABC):
         return hasattr(self, "training_result_")
 
     def _begin_sampling(
-        self, n: int, condition: Condition, seed: int | None, first: int, batch_size: int, *, gaps: GapChoice = "keep"
+        self,
+        n: int,
+        condition: Condition,
+        seed: int | None,
+        first: int,
+        batch_size: int,
+        *,
+        gaps: GapChoice = "keep",
+        given: bool = False,
     ) -> tuple[Tensor | None, int]:
-        """Check the arguments of ``sample``; return the encoded conditions and the seed, which is stored."""
+        """Check the arguments of ``sample``; return the encoded conditions and the seed, which is stored.
+
+        ``given`` says whether values of columns are given too.
+        """
         check_is_fitted(self)
         if gaps not in get_args(GapChoice):
             raise ValueError(f"gaps must be 'keep' or 'fill', not {gaps!r}")
@@ -277,6 +288,8 @@ class GenerativeModel(Estimator, abc.ABC):
         check_count("batch_size", batch_size, 1)
         self.check_room(n)
         seed = self._keep_seed(seed)
+        if given:  # a condition drawn from the training data would not fit the given columns
+            return self.space_.encode(condition, n, null=self._knows_null), seed
         return self._conditions_for_sampling(condition, n, seed, first), seed
 
     def _delivered(self, z: Tensor, gaps: GapChoice, *, condition: Condition, seed: int, given: Tensor | None = None) -> Values:

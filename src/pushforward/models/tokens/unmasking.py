@@ -57,7 +57,7 @@ class UnmaskingModel(TrainedModel):
         ----------
         condition : label, vector, values by name such as ``{"sex": "f", "age": 40}``, or one of them per row, optional
             Names are those of the training conditions, and of any columns of the data with names: the rows have these values,
-            and their other columns are drawn from the law given them.
+            and their other columns are drawn from the law given them, without a training condition if none is named.
         guidance : float or Guidance
             The scale w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is unmasked:
             1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each network call
@@ -75,7 +75,7 @@ class UnmaskingModel(TrainedModel):
         """
         check_is_fitted(self)
         rest, values = self.space_.split(condition)
-        encoded, seed = self._begin_sampling(n, rest, seed, first, batch_size, gaps=gaps)
+        encoded, seed = self._begin_sampling(n, rest, seed, first, batch_size, gaps=gaps, given=values is not None)
         given = None if values is None else self._possible(self.space_.partial(values, n))
         network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
         options = {"seed": seed, "first": first, "batch_size": batch_size, "steps": _steps(steps)}
