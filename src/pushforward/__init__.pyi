@@ -78,6 +78,7 @@ from .networks import CoderSpec as CoderSpec
 from .networks import FlowSpec as FlowSpec
 from .networks import GANSpec as GANSpec
 from .networks import MLPSpec as MLPSpec
+from .networks import SetSpec as SetSpec
 from .networks import TransformerSpec as TransformerSpec
 from .networks import UNetSpec as UNetSpec
 from .training import RunError as RunError

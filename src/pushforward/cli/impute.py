@@ -16,7 +16,8 @@ __all__ = ["HELP", "Condition", "Count", "Scale", "Steps", "command", "fillings"
 
 HELP = help_text(
     "Fill the gaps in FILE with draws from the model in RUN, given the rest of each row.",
-    "Known values are unchanged. FILE is a table (.csv, .parquet), whose other columns are kept, or an array (.npy).",
+    "Known values are unchanged. FILE is a table (.csv, .parquet), whose other columns are kept, an array (.npy), "
+    "or sets of points (.npz).",
     examples=[
         "pushforward impute runs/table gaps.csv",
         "pushforward impute runs/table gaps.csv -n 5 --seed 1 --out filled.parquet",
@@ -60,10 +61,15 @@ def command(
     check_output(*targets(target, n), overwrite=overwrite)
     move(model, device)
     options = {"guidance": guided, "steps": steps}
-    gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
+    gaps = sum(int((part.isna().to_numpy() if hasattr(part, "isna") else part != part).sum()) for part in _parts(rows))
     for path, filled, drawn in fillings(model, rows, target, n, seed, options, condition=condition or None):
         _write(path, filled, whole, model.space_.schema)
         typer.echo(f"{gaps:,} gaps filled in {path} (seed {drawn})")
+
+
+def _parts(rows: Any) -> list[Any]:
+    """Return rows as tables and arrays: those of sets of points of different sizes are many."""
+    return rows if isinstance(rows, list) else [rows]
 
 
 def load_filling(run: Path) -> Any:

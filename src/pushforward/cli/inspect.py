@@ -60,9 +60,12 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         from pushforward.data.columns import Table
 
         facts += [("column", line) for line in Table.from_json(table).describe()]
+    from pushforward.data import Schema
+
+    if schema.get("sizes_differ"):
+        facts.append(("points", Schema.from_json(schema).describe()))
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
-    from pushforward.data import Schema
     from pushforward.models.files.storage import CARD, blamed_on
     from pushforward.training.record.progress import clock
 

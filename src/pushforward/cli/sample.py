@@ -23,6 +23,7 @@ HELP = help_text(
         "pushforward sample runs/adult --condition 'sex=Female,age=40' --out 40.csv",
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
+        "pushforward sample runs/shapes -n 8 --condition torus --size 500 --out tori.gif",
     ],
 )
 
@@ -36,7 +37,8 @@ def command(
         str,
         typer.Option(
             metavar="PATH",
-            help=".png (one image of all), .npy, .npz, .csv, .parquet, or a folder of images. Default: a file in RUN.",
+            help=".png (one image of all), .npy, .npz, .csv, .parquet, or a folder of images or point clouds; .gif (turning "
+            "point clouds). Default: a file in RUN.",
         ),
     ] = "",
     condition: Annotated[
@@ -56,6 +58,9 @@ def command(
     steps: Annotated[
         int | None,
         typer.Option(metavar="N", help="Steps of the sampler; a calibrated number of steps uses its fit. Default: 20."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", help="Points of each set, for sets of points. Default: as in the training data.")
     ] = None,
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="E.g. heun, ddpm, ddim:eta=0.5, dpm-solver:order=3. Default: that of the run.")
@@ -95,7 +100,7 @@ def command(
         rest, given = model.space_.split(condition)
     wanted, told = _conditions(encoder, rest, n)
     wanted = wanted if given is None else {**(rest or {}), **given}
-    asked = {"steps": steps, "guidance": guided, "sampler": named_sampler(sampler) if sampler else None}
+    asked = {"steps": steps, "size": size, "guidance": guided, "sampler": named_sampler(sampler) if sampler else None}
     options = given_to(model.sample, asked) | {"gaps": gaps}
     values = _in_chunks(model, n, wanted, seed, options)
     low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
@@ -148,6 +153,8 @@ def _joined(parts: list[Any]) -> Any:
     import numpy as np
     import torch
 
+    if isinstance(parts[0], list):
+        return sum(parts[1:], parts[0])
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     if isinstance(parts[0], torch.Tensor):

@@ -21,8 +21,8 @@ __all__ = ["HELP", "TrainCommand", "command"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
-    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a .npy, .npz, .csv or "
-    ".parquet file, or a folder of images, whose sub-folders are classes.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes), a .npy, .npz, "
+    ".csv or .parquet file, or a folder of images or of point clouds (.ply, .xyz), whose sub-folders are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
@@ -201,7 +201,8 @@ def _show_result(model: Any, folder: Path) -> None:
     if hasattr(model, "sample"):
         steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
-        target = "samples.npy" if model.space_.schema.table is None else f"1000.{ending}"
+        plain = model.space_.schema.table is None and not model.space_.schema.sizes_differ
+        target = "samples.npy" if plain else f"1000.{ending}"
         typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out {target}\n")
 
 
@@ -219,7 +220,10 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# {plan.parameters:,} parameters")
     if seconds is not None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
-    table = plan.model.space_.schema.table
+    schema = plan.model.space_.schema
+    table = schema.table
+    if schema.rules.structure == "points":
+        typer.echo(f"# data: {printable(schema.describe())}")
     for line in [] if table is None else table.describe():
         typer.echo(f"# column {printable(line)}")
     typer.echo(f"# would train in {folder}; nothing was written")

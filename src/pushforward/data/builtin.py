@@ -1,4 +1,4 @@
-"""Built-in data sets: handwritten digits and two-dimensional laws.
+"""Built-in data sets: handwritten digits, two-dimensional laws, and shapes (:mod:`pushforward.data.shapes`).
 
 Points depend on ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first rows do not depend on n. All lie
 within about [-3, 3].
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward.data.shapes import shapes
 from pushforward.probability import noise
 
-__all__ = ["BUILTIN", "checkerboard", "digits", "eight_gaussians", "moons", "rings", "swissroll"]
+__all__ = ["BUILTIN", "BUILTIN_KINDS", "checkerboard", "digits", "eight_gaussians", "moons", "rings", "swissroll"]
 
 Labelled = tuple[np.ndarray, np.ndarray | None]
 
@@ -78,7 +79,11 @@ BUILTIN: dict[str, Callable[[], Labelled]] = {
     "checkerboard": checkerboard,
     "rings": rings,
     "eight-gaussians": eight_gaussians,
+    "shapes": shapes,
 }
+
+BUILTIN_KINDS = {"shapes": "sets"}
+"""Kinds of the data sets whose arrays are ambiguous."""
 
 
 def _uniform(n: int, seed: int, name: str, classes: int = 2) -> tuple[Tensor, Tensor]:

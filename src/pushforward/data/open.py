@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from pushforward._messages import Argument, naming
-from pushforward.data.builtin import BUILTIN
+from pushforward.data.builtin import BUILTIN, BUILTIN_KINDS
 from pushforward.data.checks import (
     Condition,
     Data,
@@ -33,8 +33,11 @@ from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_nu
 from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
 from pushforward.data.files.images import read_folder
+from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points, split_by_size
 from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
+from pushforward.data.kinds import kind_named
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
 
 __all__ = ["Dataset", "open_data"]
@@ -106,9 +109,10 @@ def open_data(
     Parameters
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
-        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a ``.npy``, ``.npz``, ``.csv`` or
-        ``.parquet`` file, a folder of images (sub-folders are classes; a warning counts files and pages that are left out), or
-        the data themselves, rows first. A file or folder with the name of a built-in needs a slash: ``./digits``.
+        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes), a ``.npy``, ``.npz``,
+        ``.csv`` or ``.parquet`` file, a folder of images or of point clouds (sub-folders are classes; a warning counts files
+        and pages that are left out), or the data themselves, rows first. A file or folder with the name of a built-in needs a
+        slash: ``./digits``.
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
@@ -137,6 +141,10 @@ def open_data(
     ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
     """
     polars, source = is_polars(source), as_pandas(source)
+    if kind is None and isinstance(source, str):
+        kind = BUILTIN_KINDS.get(source)
+    elif kind is not None:
+        source = kind_named(kind).gathered(source)
     if isinstance(source, str | Path):
         values, labels, name = _open_named(source, columns, condition)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
@@ -213,8 +221,8 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
         return *BUILTIN[name](), name
     path = Path(source).expanduser()
     if path.is_dir():
-        _refuse_columns(columns, "a folder of images")
-        return *read_folder(path), name
+        _refuse_columns(columns, "a folder of images or point clouds")
+        return *(read_point_folder(path) if holds_points(path) else read_folder(path)), name
     if not path.exists():
         raise _unknown_source(name)
     if not path.is_file():
@@ -229,6 +237,9 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
         return _read_numpy(path), None, name
     if suffix == ".npz":
         return *_read_npz(path, columns, condition), name
+    if suffix in POINT_ENDINGS:
+        points, names = read_points(path)
+        return PointSets([points], names), None, name
     raise ValueError(
         f"{path} ends in {suffix or 'nothing'}, which is not supported; use one of {', '.join(_FILES)}, or a folder of images."
     )
@@ -269,6 +280,8 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         return loaded, None
     with loaded as archive:
         keys = list(archive.keys())
+        sized = "sizes" in keys and len(keys) > 1
+        keys = [key for key in keys if not (sized and key == "sizes")]
         from_keys = condition_names(condition, keys, None, str(path))
         if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
             from_keys = ["condition"]
@@ -284,7 +297,8 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         if from_keys is not None and len(from_keys) > 1:
             raise ValueError(f"condition names {len(from_keys)} arrays of {path}; choose one.")
         try:
-            return archive[chosen[0]], None if from_keys is None else as_condition_array(archive[from_keys[0]])
+            values = split_by_size(archive[chosen[0]], archive["sizes"]) if sized else archive[chosen[0]]
+            return values, None if from_keys is None else as_condition_array(archive[from_keys[0]])
         except ValueError as error:
             raise ValueError(f"{path} cannot be read: {error}.") from None
 
@@ -321,6 +335,10 @@ def _update(digest: Any, part: Any) -> None:
         for column in part.columns:
             digest.update(repr((column, str(part[column].dtype))).encode())
             _update(digest, part[column].to_numpy())
+    elif isinstance(part, PointSets):
+        digest.update(repr(part.names).encode())
+        for points in part:
+            _update(digest, points)
     elif isinstance(part, torch.Tensor):
         digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
         digest.update(part.contiguous().flatten().view(torch.uint8).numpy())

@@ -28,13 +28,14 @@ from pushforward.data.columns.elements import Coordinates, Elements
 from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.points import PointSets
 
 __all__ = ["Schema"]
 
 # Float32 holds all values of these exactly; other dtypes are converted to float64.
 _MOST = 2**31 - 1
 _UNLIMITED = (-math.inf, math.inf)
-_AXES = {"flat": 1, "grid": 3}
+_AXES = {"flat": 1, "grid": 3, "points": 2}
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
 
@@ -64,6 +65,10 @@ class Schema:
         Digits behind the decimal point of each column of a DataFrame of vectors, None for as many as fit.
     polars : bool
         Whether DataFrames are those of polars.
+    coordinates : tuple of str, optional
+        Names of the coordinates of points.
+    sizes_differ : bool
+        Whether rows are sets of points of different sizes, in a list; ``row_shape`` then has the largest size.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -82,6 +87,8 @@ class Schema:
     elements: Elements | None = None
     decimals: tuple[int | None, ...] | None = None
     polars: bool = False
+    coordinates: tuple[str, ...] | None = None
+    sizes_differ: bool = False
 
     @classmethod
     def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
@@ -97,6 +104,11 @@ class Schema:
         if table is not None:
             dtypes = tuple(column.dtype for column in table.columns)
             return cls(Tables.name, "pandas", (len(dtypes),), dtypes, columns=table.names, table=table)
+        if isinstance(values, PointSets):
+            rules = kind_named(kind or "sets")
+            if rules.structure != "points":
+                raise ValueError(f"the data are sets of points of different sizes, kind='sets', not {rules.name}; omit kind.")
+            return cls(rules.name, "numpy", values.shape[1:], (str(values.dtype),), None, None, **_of_sets(values))
         requested = None if kind is None else kind_named(kind)
         shape = tuple(int(size) for size in values.shape)
         if is_frame(values):
@@ -121,10 +133,17 @@ class Schema:
 
     @property
     def internal_shape(self) -> tuple[int, ...]:
-        """Shape of one row inside the library, such as ``(D,)`` or ``(C, H, W)``."""
+        """Shape of one row inside the library, such as ``(D,)``, ``(C, H, W)`` or ``(P, D)``."""
         if self.elements is not None:
             return (sum(self.elements.sizes),)
         return self.rules.internal_shape(self.row_shape, self.channels)
+
+    def describe(self) -> str:
+        """Describe the rows in words, such as "sets of at most 4 points in 3 coordinates (x, y, z)"."""
+        said = self.rules.describe(self.internal_shape)
+        if self.sizes_differ:
+            said = said.replace("sets of ", "sets of at most ", 1)
+        return said if self.coordinates is None else f"{said} ({', '.join(self.coordinates)})"
 
     def by_elements(self, x: Tensor, coordinates: Coordinates) -> "Schema":
         """Return the schema of a table with coordinates fitted to its rows x (N, C); see :class:`Elements`."""
@@ -138,6 +157,10 @@ class Schema:
         if length is not None:
             return Schema("vectors", container, (length,), dtypes)
         return replace(self, container=container, dtypes=dtypes, columns=None, table=None, elements=None, decimals=None)
+
+    def of_points(self, count: int) -> "Schema":
+        """Return the schema of sets of ``count`` points."""
+        return replace(self, row_shape=(count, *self.row_shape[1:]))
 
     @property
     def internal_dtype(self) -> torch.dtype:
@@ -213,6 +236,13 @@ class Schema:
             raise ValueError(f"row_shape must hold sizes from 1 to {_MOST:,}, not {shape!r}")
         if type(self.polars) is not bool or (self.polars and self.container != "pandas"):
             raise ValueError("polars says whether DataFrames are those of polars")
+        names = self.coordinates
+        if type(self.sizes_differ) is not bool or (self.sizes_differ and self.rules.structure != "points"):
+            raise ValueError("sizes_differ says whether sets of points have different sizes")
+        if names is not None and not (
+            self.sizes_differ and isinstance(names, tuple) and len(names) == shape[-1] and all(type(n) is str for n in names)
+        ):
+            raise ValueError(f"coordinates must name the {shape[-1]} coordinates of points")
         if self.channels not in (None, "first", "last"):
             raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
         axes = len(shape) if self.channels is None else 3
@@ -277,11 +307,17 @@ class Schema:
         if self.table is not None:
             numbers = self.to_columns(values, gaps=gaps)
             return numbers if self.elements is None else self.elements.forward(numbers)
-        values = clean_values(as_pandas(values), gaps=gaps)
+        values = clean_values(as_pandas(self.rules.gathered(values)), gaps=gaps)
+        if isinstance(values, PointSets):
+            return self._of_sets(values, name)
         self._check_names(values)
         self._check_shape(values, name)
         channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
-        return self.rules.inward(to_tensor(values, self.internal_dtype), channels)
+        rows = self.rules.inward(to_tensor(values, self.internal_dtype), channels)
+        missing = self.internal_shape[0] - rows.shape[1]
+        if self.rules.structure == "points" and missing:
+            rows = torch.nn.functional.pad(rows, (0, 0, 0, missing), value=torch.nan)
+        return rows
 
     def to_layout(self, rows: Tensor) -> Tensor:
         """Return rows ``(N, *D)`` as tensors ``(N, *row)`` in the user's layout; differentiable."""
@@ -303,6 +339,11 @@ class Schema:
         if self.table is not None:
             return self.of_columns(rows.double() if self.elements is None else self.elements.inverse(rows))
         rows = self.to_layout(rows)
+        absent = self.rules.absent(rows)
+        if absent is not None and (self.sizes_differ or bool(absent.any())):
+            dtype = np.dtype(self.dtypes[0]) if self.container == "numpy" else np.dtype(str(rows.numpy().dtype))
+            sets = zip(rows.numpy(), ~absent[..., 0].numpy(), strict=True)
+            return PointSets((cast_array(points[present], dtype) for points, present in sets), self.coordinates)
         if self.container == "torch":
             return cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":
@@ -388,14 +429,24 @@ class Schema:
             lines += ["Feature names must be in the same order as they were in fit."]
         raise ValueError("\n".join(lines) + "\n")
 
+    def _of_sets(self, sets: PointSets, name: str) -> Tensor:
+        self._check_shape(sets, name)
+        return torch.from_numpy(sets.padded(self.row_shape[0])).to(self.internal_dtype)
+
     def _check_shape(self, values: Values, name: str) -> None:
         shape = Schema.infer(values, self.kind).internal_shape
         if shape == self.internal_shape:
+            return
+        if self.rules.structure == "points" and shape[0] <= self.row_shape[0] and shape[1:] == self.row_shape[1:]:
             return
         if self.rules.has_columns:
             raise ValueError(f"X has {shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input.")
         rows, training_rows = self.rules.describe(shape), self.rules.describe(self.internal_shape)
         raise ValueError(f"X holds {rows}, but {name} was trained on {training_rows}; resize or convert them first.")
+
+
+def _of_sets(sets: PointSets) -> Facts:
+    return {"coordinates": sets.names, "sizes_differ": True}
 
 
 def _decimals(column: Any) -> int | None:

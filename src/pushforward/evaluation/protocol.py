@@ -248,7 +248,7 @@ def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
 def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpace] | None) -> list[FeatureSpace]:
     if features is not None:
         return list(features) if isinstance(features, Sequence) else [features]
-    if inputs.schema.table is not None:
+    if inputs.schema.table is not None or inputs.of_points:
         return []
     seed, rows, labels = inputs.seed, inputs.floor.x, None
     if inputs.train is not None and inputs.train.condition is not None and inputs.train.condition.ndim == 1:
@@ -282,7 +282,9 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "parameters": result.parameters,
         "held_out_loss": result.held_out_loss,
         "held_out_by_level": result.held_out_by_level,
-        "pixel_range": None if inputs.kind.has_columns else [float(transform.low.min()), float(transform.high.max())],
+        "pixel_range": None
+        if inputs.kind.has_columns or inputs.of_points
+        else [float(transform.low.min()), float(transform.high.max())],
     }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from pushforward.data.checks import enumerate_names, missing_column
 from pushforward.data.files.csv import is_csv, read_csv
+from pushforward.data.files.points import split_by_size
 from pushforward.data.schema import Schema
 
 __all__ = ["read_with_gaps"]
@@ -18,7 +19,8 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     Parameters
     ----------
     path : str or path
-        A ``.csv`` or ``.parquet`` table, with the model's columns in any order and possibly others, or a ``.npy`` array.
+        A ``.csv`` or ``.parquet`` table, with the model's columns in any order and possibly others, a ``.npy`` array,
+        or an ``.npz`` file of sets of points.
     schema : Schema
 
     Raises
@@ -36,8 +38,14 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
         except (ValueError, EOFError) as error:
             raise ValueError(f"{path} cannot be read as a NumPy file: {error}.") from None
         return array, array
+    if suffix == ".npz" and schema.rules.structure == "points":
+        sets = _read_sets(path)
+        return sets, sets
     if suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path} ends in {suffix or 'nothing'}, which is not supported; use .csv, .parquet or .npy")
+        raise ValueError(
+            f"{path} ends in {suffix or 'nothing'}, which is not supported; use .csv, .parquet or .npy, or .npz for sets of "
+            "points"
+        )
     frame = read_csv(path) if suffix == ".csv" else _read_parquet(path)
     if not schema.rules.takes_frames:
         raise ValueError(
@@ -55,6 +63,16 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     if text:
         raise ValueError(f"{path}: {enumerate_names(text)} must hold numbers or gaps, not text")
     return part, frame
+
+
+def _read_sets(path: Path) -> Any:
+    """Return the sets of an .npz file as samples are written: an array, or the points of all sets and their sizes."""
+    with np.load(path, allow_pickle=False) as archive:
+        names = [name for name in archive.files if name not in ("sizes", "condition")]
+        if len(names) != 1:
+            raise ValueError(f"{path} must hold one array of points, but has {enumerate_names(names)}")
+        points = archive[names[0]]
+        return split_by_size(points, archive["sizes"]) if "sizes" in archive.files else points
 
 
 def _read_parquet(path: Path) -> Any:

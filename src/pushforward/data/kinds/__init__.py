@@ -3,6 +3,7 @@
 from pushforward.data.kinds.images import Images
 from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Kind, Limits
 from pushforward.data.kinds.registry import KINDS, kind_named, kind_of, register_kind
+from pushforward.data.kinds.sets import Sets
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.vectors import Vectors
 
@@ -14,6 +15,7 @@ __all__ = [
     "Images",
     "Kind",
     "Limits",
+    "Sets",
     "Tables",
     "Vectors",
     "kind_named",

@@ -34,7 +34,7 @@ class Images(FolderKind):
 
     name: ClassVar[str] = "images"
     noun: ClassVar[str] = "images"
-    structure: ClassVar[Literal["flat", "grid"]] = "grid"
+    structure: ClassVar[Literal["flat", "grid", "points"]] = "grid"
     has_columns: ClassVar[bool] = False
     unit: ClassVar[str] = "pixel values"
     keeps_constants: ClassVar[bool] = True
@@ -140,7 +140,12 @@ class Images(FolderKind):
             raise ValueError(f"{path}: a PNG holds uint8 or uint16, but the samples are {dtype}; use .npy or .npz.")
 
     def write_folder(
-        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+        self,
+        path: Path,
+        rows: Any,
+        folders: Sequence[str] | None,
+        scale: tuple[float, float] | None,
+        names: Sequence[str] | None = None,
     ) -> None:
         """Write one PNG per image; unsigned integers with 8 or 16 bits are written unchanged."""
         encoded = _png_values(rows, scale)

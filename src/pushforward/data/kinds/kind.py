@@ -54,8 +54,8 @@ class Drawing:
 class Kind(abc.ABC):
     """One kind of data; a subclass is registered by :func:`~pushforward.data.kinds.register_kind`.
 
-    Shapes. Inside the library rows are ``(N, *D)``: ``(N, D)`` if ``structure`` is "flat", ``(N, C, H, W)`` if it is "grid".
-    Outside they have the user's shape ``(N, *row)``.
+    Shapes. Inside the library rows are ``(N, *D)``: ``(N, D)`` if ``structure`` is "flat", ``(N, C, H, W)`` if it is "grid",
+    ``(N, P, D)`` if it is "points". Outside they have the user's shape ``(N, *row)``.
 
     Attributes
     ----------
@@ -63,8 +63,8 @@ class Kind(abc.ABC):
         Value of the argument ``kind``.
     noun : str
         Word for the rows in messages.
-    structure : "flat" or "grid"
-        The type of network for the rows.
+    structure : "flat", "grid" or "points"
+        The type of network for the rows; "points" have no order, and some may be absent.
     has_columns : bool
         Whether each element is a column with its own name and unit. Otherwise all elements share one unit.
     unit : str
@@ -91,7 +91,7 @@ class Kind(abc.ABC):
 
     name: ClassVar[str]
     noun: ClassVar[str]
-    structure: ClassVar[Literal["flat", "grid"]] = "flat"
+    structure: ClassVar[Literal["flat", "grid", "points"]] = "flat"
     has_columns: ClassVar[bool] = True
     unit: ClassVar[str] = "data units"
     keeps_constants: ClassVar[bool] = False
@@ -113,6 +113,10 @@ class Kind(abc.ABC):
     def suggestion(self, shape: tuple[int, ...]) -> str:
         """Return when to choose this kind for an array that no kind recognizes, such as "if ..."; "" if never."""
         return ""
+
+    def gathered(self, values: Any, name: str = "X") -> Any:
+        """Return rows that came in a form of this kind alone, such as a list of sets, in one container."""
+        return values
 
     @abc.abstractmethod
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
@@ -146,6 +150,14 @@ class Kind(abc.ABC):
     def describe(self, shape: tuple[int, ...]) -> str:
         """Describe rows (N, *D) of this shape in words, such as "images of 8×8 with 1 channel"."""
 
+    def units(self, x: Tensor) -> Tensor:
+        """Return what rows x (N, *D) have that is scaled alike: the rows, or for points all points (M, 1, D)."""
+        return x
+
+    def absent(self, rows: Tensor) -> Tensor | None:
+        """Return which elements of rows (N, *D) do not exist, as sets have different sizes; None if all do."""
+        return None
+
     @abc.abstractmethod
     def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and scale (*D), float64, of rows x (N, *D) whose elements lie in [low, high]."""
@@ -157,6 +169,10 @@ class Kind(abc.ABC):
     def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
         """Return rows for plots and files: here (N, D)."""
         return rows.reshape(len(rows), -1)
+
+    def pictures(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows as :meth:`view` gives them as a report shows them: points (N, D) or images (N, H, W[, C])."""
+        return rows
 
     @abc.abstractmethod
     def draw(self, rows: np.ndarray, drawing: Drawing) -> Plot:
@@ -186,6 +202,14 @@ class FolderKind(Kind):
 
     @abc.abstractmethod
     def write_folder(
-        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+        self,
+        path: Path,
+        rows: Any,
+        folders: Sequence[str] | None,
+        scale: tuple[float, float] | None,
+        names: Sequence[str] | None = None,
     ) -> None:
-        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it."""
+        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it.
+
+        ``names`` are those of the coordinates of points.
+        """

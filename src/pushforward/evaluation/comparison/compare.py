@@ -187,6 +187,8 @@ def default_models(dataset: Dataset) -> list[str]:
         found: dict[str, Any] = {name: find(name) for name in names}
         return [name for name in names if found[name].refused_columns(dataset.schema.table) is None]
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
+    if dataset.schema.rules.structure == "points":
+        return [name for name in names if getattr(find(name), "takes_points", False)]
     if not dataset.schema.rules.has_columns or not all(dataset.schema.integer):
         return names
     rows = dataset.to_internal(gaps=True)

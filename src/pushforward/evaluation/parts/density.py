@@ -69,7 +69,7 @@ class HeldOutDensity:
     """
 
     nats: Measure
-    bits_per_dim: Measure
+    bits_per_dim: Measure | None
     kind: Kind
     dims: int
     constants: int
@@ -135,7 +135,7 @@ def held_out_density(model: Any, X: Any, *, condition: Any = None, seed: int = 0
     transform = model.space_.transform
     return HeldOutDensity(
         nats=nats,
-        bits_per_dim=Measure(-nats.value / bits, -nats.high / bits, -nats.low / bits, nats.n),
+        bits_per_dim=Measure(-nats.value / bits, -nats.high / bits, -nats.low / bits, nats.n) if bits else None,
         kind=log_prob.kind,
         dims=log_prob.dims,
         constants=log_prob.constants,

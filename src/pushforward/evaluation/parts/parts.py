@@ -19,6 +19,7 @@ from pushforward.evaluation.parts.density import held_out_density, rank_calibrat
 from pushforward.evaluation.parts.latent import latent_figures
 from pushforward.evaluation.parts.mixed import mixed_parts
 from pushforward.evaluation.parts.rows import Inputs, RowSet
+from pushforward.evaluation.parts.sets import compare_sets
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
 from pushforward.metrics.arrays import Rows
@@ -58,6 +59,9 @@ class _Metric:
 def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]:
     """Yield the parts that apply to this model and these rows, in the order of the report."""
     model = inputs.model
+    if inputs.of_points:
+        yield from _parts_of_sets(model)
+        return
     if hasattr(model, "sample"):
         for metric in _row_metrics():
             yield Part(metric.names[0], partial(_compare, metric=metric))
@@ -79,6 +83,18 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
             yield Part("memorization", _memorization)
     if hasattr(model, "inverse_transform"):
         yield Part("latent space", _latent)
+    if hasattr(model, "sample"):
+        yield Part("speed", _speed)
+        yield Part("rows to look at", add_rows)
+        if hasattr(model, "sampler_"):
+            yield Part("paths", add_paths)
+
+
+def _parts_of_sets(model: object) -> Iterator[Part]:
+    if hasattr(model, "sample"):
+        yield Part("nearest neighbors", compare_sets)
+    if hasattr(model, "log_prob"):
+        yield Part("log-density", _density)
     if hasattr(model, "sample"):
         yield Part("speed", _speed)
         yield Part("rows to look at", add_rows)
@@ -178,10 +194,12 @@ def _density(inputs: Inputs, results: Results) -> None:
     model, seed = inputs.model, inputs.seed
     held = inputs.test.some(_affordable(inputs), seed, "density")
     result = held_out_density(model, held.user, condition=held.condition, seed=seed)
-    results.figures += [
-        Figure("log-density", "density", result.nats, "nats per row", "higher", "held-out", note=result.note),
-        Figure("bits per dimension", "density", result.bits_per_dim, "bits", "lower", "held-out", note="the same number"),
-    ]
+    results.figures.append(
+        Figure("log-density", "density", result.nats, "nats per row", "higher", "held-out", note=result.note)
+    )
+    if result.bits_per_dim is not None:
+        bits = Figure("bits per dimension", "density", result.bits_per_dim, "bits", "lower", "held-out", note="the same number")
+        results.figures.append(bits)
     results.arrays["log_density_held_out"] = result.rows
     if inputs.train is not None:
         train = inputs.train.some(len(held), seed, "density")

@@ -58,7 +58,9 @@ def add_paths(inputs: Inputs, results: Results) -> None:
     """Store the states of a few samples on the way from noise to data."""
     times, states = paths(inputs.model, inputs.kind.followed, seed=inputs.seed)
     if inputs.kind.drawn_singly:
-        results.arrays["path_states"] = states if states.shape[-1] != 1 else states[..., 0]
+        states = states if states.shape[-1] != 1 else states[..., 0]
+        shown = inputs.kind.pictures(states.reshape(-1, *states.shape[2:]))
+        results.arrays["path_states"] = shown.reshape(*states.shape[:2], *shown.shape[1:])
     else:
         flat = states.reshape(len(states), states.shape[1], -1)
         if flat.shape[2] > 2:
@@ -70,7 +72,7 @@ def add_paths(inputs: Inputs, results: Results) -> None:
 
 def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
     """Return rows of these numbers in data units, as plots take them: (n, H, W[, C]) or (n, D)."""
-    return inputs.kind.view(rows.x[np.asarray(index)].numpy(), "first")
+    return inputs.kind.pictures(inputs.kind.view(rows.x[np.asarray(index)].numpy(), "first"))
 
 
 def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:

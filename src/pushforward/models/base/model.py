@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import training
+from pushforward._messages import Argument, naming
 from pushforward.data import (
     ArrayLike,
     ColumnTypes,
@@ -45,7 +46,9 @@ from pushforward.data import (
 )
 from pushforward.data.checks import enumerate_names
 from pushforward.data.columns import Table
+from pushforward.data.points import absent_points
 from pushforward.data.rows import Rows
+from pushforward.data.sizes import SizeLaw
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
@@ -137,6 +140,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Names of arguments whose resolved value is stored as ``name_``."""
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
+    takes_points: ClassVar[bool] = False
+    """Whether the family learns sets of points, whose order means nothing."""
     categories: ClassVar[bool] = False
     """Whether categories with more than two levels have their own probabilities, instead of coordinates as real numbers."""
     columnwise: ClassVar[bool] = False
@@ -294,7 +299,7 @@ class GenerativeModel(Estimator, abc.ABC):
 
     def _delivered(self, z: Tensor, gaps: GapChoice, *, condition: Condition, seed: int, given: Tensor | None = None) -> Values:
         """Return new scaled rows as the user gets them; cells that are ``given``, not NaN, are returned exactly."""
-        rows = self.space_.to_user(z, given)
+        rows = self.space_.of_rows(z).to_user(z, given)
         if gaps == "keep" or self.space_.schema.table is None or not any(self.space_.schema.table.gaps):
             return rows
         filler: Any = self
@@ -350,6 +355,7 @@ class GenerativeModel(Estimator, abc.ABC):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
+        self._check_points(dataset.schema)
         self._check_columns(dataset.schema)
         self.seed_ = _seed(self.random_state)
         rows, aside = self._split(dataset)
@@ -358,10 +364,14 @@ class GenerativeModel(Estimator, abc.ABC):
         columns, table = dataset.condition_columns, dataset.condition_table
         encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
-        self.space_ = RowSpace(schema, scaling, encoder)
-        self._name_features()
-        x = self.space_.transform.forward(internal, dtype=self.row_dtype)
+        x = scaling.forward(internal, dtype=self.row_dtype)
         condition = None if encoder is None else encoder.encode(labels, len(x))
+        sizes = None
+        if schema.sizes_differ:
+            present = (~absent_points(x)).sum(1)
+            sizes = SizeLaw.fit(present[rows], None if condition is None else condition[rows], encoder)
+        self.space_ = RowSpace(schema, scaling, encoder, sizes)
+        self._name_features()
         self.data_ = {
             "source": dataset.source,
             "rows": len(dataset),
@@ -393,6 +403,15 @@ class GenerativeModel(Estimator, abc.ABC):
         if wide and not cls.categories:
             return "categories", wide
         return ("gaps", lacking) if lacking and not cls.gaps else None
+
+    def _check_points(self, schema: Schema) -> None:
+        """Raise a ValueError if rows are sets of points and the family cannot learn them; it names those that can."""
+        if schema.rules.structure == "points" and not self.takes_points:
+            able, vectors = ", ".join(registry.families_with("takes_points")), Argument("kind", "vectors")
+            message = (
+                f"{type(self).__name__} does not learn sets of points, whose order means nothing; use {able}, or learn sets "
+            )
+            raise naming(ValueError(f"{message}of one size as ordered rows, with {vectors}."), vectors)
 
     def _check_columns(self, schema: Schema) -> None:
         """Raise a ValueError if a table has columns that the family cannot learn; it names those that can."""

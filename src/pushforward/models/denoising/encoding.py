@@ -13,6 +13,7 @@ the network was trained on images with all elements noised. Their noise is one d
 with a custom source it is the constant of the source's rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Values
+from pushforward.data.points import absent_points
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
+from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.batches import part_of
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.source import GaussianSource
@@ -77,7 +80,8 @@ def transform(
 
     def encode(part: slice, denoiser: AbstractDenoiser, device: torch.device) -> Tensor:
         inner = denoiser if constants is None else _WithConstants(denoiser, constants, noised=True)
-        return flow.encode(inner, x[part].to(device), condition=part_of(rows.condition, part, device)).x.cpu()
+        condition = part_of(rows.condition, part, device)
+        return _through(inner, x[part].to(device), lambda d, z: flow.encode(d, z, condition=condition).x).cpu()
 
     z = torch.cat(model._in_batches(encode, len(x), batch_size))
     if constants is not None:
@@ -123,10 +127,20 @@ def inverse_transform(
 
     def decode(part: slice, denoiser: AbstractDenoiser, device: torch.device) -> Tensor:
         inner = denoiser if constants is None else _WithConstants(denoiser, constants, noised=False)
-        return flow.decode(inner, z[part].to(device), condition=part_of(encoded, part, device)).x.cpu()
+        condition = part_of(encoded, part, device)
+        return _through(inner, z[part].to(device), lambda d, z: flow.decode(d, z, condition=condition).x).cpu()
 
     x = torch.cat(model._in_batches(decode, len(z), batch_size))
     return model.space_.to_user(x)
+
+
+def _through(denoiser: AbstractDenoiser, z: Tensor, flow: Callable[[AbstractDenoiser, Tensor], Tensor]) -> Tensor:
+    """Return the rows that a flow makes of z (B, *D), NaN in the absent points of sets."""
+    if z.ndim != 3 or not bool(z.isnan().any()):
+        return flow(denoiser, z)
+    absent = absent_points(z)
+    ends = flow(PresentPoints(denoiser, ~absent), z.nan_to_num(0.0))
+    return torch.where(absent[..., None], torch.nan, ends)
 
 
 def _in_units(model: Denoising, z: Tensor) -> Tensor:

@@ -138,6 +138,10 @@ def fit_classifier(
     (0, 1)
     """
     check_is_fitted(model)
+    if model.space_.kind.structure == "points":
+        raise ValueError(
+            "there is no classifier of sets of points; train the model with conditions instead, fit(X, condition=labels)"
+        )
     dataset = open_data(X, condition=labels, kind=model.space_.schema.kind)
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")
