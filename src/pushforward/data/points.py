@@ -92,7 +92,7 @@ class PointSets(list[np.ndarray]):
         numbers = np.arange(len(self))[index]
         return PointSets([super(PointSets, self).__getitem__(int(number)) for number in numbers], self.names)
 
-    def __add__(self, other: Any) -> "PointSets":
+    def __add__(self, other: Any) -> "PointSets":  # type: ignore[override]
         """Return the sets of both."""
         return PointSets([*self, *other], self.names)
 

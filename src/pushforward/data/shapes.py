@@ -33,7 +33,7 @@ def shapes(n: int = 3000, points: int = 128, *, seed: int = 0) -> tuple[np.ndarr
     """Return sets of points on shapes, float32 ``(n, points, 3)``, and the names of the shapes.
 
     >>> sets, names = shapes(4, points=10)
-    >>> sets.shape, sorted(set(names)) <= ["box", "superquadric", "torus"]
+    >>> sets.shape, set(names) <= {"box", "superquadric", "torus"}
     ((4, 10, 3), True)
     """
     u = noise.uniform((7,), seed=seed, purpose="data/shapes/shape", rows=n, dtype=torch.float64)
@@ -54,7 +54,8 @@ def _superquadric(u: Tensor, direction: Tensor) -> Tensor:
     x, y, z = (direction / direction.norm(dim=2, keepdim=True) / axes).abs().unbind(2)
     # The function on the left of the equation is homogeneous of degree 2 / e.
     level = (x ** (2 / f) + y ** (2 / f)) ** (f / e) + z ** (2 / e)
-    return direction / direction.norm(dim=2, keepdim=True) / (level ** (e / 2))[..., None]
+    reach: Tensor = level ** (-e / 2)
+    return direction / direction.norm(dim=2, keepdim=True) * reach[..., None]
 
 
 def _torus(u: Tensor, v: Tensor) -> Tensor:

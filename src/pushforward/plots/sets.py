@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def set_grid(
     canvas = figure(_SIDE * columns, (_SIDE + (0.15 if labels is not None else 0)) * lines)
     in_space = len(middle) == 3
     for index, points in enumerate(shown):
-        axes = canvas.add_subplot(lines, columns, index + 1, **({"projection": "3d"} if in_space else {}))
+        axes: Any = canvas.add_subplot(lines, columns, index + 1, **({"projection": "3d"} if in_space else {}))
         size = float(np.clip(400 / len(points), 0.5, 8))
         # In space each point is drawn by its depth, which matplotlib does itself.
         axes.scatter(*points[:, : len(middle)].T, s=size, color=_colors(points, names), linewidths=0)

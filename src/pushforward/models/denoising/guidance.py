@@ -49,8 +49,10 @@ def guided(
     if guidance.by == "classifier":
         classifier = _needed_classifier(model)
         return _ByLabel(model.denoiser_, classifier, guidance.scale), _labels(classifier, condition, n)
-    reward, transform = guidance.by, model.space_.transform
-    return RewardGuided(model.denoiser_, lambda z: reward(transform.in_units(z)), guidance.scale), encoded
+    if model.space_.sizes is not None:
+        raise ValueError("a reward is a function of sets of one size, but the sizes of these sets differ; guide by a condition")
+    reward, space = guidance.by, model.space_
+    return RewardGuided(model.denoiser_, lambda z: reward(space.of_rows(z).transform.in_units(z)), guidance.scale), encoded
 
 
 def by_condition(model: Denoising, guidance: Guidance) -> AbstractDenoiser:

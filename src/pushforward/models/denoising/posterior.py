@@ -58,7 +58,7 @@ def posterior(
     b : array, optional
         Shaped as y.
     n : int
-        Number of rows to draw.
+        Number of rows to draw; sets of points have the largest size of training.
     method : PosteriorMethod, optional
         Default ``MMPS()``, the best over the problems of ``benchmarks/inverse_problems.py``.
     steps : int
