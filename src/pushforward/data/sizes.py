@@ -45,7 +45,7 @@ class SizeLaw:
         u = noise.uniform((), seed=seed, purpose="size", rows=torch.arange(first, first + n), dtype=torch.float64)
         labels = _labels(condition, n, encoder)
         sizes = torch.empty(n, dtype=torch.int64)
-        for label in labels.unique().tolist():
+        for label in sorted(set(labels.tolist())):
             pool = self.sizes[self.labels == label]
             pool = pool if label >= 0 and len(pool) else self.sizes
             rows = labels == label

@@ -84,7 +84,8 @@ def write_samples(
     suffix = path.suffix.lower() if not path.is_dir() else ""
     if condition is not None and len(condition) != len(values):
         raise ValueError(f"condition has {len(condition)} entries for {len(values)} samples; pass one per sample.")
-    kind, array = schema.rules, values if isinstance(values, PointSets) else _array(values)
+    kind = schema.rules
+    array: Any = values if isinstance(values, PointSets) else _array(values)
     if suffix not in (*_FORMATS, ".gif"):
         # Only labels become names of sub-folders, vectors do not.
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"
