@@ -1,6 +1,7 @@
 """The parts of an evaluation about rows of mixed columns: shapes, trends, detection, usefulness, gaps, and privacy."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
+from pushforward.evaluation.parts.density import affordable_rows
+from pushforward.evaluation.parts.ranges import ranges
 from pushforward.evaluation.parts.rows import Inputs
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.mixed.associations import association_gap, associations
@@ -37,6 +40,8 @@ def mixed_parts(inputs: Inputs) -> Iterator[tuple[str, Run]]:
     yield "shapes", _shapes
     if 1 < len(domains) <= _MOST_PAIRED:
         yield "trends", _trends
+    if numbers := [index for index, domain in enumerate(domains) if domain.type != "category"]:
+        yield "ranges", partial(ranges, columns=numbers)
     yield "detection", _detection
     if sum(domain.type == "category" for domain in domains) > 1 and inputs.train is not None:
         yield "combinations", _combinations
@@ -171,7 +176,8 @@ def _membership(inputs: Inputs, results: Results) -> None:
     results.figures.append(Figure("membership by distance", "memorization", advantage, "", "lower", "train", none, note=note))
     if not hasattr(inputs.model, "log_prob") or members.user is None:
         return
-    rows, others = members.some(_SCORED, inputs.seed, "members"), inputs.held.some(_SCORED, inputs.seed, "members")
+    most = min(_SCORED, affordable_rows(inputs))
+    rows, others = members.some(most, inputs.seed, "members"), inputs.held.some(most, inputs.seed, "members")
     if (rows.condition is None) != (others.condition is None):
         return
     scores = [inputs.model.log_prob(part.user, condition=part.condition).values for part in (rows, others)]
