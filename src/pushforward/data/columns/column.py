@@ -243,7 +243,7 @@ class Numbers(Column):
         low = "" if self.low is None else f"from {self.low:g}"
         high = "" if self.high is None else f"to {self.high:g}"
         atoms = f"often exactly {', '.join(f'{atom:g}' for atom in self.atoms[:6])}" if self.atoms else ""
-        places = "" if self.decimals is None else f"{self.decimals} decimals"
+        places = "" if self.decimals is None else f"{self.decimals} decimal{'' if self.decimals == 1 else 's'}"
         return ", ".join(filter(None, (f"{low} {high}".strip(), places, atoms))) or "any"
 
     def _read(self, cells: Any) -> np.ndarray:
