@@ -99,8 +99,8 @@ class FlowMapNetwork(AbstractDenoiser):
 
     Attributes
     ----------
-    low, high : float
-        The angles of t_min and of t = 1.
+    high : float
+        The angle of t = 1.
 
     >>> from pushforward.diffusion import Cosine
     >>> from pushforward.networks import MLPSpec
@@ -124,8 +124,9 @@ class FlowMapNetwork(AbstractDenoiser):
         super().__init__()
         self.network, self.schedule, self.data_std = network, schedule, float(data_std)
         self.condition_dim, self.max_guidance, self.gaussian_source = condition_dim, float(max_guidance), gaussian_source
-        ends = torch.tensor([schedule.t_min, 1.0], dtype=torch.float64, device="cpu")
-        self.low, self.high = angle_of(schedule, ends, self.data_std).tolist()
+        with torch.device("cpu"):  # also where a network is built on the meta device to learn its size
+            one = torch.ones((), dtype=torch.float64)
+            self.high = float(angle_of(schedule, one, self.data_std))
         self.head: nn.Linear | None = None
         if density:
             if not isinstance(network, WithFeatures):
@@ -216,7 +217,7 @@ class FlowMapNetwork(AbstractDenoiser):
         self, u: Tensor, t: Tensor, delta: Tensor, condition: Tensor | None, scale: Tensor | float
     ) -> tuple[Tensor, Tensor | None]:
         """Return F and, with a head, the last hidden state."""
-        rows = len(u)
+        rows = u.shape[0]  # not len, which would fix the size of a batch in an exported graph
         given = [u.new_zeros(rows, self.condition_dim) if condition is None else condition.to(u)] if self.condition_dim else []
         phase = delta.to(u).expand(rows)[:, None] * self.waves.to(u)
         given += [phase.sin(), phase.cos() - 1]

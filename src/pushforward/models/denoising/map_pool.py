@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pushforward import diffusion
+from pushforward._messages import DIVERGED
 from pushforward.diffusion import AbstractDenoiser, TableSampler
 from pushforward.diffusion.flow_map import angle_of
 from pushforward.diffusion.trajectories import GuidedRows, Trajectories, trajectories
@@ -19,7 +20,7 @@ from pushforward.probability import noise
 __all__ = ["STATES", "Pool", "pool_angles"]
 
 STATES = 24  # steps of a trajectory
-_BATCH = 512
+_BATCH, _SOUND = 512, 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,16 @@ class Pool:
             angles = made.angles
             if condition is not None:
                 conditions.append(torch.cat((condition, scale[:, None]), 1) if max_guidance > 1 else condition)
-        return cls(torch.cat(rows), torch.cat(conditions) if conditions else None, angles.cpu())
+        return cls(torch.cat(rows), torch.cat(conditions) if conditions else None, angles.cpu())._finite()
+
+    def _finite(self) -> "Pool":
+        """Return the pool without trajectories that left the range of numbers; raise if few are left."""
+        kept = self.rows.flatten(1).isfinite().all(1)
+        if bool(kept.all()):
+            return self
+        if kept.double().mean() < _SOUND:
+            raise ValueError(f"{int((~kept).sum())} of {len(kept)} trajectories of the teacher are not finite. {DIVERGED}")
+        return Pool(self.rows[kept], None if self.condition is None else self.condition[kept], self.angles)
 
     def split(self, aside: int) -> "tuple[Pool, Pool]":
         """Return the pool without its last ``aside`` trajectories, and these."""

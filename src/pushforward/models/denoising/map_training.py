@@ -52,7 +52,7 @@ _STATED = (1, 2, 4, 8)  # numbers of calls whose error of the density is measure
 _SCORED = 256
 _ELEMENTS = 8192
 _EXACT_STEPS = 32  # of the teacher's density
-_TRIED, _PLANNED = 16, 64
+_TRIED, _TRIAL, _PLANNED = 8, 0.3, 64
 
 
 class _Planned(NamedTuple):
@@ -269,10 +269,15 @@ class MapTraining(WithDenoiser):
         self.training_ = replace(self.training_, steps=training.agreed(steps), warmup_steps=None)
 
     def _seconds_per_trajectory(self) -> float:
-        self._draw_pool(_TRIED)
-        begin = time.perf_counter()
-        self._draw_pool(_TRIED)
-        return (time.perf_counter() - begin) / _TRIED
+        """Measure on ever more trajectories, because a few are dominated by the overhead of a call."""
+        count, seconds = _TRIED, 0.0
+        while True:
+            begin = time.perf_counter()
+            self._draw_pool(count)
+            seconds = time.perf_counter() - begin
+            if seconds > _TRIAL or count >= 512:
+                return seconds / count
+            count *= 4
 
     def _draw_pool(self, count: int) -> Pool:
         """Return trajectories of the teacher; row i is the same whatever their number."""
