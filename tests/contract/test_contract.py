@@ -109,7 +109,7 @@ IMAGES = {
 # networks are those of another one, and of the Circuit, which is slow on them, are left to the full run.
 ALL_DATA = {"MaskedDiffusion", "PPCA", "VAE"}
 ALL_IMAGES = {"PPCA", "VAE"}
-NO_IMAGES = {"Autoencoder", "Circuit", "Diffusion", "HierarchicalVAE", "Latent"}
+NO_IMAGES = {"Autoencoder", "Circuit", "Diffusion", "FlowMap", "HierarchicalVAE", "Latent"}
 ALL_CHECKS = {"MaskedDiffusion", "PPCA", "VAE"}
 OF_EVERY_FAMILY = {"integers and a constant column", "tensor, vector condition", "grey uint8"}
 MANY_TRAININGS = {

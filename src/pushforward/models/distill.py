@@ -18,6 +18,7 @@ from pushforward.models.base.plan import Plan
 from pushforward.models.denoising.flow_map import FlowMap
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files.storage import CARD, blamed_on, load, pack, read_card, rebuild
+from pushforward.models.latent import Latent
 from pushforward.models.run import new_run, same_threads, stopped_run
 from pushforward.training.process.gradients import with_gradients
 
@@ -30,12 +31,12 @@ def distill(
     *,
     out: str | Path | None = None,
     resume: bool = False,
-) -> FlowMap:
+) -> FlowMap | Latent:
     """Turn a trained model into one that draws in one to four network calls.
 
     Parameters
     ----------
-    teacher : FlowMatching or Diffusion, or the folder of its run
+    teacher : FlowMatching, Diffusion, or Latent with such a prior, or the folder of its run
         Fitted; it is not changed.
     student : FlowMap, optional
         Not yet fitted; its arguments say how to distill, such as ``FlowMap(max_time=600, guidance=3.0)``.
@@ -47,7 +48,7 @@ def distill(
 
     Returns
     -------
-    FlowMap
+    FlowMap, or Latent with one as its prior
         ``run_`` is its folder, if it has one.
 
     >>> import pushforward as pf
@@ -61,7 +62,7 @@ def distill(
             raise ValueError("resume=True needs the folder of the run to resume: pass out=...")
         folder = Path(out)
         if read_card(folder)["status"] == "finished":
-            finished: FlowMap = load(folder)
+            finished: FlowMap | Latent = load(folder)
             finished.run_ = folder
             return finished
         with stopped_run(folder):
@@ -83,19 +84,22 @@ def distillation(teacher: GenerativeModel | str | Path, student: FlowMap | None 
         If the teacher has no flow that a map can learn, or an argument of the student does not fit it.
     """
     model = load(teacher) if isinstance(teacher, str | Path) else teacher
-    if not isinstance(model, DenoisingModel):
+    check_is_fitted(model)
+    flow = model.prior_ if isinstance(model, Latent) else model
+    if not isinstance(flow, DenoisingModel):
         raise TypeError(
-            f"{type(model).__name__} has no flow to distill; a FlowMatching or a Diffusion has, such as "
+            f"{type(flow).__name__} has no flow to distill; a FlowMatching or a Diffusion has, such as "
             "pushforward.FlowMatching().fit(X)"
         )
-    check_is_fitted(model)
     if student is not None and not isinstance(student, FlowMap):
         raise TypeError(f"student must be a FlowMap that is not yet fitted, not {student!r}")
     made = FlowMap() if student is None else clone(student)
     if made.teacher is not None:
         raise ValueError("student has a teacher of its own, which fit would train; omit FlowMap(teacher=...)")
     name = teacher if isinstance(teacher, str | Path) else vars(model).get("run_", type(model).__name__)
-    planned = made.distilling(model)
+    planned = made.distilling(flow)
+    if isinstance(model, Latent):
+        planned = model.with_new_prior(planned)
     return replace(planned, chosen={"teacher": {"run": str(name), "weights": _fingerprint(model)}})
 
 
@@ -103,12 +107,13 @@ def reopen_distillation(teacher: GenerativeModel | str | Path, folder: Path) -> 
     """Return the plan of a stopped run, to start with ``resume``; ValueError if the teacher is another one."""
     card = read_card(folder)
     known = (card.get("chosen") or {}).get("teacher")
-    if card["class"] != FlowMap.__name__ or known is None:
+    if known is None:
         raise ValueError(f"{folder} was not distilled; resume it with `pushforward train`")
     same_threads(card)
-    arguments: Facts = {**card["resolved"], "teacher": None}
     with blamed_on(folder / CARD):
-        student = rebuild({**card, "resolved": arguments}, "resolved", {})
+        arguments: Facts = card["resolved"]["prior"] if card["class"] == Latent.__name__ else card["resolved"]
+        arguments = {key: value for key, value in arguments.items() if key not in ("name", "teacher")}
+        student = rebuild({**card, "class": FlowMap.__name__, "resolved": arguments}, "resolved", {})
     planned = distillation(teacher, student)
     if planned.chosen["teacher"]["weights"] != known["weights"]:  # type: ignore[index]
         raise ValueError(f"{folder} was distilled from another teacher, {known['run']}; pass that one")
@@ -116,15 +121,15 @@ def reopen_distillation(teacher: GenerativeModel | str | Path, folder: Path) -> 
 
 
 @with_gradients
-def _learned(planned: Plan) -> FlowMap:
+def _learned(planned: Plan) -> FlowMap | Latent:
     planned.model._learn(planned.prepared, planned.resolved)
-    assert isinstance(planned.model, FlowMap)
+    assert isinstance(planned.model, FlowMap | Latent)
     return planned.model
 
 
-def _started(planned: Plan, folder: Path, *, resume: bool = False) -> FlowMap:
+def _started(planned: Plan, folder: Path, *, resume: bool = False) -> FlowMap | Latent:
     made = planned.start(folder, resume=resume)
-    assert isinstance(made, FlowMap)
+    assert isinstance(made, FlowMap | Latent)
     return made
 
 

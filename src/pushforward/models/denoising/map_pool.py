@@ -19,7 +19,7 @@ from pushforward.probability import noise
 
 __all__ = ["STATES", "Pool", "pool_angles"]
 
-STATES = 24  # steps of a trajectory
+STATES = 20  # steps of a trajectory
 _BATCH, _SOUND = 512, 0.9
 
 

@@ -5,7 +5,8 @@ For states u_a and u_b of one trajectory at the angles a and b the loss is
     |X(u_a, a, b) - u_b|^2 / |a - b|,
 
 which is |a - b| times the squared error of the mean velocity between them, so that near and far pairs weigh alike. A quarter
-of the pairs start at the noise, half go towards the data, and a quarter towards the noise, for codes and densities.
+of the pairs start at the noise; a quarter end at the data, as every sample does; a quarter are any two states, from noise
+towards data; and a quarter go back towards the noise, half of them from the data, for codes and densities.
 
 The integral of the divergence is learned beside it, with the loss (L - L_ab)^2 / (D (|a - b| + c)). The rows of a batch are
 trajectories (B, S + 1, D + 1): the states, flat, and the integral from 0 to their angle.
@@ -22,7 +23,7 @@ from pushforward.training import Batch, Task
 
 __all__ = ["FlowMapTask"]
 
-_FROM_NOISE, _UPWARD = 0.25, 0.25  # shares of pairs
+_WHOLE = 0.25  # share of the pairs with one end at noise or data that have the other end at the other
 _SHORT = 0.1  # c, in radians
 _DENSITY = 0.1  # weight of the loss of the integral
 
@@ -66,10 +67,13 @@ class FlowMapTask(Task):
         other = (u[:, 2] * last).long().clamp(max=last - 1)
         other = other + (other >= one)
         low, high = torch.minimum(one, other), torch.maximum(one, other)
-        begin, end = torch.where(u[:, 0] < 1 - _UPWARD, low, high), torch.where(u[:, 0] < 1 - _UPWARD, high, low)
-        noise = u[:, 0] < _FROM_NOISE
-        from_noise = 1 + (u[:, 2] * last).long().clamp(max=last - 1)
-        return torch.where(noise, 0, begin), torch.where(noise, from_noise, end)
+        later = 1 + (u[:, 1] * last).long().clamp(max=last - 1)  # any but the noise
+        later = torch.where(u[:, 2] < _WHOLE, last, later)
+        kind = (u[:, 0] * 8).long()
+        begin = torch.where(kind < 2, 0, torch.where(kind < 4, last - later, torch.where(kind < 6, low, high)))
+        end = torch.where(kind < 2, later, torch.where(kind < 4, last, torch.where(kind < 6, high, low)))
+        from_data = kind == 7
+        return torch.where(from_data, last, begin), torch.where(from_data, last - later, end)
 
     def _loss(self, batch: Batch, begin: Tensor, end: Tensor) -> Tensor:
         rows = torch.arange(len(begin), device=begin.device)

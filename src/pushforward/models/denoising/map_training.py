@@ -4,6 +4,7 @@ A run of ``fit`` has the run of the teacher in the folder ``teacher`` inside its
 """
 
 import copy
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import field, replace
@@ -44,7 +45,8 @@ from pushforward.training.record.files import inside
 __all__ = ["JUMPS", "MapTraining", "has_density"]
 
 JUMPS = 4  # network calls of a sample by default
-_TRAJECTORIES, _FEWEST, _POOL_SHARE = 8192, 256, 0.15
+_TRAJECTORIES, _FEWEST, _POOL_SHARE = 16_384, 256, 0.25
+_MOST_NUMBERS = 1 << 27  # of all trajectories
 _TEACHER_SHARE = 0.5  # of the time, when the teacher is trained too
 _LENGTH = 2  # default steps, in those of the teacher
 _ASIDE = 0.05  # share of the trajectories that are held out
@@ -158,7 +160,7 @@ class MapTraining(WithDenoiser):
         return {
             "teacher": teacher,
             "network": network,
-            "trajectories": _TRAJECTORIES,
+            "trajectories": min(_TRAJECTORIES, _MOST_NUMBERS // (math.prod(shape) * (STATES + 1))),
             "density": dims <= EXACT_UP_TO and not self._no_density(self.network or network),
             "training": settings,
         }
@@ -213,7 +215,7 @@ class MapTraining(WithDenoiser):
             check_null(needed_encoder(self, self.guidance), self.condition_dropout if self._knows_null else 0.0)
         self._fill_in(Prepared(torch.zeros(0), None, None, torch.arange(0), torch.arange(0)))
         self._check_density()
-        width = int(np.prod(self.space_.transform.shape)) + self.density_
+        width = math.prod(self.space_.transform.shape) + self.density_
         x = torch.zeros(_PLANNED, STATES + 1, width)
         given = self._condition_dim + (self.guidance > 1)
         condition = torch.ones(_PLANNED, given) if given else None
@@ -259,7 +261,7 @@ class MapTraining(WithDenoiser):
         whole = float(self.max_time or 0) * (1.0 if trained else 1 - _TEACHER_SHARE)
         one = training.agreed(self._seconds_per_trajectory)
         if self.trajectories is None:
-            self.trajectories_ = min(max(int(_POOL_SHARE * whole / one), _FEWEST), _TRAJECTORIES)
+            self.trajectories_ = min(max(int(_POOL_SHARE * whole / one), _FEWEST), self.trajectories_)
 
         def steps() -> int:
             step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
@@ -336,7 +338,7 @@ class MapTraining(WithDenoiser):
         varies = self.space_.transform.varies
         kept = chosen.nonzero()[: max(16, min(_SCORED, _ELEMENTS // int(varies.sum()))), 0]
         shape, dtype = self.space_.transform.shape, self._density_dtype
-        x = (self.data_std_ * aside.rows[kept, -1, : int(np.prod(shape))]).reshape(-1, *shape).to(dtype)
+        x = (self.data_std_ * aside.rows[kept, -1, : math.prod(shape)]).reshape(-1, *shape).to(dtype)
         given = None if condition is None else condition[kept].to(dtype)
         learned = copy.deepcopy(self.denoiser_).to(dtype).cpu()
         original = copy.deepcopy(self.teacher_.denoiser_).to(dtype).cpu()
