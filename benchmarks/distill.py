@@ -64,14 +64,14 @@ def compare_on(name: str, steps: int) -> None:
         print("  log p     " + "".join(f"{fast.density_error_[n]:9.4f}" for n in CALLS) + "  nats, to the teacher")
 
 
-def points(folders: list[Path]) -> None:
+def points(folders: list[Path], allowed: list[int]) -> None:
     edges = np.linspace(-2, 2, CELLS + 1)
     side = CELLS // 4
     dark = np.add.outer(np.arange(CELLS) // side, np.arange(CELLS) // side) % 2 == 0
     expected = dark / dark.sum()
     for folder in folders:
         model = pf.load(folder)
-        for calls in (*CALLS, 20):
+        for calls in allowed:
             x = model.sample(SAMPLES, steps=calls, seed=0, batch_size=16_384)
             counts = np.histogram2d(x[:, 0], x[:, 1], (edges, edges))[0] + 1
             share = counts / (SAMPLES + counts.size)
@@ -107,6 +107,7 @@ def main() -> None:
     of_laws.add_argument("--steps", type=int, default=3000)
     of_points = parts.add_parser("points")
     of_points.add_argument("runs", nargs="+", type=Path)
+    of_points.add_argument("--calls", nargs="+", type=int, default=[1, 2, 4])
     of_images = parts.add_parser("images")
     of_images.add_argument("teacher", type=Path)
     of_images.add_argument("runs", nargs="+", type=Path)
@@ -117,7 +118,7 @@ def main() -> None:
         for name in options.laws:
             compare_on(name, options.steps)
     elif options.part == "points":
-        points(options.runs)
+        points(options.runs, options.calls)
     else:
         images(options.teacher, options.runs, options.data, options.seeds)
 

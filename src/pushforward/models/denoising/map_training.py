@@ -154,11 +154,14 @@ class MapTraining(WithDenoiser):
 
     def _defaults(self, prepared: Prepared) -> Facts:
         teacher, shape = self.teacher_, self.space_.transform.shape
+        if "training_" not in vars(teacher):  # for a recipe, before anything is planned
+            teacher._fill_in(prepared)
+            self._take_over()
         network = teacher.network_ if isinstance(teacher.network_, NetworkSpec) else networks.default_spec(shape)
         dims = int(self.space_.transform.varies.sum())
         settings = replace(teacher.training_, steps=_LENGTH * teacher.training_.steps, warmup_steps=None, tracker=None)
         return {
-            "teacher": teacher,
+            "teacher": self.teacher or FlowMatching(),
             "network": network,
             "trajectories": min(_TRAJECTORIES, _MOST_NUMBERS // (math.prod(shape) * (STATES + 1))),
             "density": dims <= EXACT_UP_TO and not self._no_density(self.network or network),
@@ -209,8 +212,7 @@ class MapTraining(WithDenoiser):
 
     def _plan_map(self) -> tuple[Trainable, Prepared]:
         """Plan the training on trajectories, whose shape is known before they are drawn."""
-        teacher = self.teacher_
-        self.source_, self.data_std_, self.schedule_ = teacher.source_, teacher.data_std_, teacher.denoiser_.schedule
+        self._take_over()
         if self.guidance > 1:
             check_null(needed_encoder(self, self.guidance), self.condition_dropout if self._knows_null else 0.0)
         self._fill_in(Prepared(torch.zeros(0), None, None, torch.arange(0), torch.arange(0)))
@@ -222,6 +224,11 @@ class MapTraining(WithDenoiser):
         rows = torch.arange(_PLANNED)
         alike = Prepared(x, condition, (x, condition), rows, rows)
         return super()._resolve(alike), alike
+
+    def _take_over(self) -> None:
+        """Store what a map has in common with its teacher."""
+        teacher = self.teacher_
+        self.source_, self.data_std_, self.schedule_ = teacher.source_, teacher.data_std_, teacher.schedule_
 
     def _size(self, resolved: object) -> int:
         assert isinstance(resolved, _Planned)
