@@ -288,17 +288,17 @@ class MapTraining(WithDenoiser):
                 return seconds / count
             count *= 4
 
-    def _draw_pool(self, count: int) -> Pool:
-        """Return trajectories of the teacher; row i is the same whatever their number."""
+    def _draw_pool(self, count: int, purpose: str = "pool", *, plain: bool = False) -> Pool:
+        """Return trajectories of the teacher, row i the same whatever their number; ``plain``: no guidance, no integrals."""
         varies = self.space_.transform.varies
         exact = int(varies.sum()) <= EXACT_UP_TO
         return Pool.of(
             self.teacher_,
             count,
-            seed=noise.derive(self.seed_, "pool"),
-            max_guidance=float(self.guidance),
+            seed=noise.derive(self.seed_, purpose),
+            max_guidance=1.0 if plain else float(self.guidance),
             dropout=self.condition_dropout if self._knows_null else 0.0,
-            probes=(0 if exact else 1) if self.density_ else None,
+            probes=(0 if exact else 1) if self.density_ and not plain else None,
             varies=varies,
         )
 
@@ -333,20 +333,18 @@ class MapTraining(WithDenoiser):
         self.density_error_ = {}
         super()._learn(own, resolved.own, run)
         if self.density_:
-            self.density_error_ = self._measure_density(aside)
+            self.density_error_ = self._measure_density()
         result = replace(self.training_result_, seconds=self.training_result_.seconds + drawing)
         self.training_result_ = result if resolved.teacher is None else teacher.training_result_.followed_by(result)
         self.teacher_ = _unfitted(teacher)
 
-    def _measure_density(self, aside: Pool) -> dict[int, float]:
-        """Return the root mean square difference to the teacher's log-densities, on rows that the teacher drew, by calls."""
-        condition, scale = self.denoiser_.split(aside.condition)
-        chosen = torch.ones(len(aside.rows), dtype=torch.bool) if isinstance(scale, float) else scale == 1
-        varies = self.space_.transform.varies
-        kept = chosen.nonzero()[: max(16, min(_SCORED, _ELEMENTS // int(varies.sum()))), 0]
-        shape, dtype = self.space_.transform.shape, self._density_dtype
-        x = (self.data_std_ * aside.rows[kept, -1, : math.prod(shape)]).reshape(-1, *shape).to(dtype)
-        given = None if condition is None else condition[kept].to(dtype)
+    def _measure_density(self) -> dict[int, float]:
+        """Return the root mean square difference to the teacher's log-densities, on rows that the teacher draws, by calls."""
+        varies, shape, dtype = self.space_.transform.varies, self.space_.transform.shape, self._density_dtype
+        count = max(16, min(_SCORED, _ELEMENTS // int(varies.sum())))
+        drawn = self._draw_pool(count, "density", plain=True)
+        x = (self.data_std_ * drawn.rows[:, -1]).reshape(-1, *shape).to(dtype)
+        given = None if drawn.condition is None else drawn.condition.to(dtype)
         learned = copy.deepcopy(self.denoiser_).to(dtype).cpu()
         original = copy.deepcopy(self.teacher_.denoiser_).to(dtype).cpu()
         counted = None if bool(varies.all()) else varies
