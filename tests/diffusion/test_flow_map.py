@@ -152,3 +152,12 @@ def test_a_sample_is_its_jumps_from_sigma_1_times_the_noise(schedule):
 def test_a_density_needs_a_network_with_features():
     with pytest.raises(ValueError, match="needs a network with `features`"):
         FlowMapNetwork(torch.nn.Linear(2, 2), Cosine(), density=True)
+
+
+def test_the_integral_sees_laws_that_are_narrower_than_the_lowest_noise():
+    """log V falls by 8 between the lowest angle, where the noise hides the width, and the data."""
+    narrow = 1e-9
+    law = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, narrow]])
+    made = trajectories(ExactDenoiser(law, StraightLine()), noise(4, 2), default_sampler(24), 24, data_std=1.0, probes=0)
+    assert made.angles[-2] > 10 * math.sqrt(narrow)
+    assert (made.integrals[:, 0] + math.log(narrow) / 2).abs().max() < 0.05

@@ -3,8 +3,9 @@ r"""Trajectories of a probability flow with all their states, which a flow map l
 A sampler of a teacher is run from noise to data, and the state after each of its calls is kept in the clock and scale of
 :mod:`pushforward.diffusion.flow_map`: angles theta_0 > ... > theta_S = 0 and states u_0, ..., u_S.
 
-The integral of the divergence along a trajectory, which densities need, is that of the cubic through the divergences at four
-neighboring states; trapezoids would leave a bias. Below the last angle before 0 the law of the data is taken as Gaussian near
+The integral of the divergence along a trajectory, which densities need, is that of the cubic through the values at four
+neighboring states; trapezoids would leave a bias. Narrow laws have a divergence like 1 / theta, so the variable of the cubic is
+asinh(theta / theta_low), nearly a logarithm. Below the last angle before 0 the law of the data is taken as Gaussian near
 each row, as for densities along the flow (:mod:`pushforward.diffusion.last_step`).
 """
 
@@ -142,11 +143,13 @@ def _integrals(field: _Field, u: Tensor, times: list[float], angles: Tensor, sig
             else probed_trace(velocity, u[:, k], signs)[1].mean(0)
         )
         rates.append(trace.double())
-    weights = cubic_weights(angles[:-1].flip(0).numpy())
-    pieces = torch.stack(rates, 1).flip(1) @ torch.from_numpy(weights).to(u.device).T  # over the intervals, from the data up
-    first = _below(field, u[:, len(rates) - 1], times[-2], float(angles[-2]), rates[-1], signs)
-    rising = torch.cat((first[:, None], pieces), 1).cumsum(1)
-    return torch.cat((rising.flip(1), torch.zeros_like(first)[:, None]), 1)
+    rising = angles[:-1].flip(0).numpy()
+    clock, slope = np.arcsinh(rising / rising[0]), np.hypot(rising, rising[0])
+    weights = torch.from_numpy(cubic_weights(clock) * slope).to(u.device)
+    pieces = torch.stack(rates, 1).flip(1) @ weights.T  # over the intervals, from the data up
+    below = _below(field, u[:, len(rates) - 1], times[-2], float(angles[-2]), rates[-1], signs)
+    sums = torch.cat((below[:, None], pieces), 1).cumsum(1)
+    return torch.cat((sums.flip(1), torch.zeros_like(below)[:, None]), 1)
 
 
 def _below(field: _Field, u: Tensor, t: float, angle: float, rate: Tensor, signs: Tensor | None) -> Tensor:
