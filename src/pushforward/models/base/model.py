@@ -116,7 +116,7 @@ class GenerativeModel(Estimator, abc.ABC):
         Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype are ambiguous.
     columns : mapping, optional
         Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
-        datetime or duration. All others are found in the data.
+        datetime, duration, or ``"number from 0 to 1"`` for a number with limits. All others are found in the data.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
