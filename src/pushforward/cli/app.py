@@ -16,6 +16,7 @@ from pushforward.cli import (
     bench,
     calibrate,
     compare,
+    distill,
     evaluate,
     export,
     fit_classifier,
@@ -61,7 +62,21 @@ _EPILOG = "PUSHFORWARD_TRACEBACK=1 in the environment shows where an error comes
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=CONTEXT
 )
-for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, evaluate, compare, export, inspect, show):
+for verb in (
+    train,
+    sample,
+    calibrate,
+    distill,
+    fit_classifier,
+    score,
+    impute,
+    inpaint,
+    evaluate,
+    compare,
+    export,
+    inspect,
+    show,
+):
     app.command(
         verb.__name__.rpartition(".")[2].replace("_", "-"),
         help=verb.HELP,

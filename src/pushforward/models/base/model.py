@@ -58,7 +58,7 @@ from pushforward.training import TrainingResult
 from pushforward.training.process.devices import check_device
 from pushforward.training.process.gradients import with_gradients
 
-__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register"]
+__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
 
 GapChoice: TypeAlias = Literal["keep", "fill"]
 
@@ -351,7 +351,7 @@ class GenerativeModel(Estimator, abc.ABC):
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
         self._check_columns(dataset.schema)
-        self.seed_ = _seed(self.random_state)
+        self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
@@ -528,7 +528,7 @@ def register(cls: M) -> M:
     return cls
 
 
-def _seed(random_state: int | np.random.RandomState | None) -> int:
+def seed_of(random_state: int | np.random.RandomState | None) -> int:
     """Return the seed for any of scikit-learn's three forms of ``random_state``."""
     if random_state is None:
         return training.agreed(noise.fresh_seed)
