@@ -7,6 +7,7 @@ teacher, which is known by the SHA-256 of its weights.
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import overload
 
 import safetensors.torch
 from sklearn.base import clone
@@ -23,6 +24,28 @@ from pushforward.models.run import new_run, same_threads, stopped_run
 from pushforward.training.process.gradients import with_gradients
 
 __all__ = ["distill", "distillation", "reopen_distillation"]
+
+
+@overload
+def distill(
+    teacher: DenoisingModel, student: FlowMap | None = None, *, out: str | Path | None = None, resume: bool = False
+) -> FlowMap: ...
+
+
+@overload
+def distill(
+    teacher: Latent, student: FlowMap | None = None, *, out: str | Path | None = None, resume: bool = False
+) -> Latent: ...
+
+
+@overload
+def distill(
+    teacher: GenerativeModel | str | Path,
+    student: FlowMap | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> FlowMap | Latent: ...
 
 
 def distill(
