@@ -66,12 +66,14 @@ from .models import VQVAE as VQVAE
 from .models import Autoencoder as Autoencoder
 from .models import Circuit as Circuit
 from .models import Diffusion as Diffusion
+from .models import FlowMap as FlowMap
 from .models import FlowMatching as FlowMatching
 from .models import Guidance as Guidance
 from .models import HierarchicalVAE as HierarchicalVAE
 from .models import Latent as Latent
 from .models import MaskedDiffusion as MaskedDiffusion
 from .models import NormalizingFlow as NormalizingFlow
+from .models import distill as distill
 from .models import load as load
 from .models import train as train
 from .networks import CoderSpec as CoderSpec

@@ -26,11 +26,11 @@ def place(tmp_path_factory):
 def test_a_folder_of_clouds_is_trained_on_and_sampled(place):
     assert "sets of at most 4 points in 3 coordinates" in done("inspect", "run", at=place)
     assert "sets of at most 4 points in 3 coordinates" in done("train", "clouds", *SMALL, *TINY, "--dry-run", at=place)
-    done("sample", "run", "-n", 6, "--condition", "near,far", "--seed", 1, "--steps", 2, "--out", "new/", at=place)
+    done("sample", "run", "-n", 6, "--condition", "near,far", "--seed", 1, "--steps", 3, "--out", "new/", at=place)
     files = sorted(path.relative_to(place / "new").as_posix() for path in (place / "new").rglob("*.xyz"))
     assert files[0].startswith("far/")
     assert len(files) == 6
-    done("sample", "run", "-n", 3, "--size", 7, "--steps", 2, "--out", "seven.npz", at=place)
+    done("sample", "run", "-n", 3, "--size", 7, "--steps", 3, "--out", "seven.npz", at=place)
     assert [points.shape for points in open_data(place / "seven.npz", kind="sets").values] == [(7, 3)] * 3
     assert "a table does not hold sets of points" in refused("sample", "run", "--out", "new.csv", at=place)
 

@@ -50,7 +50,9 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if card["status"] == "finished":
         facts.append(("condition", _condition(card["condition"])))
-    facts += [(key, _part(resolved[key])) for key in ("coder", "prior") if key in resolved]
+    facts += [(key, _part(resolved[key])) for key in ("coder", "prior", "teacher") if key in resolved]
+    teacher = (card.get("chosen") or {}).get("teacher")
+    facts += [("distilled from", teacher["run"])] if teacher is not None else []
     facts += [(key, _short(resolved[key])) for key in ("schedule", "prediction", "network", "sampler") if key in resolved]
     training = resolved.get("training")
     steps = f"{training['steps']:,} steps of {training['batch_size']} rows, " if training else ""

@@ -17,7 +17,7 @@ from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Columns, condition_of, listed
 
-__all__ = ["HELP", "TrainCommand", "command"]
+__all__ = ["HELP", "TrainCommand", "command", "finish"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
@@ -131,7 +131,7 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
         typer.echo(
             f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows){told}, in {folder}"
         )
-        _finish(lambda: planned.start(folder), folder)
+        finish(lambda: planned.start(folder), folder)
 
 
 def _is_tracker(name: str, value: object) -> bool:
@@ -160,10 +160,11 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any], trackers: dict[
     with run.stopped_run(folder):
         plan = run.reopen(data, folder, **chosen, parts=trackers)
         typer.echo(f"Going on with {folder}")
-        _finish(lambda: plan.start(folder, resume=True), folder)
+        finish(lambda: plan.start(folder, resume=True), folder)
 
 
-def _finish(start: Callable[[], Any], folder: Path) -> None:
+def finish(start: Callable[[], Any], folder: Path) -> None:
+    """Train in a folder and say what came of it; Ctrl-C, a full disk and divergence end in a message."""
     from pushforward.models.files.storage import CARD, read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 
@@ -199,7 +200,9 @@ def _show_result(model: Any, folder: Path) -> None:
     ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
-        steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""
+        takes = inspect.signature(model.sample).parameters
+        # Samplers gain from more steps than they take by default; a map is for few.
+        steps = "" if "steps" not in takes else " --steps 40" if takes["steps"].default is None else " --steps 1"
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
         plain = model.space_.schema.table is None and not model.space_.schema.sizes_differ
         target = "samples.npy" if plain else f"1000.{ending}"

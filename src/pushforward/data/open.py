@@ -5,7 +5,6 @@ Data that would break training raise an error here, with the place and a remedy.
 
 import difflib
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -204,8 +203,7 @@ def _table_of(values: Any, kind: str | None, types: ColumnTypes | Table | None) 
     if kind != Tables.name and (kind is not None or (not types and plain_numbers(values))):
         return None
     table = infer_columns(values, types or ())
-    if table.left_out:
-        warnings.warn(table.said_left_out(), stacklevel=3)
+    table.warn_of_left_out()
     return table
 
 

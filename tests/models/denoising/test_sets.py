@@ -74,13 +74,13 @@ def test_the_density_is_equal_in_every_order(model):
 
 
 def test_sizes_are_those_of_training_or_as_asked(model):
-    drawn = model.sample(40, condition=["large", "small"] * 20, steps=2, seed=0)
+    drawn = model.sample(40, condition=["large", "small"] * 20, steps=3, seed=0)
     assert isinstance(drawn, PointSets)
     assert set(drawn[::2].sizes) <= {4, 5}
     assert set(drawn[1::2].sizes) <= {1, 2, 3}
-    asked = model.sample(3, size=[2, 9, 1], condition="small", steps=2, seed=0)
+    asked = model.sample(3, size=[2, 9, 1], condition="small", steps=3, seed=0)
     assert asked.sizes.tolist() == [2, 9, 1]
-    alone = model.sample(1, size=9, condition="small", steps=2, seed=0, first=1)
+    alone = model.sample(1, size=9, condition="small", steps=3, seed=0, first=1)
     np.testing.assert_allclose(alone[0], asked[1], atol=1e-5)
     with pytest.raises(ValueError, match="size must be from 1"):
         model.sample(2, size=0)
@@ -110,7 +110,7 @@ def test_missing_points_and_coordinates_are_filled(exact):
 def test_a_saved_model_is_the_same(model, tmp_path):
     model.save(tmp_path / "model")
     loaded = pf.load(tmp_path / "model")
-    for got, wanted in zip(loaded.sample(3, steps=2, seed=1), model.sample(3, steps=2, seed=1), strict=True):
+    for got, wanted in zip(loaded.sample(3, steps=3, seed=1), model.sample(3, steps=3, seed=1), strict=True):
         np.testing.assert_array_equal(got, wanted)
 
 

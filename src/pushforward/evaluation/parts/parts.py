@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
 from pushforward.evaluation.features import ClassifierFeatures, FeatureSpace
 from pushforward.evaluation.figure import Better, Figure, Reference
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.columns import table_parts
-from pushforward.evaluation.parts.density import held_out_density, rank_calibration
+from pushforward.evaluation.parts.density import affordable_rows, held_out_density, rank_calibration
 from pushforward.evaluation.parts.latent import latent_figures
 from pushforward.evaluation.parts.mixed import mixed_parts
 from pushforward.evaluation.parts.rows import Inputs, RowSet
@@ -27,13 +27,12 @@ from pushforward.metrics.coverage import density_coverage, precision_recall
 from pushforward.metrics.frechet import frechet_distance, kernel_distance
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.memorization import memorization
-from pushforward.metrics.relabel import two_sided
+from pushforward.metrics.relabel import compared_shares
 from pushforward.metrics.two_sample import c2st, energy_distance, mmd, sliced_wasserstein
 
 __all__ = ["Part", "parts_of"]
 
 _NEIGHBORS, _CODES = 10, 1000
-_WORK, _ELEMENTS = 5_000_000, 100  # budget of network calls times elements; every call costs as much as 100 elements more
 _INTEGRATED_ROWS = 100  # for models whose codes are found by integration
 
 
@@ -175,24 +174,22 @@ def _labels_followed(inputs: Inputs, results: Results, classifier: ClassifierFea
     The test is Fisher's: whether an answer is right does not depend on whether its row is a sample.
     """
 
-    def agreement(part: RowSet | None) -> tuple[int, int]:
+    def agrees(part: RowSet | None) -> NDArray[np.bool_]:
         assert part is not None
         assert part.condition is not None
         labelled = np.array([label is not None and label == label for label in part.condition])
         labels = np.array([str(label) for label in part.condition[labelled]])
-        return int((classifier.predict(part.x.numpy()[labelled]) == labels).sum()), len(labels)
+        agree: NDArray[np.bool_] = classifier.predict(part.x.numpy()[labelled]) == labels
+        return agree
 
-    (right, n), (right_of_rows, m) = agreement(inputs.samples), agreement(inputs.held)
-    law = stats.hypergeom(n + m, right + right_of_rows, n)
-    measure = Measure.of_share(right, n).tested(*two_sided(float(law.sf(right - 1)), float(law.cdf(right))))
-    floor = Measure.of_share(right_of_rows, m)
+    measure, floor = compared_shares(agrees(inputs.samples), agrees(inputs.held))
     note = "a classifier sees the label that was asked for"
     results.figures.append(Figure("labels followed", "samples", measure, "share", "higher", "held-out", floor, note=note))
 
 
 def _density(inputs: Inputs, results: Results) -> None:
     model, seed = inputs.model, inputs.seed
-    held = inputs.test.some(_affordable(inputs), seed, "density")
+    held = inputs.test.some(affordable_rows(inputs), seed, "density")
     result = held_out_density(model, held.user, condition=held.condition, seed=seed)
     results.figures.append(
         Figure("log-density", "density", result.nats, "nats per row", "higher", "held-out", note=result.note)
@@ -213,14 +210,6 @@ def _density(inputs: Inputs, results: Results) -> None:
         calibration = rank_calibration(result.rows, drawn)
         note = "0 where rows rank among samples as samples do"
         results.figures.append(Figure("rank calibration", "density", calibration, "", "lower", "held-out", note=note))
-
-
-def _affordable(inputs: Inputs) -> int:
-    """Return the number of rows to score: fewer if a row costs many network calls."""
-    few = inputs.test.some(2, inputs.seed, "trial")
-    calls = max(int(inputs.model.log_prob(few.user, condition=few.condition).nfe), 1)
-    elements = int(np.prod(inputs.schema.internal_shape))
-    return int(np.clip(_WORK // (calls * (elements + _ELEMENTS)), 50, 2000))
 
 
 def _memorization(inputs: Inputs, results: Results) -> None:

@@ -61,7 +61,7 @@ from pushforward.training import TrainingResult
 from pushforward.training.process.devices import check_device
 from pushforward.training.process.gradients import with_gradients
 
-__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register"]
+__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
 
 GapChoice: TypeAlias = Literal["keep", "fill"]
 
@@ -119,7 +119,7 @@ class GenerativeModel(Estimator, abc.ABC):
         Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype are ambiguous.
     columns : mapping, optional
         Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
-        datetime or duration. All others are found in the data.
+        datetime, duration, or ``"number from 0 to 1"`` for a number with limits. All others are found in the data.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -357,7 +357,7 @@ class GenerativeModel(Estimator, abc.ABC):
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
         self._check_points(dataset.schema)
         self._check_columns(dataset.schema)
-        self.seed_ = _seed(self.random_state)
+        self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
@@ -547,7 +547,7 @@ def register(cls: M) -> M:
     return cls
 
 
-def _seed(random_state: int | np.random.RandomState | None) -> int:
+def seed_of(random_state: int | np.random.RandomState | None) -> int:
     """Return the seed for any of scikit-learn's three forms of ``random_state``."""
     if random_state is None:
         return training.agreed(noise.fresh_seed)

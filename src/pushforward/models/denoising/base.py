@@ -27,7 +27,7 @@ from pushforward.models.files.storage import under
 from pushforward.networks import NetworkSpec
 from pushforward.training import TrainingSettings
 
-__all__ = ["DEFAULT_STEPS", "Denoising", "Network", "has_score", "has_score_in_data_units"]
+__all__ = ["DEFAULT_STEPS", "Denoising", "Network", "WithDenoiser", "has_score", "has_score_in_data_units"]
 
 DEFAULT_STEPS = 20
 _COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
@@ -35,7 +35,57 @@ _TRAINING_OF_SETS = replace(_COMMON, steps=3000, batch_size=32, learning_rate=2e
 Network = NetworkSpec | nn.Module
 
 
-class Denoising(DensityModel, TrainedModel):
+class WithDenoiser(DensityModel, TrainedModel):
+    """A model with a denoiser of scaled rows and the source that its samples start from.
+
+    Methods that need only E[x | x_t], such as ``posterior``, work with any of its subclasses.
+    """
+
+    core: ClassVar[str] = "denoiser_"
+
+    denoiser_: AbstractDenoiser = field(init=False)
+    data_std_: float = field(init=False)
+    source_: Source = field(init=False)
+
+    @property
+    def _source_argument(self) -> object:
+        """The argument for the law that sampling starts from; None is Gaussian noise."""
+        return None
+
+    @property
+    def _coupling(self) -> Coupling:
+        return "independent"
+
+    @property
+    def _classifier(self) -> LabelClassifier | None:
+        return vars(self).get("classifier_")
+
+    def _batched(
+        self,
+        run: Callable[[Tensor, slice, Tensor | None], Tensor],
+        n: int,
+        condition: Tensor | None,
+        *,
+        first: int,
+        batch_size: int,
+    ) -> Tensor:
+        """Return n rows on the CPU from ``run(rows, part, condition)``: sample numbers, slice and conditions of a batch."""
+        device, results = self._device, []
+        for part in batches(n, batch_size):
+            rows = torch.arange(first + part.start, first + part.stop, device=device)
+            results.append(run(rows, part, part_of(condition, part, device)).cpu())
+        return torch.cat(results)
+
+    def _training_precision(self) -> torch.autocast:
+        """Return the autocast context of the training precision."""
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.training_.precision == "bfloat16")
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.denoiser_.parameters()).device
+
+
+class Denoising(WithDenoiser):
     """A model with a denoiser; :class:`~pushforward.models.denoising.model.DenoisingModel` adds its public methods.
 
     Parameters
@@ -67,7 +117,6 @@ class Denoising(DensityModel, TrainedModel):
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
-    core: ClassVar[str] = "denoiser_"
     takes_points: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = (CALIBRATIONS,)
 
@@ -84,29 +133,14 @@ class Denoising(DensityModel, TrainedModel):
     times_: TimeLaw = field(init=False)
     weight_: Weight = field(init=False)
     denoiser_: Denoiser = field(init=False)
-    data_std_: float = field(init=False)
-    source_: Source = field(init=False)
     sample_sampler_: Sampler = field(init=False)
     calibrations_: Calibrations = field(init=False)
     classifier_: LabelClassifier = field(init=False)
     classifier_loss_: float | None = field(init=False)
 
     @property
-    def _source_argument(self) -> object:
-        """The argument for the law that sampling starts from; None is Gaussian noise."""
-        return None
-
-    @property
-    def _coupling(self) -> Coupling:
-        return "independent"
-
-    @property
     def _loss(self) -> Loss:
         return "denoising"
-
-    @property
-    def _classifier(self) -> LabelClassifier | None:
-        return vars(self).get("classifier_")
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         sampler, sizes = self.sampler_, self._drawn_sizes(n, condition, seed, first)
@@ -151,30 +185,6 @@ class Denoising(DensityModel, TrainedModel):
             return torch.where(present[..., None].to(x.device), x, torch.nan)
 
         return self._batched(run, n, condition, first=first, batch_size=batch_size)
-
-    def _batched(
-        self,
-        run: Callable[[Tensor, slice, Tensor | None], Tensor],
-        n: int,
-        condition: Tensor | None,
-        *,
-        first: int,
-        batch_size: int,
-    ) -> Tensor:
-        """Return n rows on the CPU from ``run(rows, part, condition)``: sample numbers, slice and conditions of a batch."""
-        device, results = self._device, []
-        for part in batches(n, batch_size):
-            rows = torch.arange(first + part.start, first + part.stop, device=device)
-            results.append(run(rows, part, part_of(condition, part, device)).cpu())
-        return torch.cat(results)
-
-    def _training_precision(self) -> torch.autocast:
-        """Return the autocast context of the training precision."""
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.training_.precision == "bfloat16")
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.denoiser_.parameters()).device
 
     def _defaults(self, prepared: Prepared) -> Facts:
         shape = self.space_.transform.shape
@@ -285,14 +295,14 @@ class Denoising(DensityModel, TrainedModel):
             self.classifier_loss_ = facts["classifier"]["loss"]
 
 
-def has_score(model: Denoising) -> bool:
+def has_score(model: WithDenoiser) -> bool:
     """Whether noise is Gaussian and independent of the data, so that the denoiser determines the score."""
     if hasattr(model, "denoiser_"):
         return model.denoiser_.gaussian_source
     return model._source_argument is None and model._coupling == "independent"
 
 
-def has_score_in_data_units(model: Denoising) -> bool:
+def has_score_in_data_units(model: WithDenoiser) -> bool:
     """Whether the denoiser determines the score of rows in the units of the data."""
     return has_score(model) and in_data_units(model)
 

@@ -30,7 +30,7 @@ from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = ["inverse_transform", "transform"]
+__all__ = ["from_units", "in_units", "inverse_transform", "transform"]
 
 _MOST_CALLS = 2000  # per row
 
@@ -86,7 +86,7 @@ def transform(
     z = torch.cat(model._in_batches(encode, len(x), batch_size))
     if constants is not None:
         z = torch.where(constants.varies, z, constants.latent)
-    return model.space_.schema.codes().to_user(_in_units(model, z))
+    return model.space_.schema.codes().to_user(in_units(model, z))
 
 
 def inverse_transform(
@@ -120,7 +120,7 @@ def inverse_transform(
     check_count("batch_size", batch_size)
     flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
     latents = model.space_.schema.codes().to_internal(Z, name=type(model).__name__)
-    z = _from_units(model, latents).to(model._density_dtype)
+    z = from_units(model, latents).to(model._density_dtype)
     encoded = model._encode(condition, len(z), model._density_dtype)
     varies = model.space_.transform.varies
     constants = _constants(model, None if bool(varies.all()) else varies)
@@ -143,7 +143,7 @@ def _through(denoiser: AbstractDenoiser, z: Tensor, flow: Callable[[AbstractDeno
     return torch.where(absent[..., None], torch.nan, ends)
 
 
-def _in_units(model: Denoising, z: Tensor) -> Tensor:
+def in_units(model: Denoising, z: Tensor) -> Tensor:
     """Return latents with constant columns; in the units of the data unless the source is Gaussian."""
     transform, z = model.space_.transform, z.double()
     z = transform.spread(z)
@@ -152,8 +152,8 @@ def _in_units(model: Denoising, z: Tensor) -> Tensor:
     return torch.where(~transform.constant, transform.shift + transform.scale * z, transform.value)
 
 
-def _from_units(model: Denoising, z: Tensor) -> Tensor:
-    """Invert :func:`_in_units`."""
+def from_units(model: Denoising, z: Tensor) -> Tensor:
+    """Invert :func:`in_units`."""
     if not isinstance(model.source_, GaussianSource):
         return model.space_.transform.forward(z)
     return model.space_.transform.pick(z)

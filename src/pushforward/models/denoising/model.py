@@ -4,6 +4,7 @@ Both learn E[x | x_t] along a path x_t = alpha x + sigma z; :class:`FlowMatching
 in their arguments for source, coupling and loss. Public methods are functions of the model, defined in one module per topic.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability.counts import check_steps
 
 __all__ = ["DenoisingModel"]
+
+_TOO_FEW = 2  # steps
 
 
 class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
@@ -57,7 +60,8 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
             value but 0 and 1 calls the network twice per step. :class:`~pushforward.models.Guidance` also guides by a
             classifier or a reward, away from a condition, or at some noise levels alone.
         steps : int, optional
-            Steps of the sampler; default 20.
+            Steps of the sampler; default 20. One or two are too few, unless calibrated; a :class:`~pushforward.FlowMap`,
+            distilled from this model, needs no more (:func:`pushforward.distill`).
         sampler : Sampler, optional
             Default the model's own, and if it was given none :func:`~pushforward.diffusion.default_sampler` for these steps
             and this scale; or the sampler that :meth:`calibrate` fitted to exactly these ``steps`` and this scale, if
@@ -85,6 +89,14 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
         encoded, seed = self._begin_sampling(n, own, seed, first, batch_size, gaps=gaps)
         denoiser, encoded = guiding.guided(self, guidance, condition, n, encoded)
         self.sample_sampler_ = sampler or calibrations.sampler_for(self, steps, guidance)
+        if (
+            sampler is None
+            and steps is not None
+            and steps <= _TOO_FEW
+            and calibrations.calibration(self, steps, guidance) is None
+        ):
+            message = "is far from its flow; for one to four network calls distill the model: pushforward.distill(model)"
+            warnings.warn(f"steps={steps} of a sampler {message}", stacklevel=2)
         starts = None if source is None else self._starts(source, n)
         sizes = self._drawn_sizes(n, encoded, seed, first) if size is None else checked_sizes(size, n)
         z = self._draw(

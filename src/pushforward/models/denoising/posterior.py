@@ -19,7 +19,7 @@ from pushforward.data.measurement import Noise, Operator, ScaledOperator, known_
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
 from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.guidance import Guidance
-from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising
+from pushforward.models.denoising.base import DEFAULT_STEPS, WithDenoiser
 from pushforward.models.denoising.guidance import guided, model_condition
 from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal, uniform
@@ -28,7 +28,7 @@ __all__ = ["impute", "posterior"]
 
 
 def posterior(
-    model: Denoising,
+    model: WithDenoiser,
     A: Operator,
     y: ArrayLike,
     noise: Noise,
@@ -108,7 +108,7 @@ def posterior(
 
 
 def impute(
-    model: Denoising,
+    model: WithDenoiser,
     X: ArrayLike,
     *,
     mask: ArrayLike | None = None,
@@ -177,7 +177,7 @@ def impute(
 
 
 def _guided(
-    model: Denoising, guidance: Guidance | float, condition: Condition, n: int
+    model: WithDenoiser, guidance: Guidance | float, condition: Condition, n: int
 ) -> tuple[AbstractDenoiser, Tensor | None]:
     """Return the guided denoiser and one encoded condition per row, or None for the law without a condition."""
     check_count("n", n)
@@ -188,7 +188,7 @@ def _guided(
 
 
 def _solve(
-    model: Denoising,
+    model: WithDenoiser,
     denoiser: AbstractDenoiser,
     observation: Callable[[Tensor], Observation],
     n: int,
