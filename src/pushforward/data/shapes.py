@@ -54,8 +54,8 @@ def _superquadric(u: Tensor, direction: Tensor) -> Tensor:
     x, y, z = (direction / direction.norm(dim=2, keepdim=True) / axes).abs().unbind(2)
     # The function on the left of the equation is homogeneous of degree 2 / e.
     level = (x ** (2 / f) + y ** (2 / f)) ** (f / e) + z ** (2 / e)
-    reach: Tensor = level ** (-e / 2)
-    return direction / direction.norm(dim=2, keepdim=True) * reach[..., None]
+    surface: Tensor = direction / direction.norm(dim=2, keepdim=True) * (level ** (-e / 2))[..., None]
+    return surface
 
 
 def _torus(u: Tensor, v: Tensor) -> Tensor:
