@@ -64,6 +64,7 @@ from .models import PPCA as PPCA
 from .models import VAE as VAE
 from .models import VQVAE as VQVAE
 from .models import Autoencoder as Autoencoder
+from .models import Autoregressive as Autoregressive
 from .models import Circuit as Circuit
 from .models import Diffusion as Diffusion
 from .models import FlowMatching as FlowMatching

@@ -61,7 +61,17 @@ from pushforward.diffusion.guidance import finite_scale
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.probability import noise
 
-__all__ = ["MASKED", "GuidedTokens", "TokenNetwork", "mask_tokens", "masked_bound", "masked_loss", "unmask"]
+__all__ = [
+    "MASKED",
+    "GuidedTokens",
+    "TokenNetwork",
+    "draw_tokens",
+    "guided_logits",
+    "mask_tokens",
+    "masked_bound",
+    "masked_loss",
+    "unmask",
+]
 
 TokenNetwork = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -225,7 +235,7 @@ def unmask(
         chosen = masked & (ranks < until[:, None])
         if bool(chosen.any()):
             logits = network(tokens.masked_fill(masked, MASKED), condition)
-            tokens[chosen] = _draw(logits[chosen], u[chosen])
+            tokens[chosen] = draw_tokens(logits[chosen], u[chosen])
         unmasked = until
     return tokens
 
@@ -250,8 +260,12 @@ def _ranks(u: Tensor) -> Tensor:
     return u.argsort(dim=1, stable=True).argsort(dim=1)
 
 
-def _draw(logits: Tensor, u: Tensor) -> Tensor:
-    """Draw a value from each row of logits (R, K) by the inverse CDF."""
+def draw_tokens(logits: Tensor, u: Tensor) -> Tensor:
+    """Draw a value from each row of logits (R, K) by the inverse CDF at uniform numbers (R,).
+
+    >>> draw_tokens(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]), torch.tensor([0.7, 0.7], dtype=torch.float64))
+    tensor([1, 0])
+    """
     cdf = logits.double().softmax(1).cumsum(1)
     if bool(cdf.isnan().any()):
         raise ValueError(f"the network gives probabilities that are NaN. {DIVERGED}")
@@ -306,7 +320,13 @@ class GuidedTokens:
         if self.scale == 0:
             return self.network(tokens, away)
         both = self.network(torch.cat((tokens, tokens)), torch.cat((condition, away)))
-        with_it, without = both.to(torch.promote_types(both.dtype, torch.float32)).chunk(2)
-        impossible = with_it.isneginf() | without.isneginf()
-        guided = torch.lerp(without.masked_fill(impossible, 0.0), with_it.masked_fill(impossible, 0.0), self.scale)
-        return guided.masked_fill(impossible, -torch.inf)
+        with_it, without = both.chunk(2)
+        return guided_logits(with_it, without, self.scale)
+
+
+def guided_logits(with_it: Tensor, without: Tensor, scale: float) -> Tensor:
+    """Return without + scale (with_it - without) for logits with and without a condition; -inf where either is."""
+    with_it, without = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (with_it, without))
+    impossible = with_it.isneginf() | without.isneginf()
+    guided = torch.lerp(without.masked_fill(impossible, 0.0), with_it.masked_fill(impossible, 0.0), scale)
+    return guided.masked_fill(impossible, -torch.inf)

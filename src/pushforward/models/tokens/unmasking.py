@@ -14,15 +14,21 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.data import ArrayLike, Condition, Values
-from pushforward.data.columns.bins import in_token
 from pushforward.data.filling import Gaps
 from pushforward.diffusion import TokenNetwork
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
 from pushforward.models.base.model import GapChoice
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.tokens import Predictor, PresentTokens, refuse_unknown, to_tokens
-from pushforward.probability import noise
+from pushforward.models.tokens.tokens import (
+    Predictor,
+    PresentTokens,
+    constant_rows,
+    drawn_rows,
+    refuse_unknown,
+    sampled_dtype,
+    to_tokens,
+)
 from pushforward.probability.counts import check_count, check_steps
 
 __all__ = ["STEPS", "UnmaskingModel"]
@@ -121,7 +127,7 @@ class UnmaskingModel(TrainedModel):
         x, known = gaps.x[gaps.rows], gaps.known[gaps.rows]
         if self.space_.schema.elements is None:
             refuse_unknown(x, known & ~transform.constant, transform)
-        z = transform.forward(x, dtype=self._sampled_dtype)
+        z = transform.forward(x, dtype=sampled_dtype(self.space_))
         observed = transform.pick(known)
 
         def draw(seed: int) -> Tensor:
@@ -145,11 +151,6 @@ class UnmaskingModel(TrainedModel):
         steps = _QUICK if len(self.predictor_.levels) > _LONG else STEPS
         return self._new_rows(self.predictor_, n, condition, seed=seed, first=first, batch_size=batch_size, steps=steps)
 
-    @property
-    def _sampled_dtype(self) -> torch.dtype:
-        """Dtype of drawn scaled rows: float64 where the place in a bin counts."""
-        return torch.float32 if self.space_.schema.elements is None else torch.float64
-
     def _possible(self, given: Tensor) -> Tensor:
         """Return values of columns (n, C), NaN where not given, after a check that they can occur."""
         elements = self.space_.schema.elements
@@ -171,8 +172,7 @@ class UnmaskingModel(TrainedModel):
     ) -> Tensor:
         """Return n new scaled rows (n, *D), with the ``given`` values of columns (n, C), NaN elsewhere."""
         transform, elements = self.space_.transform, self.space_.schema.elements
-        constants = transform.forward(transform.value[None].to(self._sampled_dtype))
-        z = constants.expand(n, *transform.shape)
+        z = constant_rows(self.space_, n)
         observed = ~self._free.reshape(transform.shape).expand_as(z)
         if given is not None:
             known = transform.pick(~given.isnan())
@@ -207,12 +207,8 @@ class UnmaskingModel(TrainedModel):
                 seed=seed,
                 first=first + part.start,
             )
-            parts.append(filled.cpu().reshape(z[part].shape).to(z.dtype))
-        drawn = torch.cat(parts)
-        if self.space_.schema.elements is None:
-            return drawn
-        rows = torch.arange(first, first + len(drawn))
-        return in_token(drawn, noise.uniform(drawn.shape[1:], seed=seed, purpose="inside", rows=rows, dtype=drawn.dtype))
+            parts.append(filled.cpu())
+        return drawn_rows(torch.cat(parts), z, self.space_, seed=seed, first=first)
 
 
 def _steps(steps: int | None) -> int:
