@@ -8,6 +8,7 @@ from . import networks as networks
 from . import plots as plots
 from . import probability as probability
 from . import training as training
+from .data import Text as Text
 from .data import open_data as open_data
 from .diffusion import DDIM as DDIM
 from .diffusion import DDPM as DDPM

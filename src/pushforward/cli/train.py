@@ -119,7 +119,9 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"))
+    dataset = open_data(
+        data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"), text=recipes.text_of(given)
+    )
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))

@@ -295,7 +295,14 @@ class RowSpace:
         kind, types = self.schema.kind, self.schema.table
         beside = None if self.conditions is None else self.conditions.table
         return open_data(
-            source, columns=columns, condition=condition, kind=kind, gaps=gaps, types=types, condition_types=beside
+            source,
+            columns=columns,
+            condition=condition,
+            kind=kind,
+            gaps=gaps,
+            types=types,
+            condition_types=beside,
+            text=self.schema.text,
         )
 
     def draw(
@@ -328,4 +335,6 @@ class RowSpace:
         return x if elements is None else elements.inverse(x)
 
     def _view(self, z: Tensor) -> np.ndarray:
+        if self.schema.text is not None:
+            return self.schema.text.decode(np.asarray(self.transform.inverse(z)))
         return self.kind.view(np.asarray(self.to_columns(z)), "first")

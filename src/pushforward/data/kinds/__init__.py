@@ -4,6 +4,7 @@ from pushforward.data.kinds.images import Images
 from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Kind, Limits
 from pushforward.data.kinds.registry import KINDS, kind_named, kind_of, register_kind
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.kinds.vectors import Vectors
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Kind",
     "Limits",
     "Tables",
+    "Tokens",
     "Vectors",
     "kind_named",
     "kind_of",

@@ -114,6 +114,7 @@ class Autoregressive(DensityModel, TrainedModel):
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     core: ClassVar[str] = "predictor_"
     categories: ClassVar[bool] = True
+    texts: ClassVar[bool] = True
     coordinates: ClassVar[Coordinates] = "bins"
 
     network: TransformerSpec | None = None

@@ -122,6 +122,7 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
     categories: ClassVar[bool] = True
+    texts: ClassVar[bool] = True
     coordinates: ClassVar[Coordinates] = "bins"
 
     network: TransformerSpec | MLPSpec | UNetSpec | None = None

@@ -56,6 +56,9 @@ def token_scaling(x: Tensor, kind: str, limits: Limits | None) -> Transform:
     whole = Transform.in_data_units(x, integer=True, kind=kind, limits=limits)
     low, high = _ranges(whole)
     below, above = end_shares(x, low, high, (whole.low, whole.high) if kind_named(kind).closed_ranges else limits)
+    if kind_named(kind).learns_constants:
+        none, nothing = torch.zeros_like(whole.constant), torch.zeros_like(whole.value)
+        whole = replace(whole, constant=none, value=nothing)
     return replace(whole, shift=low.expand_as(whole.shift).clone(), low=low, high=high, below=below, above=above)
 
 
