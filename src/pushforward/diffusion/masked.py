@@ -192,6 +192,7 @@ def unmask(
     condition: Tensor | None = None,
     free: Tensor | None = None,
     steps: int | None = None,
+    remask: float = 0.0,
     seed: int = 0,
     first: int = 0,
 ) -> Tensor:
@@ -208,7 +209,11 @@ def unmask(
     condition : Tensor (B, K), optional
     free : bool Tensor (L,) or (B, L), optional
     steps : int, optional
-        Network calls; the default, and the largest useful number, is the number of free tokens.
+        Network calls; the default, and without ``remask`` the largest useful number, is the number of free tokens.
+    remask : float
+        Share, in [0, 1), of the tokens drawn so far that each step masks again, at random, and draws anew with the others. The
+        set of masked tokens stays uniform given their number, so the steps follow the same laws; tokens that were drawn without
+        knowing of each other are corrected.
     seed, first : int
         Determine the random numbers: those of row i depend only on (seed, first + i).
 
@@ -226,8 +231,10 @@ def unmask(
     ranks = _ranks(order)
     u = noise.uniform((length,), seed=seed, purpose="value", rows=rows, dtype=torch.float64, device=tokens.device)
     most = int(count.max())
-    steps = most if steps is None else min(steps, most)
+    steps = most if steps is None else steps if remask else min(steps, most)
     tokens = tokens.clone()
+    if remask:
+        return _unmask_again(network, tokens, condition, order, count, steps, remask, seed, rows)
     unmasked = torch.zeros_like(count)
     for step in range(steps):
         until = count * (step + 1) // steps
@@ -237,6 +244,38 @@ def unmask(
             logits = network(tokens.masked_fill(masked, MASKED), condition)
             tokens[chosen] = draw_tokens(logits[chosen], u[chosen])
         unmasked = until
+    return tokens
+
+
+def _unmask_again(
+    network: TokenNetwork,
+    tokens: Tensor,
+    condition: Tensor | None,
+    order: Tensor,
+    count: Tensor,
+    steps: int,
+    remask: float,
+    seed: int,
+    rows: Tensor,
+) -> Tensor:
+    """Draw the free tokens, those with ``order`` below 2, with a share of those drawn masked again at each step."""
+    masked, length = order < 2, tokens.shape[1]
+    for step in range(steps):
+
+        def uniform(purpose: str, step: int = step) -> Tensor:
+            where = {"rows": rows, "step": step, "device": tokens.device}
+            return noise.uniform((length,), seed=seed, purpose=purpose, dtype=torch.float64, **where)  # type: ignore[arg-type]
+
+        drawn = (order < 2) & ~masked
+        again = torch.where(drawn, uniform("remask"), 2.0)
+        masked = masked | (_ranks(again) < (remask * drawn.sum(1)).floor()[:, None])
+        left = count - count * (step + 1) // steps
+        turn = torch.where(masked, uniform("turn"), 2.0)
+        chosen = masked & (_ranks(turn) < (masked.sum(1) - left)[:, None])
+        if bool(chosen.any()):
+            logits = network(tokens.masked_fill(masked, MASKED), condition)
+            tokens[chosen] = draw_tokens(logits[chosen], uniform("value")[chosen])
+        masked = masked & ~chosen
     return tokens
 
 

@@ -8,8 +8,9 @@ exactly. A causal transformer (:mod:`pushforward.networks.causal`) gives all ter
 token (:mod:`pushforward.models.tokens.decoding`).
 """
 
+from collections.abc import Sequence
 from dataclasses import field, replace
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -17,16 +18,19 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import ArrayLike, Condition, Coordinates, Dataset, Limits, Schema, Transform, Values
+from pushforward.data import ArrayLike, Condition, Coordinates, Dataset, Limits, Schema, Tokenizer, Transform, Values
+from pushforward.data.text import as_texts
 from pushforward.diffusion import MASKED
 from pushforward.diffusion.log_prob import LogProb
+from pushforward.models.base.available import available_if
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder, scale_of
 from pushforward.models.base.model import GapChoice, Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
-from pushforward.models.tokens.decoding import decode, next_log_probs
+from pushforward.models.tokens.decoding import decode, next_log_probs, not_ended
+from pushforward.models.tokens.texts import fill_windows, prompted
 from pushforward.models.tokens.tokens import (
     constant_rows,
     drawn_rows,
@@ -46,6 +50,7 @@ __all__ = ["Autoregressive", "NextTokenTask"]
 
 _FEW = 8
 _COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0, ema=0.05)
+_TEXTS = replace(_COMMON, steps=3000, batch_size=64, learning_rate=4e-3, evaluations=10)
 
 
 class NextTokenTask(RowTask):
@@ -56,20 +61,26 @@ class NextTokenTask(RowTask):
     network : CausalTransformer
     free : bool Tensor (L,)
         Which tokens vary.
+    end : int
+        The end mark of texts, -1 for none.
     condition_dropout : float
         Share of rows whose condition is replaced by "no condition" in training.
     """
 
-    def __init__(self, network: CausalTransformer, *, free: Tensor, condition_dropout: float = 0.0) -> None:
+    def __init__(self, network: CausalTransformer, *, free: Tensor, end: int = MASKED, condition_dropout: float = 0.0) -> None:
         super().__init__(condition_dropout=condition_dropout)
-        self.network = network
+        self.network, self.end = network, end
         self.free: Tensor
         self.register_buffer("free", free, persistent=False)
 
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         """Return -log P of each row in nats, (B,)."""
         tokens, _ = to_tokens(x, self.network.levels)
-        return -(next_log_probs(self.network, tokens, condition) * self.free).sum(1)
+        return -(next_log_probs(self.network, tokens, condition) * (self.free & not_ended(tokens, self.end))).sum(1)
+
+
+def _of_texts(model: "Autoregressive") -> bool:
+    return model.__sklearn_is_fitted__() and model.space_.schema.text is not None
 
 
 class Autoregressive(DensityModel, TrainedModel):
@@ -126,7 +137,8 @@ class Autoregressive(DensityModel, TrainedModel):
         self,
         n: int = 1,
         *,
-        prompt: ArrayLike | None = None,
+        prompt: ArrayLike | str | None = None,
+        length: int | None = None,
         condition: Condition = None,
         guidance: Guidance | float = 1.0,
         temperature: float = 1.0,
@@ -139,8 +151,12 @@ class Autoregressive(DensityModel, TrainedModel):
 
         Parameters
         ----------
-        prompt : sequence (k,) or (n, k), optional
-            The first k elements of all rows, or of each; the others are drawn given them. Not for tables.
+        prompt : str or list of n str, or sequence (k,) or (n, k), optional
+            The beginning of all texts, or of each; for integers the first k elements of rows. The rest is drawn given it. Not
+            for tables.
+        length : int, optional
+            Tokens of each text, by default those of a row. Longer texts are drawn by overlapping blocks: the first half of a
+            block is the second half of the one before. Only for texts that were cut into blocks.
         guidance : float or Guidance
             The scale w in p(k | before, condition)^w p(k | before)^(1 - w), normalized, the law of each element: 1 is the
             conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 doubles the rows that the network
@@ -154,12 +170,18 @@ class Autoregressive(DensityModel, TrainedModel):
         Raises
         ------
         ValueError
-            If the prompt is longer than a row, or has a value beyond the range of the training data.
+            If the prompt is longer than a row, or has a value or a character that the training data do not have.
         """
         encoded, seed = self._begin_sampling(n, condition, seed, first, batch_size, gaps=gaps)
         scale = self._checked_scale(guidance)
-        known = self._known(n, prompt)
         options = {"scale": scale, "temperature": _temperature(temperature)}
+        text = self.space_.schema.text
+        if text is not None:
+            known = prompted(text, cast(Any, prompt), n, length)
+            return self._texts(text, known, encoded, seed=seed, first=first, batch_size=batch_size, **options)
+        if length is not None or isinstance(prompt, str):
+            raise ValueError("length, and a prompt in words, are for models of texts; omit length, give the first elements")
+        known = self._known(n, prompt)
         z = self._decoded(known, encoded, seed=seed, first=first, batch_size=batch_size, **options)
         return self._delivered(z, gaps, condition=condition, seed=seed)
 
@@ -186,7 +208,7 @@ class Autoregressive(DensityModel, TrainedModel):
             tokens, _ = to_tokens(rows.z[part].to(device), network.levels)
             with torch.no_grad():
                 terms = next_log_probs(network, tokens, part_of(rows.condition, part, device))
-            values = (terms * self._free.to(device)).sum(1).double().cpu().numpy()
+            values = (terms * (self._free.to(device) & not_ended(tokens, self._end))).sum(1).double().cpu().numpy()
             zeros = np.zeros_like(values)
             exact = LogProb(values, "exact", zeros, zeros, zeros, nfe=1, dims=int(self._free.sum()))
             return exact.shifted(np.asarray(rows.log_volume(part, seed, first)))
@@ -194,6 +216,44 @@ class Autoregressive(DensityModel, TrainedModel):
         result = LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
         result = replace(result.shifted(rows.log_shares.numpy()), constants=self.space_.transform.constants)
         return result.in_bits_per_dim() if bits_per_dim else result
+
+    @available_if(_of_texts)
+    def predict_proba(self, X: Sequence[str], *, condition: Condition = None, batch_size: int = 256) -> np.ndarray:
+        """Return the probability of each token after each text, (N, K), in the order of ``classes_``; rows sum to one.
+
+        Parameters
+        ----------
+        X : list of str
+            Beginnings of texts of any length; of one as long as a row or longer, the end counts.
+        condition : label, vector, or one of them per text, optional
+        """
+        check_is_fitted(self)
+        text, texts = self.space_.schema.text, as_texts(X)
+        if text is None or texts is None:
+            raise TypeError("predict_proba takes the beginnings of texts, a list of str")
+        codes = [text.codes(each)[-(text.length - 1) :] for each in texts]
+        tokens = torch.zeros(len(codes), max(map(len, codes)) + 1, dtype=torch.long)
+        for row, part in enumerate(codes):
+            tokens[row, : len(part)] = torch.tensor(part, dtype=torch.long)
+        last = torch.tensor([len(part) for part in codes])
+        encoded = self._encode(condition, len(codes), self._density_dtype)
+
+        def predict(part: slice, network: CausalTransformer, device: torch.device) -> np.ndarray:
+            with torch.no_grad():
+                logits = network(tokens[part].to(device), part_of(encoded, part, device)).cpu()
+            at = last[part]
+            return np.asarray(logits[torch.arange(len(at)), at].double().softmax(1))
+
+        return np.concatenate(self._in_batches(predict, len(codes), batch_size))
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The text of each token, "" for the end of a text, for a model of texts."""
+        check_is_fitted(self)
+        text = self.space_.schema.text
+        if text is None:
+            raise AttributeError("classes_ are the tokens of texts, but this model was trained on other rows")
+        return np.array(text.names, dtype=object)
 
     def __sklearn_tags__(self) -> Tags:
         """Declare to scikit-learn that rows are categorical."""
@@ -214,6 +274,8 @@ class Autoregressive(DensityModel, TrainedModel):
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         length = len(self._free)
+        if self.space_.schema.text is not None:
+            return {"network": TransformerSpec(width=96, depth=2, convolution=9), "training": _TEXTS}
         network = TransformerSpec(width=64, depth=2) if length <= _FEW else TransformerSpec(width=128, depth=3)
         return {"network": network, "training": _default_training(length)}
 
@@ -223,7 +285,7 @@ class Autoregressive(DensityModel, TrainedModel):
     def _task(self, network: nn.Module, prepared: Prepared) -> NextTokenTask:
         assert isinstance(network, CausalTransformer)
         start_from_marginals(network, prepared.x)
-        return NextTokenTask(network, free=self._free, condition_dropout=self.condition_dropout)
+        return NextTokenTask(network, free=self._free, end=self._end, condition_dropout=self.condition_dropout)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         return self._decoded(self._known(n, None), condition, seed=seed, first=first, batch_size=batch_size)
@@ -232,6 +294,12 @@ class Autoregressive(DensityModel, TrainedModel):
     def _free(self) -> Tensor:
         """Which tokens vary, bool (L,)."""
         return self.space_.transform.varies.flatten()
+
+    @property
+    def _end(self) -> int:
+        """The end mark of texts, -1 for none."""
+        text = self.space_.schema.text
+        return MASKED if text is None or not text.ends else text.end
 
     def _checked_scale(self, guidance: Guidance | float) -> float:
         scale = scale_of(guidance, "a model of tokens")
@@ -277,6 +345,22 @@ class Autoregressive(DensityModel, TrainedModel):
         batch_size: int,
     ) -> Tensor:
         """Return scaled rows (n, *D) with their known tokens (n, L), and the others drawn, on the CPU."""
+        options = {"scale": scale, "temperature": temperature, "first": first, "batch_size": batch_size}
+        tokens = self._tokens(known, condition, seed=seed, **options)  # type: ignore[arg-type]
+        return drawn_rows(tokens, constant_rows(self.space_, len(known)), self.space_, seed=seed, first=first)
+
+    def _tokens(
+        self,
+        known: Tensor,
+        condition: Tensor | None,
+        *,
+        scale: float = 1.0,
+        temperature: float = 1.0,
+        seed: int,
+        first: int,
+        batch_size: int,
+    ) -> Tensor:
+        """Return tokens (n, l) with those that are -1 drawn, on the CPU."""
         device = self.predictor_.levels.device
         parts = [
             decode(
@@ -285,12 +369,22 @@ class Autoregressive(DensityModel, TrainedModel):
                 condition=part_of(condition, part, device),
                 scale=scale,
                 temperature=temperature,
+                end=self._end,
                 seed=seed,
                 first=first + part.start,
             ).cpu()
             for part in batches(len(known), batch_size)
         ]
-        return drawn_rows(torch.cat(parts), constant_rows(self.space_, len(known)), self.space_, seed=seed, first=first)
+        return torch.cat(parts)
+
+    def _texts(self, text: Tokenizer, known: Tensor, condition: Tensor | None, *, seed: int, **options: Any) -> Values:
+        """Return texts with their known tokens (n, T), and the others drawn."""
+
+        def draw(tokens: Tensor, free: Tensor, seed: int) -> Tensor:
+            return self._tokens(tokens, condition, seed=seed, **options)
+
+        tokens = fill_windows(known, known == MASKED, text.length, draw, seed=seed)
+        return cast(Values, text.decode(tokens.numpy()))
 
 
 def _temperature(value: float) -> float:

@@ -12,7 +12,7 @@ from pushforward.diffusion import MASKED, draw_tokens, guided_logits
 from pushforward.networks import CausalTransformer, Decoding
 from pushforward.probability import noise
 
-__all__ = ["decode", "next_log_probs"]
+__all__ = ["decode", "next_log_probs", "not_ended"]
 
 
 class _Guided:
@@ -42,6 +42,7 @@ def decode(
     condition: Tensor | None = None,
     scale: float = 1.0,
     temperature: float = 1.0,
+    end: int = MASKED,
     seed: int = 0,
     first: int = 0,
 ) -> Tensor:
@@ -58,17 +59,28 @@ def decode(
         w of guidance; other values than 1 need a condition.
     temperature : float
         Above 0.
+    end : int
+        The end mark, which is followed by end marks alone; -1 for none.
     """
     rows = torch.arange(first, first + len(known), device=known.device)
     u = noise.uniform((known.shape[1],), seed=seed, purpose="value", rows=rows, dtype=torch.float64, device=known.device)
     law = _Guided(network, len(known), condition, scale)
     tokens, last = known.clone(), None
+    ended = torch.zeros(len(known), dtype=torch.bool, device=known.device)
     for position in range(known.shape[1]):
         logits = law.next(last)
         drawn = draw_tokens(logits / temperature, u[:, position])
         last = torch.where(known[:, position] == MASKED, drawn, known[:, position])
+        last = last.masked_fill(ended, end)
+        ended |= last == end
         tokens[:, position] = last
     return tokens
+
+
+def not_ended(tokens: Tensor, end: int) -> Tensor:
+    """Return which tokens (B, L) are not after an end mark, bool; those after it have probability 1."""
+    marks = tokens == end
+    return marks.cumsum(1) - marks.long() == 0
 
 
 def next_log_probs(network: CausalTransformer, tokens: Tensor, condition: Tensor | None) -> Tensor:

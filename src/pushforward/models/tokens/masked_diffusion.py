@@ -41,6 +41,7 @@ DRAWS = 16
 _LARGE = 16  # longer side of images
 _COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
 _TABLES = replace(_COMMON, steps=4000, batch_size=256, learning_rate=2e-3)
+_TEXTS = replace(_COMMON, steps=6000, batch_size=64, learning_rate=8e-3, evaluations=10)
 
 
 class UnmaskingTask(RowTask):
@@ -187,6 +188,8 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
+        if self.space_.schema.text is not None:
+            return {"network": TransformerSpec(width=64, depth=2, convolution=9), "training": _TEXTS}
         if self.space_.schema.elements is not None:
             return {"network": MLPSpec(), "training": _TABLES}
         size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)
