@@ -60,6 +60,10 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         from pushforward.data.columns import Table
 
         facts += [("column", line) for line in Table.from_json(table).describe()]
+    if schema["text"] is not None:
+        from pushforward.data import Tokenizer
+
+        facts.append(("text", Tokenizer.from_json(schema["text"]).describe()))
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.data import Schema

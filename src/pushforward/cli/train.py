@@ -21,13 +21,14 @@ __all__ = ["HELP", "TrainCommand", "command"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
-    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a .npy, .npz, .csv or "
-    ".parquet file, or a folder of images, whose sub-folders are classes.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, markov-text), a .npy, .npz, "
+    ".csv, .parquet or .txt file, or a folder of images or texts, whose sub-folders are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
         "pushforward train photos/ --max-time 10m --set network.width=96",
         "pushforward train table.csv --column height,weight --condition species",
+        "pushforward train letters.txt --set text.block=256",
         "pushforward train digits --dry-run > recipe.yaml",
         "pushforward train digits --model latent --set prior=diffusion",
         "pushforward train digits --recipe recipe.yaml --seed 1 --out runs/mine",
@@ -53,7 +54,7 @@ class TrainCommand(TyperCommand):
 
 
 def command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images or texts.")],
     model: Annotated[str, typer.Option(metavar="NAME", help=f"{_DEFAULT} (the default)")] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
     changes: Annotated[
@@ -203,7 +204,8 @@ def _show_result(model: Any, folder: Path) -> None:
     if hasattr(model, "sample"):
         steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
-        target = "samples.npy" if model.space_.schema.table is None else f"1000.{ending}"
+        plain = model.space_.schema.table is None and model.space_.schema.text is None
+        target = "samples.npy" if plain else f"1000.{ending}"
         typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out {target}\n")
 
 
@@ -224,4 +226,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
     table = plan.model.space_.schema.table
     for line in [] if table is None else table.describe():
         typer.echo(f"# column {printable(line)}")
+    text = plan.model.space_.schema.text
+    if text is not None:
+        typer.echo(f"# text: {text.describe()}")
     typer.echo(f"# would train in {folder}; nothing was written")

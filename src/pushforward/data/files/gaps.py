@@ -7,6 +7,7 @@ import numpy as np
 
 from pushforward.data.checks import enumerate_names, missing_column
 from pushforward.data.files.csv import is_csv, read_csv
+from pushforward.data.files.texts import read_text
 from pushforward.data.schema import Schema
 
 __all__ = ["read_with_gaps"]
@@ -18,7 +19,8 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     Parameters
     ----------
     path : str or path
-        A ``.csv`` or ``.parquet`` table, with the model's columns in any order and possibly others, or a ``.npy`` array.
+        A ``.csv`` or ``.parquet`` table, with the model's columns in any order and possibly others, a ``.npy`` array, or for
+        texts a ``.txt`` file: one text per line if texts have an end mark, otherwise one text.
     schema : Schema
 
     Raises
@@ -30,6 +32,12 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     suffix = ".csv" if is_csv(path) else path.suffix.lower()
+    if schema.text is not None:
+        if suffix != ".txt":
+            raise ValueError(f"{path} ends in {suffix or 'nothing'}, but the model was trained on texts; use .txt")
+        texts = read_text(path).removesuffix("\n")
+        rows = np.array(texts.split("\n") if schema.text.ends else [texts], dtype=object)
+        return rows, rows
     if suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)

@@ -1,8 +1,10 @@
 """Write samples to a file or folder; the ending of the path selects the format.
 
 - ``.png``: one plot of all samples: a grid of images, a scatter plot of points, or histograms of more columns.
-- no ending, or a trailing slash: a folder with one PNG per image, in a sub-folder per label if there are labels. Unsigned
-  integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are scaled to 0 to 255.
+- no ending, or a trailing slash: a folder with one PNG per image or one .txt per text, in a sub-folder per label if there are
+  labels. Unsigned integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are
+  scaled to 0 to 255.
+- ``.txt``: texts, one per line, or with an empty line between them if they have line breaks of their own.
 - ``.npy``, ``.npz`` (with ``condition`` beside ``samples``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
   ``image``, the condition in a column ``label``): exact values.
 """
@@ -21,7 +23,7 @@ from pushforward.data.schema import Schema
 
 __all__ = ["check_target", "write_samples"]
 
-_FORMATS = (".png", ".npy", ".npz", ".csv", ".parquet")
+_FORMATS = (".png", ".npy", ".npz", ".csv", ".parquet", ".txt")
 
 
 def check_target(path: str | Path, schema: Schema) -> Path:
@@ -91,6 +93,10 @@ def write_samples(
         rows = kind.view(array, schema.channels)
         captions = None if condition is None or np.ndim(condition) > 1 else [_caption(label) for label in condition]
         plots.save(kind.draw(rows, Drawing(names=schema.columns, labels=captions, scale=scale)), path)
+    elif suffix == ".txt":
+        texts = kind.view(array, schema.channels).tolist()
+        between = "\n\n" if any("\n" in text for text in texts) else "\n"
+        path.write_text(between.join(texts) + "\n", encoding="utf-8", newline="")
     elif suffix == ".npy":
         np.save(path, array)
     elif suffix == ".npz":

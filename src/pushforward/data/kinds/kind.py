@@ -171,6 +171,8 @@ class Kind(abc.ABC):
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Raise a ValueError if the format of ``path``, by its ending, cannot hold such rows; no ending means a folder."""
+        if path.suffix == ".txt":
+            raise ValueError(f"{path}: a .txt file holds texts, but the samples are {self.name}; use .csv, .npy, .npz or .png.")
         if not path.suffix:
             raise ValueError(
                 f"{path} has no ending, which means a folder of images, but the samples are {self.name}; use .csv, .parquet, "

@@ -21,12 +21,14 @@ from pushforward.evaluation.parts.mixed import mixed_parts
 from pushforward.evaluation.parts.rows import Inputs, RowSet
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
+from pushforward.evaluation.parts.texts import text_parts
 from pushforward.metrics.arrays import Rows
 from pushforward.metrics.coverage import density_coverage, precision_recall
 from pushforward.metrics.frechet import frechet_distance, kernel_distance
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.memorization import memorization
 from pushforward.metrics.relabel import two_sided
+from pushforward.metrics.text import bits_per_character
 from pushforward.metrics.two_sample import c2st, energy_distance, mmd, sliced_wasserstein
 
 __all__ = ["Part", "parts_of"]
@@ -59,7 +61,7 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
     """Yield the parts that apply to this model and these rows, in the order of the report."""
     model = inputs.model
     if hasattr(model, "sample"):
-        for metric in _row_metrics():
+        for metric in _row_metrics() if inputs.schema.text is None else ():
             yield Part(metric.names[0], partial(_compare, metric=metric))
         for space in features:
             for metric in _feature_metrics():
@@ -71,7 +73,9 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
-        if inputs.schema.table is not None:
+        if inputs.schema.text is not None:
+            yield from (Part(name, run) for name, run in text_parts(inputs))
+        elif inputs.schema.table is not None:
             yield from (Part(name, run) for name, run in mixed_parts(inputs))
         else:
             if inputs.kind.has_columns:
@@ -182,6 +186,10 @@ def _density(inputs: Inputs, results: Results) -> None:
         Figure("log-density", "density", result.nats, "nats per row", "higher", "held-out", note=result.note),
         Figure("bits per dimension", "density", result.bits_per_dim, "bits", "lower", "held-out", note="the same number"),
     ]
+    text = inputs.schema.text
+    if text is not None:
+        bits = bits_per_character(result.rows, text.lengths(held.x.numpy()))
+        results.figures[-1] = Figure("bits per character", "density", bits, "bits", "lower", "held-out", note=result.note)
     results.arrays["log_density_held_out"] = result.rows
     if inputs.train is not None:
         train = inputs.train.some(len(held), seed, "density")

@@ -140,14 +140,8 @@ class UnmaskingModel(TrainedModel):
         if self.space_.schema.text is not None:
             if mask is not None:
                 raise ValueError(f"blanks of texts are marked by {BLANK!r}; omit mask")
-            options: dict[str, Any] = {
-                "n": n,
-                "steps": steps,
-                "condition": condition,
-                "guidance": guidance,
-                "batch_size": batch_size,
-            }
-            return self._fill_texts(X, self.space_.schema.text, seed=seed, **options)
+            options: dict[str, Any] = {"n": n, "steps": steps, "guidance": guidance, "batch_size": batch_size}
+            return self._fill_texts(X, self.space_.schema.text, condition=condition, seed=seed, **options)
         gaps = Gaps.of(X, mask, self.space_, type(self).__name__)
         transform = self.space_.transform
         encoded = self.space_.encode(condition, len(gaps.x), null=self._knows_null)
