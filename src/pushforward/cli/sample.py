@@ -68,7 +68,7 @@ def command(
         float | None, typer.Option(metavar="T", help="Below 1 keeps to likely values, above 1 strays. Default: 1.")
     ] = None,
     remask: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Share of what is drawn that each step draws anew. Default: 0.")
+        float | None, typer.Option(metavar="N", help="Times that each element is drawn anew given the others. Default: 0.")
     ] = None,
     gaps: Annotated[
         str, typer.Option(metavar="keep|fill", help="Gaps in rows of a table: as often as in the data, or filled.")

@@ -285,7 +285,7 @@ def as_texts(values: Any, kind: str | None = None) -> list[str] | None:
         entries = listed() if listed is not None else values
         if isinstance(entries, list | tuple) and entries and all(isinstance(entry, str) for entry in entries):
             return list(map(str, entries))
-    if kind != "tokens" or getattr(getattr(values, "dtype", None), "kind", "") in "iu":
+    if kind != "tokens" or getattr(getattr(values, "dtype", None), "kind", "") in ("i", "u"):
         return None
     raise TypeError("kind='tokens' is for texts, but the data hold others, or gaps; pass a list of str without gaps.")
 

@@ -211,9 +211,9 @@ def unmask(
     steps : int, optional
         Network calls; the default, and without ``remask`` the largest useful number, is the number of free tokens.
     remask : float
-        Share, in [0, 1), of the tokens drawn so far that each step masks again, at random, and draws anew with the others. The
-        set of masked tokens stays uniform given their number, so the steps follow the same laws; tokens that were drawn without
-        knowing of each other are corrected.
+        Number of times, in the mean, that each token is masked again and drawn anew, at least 0. The draws are spread evenly
+        over the steps, and which tokens are drawn again is random: the set of masked tokens stays uniform given their number,
+        so the steps follow the same laws, and tokens that were drawn without knowing of each other are corrected.
     seed, first : int
         Determine the random numbers: those of row i depend only on (seed, first + i).
 
@@ -258,7 +258,7 @@ def _unmask_again(
     seed: int,
     rows: Tensor,
 ) -> Tensor:
-    """Draw the free tokens, those with ``order`` below 2, with a share of those drawn masked again at each step."""
+    """Draw the free tokens, those with ``order`` below 2, and some of those drawn once more at each step."""
     masked, length = order < 2, tokens.shape[1]
     for step in range(steps):
 
@@ -267,8 +267,8 @@ def _unmask_again(
             return noise.uniform((length,), seed=seed, purpose=purpose, dtype=torch.float64, **where)  # type: ignore[arg-type]
 
         drawn = (order < 2) & ~masked
-        again = torch.where(drawn, uniform("remask"), 2.0)
-        masked = masked | (_ranks(again) < (remask * drawn.sum(1)).floor()[:, None])
+        more = (remask * count * (step + 1) / steps).floor() - (remask * count * step / steps).floor()
+        masked = masked | (drawn & (_ranks(torch.where(drawn, uniform("remask"), 2.0)) < more[:, None]))
         left = count - count * (step + 1) // steps
         turn = torch.where(masked, uniform("turn"), 2.0)
         chosen = masked & (_ranks(turn) < (masked.sum(1) - left)[:, None])

@@ -254,8 +254,10 @@ def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
     table = model.space_.schema.table
     if table is not None:
         values, condition = _understood(table, values, condition, name)
-    user = values if table is not None else clean_values(values, name=name, gaps=model.gaps)
+    text = model.space_.schema.text is not None
+    user = values if table is not None or text else clean_values(values, name=name, gaps=model.gaps)
     x = _numbers(model, user)
+    user = x.numpy().astype(np.int64) if text else user  # tokens can be indexed like arrays
     conditions = None
     if condition is not None:
         if model.space_.conditions is None:

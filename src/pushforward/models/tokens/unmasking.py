@@ -39,6 +39,7 @@ __all__ = ["STEPS", "UnmaskingModel"]
 STEPS = 64
 """Default number of network calls per row."""
 _LONG, _QUICK = 256, 16
+_MOST_REMASKED = 1000
 
 
 class UnmaskingModel(TrainedModel):
@@ -78,8 +79,8 @@ class UnmaskingModel(TrainedModel):
             Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
             for each element, up to 64.
         remask : float
-            Share, in [0, 1), of the elements drawn so far that each call draws anew, which corrects those that were drawn
-            without knowing of each other. More calls than elements are then useful.
+            Number of times, in the mean, that each element is drawn anew given the others, which corrects those that were drawn
+            without knowing of each other. More calls than elements are then useful: (1 + remask) for each.
         prompt : str or list of n str, optional
             The beginning of all texts, or of each.
         length : int, optional
@@ -98,7 +99,12 @@ class UnmaskingModel(TrainedModel):
         encoded, seed = self._begin_sampling(n, rest, seed, first, batch_size, gaps=gaps, given=values is not None)
         given = None if values is None else self._possible(self.space_.partial(values, n))
         network = guided_tokens(self, self.predictor_, scale_of(guidance, "a model of tokens"))
-        options: dict[str, Any] = {"first": first, "batch_size": batch_size, "steps": _steps(steps), "remask": _share(remask)}
+        options: dict[str, Any] = {
+            "first": first,
+            "batch_size": batch_size,
+            "steps": _steps(steps),
+            "remask": _remasked(remask),
+        }
         text = self.space_.schema.text
         if text is not None:
             known = prompted(text, prompt, n, length)
@@ -305,9 +311,9 @@ class UnmaskingModel(TrainedModel):
         return drawn_rows(torch.cat(parts), z, self.space_, seed=seed, first=first)
 
 
-def _share(remask: float) -> float:
-    if isinstance(remask, bool) or not isinstance(remask, int | float) or not 0 <= remask < 1:
-        raise ValueError(f"remask must be a share from 0 to below 1, got {remask!r}")
+def _remasked(remask: float) -> float:
+    if isinstance(remask, bool) or not isinstance(remask, int | float) or not 0 <= remask <= _MOST_REMASKED:
+        raise ValueError(f"remask must be a number from 0 to {_MOST_REMASKED}, got {remask!r}")
     return float(remask)
 
 
