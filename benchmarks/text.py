@@ -20,7 +20,7 @@ from pushforward.data.builtin import markov_law
 from pushforward.metrics.text import bits_per_character, ngram_divergence
 
 FAMILIES = {"autoregressive": pf.Autoregressive, "masked-diffusion": pf.MaskedDiffusion}
-LETTERS, SCORED = 1_000_000, 600
+LETTERS = 1_000_000
 
 
 def texts(source: str) -> tuple[str, str]:
@@ -40,23 +40,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="'markov', or a .txt file")
     parser.add_argument("family", choices=list(FAMILIES))
-    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--block", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rate", type=float, default=None, help="learning rate; default: that of the family")
     parser.add_argument("--save", type=Path, default=None)
     arguments = parser.parse_args()
     train, test = texts(arguments.data)
+    rate = arguments.rate or {"autoregressive": 4e-3, "masked-diffusion": 8e-3}[arguments.family]
+    settings = pf.TrainingSettings(
+        steps=arguments.steps,
+        batch_size=arguments.batch,
+        learning_rate=rate,
+        gradient_clip=1.0 if arguments.family == "autoregressive" else None,
+        ema=0.05 if arguments.family == "autoregressive" else 0.1,
+        evaluations=10,
+    )
     model = FAMILIES[arguments.family](
-        text=pf.Text(block=arguments.block), train_steps=arguments.steps, held_out=0.02, random_state=0, device="cpu"
+        text=pf.Text(block=arguments.block), training=settings, held_out=0.02, random_state=0, device="cpu"
     )
     began = time.process_time()
     model.fit([train])
     seconds = time.process_time() - began
-    blocks = cut(test, arguments.block)[:SCORED]
+    blocks = cut(test, arguments.block)
     result = model.log_prob(blocks)
     bits = bits_per_character(result.values, np.full(len(blocks), arguments.block))
     print(f"{arguments.family} on {arguments.data}, blocks of {arguments.block}: {model.network_}, {model.training_}")
     print(f"{model.training_result_.parameters:,} parameters, {seconds:.0f} CPU s")
     print(f"{result.kind}: {bits.value:.3f} bits per character ({bits.low:.3f} to {bits.high:.3f})")
+    if arguments.family == "autoregressive":
+        carried = -model.log_prob([test]).values[0] / len(test) / math.log(2)
+        print(f"{carried:.3f} with context across blocks")
     if arguments.data == "markov":
         floor = markov_law().floor(arguments.block)
         print(f"floor of blocks {floor:.3f}: {100 * (bits.value / floor - 1):.1f} % above it")

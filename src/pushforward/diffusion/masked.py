@@ -267,7 +267,8 @@ def _unmask_again(
             return noise.uniform((length,), seed=seed, purpose=purpose, dtype=torch.float64, **where)  # type: ignore[arg-type]
 
         drawn = (order < 2) & ~masked
-        more = (remask * count * (step + 1) / steps).floor() - (remask * count * step / steps).floor()
+        in_all = ((1 + remask) * count * (step + 1) / steps).floor() - ((1 + remask) * count * step / steps).floor()
+        more = in_all - (count * (step + 1) // steps - count * step // steps)
         masked = masked | (drawn & (_ranks(torch.where(drawn, uniform("remask"), 2.0)) < more[:, None]))
         left = count - count * (step + 1) // steps
         turn = torch.where(masked, uniform("turn"), 2.0)

@@ -75,6 +75,17 @@ def test_texts_of_any_length_begin_with_the_prompt_and_keep_the_law(blocks, mask
         blocks.sample(3, prompt=["a", "b"])
 
 
+def test_texts_of_any_length_have_one_law(blocks):
+    """The law of three letters sums to one, and a long text has the product of its windows' conditional laws."""
+    every = ["".join(letters) for letters in itertools.product("abcde", repeat=3)]
+    assert np.exp(blocks.log_prob(every).values).sum() == pytest.approx(1, abs=1e-5)
+    text = LAW.sample(14, seed=7)
+    windows = [(0, 0, 8), (4, 8, 12), (6, 12, 14)]  # begin, end of what is given, end; the last one ends with the text
+    parts = [np.diff(blocks.log_prob([text[a:b], text[a:c]]).values)[0] for a, b, c in windows[1:]]
+    parts.append(blocks.log_prob([text[:8]]).values[0])
+    assert blocks.log_prob([text]).values[0] == pytest.approx(sum(parts), abs=1e-4)
+
+
 def test_blanks_are_filled_by_the_law_of_both_sides(masked):
     filled = masked.impute(["ab_ab_ab"] * 400, seed=0)
     assert {text[:2] + text[3:5] + text[6:] for text in filled} == {"ababab"}

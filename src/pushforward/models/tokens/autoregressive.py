@@ -30,7 +30,7 @@ from pushforward.models.base.model import GapChoice, Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.decoding import decode, next_log_probs, not_ended
-from pushforward.models.tokens.texts import fill_windows, prompted
+from pushforward.models.tokens.texts import fill_windows, prompted, windows_of
 from pushforward.models.tokens.tokens import (
     constant_rows,
     drawn_rows,
@@ -197,11 +197,16 @@ class Autoregressive(DensityModel, TrainedModel):
     ) -> LogProb:
         """Return the log-probability, for tables log-density, of each row in nats.
 
-        It is exact and takes one network call; ``seed`` and ``first`` have no effect. Other parameters and the errors are those
-        of :meth:`pushforward.NormalizingFlow.log_prob`.
+        It is exact and takes one network call; ``seed`` and ``first`` have no effect. Where texts were cut into blocks, X may
+        hold texts of any length; of a longer one than a block it is the law by which ``sample`` draws texts of this length.
+        Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)
+        text, texts = self.space_.schema.text, as_texts(X)
+        if text is not None and texts is not None and not text.ends:
+            result = self._text_log_prob([text.codes(each) for each in texts], text.length, condition, batch_size)
+            return result.in_bits_per_dim() if bits_per_dim else result
         rows = self._rows(X, condition)
 
         def score_part(part: slice, network: CausalTransformer, device: torch.device) -> LogProb:
@@ -216,6 +221,31 @@ class Autoregressive(DensityModel, TrainedModel):
         result = LogProb.concatenate(self._in_batches(score_part, len(rows.z), batch_size))
         result = replace(result.shifted(rows.log_shares.numpy()), constants=self.space_.transform.constants)
         return result.in_bits_per_dim() if bits_per_dim else result
+
+    def _text_log_prob(self, codes: list[list[int]], length: int, condition: Condition, batch_size: int) -> LogProb:
+        """Return the log-probability of texts of any length, window by window, each given the half before it."""
+        encoded = self._encode(condition, len(codes), self._density_dtype)
+        windows = [(row, *window) for row, code in enumerate(codes) for window in windows_of(len(code), length)]
+        rows = torch.tensor([row for row, *_ in windows])
+        tokens, counted = (
+            torch.zeros(len(windows), length, dtype=torch.long),
+            torch.zeros(len(windows), length, dtype=torch.bool),
+        )
+        for index, (row, start, begin) in enumerate(windows):
+            part = codes[row][start : start + length]
+            tokens[index, : len(part)] = torch.tensor(part, dtype=torch.long)
+            counted[index, begin - start : len(part)] = True
+
+        def score_part(part: slice, network: CausalTransformer, device: torch.device) -> Tensor:
+            given = None if encoded is None else encoded[rows[part]].to(device)
+            with torch.no_grad():
+                terms = next_log_probs(network, tokens[part].to(device), given)
+            return (terms.cpu() * counted[part]).double().sum(1)
+
+        parts = torch.cat(self._in_batches(score_part, len(windows), batch_size))
+        values = torch.zeros(len(codes), dtype=torch.float64).index_add_(0, rows, parts).numpy()
+        zeros, calls = np.zeros_like(values), int(torch.bincount(rows).max())
+        return LogProb(values, "exact", zeros, zeros, zeros, nfe=calls, dims=max(map(len, codes)))
 
     @available_if(_of_texts)
     def predict_proba(self, X: Sequence[str], *, condition: Condition = None, batch_size: int = 256) -> np.ndarray:

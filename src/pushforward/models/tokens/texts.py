@@ -14,7 +14,7 @@ from pushforward.diffusion import MASKED, TokenNetwork
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = ["BLANK", "NoEnd", "Window", "blanks", "decoded", "fill_windows", "prompted"]
+__all__ = ["BLANK", "NoEnd", "Window", "blanks", "decoded", "fill_windows", "prompted", "windows_of"]
 
 BLANK = "_"
 """A missing character of a text to fill."""
@@ -87,13 +87,23 @@ def fill_windows(tokens: Tensor, free: Tensor, length: int, draw: Window, *, see
     tensor([[1, 1, 1, 1, 1]])
     """
     tokens, left = tokens.clone(), free.clone()
-    last = max(tokens.shape[1] - length, 0)
-    for start in [*range(0, last, max(length // 2, 1)), last]:
+    for start, _ in windows_of(tokens.shape[1], length):
         part = slice(start, start + length)
         if bool(left[:, part].any()):
             tokens[:, part] = draw(tokens[:, part], left[:, part], noise.derive(seed, "window", start) if start else seed)
             left[:, part] = False
     return tokens
+
+
+def windows_of(size: int, length: int) -> list[tuple[int, int]]:
+    """Return where the windows of a text of ``size`` tokens begin, and the first token of each that none before it has.
+
+    >>> windows_of(11, 4)
+    [(0, 0), (2, 4), (4, 6), (6, 8), (7, 10)]
+    """
+    last = max(size - length, 0)
+    starts = [*range(0, last, max(length // 2, 1)), last]
+    return [(start, starts[index - 1] + length if index else 0) for index, start in enumerate(starts)]
 
 
 class NoEnd:
