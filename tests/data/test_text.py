@@ -50,6 +50,19 @@ def test_columns_of_texts():
         open_data(frame, kind="tokens")
 
 
+def test_a_space_opens_the_column_that_was_learned(tmp_path):
+    pd.DataFrame({"review": ["to be", "or not"] * 10, "stars": [1, 2] * 10, "id": range(20)}).to_csv(
+        tmp_path / "r.csv", index=False
+    )
+    model = pf.Autoregressive(
+        network=pf.TransformerSpec(width=8, depth=1, heads=2), train_steps=2, random_state=0, kind="tokens"
+    )
+    trained = pf.train(tmp_path / "r.csv", model, columns="review", condition="stars", out=tmp_path / "run")
+    opened = trained.space_.open(tmp_path / "r.csv", {"columns": "review", "condition": "stars"})
+    assert opened.schema == trained.space_.schema
+    assert np.isfinite(trained.score_samples(opened.values, condition=opened.condition)).all()
+
+
 def test_files_and_folders(tmp_path):
     for author, text in (("a", "one two"), ("b", "three"), ("b", "four")):
         (tmp_path / "all" / author).mkdir(parents=True, exist_ok=True)
@@ -98,6 +111,8 @@ def test_what_a_trained_tokenizer_does_not_know_is_refused():
         tokenizer.encode([LONG[0][:20], "short"[:2] + "ind"])
     with pytest.raises(ValueError, match=r"text 0 has 21 characters.*cut it"):
         tokenizer.encode([LONG[0][:21]])
+    with pytest.raises(TypeError, match=r"kind='tokens' is for texts, but X holds numbers"):
+        open_data(np.eye(3, dtype=int), kind="tokens")
     with pytest.raises(TypeError, match=r"texts, but the data hold others, or gaps"):
         open_data(["a", None], kind="tokens")
     for wrong in ({"tokens": "words"}, {"block": 1}, {"vocabulary": 10}, {"block": 2.5}):

@@ -36,6 +36,7 @@ from pushforward.data.files.images import read_folder
 from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
 from pushforward.data.files.texts import is_text_folder, read_text, read_texts
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.schema import Schema
 from pushforward.data.text import Text, Tokenizer, as_texts
 
@@ -162,6 +163,8 @@ def open_data(
     if texts is not None:
         matched = _match_condition(condition, labels, named, len(texts), label, condition_types)
         return _of_texts(texts, text, matched, name, names)
+    if kind == Tokens.name:
+        raise TypeError(f"kind='tokens' is for texts, but {label} holds numbers; omit kind, or pass a list of str.")
     found = _table_of(values, kind, types)
     if found is None:
         values = clean_values(values, minimum=2, name=label, gaps=gaps)

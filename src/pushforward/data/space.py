@@ -284,7 +284,7 @@ class RowSpace:
         columns: Names = None
         if self.schema.columns is not None and tabular:
             columns = list(self.schema.columns)
-        elif ending == ".npz":
+        elif ending == ".npz" or (tabular and self.schema.text is not None):
             columns = chosen.get("columns")
         if not (self.conditions is not None if conditional is None else conditional):
             condition = False

@@ -84,11 +84,12 @@ def _of_texts(model: "Autoregressive") -> bool:
 
 
 class Autoregressive(DensityModel, TrainedModel):
-    r"""Autoregressive model: integers, and tables with columns of any type, drawn one element after the other.
+    r"""Autoregressive model: integers, texts, and tables with columns of any type, drawn one element after the other.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
-    sequence (N, L). A causal transformer learns the law of each token given those before it, in the order of the row, without
-    rounding or dequantization. ``log_prob`` is exact, and ``sample`` takes the beginning of rows as a ``prompt``.
+    sequence (N, L), characters of texts. A causal transformer learns the law of each token given those before it, in the order
+    of the row, without rounding or dequantization. ``log_prob`` is exact, and ``sample`` takes the beginning of rows as a
+    ``prompt``.
 
     All values of arrays must be integers, of any dtype. In a table, gaps, categories, frequent integers and frequent reals have
     a token each, and other numbers and dates one for each bin, with a fixed density inside it; ``log_prob`` is then the

@@ -79,12 +79,12 @@ class UnmaskingTask(RowTask):
 
 
 class MaskedDiffusion(DensityModel, UnmaskingModel):
-    r"""Masked diffusion: integers, and tables with columns of any type, unmasked in a random order.
+    r"""Masked diffusion: integers, texts, and tables with columns of any type, unmasked in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
-    sequence (N, L). A network learns the law of masked tokens given the others, without rounding or dequantization:
-    ``log_prob`` is a lower bound of the log-probability of the integers, and ``impute`` unmasks the missing elements given the
-    observed ones. Training rows may also have gaps (NaN).
+    sequence (N, L), characters of texts. A network learns the law of masked tokens given the others, without rounding or
+    dequantization: ``log_prob`` is a lower bound of the log-probability of the integers, and ``impute`` unmasks the missing
+    elements given the observed ones. Training rows may also have gaps (NaN).
 
     All values of arrays must be integers, of any dtype. In a table, gaps, categories, frequent integers and frequent reals have
     a token each, and other numbers and dates one for each bin, with a fixed density inside it. ``log_prob`` is then a lower
