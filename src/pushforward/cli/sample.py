@@ -22,7 +22,7 @@ HELP = help_text(
         "pushforward sample runs/digits --condition 3 --guidance classifier",
         "pushforward sample runs/adult --condition 'sex=Female,age=40' --out 40.csv",
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
-        "pushforward sample runs/letters -n 1 --prompt 'Dear ' --length 1000 --out letter.txt",
+        "pushforward sample runs/letters --prompt Dear --length 500 --out new.txt",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
     ],
 )

@@ -72,7 +72,7 @@ def _has_grid(key: str) -> Callable[[Findings], bool]:
 
 
 def _has_texts(key: str) -> Callable[[Findings], bool]:
-    return lambda findings: key in findings.arrays and findings.arrays[key].dtype.kind == "U"
+    return lambda findings: key in findings.arrays and np.issubdtype(findings.arrays[key].dtype, np.str_)
 
 
 def _is_shown(key: str) -> Callable[[Findings], bool]:
