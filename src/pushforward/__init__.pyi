@@ -8,6 +8,7 @@ from . import networks as networks
 from . import plots as plots
 from . import probability as probability
 from . import training as training
+from .data import Text as Text
 from .data import open_data as open_data
 from .diffusion import DDIM as DDIM
 from .diffusion import DDPM as DDPM
@@ -64,6 +65,7 @@ from .models import PPCA as PPCA
 from .models import VAE as VAE
 from .models import VQVAE as VQVAE
 from .models import Autoencoder as Autoencoder
+from .models import Autoregressive as Autoregressive
 from .models import Circuit as Circuit
 from .models import Diffusion as Diffusion
 from .models import FlowMap as FlowMap

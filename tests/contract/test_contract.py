@@ -17,6 +17,7 @@ BRIEF = pf.TrainingSettings(steps=6, batch_size=16, learning_rate=0.02)
 SMALL_LAW = pf.TransformerSpec(width=8, depth=1, heads=2)
 SMALL = {
     "Autoencoder": {"network": pf.CoderSpec(width=8, depth=1), "latent_dim": 2},
+    "Autoregressive": {"network": SMALL_LAW},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
     "Circuit": {"n_states": 2, "n_trees": 2, "shrinkage": 1.0},
     "Diffusion": {"network": pf.MLPSpec(width=8, depth=1)},
@@ -41,6 +42,7 @@ SMALL = {
 }
 SMALL_IMAGES = {
     "Autoencoder": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 3},
+    "Autoregressive": {"network": SMALL_LAW},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
     "Circuit": {"n_states": 2, "n_trees": 2, "shrinkage": 1.0},
     "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
@@ -66,7 +68,7 @@ BOUND_VERBS = {"log_prob", "score_samples", "score", *CODES}
 LAW_VERBS = {"log_prob", "score_samples", "score", "posterior", "impute"}
 LOSSY = {"PPCA", "Autoencoder", "FlowMap", "HierarchicalVAE", "Latent", "VAE", "VQVAE"}
 DISCRETE = {"VQVAE"}
-OF_INTEGERS = {"MaskedDiffusion"}
+OF_INTEGERS = {"Autoregressive", "MaskedDiffusion"}
 VERBS = {
     "GAN": {"inverse_transform"},
     "Circuit": LAW_VERBS - {"posterior"},
@@ -76,6 +78,7 @@ VERBS = {
     "FlowMap": DENOISING_VERBS,
     "FlowMatching": DENOISING_VERBS,
     "Autoencoder": CODES,
+    "Autoregressive": {"log_prob", "score_samples", "score"},
     "HierarchicalVAE": BOUND_VERBS,
     "Latent": BOUND_VERBS,
     "CNF": BOUND_VERBS,
@@ -85,10 +88,8 @@ VERBS = {
     "VQVAE": BOUND_VERBS,
 }
 EXCEPTIONS = {
-    (
-        "MaskedDiffusion",
-        "check_positive_only_tag_during_fit",
-    ): "feeds fractions to a family of integers; it takes negative ones",
+    (name, "check_positive_only_tag_during_fit"): "feeds fractions to a family of integers; it takes negative ones"
+    for name in ("Autoregressive", "MaskedDiffusion")
 }
 
 VECTORS = {

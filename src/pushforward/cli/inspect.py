@@ -62,10 +62,14 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         from pushforward.data.columns import Table
 
         facts += [("column", line) for line in Table.from_json(table).describe()]
-    from pushforward.data import Schema
-
     if schema.get("sizes_differ"):
+        from pushforward.data import Schema
+
         facts.append(("points", Schema.from_json(schema).describe()))
+    if schema["text"] is not None:
+        from pushforward.data import Tokenizer
+
+        facts.append(("text", Tokenizer.from_json(schema["text"]).describe()))
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.models.files.storage import CARD, blamed_on

@@ -21,13 +21,14 @@ __all__ = ["HELP", "TrainCommand", "command", "finish"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
-    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes), a .npy, .npz, "
-    ".csv or .parquet file, or a folder of images or of point clouds (.ply, .xyz), whose sub-folders are classes.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, markov-text), a .npy, "
+    ".npz, .csv, .parquet or .txt file, or a folder of images, point clouds (.ply, .xyz) or texts; sub-folders are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
         "pushforward train photos/ --max-time 10m --set network.width=96",
         "pushforward train table.csv --column height,weight --condition species",
+        "pushforward train letters.txt --set text.block=256",
         "pushforward train digits --dry-run > recipe.yaml",
         "pushforward train digits --model latent --set prior=diffusion",
         "pushforward train digits --recipe recipe.yaml --seed 1 --out runs/mine",
@@ -53,7 +54,7 @@ class TrainCommand(TyperCommand):
 
 
 def command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images or texts.")],
     model: Annotated[str, typer.Option(metavar="NAME", help=f"{_DEFAULT} (the default)")] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
     changes: Annotated[
@@ -119,7 +120,9 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"))
+    dataset = open_data(
+        data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"), text=recipes.text_of(given)
+    )
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))
@@ -204,7 +207,8 @@ def _show_result(model: Any, folder: Path) -> None:
         # Samplers gain from more steps than they take by default; a map is for few.
         steps = "" if "steps" not in takes else " --steps 40" if takes["steps"].default is None else " --steps 1"
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
-        plain = model.space_.schema.table is None and not model.space_.schema.sizes_differ
+        schema = model.space_.schema
+        plain = schema.table is None and schema.text is None and not schema.sizes_differ
         target = "samples.npy" if plain else f"1000.{ending}"
         typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out {target}\n")
 
@@ -229,4 +233,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# data: {printable(schema.describe())}")
     for line in [] if table is None else table.describe():
         typer.echo(f"# column {printable(line)}")
+    text = plan.model.space_.schema.text
+    if text is not None:
+        typer.echo(f"# text: {text.describe()}")
     typer.echo(f"# would train in {folder}; nothing was written")

@@ -1,4 +1,4 @@
-"""Built-in data sets: handwritten digits, two-dimensional laws, and shapes (:mod:`pushforward.data.shapes`).
+"""Built-in data sets: handwritten digits, two-dimensional laws, shapes (:mod:`pushforward.data.shapes`), a text of known law.
 
 Points depend on ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first rows do not depend on n. All lie
 within about [-3, 3].
@@ -6,19 +6,33 @@ within about [-3, 3].
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pushforward.data.shapes import shapes
-from pushforward.probability import noise
+from pushforward.probability import MarkovText, noise
 
-__all__ = ["BUILTIN", "BUILTIN_KINDS", "checkerboard", "digits", "eight_gaussians", "moons", "rings", "swissroll"]
+__all__ = [
+    "BUILTIN",
+    "BUILTIN_KINDS",
+    "checkerboard",
+    "digits",
+    "eight_gaussians",
+    "markov_law",
+    "markov_text",
+    "moons",
+    "rings",
+    "swissroll",
+]
 
 Labelled = tuple[np.ndarray, np.ndarray | None]
+Texts = tuple[list[str], None]
 
 _ROWS = 10_000
+_LETTERS = 200_000
 
 
 def digits() -> Labelled:
@@ -72,7 +86,17 @@ def eight_gaussians(n: int = _ROWS, *, seed: int = 0, spread: float = 0.2) -> La
     return _labelled(points + spread * _normal(n, seed, "eight-gaussians"), label)
 
 
-BUILTIN: dict[str, Callable[[], Labelled]] = {
+def markov_law() -> MarkovText:
+    """Return the law of :func:`markov_text`: a Markov chain of order 4, from the counts of a page of prose."""
+    return MarkovText(Path(__file__).with_name("markov.txt").read_text(encoding="utf-8").replace("\n", " "))
+
+
+def markov_text(n: int = _LETTERS, *, seed: int = 0) -> Texts:
+    """Return a text of n letters of the law :func:`markov_law`, whose entropy rate is 1.645 bits per letter."""
+    return [markov_law().sample(n, seed=seed)], None
+
+
+BUILTIN: dict[str, Callable[[], Labelled | Texts]] = {
     "digits": digits,
     "moons": moons,
     "swissroll": swissroll,
@@ -80,6 +104,7 @@ BUILTIN: dict[str, Callable[[], Labelled]] = {
     "rings": rings,
     "eight-gaussians": eight_gaussians,
     "shapes": shapes,
+    "markov-text": markov_text,
 }
 
 BUILTIN_KINDS = {"shapes": "sets"}

@@ -34,14 +34,17 @@ from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
 from pushforward.data.files.images import read_folder
 from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points, split_by_size
 from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
+from pushforward.data.files.texts import is_text_folder, read_text, read_texts
 from pushforward.data.kinds import kind_named
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
+from pushforward.data.text import Text, Tokenizer, as_texts
 
 __all__ = ["Dataset", "open_data"]
 
-_FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet")
+_FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet", ".txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,16 +105,17 @@ def open_data(
     gaps: bool = False,
     types: ColumnTypes | Table | None = None,
     condition_types: ColumnTypes | Table | None = None,
+    text: Text | Tokenizer | None = None,
 ) -> Dataset:
     """Open data of any form.
 
     Parameters
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
-        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes), a ``.npy``, ``.npz``,
-        ``.csv`` or ``.parquet`` file, a folder of images or of point clouds (sub-folders are classes; a warning counts files
-        and pages that are left out), or the data themselves, rows first. A file or folder with the name of a built-in needs a
-        slash: ``./digits``.
+        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, markov-text), a ``.npy``,
+        ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images, of point clouds or of ``.txt`` files (sub-folders
+        are classes; a warning counts files and pages that are left out), or the data themselves, rows first; texts are a list,
+        an array or a Series of str. A file or folder with the name of a built-in needs a slash: ``./digits``.
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
@@ -127,6 +131,8 @@ def open_data(
         are found in the data. Or the columns of a trained model, as they are.
     condition_types : mapping or Table, optional
         The same for columns of the condition; default: those that ``types`` sets.
+    text : Text or Tokenizer, optional
+        How texts become rows of tokens; or the tokens of a trained model, as they are.
 
     Raises
     ------
@@ -159,6 +165,12 @@ def open_data(
     if not isinstance(types, Table):
         types, beside = _types_of(types, names or ())
         condition_types = condition_types or beside
+    texts = as_texts(values, kind)
+    if texts is not None:
+        matched = _match_condition(condition, labels, named, len(texts), label, condition_types)
+        return _of_texts(texts, text, matched, name, names)
+    if kind == Tokens.name:
+        raise TypeError(f"kind='tokens' is for texts, but {label} holds numbers; omit kind, or pass a list of str.")
     found = _table_of(values, kind, types)
     if found is None:
         values = clean_values(values, minimum=2, name=label, gaps=gaps)
@@ -172,6 +184,23 @@ def open_data(
     if matched is None:
         return Dataset(values, None, schema, name)
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
+
+
+def _of_texts(
+    texts: list[str], text: Text | Tokenizer | None, condition: Conditions | None, name: str, names: tuple[str, ...] | None
+) -> Dataset:
+    """Return texts as rows of tokens, each with the condition of the text that it comes from."""
+    if isinstance(text, Tokenizer):
+        tokenizer, (rows, origin) = text, text.encode(texts, cut=True)
+        if not len(rows):
+            raise ValueError(f"{name} has no whole block of {text.length:,} {text.noun}; give longer texts.")
+    else:
+        tokenizer, rows, origin = Tokenizer.fit(texts, text or Text())
+        check_rows(len(rows), 2, name)
+    schema = Schema.of_texts(tokenizer)
+    if condition is None:
+        return Dataset(rows, None, schema, name)
+    return Dataset(rows, condition.array[origin], schema, name, condition_columns=names, condition_table=condition.table)
 
 
 def _types_of(types: ColumnTypes | None, names: Sequence[str]) -> tuple[ColumnTypes, ColumnTypes]:
@@ -216,10 +245,13 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
         _refuse_columns(columns, f"the built-in {name}")
-        return *BUILTIN[name](), name
+        values, labels = BUILTIN[name]()
+        return values, labels, name
     path = Path(source).expanduser()
     if path.is_dir():
-        _refuse_columns(columns, "a folder of images or point clouds")
+        _refuse_columns(columns, "a folder")
+        if is_text_folder(path):
+            return *read_texts(path), name
         return *(read_point_folder(path) if holds_points(path) else read_folder(path)), name
     if not path.exists():
         raise _unknown_source(name)
@@ -233,6 +265,9 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
     if suffix == ".npy":
         _refuse_columns(columns, "a .npy file")
         return _read_numpy(path), None, name
+    if suffix == ".txt":
+        _refuse_columns(columns, "a .txt file")
+        return [read_text(path)], None, name
     if suffix == ".npz":
         return *_read_npz(path, columns, condition), name
     if suffix in POINT_ENDINGS:

@@ -28,7 +28,9 @@ from pushforward.data.columns.elements import Coordinates, Elements
 from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.points import PointSets
+from pushforward.data.text import Tokenizer, as_texts
 
 __all__ = ["Schema"]
 
@@ -69,6 +71,8 @@ class Schema:
         Names of the coordinates of points.
     sizes_differ : bool
         Whether rows are sets of points of different sizes, in a list; ``row_shape`` then has the largest size.
+    text : Tokenizer, optional
+        The tokens of texts. Rows of texts are their tokens, and samples an array of str.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -89,6 +93,12 @@ class Schema:
     polars: bool = False
     coordinates: tuple[str, ...] | None = None
     sizes_differ: bool = False
+    text: Tokenizer | None = None
+
+    @classmethod
+    def of_texts(cls, text: Tokenizer) -> "Schema":
+        """Return the schema of texts with these tokens."""
+        return cls(Tokens.name, "numpy", (text.length,), ("int16",), text=text)
 
     @classmethod
     def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
@@ -156,7 +166,8 @@ class Schema:
         dtypes = (str(self.internal_dtype).removeprefix("torch."),)
         if length is not None:
             return Schema("vectors", container, (length,), dtypes)
-        return replace(self, container=container, dtypes=dtypes, columns=None, table=None, elements=None, decimals=None)
+        rest = {"columns": None, "table": None, "elements": None, "decimals": None, "text": None}
+        return replace(self, container=container, dtypes=dtypes, **rest)  # type: ignore[arg-type]
 
     def of_points(self, count: int) -> "Schema":
         """Return the schema of sets of ``count`` points."""
@@ -193,6 +204,8 @@ class Schema:
         """
         if not any(self.integer):
             return None
+        if self.text is not None:
+            return torch.zeros(1, dtype=torch.float64), torch.full((1,), self.text.levels - 1.0, dtype=torch.float64)
         if self.rules.closed_ranges:
             return self.rules.ranges(rows.amin(0).double(), rows.amax(0).double())
         if self.table is not None:
@@ -207,7 +220,12 @@ class Schema:
         """Return the schema as plain data for :func:`json.dumps`."""
         table = None if self.table is None else self.table.to_json()
         elements = None if self.elements is None else self.elements.to_json()
-        return asdict(replace(self, table=None, elements=None)) | {"table": table, "elements": elements}
+        text = None if self.text is None else self.text.to_json()
+        return asdict(replace(self, table=None, elements=None, text=None)) | {
+            "table": table,
+            "elements": elements,
+            "text": text,
+        }
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
@@ -223,6 +241,8 @@ class Schema:
             parts["table"] = Table.from_json(parts["table"])
         if parts.get("elements") is not None:
             parts["elements"] = Elements.from_json(list(parts["elements"]))
+        if parts.get("text") is not None:
+            parts["text"] = Tokenizer.from_json(parts["text"])
         schema = cls(**parts)
         schema._check()
         return schema
@@ -252,6 +272,8 @@ class Schema:
             raise ValueError("only the columns of a table have coordinates")
         if (self.table is None) is (self.kind == Tables.name):
             raise ValueError(f"rows of kind {self.kind!r} {'need' if self.table is None else 'have no'} columns of a table")
+        if (self.text is None) is (self.kind == Tokens.name) or (self.text is not None and shape != (self.text.length,)):
+            raise ValueError(f"rows of kind {self.kind!r} of shape {shape} do not fit the tokens of texts")
         if self.table is not None:
             self._check_table(self.table)
             return
@@ -307,6 +329,9 @@ class Schema:
         if self.table is not None:
             numbers = self.to_columns(values, gaps=gaps)
             return numbers if self.elements is None else self.elements.forward(numbers)
+        texts = as_texts(values) if self.text is not None else None
+        if self.text is not None and texts is not None:
+            return torch.from_numpy(self.text.encode(texts)[0]).to(self.internal_dtype)
         values = clean_values(as_pandas(self.rules.gathered(values)), gaps=gaps)
         if isinstance(values, PointSets):
             return self._of_sets(values, name)
@@ -338,6 +363,8 @@ class Schema:
             raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema expects {self.internal_shape}.")
         if self.table is not None:
             return self.of_columns(rows.double() if self.elements is None else self.elements.inverse(rows))
+        if self.text is not None:
+            return cast(Values, self.text.decode(rows.numpy()))
         rows = self.to_layout(rows)
         absent = self.rules.absent(rows)
         if absent is not None and (self.sizes_differ or bool(absent.any())):

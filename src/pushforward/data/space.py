@@ -302,7 +302,7 @@ class RowSpace:
         columns: Names = None
         if self.schema.columns is not None and tabular:
             columns = list(self.schema.columns)
-        elif ending == ".npz":
+        elif ending == ".npz" or (tabular and self.schema.text is not None):
             columns = chosen.get("columns")
         if not (self.conditions is not None if conditional is None else conditional):
             condition = False
@@ -313,7 +313,14 @@ class RowSpace:
         kind, types = self.schema.kind, self.schema.table
         beside = None if self.conditions is None else self.conditions.table
         return open_data(
-            source, columns=columns, condition=condition, kind=kind, gaps=gaps, types=types, condition_types=beside
+            source,
+            columns=columns,
+            condition=condition,
+            kind=kind,
+            gaps=gaps,
+            types=types,
+            condition_types=beside,
+            text=self.schema.text,
         )
 
     def draw(
@@ -346,4 +353,6 @@ class RowSpace:
         return x if elements is None else elements.inverse(x)
 
     def _view(self, z: Tensor) -> np.ndarray:
+        if self.schema.text is not None:
+            return self.schema.text.decode(np.asarray(self.transform.inverse(z)))
         return self.kind.view(np.asarray(self.to_columns(z)), "first")

@@ -19,4 +19,5 @@ from .gaussian.gmm import GMM as GMM
 from .gaussian.ppca import PPCA as PPCA
 from .latent import Latent as Latent
 from .run import train as train
+from .tokens.autoregressive import Autoregressive as Autoregressive
 from .tokens.masked_diffusion import MaskedDiffusion as MaskedDiffusion

@@ -22,14 +22,14 @@ from typing import cast, get_args
 
 import yaml
 
-from pushforward.data import Dataset, Facts
+from pushforward.data import Dataset, Facts, Text
 from pushforward.diffusion import Sampler
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.files.codec import CLASSES, from_plain, is_model, near, to_plain
 from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import bare, family_name, family_names, find, preset_names
 
-__all__ = ["arguments_of", "assemble", "merge", "named_sampler", "override", "read_recipe", "recipe_of"]
+__all__ = ["arguments_of", "assemble", "merge", "named_sampler", "override", "read_recipe", "recipe_of", "text_of"]
 
 
 def _maker(name: str) -> Callable[..., GenerativeModel]:
@@ -126,6 +126,8 @@ def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gene
     name = str(recipe.pop("model", None) or data().schema.rules.default_model)
     if isinstance(recipe.get("columns"), Mapping):
         recipe["columns"] = [[*pair] for pair in cast(Mapping[str, object], recipe["columns"]).items()]
+    if recipe.get("text") is not None:
+        recipe["text"] = text_of(recipe)
     make = _maker(name)
     cls = type(make())
     if not issubclass(cls, GenerativeModel):
@@ -151,6 +153,20 @@ def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gene
             model.set_params(**{key: from_plain(_number(merge(defaults[key], partial[key])), where=key)})
     check_params(cls, model.get_params(deep=False))
     return model
+
+
+def text_of(recipe: Mapping[str, object]) -> Text | None:
+    """Return how the recipe turns texts into tokens, None by default; its values are not part of the defaults for the data.
+
+    >>> text_of({"text": {"block": 64}})
+    Text(tokens='characters', block=64, vocabulary=512)
+    """
+    value = recipe.get("text")
+    if isinstance(value, Mapping):
+        value = from_plain({"name": Text.__name__} | dict(value), where="text")
+    if not (value is None or isinstance(value, Text)):
+        raise ValueError(f"text={value!r} must be an object with fields; write text.tokens={value} or text.block=64")
+    return value
 
 
 def recipe_of(model: GenerativeModel) -> Facts:

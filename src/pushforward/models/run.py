@@ -69,8 +69,8 @@ def train(
         If another process trains the run that is to be resumed. It is an :class:`OSError`.
     """
     if not resume:
-        kind, types = (None, None) if model is None else (model.kind, model.columns)
-        dataset = open_data(data, condition=condition, columns=columns, kind=kind, gaps=True, types=types)
+        kind, types, text = (None, None, None) if model is None else (model.kind, model.columns, model.text)
+        dataset = open_data(data, condition=condition, columns=columns, kind=kind, gaps=True, types=types, text=text)
         chosen = {"columns": columns, "condition": condition if _named(condition) else None}
         with new_run(out, dataset.source) as folder:
             return plan(dataset, model or assemble({}, dataset), chosen=chosen).start(folder)
@@ -112,6 +112,7 @@ def reopen(
             kind=card["schema"]["kind"],
             gaps=True,
             types=Schema.from_json(card["schema"]).table,
+            text=Schema.from_json(card["schema"]).text,
             condition_types=_condition_types(card, chosen["condition"] if condition is None else condition),
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:

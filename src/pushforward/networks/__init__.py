@@ -11,11 +11,12 @@ The frozen specifications :class:`MLPSpec`, :class:`UNetSpec` and :class:`SetSpe
 ``network(x, condition)``, from a row to a short code and back; :class:`GANSpec` the generator and the critic of a generative
 adversarial network; :class:`FlowSpec` normalizing flows, ``flow(x, condition)`` to latents and log-determinants, and their
 inverse; :class:`TransformerSpec` transformers over tokens, ``network(tokens, condition)``, which return a law for each masked
-token, as :class:`TokenMLP` and :class:`TokenUNet` do.
+token, as :class:`TokenMLP` and :class:`TokenUNet` do, or for each token given those before it (:class:`CausalTransformer`).
 """
 
-from pushforward.networks import embedding, mlp, sets, spec, token_mlp, tokens, transformer, unet
+from pushforward.networks import causal, embedding, mlp, sets, spec, token_mlp, tokens, transformer, unet
 from pushforward.networks.adversarial import GANSpec
+from pushforward.networks.causal import *
 from pushforward.networks.coder import CoderSpec
 from pushforward.networks.embedding import *
 from pushforward.networks.flows import FlowSpec, default_flow
@@ -28,5 +29,5 @@ from pushforward.networks.transformer import *
 from pushforward.networks.unet import *
 
 __all__ = ["CoderSpec", "FlowSpec", "GANSpec", "default_flow"]
-__all__ += embedding.__all__ + mlp.__all__ + sets.__all__ + spec.__all__
+__all__ += causal.__all__ + embedding.__all__ + mlp.__all__ + sets.__all__ + spec.__all__
 __all__ += token_mlp.__all__ + tokens.__all__ + transformer.__all__ + unet.__all__

@@ -8,6 +8,7 @@ import numpy as np
 from pushforward.data.checks import enumerate_names, missing_column
 from pushforward.data.files.csv import is_csv, read_csv
 from pushforward.data.files.points import split_by_size
+from pushforward.data.files.texts import read_text
 from pushforward.data.schema import Schema
 
 __all__ = ["read_with_gaps"]
@@ -19,8 +20,8 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     Parameters
     ----------
     path : str or path
-        A ``.csv`` or ``.parquet`` table, with the model's columns in any order and possibly others, a ``.npy`` array,
-        or an ``.npz`` file of sets of points.
+        A ``.csv`` or ``.parquet`` table, with the model's columns in any order and possibly others, a ``.npy`` array, an
+        ``.npz`` file of sets of points, or for texts a ``.txt`` file: a text per line if texts have an end mark, else one.
     schema : Schema
 
     Raises
@@ -32,6 +33,12 @@ def read_with_gaps(path: str | Path, schema: Schema) -> tuple[Any, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     suffix = ".csv" if is_csv(path) else path.suffix.lower()
+    if schema.text is not None:
+        if suffix != ".txt":
+            raise ValueError(f"{path} ends in {suffix or 'nothing'}, but the model was trained on texts; use .txt")
+        texts = read_text(path).removesuffix("\n")
+        rows = np.array(texts.split("\n") if schema.text.ends else [texts], dtype=object)
+        return rows, rows
     if suffix == ".npy":
         try:
             array = np.load(path, allow_pickle=False)

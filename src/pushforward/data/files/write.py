@@ -2,9 +2,10 @@
 
 - ``.gif``: sets of points in space that turn.
 - ``.png``: one plot of all samples: a grid of images, a scatter plot of points, or histograms of more columns.
-- no ending, or a trailing slash: a folder with one PNG per image, in a sub-folder per label if there are labels. Unsigned
-  integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are scaled to 0 to 255.
-  Sets of points become one file each: .ply if their coordinates have names, as in such files, else .xyz.
+- no ending, or a trailing slash: a folder with one PNG per image or one .txt per text, in a sub-folder per label if there are
+  labels. Unsigned integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are
+  scaled to 0 to 255. Sets of points become one file each: .ply if their coordinates have names, as in such files, else .xyz.
+- ``.txt``: texts, one per line, or with an empty line between them if they have line breaks of their own.
 - ``.npy``, ``.npz`` (with ``condition`` beside ``samples``; of sets of different sizes the points one after the other, and
   ``sizes``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
   ``image``, the condition in a column ``label``): exact values.
@@ -25,7 +26,7 @@ from pushforward.data.schema import Schema
 
 __all__ = ["check_target", "write_samples"]
 
-_FORMATS = (".png", ".npy", ".npz", ".csv", ".parquet")
+_FORMATS = (".png", ".npy", ".npz", ".csv", ".parquet", ".txt")
 _TURNING = 8  # sets in a film
 
 
@@ -103,6 +104,10 @@ def write_samples(
             plots.turning_sets(rows[:_TURNING], path, labels=captions and captions[:_TURNING], names=names)
         else:
             plots.save(kind.draw(rows, drawing), path)
+    elif suffix == ".txt":
+        texts = kind.view(array, schema.channels).tolist()
+        between = "\n\n" if any("\n" in text for text in texts) else "\n"
+        path.write_text(between.join(texts) + "\n", encoding="utf-8", newline="")
     elif isinstance(array, PointSets) and suffix == ".npy":
         raise ValueError(f"{path}: sets of points of different sizes do not fit into one array; use .npz or a folder.")
     elif suffix == ".npy":

@@ -5,6 +5,7 @@ from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Kind, Lim
 from pushforward.data.kinds.registry import KINDS, kind_named, kind_of, register_kind
 from pushforward.data.kinds.sets import Sets
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.kinds.vectors import Vectors
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Limits",
     "Sets",
     "Tables",
+    "Tokens",
     "Vectors",
     "kind_named",
     "kind_of",

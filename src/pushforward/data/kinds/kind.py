@@ -73,6 +73,8 @@ class Kind(abc.ABC):
         Whether constant elements stay in the tensors of a model, at a fixed value, to keep the shape.
     closed_ranges : bool
         Whether integers beyond the range of the data are impossible; otherwise they are unseen so far.
+    learns_constants : bool
+        Whether models of tokens learn elements that are the same in all training rows, because they may vary.
     takes_frames : bool
         Whether a DataFrame can hold the rows.
     default_model : str
@@ -96,6 +98,7 @@ class Kind(abc.ABC):
     unit: ClassVar[str] = "data units"
     keeps_constants: ClassVar[bool] = False
     closed_ranges: ClassVar[bool] = False
+    learns_constants: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
     default_model: ClassVar[str] = "flow-matching"
     ending: ClassVar[str] = "csv"
@@ -184,6 +187,8 @@ class Kind(abc.ABC):
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Raise a ValueError if the format of ``path``, by its ending, cannot hold such rows; no ending means a folder."""
+        if path.suffix == ".txt":
+            raise ValueError(f"{path}: a .txt file holds texts, but the samples are {self.name}; use .csv, .npy, .npz or .png.")
         if not path.suffix:
             raise ValueError(
                 f"{path} has no ending, which means a folder of images, but the samples are {self.name}; use .csv, .parquet, "

@@ -176,12 +176,14 @@ def run_comparison(
 def default_models(dataset: Dataset) -> list[str]:
     """Return the names of the families that are compared by default, the fastest to train first.
 
-    For tables these are families that take all of their columns. Otherwise masked diffusion is included for integer columns
-    with ranges that it can model.
+    For texts and tables these are families that take them, with all columns. Otherwise masked diffusion is included for integer
+    columns with ranges that it can model.
 
     >>> default_models(open_data("moons"))
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
     """
+    if dataset.schema.text is not None:
+        return ["autoregressive", "masked-diffusion"]
     if dataset.schema.table is not None:
         names = ["circuit", "gmm", "vae", "gan", "normalizing-flow", "masked-diffusion", "flow-matching"]
         found: dict[str, Any] = {name: find(name) for name in names}

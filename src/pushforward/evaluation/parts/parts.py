@@ -22,12 +22,14 @@ from pushforward.evaluation.parts.rows import Inputs, RowSet
 from pushforward.evaluation.parts.sets import compare_sets
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
+from pushforward.evaluation.parts.texts import text_parts
 from pushforward.metrics.arrays import Rows
 from pushforward.metrics.coverage import density_coverage, precision_recall
 from pushforward.metrics.frechet import frechet_distance, kernel_distance
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.memorization import memorization
 from pushforward.metrics.relabel import compared_shares
+from pushforward.metrics.text import bits_per_character
 from pushforward.metrics.two_sample import c2st, energy_distance, mmd, sliced_wasserstein
 
 __all__ = ["Part", "parts_of"]
@@ -62,7 +64,7 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
         yield from _parts_of_sets(model)
         return
     if hasattr(model, "sample"):
-        for metric in _row_metrics():
+        for metric in _row_metrics() if inputs.schema.text is None else ():
             yield Part(metric.names[0], partial(_compare, metric=metric))
         for space in features:
             for metric in _feature_metrics():
@@ -74,7 +76,9 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
-        if inputs.schema.table is not None:
+        if inputs.schema.text is not None:
+            yield from (Part(name, run) for name, run in text_parts(inputs))
+        elif inputs.schema.table is not None:
             yield from (Part(name, run) for name, run in mixed_parts(inputs))
         else:
             if inputs.kind.has_columns:
@@ -191,12 +195,16 @@ def _density(inputs: Inputs, results: Results) -> None:
     model, seed = inputs.model, inputs.seed
     held = inputs.test.some(affordable_rows(inputs), seed, "density")
     result = held_out_density(model, held.user, condition=held.condition, seed=seed)
+    text = inputs.schema.text
     results.figures.append(
         Figure("log-density", "density", result.nats, "nats per row", "higher", "held-out", note=result.note)
     )
-    if result.bits_per_dim is not None:
-        bits = Figure("bits per dimension", "density", result.bits_per_dim, "bits", "lower", "held-out", note="the same number")
-        results.figures.append(bits)
+    if text is not None:
+        bits = bits_per_character(result.rows, text.lengths(held.x.numpy()))
+        results.figures.append(Figure("bits per character", "density", bits, "bits", "lower", "held-out", note=result.note))
+    elif result.bits_per_dim is not None:
+        bits, note = result.bits_per_dim, "the same number"
+        results.figures.append(Figure("bits per dimension", "density", bits, "bits", "lower", "held-out", note=note))
     results.arrays["log_density_held_out"] = result.rows
     if inputs.train is not None:
         train = inputs.train.some(len(held), seed, "density")

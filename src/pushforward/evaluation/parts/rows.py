@@ -262,9 +262,11 @@ def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
     table = model.space_.schema.table
     if table is not None:
         values, condition = _understood(table, values, condition, name)
+    text = model.space_.schema.text is not None
     values = model.space_.kind.gathered(values, name)
-    user = values if table is not None else clean_values(values, name=name, gaps=model.gaps)
+    user = values if table is not None or text else clean_values(values, name=name, gaps=model.gaps)
     x = _numbers(model, user)
+    user = x.numpy().astype(np.int64) if text else user  # tokens can be indexed like arrays
     conditions = None
     if condition is not None:
         if model.space_.conditions is None:

@@ -72,7 +72,10 @@ def add_paths(inputs: Inputs, results: Results) -> None:
 
 def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
     """Return rows of these numbers in data units, as plots take them: (n, H, W[, C]) or (n, D)."""
-    return inputs.kind.pictures(inputs.kind.view(rows.x[np.asarray(index)].numpy(), "first"))
+    x = rows.x[np.asarray(index)]
+    if inputs.schema.text is not None:
+        return np.array(inputs.schema.text.decode(x.numpy()).tolist(), dtype=str)
+    return inputs.kind.pictures(inputs.kind.view(x.numpy(), "first"))
 
 
 def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:

@@ -39,6 +39,7 @@ from pushforward.data import (
     Limits,
     RowSpace,
     Schema,
+    Text,
     Transform,
     Values,
     open_data,
@@ -120,6 +121,8 @@ class GenerativeModel(Estimator, abc.ABC):
     columns : mapping, optional
         Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
         datetime, duration, or ``"number from 0 to 1"`` for a number with limits. All others are found in the data.
+    text : Text, optional
+        How texts become rows of tokens: characters, bytes or byte pairs, in blocks of which length.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -150,6 +153,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """These coordinates (:mod:`pushforward.data.columns.elements`)."""
     of_levels: ClassVar[bool] = False
     """Whether the family gives probabilities to the levels of categories that became 0/1 coordinates."""
+    texts: ClassVar[bool] = False
+    """Whether the family learns texts."""
     given_columns: ClassVar[bool] = False
     """Whether ``sample`` takes values of columns of the data, which need not be conditions of the training."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
@@ -163,6 +168,7 @@ class GenerativeModel(Estimator, abc.ABC):
     held_out: Share = 0.1
     kind: str | None = None
     columns: ColumnTypes | None = None
+    text: Text | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
 
@@ -181,7 +187,8 @@ class GenerativeModel(Estimator, abc.ABC):
         ----------
         X : array, tensor, DataFrame, path or built-in name
             Rows first: ``(N, D)`` vectors, ``(N, H, W)`` or ``(N, H, W, C)`` images (tensors ``(N, C, H, W)``), a ``.npy``,
-            ``.npz``, ``.csv`` or ``.parquet`` file, a folder of images, or a name such as "digits".
+            ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images or texts, a list of str, or a name such as
+            "digits".
         y : ignored
         condition : array, DataFrame, column name(s) or False, optional
             A label, a vector or cells of columns of any types for each row. None and NaN are gaps: such a row trains the law
@@ -193,7 +200,7 @@ class GenerativeModel(Estimator, abc.ABC):
             If an argument or the data are invalid; raised before training.
         """
         check_params(type(self), self.get_params(deep=False))
-        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True, types=self.columns)
+        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True, types=self.columns, text=self.text)
         prepared = self._prepare(dataset)
         self._learn(prepared, self._resolve(prepared))
         return self
@@ -414,7 +421,12 @@ class GenerativeModel(Estimator, abc.ABC):
             raise naming(ValueError(f"{message}of one size as ordered rows, with {vectors}."), vectors)
 
     def _check_columns(self, schema: Schema) -> None:
-        """Raise a ValueError if a table has columns that the family cannot learn; it names those that can."""
+        """Raise a ValueError if the family cannot learn texts, or columns of a table; it names those that can."""
+        if schema.text is not None and not self.texts:
+            raise ValueError(
+                f"{type(self).__name__} learns rows of numbers, but the data are texts; use a family that learns them: "
+                f"{', '.join(registry.families_with('texts'))}."
+            )
         refused = None if schema.table is None else self.refused_columns(schema.table)
         if refused is not None:
             what, names = refused
