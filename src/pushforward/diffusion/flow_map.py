@@ -122,6 +122,8 @@ class FlowMapNetwork(AbstractDenoiser):
         density: bool = False,
     ) -> None:
         super().__init__()
+        if not (0 < data_std < math.inf and 1 <= max_guidance < math.inf):
+            raise ValueError(f"data_std must be positive and max_guidance at least 1, got {data_std} and {max_guidance}")
         self.network, self.schedule, self.data_std = network, schedule, float(data_std)
         self.condition_dim, self.max_guidance, self.gaussian_source = condition_dim, float(max_guidance), gaussian_source
         with torch.device("cpu"):  # also where a network is built on the meta device to learn its size
