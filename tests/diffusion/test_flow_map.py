@@ -149,6 +149,18 @@ def test_a_sample_is_its_jumps_from_sigma_1_times_the_noise(schedule):
     assert torch.allclose(flow_map.draw(z, condition), flow_map.sample(z, steps=1, condition=condition), atol=1e-9)
 
 
+def test_jumps_stop_at_angles_that_the_network_is_trained_at():
+    network = MLPSpec(width=8, depth=1).build((2,), condition_dim=map_features(1.0))
+    flow_map = FlowMapNetwork(network, Cosine(), states=5)
+    even = [math.pi / 2, math.pi / 4, 0.0]
+    assert flow_map._between(math.pi / 2, 0.0, 2).tolist() == even
+    flow_map.angles.copy_(torch.tensor([math.pi / 2, 1.4, 0.7, 0.2, 0.0]))
+    assert flow_map._between(math.pi / 2, 0.0, 2).tolist() == [math.pi / 2, pytest.approx(0.7), 0.0]
+    assert flow_map._between(0.0, math.pi / 2, 2).tolist() == [0.0, pytest.approx(0.7), math.pi / 2]
+    many = flow_map._between(math.pi / 2, 0.0, 8)
+    assert torch.allclose(many, torch.linspace(math.pi / 2, 0.0, 9).double())
+
+
 def test_a_density_needs_a_network_with_features():
     with pytest.raises(ValueError, match="needs a network with `features`"):
         FlowMapNetwork(torch.nn.Linear(2, 2), Cosine(), density=True)

@@ -96,11 +96,15 @@ class FlowMapNetwork(AbstractDenoiser):
         Whether the noise is Gaussian and independent of the data.
     density : bool
         Whether jumps also return the integral of the divergence; needs a network with ``features``.
+    states : int
+        Number of ``angles``.
 
     Attributes
     ----------
     high : float
         The angle of t = 1.
+    angles : Tensor (states,)
+        The angles that the network is trained at, 0 until they are set.
 
     >>> from pushforward.diffusion import Cosine
     >>> from pushforward.networks import MLPSpec
@@ -120,8 +124,11 @@ class FlowMapNetwork(AbstractDenoiser):
         max_guidance: float = 1.0,
         gaussian_source: bool = True,
         density: bool = False,
+        states: int = 0,
     ) -> None:
         super().__init__()
+        if not (0 < data_std < math.inf and 1 <= max_guidance < math.inf):
+            raise ValueError(f"data_std must be positive and max_guidance at least 1, got {data_std} and {max_guidance}")
         self.network, self.schedule, self.data_std = network, schedule, float(data_std)
         self.condition_dim, self.max_guidance, self.gaussian_source = condition_dim, float(max_guidance), gaussian_source
         with torch.device("cpu"):  # also where a network is built on the meta device to learn its size
@@ -136,8 +143,10 @@ class FlowMapNetwork(AbstractDenoiser):
             self.head = nn.Linear(network.width, 1)
             nn.init.zeros_(self.head.weight)
             nn.init.zeros_(self.head.bias)
+        self.register_buffer("angles", torch.zeros(states))
         self.register_buffer("waves", 2.0 ** torch.arange(_WAVES), persistent=False)
 
+    angles: Tensor
     waves: Tensor
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -172,7 +181,7 @@ class FlowMapNetwork(AbstractDenoiser):
 
     @torch.no_grad()
     def sample(self, noise: Tensor, *, steps: int = 1, condition: Tensor | None = None, scale: Tensor | float = 1.0) -> Tensor:
-        """Return the rows (B, *D) that ``steps`` jumps, at equal angles, make of noise."""
+        """Return the rows (B, *D) that ``steps`` jumps make of noise."""
         u = noise * math.sin(self.high)
         return self.data_std * self.travel(u, self.high, 0.0, steps, condition, scale)[0]
 
@@ -205,13 +214,25 @@ class FlowMapNetwork(AbstractDenoiser):
         condition: Tensor | None = None,
         scale: Tensor | float = 1.0,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the state at the angle ``end`` after ``steps`` jumps of equal angles, and the integral of the divergence."""
-        angles = torch.linspace(begin, end, steps + 1, dtype=torch.float64, device=u.device)
+        """Return the state at the angle ``end`` after ``steps`` jumps, and the integral of the divergence.
+
+        The jumps are nearly equal: between them are the nearest angles that the network is trained at, if there are enough.
+        """
         total = None
-        for a, b in itertools.pairwise(angles):
+        for a, b in itertools.pairwise(self._between(begin, end, steps).to(u.device)):
             u, change = self.jump(u, a, b, condition, scale)
             total = change if total is None or change is None else total + change
         return u, total
+
+    def _between(self, begin: float, end: float, steps: int) -> Tensor:
+        """Return ``steps`` + 1 angles from ``begin`` to ``end``."""
+        even = torch.linspace(begin, end, steps + 1, dtype=torch.float64)
+        if steps == 1 or not bool(self.angles.any()):
+            return even
+        known = self.angles.double().cpu()
+        near = known[(even[1:-1, None] - known).abs().argmin(1)]
+        chosen = torch.cat((even[:1], near, even[-1:]))
+        return chosen if len(set(chosen.tolist())) == steps + 1 else even
 
     def _raw(
         self, u: Tensor, t: Tensor, delta: Tensor, condition: Tensor | None, scale: Tensor | float

@@ -313,11 +313,14 @@ class MapTraining(WithDenoiser):
             max_guidance=self.guidance,
             gaussian_source=self._gaussian,
             density=self.density_,
+            states=STATES + 1,
         )
 
     def _task(self, network: nn.Module, prepared: Prepared) -> FlowMapTask:
         assert isinstance(network, FlowMapNetwork)
-        return FlowMapTask(network, pool_angles(self.teacher_), self.space_.transform.shape)
+        angles = pool_angles(self.teacher_)
+        network.angles.copy_(angles)
+        return FlowMapTask(network, angles, self.space_.transform.shape)
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, _Planned)
