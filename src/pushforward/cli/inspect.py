@@ -62,9 +62,9 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         from pushforward.data.columns import Table
 
         facts += [("column", line) for line in Table.from_json(table).describe()]
-    if schema.get("sizes_differ"):
-        from pushforward.data import Schema
+    from pushforward.data import Schema
 
+    if schema.get("sizes_differ"):
         facts.append(("points", Schema.from_json(schema).describe()))
     if schema["text"] is not None:
         from pushforward.data import Tokenizer

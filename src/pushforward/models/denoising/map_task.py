@@ -69,10 +69,10 @@ class FlowMapTask(Task):
         low, high = torch.minimum(one, other), torch.maximum(one, other)
         later = 1 + (u[:, 1] * last).long().clamp(max=last - 1)  # any but the noise
         later = torch.where(u[:, 2] < _WHOLE, last, later)
-        kind = (u[:, 0] * 8).long()
-        begin = torch.where(kind < 2, 0, torch.where(kind < 4, last - later, torch.where(kind < 6, low, high)))
-        end = torch.where(kind < 2, later, torch.where(kind < 4, last, torch.where(kind < 6, high, low)))
-        from_data = kind == 7
+        way = (u[:, 0] * 8).long()
+        begin = torch.where(way < 2, 0, torch.where(way < 4, last - later, torch.where(way < 6, low, high)))
+        end = torch.where(way < 2, later, torch.where(way < 4, last, torch.where(way < 6, high, low)))
+        from_data = way == 7
         return torch.where(from_data, last, begin), torch.where(from_data, last - later, end)
 
     def _loss(self, batch: Batch, begin: Tensor, end: Tensor) -> Tensor:
