@@ -137,8 +137,10 @@ class SpreadRows(Rows):
         """Return rows of cells (N, C) with their encoded conditions."""
         elements, transform = space.schema.elements, space.transform
         assert elements is not None
+        scores = elements.forward(cells)
+        _warn_of_impossible(elements.log_volume(cells, scores))
         return cls(
-            z=transform.forward(elements.forward(cells), dtype=dtype),
+            z=transform.forward(scores, dtype=dtype),
             condition=condition,
             width=torch.zeros(transform.shape, dtype=dtype),
             bins=None,
@@ -187,9 +189,9 @@ def _warn_of_impossible(log_shares: Tensor) -> None:
     if bool(impossible.any()):
         count, row = int(impossible.sum()), int(impossible.int().argmax())
         warnings.warn(
-            f"{count} of {len(log_shares)} rows, the first of them row {row}, have integers beyond the range of the training "
-            "data, which is closed (as for levels of images): their probability is 0. Remove these rows, or train on data with "
-            "the full range",
+            f"{count} of {len(log_shares)} rows, the first of them row {row}, have values beyond a closed range of the "
+            "training data (levels of images, declared limits): their probability is 0. Remove these rows, or train on data "
+            "with the full range",
             stacklevel=2,
         )
 

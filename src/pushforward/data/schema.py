@@ -210,7 +210,7 @@ class Schema:
             return self.rules.ranges(rows.amin(0).double(), rows.amax(0).double())
         if self.table is not None:
             # The law of a category ends at its levels; that of a number goes on.
-            each = [(0.0, domain.high) if domain.type == "category" else _UNLIMITED for domain in self.table.domains]
+            each = [(0.0, domain.high) if domain.type == "category" else domain.limits for domain in self.table.domains]
         else:
             each = [limits_of(dtype) for dtype in self.dtypes]
         low, high = torch.tensor(each, dtype=torch.float64).unbind(1)

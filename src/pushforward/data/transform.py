@@ -19,7 +19,8 @@ counts: their ends share their mass with the values beyond, in a geometric serie
 
     P(high + j) = Q(high) (1 - r) r^j,      j = 0, 1, 2, ...,
 
-and alike below; the sum over j is Q(high). r = 1 / (m + 2) with m training rows at the end: Laplace's rule of succession for
+and alike below; the sum over j is Q(high). Where a limit is declared, or is that of the dtype, the series ends there, divided
+by its sum. r = 1 / (m + 2) with m training rows at the end: Laplace's rule of succession for
 the next such row to lie beyond. In a closed range r is 0: an integer beyond it has probability 0. Samples stay in the training
 range, where an end stands for all values beyond it.
 
@@ -38,7 +39,7 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import Facts
-from pushforward.data.ends import end_shares
+from pushforward.data.ends import end_shares, infinite
 from pushforward.data.kinds import Limits, kind_named
 from pushforward.probability.tails import log_share
 
@@ -61,6 +62,9 @@ class Transform:
         float64, smallest and largest training value per column or per channel; integers are clipped to this range.
     below, above : Tensor
         float64, shaped like ``low``: the shares r of the ends of the range; 0 where it is closed.
+    least, most : Tensor
+        float64, shaped like ``low``: the smallest and the largest possible integer; the largest float if there is none, since
+        stored tensors are finite.
     integer : Tensor
         bool, which elements are integers.
     constant : Tensor
@@ -83,6 +87,8 @@ class Transform:
     high: Tensor
     below: Tensor
     above: Tensor
+    least: Tensor
+    most: Tensor
     integer: Tensor
     constant: Tensor
     value: Tensor
@@ -213,7 +219,7 @@ class Transform:
         counted = self.integer & ~self.constant
         wide, low, high = x.double(), self.low, self.high
         inside = torch.where(counted, torch.minimum(torch.maximum(wide, low), high), wide).to(x.dtype)
-        log_shares = log_share(wide - high, self.above) + log_share(low - wide, self.below)
+        log_shares = log_share(wide - high, self.above, self.most - high) + log_share(low - wide, self.below, low - self.least)
         return inside, torch.where(counted & ~x.isnan(), log_shares, 0.0).flatten(1).sum(1)
 
     def forward(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -263,8 +269,8 @@ class Transform:
     def _check(self) -> None:
         """Raise a ValueError if the tensors do not fit each other: a file may hold anything."""
         row = self.shift.shape
-        low, high = kind_named(self.kind).ranges(torch.zeros(row), torch.zeros(row))
-        shapes = {"low": low.shape, "high": high.shape, "below": low.shape, "above": high.shape}
+        one_range = kind_named(self.kind).ranges(torch.zeros(row), torch.zeros(row))[0].shape
+        shapes = dict.fromkeys(("low", "high", "below", "above", "least", "most"), one_range)
         for field in fields(self)[2:]:
             value, shape = getattr(self, field.name), shapes.get(field.name, row)
             dtype = torch.bool if field.name in ("integer", "constant") else torch.float64
@@ -276,6 +282,8 @@ class Transform:
             raise ValueError("transform: scales must be above 0, no range empty, and not every element constant")
         if any(bool(((share < 0) | (share >= 1)).any()) for share in (self.below, self.above)):
             raise ValueError("transform: the shares beyond the ends of a range must be at least 0 and less than 1")
+        if not bool(((self.least <= self.low) & (self.high <= self.most)).all()):
+            raise ValueError("transform: a range must be within its limits")
 
     def _fixed(self, dtype: torch.dtype) -> Tensor:
         return ((self.value - self.shift) / self.scale).to(dtype)
@@ -305,8 +313,11 @@ def _ranges(x: Tensor, low: Tensor, high: Tensor, kind: str, limits: Limits | No
     low, high = rules.ranges(low, high)
     if rules.closed_ranges:
         low, high = limits = (low, high) if limits is None else limits
+    limits = limits or infinite(low)
     below, above = end_shares(x, low, high, limits)
-    return {"low": low, "high": high, "below": below, "above": above}
+    largest = torch.finfo(torch.float64).max
+    least, most = (limit.double().expand(low.shape).clamp(-largest, largest) for limit in limits)
+    return {"low": low, "high": high, "below": below, "above": above, "least": least, "most": most}
 
 
 def _facts(x: Tensor, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:

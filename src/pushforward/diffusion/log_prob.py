@@ -97,8 +97,9 @@ _ARRAYS = tuple(field.name for field in fields(LogProb) if field.type is np.ndar
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:
-    """Return the standard error of the mean of independent draws (K, ...), NaN for a single one."""
+    """Return the standard error of the mean of independent draws (K, ...): NaN for a single one, 0 if all are -inf."""
     count = len(values)
     if count == 1:
         return np.full(values.shape[1:], np.nan)
-    return np.asarray(values.std(axis=0, ddof=1) / math.sqrt(count))
+    impossible = np.isneginf(values).all(axis=0)
+    return np.asarray(np.where(impossible, 0.0, values).std(axis=0, ddof=1) / math.sqrt(count))

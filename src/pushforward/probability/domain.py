@@ -28,6 +28,8 @@ class Domain:
     atoms : tuple of float
         Values of a real column that have a probability of their own, such as 0 in a column of debts. Integers and categories
         have one at each value, and list none.
+    limits : (float, float)
+        Of integers, whose ``low`` and ``high`` are those of the data: the smallest and the largest that are possible at all.
 
     >>> Domain("category", 0, 2).levels
     3
@@ -37,12 +39,15 @@ class Domain:
     low: float = -math.inf
     high: float = math.inf
     atoms: tuple[float, ...] = ()
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise ValueError(f"a domain needs low <= high, not {self.low} and {self.high}")
         if self.type == "category" and not (self.low == 0 and self.high == math.floor(self.high) < math.inf):
             raise ValueError(f"the levels of a category are 0, 1, ..., high, not {self.low} to {self.high}")
+        if self.limits[0] > self.low or self.limits[1] < self.high:
+            raise ValueError(f"{self.low} to {self.high} is not within the limits {self.limits[0]} and {self.limits[1]}")
         if self.atoms and self.type != "real":
             raise ValueError(f"only a real column lists atoms, not one of type {self.type!r}")
 

@@ -152,10 +152,13 @@ def fit_tails(x: Tensor, knots: Tensor, domain: Domain) -> Tensor:
     return tails
 
 
-def log_share(beyond: Tensor, share: Tensor) -> Tensor:
-    """Return log (1 - r) r^j for integers that lie j = ``beyond`` above the end of a range with share r; 0 for j < 0."""
-    j = beyond.clamp(min=0.0)
-    return torch.where(beyond >= 0, torch.xlogy(j, share) + torch.log1p(-share), 0.0)
+def log_share(beyond: Tensor, share: Tensor, room: Tensor) -> Tensor:
+    """Return the log-probability of integers j = ``beyond`` above the end of a range with share r, given that j >= 0.
+
+    It is log (1 - r) r^j / (1 - r^(room + 1)) up to j = ``room``, -inf above it; 0 for j < 0.
+    """
+    log_p = torch.xlogy(beyond.clamp(min=0.0), share) + torch.log1p(-share) - torch.log1p(-(share ** (room + 1)))
+    return torch.where(beyond < 0, 0.0, log_p.where(beyond <= room, -torch.inf))
 
 
 def _pareto(d: Tensor, spacing: float) -> tuple[float, float]:

@@ -109,7 +109,8 @@ def test_wrong_facts_are_refused(elements):
     ):
         with pytest.raises(ValueError, match=r"points|ends|knot|levels"):
             Elements.from_json([facts | change])
+    unbounded = {"bounds": [None, None], "limits": [None, None]}
     with pytest.raises(ValueError, match="needs a token"):
-        Bins.from_json({"type": "real", "bounds": [None, None], "gap": False, "points": [], "ends": [0, 0]})
+        Bins.from_json({"type": "real", **unbounded, "gap": False, "points": [], "ends": [0, 0]})
     assert not elements.fit_to(DOMAINS, (True,) * len(DOMAINS))
     assert not elements.fit_to(DOMAINS[::-1], GAPS)

@@ -12,6 +12,7 @@ import pushforward as pf
 from pushforward.data import open_data
 from pushforward.data.columns import Column, infer_columns
 from pushforward.data.schema import Schema
+from pushforward.probability.domain import Domain
 
 NUMBERS = np.random.default_rng(0)
 N = 60
@@ -161,16 +162,22 @@ def test_types_can_be_set():
 
 
 def test_limits_of_numbers_can_be_declared():
-    frame = pd.DataFrame({"load": [12.5, np.nan, 99.0, 30.25], "debt": ["1,50", "0,25", "-2,00", "7,00"]})
-    load, debt = infer_columns(frame, {"load": "number from -5 to 1e2", "debt": "number to 9.5"}).columns
+    frame = pd.DataFrame({"load": [12.5, np.nan, 99.0, 30.25], "debt": ["1,50", "0,25", "-2,00", "7,00"], "age": [9, 3, 8, 9]})
+    types = {"load": "number from -5 to 1e2", "debt": "number to 9.5", "age": "integer from 0 to 120"}
+    load, debt, age = infer_columns(frame, types).columns
     assert (load.low, load.high, debt.low, debt.high) == (-5.0, 100.0, None, 9.5)
     assert load.describe() == "number, from -5 to 100, 2 decimals, with gaps"
-    assert Column.from_json(load.to_json()) == load
+    assert age.describe() == "integer, 3 to 9, possible from 0 to 120"
+    assert age.domain == Domain("integer", 3, 9, limits=(0, 120))
+    assert [Column.from_json(column.to_json()) for column in (load, age)] == [load, age]
     for types, message in (
         ({"load": "number from 20"}, r"to 'number from 20', but row 0 \(counted from 0\) holds 12.5; correct it"),
         ({"debt": "number from 0 to 5"}, r"to 'number from 0 to 5', but row 2 \(counted from 0\) holds -2"),
         ({"load": "number from 5 to 1"}, "but limits must rise: 'number from 1 to 5'"),
-        ({"load": "integer from 5"}, "or 'number from 0 to 1' with the limits"),
+        ({"load": "date from 5"}, "or 'number from 0 to 1' and 'integer from 0 to 120' with limits"),
+        ({"age": "integer from 5"}, r"to 'integer from 5', but row 1 \(counted from 0\) holds 3"),
+        ({"age": "integer to 9.5"}, "the limits of integers are whole numbers"),
+        ({"age": "integer from 9 to 5"}, "but limits must rise: 'integer from 5 to 9'"),
     ):
         with pytest.raises(ValueError, match=message):
             infer_columns(frame, types)

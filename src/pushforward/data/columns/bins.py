@@ -73,7 +73,10 @@ class Bins:
             rest = rest if len(rest) or len(torch.unique(seen)) < 2 else seen
             return cls(domain, gaps, points, Pieces.fit(rest, domain) if len(rest) else None)
         points = _points(seen, domain)
-        low, high = (1 / (int((seen == end).sum()) + 2) for end in (domain.low, domain.high))
+        low, high = (
+            0.0 if end == limit else 1 / (int((seen == end).sum()) + 2)
+            for end, limit in zip((domain.low, domain.high), domain.limits, strict=True)
+        )
         rest = seen[~torch.isin(seen, points)]
         bins = cls(domain, gaps, points, ends=(low, high))
         line = _closed_up(domain, len(points))
@@ -129,16 +132,18 @@ class Bins:
         else:
             y = self._on_line(self._inside(x))
             inside = torch.where(is_point, 0.0, self.pieces.log_density(y))
-        for beyond, share in ((self.domain.low - x, self.ends[0]), (x - self.domain.high, self.ends[1])):
-            if share:
-                inside = inside + log_share(beyond, torch.tensor(share, dtype=torch.float64))
+        if self.domain.type == "integer":
+            low, high, (least, most) = self.domain.low, self.domain.high, self.domain.limits
+            for beyond, share, room in ((low - x, self.ends[0], low - least), (x - high, self.ends[1], most - high)):
+                inside = inside + log_share(beyond, *torch.tensor([share, room], dtype=torch.float64))
         return torch.where(x.isnan(), 0.0, inside)
 
     def to_json(self) -> Facts:
         """Return the tokens as plain data without infinities; :meth:`from_json` restores them."""
         facts: Facts = {
             "type": self.domain.type,
-            "bounds": [end if math.isfinite(end) else None for end in (self.domain.low, self.domain.high)],
+            "bounds": _without_infinities(self.domain.low, self.domain.high),
+            "limits": _without_infinities(*self.domain.limits),
             "gap": self.gap,
             "points": self.points.tolist(),
             "ends": list(self.ends),
@@ -151,10 +156,10 @@ class Bins:
     @classmethod
     def from_json(cls, facts: Facts) -> "Bins":
         """Return the tokens from the output of :meth:`to_json`; ValueError if the facts do not describe any."""
-        low, high = facts["bounds"]
+        low, high = _with_infinities(facts["bounds"])
         points = torch.tensor(facts["points"], dtype=torch.float64)
         atoms = tuple(points.tolist()) if facts["type"] == "real" else ()
-        domain = Domain(facts["type"], -math.inf if low is None else low, math.inf if high is None else high, atoms)
+        domain = Domain(facts["type"], low, high, atoms, _with_infinities(facts["limits"]))
         ends = tuple(map(float, facts["ends"]))
         if points.ndim != 1 or bool((points.diff() <= 0).any()) or not bool(points.isfinite().all()):
             raise ValueError("the points of a column must be finite and rise")
@@ -195,6 +200,15 @@ class Bins:
         if self.domain.type == "real":
             return y
         return y + torch.searchsorted(self.points - torch.arange(len(self.points)), y.contiguous(), right=True)
+
+
+def _without_infinities(low: float, high: float) -> list[float | None]:
+    return [end if math.isfinite(end) else None for end in (low, high)]
+
+
+def _with_infinities(ends: list[float | None]) -> tuple[float, float]:
+    low, high = ends
+    return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def in_token(token: Tensor, u: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ __all__ = [
 
 ColumnType = Literal["number", "integer", "category", "boolean", "date", "time", "datetime", "duration"]
 ColumnTypes: TypeAlias = Mapping[str | int, str] | tuple[tuple[str | int, str], ...]
-"""Types by the name of a column, or pairs of name and type; that of a number may have limits, "number from 0 to 1"."""
+"""Types by the name of a column, or pairs of name and type; numbers may have limits: "number from 0 to 1", "integer from 0"."""
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 Level: TypeAlias = str | int | float | bool
 
@@ -220,6 +220,8 @@ class Numbers(Column):
     ----------
     low, high : float, optional
         The smallest and the largest possible value; for integers those of the data. None for reals without a limit.
+    limits : (float or None, float or None)
+        The smallest and the largest possible integer, where they are declared.
     atoms : tuple of float
         Reals with a share of their own.
     decimals : int, optional
@@ -232,6 +234,7 @@ class Numbers(Column):
 
     low: float | None = None
     high: float | None = None
+    limits: tuple[float | None, float | None] = (None, None)
     atoms: tuple[float, ...] = ()
     decimals: int | None = None
     format: NumberFormat | None = None
@@ -241,11 +244,15 @@ class Numbers(Column):
         """Integers of the range, or reals."""
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
-        return Domain("integer" if self.type == "integer" else "real", low, high, self.atoms)
+        if self.type == "number":
+            return Domain("real", low, high, self.atoms)
+        least, most = self.limits
+        return Domain("integer", low, high, (), (-math.inf if least is None else least, math.inf if most is None else most))
 
     def _values(self) -> str:
         if self.type == "integer":
-            return f"{self.low:.0f} to {self.high:.0f}"
+            limits = limits_in_words(*self.limits)
+            return f"{self.low:.0f} to {self.high:.0f}{limits and f', possible {limits}'}"
         atoms = f"often exactly {', '.join(f'{atom:g}' for atom in self.atoms[:6])}" if self.atoms else ""
         places = "" if self.decimals is None else f"{self.decimals} decimal{'' if self.decimals == 1 else 's'}"
         return ", ".join(filter(None, (limits_in_words(self.low, self.high), places, atoms))) or "any"
@@ -279,7 +286,7 @@ class Numbers(Column):
         return f"write a {what}{shown}, or leave the cell empty"
 
     def _check(self) -> None:
-        numbers = (self.low or 0.0, self.high or 0.0, *self.atoms)
+        numbers = (*(end or 0.0 for end in (self.low, self.high, *self.limits)), *self.atoms)
         whole = self.type == "number" or None not in (self.low, self.high)
         if (
             not all(isinstance(number, int | float) for number in numbers)

@@ -75,6 +75,8 @@ class Score:
     shares : (float, float)
         Of the mass of the smallest and the largest integer, those of all integers beyond
         (:mod:`pushforward.data.transform`); 0 where there are none.
+    rooms : (float or None, float or None)
+        How many integers are possible beyond the smallest and the largest one; None for infinitely many.
     """
 
     low: tuple[float, ...]
@@ -84,6 +86,7 @@ class Score:
     above: float
     gap: float
     shares: tuple[float, float] = (0.0, 0.0)
+    rooms: tuple[float | None, float | None] = (0.0, 0.0)
 
     size: ClassVar[int] = 1
 
@@ -112,8 +115,10 @@ class Score:
         ends = cls._with_ends(low.tolist(), high.tolist(), values[keep].tolist(), bool(atom[0]), bool(atom[-1]), domain, gap)
         if domain.type != "integer":
             return ends
-        first, last = end_shares(present[:, None], present.amin(0, True), present.amax(0, True), None)
-        return replace(ends, shares=(float(first), float(last)))
+        low, high, limits = present.amin(0, True), present.amax(0, True), torch.tensor(domain.limits)[:, None].double()
+        first, last = end_shares(present[:, None], low, high, (limits[0], limits[1]))
+        rooms = (float(room) if math.isfinite(room) else None for room in (low - limits[0], limits[1] - high))
+        return replace(ends, shares=(float(first), float(last)), rooms=(next(rooms), next(rooms)))
 
     @classmethod
     def _with_ends(
@@ -184,9 +189,10 @@ class Score:
         low, high, values = self._tensors()
         known, z = x.double().nan_to_num(self.values[0]).contiguous(), z[:, 0].double()
         log_shares = torch.zeros_like(known)
-        if any(self.shares):
+        if any(self.shares) or any(self.rooms):
             below, above = torch.tensor(self.shares, dtype=torch.float64)
-            log_shares = log_share(known - values[-1], above) + log_share(values[0] - known, below)
+            room_below, room_above = (torch.tensor(math.inf if room is None else room).double() for room in self.rooms)
+            log_shares = log_share(known - values[-1], above, room_above) + log_share(values[0] - known, below, room_below)
             known = known.clamp(values[0], values[-1])
         at = torch.searchsorted(values, known).clamp(max=len(values) - 1)
         has_interval = (values[at] == known) & (low[at] < high[at])
@@ -217,7 +223,8 @@ class Score:
         low, high, values = (tuple(map(float, facts[name])) for name in ("low", "high", "values"))
         gap = -math.inf if facts["gap"] is None else float(facts["gap"])
         shares = (float(facts["shares"][0]), float(facts["shares"][1]))
-        score = cls(low, high, values, float(facts["below"]), float(facts["above"]), gap, shares)
+        rooms = (facts["rooms"][0], facts["rooms"][1])
+        score = cls(low, high, values, float(facts["below"]), float(facts["above"]), gap, shares, rooms)
         if not len(low) == len(high) == len(values) > 0:
             raise ValueError("the scores of a column need an interval for each number")
         rising = all(a < b for a, b in itertools.pairwise(values)) and all(a <= b for a, b in zip(low, high, strict=True))
@@ -227,6 +234,8 @@ class Score:
             raise ValueError("the scores of a column need rising intervals and rising numbers")
         if not all(0 <= share < 1 for share in score.shares):
             raise ValueError("the shares beyond the ends of a column must be at least 0 and less than 1")
+        if not all(room is None or room >= 0 for room in score.rooms):
+            raise ValueError("the integers beyond the ends of a column must be numbered")
         if not score.gap <= low[0]:
             raise ValueError("the interval of a gap must end before those of the numbers")
         return score

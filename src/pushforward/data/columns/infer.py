@@ -47,7 +47,7 @@ _MOST_ATOMS = 20
 _MOST_SHAPED = 100  # columns
 _NEAR = 0.05  # share of the median, or of 1, that is close to a bound
 _NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
-_LIMITED = re.compile(rf"number(?: from {_NUMBER})?(?: to {_NUMBER})?")
+_LIMITED = re.compile(rf"(number|integer)(?: from {_NUMBER})?(?: to {_NUMBER})?")
 _INDEX_NAMES = ("", "index", "id", "row", "rowid", "row_id")
 
 
@@ -76,7 +76,7 @@ def infer_columns(frame: Any, types: ColumnTypes = ()) -> Table:
 
 
 class _Wanted(NamedTuple):
-    """A type set by the user, and the limits of a number."""
+    """A type set by the user, and limits."""
 
     kind: ColumnType
     low: float | None = None
@@ -89,15 +89,17 @@ def _wanted(types: Mapping[str | int, str], names: list[Any]) -> dict[str | int,
         if name not in names:
             raise ValueError(f"columns sets the type of {name!r}, but the data have the columns {enumerate_names(names, 20)}.")
         limited = _LIMITED.fullmatch(text) if isinstance(text, str) else None
-        kind = next((kind for kind in COLUMN_TYPES if text == kind), "number" if limited else None)
+        kind = next((kind for kind in COLUMN_TYPES if text == kind or (limited and limited[1] == kind)), None)
         if kind is None:
             raise ValueError(
                 f"columns sets {name!r} to {text!r}, but a type is one of {', '.join(COLUMN_TYPES)}, or 'number from 0 to 1' "
-                "with the limits of a number."
+                "and 'integer from 0 to 120' with limits."
             )
-        low, high = (None if end is None else float(end) for end in limited.groups()) if limited else (None, None)
+        low, high = (None if end is None else float(end) for end in limited.groups()[1:]) if limited else (None, None)
         if low is not None and high is not None and not low < high:
-            raise ValueError(f"columns sets {name!r} to {text!r}, but limits must rise: 'number {limits_in_words(high, low)}'.")
+            raise ValueError(f"columns sets {name!r} to {text!r}, but limits must rise: '{kind} {limits_in_words(high, low)}'.")
+        if kind == "integer" and not all(end is None or end.is_integer() for end in (low, high)):
+            raise ValueError(f"columns sets {name!r} to {text!r}, but the limits of integers are whole numbers.")
         found[name] = _Wanted(kind, low, high)
     return found
 
@@ -107,16 +109,18 @@ def _within(column: Column, cells: Any, wanted: _Wanted) -> Column:
     if wanted.low is None and wanted.high is None:
         return column
     assert isinstance(column, Numbers)
-    low, high = (old if new is None else new for old, new in ((column.low, wanted.low), (column.high, wanted.high)))
+    low, high = wanted.low, wanted.high
+    if wanted.kind == "number":
+        low, high = column.low if low is None else low, column.high if high is None else high
     values = column.encode(cells)
     outside = (values < (-math.inf if low is None else low)) | (values > (math.inf if high is None else high))
     if outside.any():
         row = int(outside.argmax())
         raise ValueError(
-            f"columns sets {column.name!r} to 'number {limits_in_words(low, high)}', but row {row} (counted from 0) holds "
-            f"{values[row]:g}; correct it, leave it empty, or widen the limits."
+            f"columns sets {column.name!r} to '{wanted.kind} {limits_in_words(low, high)}', but row {row} (counted from 0) "
+            f"holds {values[row]:g}; correct it, leave it empty, or widen the limits."
         )
-    return replace(column, low=low, high=high)
+    return replace(column, low=low, high=high) if wanted.kind == "number" else replace(column, limits=(low, high))
 
 
 def _infer(cells: Any, name: Any, wanted: _Wanted | None) -> Column | LeftOut:

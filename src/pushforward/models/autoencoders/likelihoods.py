@@ -109,13 +109,15 @@ class _Gaussian(Likelihood):
 
 
 class _OfIntegers(Likelihood):
-    """A likelihood with the width of an integer's interval, the middles of the first and the last, and the shares of both."""
+    """A likelihood with the width of an integer's interval, the middles of the first and the last, and what is beyond."""
 
     width: Tensor
     low: Tensor
     high: Tensor
     below: Tensor
     above: Tensor
+    room_below: Tensor
+    room_above: Tensor
 
     def __init__(self, transform: Transform) -> None:
         super().__init__(transform)
@@ -123,15 +125,15 @@ class _OfIntegers(Likelihood):
         for name in ("low", "high"):
             edge = (getattr(transform, name).expand_as(transform.shift) - transform.shift) / transform.scale
             self.register_buffer(name, (transform.pick(edge) + transform.dequantization / 2).float(), persistent=False)
-        for name in ("below", "above"):
-            share = transform.pick(getattr(transform, name).expand_as(transform.shift))
-            self.register_buffer(name, share.float(), persistent=False)
+        rooms = {"room_below": transform.low - transform.least, "room_above": transform.most - transform.high}
+        for name, end in {"below": transform.below, "above": transform.above, **rooms}.items():
+            self.register_buffer(name, transform.pick(end.expand_as(transform.shift)).float(), persistent=False)
 
     def _log_prob(self, output: Tensor, x: Tensor) -> Tensor:
         whole, width = self.width > 0, torch.where(self.width > 0, self.width, 1.0)
         inside = torch.where(whole, torch.minimum(torch.maximum(x, self.low), self.high), x)
         above, below = ((x - self.high) / width).round(), ((self.low - x) / width).round()
-        log_shares = log_share(above, self.above) + log_share(below, self.below)
+        log_shares = log_share(above, self.above, self.room_above) + log_share(below, self.below, self.room_below)
         return self._log_density(output, inside) + torch.where(whole, log_shares, 0.0)
 
     @abc.abstractmethod

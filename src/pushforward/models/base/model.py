@@ -120,7 +120,7 @@ class GenerativeModel(Estimator, abc.ABC):
         Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype are ambiguous.
     columns : mapping, optional
         Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
-        datetime, duration, or ``"number from 0 to 1"`` for a number with limits. All others are found in the data.
+        datetime, duration, or with limits, ``"number from 0 to 1"`` or ``"integer from 0"``. All others are found in the data.
     text : Text, optional
         How texts become rows of tokens: characters, bytes or byte pairs, in blocks of which length.
     random_state : int, RandomState or None

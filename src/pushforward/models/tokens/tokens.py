@@ -55,7 +55,7 @@ def token_scaling(x: Tensor, kind: str, limits: Limits | None) -> Transform:
     refuse_fractions(x)
     whole = Transform.in_data_units(x, integer=True, kind=kind, limits=limits)
     low, high = _ranges(whole)
-    below, above = end_shares(x, low, high, (whole.low, whole.high) if kind_named(kind).closed_ranges else limits)
+    below, above = end_shares(x, low, high, (whole.least, whole.most))
     if kind_named(kind).learns_constants:
         none, nothing = torch.zeros_like(whole.constant), torch.zeros_like(whole.value)
         whole = replace(whole, constant=none, value=nothing)
