@@ -87,7 +87,7 @@ DEFERRED = {
         "safetensors",
         "scipy",
     ),
-    *("sklearn", "torch", "torchdiffeq", "vector_quantize_pytorch", "yaml", "zuko"),
+    *("sklearn", "soundfile", "torch", "torchdiffeq", "vector_quantize_pytorch", "yaml", "zuko"),
 }
 
 

@@ -36,7 +36,8 @@ def command(
         str,
         typer.Option(
             metavar="PATH",
-            help=".png (one image of all), .npy, .npz, .csv, .parquet, or a folder of images. Default: a file in RUN.",
+            help=".png (one image of all), .npy, .npz, .csv, .parquet, .wav, .flac, or a folder of images or sounds. "
+            "Default: a file in RUN.",
         ),
     ] = "",
     condition: Annotated[

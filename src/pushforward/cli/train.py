@@ -21,13 +21,15 @@ __all__ = ["HELP", "TrainCommand", "command"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
-    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians), a .npy, .npz, .csv or "
-    ".parquet file, or a folder of images, whose sub-folders are classes.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, tones), a .npy, .npz, .csv or "
+    ".parquet file, or a folder of images or sounds, whose sub-folders are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
         "pushforward train photos/ --max-time 10m --set network.width=96",
         "pushforward train table.csv --column height,weight --condition species",
+        "pushforward train voices/ --set rate=8000",
+        "pushforward train prices.csv --series stock,day",
         "pushforward train digits --dry-run > recipe.yaml",
         "pushforward train digits --model latent --set prior=diffusion",
         "pushforward train digits --recipe recipe.yaml --seed 1 --out runs/mine",
@@ -71,6 +73,13 @@ def command(
         int | None, typer.Option(metavar="N", help="Seed of everything random. Default: a fresh one, written down.")
     ] = None,
     column: Columns = None,
+    series: Annotated[
+        str,
+        typer.Option(
+            metavar="ID,TIME",
+            help="Columns of a table in long form with the number and the time of each series; the others are its values.",
+        ),
+    ] = "",
     condition: Annotated[
         str,
         typer.Option(
@@ -99,6 +108,8 @@ def command(
         given["max_time"] = seconds_of(max_time)
     if device:
         given["device"] = device
+    if series:
+        given["series"] = _two_columns(series)
     for text in changes or []:
         given = recipes.merge(given, recipes.override(text))
     chosen = {"columns": listed(*column or ()), "condition": condition_of(condition)}
@@ -112,6 +123,13 @@ def command(
     _start(data, given, out=out, chosen=chosen, dry_run=dry_run)
 
 
+def _two_columns(text: str) -> list[str]:
+    names = listed(text) or []
+    if len(names) != 2:
+        raise ValueError(f"--series names two columns, as in --series id,time, not {text!r}")
+    return names
+
+
 def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[str, Any], dry_run: bool) -> None:
     from pushforward.data import open_data
     from pushforward.models import recipe as recipes
@@ -119,7 +137,9 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"))
+    series = given.get("series")
+    of_signals = {"rate": given.get("rate"), "length": given.get("length"), "series": None if series is None else tuple(series)}
+    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"), **of_signals)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))
@@ -222,4 +242,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
     table = plan.model.space_.schema.table
     for line in [] if table is None else table.describe():
         typer.echo(f"# column {printable(line)}")
+    schema = plan.model.space_.schema
+    for line in [] if schema.signal is None else schema.signal.describe(schema.internal_shape[1]):
+        typer.echo(f"# signals: {line}")
     typer.echo(f"# would train in {folder}; nothing was written")

@@ -28,13 +28,14 @@ from pushforward.data.columns.elements import Coordinates, Elements
 from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.signal import Signal
 
 __all__ = ["Schema"]
 
 # Float32 holds all values of these exactly; other dtypes are converted to float64.
 _MOST = 2**31 - 1
 _UNLIMITED = (-math.inf, math.inf)
-_AXES = {"flat": 1, "grid": 3}
+_AXES = {"flat": 1, "grid": 3, "series": 2}
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
 
@@ -64,6 +65,8 @@ class Schema:
         Digits behind the decimal point of each column of a DataFrame of vectors, None for as many as fit.
     polars : bool
         Whether DataFrames are those of polars.
+    signal : Signal, optional
+        What is known of signals besides their samples.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -82,6 +85,7 @@ class Schema:
     elements: Elements | None = None
     decimals: tuple[int | None, ...] | None = None
     polars: bool = False
+    signal: Signal | None = None
 
     @classmethod
     def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
@@ -117,7 +121,7 @@ class Schema:
     @property
     def rules(self) -> Kind:
         """The kind of data."""
-        return kind_named(self.kind)
+        return kind_named(self.kind).of(self.signal)
 
     @property
     def internal_shape(self) -> tuple[int, ...]:
@@ -184,7 +188,9 @@ class Schema:
         """Return the schema as plain data for :func:`json.dumps`."""
         table = None if self.table is None else self.table.to_json()
         elements = None if self.elements is None else self.elements.to_json()
-        return asdict(replace(self, table=None, elements=None)) | {"table": table, "elements": elements}
+        signal = None if self.signal is None else self.signal.to_json()
+        parts = {"table": table, "elements": elements, "signal": signal}
+        return asdict(replace(self, table=None, elements=None, signal=None)) | parts
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
@@ -200,6 +206,8 @@ class Schema:
             parts["table"] = Table.from_json(parts["table"])
         if parts.get("elements") is not None:
             parts["elements"] = Elements.from_json(list(parts["elements"]))
+        if parts.get("signal") is not None:
+            parts["signal"] = Signal.from_json(parts["signal"])
         schema = cls(**parts)
         schema._check()
         return schema
@@ -215,7 +223,7 @@ class Schema:
             raise ValueError("polars says whether DataFrames are those of polars")
         if self.channels not in (None, "first", "last"):
             raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
-        axes = len(shape) if self.channels is None else 3
+        axes = len(shape) if self.channels is None else _AXES[self.rules.structure]
         if axes != len(shape) or len(self.internal_shape) != _AXES[self.rules.structure]:
             raise ValueError(f"rows of shape {shape} with channels {self.channels!r} are not of kind {self.kind!r}")
         if self.table is None and self.elements is not None:
@@ -282,6 +290,15 @@ class Schema:
         self._check_shape(values, name)
         channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
         return self.rules.inward(to_tensor(values, self.internal_dtype), channels)
+
+    def refuse_other_rate(self, other: "Schema") -> None:
+        """Raise a ValueError if other signals have another sample rate."""
+        rates = [schema.signal.rate for schema in (other, self) if schema.signal is not None and schema.signal.rate is not None]
+        if len(set(rates)) > 1:
+            raise ValueError(
+                f"these signals have {rates[0]:,} samples per second, but the model was trained on {rates[1]:,}; convert them "
+                f"first, e.g. open_data(..., rate={rates[1]})"
+            )
 
     def to_layout(self, rows: Tensor) -> Tensor:
         """Return rows ``(N, *D)`` as tensors ``(N, *row)`` in the user's layout; differentiable."""

@@ -69,8 +69,8 @@ def train(
         If another process trains the run that is to be resumed. It is an :class:`OSError`.
     """
     if not resume:
-        kind, types = (None, None) if model is None else (model.kind, model.columns)
-        dataset = open_data(data, condition=condition, columns=columns, kind=kind, gaps=True, types=types)
+        opening = {} if model is None else model._opening
+        dataset = open_data(data, condition=condition, columns=columns, gaps=True, **opening)
         chosen = {"columns": columns, "condition": condition if _named(condition) else None}
         with new_run(out, dataset.source) as folder:
             return plan(dataset, model or assemble({}, dataset), chosen=chosen).start(folder)
@@ -111,6 +111,7 @@ def reopen(
             gaps=True,
             types=Schema.from_json(card["schema"]).table,
             condition_types=_condition_types(card, chosen["condition"] if condition is None else condition),
+            **_of_signals(card),
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
@@ -205,6 +206,13 @@ def _named(condition: Condition) -> bool:
     if isinstance(condition, list | tuple):
         return all(isinstance(name, str) for name in condition)
     return condition is None or condition is False or isinstance(condition, str)
+
+
+def _of_signals(card: Facts) -> Facts:
+    """Return the arguments with which the run opened signals."""
+    resolved = card["resolved"]
+    series = resolved["series"]
+    return {"rate": resolved["rate"], "length": resolved["length"], "series": None if series is None else tuple(series)}
 
 
 def _condition_types(card: Facts, condition: Condition) -> ColumnTypes:

@@ -4,11 +4,12 @@ Grids of images are Pillow images, pixel for pixel; everything with axes is a ma
 without global state, windows or displays. :func:`save` writes either, :func:`film` writes several figures as an animation.
 """
 
-from pushforward.plots import charts, grids, scores, style, tables
+from pushforward.plots import charts, grids, scores, signals, style, tables
 from pushforward.plots.charts import *
 from pushforward.plots.grids import *
 from pushforward.plots.scores import *
+from pushforward.plots.signals import *
 from pushforward.plots.style import *
 from pushforward.plots.tables import *
 
-__all__ = charts.__all__ + grids.__all__ + scores.__all__ + style.__all__ + tables.__all__
+__all__ = charts.__all__ + grids.__all__ + scores.__all__ + signals.__all__ + style.__all__ + tables.__all__

@@ -1,8 +1,10 @@
 """Write samples to a file or folder; the ending of the path selects the format.
 
-- ``.png``: one plot of all samples: a grid of images, a scatter plot of points, or histograms of more columns.
+- ``.png``: one plot of all samples: a grid of images or signals, a scatter plot of points, or histograms of more columns.
 - no ending, or a trailing slash: a folder with one PNG per image, in a sub-folder per label if there are labels. Unsigned
   integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are scaled to 0 to 255.
+  Sounds become one file each, in the format of the training data.
+- ``.wav``, ``.flac``, ``.ogg``: sounds, one after the other with a pause.
 - ``.npy``, ``.npz`` (with ``condition`` beside ``samples``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
   ``image``, the condition in a column ``label``): exact values.
 """
@@ -41,11 +43,10 @@ def check_target(path: str | Path, schema: Schema) -> Path:
             what = "already holds files" if path.is_dir() else "is a file"
             raise ValueError(f"{path} {what}; choose a new folder, so that samples of two runs are not mixed.")
         return path
-    if suffix not in _FORMATS:
-        raise ValueError(
-            f"{path} ends in {suffix}, which is not supported; use one of {', '.join(_FORMATS)}, "
-            "or no ending for a folder of images."
-        )
+    formats = (*_FORMATS, *schema.rules.files)
+    if suffix not in formats:
+        folder = f", or no ending for a folder of {schema.rules.noun}" if isinstance(schema.rules, FolderKind) else ""
+        raise ValueError(f"{path} ends in {suffix}, which is not supported; use one of {', '.join(formats)}{folder}.")
     schema.rules.check_file(path.with_suffix(suffix), schema.internal_shape, schema.dtypes[0])
     return path
 
@@ -79,6 +80,11 @@ def write_samples(
     if condition is not None and len(condition) != len(values):
         raise ValueError(f"condition has {len(condition)} entries for {len(values)} samples; pass one per sample.")
     kind, array = schema.rules, _array(values)
+    if suffix in kind.files:
+        assert isinstance(kind, FolderKind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(kind.file_bytes(kind.view(array, schema.channels), suffix.removeprefix(".")))
+        return path
     if suffix not in _FORMATS:
         # Only labels become names of sub-folders, vectors do not.
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"

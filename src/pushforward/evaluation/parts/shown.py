@@ -57,7 +57,11 @@ def _by_class(samples: RowSet, rows: RowSet) -> tuple[list[Any], NDArray[Any], N
 def add_paths(inputs: Inputs, results: Results) -> None:
     """Store the states of a few samples on the way from noise to data."""
     times, states = paths(inputs.model, inputs.kind.followed, seed=inputs.seed)
-    if inputs.kind.drawn_singly:
+    if inputs.kind.structure == "series":
+        space = inputs.model.space_
+        frames = [space.transform.in_units(torch.from_numpy(z)).numpy() for z in states]
+        results.arrays["path_states"] = np.stack([inputs.kind.pictures(inputs.kind.view(x, "first")) for x in frames])
+    elif inputs.kind.drawn_singly:
         results.arrays["path_states"] = states if states.shape[-1] != 1 else states[..., 0]
     else:
         flat = states.reshape(len(states), states.shape[1], -1)
@@ -69,8 +73,8 @@ def add_paths(inputs: Inputs, results: Results) -> None:
 
 
 def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
-    """Return rows of these numbers in data units, as plots take them: (n, H, W[, C]) or (n, D)."""
-    return inputs.kind.view(rows.x[np.asarray(index)].numpy(), "first")
+    """Return rows of these numbers as a report shows them: (n, H, W[, C]) or (n, D)."""
+    return inputs.kind.pictures(inputs.kind.view(rows.x[np.asarray(index)].numpy(), "first"))
 
 
 def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:

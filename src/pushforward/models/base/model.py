@@ -26,6 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import training
+from pushforward._messages import Argument, naming
 from pushforward.data import (
     ArrayLike,
     ColumnTypes,
@@ -49,7 +50,7 @@ from pushforward.data.rows import Rows
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
-from pushforward.models.files.params import Share, check_params
+from pushforward.models.files.params import Count, Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -117,6 +118,11 @@ class GenerativeModel(Estimator, abc.ABC):
     columns : mapping, optional
         Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
         datetime or duration. All others are found in the data.
+    rate, length : int, optional
+        Of signals: samples per second, to which sounds of other rates are converted, and samples per signal; longer ones are
+        cropped and shorter ones followed by silence.
+    series : (str, str), optional
+        Columns of a table in long form with the number and the time of each series.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -137,6 +143,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Names of arguments whose resolved value is stored as ``name_``."""
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
+    takes_series: ClassVar[bool] = False
+    """Whether the family learns signals as they are."""
     categories: ClassVar[bool] = False
     """Whether categories with more than two levels have their own probabilities, instead of coordinates as real numbers."""
     columnwise: ClassVar[bool] = False
@@ -158,6 +166,9 @@ class GenerativeModel(Estimator, abc.ABC):
     held_out: Share = 0.1
     kind: str | None = None
     columns: ColumnTypes | None = None
+    rate: Count | None = None
+    length: Count | None = None
+    series: tuple[str, str] | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
 
@@ -188,10 +199,16 @@ class GenerativeModel(Estimator, abc.ABC):
             If an argument or the data are invalid; raised before training.
         """
         check_params(type(self), self.get_params(deep=False))
-        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True, types=self.columns)
+        dataset = open_data(X, condition=condition, gaps=True, **self._opening)
         prepared = self._prepare(dataset)
         self._learn(prepared, self._resolve(prepared))
         return self
+
+    @property
+    def _opening(self) -> Facts:
+        """The arguments that say how data are opened."""
+        named = {name: getattr(self, name) for name in ("kind", "rate", "length", "series")}
+        return named | {"types": self.columns}
 
     @available_if(_draws)
     def sample(
@@ -395,7 +412,11 @@ class GenerativeModel(Estimator, abc.ABC):
         return ("gaps", lacking) if lacking and not cls.gaps else None
 
     def _check_columns(self, schema: Schema) -> None:
-        """Raise a ValueError if a table has columns that the family cannot learn; it names those that can."""
+        """Raise a ValueError, which names families that can, if the family cannot learn columns of a table, or signals."""
+        if schema.rules.structure == "series" and not self.takes_series:
+            able, vectors = ", ".join(registry.families_with("takes_series")), Argument("kind", "vectors")
+            message = f"{type(self).__name__} takes no {schema.rules.noun}; use a family that does: {able}; or learn arrays "
+            raise naming(ValueError(f"{message}of them as flat vectors, with {vectors}."), vectors)
         refused = None if schema.table is None else self.refused_columns(schema.table)
         if refused is not None:
             what, names = refused
@@ -406,7 +427,8 @@ class GenerativeModel(Estimator, abc.ABC):
             )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
+        coding = schema.rules.coding(x)
+        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits, coding=coding)
         if schema.elements is None:
             return transform
         # A level that is in no training row is rare, not impossible.

@@ -65,6 +65,7 @@ class Denoising(DensityModel, TrainedModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
     core: ClassVar[str] = "denoiser_"
+    takes_series: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = (CALIBRATIONS,)
 
     schedule: Schedule | None = None
@@ -268,6 +269,8 @@ def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSet
     common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
     if len(shape) == 1:
         return replace(common, steps=3000, batch_size=256, learning_rate=3e-3, ema=0.1)
+    if len(shape) == 2:
+        return replace(common, steps=3000, batch_size=64, learning_rate=2e-3, ema=0.1)
     if min(shape[1:]) < 16:
         return replace(common, steps=1500, batch_size=64, learning_rate=2e-3, ema=0.1)
     precision = training.fast_precision(device)

@@ -135,7 +135,7 @@ def _in_units(model: Denoising, z: Tensor) -> Tensor:
     z = transform.spread(z)
     if isinstance(model.source_, GaussianSource):
         return z
-    return torch.where(~transform.constant, transform.shift + transform.scale * z, transform.value)
+    return transform.in_units(z)
 
 
 def _from_units(model: Denoising, z: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ def _constants(model: Denoising, varies: Tensor | None) -> "_Constants | None":
     """Return the constant elements of images, or None if none are kept."""
     if varies is None:
         return None
-    value = model.space_.transform.forward(torch.zeros(1, *model.space_.transform.shape, dtype=model._density_dtype))
+    value = model.space_.transform.scaled_value(model._density_dtype)[None]
     if not isinstance(model.source_, GaussianSource):
         return _Constants(varies, value, value, value)  # rows of a source have the same constants
     eps = noise.normal(value.shape[1:], seed=0, purpose="constants", rows=torch.arange(1), dtype=value.dtype)

@@ -8,13 +8,14 @@ A conditional model without a condition uses the law that it learned with its co
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Values
 from pushforward.data.filling import Gaps
-from pushforward.data.measurement import Noise, Operator, ScaledOperator, known_elements, measurement
+from pushforward.data.measurement import CodedOperator, Noise, Operator, ScaledOperator, known_elements, measurement
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
 from pushforward.models.base.guidance import Guidance
 from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising
@@ -93,6 +94,8 @@ def posterior(
     origin, integer = space.transform.origin, space.transform.integer & ~space.transform.constant
 
     def observation(rows: Tensor) -> Observation:
+        if space.transform.coding is not None:
+            return replace(in_data, operator=CodedOperator(in_data.operator, space.transform))
         values = in_data.y - in_data.measure(origin[None].to(dtype)).double()
         if bool(integer.any()):
             u = uniform(tuple(integer.shape), seed=seed, purpose="dequantization", rows=rows, dtype=dtype)
