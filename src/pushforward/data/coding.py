@@ -74,7 +74,8 @@ def _rotated(blocks: Tensor, sign: float) -> Tensor:
 def _cosines(bands: int) -> Tensor:
     """Return the symmetric orthogonal cosine matrix of type IV, float64."""
     n = torch.arange(bands, dtype=torch.float64) + 0.5
-    return (2 / bands) ** 0.5 * torch.cos(math.pi / bands * n[:, None] * n)
+    matrix: Tensor = (2 / bands) ** 0.5 * torch.cos(math.pi / bands * n[:, None] * n)
+    return matrix
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ class SignalCoding:
         coding = cls(channels, length, bands, ends)
         if bands == 1:
             return coding
-        square = sum(float(lapped(coding._even(part), bands).double().square().sum()) for part in x.split(256))
+        parts = torch.split(x, 256)
+        square = math.fsum(float(lapped(coding._even(part), bands).double().square().sum()) for part in parts)
         return cls(channels, length, bands, ends, unit=(square / x.numel()) ** 0.5 or 1.0)
 
     @property
@@ -146,7 +148,7 @@ class SignalCoding:
         if self.bands == 1:
             return torch.cat((x, self._running(x)), 1) if self.ends else x
         a = lapped(self._even(x), self.bands).flatten(1, 2) / self.unit
-        u = a.sign() * ((a.abs() + _FLOOR) ** _POWER - _FLOOR**_POWER)
+        u: Tensor = a.sign() * ((a.abs() + _FLOOR) ** _POWER - _FLOOR**_POWER)
         if not self.ends:
             return u
         loudness = self._loudness(x).log()[:, None, None].expand(-1, 1, u.shape[2])

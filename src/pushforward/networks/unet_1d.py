@@ -93,12 +93,13 @@ class UNet1d(nn.Module):
                 hidden = block(hidden, next(modulation))
         rest, gain = self.last(nn.functional.silu(self.norm(hidden))).chunk(2, -1)
         joined = (rest + gain * cells).unflatten(2, (x.shape[1], self.patch))
-        return joined.permute(0, 2, 1, 3).flatten(2)[..., : x.shape[2]].contiguous()
+        whole: Tensor = joined.permute(0, 2, 1, 3).flatten(2)[..., : x.shape[2]].contiguous()
+        return whole
 
     def _cut(self, x: Tensor) -> Tensor:
         """Return x, padded to a multiple of the coarsest cell, as cells (B, L, C patch)."""
         x = nn.functional.pad(x, (0, -x.shape[2] % self.multiple))
-        return x.unflatten(2, (-1, self.patch)).permute(0, 2, 1, 3).flatten(2)
+        return x.reshape(*x.shape[:2], -1, self.patch).permute(0, 2, 1, 3).flatten(2)
 
 
 class _Neighbors(nn.Linear):

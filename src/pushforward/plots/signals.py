@@ -59,7 +59,7 @@ def signal_grid(
     """
     captions = labels
     if labels is None and rate is not None:
-        sounding = np.asarray(signals).reshape(len(signals), len(signals[0]), -1).any(2)
+        sounding = np.asarray(np.asarray(signals).reshape(len(signals), len(signals[0]), -1).any(2))
         captions = [f"{(np.flatnonzero(row)[-1] + 1 if row.any() else 0) / rate:.2f} s" for row in sounding]
     return image_grid(signal_pictures(signals), columns=columns, labels=captions, scale=(-1.0, 1.0))
 
@@ -77,7 +77,7 @@ def signal_pictures(signals: NDArray[np.floating]) -> _Float:
     height = max(_LEAST_WAVE, _WAVE // x.shape[1])
     low, high = (np.quantile(x, q, axis=(0, 2), keepdims=True) for q in (1 - _QUANTILE, _QUANTILE))
     unit = (x - low) / np.where(high > low, high - low, 1.0)
-    waves = [_wave(unit[:, channel], height) for channel in range(x.shape[1])]
+    waves = [_wave(unit[:, channel].astype(np.float32), height) for channel in range(x.shape[1])]
     if x.shape[2] < _SPECTRA_FROM:
         return np.concatenate(waves, axis=1)
     spectra = compressed_spectrograms(x, frequencies=_SPECTRUM, frames=_WIDTH).mean(1)[:, ::-1]
@@ -116,4 +116,5 @@ def _averaged(x: _Float, axis: int, most: int) -> _Float:
     edges = np.arange(most) * count // most
     sizes = np.diff(np.append(edges, count)).astype(np.float32)
     summed = np.add.reduceat(x, edges, axis=axis)
-    return summed / (sizes if axis == -1 else sizes[:, None])
+    averaged: _Float = (summed / (sizes if axis == -1 else sizes[:, None])).astype(np.float32)
+    return averaged

@@ -82,8 +82,9 @@ def decode_sounds(
     broken: list[str] = []
     for name, content in encoded:
         try:
-            clips[name], *fact = _decoded(content)
-            facts.append((fact[0], fact[1], fact[2]))
+            clip, rate_of_file, form, subtype = _decoded(content)
+            clips[name] = clip
+            facts.append((rate_of_file, form, subtype))
         except Exception as error:  # soundfile raises many types for broken files
             broken.append(f"{name} ({_reason(error)})")
     if broken:
@@ -111,8 +112,8 @@ def as_signal(clips: Sequence[np.ndarray], length: int | None) -> Sounds:
     values = np.zeros((len(clips), target, clips[0].shape[1]), dtype=clips[0].dtype)
     for row, clip in zip(values, clips, strict=True):
         row[: len(clip)] = clip[:target]
-    counts = {"cropped": int((lengths > target).sum()), "padded": int((lengths < target).sum())}
-    return Sounds(values, Signal(shortest=int(lengths.min()), longest=int(lengths.max()), **counts))
+    cropped, padded = int((lengths > target).sum()), int((lengths < target).sum())
+    return Sounds(values, Signal(shortest=int(lengths.min()), longest=int(lengths.max()), cropped=cropped, padded=padded))
 
 
 def _decoded(content: Path | bytes | None) -> tuple[np.ndarray, int, str, str]:
