@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from pushforward.data.kinds import images, vectors
 from pushforward.diffusion import likelihood
 from pushforward.models.base import model
+from pushforward.models.denoising import map_training
 
 # Tests of properties name no number of examples, so that `.ci/full` can run them with many: --hypothesis-profile=fuzz.
 settings.register_profile("quick", max_examples=25, deadline=None)
@@ -22,7 +23,12 @@ settings.register_profile("fuzz", max_examples=2000, deadline=None)
 settings.load_profile("quick")
 
 last_step = importlib.import_module("pushforward.diffusion.last_step")  # the module, not its function of the same name
-COARSE = ((likelihood, "_DOUBLINGS", 0), (last_step, "_ITERATIONS", 4), (last_step, "_KRYLOV", 4))
+COARSE = (
+    (likelihood, "_DOUBLINGS", 0),
+    (map_training, "_EXACT_STEPS", 2),
+    (last_step, "_ITERATIONS", 4),
+    (last_step, "_KRYLOV", 4),
+)
 FINE = [getattr(module, name) for module, name, _ in COARSE]
 
 

@@ -1,6 +1,6 @@
 """What the figures of an evaluation can see: the smallest defect that each test finds in 80 % of draws, by the number of rows.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluation_power.py --out src/pushforward/evaluation/power.json
+    OMP_NUM_THREADS=1 python benchmarks/evaluation_power.py --out src/pushforward/evaluation/report/power.json
 
 The law is a mixture of ten Gaussians on a circle, six standard deviations apart, with a label each. Its samples are spoiled in
 four ways: one component is left out, a share of the samples are copies of training rows, all samples are blurred, or a share of
@@ -122,8 +122,13 @@ def smallest(sizes: list[float], found: list[float]) -> float | None:
                 return None
             low, high = found[place], found[place + 1]
             part = (POWER - low) / (high - low)
-            return float(np.exp(np.log(sizes[place]) + part * np.log(sizes[place + 1] / sizes[place])))
-    return sizes[0]
+            return rounded(np.exp(np.log(sizes[place]) + part * np.log(sizes[place + 1] / sizes[place])))
+    return rounded(sizes[0])
+
+
+def rounded(value: float) -> float:
+    """Return three significant digits."""
+    return float(f"{value:.3g}")
 
 
 def power(n: int, draws: int) -> dict[str, dict[str, float | None]]:
@@ -212,7 +217,7 @@ def main() -> None:
     """Measure what is asked for, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("power.json"))
-    parser.add_argument("--rows", default="500,1000,5000")
+    parser.add_argument("--rows", default="200,500,1000,5000")
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--level", choices=list(LAWS))
     options = parser.parse_args()
@@ -223,7 +228,8 @@ def main() -> None:
             continue
         found = power(n, options.draws)
         known = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
-        text = json.dumps(dict(sorted((known | {str(n): found}).items(), key=lambda item: int(item[0]))), indent=1)
+        table = dict(sorted((known | {str(n): found}).items(), key=lambda item: int(item[0])))
+        text = json.dumps(table, indent=1, ensure_ascii=False)
         options.out.write_text(text + "\n", encoding="utf-8")
 
 

@@ -86,6 +86,7 @@ DEFERRED = {
         "rich",
         "safetensors",
         "scipy",
+        "tokenizers",
     ),
     *("sklearn", "soundfile", "torch", "torchdiffeq", "vector_quantize_pytorch", "yaml", "zuko"),
 }

@@ -3,7 +3,8 @@
 MathML needs no script and no font from a network, and every current browser draws it. A formula that cannot be parsed is a
 warning, which a strict build turns into an error.
 
-With SITE=quick in the environment, as .ci/run sets it, costly pages show their code without running it.
+With SITE=quick in the environment, as .ci/run sets it, costly pages show their code without running it; a type checker sees it
+(code.py).
 """
 
 import base64
@@ -26,6 +27,7 @@ log = logging.getLogger("mkdocs.hooks.pushforward")
 _COSTLY = {  # .ci/full runs them
     "gallery.md",
     *(f"guides/{name}.md" for name in ("comparison", "guidance", "inverse-problems", "likelihood", "samplers")),
+    *(f"families/{name}.md" for name in ("cnf", "diffusion", "gan", "hierarchical-vae", "latent", "masked-diffusion", "vqvae")),
 }
 _OPTIONS = re.compile(r"^( *```python) .*$", re.MULTILINE)
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)

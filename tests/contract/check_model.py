@@ -182,12 +182,12 @@ def check_pickle(model, X):
 
 
 def check_encoding(model, X, condition, *, lossless, discrete):
-    """Codes are finite, floats or integers, and lead back to rows; without loss they are shaped like X, and lead back: integers exactly, all else to a hundredth of its spread."""
+    """Codes are finite, floats or integers, and lead back to rows; they are vectors or shaped like X; without loss they lead back: integers exactly, all else to a hundredth of its spread."""
     X, condition = X[:12], None if condition is None else condition[:12]
     for given in [None] if condition is None else [None, condition]:
         z = model.transform(X, condition=given)
         assert type(z) is (np.ndarray if isinstance(X, pd.DataFrame) else type(X))
-        assert z.shape == tuple(X.shape) if lossless else (len(X) == len(z) and z.ndim == 2)
+        assert z.shape == tuple(X.shape) or (not lossless and len(X) == len(z) and z.ndim == 2)
         assert np.isfinite(as_numpy(z)).all()
         assert np.issubdtype(np.asarray(z).dtype, np.integer) == discrete
         back = model.inverse_transform(z, condition=given)

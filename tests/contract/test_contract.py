@@ -17,9 +17,14 @@ BRIEF = pf.TrainingSettings(steps=6, batch_size=16, learning_rate=0.02)
 SMALL_LAW = pf.TransformerSpec(width=8, depth=1, heads=2)
 SMALL = {
     "Autoencoder": {"network": pf.CoderSpec(width=8, depth=1), "latent_dim": 2},
+    "Autoregressive": {"network": SMALL_LAW},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
     "Circuit": {"n_states": 2, "n_trees": 2, "shrinkage": 1.0},
     "Diffusion": {"network": pf.MLPSpec(width=8, depth=1)},
+    "FlowMap": {
+        "teacher": pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), training=BRIEF, device="cpu"),
+        "trajectories": 32,
+    },
     "FlowMatching": {"network": pf.MLPSpec(width=8, depth=1)},
     "GAN": {"network": pf.GANSpec(width=8, depth=1), "latent_dim": 3},
     "GMM": {"n_components": 2, "min_variance": 0.01, "restarts": 1, "max_iterations": 20},
@@ -37,9 +42,15 @@ SMALL = {
 }
 SMALL_IMAGES = {
     "Autoencoder": {"network": pf.CoderSpec(width=4, depth=1), "latent_dim": 3},
+    "Autoregressive": {"network": SMALL_LAW},
     "CNF": {"network": pf.MLPSpec(width=8, depth=1), "solver_steps": 1, "matching_steps": 6},
     "Circuit": {"n_states": 2, "n_trees": 2, "shrinkage": 1.0},
     "Diffusion": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
+    "FlowMap": {
+        "teacher": pf.FlowMatching(network=pf.UNetSpec(width=8, levels=1, patch=2), training=BRIEF, device="cpu"),
+        "trajectories": 32,
+        "density": True,
+    },
     "FlowMatching": {"network": pf.UNetSpec(width=8, levels=1, patch=2)},
     "GAN": {"network": pf.GANSpec(width=4, depth=1), "latent_dim": 3},
     "GMM": {"n_components": 2, "min_variance": 0.01, "restarts": 1, "max_iterations": 20},
@@ -55,17 +66,19 @@ DENOISING_VERBS = {"log_prob", "score_samples", "score", "posterior", "impute", 
 CODES = {"transform", "inverse_transform"}
 BOUND_VERBS = {"log_prob", "score_samples", "score", *CODES}
 LAW_VERBS = {"log_prob", "score_samples", "score", "posterior", "impute"}
-LOSSY = {"PPCA", "Autoencoder", "HierarchicalVAE", "Latent", "VAE", "VQVAE"}
+LOSSY = {"PPCA", "Autoencoder", "FlowMap", "HierarchicalVAE", "Latent", "VAE", "VQVAE"}
 DISCRETE = {"VQVAE"}
-OF_INTEGERS = {"MaskedDiffusion"}
+OF_INTEGERS = {"Autoregressive", "MaskedDiffusion"}
 VERBS = {
     "GAN": {"inverse_transform"},
     "Circuit": LAW_VERBS - {"posterior"},
     "GMM": LAW_VERBS,
     "PPCA": LAW_VERBS | CODES,
     "Diffusion": DENOISING_VERBS,
+    "FlowMap": DENOISING_VERBS,
     "FlowMatching": DENOISING_VERBS,
     "Autoencoder": CODES,
+    "Autoregressive": {"log_prob", "score_samples", "score"},
     "HierarchicalVAE": BOUND_VERBS,
     "Latent": BOUND_VERBS,
     "CNF": BOUND_VERBS,
@@ -75,10 +88,8 @@ VERBS = {
     "VQVAE": BOUND_VERBS,
 }
 EXCEPTIONS = {
-    (
-        "MaskedDiffusion",
-        "check_positive_only_tag_during_fit",
-    ): "feeds fractions to a family of integers; it takes negative ones",
+    (name, "check_positive_only_tag_during_fit"): "feeds fractions to a family of integers; it takes negative ones"
+    for name in ("Autoregressive", "MaskedDiffusion")
 }
 
 VECTORS = {
@@ -99,7 +110,7 @@ IMAGES = {
 # networks are those of another one, and of the Circuit, which is slow on them, are left to the full run.
 ALL_DATA = {"MaskedDiffusion", "PPCA", "VAE"}
 ALL_IMAGES = {"PPCA", "VAE"}
-NO_IMAGES = {"Autoencoder", "Circuit", "Diffusion", "HierarchicalVAE", "Latent"}
+NO_IMAGES = {"Autoencoder", "Circuit", "Diffusion", "FlowMap", "HierarchicalVAE", "Latent"}
 ALL_CHECKS = {"MaskedDiffusion", "PPCA", "VAE"}
 OF_EVERY_FAMILY = {"integers and a constant column", "tensor, vector condition", "grey uint8"}
 MANY_TRAININGS = {

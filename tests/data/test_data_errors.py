@@ -36,7 +36,7 @@ def test_unknown_names_and_files(tmp_path):
     refused(f"Did you mean '{close}'", tmp_path / "face.csv", error=FileNotFoundError)
     (tmp_path / "x.mat").write_text("")
     refused(
-        r"x.mat ends in .mat, which is not supported; use one of .npy, .npz, .csv, .tsv, .parquet, or a folder",
+        r"x.mat ends in .mat, which is not supported; use one of .npy, .npz, .csv, .tsv, .parquet, .txt, or a folder",
         tmp_path / "x.mat",
     )
 
@@ -139,7 +139,7 @@ def test_kind_is_asked_for_where_it_is_open():
 
 def test_folders_without_images(tmp_path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "readme.txt").write_text("nothing")
+    (tmp_path / "empty" / "readme.md").write_text("nothing")
     refused("empty and its sub-folders hold no image", tmp_path / "empty")
     grey(tmp_path / "one" / "a.png")
     refused(r"one has 1 sample\(s\)", tmp_path / "one")

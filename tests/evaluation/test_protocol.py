@@ -164,6 +164,20 @@ def test_the_same_seed_gives_the_same_figures(good):
 
 
 @pytest.mark.usefixtures("without_classifier")
+def test_smoothed_spikes_and_bounds_are_named():
+    rng = np.random.default_rng(0)
+    debts = np.where(rng.random((600, 1)) < 0.7, 0.0, rng.lognormal(size=(600, 1)))
+    rows = np.concatenate([debts, rng.normal(size=(600, 1)), (rng.random((600, 1)) < 0.4) + 0.0], axis=1)
+    found = pf.evaluate(pf.PPCA(n_components=1).fit(rows[:400]), rows[400:], X_train=rows[:400])
+    outside, spike = found.find("outside the range"), found.find("most frequent column 0")
+    assert "most often column 0" in outside.note
+    assert spike.note == "rows that hold exactly 0"
+    assert (verdict(outside), verdict(spike)) == ("above the floor", "below the floor")
+    assert found.find("most frequent column 1") is None
+    assert not found.failures  # a sample of the category of column 2 between 0 and 1 counts as the nearer one
+
+
+@pytest.mark.usefixtures("without_classifier")
 def test_half_of_the_rows_stand_in_for_training_rows():
     found = pf.evaluate(fitted(pf.GMM), TEST[:120])
     assert found.about["n"] == 60

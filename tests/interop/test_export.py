@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 import pushforward as pf
 from pushforward.interop import export
+from pushforward.interop.export import _graph
 
 QUICK = {"train_steps": 20, "random_state": 0, "device": "cpu"}
 
@@ -45,6 +46,36 @@ def test_onnx_gives_the_same_denoised(kind, tmp_path, capfd):
     facts = json.loads(session.get_modelmeta().custom_metadata_map["pushforward"])
     assert facts["schedule"]["name"] == type(model.schedule_).__name__
     np.testing.assert_allclose(facts["transform"]["scale"], model.space_.transform.scale)
+
+
+def made_map():
+    teacher = pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), **QUICK).fit("moons")
+    return pf.distill(teacher, pf.FlowMap(guidance=3.0, trajectories=32, **QUICK))
+
+
+def test_the_graph_of_a_flow_map_draws_rows_of_any_number_from_noise():
+    """What the exporter starts from; the graph itself needs onnxscript."""
+    model = made_map()
+    graph, inputs, output = _graph(model)
+    batch = torch.export.Dim("batch", min=1, max=1 << 20)
+    program = torch.export.export(graph, tuple(inputs.values()), dynamic_shapes={name: {0: batch} for name in inputs})
+    assert (list(inputs), output) == (["noise", "condition", "guidance_scale"], "rows")
+    z, condition, w = torch.randn(6, 2), model.space_.conditions.encode([0, 1] * 3, 6), torch.linspace(1, 3, 6)
+    expected = model.denoiser_.sample(z, steps=1, condition=condition, scale=w)
+    assert torch.allclose(program.module()(z, condition, w), expected, atol=1e-6)
+    dtypes = {value.dtype for node in program.graph.nodes if isinstance(value := node.meta.get("val"), torch.Tensor)}
+    assert torch.float64 not in dtypes  # of which runtimes know few functions
+
+
+def test_onnx_of_a_flow_map_draws_the_same_rows(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = made_map()
+    session = runtime.InferenceSession(export(model, tmp_path / "m.onnx", "onnx"), providers=["CPUExecutionProvider"])
+    z, condition, w = torch.randn(6, 2), model.space_.conditions.encode([0, 1] * 3, 6), torch.linspace(1, 3, 6)
+    given = {"noise": z.numpy(), "condition": condition.numpy(), "guidance_scale": w.numpy()}
+    expected = model.denoiser_.sample(z, steps=1, condition=condition, scale=w)
+    np.testing.assert_allclose(session.run(["rows"], given)[0], expected.numpy(), atol=1e-5)
 
 
 def test_safetensors_hold_weights_and_scaling(tmp_path):

@@ -396,3 +396,28 @@ def test_errors_of_prior_and_draws_come_together():
     np.testing.assert_allclose(found.numerical_error, (weights * errors).sum(0))
     assert (found.kind, found.nfe, found.dims) == ("estimate", 25, 7)
     assert _composed(ratios[:1], priors[:1], dims=7).kind == "lower bound"
+
+
+def test_a_distilled_prior_draws_in_few_calls_and_resumes(tmp_path, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(80, 5))
+    brief = pf.TrainingSettings(steps=8, batch_size=16, checkpoint_every=4)
+    prior = pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), training=brief, device="cpu")
+    teacher = pf.Latent(pf.PPCA(n_components=2), prior, draws=1, random_state=0).fit(X)
+    student = pf.FlowMap(trajectories=40, training=brief, random_state=1, device="cpu")
+
+    def stop(_, path):
+        if path.name == "step-00000004.png":
+            raise OSError("disk full")
+
+    whole = pf.distill(teacher, student, out=tmp_path / "whole")
+    assert type(whole.prior_) is pf.FlowMap
+    np.testing.assert_array_equal(whole.transform(X), teacher.transform(X))
+    assert hasattr(whole, "log_prob")
+    with monkeypatch.context() as patch:
+        patch.setattr("pushforward.models.base.plan.plots.save", stop)
+        with pytest.raises(OSError, match="disk full"):
+            pf.distill(teacher, student, out=tmp_path / "stopped")
+    resumed = pf.distill(teacher, out=tmp_path / "stopped", resume=True)
+    weights = [(one.run_ / "weights.safetensors").read_bytes() for one in (whole, resumed)]
+    assert weights[0] == weights[1]
+    np.testing.assert_array_equal(pf.load(whole.run_).sample(4, seed=0), whole.sample(4, seed=0))

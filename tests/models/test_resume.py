@@ -18,6 +18,7 @@ FAMILIES = {
     "VQ-VAE": (pf.VQVAE(tokens=2, codebook_size=32, network=CODER, prior=TRANSFORMER), IMAGES),
     "GAN": (pf.GAN(latent_dim=2, network=pf.GANSpec(width=8, depth=1)), IMAGES),
     "normalizing flow": (pf.NormalizingFlow(network=pf.FlowSpec(width=8, steps=2, bins=4)), POINTS),
+    "flow map": (pf.FlowMap(teacher=pf.FlowMatching(network=MLP, train_steps=6), trajectories=40), POINTS),
     "masked diffusion": (pf.MaskedDiffusion(network=TRANSFORMER), IMAGES),
     "sliced score matching": (pf.Diffusion(loss="sliced", network=MLP), POINTS),
 }

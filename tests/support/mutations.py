@@ -86,6 +86,11 @@ def made_models(brief: pf.TrainingSettings) -> dict[str, tuple[Any, Any, Any]]:
             labels,
         ),
         "guided": (pf.FlowMatching(network=mlp, **common), vectors, labels),
+        "map": (
+            pf.FlowMap(teacher=pf.FlowMatching(network=mlp, training=brief), guidance=2.0, trajectories=12, **common),
+            vectors,
+            labels,
+        ),
         "images": (pf.Diffusion(schedule=pf.LinearBeta(), network=pf.UNetSpec(width=4, levels=1), **common), grey, None),
         "run": (pf.FlowMatching(network=mlp, **common), vectors, None),
         "run of two": (

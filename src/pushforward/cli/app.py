@@ -16,6 +16,7 @@ from pushforward.cli import (
     bench,
     calibrate,
     compare,
+    distill,
     evaluate,
     export,
     fit_classifier,
@@ -61,7 +62,21 @@ _EPILOG = "PUSHFORWARD_TRACEBACK=1 in the environment shows where an error comes
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, context_settings=CONTEXT
 )
-for verb in (train, sample, calibrate, fit_classifier, score, impute, inpaint, evaluate, compare, export, inspect, show):
+for verb in (
+    train,
+    sample,
+    calibrate,
+    distill,
+    fit_classifier,
+    score,
+    impute,
+    inpaint,
+    evaluate,
+    compare,
+    export,
+    inspect,
+    show,
+):
     app.command(
         verb.__name__.rpartition(".")[2].replace("_", "-"),
         help=verb.HELP,
@@ -107,7 +122,7 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    typer.secho(f"Warning: {printable(message)}", fg="yellow", err=True, color=_color())
+    typer.secho(f"Warning: {printable(_as_options(message))}", fg="yellow", err=True, color=_color())
 
 
 def _color() -> bool | None:
@@ -115,13 +130,16 @@ def _color() -> bool | None:
     return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
-def _as_options(error: Exception) -> str:
-    """Return the message of an error, with the arguments that it names as the options of the command line that they are.
+def _as_options(error: Exception | str) -> str:
+    """Return the message of an error or a warning, with the arguments that it names as options of the command line.
 
     >>> from pushforward._messages import Argument, naming
     >>> columns = Argument("columns", ["x", "y"])
     >>> _as_options(naming(ValueError(f"choose some with {columns}."), columns))
     'choose some with --column x,y.'
+    >>> kind = Argument("columns", {"id": "category"})
+    >>> _as_options(naming(UserWarning(f"set its type, such as {kind}"), kind))
+    'set its type, such as --set columns.id=category'
     """
     message = str(error)
     for argument in getattr(error, "arguments", ()):

@@ -16,9 +16,11 @@ __all__ = ["HELP", "Condition", "Count", "Scale", "Steps", "command", "fillings"
 
 HELP = help_text(
     "Fill the gaps in FILE with draws from the model in RUN, given the rest of each row.",
-    "Known values are unchanged. FILE is a table (.csv, .parquet), whose other columns are kept, or an array (.npy).",
+    "Known values are unchanged. FILE is a table (.csv, .parquet), whose other columns are kept, an array (.npy), sets of "
+    "points (.npz), or a text (.txt) in which each _ is a missing character.",
     examples=[
         "pushforward impute runs/table gaps.csv",
+        "pushforward impute runs/letters letter.txt",
         "pushforward impute runs/table gaps.csv -n 5 --seed 1 --out filled.parquet",
     ],
 )
@@ -60,10 +62,15 @@ def command(
     check_output(*targets(target, n), overwrite=overwrite)
     move(model, device)
     options = {"guidance": guided, "steps": steps}
-    gaps = int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
+    gaps = _count(rows, model.space_.schema)
     for path, filled, drawn in fillings(model, rows, target, n, seed, options, condition=condition or None):
         _write(path, filled, whole, model.space_.schema)
         typer.echo(f"{gaps:,} gaps filled in {path} (seed {drawn})")
+
+
+def _parts(rows: Any) -> list[Any]:
+    """Return rows as tables and arrays: those of sets of points of different sizes are many."""
+    return rows if isinstance(rows, list) else [rows]
 
 
 def load_filling(run: Path) -> Any:
@@ -95,6 +102,13 @@ def targets(path: Path, count: int) -> list[Path]:
     ['a/b-1.csv', 'a/b-2.csv']
     """
     return [path] if count == 1 else [path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(1, count + 1)]
+
+
+def _count(rows: Any, schema: Any) -> int:
+    """Return the number of gaps of rows, or of blanks of texts."""
+    if schema.text is not None:
+        return sum(text.count("_") for text in rows)
+    return int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
 
 
 def _write(path: Path, filled: Any, whole: Any, schema: Any) -> None:

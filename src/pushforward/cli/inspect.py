@@ -50,7 +50,9 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if card["status"] == "finished":
         facts.append(("condition", _condition(card["condition"])))
-    facts += [(key, _part(resolved[key])) for key in ("coder", "prior") if key in resolved]
+    facts += [(key, _part(resolved[key])) for key in ("coder", "prior", "teacher") if key in resolved]
+    teacher = (card.get("chosen") or {}).get("teacher")
+    facts += [("distilled from", teacher["run"])] if teacher is not None else []
     facts += [(key, _short(resolved[key])) for key in ("schedule", "prediction", "network", "sampler") if key in resolved]
     training = resolved.get("training")
     steps = f"{training['steps']:,} steps of {training['batch_size']} rows, " if training else ""
@@ -60,6 +62,14 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         from pushforward.data.columns import Table
 
         facts += [("column", line) for line in Table.from_json(table).describe()]
+    from pushforward.data import Schema
+
+    if schema.get("sizes_differ"):
+        facts.append(("points", Schema.from_json(schema).describe()))
+    if schema["text"] is not None:
+        from pushforward.data import Tokenizer
+
+        facts.append(("text", Tokenizer.from_json(schema["text"]).describe()))
     if schema["signal"] is not None:
         from pushforward.data.signal import Signal
 
@@ -68,7 +78,6 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         facts += [("signals", line) for line in Signal.from_json(schema["signal"]).describe(length)]
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
-    from pushforward.data import Schema
     from pushforward.models.files.storage import CARD, blamed_on
     from pushforward.training.record.progress import clock
 

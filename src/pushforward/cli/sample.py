@@ -22,7 +22,9 @@ HELP = help_text(
         "pushforward sample runs/digits --condition 3 --guidance classifier",
         "pushforward sample runs/adult --condition 'sex=Female,age=40' --out 40.csv",
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
+        "pushforward sample runs/letters --prompt Dear --length 500 --out new.txt",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
+        "pushforward sample runs/shapes -n 8 --condition torus --size 500 --out tori.gif",
     ],
 )
 
@@ -36,8 +38,8 @@ def command(
         str,
         typer.Option(
             metavar="PATH",
-            help=".png (one image of all), .npy, .npz, .csv, .parquet, .wav, .flac, or a folder of images or sounds. "
-            "Default: a file in RUN.",
+            help=".png (one image of all), .npy, .npz, .csv, .parquet, .txt, .wav, .flac, or a folder of images, sounds, point "
+            "clouds or texts; .gif (turning point clouds). Default: a file in RUN.",
         ),
     ] = "",
     condition: Annotated[
@@ -58,9 +60,20 @@ def command(
         int | None,
         typer.Option(metavar="N", help="Steps of the sampler; a calibrated number of steps uses its fit. Default: 20."),
     ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", help="Points of each set, for sets of points. Default: as in the training data.")
+    ] = None,
     sampler: Annotated[
         str, typer.Option(metavar="NAME", help="E.g. heun, ddpm, ddim:eta=0.5, dpm-solver:order=3. Default: that of the run.")
     ] = "",
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="The beginning of all texts.")] = "",
+    length: Annotated[int | None, typer.Option(metavar="N", help="Tokens of each text. Default: those of a row.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(metavar="T", help="Below 1 keeps to likely values, above 1 strays. Default: 1.")
+    ] = None,
+    remask: Annotated[
+        float | None, typer.Option(metavar="N", help="Times that each element is drawn anew given the others. Default: 0.")
+    ] = None,
     gaps: Annotated[
         str, typer.Option(metavar="keep|fill", help="Gaps in rows of a table: as often as in the data, or filled.")
     ] = "keep",
@@ -96,7 +109,9 @@ def command(
         rest, given = model.space_.split(condition)
     wanted, told = _conditions(encoder, rest, n)
     wanted = wanted if given is None else {**(rest or {}), **given}
-    asked = {"steps": steps, "guidance": guided, "sampler": named_sampler(sampler) if sampler else None}
+    asked: dict[str, Any] = {"steps": steps, "size": size, "guidance": guided}
+    asked |= {"sampler": named_sampler(sampler) if sampler else None}
+    asked |= {"prompt": prompt or None, "length": length, "temperature": temperature, "remask": remask}
     options = given_to(model.sample, asked) | {"gaps": gaps}
     values = _in_chunks(model, n, wanted, seed, options)
     low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
@@ -149,6 +164,8 @@ def _joined(parts: list[Any]) -> Any:
     import numpy as np
     import torch
 
+    if isinstance(parts[0], list):
+        return sum(parts[1:], parts[0])
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     if isinstance(parts[0], torch.Tensor):

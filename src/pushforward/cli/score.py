@@ -22,6 +22,7 @@ HELP = help_text(
         "pushforward score runs/digits digits --bits-per-dim --bound --steps 1000",
         "pushforward score runs/table other.csv --unconditional --out scores.csv",
         "pushforward score runs/vae digits --samples 64",
+        "pushforward score runs/letters more.txt",
     ],
 )
 
@@ -57,6 +58,7 @@ def command(
     overwrite: Overwrite = False,
 ) -> None:
     """Score rows, write them, and show their mean."""
+    from pushforward.metrics.text import bits_per_character
     from pushforward.models import load
     from pushforward.models.files.storage import read_card
 
@@ -82,6 +84,10 @@ def command(
         frame.to_csv(path, index=False) if path.suffix.lower() == ".csv" else frame.to_parquet(path, index=False)
         typer.echo(f"{len(frame):,} scores in {path}")
     typer.echo(_summary(columns, result, "variational bound" if bound else result.kind))
+    text = model.space_.schema.text
+    if text is not None:
+        bits = bits_per_character(result.values, text.lengths(values))
+        typer.echo(f"{bits.value:.4f} ± {(bits.high - bits.low) / 2 / 1.96:.2g} bits per character")
 
 
 def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condition: str, unconditional: bool) -> Path | None:

@@ -17,12 +17,13 @@ from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
 from pushforward.cli.options import Columns, condition_of, listed
 
-__all__ = ["HELP", "TrainCommand", "command"]
+__all__ = ["HELP", "TrainCommand", "command", "finish"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
-    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, tones), a .npy, .npz, .csv or "
-    ".parquet file, or a folder of images or sounds, whose sub-folders are classes.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, tones, markov-text), a "
+    ".npy, .npz, .csv, .parquet or .txt file, or a folder of images, sounds, point clouds (.ply, .xyz) or texts; sub-folders "
+    "are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
@@ -30,6 +31,7 @@ HELP = help_text(
         "pushforward train table.csv --column height,weight --condition species",
         "pushforward train voices/ --set rate=8000",
         "pushforward train prices.csv --series stock,day",
+        "pushforward train letters.txt --set text.block=256",
         "pushforward train digits --dry-run > recipe.yaml",
         "pushforward train digits --model latent --set prior=diffusion",
         "pushforward train digits --recipe recipe.yaml --seed 1 --out runs/mine",
@@ -55,7 +57,7 @@ class TrainCommand(TyperCommand):
 
 
 def command(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images or texts.")],
     model: Annotated[str, typer.Option(metavar="NAME", help=f"{_DEFAULT} (the default)")] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
     changes: Annotated[
@@ -139,7 +141,8 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     check_device(given.get("device"))
     series = given.get("series")
     of_signals = {"rate": given.get("rate"), "length": given.get("length"), "series": None if series is None else tuple(series)}
-    dataset = open_data(data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"), **of_signals)
+    how = {"kind": given.get("kind"), "types": given.get("columns"), "text": recipes.text_of(given)} | of_signals
+    dataset = open_data(data, **chosen, gaps=True, **how)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))
@@ -151,7 +154,7 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
         typer.echo(
             f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows){told}, in {folder}"
         )
-        _finish(lambda: planned.start(folder), folder)
+        finish(lambda: planned.start(folder), folder)
 
 
 def _is_tracker(name: str, value: object) -> bool:
@@ -180,10 +183,11 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any], trackers: dict[
     with run.stopped_run(folder):
         plan = run.reopen(data, folder, **chosen, parts=trackers)
         typer.echo(f"Going on with {folder}")
-        _finish(lambda: plan.start(folder, resume=True), folder)
+        finish(lambda: plan.start(folder, resume=True), folder)
 
 
-def _finish(start: Callable[[], Any], folder: Path) -> None:
+def finish(start: Callable[[], Any], folder: Path) -> None:
+    """Train in a folder and say what came of it; Ctrl-C, a full disk and divergence end in a message."""
     from pushforward.models.files.storage import CARD, read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 
@@ -219,9 +223,13 @@ def _show_result(model: Any, folder: Path) -> None:
     ending = model.space_.kind.ending
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
-        steps = " --steps 40" if "steps" in inspect.signature(model.sample).parameters else ""
+        takes = inspect.signature(model.sample).parameters
+        # Samplers gain from more steps than they take by default; a map is for few.
+        steps = "" if "steps" not in takes else " --steps 40" if takes["steps"].default is None else " --steps 1"
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
-        target = "samples.npy" if model.space_.schema.table is None else f"1000.{ending}"
+        schema = model.space_.schema
+        plain = schema.table is None and schema.text is None and not schema.sizes_differ
+        target = "samples.npy" if plain else f"1000.{ending}"
         typer.echo(f"    pushforward sample {quoted} -n 1000{steps} --seed 1 --out {target}\n")
 
 
@@ -239,10 +247,14 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# {plan.parameters:,} parameters")
     if seconds is not None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
-    table = plan.model.space_.schema.table
+    schema = plan.model.space_.schema
+    table = schema.table
+    if schema.rules.structure == "points":
+        typer.echo(f"# data: {printable(schema.describe())}")
     for line in [] if table is None else table.describe():
         typer.echo(f"# column {printable(line)}")
-    schema = plan.model.space_.schema
+    if schema.text is not None:
+        typer.echo(f"# text: {schema.text.describe()}")
     for line in [] if schema.signal is None else schema.signal.describe(schema.internal_shape[1]):
         typer.echo(f"# signals: {line}")
     typer.echo(f"# would train in {folder}; nothing was written")

@@ -11,6 +11,7 @@ from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
 from pushforward.data.split import split_rows
+from pushforward.data.text import Text, Tokenizer
 from pushforward.data.transform import Transform
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "Names",
     "RowSpace",
     "Schema",
+    "Text",
+    "Tokenizer",
     "Transform",
     "Values",
     "check_target",

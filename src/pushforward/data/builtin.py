@@ -1,4 +1,4 @@
-"""Built-in data sets: handwritten digits, two-dimensional laws, and tones.
+"""Built-in data sets: handwritten digits, two-dimensional laws, shapes (:mod:`pushforward.data.shapes`), tones, and a text.
 
 Points depend on ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first rows do not depend on n. All points
 lie within about [-3, 3].
@@ -6,12 +6,14 @@ lie within about [-3, 3].
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.probability import noise
+from pushforward.data.shapes import shapes
+from pushforward.probability import MarkovText, noise
 
 __all__ = [
     "BUILTIN",
@@ -20,6 +22,8 @@ __all__ = [
     "checkerboard",
     "digits",
     "eight_gaussians",
+    "markov_law",
+    "markov_text",
     "moons",
     "rings",
     "swissroll",
@@ -27,12 +31,14 @@ __all__ = [
 ]
 
 Labelled = tuple[np.ndarray, np.ndarray | None]
+Texts = tuple[list[str], None]
 
 _ROWS = 10_000
 _TONES, _TONE_LENGTH, _PITCHES = 2000, 256, (110.0, 130.81, 164.81)
 
 BUILTIN_RATES = {"tones": 2000}
 """Samples per second of built-in sounds."""
+_LETTERS = 200_000
 
 
 def digits() -> Labelled:
@@ -105,18 +111,30 @@ def tones(n: int = _TONES, *, seed: int = 0) -> Labelled:
     return (envelope * waves.sum(1)).float().numpy(), np.array(["A", "C", "E"])[note.numpy()]
 
 
-BUILTIN: dict[str, Callable[[], Labelled]] = {
+def markov_law() -> MarkovText:
+    """Return the law of :func:`markov_text`: a Markov chain of order 4, from the counts of a page of prose."""
+    return MarkovText(Path(__file__).with_name("markov.txt").read_text(encoding="utf-8").replace("\n", " "))
+
+
+def markov_text(n: int = _LETTERS, *, seed: int = 0) -> Texts:
+    """Return a text of n letters of the law :func:`markov_law`, whose entropy rate is 1.645 bits per letter."""
+    return [markov_law().sample(n, seed=seed)], None
+
+
+BUILTIN: dict[str, Callable[[], Labelled | Texts]] = {
     "digits": digits,
     "moons": moons,
     "swissroll": swissroll,
     "checkerboard": checkerboard,
     "rings": rings,
     "eight-gaussians": eight_gaussians,
+    "shapes": shapes,
     "tones": tones,
+    "markov-text": markov_text,
 }
 
-BUILTIN_KINDS = {"tones": "signals"}
-"""The kinds of built-in data sets that are not recognized by their shape."""
+BUILTIN_KINDS = {"shapes": "sets", "tones": "signals"}
+"""Kinds of the data sets whose arrays are ambiguous."""
 
 
 def _uniform(n: int, seed: int, name: str, classes: int = 2) -> tuple[Tensor, Tensor]:

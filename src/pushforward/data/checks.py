@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pushforward._messages import Argument, naming
+from pushforward.data.points import PointSets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,6 +114,8 @@ def clean_values(values: object, *, minimum: int = 1, name: str = "X", gaps: boo
         For text, complex, sparse, masked, ragged or one-dimensional data, NaN or infinities, and too few rows.
     """
     result: Any
+    if isinstance(values, PointSets):
+        return cast(Values, _clean_sets(values, minimum, name, gaps))
     if isinstance(values, torch.Tensor):
         result = _clean_tensor(values, name)
     elif is_frame(values):
@@ -122,6 +125,21 @@ def clean_values(values: object, *, minimum: int = 1, name: str = "X", gaps: boo
     _check_shape(tuple(result.shape), minimum, name)
     _check_finite(result, name, gaps)
     return cast(Values, result)
+
+
+def _clean_sets(values: PointSets, minimum: int, name: str, gaps: bool) -> PointSets:
+    sets = PointSets.of(values, name)
+    check_rows(len(sets), minimum, name)
+    for index, points in enumerate(sets):
+        bad = ~np.isfinite(points)
+        infinities = int(np.isinf(points).sum())
+        if bad.any() and (infinities or not gaps):
+            raise ValueError(
+                f"{name}: set {index} contains {int(bad.sum()) - infinities} NaN and {infinities} infinities, the first in "
+                f"point {int(bad.any(1).argmax())} (counted from 0). All numbers must be finite: drop those points first. A "
+                "set may have fewer points than others."
+            )
+    return sets
 
 
 def _clean_tensor(values: torch.Tensor, name: str) -> torch.Tensor:
@@ -196,7 +214,10 @@ def _clean_array(values: Any, name: str) -> np.ndarray:
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise
-        raise ValueError(f"{name} has rows of different lengths ({error}); every row must have the same shape.") from None
+        raise ValueError(
+            f"{name} has rows of different lengths ({error}); every row must have the same shape, unless rows are "
+            "sets of points: set kind='sets'."
+        ) from None
     if array.dtype.kind == "c":
         raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}; pass real numbers, e.g. np.abs({name}).")
     if array.ndim == 0:

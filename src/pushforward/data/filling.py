@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import as_pandas, is_frame
+from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
 from pushforward.probability import noise
@@ -104,6 +105,9 @@ def _with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Te
     """Return rows in data units, with arbitrary values in gaps, and which elements are known, both in the internal layout."""
     known: Any
     filled: Any
+    X = schema.rules.gathered(X)
+    if isinstance(X, PointSets):
+        return _sets_with_gaps(X, mask, schema, name)
     if isinstance(X, Tensor):
         known, filled = ~X.isnan().cpu(), X.nan_to_num(0.0, torch.inf, -torch.inf) if X.is_floating_point() else X
     elif is_frame(X):
@@ -118,7 +122,20 @@ def _with_gaps(X: Any, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Te
     x = schema.to_internal(filled, name=name)
     rows = torch.as_tensor(known)
     channels = schema.rules.channels(tuple(rows.shape), "torch" if isinstance(X, Tensor) else "numpy")
-    return x, schema.rules.mask(rows, channels)
+    known = schema.rules.mask(rows, channels)
+    if x.shape[1] > known.shape[1] and schema.rules.structure == "points":  # points that smaller sets lack are no gaps
+        known = torch.nn.functional.pad(known, (0, 0, 0, x.shape[1] - known.shape[1]), value=True)
+    return x, known
+
+
+def _sets_with_gaps(sets: PointSets, mask: Any, schema: Schema, name: str) -> tuple[Tensor, Tensor]:
+    if mask is not None:
+        raise ValueError("sets of points of different sizes take no mask; write NaN where a coordinate is missing")
+    sets = PointSets.of(sets, "X")
+    known = PointSets([~np.isnan(points) if points.dtype.kind == "f" else np.ones(points.shape, bool) for points in sets])
+    whole = PointSets([np.where(seen, points, 0) for points, seen in zip(sets, known, strict=True)], sets.names)
+    x = schema.to_internal(whole, name=name)
+    return x, torch.from_numpy(known.padded(x.shape[1])) != 0
 
 
 def _mask(mask: Any, shape: Sequence[int]) -> np.ndarray:

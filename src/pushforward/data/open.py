@@ -5,7 +5,6 @@ Data that would break training raise an error here, with the place and a remedy.
 
 import difflib
 import hashlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -33,17 +32,23 @@ from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_nu
 from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
 from pushforward.data.files.images import IMAGE_ENDINGS, has_files, read_folder
+from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points, split_by_size
 from pushforward.data.files.series import Series, from_long_form
 from pushforward.data.files.sounds import SOUND_ENDINGS, Sounds, read_sound_folder
 from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
+from pushforward.data.files.texts import is_text_folder, read_text, read_texts
+from pushforward.data.kinds import kind_named
 from pushforward.data.kinds.signals import Signals
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
+from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
 from pushforward.data.signal import Signal
+from pushforward.data.text import Text, Tokenizer, as_texts
 
 __all__ = ["Dataset", "open_data"]
 
-_FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet")
+_FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet", ".txt")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +112,17 @@ def open_data(
     rate: int | None = None,
     length: int | None = None,
     series: Series | None = None,
+    text: Text | Tokenizer | None = None,
 ) -> Dataset:
     """Open data of any form.
 
     Parameters
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
-        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, tones), a ``.npy``, ``.npz``, ``.csv``
-        or ``.parquet`` file, a folder of images or of sounds (sub-folders are classes; a warning counts files and pages that
-        are left out), or the data themselves, rows first. A file or folder with the name of a built-in needs a slash:
-        ``./digits``.
+        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, tones, markov-text), a
+        ``.npy``, ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images, sounds, point clouds or ``.txt`` files
+        (sub-folders are classes; a warning counts files and pages that are left out), or the data themselves, rows first; texts
+        are a list, an array or a Series of str. A file or folder with the name of a built-in needs a slash: ``./digits``.
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
@@ -138,6 +144,8 @@ def open_data(
         Samples of a signal: longer ones are cropped to the first of them, and shorter ones are followed by silence.
     series : (str, str), optional
         Columns of a table in long form with the number and the time of each series; all others are its values.
+    text : Text or Tokenizer, optional
+        How texts become rows of tokens; or the tokens of a trained model, as they are.
 
     Raises
     ------
@@ -154,6 +162,10 @@ def open_data(
         if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"{word} must be an integer of at least 1, not {number!r}.")
     polars, source = is_polars(source), as_pandas(source)
+    if kind is None and isinstance(source, str):
+        kind = BUILTIN_KINDS.get(source)
+    elif kind is not None:
+        source = kind_named(kind).gathered(source)
     if isinstance(source, str | Path):
         values, labels, name = _open_named(source, columns, condition, rate, length)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
@@ -176,6 +188,12 @@ def open_data(
     if not isinstance(types, Table):
         types, beside = _types_of(types, names or ())
         condition_types = condition_types or beside
+    texts = as_texts(values, kind)
+    if texts is not None:
+        matched = _match_condition(condition, labels, named, len(texts), label, condition_types)
+        return _of_texts(texts, text, matched, name, names)
+    if kind == Tokens.name:
+        raise TypeError(f"kind='tokens' is for texts, but {label} holds numbers; omit kind, or pass a list of str.")
     found = _table_of(values, kind, types)
     if found is None:
         values = clean_values(values, minimum=2, name=label, gaps=gaps)
@@ -189,6 +207,23 @@ def open_data(
     if matched is None:
         return Dataset(values, None, schema, name)
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
+
+
+def _of_texts(
+    texts: list[str], text: Text | Tokenizer | None, condition: Conditions | None, name: str, names: tuple[str, ...] | None
+) -> Dataset:
+    """Return texts as rows of tokens, each with the condition of the text that it comes from."""
+    if isinstance(text, Tokenizer):
+        tokenizer, (rows, origin) = text, text.encode(texts, cut=True)
+        if not len(rows):
+            raise ValueError(f"{name} has no whole block of {text.length:,} {text.noun}; give longer texts.")
+    else:
+        tokenizer, rows, origin = Tokenizer.fit(texts, text or Text())
+        check_rows(len(rows), 2, name)
+    schema = Schema.of_texts(tokenizer)
+    if condition is None:
+        return Dataset(rows, None, schema, name)
+    return Dataset(rows, condition.array[origin], schema, name, condition_columns=names, condition_table=condition.table)
 
 
 def _signal_of(values: Any, kind: str | None, rate: int | None, length: int | None, name: str) -> tuple[Any, Signal | None]:
@@ -205,9 +240,9 @@ def _signal_of(values: Any, kind: str | None, rate: int | None, length: int | No
         return values, Signal(rate=rate)
     axis = 2 if isinstance(values, torch.Tensor) and values.ndim == 3 else 1
     size = int(values.shape[axis])
-    counts = {"cropped": len(values) * (size > length), "padded": len(values) * (size < length)}
+    cropped, padded = len(values) * (size > length), len(values) * (size < length)
     rows = _to_length(values, axis, length)
-    return rows, Signal(rate=rate, shortest=size, longest=size, **counts)
+    return rows, Signal(rate=rate, shortest=size, longest=size, cropped=cropped, padded=padded)
 
 
 def _to_length(values: Any, axis: int, length: int) -> Any:
@@ -248,8 +283,7 @@ def _table_of(values: Any, kind: str | None, types: ColumnTypes | Table | None) 
     if kind != Tables.name and (kind is not None or (not types and plain_numbers(values))):
         return None
     table = infer_columns(values, types or ())
-    if table.left_out:
-        warnings.warn(table.said_left_out(), stacklevel=3)
+    table.warn_of_left_out()
     return table
 
 
@@ -264,13 +298,16 @@ def _open_named(
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
         _refuse_columns(columns, f"the built-in {name}")
-        return *BUILTIN[name](), name
+        values, labels = BUILTIN[name]()
+        return values, labels, name
     path = Path(source).expanduser()
     if path.is_dir():
-        _refuse_columns(columns, "a folder of images or sounds")
+        _refuse_columns(columns, "a folder")
+        if is_text_folder(path):
+            return *read_texts(path), name
         if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
             return *read_sound_folder(path, rate, length), name
-        return *read_folder(path), name
+        return *(read_point_folder(path) if holds_points(path) else read_folder(path)), name
     if not path.exists():
         raise _unknown_source(name)
     if not path.is_file():
@@ -283,8 +320,14 @@ def _open_named(
     if suffix == ".npy":
         _refuse_columns(columns, "a .npy file")
         return _read_numpy(path), None, name
+    if suffix == ".txt":
+        _refuse_columns(columns, "a .txt file")
+        return [read_text(path)], None, name
     if suffix == ".npz":
         return *_read_npz(path, columns, condition), name
+    if suffix in POINT_ENDINGS:
+        points, names = read_points(path)
+        return PointSets([points], names), None, name
     if suffix in SOUND_ENDINGS:
         raise ValueError(f"{path} is one sound, but a law is learned from many; give the folder that holds them: {path.parent}")
     raise ValueError(
@@ -328,6 +371,8 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         return loaded, None
     with loaded as archive:
         keys = list(archive.keys())
+        sized = "sizes" in keys and len(keys) > 1
+        keys = [key for key in keys if not (sized and key == "sizes")]
         from_keys = condition_names(condition, keys, None, str(path))
         if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
             from_keys = ["condition"]
@@ -343,7 +388,8 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         if from_keys is not None and len(from_keys) > 1:
             raise ValueError(f"condition names {len(from_keys)} arrays of {path}; choose one.")
         try:
-            return archive[chosen[0]], None if from_keys is None else as_condition_array(archive[from_keys[0]])
+            values = split_by_size(archive[chosen[0]], archive["sizes"]) if sized else archive[chosen[0]]
+            return values, None if from_keys is None else as_condition_array(archive[from_keys[0]])
         except ValueError as error:
             raise ValueError(f"{path} cannot be read: {error}.") from None
 
@@ -380,6 +426,10 @@ def _update(digest: Any, part: Any) -> None:
         for column in part.columns:
             digest.update(repr((column, str(part[column].dtype))).encode())
             _update(digest, part[column].to_numpy())
+    elif isinstance(part, PointSets):
+        digest.update(repr(part.names).encode())
+        for points in part:
+            _update(digest, points)
     elif isinstance(part, torch.Tensor):
         digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
         digest.update(part.contiguous().flatten().view(torch.uint8).numpy())

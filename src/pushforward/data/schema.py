@@ -28,14 +28,17 @@ from pushforward.data.columns.elements import Coordinates, Elements
 from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
+from pushforward.data.points import PointSets
 from pushforward.data.signal import Signal
+from pushforward.data.text import Tokenizer, as_texts
 
 __all__ = ["Schema"]
 
 # Float32 holds all values of these exactly; other dtypes are converted to float64.
 _MOST = 2**31 - 1
 _UNLIMITED = (-math.inf, math.inf)
-_AXES = {"flat": 1, "grid": 3, "series": 2}
+_AXES = {"flat": 1, "grid": 3, "points": 2, "series": 2}
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
 
@@ -67,6 +70,12 @@ class Schema:
         Whether DataFrames are those of polars.
     signal : Signal, optional
         What is known of signals besides their samples.
+    coordinates : tuple of str, optional
+        Names of the coordinates of points.
+    sizes_differ : bool
+        Whether rows are sets of points of different sizes, in a list; ``row_shape`` then has the largest size.
+    text : Tokenizer, optional
+        The tokens of texts. Rows of texts are their tokens, and samples an array of str.
 
     >>> schema = Schema.infer(np.zeros((2, 8, 8), dtype=np.uint8))
     >>> schema.kind, schema.internal_shape
@@ -85,7 +94,15 @@ class Schema:
     elements: Elements | None = None
     decimals: tuple[int | None, ...] | None = None
     polars: bool = False
+    coordinates: tuple[str, ...] | None = None
+    sizes_differ: bool = False
+    text: Tokenizer | None = None
     signal: Signal | None = None
+
+    @classmethod
+    def of_texts(cls, text: Tokenizer) -> "Schema":
+        """Return the schema of texts with these tokens."""
+        return cls(Tokens.name, "numpy", (text.length,), ("int16",), text=text)
 
     @classmethod
     def infer(cls, values: Values, kind: str | None = None, table: Table | None = None) -> "Schema":
@@ -101,6 +118,11 @@ class Schema:
         if table is not None:
             dtypes = tuple(column.dtype for column in table.columns)
             return cls(Tables.name, "pandas", (len(dtypes),), dtypes, columns=table.names, table=table)
+        if isinstance(values, PointSets):
+            rules = kind_named(kind or "sets")
+            if rules.structure != "points":
+                raise ValueError(f"the data are sets of points of different sizes, kind='sets', not {rules.name}; omit kind.")
+            return cls(rules.name, "numpy", values.shape[1:], (str(values.dtype),), None, None, **_of_sets(values))
         requested = None if kind is None else kind_named(kind)
         shape = tuple(int(size) for size in values.shape)
         if is_frame(values):
@@ -125,10 +147,17 @@ class Schema:
 
     @property
     def internal_shape(self) -> tuple[int, ...]:
-        """Shape of one row inside the library, such as ``(D,)`` or ``(C, H, W)``."""
+        """Shape of one row inside the library, such as ``(D,)``, ``(C, H, W)`` or ``(P, D)``."""
         if self.elements is not None:
             return (sum(self.elements.sizes),)
         return self.rules.internal_shape(self.row_shape, self.channels)
+
+    def describe(self) -> str:
+        """Describe the rows in words, such as "sets of at most 4 points in 3 coordinates (x, y, z)"."""
+        said = self.rules.describe(self.internal_shape)
+        if self.sizes_differ:
+            said = said.replace("sets of ", "sets of at most ", 1)
+        return said if self.coordinates is None else f"{said} ({', '.join(self.coordinates)})"
 
     def by_elements(self, x: Tensor, coordinates: Coordinates) -> "Schema":
         """Return the schema of a table with coordinates fitted to its rows x (N, C); see :class:`Elements`."""
@@ -141,7 +170,12 @@ class Schema:
         dtypes = (str(self.internal_dtype).removeprefix("torch."),)
         if length is not None:
             return Schema("vectors", container, (length,), dtypes)
-        return replace(self, container=container, dtypes=dtypes, columns=None, table=None, elements=None, decimals=None)
+        rest = {"columns": None, "table": None, "elements": None, "decimals": None, "text": None}
+        return replace(self, container=container, dtypes=dtypes, **rest)  # type: ignore[arg-type]
+
+    def of_points(self, count: int) -> "Schema":
+        """Return the schema of sets of ``count`` points."""
+        return replace(self, row_shape=(count, *self.row_shape[1:]))
 
     @property
     def internal_dtype(self) -> torch.dtype:
@@ -174,6 +208,8 @@ class Schema:
         """
         if not any(self.integer):
             return None
+        if self.text is not None:
+            return torch.zeros(1, dtype=torch.float64), torch.full((1,), self.text.levels - 1.0, dtype=torch.float64)
         if self.rules.closed_ranges:
             return self.rules.ranges(rows.amin(0).double(), rows.amax(0).double())
         if self.table is not None:
@@ -188,9 +224,10 @@ class Schema:
         """Return the schema as plain data for :func:`json.dumps`."""
         table = None if self.table is None else self.table.to_json()
         elements = None if self.elements is None else self.elements.to_json()
+        text = None if self.text is None else self.text.to_json()
         signal = None if self.signal is None else self.signal.to_json()
-        parts = {"table": table, "elements": elements, "signal": signal}
-        return asdict(replace(self, table=None, elements=None, signal=None)) | parts
+        parts = {"table": table, "elements": elements, "text": text, "signal": signal}
+        return asdict(replace(self, table=None, elements=None, text=None, signal=None)) | parts
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
@@ -208,6 +245,8 @@ class Schema:
             parts["elements"] = Elements.from_json(list(parts["elements"]))
         if parts.get("signal") is not None:
             parts["signal"] = Signal.from_json(parts["signal"])
+        if parts.get("text") is not None:
+            parts["text"] = Tokenizer.from_json(parts["text"])
         schema = cls(**parts)
         schema._check()
         return schema
@@ -221,6 +260,13 @@ class Schema:
             raise ValueError(f"row_shape must hold sizes from 1 to {_MOST:,}, not {shape!r}")
         if type(self.polars) is not bool or (self.polars and self.container != "pandas"):
             raise ValueError("polars says whether DataFrames are those of polars")
+        names = self.coordinates
+        if type(self.sizes_differ) is not bool or (self.sizes_differ and self.rules.structure != "points"):
+            raise ValueError("sizes_differ says whether sets of points have different sizes")
+        if names is not None and not (
+            self.sizes_differ and isinstance(names, tuple) and len(names) == shape[-1] and all(type(n) is str for n in names)
+        ):
+            raise ValueError(f"coordinates must name the {shape[-1]} coordinates of points")
         if self.channels not in (None, "first", "last"):
             raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
         axes = len(shape) if self.channels is None else _AXES[self.rules.structure]
@@ -230,6 +276,8 @@ class Schema:
             raise ValueError("only the columns of a table have coordinates")
         if (self.table is None) is (self.kind == Tables.name):
             raise ValueError(f"rows of kind {self.kind!r} {'need' if self.table is None else 'have no'} columns of a table")
+        if (self.text is None) is (self.kind == Tokens.name) or (self.text is not None and shape != (self.text.length,)):
+            raise ValueError(f"rows of kind {self.kind!r} of shape {shape} do not fit the tokens of texts")
         if self.table is not None:
             self._check_table(self.table)
             return
@@ -285,11 +333,20 @@ class Schema:
         if self.table is not None:
             numbers = self.to_columns(values, gaps=gaps)
             return numbers if self.elements is None else self.elements.forward(numbers)
-        values = clean_values(as_pandas(values), gaps=gaps)
+        texts = as_texts(values) if self.text is not None else None
+        if self.text is not None and texts is not None:
+            return torch.from_numpy(self.text.encode(texts)[0]).to(self.internal_dtype)
+        values = clean_values(as_pandas(self.rules.gathered(values)), gaps=gaps)
+        if isinstance(values, PointSets):
+            return self._of_sets(values, name)
         self._check_names(values)
         self._check_shape(values, name)
         channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
-        return self.rules.inward(to_tensor(values, self.internal_dtype), channels)
+        rows = self.rules.inward(to_tensor(values, self.internal_dtype), channels)
+        missing = self.internal_shape[0] - rows.shape[1]
+        if self.rules.structure == "points" and missing:
+            rows = torch.nn.functional.pad(rows, (0, 0, 0, missing), value=torch.nan)
+        return rows
 
     def refuse_other_rate(self, other: "Schema") -> None:
         """Raise a ValueError if other signals have another sample rate."""
@@ -319,7 +376,14 @@ class Schema:
             raise ValueError(f"rows have shape {tuple(rows.shape[1:])}, but this schema expects {self.internal_shape}.")
         if self.table is not None:
             return self.of_columns(rows.double() if self.elements is None else self.elements.inverse(rows))
+        if self.text is not None:
+            return cast(Values, self.text.decode(rows.numpy()))
         rows = self.to_layout(rows)
+        absent = self.rules.absent(rows)
+        if absent is not None and (self.sizes_differ or bool(absent.any())):
+            dtype = np.dtype(self.dtypes[0]) if self.container == "numpy" else np.dtype(str(rows.numpy().dtype))
+            sets = zip(rows.numpy(), ~absent[..., 0].numpy(), strict=True)
+            return PointSets((cast_array(points[present], dtype) for points, present in sets), self.coordinates)
         if self.container == "torch":
             return cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":
@@ -405,14 +469,24 @@ class Schema:
             lines += ["Feature names must be in the same order as they were in fit."]
         raise ValueError("\n".join(lines) + "\n")
 
+    def _of_sets(self, sets: PointSets, name: str) -> Tensor:
+        self._check_shape(sets, name)
+        return torch.from_numpy(sets.padded(self.row_shape[0])).to(self.internal_dtype)
+
     def _check_shape(self, values: Values, name: str) -> None:
         shape = Schema.infer(values, self.kind).internal_shape
         if shape == self.internal_shape:
+            return
+        if self.rules.structure == "points" and shape[0] <= self.row_shape[0] and shape[1:] == self.row_shape[1:]:
             return
         if self.rules.has_columns:
             raise ValueError(f"X has {shape[0]} features, but {name} is expecting {self.internal_shape[0]} features as input.")
         rows, training_rows = self.rules.describe(shape), self.rules.describe(self.internal_shape)
         raise ValueError(f"X holds {rows}, but {name} was trained on {training_rows}; resize or convert them first.")
+
+
+def _of_sets(sets: PointSets) -> Facts:
+    return {"coordinates": sets.names, "sizes_differ": True}
 
 
 def _decimals(column: Any) -> int | None:

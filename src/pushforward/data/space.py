@@ -19,6 +19,7 @@ from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
 from pushforward.data.open import Dataset, open_data
 from pushforward.data.schema import Schema
+from pushforward.data.sizes import SizeLaw
 from pushforward.data.transform import Transform
 from pushforward.plots import Plot
 
@@ -39,11 +40,14 @@ class RowSpace:
         The map between data units and scaled rows.
     conditions : ConditionEncoder or None
         The encoder of conditions; None for a model without any.
+    sizes : SizeLaw, optional
+        The law of the sizes of sets of points, if they differ.
     """
 
     schema: Schema
     transform: Transform
     conditions: ConditionEncoder | None = None
+    sizes: SizeLaw | None = None
 
     @property
     def kind(self) -> Kind:
@@ -82,7 +86,9 @@ class RowSpace:
     def to_data(self, z: Tensor) -> Tensor:
         """Return rows z (N, *D) that a model made in data units, (N, *internal), after the check of :meth:`to_user`."""
         table = self.schema.table
-        sound = z.isfinite()
+        sound, absent = z.isfinite(), self.kind.absent(z)
+        if absent is not None:
+            sound |= absent & ~absent.flatten(1).all(1)[:, None, None]
         if table is not None and self.schema.elements is None:
             # A gap is a value where the data have gaps.
             sound |= z.isnan() & self.transform.pick(torch.tensor(table.gaps)).to(z.device)
@@ -100,9 +106,11 @@ class RowSpace:
         parts = {"transform": self.transform.state()}
         if self.conditions is not None:
             parts["condition"] = self.conditions.state()
+        if self.sizes is not None:
+            parts["sizes"] = self.sizes.state()
         facts: Facts = {"schema": self.schema.to_json(), "condition": None}
         tensors = {f"{part}.{name}": value for part, (_, values) in parts.items() for name, value in values.items()}
-        return facts | {part: plain for part, (plain, _) in parts.items()}, tensors
+        return facts | {part: plain for part, (plain, _) in parts.items() if plain}, tensors
 
     @classmethod
     def from_state(cls, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "RowSpace":
@@ -126,7 +134,10 @@ class RowSpace:
                 f"of shape {transform.data_shape}"
             )
         return cls(
-            schema, transform, None if conditions is None else ConditionEncoder.from_state(conditions, under("condition"))
+            schema,
+            transform,
+            None if conditions is None else ConditionEncoder.from_state(conditions, under("condition")),
+            SizeLaw.from_state(under("sizes"), schema.internal_shape[0]) if schema.sizes_differ else None,
         )
 
     def encode(self, condition: Any, n: int, *, null: bool = True) -> Tensor | None:
@@ -252,6 +263,13 @@ class RowSpace:
                 "density is 0 under the model. Give values within the range of the training data, or fewer of them"
             )
 
+    def of_rows(self, z: Tensor) -> "RowSpace":
+        """Return the same space for scaled rows z (N, *D), which may be sets of another number of points."""
+        if z.ndim != 3 or self.kind.structure != "points" or z.shape[1] == self.schema.internal_shape[0]:
+            return self
+        count = z.shape[1]
+        return replace(self, schema=self.schema.of_points(count), transform=self.transform.of_points(count))
+
     def with_conditions(self, conditions: ConditionEncoder | None) -> "RowSpace":
         """Return the same space with other conditions."""
         return replace(self, conditions=conditions)
@@ -284,7 +302,7 @@ class RowSpace:
         columns: Names = None
         if self.schema.columns is not None and tabular:
             columns = list(self.schema.columns)
-        elif ending == ".npz":
+        elif ending == ".npz" or (tabular and self.schema.text is not None):
             columns = chosen.get("columns")
         if not (self.conditions is not None if conditional is None else conditional):
             condition = False
@@ -302,6 +320,7 @@ class RowSpace:
             gaps=gaps,
             types=types,
             condition_types=beside,
+            text=self.schema.text,
             **self.schema.rules.reopening(self.schema.internal_shape),
         )
         self.schema.refuse_other_rate(opened.schema)
@@ -337,4 +356,6 @@ class RowSpace:
         return x if elements is None else elements.inverse(x)
 
     def _view(self, z: Tensor) -> np.ndarray:
+        if self.schema.text is not None:
+            return self.schema.text.decode(np.asarray(self.transform.inverse(z)))
         return self.kind.view(np.asarray(self.to_columns(z)), "first")

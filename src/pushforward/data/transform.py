@@ -35,7 +35,7 @@ Lucas Theis, Aäron van den Oord, Matthias Bethge. A note on the evaluation of g
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class Transform:
     dtype : torch.dtype
         dtype of the data and of the output of the inverse.
     shift, scale : Tensor
-        float64, one entry per element of a row: ``(D,)`` or ``(C, H, W)``.
+        float64, one entry per element of a row: ``(D,)``, ``(C, H, W)`` or ``(P, D)``.
     low, high : Tensor
         float64, smallest and largest training value per column or per channel; integers are clipped to this range.
     below, above : Tensor
@@ -126,9 +126,10 @@ class Transform:
         """
         if coding is not None:
             x, integer, limits = coding.forward(x), False, None
+        rules, row = kind_named(kind), x.shape[1:]
+        x = rules.units(x)
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
-        rules = kind_named(kind)
         ends = _ranges(x, low, high, kind, limits)
         shift, scale = rules.scaling(x, ends["low"].expand_as(low), ends["high"].expand_as(high), whole)
         # The scale of constant elements is arbitrary; 1 keeps z finite.
@@ -137,7 +138,8 @@ class Transform:
             raise ValueError(
                 "X cannot be scaled: its numbers are too large or too close together for float64; change their unit."
             )
-        return cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value, coding=coding)
+        fitted = cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value, coding=coding)
+        return fitted if x.shape[1:] == row else fitted.of_points(row[0])
 
     @classmethod
     def in_data_units(
@@ -152,7 +154,12 @@ class Transform:
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
         ends, shift, scale = _ranges(x, low, high, kind, limits), torch.zeros_like(value), torch.ones_like(value)
-        return cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value)
+        return cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value, coding=None)
+
+    def of_points(self, count: int) -> "Transform":
+        """Return the same scaling for rows of ``count`` points, which are all scaled alike."""
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("kind", "dtype")}
+        return replace(self, **{name: value[:1].expand(count, -1).clone() for name, value in tensors.items()})
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -158,6 +158,7 @@ class Denoiser(AbstractDenoiser):
         Parameters
         ----------
         x, eps : Tensor (B, *D)
+            x may be NaN in absent points of sets (B, P, D), which add nothing.
         t : Tensor (B,) in [t_min, 1]
         weight : Prediction or function (schedule, t) -> w
         """
@@ -167,7 +168,7 @@ class Denoiser(AbstractDenoiser):
         target = widen(p, x) * x + widen(q, x) * eps
         c_in = _input_scale(self.schedule, t, self.data_std)
         raw = self._call(widen(c_in, x) * x_t, t, condition).to(x.dtype)  # autocast may have changed the dtype
-        per_row = (raw - target).square().flatten(1).mean(1)
+        per_row = _mean_square(raw, target)
         return self._reweighted(per_row, self.prediction, weight, t)
 
     def matching_loss(
@@ -237,6 +238,15 @@ def _scales_of(schedule: Schedule, prediction: Prediction, data_std: float, t: T
 def _scales_at(schedule: Schedule, prediction: Prediction, data_std: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return :func:`_scales_of` one time, in float64; cached because a sampler uses the same few times for every batch."""
     return _scales_of(schedule, prediction, data_std, torch.tensor(t, dtype=torch.float64))
+
+
+def _mean_square(raw: Tensor, target: Tensor) -> Tensor:
+    """Return the mean squared error of each row, of sets of points over the points that are present, not NaN."""
+    if target.ndim != 3:
+        return (raw - target).square().flatten(1).mean(1)
+    absent = target.isnan()
+    error = torch.where(absent, 0.0, raw - target)
+    return error.square().flatten(1).sum(1) / (~absent).flatten(1).sum(1)
 
 
 class ExactDenoiser(AbstractDenoiser):

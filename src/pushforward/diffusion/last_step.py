@@ -29,7 +29,7 @@ from torch import Tensor
 
 from pushforward.diffusion.trace import jacobian, pullback
 
-__all__ = ["last_step"]
+__all__ = ["last_step", "log_ratio"]
 
 _ITERATIONS = 8
 _LEAST = 1e-8  # eigenvalue of A
@@ -65,8 +65,13 @@ def last_step(denoised: Field, x: Tensor, alpha: float, varies: Tensor, signs: T
         D = functions.denoised
         reached = D + functions.apply(lambda a: a.sqrt() / (1 + a.sqrt()), (x_t - alpha * D) * mask) / alpha
         x_t = x_t + alpha * functions.apply(lambda a: a.rsqrt(), (x - reached) * mask)
-    functions = _Functions.at(denoised, x_t, alpha, mask, dense=signs is None)
-    return x_t, int(varies.sum()) * math.log(alpha) - functions.log_det(signs) / 2
+    return x_t, log_ratio(denoised, x_t, alpha, varies, signs)
+
+
+def log_ratio(denoised: Field, x_t: Tensor, alpha: float, varies: Tensor, signs: Tensor | None) -> Tensor:
+    """Return log p_0(x) - log p_t(x_t) for the rows x to which the rows x_t flow, as in :func:`last_step`, (P, B)."""
+    functions = _Functions.at(denoised, x_t, alpha, varies.to(x_t), dense=signs is None)
+    return int(varies.sum()) * math.log(alpha) - functions.log_det(signs) / 2
 
 
 class _Functions:

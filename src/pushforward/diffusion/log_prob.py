@@ -33,7 +33,7 @@ class LogProb:
     nfe : int
         Network calls per row, the largest number over the rows. Each also has one backward pass per element or per probe.
     dims : int
-        Number of elements of a row that the density counts.
+        Number of elements of a row that the density counts; 0 if rows have different numbers, as sets of different sizes.
     constants : int
         Number of constant elements, which are left out.
     unit : {"nats", "bits per dimension"}
@@ -67,6 +67,8 @@ class LogProb:
         """Return the result with ``values`` = -log2 p / dims, and errors in that unit."""
         if self.unit != "nats":
             return self
+        if not self.dims:
+            raise ValueError("rows of different sizes have no common number of dimensions; use nats")
         scale = 1 / (self.dims * math.log(2))
         arrays: dict[str, Any] = {name: getattr(self, name) * scale for name in _ARRAYS}
         return replace(self, **arrays | {"values": -arrays["values"]}, unit="bits per dimension")
@@ -79,7 +81,8 @@ class LogProb:
     def concatenate(cls, parts: "Sequence[LogProb]") -> "LogProb":
         """Join batches of rows."""
         arrays: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS}
-        return replace(parts[0], **arrays, nfe=max(part.nfe for part in parts))
+        dims = parts[0].dims if len({part.dims for part in parts}) == 1 else 0
+        return replace(parts[0], **arrays, nfe=max(part.nfe for part in parts), dims=dims)
 
     @classmethod
     def average(cls, draws: "Sequence[LogProb]", kind: Kind) -> "LogProb":

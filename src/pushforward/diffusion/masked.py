@@ -61,7 +61,17 @@ from pushforward.diffusion.guidance import finite_scale
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.probability import noise
 
-__all__ = ["MASKED", "GuidedTokens", "TokenNetwork", "mask_tokens", "masked_bound", "masked_loss", "unmask"]
+__all__ = [
+    "MASKED",
+    "GuidedTokens",
+    "TokenNetwork",
+    "draw_tokens",
+    "guided_logits",
+    "mask_tokens",
+    "masked_bound",
+    "masked_loss",
+    "unmask",
+]
 
 TokenNetwork = Callable[[Tensor, Tensor | None], Tensor]
 
@@ -182,6 +192,7 @@ def unmask(
     condition: Tensor | None = None,
     free: Tensor | None = None,
     steps: int | None = None,
+    remask: float = 0.0,
     seed: int = 0,
     first: int = 0,
 ) -> Tensor:
@@ -198,7 +209,11 @@ def unmask(
     condition : Tensor (B, K), optional
     free : bool Tensor (L,) or (B, L), optional
     steps : int, optional
-        Network calls; the default, and the largest useful number, is the number of free tokens.
+        Network calls; the default, and without ``remask`` the largest useful number, is the number of free tokens.
+    remask : float
+        Number of times, in the mean, that each token is masked again and drawn anew, at least 0. The draws are spread evenly
+        over the steps, and which tokens are drawn again is random: the set of masked tokens stays uniform given their number,
+        so the steps follow the same laws, and tokens that were drawn without knowing of each other are corrected.
     seed, first : int
         Determine the random numbers: those of row i depend only on (seed, first + i).
 
@@ -216,8 +231,10 @@ def unmask(
     ranks = _ranks(order)
     u = noise.uniform((length,), seed=seed, purpose="value", rows=rows, dtype=torch.float64, device=tokens.device)
     most = int(count.max())
-    steps = most if steps is None else min(steps, most)
+    steps = most if steps is None else steps if remask else min(steps, most)
     tokens = tokens.clone()
+    if remask:
+        return _unmask_again(network, tokens, condition, order, count, steps, remask, seed, rows)
     unmasked = torch.zeros_like(count)
     for step in range(steps):
         until = count * (step + 1) // steps
@@ -225,8 +242,41 @@ def unmask(
         chosen = masked & (ranks < until[:, None])
         if bool(chosen.any()):
             logits = network(tokens.masked_fill(masked, MASKED), condition)
-            tokens[chosen] = _draw(logits[chosen], u[chosen])
+            tokens[chosen] = draw_tokens(logits[chosen], u[chosen])
         unmasked = until
+    return tokens
+
+
+def _unmask_again(
+    network: TokenNetwork,
+    tokens: Tensor,
+    condition: Tensor | None,
+    order: Tensor,
+    count: Tensor,
+    steps: int,
+    remask: float,
+    seed: int,
+    rows: Tensor,
+) -> Tensor:
+    """Draw the free tokens, those with ``order`` below 2, and some of those drawn once more at each step."""
+    masked, length = order < 2, tokens.shape[1]
+    for step in range(steps):
+
+        def uniform(purpose: str, step: int = step) -> Tensor:
+            where = {"rows": rows, "step": step, "device": tokens.device}
+            return noise.uniform((length,), seed=seed, purpose=purpose, dtype=torch.float64, **where)  # type: ignore[arg-type]
+
+        drawn = (order < 2) & ~masked
+        in_all = ((1 + remask) * count * (step + 1) / steps).floor() - ((1 + remask) * count * step / steps).floor()
+        more = in_all - (count * (step + 1) // steps - count * step // steps)
+        masked = masked | (drawn & (_ranks(torch.where(drawn, uniform("remask"), 2.0)) < more[:, None]))
+        left = count - count * (step + 1) // steps
+        turn = torch.where(masked, uniform("turn"), 2.0)
+        chosen = masked & (_ranks(turn) < (masked.sum(1) - left)[:, None])
+        if bool(chosen.any()):
+            logits = network(tokens.masked_fill(masked, MASKED), condition)
+            tokens[chosen] = draw_tokens(logits[chosen], uniform("value")[chosen])
+        masked = masked & ~chosen
     return tokens
 
 
@@ -250,8 +300,12 @@ def _ranks(u: Tensor) -> Tensor:
     return u.argsort(dim=1, stable=True).argsort(dim=1)
 
 
-def _draw(logits: Tensor, u: Tensor) -> Tensor:
-    """Draw a value from each row of logits (R, K) by the inverse CDF."""
+def draw_tokens(logits: Tensor, u: Tensor) -> Tensor:
+    """Draw a value from each row of logits (R, K) by the inverse CDF at uniform numbers (R,).
+
+    >>> draw_tokens(torch.tensor([[0.0, 0.0], [0.0, -torch.inf]]), torch.tensor([0.7, 0.7], dtype=torch.float64))
+    tensor([1, 0])
+    """
     cdf = logits.double().softmax(1).cumsum(1)
     if bool(cdf.isnan().any()):
         raise ValueError(f"the network gives probabilities that are NaN. {DIVERGED}")
@@ -306,7 +360,13 @@ class GuidedTokens:
         if self.scale == 0:
             return self.network(tokens, away)
         both = self.network(torch.cat((tokens, tokens)), torch.cat((condition, away)))
-        with_it, without = both.to(torch.promote_types(both.dtype, torch.float32)).chunk(2)
-        impossible = with_it.isneginf() | without.isneginf()
-        guided = torch.lerp(without.masked_fill(impossible, 0.0), with_it.masked_fill(impossible, 0.0), self.scale)
-        return guided.masked_fill(impossible, -torch.inf)
+        with_it, without = both.chunk(2)
+        return guided_logits(with_it, without, self.scale)
+
+
+def guided_logits(with_it: Tensor, without: Tensor, scale: float) -> Tensor:
+    """Return without + scale (with_it - without) for logits with and without a condition; -inf where either is."""
+    with_it, without = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (with_it, without))
+    impossible = with_it.isneginf() | without.isneginf()
+    guided = torch.lerp(without.masked_fill(impossible, 0.0), with_it.masked_fill(impossible, 0.0), scale)
+    return guided.masked_fill(impossible, -torch.inf)

@@ -1,7 +1,8 @@
 """Write a trained denoiser for programs without pushforward, or for diffusers.
 
 - ``onnx``: one graph, (x_t, t) or (x_t, t, condition) to ``denoised``, for any number of rows. Everything is in the scaled
-  units of the network; the metadata under the key "pushforward" say how rows are scaled, and the schedule and the layout.
+  units of the network; the metadata under the key "pushforward" say how rows are scaled, and the schedule and the layout. The
+  graph of a FlowMap draws: (noise), with its condition and guidance scale if it has them, to ``rows``, in one network call.
 - ``safetensors``: one file with the weights of the network and the scaling of the data; the same metadata.
 - ``diffusers``: a folder for ``DDPMPipeline.from_pretrained``, for models of images, after
   ``import pushforward.interop.to_diffusers``, which holds the class of the network.
@@ -19,22 +20,27 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward._messages import Argument, naming
+from pushforward.diffusion import Denoiser
+from pushforward.diffusion.flow_map import FlowMapNetwork
+from pushforward.models.denoising.flow_map import FlowMap
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.files import codec
 from pushforward.models.files.protected import check_not_of_run
 
 __all__ = ["FORMATS", "check_format", "export", "file_name"]
 
+Exported = DenoisingModel | FlowMap
+
 _ONNX = Argument("to", "onnx")
 _TIMESTEPS = 1000
 
 
-def export(model: DenoisingModel, path: str | Path, to: str) -> Path:
+def export(model: Exported, path: str | Path, to: str) -> Path:
     """Write a fitted model in another format and return the path.
 
     Parameters
     ----------
-    model : Diffusion or FlowMatching
+    model : Diffusion, FlowMatching or FlowMap
     path : str or path
         A file, or for "diffusers" a folder that is new or empty.
     to : "onnx", "safetensors" or "diffusers"
@@ -50,9 +56,11 @@ def export(model: DenoisingModel, path: str | Path, to: str) -> Path:
         hold this model.
     """
     check_format(to)
-    if not isinstance(model, DenoisingModel):
+    if not isinstance(model, DenoisingModel | FlowMap):
         raise TypeError(f"{type(model).__name__} has no denoiser to export; train a Diffusion or a FlowMatching")
     check_is_fitted(model)
+    if isinstance(model, FlowMap) and to == "diffusers":
+        raise naming(ValueError(f"diffusers has no pipeline for a FlowMap; use {_ONNX}"), _ONNX)
     path = Path(path)
     check_not_of_run(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,14 +74,14 @@ def check_format(to: str) -> None:
         raise ValueError(f"there is no format {to!r}; use one of {', '.join(FORMATS)}")
 
 
-def _facts(model: DenoisingModel) -> str:
+def _facts(model: Exported) -> str:
     denoiser, encoder = model.denoiser_, model.space_.conditions
     transform, tensors = model.space_.transform.state()
     scaling = {name: tensors[name].tolist() for name in ("shift", "scale")}
     facts = {
         "class": type(model).__name__,
         "schedule": codec.to_plain(denoiser.schedule),
-        "prediction": denoiser.prediction,
+        "prediction": denoiser.prediction if isinstance(denoiser, Denoiser) else "flow map",
         "data_std": denoiser.data_std,
         "network": codec.to_plain(model.network_),
         "schema": model.space_.schema.to_json(),
@@ -83,7 +91,7 @@ def _facts(model: DenoisingModel) -> str:
     return json.dumps(facts)
 
 
-def _safetensors(model: DenoisingModel, path: Path) -> None:
+def _safetensors(model: Exported, path: Path) -> None:
     from safetensors.torch import save_file
 
     tensors = {f"network.{name}": value for name, value in model.denoiser_.network.state_dict().items()}
@@ -104,18 +112,38 @@ class _Graph(nn.Module):
         return denoised
 
 
-def _onnx(model: DenoisingModel, path: Path) -> None:
+class _Drawing(nn.Module):
+    """Rows from noise by one jump of a flow map."""
+
+    def __init__(self, flow_map: FlowMapNetwork) -> None:
+        super().__init__()
+        self.flow_map = flow_map
+
+    def forward(self, noise: Tensor, condition: Tensor | None = None, guidance_scale: Tensor | None = None) -> Tensor:
+        return self.flow_map.draw(noise, condition, 1.0 if guidance_scale is None else guidance_scale)
+
+
+def _graph(model: Exported) -> tuple[nn.Module, dict[str, Tensor], str]:
+    """Return what a graph computes, its inputs for two rows, and the name of its output."""
+    encoder, rows = model.space_.conditions, 2
+    x, given = torch.zeros(rows, *model.space_.transform.shape), dict[str, Tensor]()
+    if encoder is not None:
+        given["condition"] = torch.zeros(rows, encoder.dim)
+    if not isinstance(model, FlowMap):
+        return _Graph(model.denoiser_.cpu()).eval(), {"x_t": x, "t": torch.full((rows,), 0.5), **given}, "denoised"
+    if model.guidance > 1:
+        given["guidance_scale"] = torch.ones(rows)
+    return _Drawing(model.denoiser_.cpu()).eval(), {"noise": x, **given}, "rows"
+
+
+def _onnx(model: Exported, path: Path) -> None:
     try:
         import onnxscript  # noqa: F401
     except ImportError:
         raise ImportError("an ONNX graph needs onnx and onnxscript; install them: pip install 'pushforward[onnx]'") from None
-    encoder, rows = model.space_.conditions, 2
-    inputs = {"x_t": torch.zeros(rows, *model.space_.transform.shape), "t": torch.full((rows,), 0.5)}
-    if encoder is not None:
-        inputs["condition"] = torch.zeros(rows, encoder.dim)
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     device = next(model.denoiser_.parameters()).device
-    graph = _Graph(model.denoiser_.cpu()).eval()
+    graph, inputs, output = _graph(model)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -123,7 +151,7 @@ def _onnx(model: DenoisingModel, path: Path) -> None:
                 tuple(inputs.values()),
                 dynamo=True,
                 input_names=list(inputs),
-                output_names=["denoised"],
+                output_names=[output],
                 dynamic_shapes={name: {0: batch} for name in inputs},
                 verbose=False,
             )

@@ -31,10 +31,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from pushforward.metrics.measure import Side
+from pushforward.metrics.measure import Measure, Side
 
-__all__ = ["BlockSwaps", "chance", "pair_words", "two_sided", "unpacked"]
+__all__ = ["BlockSwaps", "chance", "compared_shares", "pair_words", "two_sided", "unpacked"]
 
 _WORDS = 32  # 2,047 relabelings of single rows
 _BLOCKS, _BLOCK_DRAWS, _CHUNK = 64, 8_191, 1_024
@@ -144,3 +145,18 @@ def chance(chunks: Iterable[NDArray[np.floating]], *, jointly: bool = False) -> 
 def two_sided(above: float, below: float) -> tuple[float, Side]:
     """Return twice the smaller of two one-sided p-values, at most 1, and its side."""
     return min(1.0, 2 * min(above, below)), "above" if above <= below else "below"
+
+
+def compared_shares(of_samples: NDArray[np.bool_], of_rows: NDArray[np.bool_]) -> tuple[Measure, Measure]:
+    """Return the shares of samples (m,) and of rows (n,) that have a property, the first with Fisher's exact test.
+
+    >>> share, floor = compared_shares(np.arange(10) < 9, np.arange(10) < 1)
+    >>> share.value, share.side, floor.value
+    (0.9, 'above', 0.1)
+    >>> round(share.p_value, 5), stats.fisher_exact([[9, 1], [1, 9]], "greater").pvalue.round(5).item()
+    (0.00109, 0.00055)
+    """
+    m, n, hits, hits_of_rows = len(of_samples), len(of_rows), int(of_samples.sum()), int(of_rows.sum())
+    law = stats.hypergeom(m + n, hits + hits_of_rows, m)
+    share = Measure.of_share(hits, m).tested(*two_sided(float(law.sf(hits - 1)), float(law.cdf(hits))))
+    return share, Measure.of_share(hits_of_rows, n)

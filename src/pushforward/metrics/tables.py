@@ -283,7 +283,7 @@ def train_on_synthetic(
     P, Q_train, Q_test : array (n, D), (N, D), (m, D)
         Samples, training rows and held-out rows, at least 10 each. The longer of the first two is cut to the shorter.
     target : int
-        Column that is predicted from all others.
+        Column that is predicted from all others. If it is a category, a sample between categories counts as the nearest one.
     categories : bool array (D,), optional
         Default :func:`category_columns` of Q_train.
     seed : int
@@ -317,6 +317,9 @@ def train_on_synthetic(
         )
     n = min(len(P), len(Q_train))
     truth, is_class = Q_test[:, target], bool(chosen[target])
+    if is_class:
+        known = np.unique(Q_train[:, target])
+        P[:, target] = known[np.abs(P[:, target, None] - known).argmin(axis=1)]
     predictions = [_predicted(rows[:n], Q_test, target, chosen, seed) for rows in (P, Q_train)]
     if is_class:
         per_row = [(prediction == truth).astype(np.float64) for prediction in predictions]

@@ -7,7 +7,9 @@ from .base.model import GenerativeModel as GenerativeModel
 from .base.model import register as register
 from .circuits.circuit import Circuit as Circuit
 from .denoising.diffusion import Diffusion as Diffusion
+from .denoising.flow_map import FlowMap as FlowMap
 from .denoising.flow_matching import FlowMatching as FlowMatching
+from .distill import distill as distill
 from .files.registry import MODELS as MODELS
 from .files.storage import load as load
 from .flows.cnf import CNF as CNF
@@ -17,4 +19,5 @@ from .gaussian.gmm import GMM as GMM
 from .gaussian.ppca import PPCA as PPCA
 from .latent import Latent as Latent
 from .run import train as train
+from .tokens.autoregressive import Autoregressive as Autoregressive
 from .tokens.masked_diffusion import MaskedDiffusion as MaskedDiffusion

@@ -22,14 +22,14 @@ from typing import cast, get_args
 
 import yaml
 
-from pushforward.data import Dataset, Facts
+from pushforward.data import Dataset, Facts, Text
 from pushforward.diffusion import Sampler
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.files.codec import CLASSES, from_plain, is_model, near, to_plain
 from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import bare, family_name, family_names, find, preset_names
 
-__all__ = ["assemble", "merge", "named_sampler", "override", "read_recipe", "recipe_of"]
+__all__ = ["arguments_of", "assemble", "merge", "named_sampler", "override", "read_recipe", "recipe_of", "text_of"]
 
 
 def _maker(name: str) -> Callable[..., GenerativeModel]:
@@ -73,6 +73,29 @@ def override(text: str) -> Facts:
     return {first: nested}
 
 
+def arguments_of(cls: type[GenerativeModel], texts: Sequence[str]) -> Facts:
+    """Return arguments of a family from dotted overrides, objects by their name.
+
+    >>> from pushforward.models import FlowMap
+    >>> arguments_of(FlowMap, ["train_steps=500", "network.name=MLPSpec", "network.width=32"])
+    {'train_steps': 500, 'network': MLPSpec(width=32, depth=3)}
+    """
+    merged: Facts = {}
+    for text in texts:
+        merged = merge(merged, override(text))
+    _check_known(cls, merged)
+    arguments = {key: from_plain(_number(value), where=key) for key, value in merged.items()}
+    check_params(cls, arguments)
+    return arguments
+
+
+def _check_known(cls: type[GenerativeModel], recipe: Facts) -> None:
+    known = list(hints(cls))
+    for key in recipe:
+        if key not in known:
+            raise ValueError(f"{cls.__name__} has no argument {key!r}; it has {', '.join(known)}{near(key, known)}")
+
+
 def merge(base: Mapping[str, object], changes: Mapping[str, object]) -> Facts:
     """Merge ``changes`` into ``base`` recursively; a mapping with another ``name`` is replaced as a whole."""
     merged = dict(base)
@@ -103,14 +126,14 @@ def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gene
     name = str(recipe.pop("model", None) or data().schema.rules.default_model)
     if isinstance(recipe.get("columns"), Mapping):
         recipe["columns"] = [[*pair] for pair in cast(Mapping[str, object], recipe["columns"]).items()]
+    if recipe.get("text") is not None:
+        recipe["text"] = text_of(recipe)
     make = _maker(name)
     cls = type(make())
     if not issubclass(cls, GenerativeModel):
         raise TypeError(f"the model {name!r} is not a family of pushforward: {cls.__qualname__} is not a GenerativeModel")
+    _check_known(cls, recipe)
     known = list(hints(cls))
-    for key in recipe:
-        if key not in known:
-            raise ValueError(f"{cls.__name__} has no argument {key!r}; it has {', '.join(known)}{near(key, known)}")
     whole = {key: value for key, value in recipe.items() if not isinstance(value, Mapping) or "name" in value}
     models = {key: value for key, value in whole.items() if value is not None and GenerativeModel in get_args(hints(cls)[key])}
     model = make(**{key: from_plain(_number(value), where=key) for key, value in whole.items() if key not in models})
@@ -130,6 +153,20 @@ def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gene
             model.set_params(**{key: from_plain(_number(merge(defaults[key], partial[key])), where=key)})
     check_params(cls, model.get_params(deep=False))
     return model
+
+
+def text_of(recipe: Mapping[str, object]) -> Text | None:
+    """Return how the recipe turns texts into tokens, None by default; its values are not part of the defaults for the data.
+
+    >>> text_of({"text": {"block": 64}})
+    Text(tokens='characters', block=64, vocabulary=512)
+    """
+    value = recipe.get("text")
+    if isinstance(value, Mapping):
+        value = from_plain({"name": Text.__name__} | dict(value), where="text")
+    if not (value is None or isinstance(value, Text)):
+        raise ValueError(f"text={value!r} must be an object with fields; write text.tokens={value} or text.block=64")
+    return value
 
 
 def recipe_of(model: GenerativeModel) -> Facts:

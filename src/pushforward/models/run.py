@@ -23,13 +23,13 @@ from pushforward._messages import printable
 from pushforward.data import ColumnTypes, Condition, Data, Dataset, Facts, Names, Schema, open_data
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
-from pushforward.models.files.storage import CARD, blamed_on, load, parts_of, read_card, rebuild, trackers_in
+from pushforward.models.files.storage import CARD, blamed_on, load, parts_of, read_card, rebuild, resume_command, trackers_in
 from pushforward.models.recipe import assemble
 from pushforward.training.process.size import networks_explained_by
 from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
 from pushforward.training.record.files import RunError
 
-__all__ = ["new_run", "newest_run", "reopen", "run_folder", "stopped_run", "train"]
+__all__ = ["new_run", "newest_run", "reopen", "run_folder", "same_threads", "stopped_run", "train"]
 
 
 def train(
@@ -100,6 +100,8 @@ def reopen(
     if "chosen" not in card:
         raise RunError(folder / CARD, "is of a model that was saved, not of a run", "load it with pushforward.load(folder)")
     chosen = card["chosen"]
+    if chosen.get("teacher") is not None:
+        raise RunError(folder / CARD, "is of a model that is distilled", f"resume it with `{resume_command(card, folder)}`")
     if isinstance(data, Dataset):
         dataset = data
     else:
@@ -110,6 +112,7 @@ def reopen(
             kind=card["schema"]["kind"],
             gaps=True,
             types=Schema.from_json(card["schema"]).table,
+            text=Schema.from_json(card["schema"]).text,
             condition_types=_condition_types(card, chosen["condition"] if condition is None else condition),
             **_of_signals(card),
         )
@@ -119,7 +122,7 @@ def reopen(
             "pass the same rows, columns and condition, or start a new run without resume"
         )
     _say_trackers(card, folder, parts)
-    _same_threads(card)
+    same_threads(card)
     # Only the folder's own files explain the size of its networks; before the first checkpoint there are none.
     stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors") if not path.is_symlink())
     with blamed_on(folder / CARD), networks_explained_by(stored) if stored else contextlib.nullcontext():
@@ -239,7 +242,7 @@ def _say_trackers(card: Facts, folder: Path, parts: Mapping[str, object]) -> Non
             )
 
 
-def _same_threads(card: Facts) -> None:
+def same_threads(card: Facts) -> None:
     """Use as many threads as the run started with: another order of summation changes the bits of the result."""
     threads = card["machine"]["threads"]
     if torch.get_num_threads() != threads:

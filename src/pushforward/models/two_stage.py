@@ -30,7 +30,7 @@ from pushforward.models.files.storage import CARD, load, pack, parts_of, read_ca
 from pushforward.probability import noise
 from pushforward.training.record.files import inside
 
-__all__ = ["Coder", "TwoStageModel", "has_random_codes"]
+__all__ = ["Coder", "NewPrior", "TwoStageModel", "has_random_codes"]
 
 _CODES, _MOST_DRAWS = 20_000, 32  # codes to train a prior on, if rows are fewer
 _CODER_SHARE = 0.6  # of steps and time, if both parts are trained by gradients
@@ -77,6 +77,12 @@ class _Plans(NamedTuple):
 
     coder: Plan
     prior: Plan | None
+
+
+class NewPrior(NamedTuple):
+    """The plan of another prior for a coder that is trained."""
+
+    prior: Plan
 
 
 class TwoStageModel(GenerativeModel):
@@ -146,10 +152,13 @@ class TwoStageModel(GenerativeModel):
         return 1.0 if not both else _CODER_SHARE if name == "coder" else 1 - _CODER_SHARE
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
-        assert isinstance(prepared, _Prepared)
-        assert isinstance(resolved, _Plans)
-        self.coder_ = self._train("coder", resolved.coder, replace(run, on_grid=None))
-        prior = plan(self._codes(prepared.dataset), self.prior_)
+        if isinstance(resolved, NewPrior):
+            prior = resolved.prior
+        else:
+            assert isinstance(prepared, _Prepared)
+            assert isinstance(resolved, _Plans)
+            self.coder_ = self._train("coder", resolved.coder, replace(run, on_grid=None))
+            prior = plan(self._codes(prepared.dataset), self.prior_)
         self.prior_ = prior.model
         self.prior_ = self._train("prior", prior, run)
         self.space_ = self.space_.with_conditions(self.prior_.space_.conditions)
@@ -205,7 +214,20 @@ class TwoStageModel(GenerativeModel):
         self._set_parts(prepared)
         return self._placeholder_codes(dataset, plan(whole, self.coder_))
 
+    def with_new_prior(self, prior: Plan) -> Plan:
+        """Return the plan of a model with this one's coder, which is trained, and another prior of its codes."""
+        made = type(self)(**self.get_params(deep=False) | {"prior": _unfitted(prior.model)})
+        for name in ("space_", "data_", "coder_"):
+            setattr(made, name, getattr(self, name))
+        made.seed_, made.prior_ = prior.model.seed_, prior.model
+        made._name_features()
+        n = self.space_.kind.drawn_while_training
+        drawn = self._generate(n, self._conditions_for_sampling(None, n, made.seed_), seed=made.seed_)
+        return Plan(made, Prepared(drawn, None, None, torch.arange(n), torch.arange(0)), NewPrior(prior))
+
     def _size(self, resolved: object) -> int | None:
+        if isinstance(resolved, NewPrior):
+            return resolved.prior.parameters
         assert isinstance(resolved, _Plans)
         sizes = [None if part is None else part.parameters for part in resolved]
         return None if None in sizes else sum(size for size in sizes if size is not None)

@@ -50,6 +50,7 @@ class MLP(nn.Module):
 
     def __init__(self, features: int, condition_dim: int, *, width: int, depth: int) -> None:
         super().__init__()
+        self.width = width
         self.embedding = Embedding(width, condition_dim)
         self.modulation = nn.Linear(width, 2 * width * depth)
         octaves = _OCTAVES if features <= _FEW_COLUMNS else 0
@@ -63,7 +64,11 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return a tensor (B, *D) from x (B, *D), t (B,) and condition (B, K) or None."""
-        shape, x = x.shape, x.flatten(1)
+        return self.readout(self.features(x, t, condition), x)
+
+    def features(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the last hidden state, (B, width)."""
+        x = x.flatten(1)
         modulation = self.modulation(self.embedding(t, condition)).chunk(2 * len(self.blocks), dim=-1)
         if len(self.waves):
             phase = (x.unsqueeze(-1) * self.waves).flatten(-2)
@@ -71,8 +76,12 @@ class MLP(nn.Module):
         hidden = self.first(x)
         for i, block in enumerate(self.blocks):
             hidden = block(hidden, modulation[2 * i], modulation[2 * i + 1])
-        output: Tensor = self.last(nn.functional.silu(self.norm(hidden)))
-        return output.reshape(shape)
+        return nn.functional.silu(self.norm(hidden))
+
+    def readout(self, features: Tensor, x: Tensor) -> Tensor:
+        """Return the output, a tensor like x, from :meth:`features`."""
+        output: Tensor = self.last(features)
+        return output.reshape(x.shape)
 
 
 class _Block(nn.Module):

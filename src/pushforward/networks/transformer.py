@@ -13,6 +13,9 @@ determines the law of the others.
 If all positions have the same number of values, they share one embedding of values, as a grey value or a letter is the same
 everywhere; otherwise each position has its own, like the columns of a table.
 
+Along a sequence a convolution can follow the embedding, h <- h + C * h: neighboring letters matter most, and attention takes
+long to learn which are near.
+
 References
 ----------
 Ashish Vaswani et al. Attention is all you need. NeurIPS 2017. https://arxiv.org/abs/1706.03762
@@ -26,6 +29,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pushforward.networks.attention import AttentionBlock
+from pushforward.networks.causal import CausalTransformer, checked_levels
 from pushforward.networks.checks import check_int
 from pushforward.networks.coder import Modulation
 
@@ -49,6 +54,8 @@ class TransformerSpec:
     patch : int
         Positions along each axis that share one cell, from 1 to 64: blocks of ``patch`` x ``patch`` pixels with all their
         channels, or ``patch`` neighbors in a sequence.
+    convolution : int
+        Positions of a sequence that the convolution after the embedding covers, odd, from 1 to 255; 0 for none.
 
     >>> network = TransformerSpec(width=8, depth=1, heads=2).build([3, 3, 3, 3], condition_dim=2)
     >>> network(torch.tensor([[0, -1, 2, -1]]), torch.ones(1, 2)).shape
@@ -59,10 +66,14 @@ class TransformerSpec:
     depth: int = 4
     heads: int = 4
     patch: int = 1
+    convolution: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("width", 2, 65_536), ("depth", 1, 1_000), ("heads", 1, 1_024), ("patch", 1, 64)):
+        limits = {"width": (2, 65_536), "depth": (1, 1_000), "heads": (1, 1_024), "patch": (1, 64), "convolution": (0, 255)}
+        for name, (low, high) in limits.items():
             check_int(name, getattr(self, name), low, high)
+        if self.convolution and self.convolution % 2 == 0:
+            raise ValueError(f"convolution must be odd, or 0 for none, got {self.convolution}")
         if self.width % self.heads:
             raise ValueError(f"width must be a multiple of heads={self.heads}, got {self.width}")
 
@@ -80,13 +91,30 @@ class TransformerSpec:
         shape : tuple of int, optional
             Layout of the positions, (L,) or (C, H, W) with C H W = L, which ``patch`` needs; default (L,).
         """
+        shape = (len(levels),) if shape is None else shape
+        if self.convolution and len(shape) != 1:
+            raise ValueError(f"convolution is along sequences (L,), but the rows are of shape {tuple(shape)}; set it to 0")
         return TokenTransformer(
             levels,
             condition_dim,
-            cells=_cells((len(levels),) if shape is None else shape, self.patch, len(levels)),
+            cells=_cells(shape, self.patch, len(levels)),
             width=self.width,
             depth=self.depth,
             heads=self.heads,
+            convolution=self.convolution,
+        )
+
+    def build_causal(self, levels: Sequence[int], condition_dim: int = 0) -> "CausalTransformer":
+        """Return a new network in which each position sees those before it; ``levels`` as in :meth:`build`."""
+        if self.patch != 1:
+            raise ValueError(f"patch must be 1 where tokens are predicted one after the other, got {self.patch}")
+        return CausalTransformer(
+            levels,
+            condition_dim,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            convolution=self.convolution,
         )
 
 
@@ -94,7 +122,8 @@ def default_transformer(shape: tuple[int, ...]) -> TransformerSpec:
     """Return the default specification for tokens with the layout ``shape``, (L,) or (C, H, W): if possible at most 256 cells.
 
     >>> default_transformer((3,)), default_transformer((1, 28, 28))
-    (TransformerSpec(width=64, depth=2, heads=4, patch=1), TransformerSpec(width=128, depth=4, heads=4, patch=2))
+    (TransformerSpec(width=64, depth=2, heads=4, patch=1, convolution=0),
+     TransformerSpec(width=128, depth=4, heads=4, patch=2, convolution=0))
     """
     if len(shape) == 1:
         patch = min(max(1, math.ceil(shape[0] / _MOST_CELLS)), 64)
@@ -116,7 +145,7 @@ class TokenTransformer(nn.Module):
         Length of a condition; 0 for a network without conditions.
     cells : int64 Tensor (G, P), optional
         The positions of each cell; L means none. Default: one position per cell.
-    width, depth, heads : int
+    width, depth, heads, convolution : int
         See :class:`TransformerSpec`.
 
     Attributes
@@ -137,10 +166,18 @@ class TokenTransformer(nn.Module):
     levels: Tensor
 
     def __init__(
-        self, levels: Sequence[int], condition_dim: int, *, cells: Tensor | None = None, width: int, depth: int, heads: int
+        self,
+        levels: Sequence[int],
+        condition_dim: int,
+        *,
+        cells: Tensor | None = None,
+        width: int,
+        depth: int,
+        heads: int,
+        convolution: int = 0,
     ) -> None:
         super().__init__()
-        counts = _checked(levels)
+        counts = checked_levels(levels)
         length, most = len(counts), int(counts.max())
         # Positions decide sizes, so they have values even where a network is built on the meta device to learn its size.
         cells = torch.arange(length, device="cpu")[:, None] if cells is None else cells
@@ -154,9 +191,10 @@ class TokenTransformer(nn.Module):
         self.register_buffer("levels", counts, persistent=False)
         self.embedding = nn.Embedding((int(kind.max()) + 1) * (most + 1), width)
         nn.init.normal_(self.embedding.weight, std=cells.shape[1] ** -0.5)
+        self.local = nn.Conv1d(width, width, convolution, padding=convolution // 2) if convolution else None
         self.position = nn.Parameter(0.5 * torch.randn(len(cells), width))
         self.modulation = Modulation(condition_dim, [width] * (2 * depth))
-        self.blocks = nn.ModuleList(_Block(width, heads, depth) for _ in range(depth))
+        self.blocks = nn.ModuleList(AttentionBlock(width, heads, depth) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Parameter(torch.zeros(1 if self.alike else len(cells), cells.shape[1] * most, width))
         self.bias = nn.Parameter(torch.zeros(length, most))
@@ -166,7 +204,10 @@ class TokenTransformer(nn.Module):
         tokens = torch.where(tokens < 0, self.most, tokens)
         if self.cells.shape[1] > 1:
             tokens = nn.functional.pad(tokens, (0, 1), value=self.most)
-        hidden = self.embedding(tokens[:, self.cells] + self.first_row).sum(2) + self.position
+        hidden = self.embedding(tokens[:, self.cells] + self.first_row).sum(2)
+        if self.local is not None:
+            hidden = hidden + self.local(hidden.transpose(1, 2)).transpose(1, 2)
+        hidden = hidden + self.position
         modulation = self.modulation(condition)
         for i, block in enumerate(self.blocks):
             hidden = block(hidden, modulation[2 * i], modulation[2 * i + 1])
@@ -183,34 +224,6 @@ class TokenTransformer(nn.Module):
         return torch.arange(self.most, device=self.levels.device) >= self.levels[:, None]
 
 
-class _Block(nn.Module):
-    def __init__(self, width: int, heads: int, depth: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.look = nn.Linear(width, 3 * width)
-        self.take = nn.Linear(width, width)
-        self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        for layer in (self.take, self.contract):  # keeps the scale of the state independent of the depth
-            nn.init.normal_(layer.weight, std=(2 * depth * layer.in_features) ** -0.5)
-            nn.init.zeros_(layer.bias)
-
-    def forward(self, hidden: Tensor, first: Tensor | None, second: Tensor | None) -> Tensor:
-        parts = self.look(_modulate(self.norm_1(hidden), first)).unflatten(2, (3, self.heads, -1))
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
-        attended = nn.functional.scaled_dot_product_attention(query, key, value)
-        hidden = hidden + self.take(attended.transpose(1, 2).flatten(2))
-        change = self.expand(_modulate(self.norm_2(hidden), second))
-        return torch.as_tensor(hidden + self.contract(nn.functional.gelu(change)))
-
-
-def _modulate(hidden: Tensor, modulation: Tensor | None) -> Tensor:
-    if modulation is None:
-        return hidden
-    scale, shift = modulation[:, None].chunk(2, dim=2)
-    return torch.addcmul(shift, hidden, 1 + scale)
-
-
 def _cells(shape: tuple[int, ...], patch: int, length: int) -> Tensor:
     """Return the positions (G, P) of each block of neighbors; L beyond the edge."""
     if len(shape) not in (1, 3) or math.prod(shape) != length:
@@ -224,10 +237,3 @@ def _cells(shape: tuple[int, ...], patch: int, length: int) -> Tensor:
     channels, rows, columns = len(grid), grid.shape[1] // high, grid.shape[2] // patch
     blocks = grid.reshape(channels, rows, high, columns, patch).permute(1, 3, 0, 2, 4)
     return blocks.reshape(rows * columns, channels * high * patch)
-
-
-def _checked(levels: Sequence[int]) -> Tensor:
-    counts = torch.as_tensor(levels, device="cpu")
-    if counts.ndim != 1 or not len(counts) or counts.is_floating_point() or int(counts.min()) < 1:
-        raise ValueError(f"levels must be the number of values of each position, integers of at least 1, got {levels!r}")
-    return counts

@@ -62,6 +62,7 @@ class UNet(nn.Module):
         self, channels: int, condition_dim: int, *, width: int, depth: int, middle: int, levels: int, patch: int
     ) -> None:
         super().__init__()
+        self.width = width
         self.patch = patch
         self.multiple = patch * 2 ** (levels - 1)
         widths = [width * min(2**level, _WIDEST) for level in range(levels)]
@@ -84,7 +85,10 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return a tensor (B, C, H, W) from x (B, C, H, W), t (B,) and condition (B, K) or None."""
-        height, width = x.shape[-2:]
+        return self.readout(self.features(x, t, condition), x)
+
+    def features(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the last hidden state, (B, width, h, w), with one cell per block of pixels."""
         modulation = iter(self.modulation(self.embedding(t, condition))[..., None, None].split(self.sizes, dim=1))
         hidden = self.first(self._cut(x))
         skips: list[Tensor] = []
@@ -101,8 +105,12 @@ class UNet(nn.Module):
                 hidden = self.grow[level - 1](hidden) + skips[-1 - level]
             for block in blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, next(modulation))
-        hidden = self.last(nn.functional.silu(self.norm(hidden)))
-        return nn.functional.pixel_shuffle(hidden, self.patch)[..., :height, :width].contiguous()
+        return nn.functional.silu(self.norm(hidden))
+
+    def readout(self, features: Tensor, x: Tensor) -> Tensor:
+        """Return the output, a tensor like x, from :meth:`features`."""
+        height, width = x.shape[-2:]
+        return nn.functional.pixel_shuffle(self.last(features), self.patch)[..., :height, :width].contiguous()
 
     def _cut(self, x: Tensor) -> Tensor:
         """Pad to a multiple of the coarsest cell and turn blocks of pixels into channels, channels last in memory."""

@@ -103,7 +103,7 @@ class UNet1d(nn.Module):
 
 
 class _Neighbors(nn.Linear):
-    """A convolution of width 3 over cells (B, L, C), as one product with a matrix: far faster for short signals than Conv1d."""
+    """A convolution of width 3 over cells (B, L, C), as one product with a matrix."""
 
     def __init__(self, before: int, after: int) -> None:
         super().__init__(3 * before, after)

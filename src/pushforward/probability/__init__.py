@@ -29,6 +29,7 @@ from pushforward.probability.laws.gaussian import Gaussian
 from pushforward.probability.laws.geometry import PrincipalAxes, Shell
 from pushforward.probability.laws.markov import MarkovChain
 from pushforward.probability.laws.mixture import GaussianMixture
+from pushforward.probability.laws.text import MarkovText
 from pushforward.probability.laws.uniform import TabulatedDensity, Uniform
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "GaussianMixture",
     "LogisticClassifier",
     "MarkovChain",
+    "MarkovText",
     "PrincipalAxes",
     "Shell",
     "TabulatedDensity",

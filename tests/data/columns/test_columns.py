@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+import pushforward as pf
 from pushforward.data import open_data
 from pushforward.data.columns import Column, infer_columns
 from pushforward.data.schema import Schema
@@ -157,6 +158,31 @@ def test_types_can_be_set():
     ):
         with pytest.raises(ValueError, match=message):
             infer_columns(frame, types)
+
+
+def test_limits_of_numbers_can_be_declared():
+    frame = pd.DataFrame({"load": [12.5, np.nan, 99.0, 30.25], "debt": ["1,50", "0,25", "-2,00", "7,00"]})
+    load, debt = infer_columns(frame, {"load": "number from -5 to 1e2", "debt": "number to 9.5"}).columns
+    assert (load.low, load.high, debt.low, debt.high) == (-5.0, 100.0, None, 9.5)
+    assert load.describe() == "number, from -5 to 100, 2 decimals, with gaps"
+    assert Column.from_json(load.to_json()) == load
+    for types, message in (
+        ({"load": "number from 20"}, r"to 'number from 20', but row 0 \(counted from 0\) holds 12.5; correct it"),
+        ({"debt": "number from 0 to 5"}, r"to 'number from 0 to 5', but row 2 \(counted from 0\) holds -2"),
+        ({"load": "number from 5 to 1"}, "but limits must rise: 'number from 1 to 5'"),
+        ({"load": "integer from 5"}, "or 'number from 0 to 1' with the limits"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            infer_columns(frame, types)
+
+
+def test_a_declared_limit_ends_the_law():
+    rows = np.random.default_rng(0).normal(size=(300, 1))
+    frame = pd.DataFrame(rows.clip(None, 1.4), columns=["x"])[rows[:, 0] < 1.4]
+    model = pf.GMM(n_components=1, columns={"x": "number to 1.5"}, random_state=0).fit(frame)
+    inside = pd.DataFrame({"x": np.linspace(-8, 1.5, 4001)[:-1]})
+    assert np.trapezoid(np.exp(model.score_samples(inside)), inside["x"]) == pytest.approx(1, abs=2e-3)
+    assert model.sample(2000, seed=0)["x"].max() <= 1.5
 
 
 def test_cells_that_are_not_understood_are_named():

@@ -120,7 +120,7 @@ VECTORS, GREY, FIVE = (
         (
             "x.gif",
             GREY,
-            r"x.gif ends in .gif, which is not supported; use one of .png, .npy, .npz, .csv, .parquet, or no ending",
+            r"x.gif ends in .gif, which is not supported; use one of .png, .npy, .npz, .csv, .parquet, .txt, or no ending",
         ),
         ("x", VECTORS, "means a folder of images, but the samples are vectors; use .csv"),
         ("x.csv", GREY, "a CSV file does not hold images"),

@@ -33,7 +33,7 @@ def installed(monkeypatch):
 
 
 def test_the_names_and_the_classes():
-    assert len(MODELS) == len(registry.family_names()) == 14
+    assert len(MODELS) == len(registry.family_names()) == 16
     for name, cls in MODELS.items():
         assert cls.__name__ == name
         assert getattr(pf, name) is cls

@@ -153,7 +153,7 @@ def test_conditions_stand_beside_columns_that_are_given():
 
 def test_what_cannot_be_learned_is_said_before_training():
     many = pd.DataFrame({"code": [f"c{index % 1100}" for index in range(3300)], "x": numbers.normal(size=3300)})
-    with pytest.raises(ValueError, match=r"column 'code' has 1,100 values, but MaskedDiffusion supports at most 1,024"):
+    with pytest.raises(ValueError, match=r"column 'code' has 1,100 values, but models of tokens take at most 1,024"):
         fitted(many, 1, columns={"code": "category"})
     with pytest.raises(ValueError, match=r"X has the value .*kind=\"tables\""):
         fitted(pd.DataFrame(numbers.normal(size=(50, 2)), columns=list("ab")), 1)

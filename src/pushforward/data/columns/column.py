@@ -29,12 +29,13 @@ __all__ = [
     "Numbers",
     "as_text",
     "is_text",
+    "limits_in_words",
     "objects",
 ]
 
 ColumnType = Literal["number", "integer", "category", "boolean", "date", "time", "datetime", "duration"]
-ColumnTypes: TypeAlias = Mapping[str | int, ColumnType] | tuple[tuple[str | int, ColumnType], ...]
-"""Types by the name of a column, or pairs of name and type."""
+ColumnTypes: TypeAlias = Mapping[str | int, str] | tuple[tuple[str | int, str], ...]
+"""Types by the name of a column, or pairs of name and type; that of a number may have limits, "number from 0 to 1"."""
 COLUMN_TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
 Level: TypeAlias = str | int | float | bool
 
@@ -57,6 +58,11 @@ def as_text(cells: Any) -> list[str]:
 def objects(cells: Any) -> list[Any]:
     """Return the cells of a Series as a list, which is faster to go through."""
     return list(cells.to_numpy(dtype=object))
+
+
+def limits_in_words(low: float | None, high: float | None) -> str:
+    """Return "from 0 to 1", or the part of it that there is."""
+    return " ".join(f"{word} {end:g}" for word, end in (("from", low), ("to", high)) if end is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,11 +246,9 @@ class Numbers(Column):
     def _values(self) -> str:
         if self.type == "integer":
             return f"{self.low:.0f} to {self.high:.0f}"
-        low = "" if self.low is None else f"from {self.low:g}"
-        high = "" if self.high is None else f"to {self.high:g}"
         atoms = f"often exactly {', '.join(f'{atom:g}' for atom in self.atoms[:6])}" if self.atoms else ""
-        places = "" if self.decimals is None else f"{self.decimals} decimals"
-        return ", ".join(filter(None, (f"{low} {high}".strip(), places, atoms))) or "any"
+        places = "" if self.decimals is None else f"{self.decimals} decimal{'' if self.decimals == 1 else 's'}"
+        return ", ".join(filter(None, (limits_in_words(self.low, self.high), places, atoms))) or "any"
 
     def _read(self, cells: Any) -> np.ndarray:
         import pandas as pd

@@ -1,12 +1,14 @@
 """The types of the columns of a table, found in the data or set by the user."""
 
 import datetime
+import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from pushforward.data.columns.column import (
     Numbers,
     as_text,
     is_text,
+    limits_in_words,
     moments_in,
     objects,
 )
@@ -43,6 +46,8 @@ _TIMES, _NEIGHBOURS = 5, 5  # and as often as its neighbours
 _MOST_ATOMS = 20
 _MOST_SHAPED = 100  # columns
 _NEAR = 0.05  # share of the median, or of 1, that is close to a bound
+_NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_LIMITED = re.compile(rf"number(?: from {_NUMBER})?(?: to {_NUMBER})?")
 _INDEX_NAMES = ("", "index", "id", "row", "rowid", "row_id")
 
 
@@ -61,9 +66,8 @@ def infer_columns(frame: Any, types: ColumnTypes = ()) -> Table:
         If a type does not exist or does not fit, a cell of a column of numbers is none, dates have two readings, a column holds
         objects of other types, or no column is left.
     """
-    types = dict(types)
-    _check_types(types, list(frame.columns))
-    found = [_with_gap_text(_infer(frame[name], name, types.get(name)), frame[name]) for name in frame.columns]
+    wanted = _wanted(dict(types), list(frame.columns))
+    found = [_with_gap_text(_infer(frame[name], name, wanted.get(name)), frame[name]) for name in frame.columns]
     columns = tuple(column for column in found if isinstance(column, Column))
     left_out = tuple(column for column in found if isinstance(column, LeftOut))
     if not columns:
@@ -71,20 +75,56 @@ def infer_columns(frame: Any, types: ColumnTypes = ()) -> Table:
     return Table(columns, left_out)
 
 
-def _check_types(types: Mapping[str | int, ColumnType], names: list[Any]) -> None:
-    for name, kind in types.items():
-        if kind not in COLUMN_TYPES:
-            raise ValueError(f"columns sets {name!r} to {kind!r}, but a type is one of {', '.join(COLUMN_TYPES)}.")
+class _Wanted(NamedTuple):
+    """A type set by the user, and the limits of a number."""
+
+    kind: ColumnType
+    low: float | None = None
+    high: float | None = None
+
+
+def _wanted(types: Mapping[str | int, str], names: list[Any]) -> dict[str | int, _Wanted]:
+    found = {}
+    for name, text in types.items():
         if name not in names:
             raise ValueError(f"columns sets the type of {name!r}, but the data have the columns {enumerate_names(names, 20)}.")
+        limited = _LIMITED.fullmatch(text) if isinstance(text, str) else None
+        kind = next((kind for kind in COLUMN_TYPES if text == kind), "number" if limited else None)
+        if kind is None:
+            raise ValueError(
+                f"columns sets {name!r} to {text!r}, but a type is one of {', '.join(COLUMN_TYPES)}, or 'number from 0 to 1' "
+                "with the limits of a number."
+            )
+        low, high = (None if end is None else float(end) for end in limited.groups()) if limited else (None, None)
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"columns sets {name!r} to {text!r}, but limits must rise: 'number {limits_in_words(high, low)}'.")
+        found[name] = _Wanted(kind, low, high)
+    return found
 
 
-def _infer(cells: Any, name: Any, kind: ColumnType | None) -> Column | LeftOut:
+def _within(column: Column, cells: Any, wanted: _Wanted) -> Column:
+    """Return a column of numbers with the limits set by the user."""
+    if wanted.low is None and wanted.high is None:
+        return column
+    assert isinstance(column, Numbers)
+    low, high = (old if new is None else new for old, new in ((column.low, wanted.low), (column.high, wanted.high)))
+    values = column.encode(cells)
+    outside = (values < (-math.inf if low is None else low)) | (values > (math.inf if high is None else high))
+    if outside.any():
+        row = int(outside.argmax())
+        raise ValueError(
+            f"columns sets {column.name!r} to 'number {limits_in_words(low, high)}', but row {row} (counted from 0) holds "
+            f"{values[row]:g}; correct it, leave it empty, or widen the limits."
+        )
+    return replace(column, low=low, high=high)
+
+
+def _infer(cells: Any, name: Any, wanted: _Wanted | None) -> Column | LeftOut:
     name = int(name) if isinstance(name, np.integer) else name
     if cells.isna().all():
         return LeftOut(name, "is empty in every row")
-    if kind is not None:
-        return _as_type(cells, name, kind)
+    if wanted is not None:
+        return _within(_as_type(cells, name, wanted.kind), cells, wanted)
     from pandas.api import types
 
     dtype = cells.dtype

@@ -1,11 +1,13 @@
 """The columns of a table together."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from pushforward._messages import Argument, naming
 from pushforward.data.checks import Facts
 from pushforward.data.columns.column import Column, Moments
 from pushforward.probability.domain import Domain
@@ -113,12 +115,11 @@ class Table:
         left_out = tuple(LeftOut(**out) for out in facts["left_out"])
         return cls(columns, left_out)
 
-    def said_left_out(self) -> str:
-        """Return a sentence about the columns that are left out, or ""."""
+    def warn_of_left_out(self) -> None:
+        """Name the columns that are left out in a warning, if there are any."""
         if not self.left_out:
-            return ""
+            return
         named = "; ".join(f"{out.name!r} {out.reason}" for out in self.left_out)
-        return (
-            f"not learned, and not in samples: {named}. To learn a column, set its type, such as "
-            f"columns={{{self.left_out[0].name!r}: 'category'}}"
-        )
+        columns = Argument("columns", {self.left_out[0].name: "category"})
+        text = f"not learned, and not in samples: {named}. To learn a column, set its type, such as {columns}"
+        warnings.warn(naming(UserWarning(text), columns), stacklevel=4)

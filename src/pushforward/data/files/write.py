@@ -1,11 +1,15 @@
 """Write samples to a file or folder; the ending of the path selects the format.
 
+- ``.gif``: sets of points in space that turn.
 - ``.png``: one plot of all samples: a grid of images or signals, a scatter plot of points, or histograms of more columns.
-- no ending, or a trailing slash: a folder with one PNG per image, in a sub-folder per label if there are labels. Unsigned
-  integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are scaled to 0 to 255.
+- no ending, or a trailing slash: a folder with one PNG per image or one .txt per text, in a sub-folder per label if there are
+  labels. Unsigned integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are
+  scaled to 0 to 255. Sets of points become one file each: .ply if their coordinates have names, as in such files, else .xyz.
   Sounds become one file each, in the format of the training data.
 - ``.wav``, ``.flac``, ``.ogg``: sounds, one after the other with a pause.
-- ``.npy``, ``.npz`` (with ``condition`` beside ``samples``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
+- ``.txt``: texts, one per line, or with an empty line between them if they have line breaks of their own.
+- ``.npy``, ``.npz`` (with ``condition`` beside ``samples``; of sets of different sizes the points one after the other, and
+  ``sizes``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
   ``image``, the condition in a column ``label``): exact values.
 """
 
@@ -19,11 +23,13 @@ import numpy as np
 from pushforward import plots
 from pushforward.data.checks import Values, is_frame
 from pushforward.data.kinds import Drawing, FolderKind
+from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
 
 __all__ = ["check_target", "write_samples"]
 
-_FORMATS = (".png", ".npy", ".npz", ".csv", ".parquet")
+_FORMATS = (".png", ".npy", ".npz", ".csv", ".parquet", ".txt")
+_TURNING = 8  # sets in a film
 
 
 def check_target(path: str | Path, schema: Schema) -> Path:
@@ -43,8 +49,9 @@ def check_target(path: str | Path, schema: Schema) -> Path:
             what = "already holds files" if path.is_dir() else "is a file"
             raise ValueError(f"{path} {what}; choose a new folder, so that samples of two runs are not mixed.")
         return path
+    turning = suffix == ".gif" and schema.rules.structure == "points" and schema.internal_shape[1] > 2
     formats = (*_FORMATS, *schema.rules.files)
-    if suffix not in formats:
+    if suffix not in formats and not turning:
         folder = f", or no ending for a folder of {schema.rules.noun}" if isinstance(schema.rules, FolderKind) else ""
         raise ValueError(f"{path} ends in {suffix}, which is not supported; use one of {', '.join(formats)}{folder}.")
     schema.rules.check_file(path.with_suffix(suffix), schema.internal_shape, schema.dtypes[0])
@@ -79,28 +86,42 @@ def write_samples(
     suffix = path.suffix.lower() if not path.is_dir() else ""
     if condition is not None and len(condition) != len(values):
         raise ValueError(f"condition has {len(condition)} entries for {len(values)} samples; pass one per sample.")
-    kind, array = schema.rules, _array(values)
+    kind = schema.rules
+    array: Any = values if isinstance(values, PointSets) else _array(values)
     if suffix in kind.files:
         assert isinstance(kind, FolderKind)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(kind.file_bytes(kind.view(array, schema.channels), suffix.removeprefix(".")))
         return path
-    if suffix not in _FORMATS:
+    if suffix not in (*_FORMATS, ".gif"):
         # Only labels become names of sub-folders, vectors do not.
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"
         folders = [_safe(str(label)) for label in condition] if labelled and condition is not None else None
         assert isinstance(kind, FolderKind)  # check_target has refused a folder of any other
-        kind.write_folder(path, kind.view(array, schema.channels), folders, scale)
+        kind.write_folder(path, kind.view(array, schema.channels), folders, scale, schema.coordinates)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    if suffix == ".png":
+    if suffix in (".png", ".gif"):
         rows = kind.view(array, schema.channels)
         captions = None if condition is None or np.ndim(condition) > 1 else [_caption(label) for label in condition]
-        plots.save(kind.draw(rows, Drawing(names=schema.columns, labels=captions, scale=scale)), path)
+        names = schema.columns if schema.coordinates is None else schema.coordinates
+        drawing = Drawing(names=names, labels=captions, scale=scale)
+        if suffix == ".gif":
+            plots.turning_sets(rows[:_TURNING], path, labels=captions and captions[:_TURNING], names=names)
+        else:
+            plots.save(kind.draw(rows, drawing), path)
+    elif suffix == ".txt":
+        texts = kind.view(array, schema.channels).tolist()
+        between = "\n\n" if any("\n" in text for text in texts) else "\n"
+        path.write_text(between.join(texts) + "\n", encoding="utf-8", newline="")
+    elif isinstance(array, PointSets) and suffix == ".npy":
+        raise ValueError(f"{path}: sets of points of different sizes do not fit into one array; use .npz or a folder.")
     elif suffix == ".npy":
         np.save(path, array)
     elif suffix == ".npz":
         arrays: dict[str, Any] = {} if condition is None else {"condition": _storable(condition)}
+        if isinstance(array, PointSets):
+            arrays, array = {"sizes": array.sizes, **arrays}, np.concatenate(array)
         np.savez_compressed(path, samples=array, **arrays)
     else:
         frame = cast(Any, values).copy() if is_frame(values) else kind.frame(kind.view(array, schema.channels))

@@ -3,8 +3,10 @@
 from pushforward.data.kinds.images import Images
 from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Kind, Limits, Structure
 from pushforward.data.kinds.registry import KINDS, kind_named, kind_of, register_kind
+from pushforward.data.kinds.sets import Sets
 from pushforward.data.kinds.signals import Signals
 from pushforward.data.kinds.tables import Tables
+from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.kinds.vectors import Vectors
 
 __all__ = [
@@ -15,9 +17,11 @@ __all__ = [
     "Images",
     "Kind",
     "Limits",
+    "Sets",
     "Signals",
     "Structure",
     "Tables",
+    "Tokens",
     "Vectors",
     "kind_named",
     "kind_of",

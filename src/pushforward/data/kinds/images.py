@@ -127,8 +127,9 @@ class Images(FolderKind):
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Allow folders and Parquet files for 1, 3 or 4 channels, Parquet files only of uint8 or uint16, and no CSV files."""
-        if path.suffix == ".csv":
-            raise ValueError(f"{path}: a CSV file does not hold images; use .npy, .npz, .parquet, .png or a folder.")
+        if path.suffix in (".csv", ".txt"):
+            what = "CSV" if path.suffix == ".csv" else "text"
+            raise ValueError(f"{path}: a {what} file does not hold images; use .npy, .npz, .parquet, .png or a folder.")
         if path.suffix not in ("", ".parquet"):
             return
         if row[0] not in _USUAL:
@@ -140,7 +141,12 @@ class Images(FolderKind):
             raise ValueError(f"{path}: a PNG holds uint8 or uint16, but the samples are {dtype}; use .npy or .npz.")
 
     def write_folder(
-        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+        self,
+        path: Path,
+        rows: Any,
+        folders: Sequence[str] | None,
+        scale: tuple[float, float] | None,
+        names: Sequence[str] | None = None,
     ) -> None:
         """Write one PNG per image; unsigned integers with 8 or 16 bits are written unchanged."""
         encoded = _png_values(rows, scale)

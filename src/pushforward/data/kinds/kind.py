@@ -16,7 +16,7 @@ from pushforward.plots import Plot
 
 __all__ = ["Channels", "Drawing", "FolderKind", "Kind", "Limits", "Structure"]
 
-Structure = Literal["flat", "grid", "series"]
+Structure = Literal["flat", "grid", "series", "points"]
 
 Channels = Literal["first", "last"] | None
 Limits: TypeAlias = tuple[Tensor, Tensor]
@@ -59,7 +59,7 @@ class Kind(abc.ABC):
     """One kind of data; a subclass is registered by :func:`~pushforward.data.kinds.register_kind`.
 
     Shapes. Inside the library rows are ``(N, *D)``: ``(N, D)`` if ``structure`` is "flat", ``(N, C, H, W)`` if it is "grid",
-    and ``(N, C, T)`` if it is "series". Outside they have the user's shape ``(N, *row)``.
+    ``(N, C, T)`` if it is "series", and ``(N, P, D)`` if it is "points". Outside they have the user's shape ``(N, *row)``.
 
     Attributes
     ----------
@@ -67,8 +67,8 @@ class Kind(abc.ABC):
         Value of the argument ``kind``.
     noun : str
         Word for the rows in messages.
-    structure : "flat", "grid" or "series"
-        The type of network for the rows.
+    structure : "flat", "grid", "series" or "points"
+        The type of network for the rows; "points" have no order, and some may be absent.
     has_columns : bool
         Whether each element is a column with its own name and unit. Otherwise all elements share one unit.
     unit : str
@@ -77,6 +77,8 @@ class Kind(abc.ABC):
         Whether constant elements stay in the tensors of a model, at a fixed value, to keep the shape.
     closed_ranges : bool
         Whether integers beyond the range of the data are impossible; otherwise they are unseen so far.
+    learns_constants : bool
+        Whether models of tokens learn elements that are the same in all training rows, because they may vary.
     takes_frames : bool
         Whether a DataFrame can hold the rows.
     default_model : str
@@ -102,6 +104,7 @@ class Kind(abc.ABC):
     unit: ClassVar[str] = "data units"
     keeps_constants: ClassVar[bool] = False
     closed_ranges: ClassVar[bool] = False
+    learns_constants: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
     default_model: ClassVar[str] = "flow-matching"
     ending: ClassVar[str] = "csv"
@@ -124,6 +127,10 @@ class Kind(abc.ABC):
     def suggestion(self, shape: tuple[int, ...]) -> str:
         """Return when to choose this kind for an array that no kind recognizes, such as "if ..."; "" if never."""
         return ""
+
+    def gathered(self, values: Any, name: str = "X") -> Any:
+        """Return rows that came in a form of this kind alone, such as a list of sets, in one container."""
+        return values
 
     @abc.abstractmethod
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
@@ -157,6 +164,14 @@ class Kind(abc.ABC):
     def describe(self, shape: tuple[int, ...]) -> str:
         """Describe rows (N, *D) of this shape in words, such as "images of 8×8 with 1 channel"."""
 
+    def units(self, x: Tensor) -> Tensor:
+        """Return what rows x (N, *D) have that is scaled alike: the rows, or for points all points (M, 1, D)."""
+        return x
+
+    def absent(self, rows: Tensor) -> Tensor | None:
+        """Return which elements of rows (N, *D) do not exist, as sets have different sizes; None if all do."""
+        return None
+
     @abc.abstractmethod
     def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and scale (*D), float64, of rows x (N, *D) whose elements lie in [low, high]."""
@@ -178,7 +193,7 @@ class Kind(abc.ABC):
         return rows.reshape(len(rows), -1)
 
     def pictures(self, rows: np.ndarray) -> np.ndarray:
-        """Return rows as :meth:`view` gives them as a report shows them, points (N, D) or images (N, H, W[, C])."""
+        """Return rows as :meth:`view` gives them as a report shows them: points (N, D) or images (N, H, W[, C])."""
         return rows
 
     def compared(self, x: np.ndarray) -> np.ndarray:
@@ -195,6 +210,8 @@ class Kind(abc.ABC):
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Raise a ValueError if the format of ``path``, by its ending, cannot hold such rows; no ending means a folder."""
+        if path.suffix == ".txt":
+            raise ValueError(f"{path}: a .txt file holds texts, but the samples are {self.name}; use .csv, .npy, .npz or .png.")
         if not path.suffix:
             raise ValueError(
                 f"{path} has no ending, which means a folder of images, but the samples are {self.name}; use .csv, .parquet, "
@@ -213,9 +230,17 @@ class FolderKind(Kind):
 
     @abc.abstractmethod
     def write_folder(
-        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+        self,
+        path: Path,
+        rows: Any,
+        folders: Sequence[str] | None,
+        scale: tuple[float, float] | None,
+        names: Sequence[str] | None = None,
     ) -> None:
-        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it."""
+        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it.
+
+        ``names`` are those of the coordinates of points.
+        """
 
     def file_bytes(self, rows: np.ndarray, ending: str) -> bytes:
         """Return a file with all rows, of an ending in ``files``, without its dot; :meth:`check_file` allows it."""

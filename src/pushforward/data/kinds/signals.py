@@ -171,7 +171,12 @@ class Signals(FolderKind):
             raise ValueError(f"{path}: these signals are neither sounds nor a table in long form; use .npy or .npz.")
 
     def write_folder(
-        self, path: Path, rows: np.ndarray, folders: Sequence[str] | None, scale: tuple[float, float] | None
+        self,
+        path: Path,
+        rows: Any,
+        folders: Sequence[str] | None,
+        scale: tuple[float, float] | None,
+        names: Sequence[str] | None = None,
     ) -> None:
         """Write one file per signal, in the format of the training data, without its silent end."""
         digits = max(5, len(str(len(rows) - 1)))

@@ -176,20 +176,22 @@ def run_comparison(
 def default_models(dataset: Dataset) -> list[str]:
     """Return the names of the families that are compared by default, the fastest to train first.
 
-    For tables these are families that take all of their columns, and for signals families that take them. Otherwise masked
-    diffusion is included for integer columns with ranges that it can model.
+    For texts, tables, sets and signals these are families that take them, with all columns. Otherwise masked diffusion is
+    included for integer columns with ranges that it can model.
 
     >>> default_models(open_data("moons"))
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
     """
+    if dataset.schema.text is not None:
+        return ["autoregressive", "masked-diffusion"]
     if dataset.schema.table is not None:
         names = ["circuit", "gmm", "vae", "gan", "normalizing-flow", "masked-diffusion", "flow-matching"]
         found: dict[str, Any] = {name: find(name) for name in names}
         return [name for name in names if found[name].refused_columns(dataset.schema.table) is None]
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
-    if dataset.schema.rules.structure == "series":
-        made: dict[str, Any] = {name: find(name) for name in names}
-        return [name for name in names if made[name].takes_series]
+    able = {"points": "takes_points", "series": "takes_series"}.get(dataset.schema.rules.structure)
+    if able is not None:
+        return [name for name in names if getattr(find(name), able, False)]
     if not dataset.schema.rules.has_columns or not all(dataset.schema.integer):
         return names
     rows = dataset.to_internal(gaps=True)

@@ -30,6 +30,8 @@ _OF_TABLES = (
     *(("Shape", "held-out"), ("Trend", "held-out"), ("detection", "held-out"), ("train on samples, test on rows", "held-out")),
     *(("C2ST", "held-out"), ("log-density", "held-out"), ("nearer to training", "train"), *_COST),
 )
+_OF_SETS = (("1-NN accuracy", "held-out"), ("coverage", "held-out"), ("log-density", "held-out"), *_COST)
+_TABULATED_BY_KIND = {"tables": _OF_TABLES, "sets": _OF_SETS}
 _RANKED_OF_TABLES = ("Shape", "Trend", "association gap", "detection", "pattern of gaps", "train on samples, test on rows")
 _SPREAD = "sliced Wasserstein"
 _ORDER: tuple[Standing, ...] = ("worse", "better", "at")
@@ -149,7 +151,7 @@ class Ranking:
         of trainings that were evaluated, and ``spread`` the largest sliced Wasserstein distance among them over the smallest.
         All other columns are means over seeds.
         """
-        lines, tabulated = [], _OF_TABLES if self.about["kind"] == "tables" else _TABULATED
+        lines, tabulated = [], _TABULATED_BY_KIND.get(self.about["kind"], _TABULATED)
         for name in self.names:
             density = self.figure(name, "log-density", "held-out")
             lines.append(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
+from pushforward.evaluation.parts.ranges import ranges
 from pushforward.evaluation.parts.rows import Inputs
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.tables import (
@@ -37,6 +38,8 @@ def table_parts(inputs: Inputs) -> Iterator[tuple[str, Callable[[Inputs, Results
         return
     categories, varies = category_columns(reference), (reference[0] != reference).any(axis=0)
     yield "marginals", _marginals
+    if not categories.all():
+        yield "ranges", partial(ranges, columns=np.flatnonzero(varies & ~categories).tolist())
     if (varies & ~categories).sum() > 1:
         yield "correlations", partial(_gap, name="correlation gap", metric=correlation_gap, pairs="pairs of columns")
     if categories.any():

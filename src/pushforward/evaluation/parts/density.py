@@ -33,11 +33,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pushforward.diffusion.log_prob import Kind
+from pushforward.evaluation.parts.rows import Inputs
 from pushforward.metrics.measure import Measure
 
-__all__ = ["HeldOutDensity", "held_out_density", "rank_calibration", "ranks"]
+__all__ = ["HeldOutDensity", "affordable_rows", "held_out_density", "rank_calibration", "ranks"]
 
 _LEAST_RANKS = 20
+_WORK, _ELEMENTS = 5_000_000, 100  # budget of network calls times elements; every call costs as much as 100 elements more
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ class HeldOutDensity:
     """
 
     nats: Measure
-    bits_per_dim: Measure
+    bits_per_dim: Measure | None
     kind: Kind
     dims: int
     constants: int
@@ -135,7 +137,7 @@ def held_out_density(model: Any, X: Any, *, condition: Any = None, seed: int = 0
     transform = model.space_.transform
     return HeldOutDensity(
         nats=nats,
-        bits_per_dim=Measure(-nats.value / bits, -nats.high / bits, -nats.low / bits, nats.n),
+        bits_per_dim=Measure(-nats.value / bits, -nats.high / bits, -nats.low / bits, nats.n) if bits else None,
         kind=log_prob.kind,
         dims=log_prob.dims,
         constants=log_prob.constants,
@@ -210,3 +212,11 @@ def _log_densities(name: str, values: ArrayLike, least: int) -> NDArray[np.float
     if bad:
         raise ValueError(f"{name} has {bad} values that are NaN or +inf, which cannot be ranked; omit those rows, and say so")
     return array
+
+
+def affordable_rows(inputs: Inputs) -> int:
+    """Return the number of rows to score: fewer if a row costs many network calls."""
+    few = inputs.test.some(2, inputs.seed, "trial")
+    calls = max(int(inputs.model.log_prob(few.user, condition=few.condition).nfe), 1)
+    elements = int(np.prod(inputs.schema.internal_shape))
+    return int(np.clip(_WORK // (calls * (elements + _ELEMENTS)), 50, 2000))

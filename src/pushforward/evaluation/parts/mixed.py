@@ -1,6 +1,7 @@
 """The parts of an evaluation about rows of mixed columns: shapes, trends, detection, usefulness, gaps, and privacy."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
+from pushforward.evaluation.parts.density import affordable_rows
+from pushforward.evaluation.parts.ranges import ranges
 from pushforward.evaluation.parts.rows import Inputs
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.mixed.associations import association_gap, associations
@@ -19,6 +22,7 @@ from pushforward.metrics.mixed.membership import distance_attack, membership_att
 from pushforward.metrics.mixed.shapes import column_shapes
 from pushforward.metrics.mixed.trends import pair_trends
 from pushforward.metrics.mixed.utility import utility
+from pushforward.metrics.relabel import compared_shares
 from pushforward.probability.domain import Domain
 
 __all__ = ["mixed_parts"]
@@ -37,6 +41,8 @@ def mixed_parts(inputs: Inputs) -> Iterator[tuple[str, Run]]:
     yield "shapes", _shapes
     if 1 < len(domains) <= _MOST_PAIRED:
         yield "trends", _trends
+    if numbers := [index for index, domain in enumerate(domains) if domain.type != "category"]:
+        yield "ranges", partial(ranges, columns=numbers)
     yield "detection", _detection
     if sum(domain.type == "category" for domain in domains) > 1 and inputs.train is not None:
         yield "combinations", _combinations
@@ -64,7 +70,11 @@ def _three(inputs: Inputs) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
 def _shapes(inputs: Inputs, results: Results) -> None:
     """Measure each column; of many columns list those that are farthest from their floor."""
     samples, held, other = _three(inputs)
-    found, floors = (column_shapes(rows, held, _domains(inputs)) for rows in (samples, other))
+    domains = _domains(inputs)
+    # The columns to list are chosen by their Shapes, so their p-values must account for the choice.
+    jointly = len(domains) > _LISTED
+    found = column_shapes(samples, held, domains, seed=inputs.seed, jointly=jointly)
+    floors = column_shapes(other, held, domains, test=False)
     pairs = [
         (index, measure, floor)
         for index, (measure, floor) in enumerate(zip(found.columns, floors.columns, strict=True))
@@ -82,7 +92,7 @@ def _shapes(inputs: Inputs, results: Results) -> None:
 def _trends(inputs: Inputs, results: Results) -> None:
     samples, held, other = _three(inputs)
     domains = _domains(inputs)
-    found, floors = (pair_trends(rows, held, domains) for rows in (samples, other))
+    found, floors = (pair_trends(rows, held, domains, seed=inputs.seed, test=rows is samples) for rows in (samples, other))
     note = "mean over pairs of columns of 1 - the distance of their joint laws"
     results.figures.append(Figure("Trend", "table", found.mean, "", "higher", "held-out", floors.mean, note=note))
     gap, floor = (association_gap(rows, held, domains, seed=inputs.seed) for rows in (samples, other))
@@ -108,14 +118,15 @@ def _combinations(inputs: Inputs, results: Results) -> None:
     samples, held, _ = _three(inputs)
     assert inputs.train is not None
     train = inputs.train.x.numpy()
-    found, floor = (unseen_combinations(rows, train, _domains(inputs)).rows for rows in (samples, held))
+    found, floor = compared_shares(*(unseen_combinations(rows, train, _domains(inputs)).unseen for rows in (samples, held)))
     note = "rows with two categories that no training row has together"
     results.figures.append(Figure("unseen combinations", "table", found, "share", "floor", "train", floor, note=note))
 
 
 def _gaps(inputs: Inputs, results: Results) -> None:
     samples, held, other = _three(inputs)
-    found, floor = (gap_patterns(rows, held, _domains(inputs)) for rows in (samples, other))
+    domains = _domains(inputs)
+    found, floor = (gap_patterns(rows, held, domains, seed=inputs.seed, test=rows is samples) for rows in (samples, other))
     note = "total variation over the columns that are empty together"
     results.figures.append(
         Figure("pattern of gaps", "table", found.variation, "", "lower", "held-out", floor.variation, note=note)
@@ -171,7 +182,8 @@ def _membership(inputs: Inputs, results: Results) -> None:
     results.figures.append(Figure("membership by distance", "memorization", advantage, "", "lower", "train", none, note=note))
     if not hasattr(inputs.model, "log_prob") or members.user is None:
         return
-    rows, others = members.some(_SCORED, inputs.seed, "members"), inputs.held.some(_SCORED, inputs.seed, "members")
+    most = min(_SCORED, affordable_rows(inputs))
+    rows, others = members.some(most, inputs.seed, "members"), inputs.held.some(most, inputs.seed, "members")
     if (rows.condition is None) != (others.condition is None):
         return
     scores = [inputs.model.log_prob(part.user, condition=part.condition).values for part in (rows, others)]

@@ -9,31 +9,33 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
 from pushforward.evaluation.features import ClassifierFeatures, FeatureSpace
 from pushforward.evaluation.figure import Better, Figure, Reference
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.columns import table_parts
-from pushforward.evaluation.parts.density import held_out_density, rank_calibration
+from pushforward.evaluation.parts.density import affordable_rows, held_out_density, rank_calibration
 from pushforward.evaluation.parts.latent import latent_figures
 from pushforward.evaluation.parts.mixed import mixed_parts
 from pushforward.evaluation.parts.rows import Inputs, RowSet
 from pushforward.evaluation.parts.series import series_parts
+from pushforward.evaluation.parts.sets import compare_sets
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
+from pushforward.evaluation.parts.texts import text_parts
 from pushforward.metrics.arrays import Rows
 from pushforward.metrics.coverage import density_coverage, precision_recall
 from pushforward.metrics.frechet import frechet_distance, kernel_distance
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.memorization import memorization
-from pushforward.metrics.relabel import two_sided
+from pushforward.metrics.relabel import compared_shares
+from pushforward.metrics.text import bits_per_character
 from pushforward.metrics.two_sample import c2st, energy_distance, mmd, sliced_wasserstein
 
 __all__ = ["Part", "parts_of"]
 
 _NEIGHBORS, _CODES = 10, 1000
-_WORK, _ELEMENTS = 5_000_000, 100  # budget of network calls times elements; every call costs as much as 100 elements more
 _INTEGRATED_ROWS = 100  # for models whose codes are found by integration
 
 
@@ -59,8 +61,11 @@ class _Metric:
 def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]:
     """Yield the parts that apply to this model and these rows, in the order of the report."""
     model = inputs.model
+    if inputs.of_points:
+        yield from _parts_of_sets(model)
+        return
     if hasattr(model, "sample"):
-        for metric in _row_metrics():
+        for metric in _row_metrics() if inputs.schema.text is None else ():
             yield Part(metric.names[0], partial(_compare, metric=metric))
         for space in features:
             for metric in _feature_metrics():
@@ -72,7 +77,9 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
     if hasattr(model, "sample"):
-        if inputs.schema.table is not None:
+        if inputs.schema.text is not None:
+            yield from (Part(name, run) for name, run in text_parts(inputs))
+        elif inputs.schema.table is not None:
             yield from (Part(name, run) for name, run in mixed_parts(inputs))
         else:
             if inputs.kind.structure == "series":
@@ -82,6 +89,18 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
             yield Part("memorization", _memorization)
     if hasattr(model, "inverse_transform"):
         yield Part("latent space", _latent)
+    if hasattr(model, "sample"):
+        yield Part("speed", _speed)
+        yield Part("rows to look at", add_rows)
+        if hasattr(model, "sampler_"):
+            yield Part("paths", add_paths)
+
+
+def _parts_of_sets(model: object) -> Iterator[Part]:
+    if hasattr(model, "sample"):
+        yield Part("nearest neighbors", compare_sets)
+    if hasattr(model, "log_prob"):
+        yield Part("log-density", _density)
     if hasattr(model, "sample"):
         yield Part("speed", _speed)
         yield Part("rows to look at", add_rows)
@@ -162,29 +181,33 @@ def _labels_followed(inputs: Inputs, results: Results, classifier: ClassifierFea
     The test is Fisher's: whether an answer is right does not depend on whether its row is a sample.
     """
 
-    def agreement(part: RowSet | None) -> tuple[int, int]:
+    def agrees(part: RowSet | None) -> NDArray[np.bool_]:
         assert part is not None
         assert part.condition is not None
         labelled = np.array([label is not None and label == label for label in part.condition])
         labels = np.array([str(label) for label in part.condition[labelled]])
-        return int((classifier.predict(inputs.kind.compared(part.x.numpy()[labelled])) == labels).sum()), len(labels)
+        agree: NDArray[np.bool_] = classifier.predict(inputs.kind.compared(part.x.numpy()[labelled])) == labels
+        return agree
 
-    (right, n), (right_of_rows, m) = agreement(inputs.samples), agreement(inputs.held)
-    law = stats.hypergeom(n + m, right + right_of_rows, n)
-    measure = Measure.of_share(right, n).tested(*two_sided(float(law.sf(right - 1)), float(law.cdf(right))))
-    floor = Measure.of_share(right_of_rows, m)
+    measure, floor = compared_shares(agrees(inputs.samples), agrees(inputs.held))
     note = "a classifier sees the label that was asked for"
     results.figures.append(Figure("labels followed", "samples", measure, "share", "higher", "held-out", floor, note=note))
 
 
 def _density(inputs: Inputs, results: Results) -> None:
     model, seed = inputs.model, inputs.seed
-    held = inputs.test.some(_affordable(inputs), seed, "density")
+    held = inputs.test.some(affordable_rows(inputs), seed, "density")
     result = held_out_density(model, held.user, condition=held.condition, seed=seed)
-    results.figures += [
-        Figure("log-density", "density", result.nats, "nats per row", "higher", "held-out", note=result.note),
-        Figure("bits per dimension", "density", result.bits_per_dim, "bits", "lower", "held-out", note="the same number"),
-    ]
+    text = inputs.schema.text
+    results.figures.append(
+        Figure("log-density", "density", result.nats, "nats per row", "higher", "held-out", note=result.note)
+    )
+    if text is not None:
+        bits = bits_per_character(result.rows, text.lengths(held.x.numpy()))
+        results.figures.append(Figure("bits per character", "density", bits, "bits", "lower", "held-out", note=result.note))
+    elif result.bits_per_dim is not None:
+        bits, note = result.bits_per_dim, "the same number"
+        results.figures.append(Figure("bits per dimension", "density", bits, "bits", "lower", "held-out", note=note))
     results.arrays["log_density_held_out"] = result.rows
     if inputs.train is not None:
         train = inputs.train.some(len(held), seed, "density")
@@ -198,14 +221,6 @@ def _density(inputs: Inputs, results: Results) -> None:
         calibration = rank_calibration(result.rows, drawn)
         note = "0 where rows rank among samples as samples do"
         results.figures.append(Figure("rank calibration", "density", calibration, "", "lower", "held-out", note=note))
-
-
-def _affordable(inputs: Inputs) -> int:
-    """Return the number of rows to score: fewer if a row costs many network calls."""
-    few = inputs.test.some(2, inputs.seed, "trial")
-    calls = max(int(inputs.model.log_prob(few.user, condition=few.condition).nfe), 1)
-    elements = int(np.prod(inputs.schema.internal_shape))
-    return int(np.clip(_WORK // (calls * (elements + _ELEMENTS)), 50, 2000))
 
 
 def _memorization(inputs: Inputs, results: Results) -> None:

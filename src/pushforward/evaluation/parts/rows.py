@@ -61,9 +61,12 @@ class RowSet:
 
     @property
     def complete(self) -> Tensor:
-        """Numbers of the rows without gaps; of a table all."""
+        """Numbers of the rows without gaps; of a table all, and of sets those without a point that is NaN in part."""
         if self.table:
             return torch.arange(len(self.x))
+        if self.x.ndim == 3:
+            gap = self.x.isnan()
+            return (~(gap.any(2) & ~gap.all(2)).any(1)).nonzero().flatten()
         return (~self.x.flatten(1).isnan().any(1)).nonzero().flatten()
 
     def take(self, rows: Tensor) -> "RowSet":
@@ -161,6 +164,11 @@ class Inputs:
         return self.schema.to_user(x) if self.schema.table is None else self.schema.of_columns(x)
 
     @property
+    def of_points(self) -> bool:
+        """Whether rows are sets of points, whose order means nothing."""
+        return self.kind.structure == "points"
+
+    @property
     def names(self) -> list[str]:
         """Names of the columns."""
         if self.schema.columns is not None:
@@ -256,8 +264,11 @@ def _row_set(model: Any, values: Any, condition: Any, name: str) -> RowSet:
     table = model.space_.schema.table
     if table is not None:
         values, condition = _understood(table, values, condition, name)
-    user = values if table is not None else clean_values(values, name=name, gaps=model.gaps)
+    text = model.space_.schema.text is not None
+    values = model.space_.kind.gathered(values, name)
+    user = values if table is not None or text else clean_values(values, name=name, gaps=model.gaps)
     x = _numbers(model, user)
+    user = x.numpy().astype(np.int64) if text else user  # tokens can be indexed like arrays
     conditions = None
     if condition is not None:
         if model.space_.conditions is None:

@@ -62,7 +62,9 @@ def add_paths(inputs: Inputs, results: Results) -> None:
         frames = [space.transform.in_units(torch.from_numpy(z)).numpy() for z in states]
         results.arrays["path_states"] = np.stack([inputs.kind.pictures(inputs.kind.view(x, "first")) for x in frames])
     elif inputs.kind.drawn_singly:
-        results.arrays["path_states"] = states if states.shape[-1] != 1 else states[..., 0]
+        states = states if states.shape[-1] != 1 else states[..., 0]
+        shown = inputs.kind.pictures(states.reshape(-1, *states.shape[2:]))
+        results.arrays["path_states"] = shown.reshape(*states.shape[:2], *shown.shape[1:])
     else:
         flat = states.reshape(len(states), states.shape[1], -1)
         if flat.shape[2] > 2:
@@ -74,7 +76,10 @@ def add_paths(inputs: Inputs, results: Results) -> None:
 
 def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
     """Return rows of these numbers as a report shows them: (n, H, W[, C]) or (n, D)."""
-    return inputs.kind.pictures(inputs.kind.view(rows.x[np.asarray(index)].numpy(), "first"))
+    x = rows.x[np.asarray(index)]
+    if inputs.schema.text is not None:
+        return np.array(inputs.schema.text.decode(x.numpy()).tolist(), dtype=str)
+    return inputs.kind.pictures(inputs.kind.view(x.numpy(), "first"))
 
 
 def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:

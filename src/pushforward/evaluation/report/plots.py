@@ -71,6 +71,14 @@ def _has_grid(key: str) -> Callable[[Findings], bool]:
     return lambda findings: key in findings.arrays and findings.arrays[key].ndim > 2
 
 
+def _has_texts(key: str) -> Callable[[Findings], bool]:
+    return lambda findings: key in findings.arrays and np.issubdtype(findings.arrays[key].dtype, np.str_)
+
+
+def _is_shown(key: str) -> Callable[[Findings], bool]:
+    return lambda findings: _has_grid(key)(findings) or _has_texts(key)(findings)
+
+
 def _is_flat(findings: Findings) -> bool:
     return "samples" in findings.arrays and findings.arrays["samples"].ndim == 2
 
@@ -86,6 +94,8 @@ def _figures(findings: Findings) -> Plot:
 
 def _grid(key: str) -> Callable[[Findings], Plot]:
     def grid(findings: Findings) -> Plot:
+        if _has_texts(key)(findings):
+            return plots.text_panel(findings.arrays[key].tolist())
         images, labels = findings.arrays[key], findings.arrays.get("class_labels")
         columns = len(images) // len(labels) if labels is not None else _PER_LINE
         return plots.image_grid(images, columns=columns, scale=_range(findings), width=720)
@@ -177,8 +187,8 @@ def _range(findings: Findings) -> tuple[float, float] | None:
 
 _VIEWS: dict[str, tuple[Callable[[Findings], bool], Callable[[Findings], Plot]]] = {
     "figures": (lambda findings: any(figure.floor is not None for figure in findings.figures), _figures),
-    "samples": (_has_grid("samples"), _grid("samples")),
-    "rows": (_has_grid("rows"), _grid("rows")),
+    "samples": (_is_shown("samples"), _grid("samples")),
+    "rows": (_is_shown("rows"), _grid("rows")),
     "plane": (_two_dimensional, _plane),
     "marginals": (lambda findings: _is_flat(findings) and bool(findings.about.get("columns")), _marginals),
     "associations": (_has("associations_of_samples"), _associations),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pushforward.evaluation.figure import Figure, Standing, chance, number, off_floor, percent, short_note, standing, written
 from pushforward.evaluation.findings import Findings
+from pushforward.evaluation.report.power import could_have_seen
 
 __all__ = ["Tile", "sentences", "tiles"]
 
@@ -38,7 +39,7 @@ def tiles(findings: Findings) -> list[Tile]:
 
 def sentences(findings: Findings) -> list[str]:
     """Return what the figures say, one topic per sentence, the most important first."""
-    topics = [_count, _classifier, _variety, _labels, _memorization, _overfitting, _columns, _cost]
+    topics = [_count, _power, _classifier, _variety, _labels, _memorization, _overfitting, _columns, _cost]
     return [sentence for topic in topics if (sentence := topic(findings))]
 
 
@@ -52,6 +53,12 @@ def _count(findings: Findings) -> str:
     named = ", ".join(listed[:4]) + (f" and {len(listed) - 4} more" if len(listed) > 4 else "")
     worse = f"{len(off)} of {len(tested)} figures are worse than their noise floors"
     return f"{worse}, at the 5 % level for all tests together: {named}."
+
+
+def _power(findings: Findings) -> str:
+    tested = [figure for figure in findings.figures if standing(figure)]
+    rows = [figure.measure.n for figure in tested if figure.group == "samples"]
+    return could_have_seen(min(rows), {figure.name for figure in tested}) if rows else ""
 
 
 def _has_samples(findings: Findings) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.mixed.rows import Floats, level_numbers, mixed_pair
@@ -24,10 +24,13 @@ class Unseen:
         Share of samples with at least one such pair.
     pairs : array (C, C)
         Share of samples by pair of columns, NaN where one of the two is no category.
+    unseen : array (n,)
+        Whether each sample has such a pair.
     """
 
     rows: Measure
     pairs: Floats
+    unseen: NDArray[np.bool_]
 
 
 def unseen_combinations(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain]) -> Unseen:
@@ -57,4 +60,4 @@ def unseen_combinations(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain]) -
         unseen = ~np.isin(p, q)
         pairs[i, j] = pairs[j, i] = unseen.mean()
         any_unseen |= unseen
-    return Unseen(Measure.of_share(int(any_unseen.sum()), len(P)), pairs)
+    return Unseen(Measure.of_share(int(any_unseen.sum()), len(P)), pairs, any_unseen)

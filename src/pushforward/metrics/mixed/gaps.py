@@ -2,7 +2,7 @@ r"""The pattern of gaps: how often each column has one, and which columns have t
 
 The pattern of a row is the set of its columns with a gap. The total variation over patterns, 1/2 sum_s |P(s) - Q(s)|, is 0
 only if gaps are as frequent and go together as in the reference rows. It is above 0 for two finite sets of equal law: the
-interval, by the delta method, is for this number of rows.
+interval, by the delta method, is for this number of rows, and the p-value is that of a permutation test.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pushforward.metrics.measure import Measure, two_sample_error
+from pushforward.metrics.mixed.relabeled import Cells, chance_of_mean
 from pushforward.metrics.mixed.rows import Floats, mixed_pair
 from pushforward.metrics.mixed.shapes import variation
 from pushforward.probability.domain import Domain
@@ -43,8 +44,10 @@ class GapPatterns:
     invented: Measure
 
 
-def gap_patterns(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain]) -> GapPatterns:
+def gap_patterns(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain], *, seed: int = 0, test: bool = True) -> GapPatterns:
     """Compare the gaps of samples P (n, C) with those of reference rows Q (m, C).
+
+    ``seed`` is that of the relabelings; ``test`` says whether to test the total variation.
 
     >>> gap = float("nan")
     >>> found = gap_patterns([[gap, 1], [0, gap]], [[gap, gap], [0, 1]], (Domain("real"), Domain("real")))
@@ -58,8 +61,12 @@ def gap_patterns(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain]) -> GapPa
     distance, of_p, of_q = variation(p, q)
     rates = [tuple(Measure.of_share(int(count), len(part)) for count in part.sum(axis=0)) for part in gaps]
     pairs = [part.T.astype(np.float64) @ part / len(part) for part in gaps]
+    total = Measure.normal(distance, two_sample_error(of_p, of_q), len(P), least=0.0, most=1.0)
+    if test:
+        p_value, side = chance_of_mean([Cells(patterns)], len(P), seed)  # of one minus the distance
+        total = total.tested(p_value, "below" if side == "above" else "above")
     return GapPatterns(
         *(rates[0], rates[1], pairs[0], pairs[1]),
-        variation=Measure.normal(distance, two_sample_error(of_p, of_q), len(P), least=0.0, most=1.0),
+        variation=total,
         invented=Measure.of_share(int((~np.isin(p, q)).sum()), len(P)),
     )

@@ -9,7 +9,8 @@ These are the column shapes of sdmetrics. Shape says nothing about how columns g
 other reach it too.
 
 The distances of two finite sets are above 0 even for equal laws. The interval is for the distance at this number of rows, by
-the delta method. Compare with the Shape of two sets of real rows: the noise floor.
+the delta method. Compare with the Shape of two sets of real rows: the noise floor. The p-values are those of permutation tests
+(:mod:`~pushforward.metrics.mixed.relabeled`), which look at the distribution function of a number at 256 points.
 
 References
 ----------
@@ -23,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pushforward.metrics.measure import Measure, two_sample_error
+from pushforward.metrics.mixed.relabeled import chance_of_each, chance_of_mean, column_cells
 from pushforward.metrics.mixed.rows import Floats, Integers, level_numbers, mixed_pair
 from pushforward.probability.domain import Domain
 
@@ -47,7 +49,9 @@ class Shapes:
     mean: Measure
 
 
-def column_shapes(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain]) -> Shapes:
+def column_shapes(
+    P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain], *, seed: int = 0, test: bool = True, jointly: bool = False
+) -> Shapes:
     """Return the Shape of each column and their mean.
 
     Parameters
@@ -55,6 +59,12 @@ def column_shapes(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain]) -> Shap
     P, Q : array (n, C), (m, C)
         Samples and reference rows, mixed rows under ``domains``.
     domains : sequence of Domain
+    seed : int
+        Of the relabelings.
+    test : bool
+        Whether to test.
+    jointly : bool
+        Whether to correct the p-values of columns for their number, as is needed where only the worst are looked at.
 
     Raises
     ------
@@ -86,7 +96,13 @@ def column_shapes(P: ArrayLike, Q: ArrayLike, domains: Sequence[Domain]) -> Shap
     if not found:
         raise ValueError("no column has values among both samples and reference rows, so no shapes can be compared")
     error = two_sample_error(of_p, of_q) / len(found)
-    return Shapes(tuple(columns), Measure.normal(float(np.mean(found)), error, len(P), least=0.0, most=1.0))
+    mean = Measure.normal(float(np.mean(found)), error, len(P), least=0.0, most=1.0)
+    if not test:
+        return Shapes(tuple(columns), mean)
+    cells = [column_cells(P[:, j], Q[:, j], domains[j]) for j, column in enumerate(columns) if column is not None]
+    chances = iter(chance_of_each(cells, len(P), seed, jointly=jointly))
+    tested = tuple(None if column is None else column.tested(*next(chances)) for column in columns)
+    return Shapes(tested, mean.tested(*chance_of_mean(cells, len(P), seed)))
 
 
 def variation(p: Integers, q: Integers) -> tuple[float, Floats, Floats]:

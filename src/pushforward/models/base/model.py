@@ -39,6 +39,7 @@ from pushforward.data import (
     Limits,
     RowSpace,
     Schema,
+    Text,
     Transform,
     Values,
     open_data,
@@ -46,7 +47,9 @@ from pushforward.data import (
 )
 from pushforward.data.checks import enumerate_names
 from pushforward.data.columns import Table
+from pushforward.data.points import absent_points
 from pushforward.data.rows import Rows
+from pushforward.data.sizes import SizeLaw
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
@@ -59,7 +62,7 @@ from pushforward.training import TrainingResult
 from pushforward.training.process.devices import check_device
 from pushforward.training.process.gradients import with_gradients
 
-__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register"]
+__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
 
 GapChoice: TypeAlias = Literal["keep", "fill"]
 
@@ -117,7 +120,9 @@ class GenerativeModel(Estimator, abc.ABC):
         Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype are ambiguous.
     columns : mapping, optional
         Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
-        datetime or duration. All others are found in the data.
+        datetime, duration, or ``"number from 0 to 1"`` for a number with limits. All others are found in the data.
+    text : Text, optional
+        How texts become rows of tokens: characters, bytes or byte pairs, in blocks of which length.
     rate, length : int, optional
         Of signals: samples per second, to which sounds of other rates are converted, and samples per signal; longer ones are
         cropped and shorter ones followed by silence.
@@ -145,6 +150,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Whether rows may have gaps (NaN)."""
     takes_series: ClassVar[bool] = False
     """Whether the family learns signals as they are."""
+    takes_points: ClassVar[bool] = False
+    """Whether the family learns sets of points, whose order means nothing."""
     categories: ClassVar[bool] = False
     """Whether categories with more than two levels have their own probabilities, instead of coordinates as real numbers."""
     columnwise: ClassVar[bool] = False
@@ -153,6 +160,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """These coordinates (:mod:`pushforward.data.columns.elements`)."""
     of_levels: ClassVar[bool] = False
     """Whether the family gives probabilities to the levels of categories that became 0/1 coordinates."""
+    texts: ClassVar[bool] = False
+    """Whether the family learns texts."""
     given_columns: ClassVar[bool] = False
     """Whether ``sample`` takes values of columns of the data, which need not be conditions of the training."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
@@ -169,6 +178,7 @@ class GenerativeModel(Estimator, abc.ABC):
     rate: Count | None = None
     length: Count | None = None
     series: tuple[str, str] | None = None
+    text: Text | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
 
@@ -187,7 +197,8 @@ class GenerativeModel(Estimator, abc.ABC):
         ----------
         X : array, tensor, DataFrame, path or built-in name
             Rows first: ``(N, D)`` vectors, ``(N, H, W)`` or ``(N, H, W, C)`` images (tensors ``(N, C, H, W)``), a ``.npy``,
-            ``.npz``, ``.csv`` or ``.parquet`` file, a folder of images, or a name such as "digits".
+            ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images or texts, a list of str, or a name such as
+            "digits".
         y : ignored
         condition : array, DataFrame, column name(s) or False, optional
             A label, a vector or cells of columns of any types for each row. None and NaN are gaps: such a row trains the law
@@ -207,7 +218,7 @@ class GenerativeModel(Estimator, abc.ABC):
     @property
     def _opening(self) -> Facts:
         """The arguments that say how data are opened."""
-        named = {name: getattr(self, name) for name in ("kind", "rate", "length", "series")}
+        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series")}
         return named | {"types": self.columns}
 
     @available_if(_draws)
@@ -311,7 +322,7 @@ class GenerativeModel(Estimator, abc.ABC):
 
     def _delivered(self, z: Tensor, gaps: GapChoice, *, condition: Condition, seed: int, given: Tensor | None = None) -> Values:
         """Return new scaled rows as the user gets them; cells that are ``given``, not NaN, are returned exactly."""
-        rows = self.space_.to_user(z, given)
+        rows = self.space_.of_rows(z).to_user(z, given)
         if gaps == "keep" or self.space_.schema.table is None or not any(self.space_.schema.table.gaps):
             return rows
         filler: Any = self
@@ -367,18 +378,23 @@ class GenerativeModel(Estimator, abc.ABC):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
+        self._check_points(dataset.schema)
         self._check_columns(dataset.schema)
-        self.seed_ = _seed(self.random_state)
+        self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
         columns, table = dataset.condition_columns, dataset.condition_table
         encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
-        self.space_ = RowSpace(schema, scaling, encoder)
-        self._name_features()
-        x = self.space_.transform.forward(internal, dtype=self.row_dtype)
+        x = scaling.forward(internal, dtype=self.row_dtype)
         condition = None if encoder is None else encoder.encode(labels, len(x))
+        sizes = None
+        if schema.sizes_differ:
+            present = (~absent_points(x)).sum(1)
+            sizes = SizeLaw.fit(present[rows], None if condition is None else condition[rows], encoder)
+        self.space_ = RowSpace(schema, scaling, encoder, sizes)
+        self._name_features()
         self.data_ = {
             "source": dataset.source,
             "rows": len(dataset),
@@ -411,8 +427,22 @@ class GenerativeModel(Estimator, abc.ABC):
             return "categories", wide
         return ("gaps", lacking) if lacking and not cls.gaps else None
 
+    def _check_points(self, schema: Schema) -> None:
+        """Raise a ValueError if rows are sets of points and the family cannot learn them; it names those that can."""
+        if schema.rules.structure == "points" and not self.takes_points:
+            able, vectors = ", ".join(registry.families_with("takes_points")), Argument("kind", "vectors")
+            message = (
+                f"{type(self).__name__} does not learn sets of points, whose order means nothing; use {able}, or learn sets "
+            )
+            raise naming(ValueError(f"{message}of one size as ordered rows, with {vectors}."), vectors)
+
     def _check_columns(self, schema: Schema) -> None:
-        """Raise a ValueError, which names families that can, if the family cannot learn columns of a table, or signals."""
+        """Raise a ValueError, which names families that can, if the family cannot learn texts, signals or some columns."""
+        if schema.text is not None and not self.texts:
+            raise ValueError(
+                f"{type(self).__name__} learns rows of numbers, but the data are texts; use a family that learns them: "
+                f"{', '.join(registry.families_with('texts'))}."
+            )
         if schema.rules.structure == "series" and not self.takes_series:
             able, vectors = ", ".join(registry.families_with("takes_series")), Argument("kind", "vectors")
             message = f"{type(self).__name__} takes no {schema.rules.noun}; use a family that does: {able}; or learn arrays "
@@ -550,7 +580,7 @@ def register(cls: M) -> M:
     return cls
 
 
-def _seed(random_state: int | np.random.RandomState | None) -> int:
+def seed_of(random_state: int | np.random.RandomState | None) -> int:
     """Return the seed for any of scikit-learn's three forms of ``random_state``."""
     if random_state is None:
         return training.agreed(noise.fresh_seed)

@@ -88,9 +88,11 @@ def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, objec
 def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, float] | None:
     """Compare the distances of samples and of held-out rows to the training rows, in scaled units.
 
-    Return None without held-out rows, or if the model does not sample.
+    Return None without held-out rows, if the model does not sample, and for sets and texts, which have no such distance.
     """
-    if prepared.held_out is None or not hasattr(model, "sample"):
+    space = model.space_
+    apart = space.kind.structure == "points" or space.schema.text is not None
+    if prepared.held_out is None or not hasattr(model, "sample") or apart:
         return None
     aside = model._clean(prepared.held_out[0])
     n = min(len(aside), _NOVELTY_ROWS)

@@ -13,26 +13,79 @@ from pushforward import diffusion, networks, training
 from pushforward.data import Facts
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
+from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.available import in_data_units
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.classifier import LabelClassifier
-from pushforward.models.denoising.source import ArraySource, GaussianSource, Source, make_source
+from pushforward.models.denoising.source import ArraySource, GaussianSource, Source, make_source, with_points
 from pushforward.models.denoising.task import DenoisingTask, Loss
 from pushforward.models.files.calibrations import CALIBRATIONS, Calibrations, read_calibrations, write_calibrations
 from pushforward.models.files.storage import under
 from pushforward.networks import NetworkSpec
 from pushforward.training import TrainingSettings
 
-__all__ = ["DEFAULT_STEPS", "Denoising", "Network", "has_score", "has_score_in_data_units"]
+__all__ = ["DEFAULT_STEPS", "Denoising", "Network", "WithDenoiser", "has_score", "has_score_in_data_units"]
 
 DEFAULT_STEPS = 20
+_COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
+_TRAINING_OF_SETS = replace(_COMMON, steps=3000, batch_size=32, learning_rate=2e-3, ema=0.1)
 Network = NetworkSpec | nn.Module
 
 
-class Denoising(DensityModel, TrainedModel):
+class WithDenoiser(DensityModel, TrainedModel):
+    """A model with a denoiser of scaled rows and the source that its samples start from.
+
+    Methods that need only E[x | x_t], such as ``posterior``, work with any of its subclasses.
+    """
+
+    core: ClassVar[str] = "denoiser_"
+
+    denoiser_: AbstractDenoiser = field(init=False)
+    data_std_: float = field(init=False)
+    source_: Source = field(init=False)
+
+    @property
+    def _source_argument(self) -> object:
+        """The argument for the law that sampling starts from; None is Gaussian noise."""
+        return None
+
+    @property
+    def _coupling(self) -> Coupling:
+        return "independent"
+
+    @property
+    def _classifier(self) -> LabelClassifier | None:
+        return vars(self).get("classifier_")
+
+    def _batched(
+        self,
+        run: Callable[[Tensor, slice, Tensor | None], Tensor],
+        n: int,
+        condition: Tensor | None,
+        *,
+        first: int,
+        batch_size: int,
+    ) -> Tensor:
+        """Return n rows on the CPU from ``run(rows, part, condition)``: sample numbers, slice and conditions of a batch."""
+        device, results = self._device, []
+        for part in batches(n, batch_size):
+            rows = torch.arange(first + part.start, first + part.stop, device=device)
+            results.append(run(rows, part, part_of(condition, part, device)).cpu())
+        return torch.cat(results)
+
+    def _training_precision(self) -> torch.autocast:
+        """Return the autocast context of the training precision."""
+        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.training_.precision == "bfloat16")
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.denoiser_.parameters()).device
+
+
+class Denoising(WithDenoiser):
     """A model with a denoiser; :class:`~pushforward.models.denoising.model.DenoisingModel` adds its public methods.
 
     Parameters
@@ -64,7 +117,7 @@ class Denoising(DensityModel, TrainedModel):
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
-    core: ClassVar[str] = "denoiser_"
+    takes_points: ClassVar[bool] = True
     takes_series: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = (CALIBRATIONS,)
 
@@ -81,33 +134,27 @@ class Denoising(DensityModel, TrainedModel):
     times_: TimeLaw = field(init=False)
     weight_: Weight = field(init=False)
     denoiser_: Denoiser = field(init=False)
-    data_std_: float = field(init=False)
-    source_: Source = field(init=False)
     sample_sampler_: Sampler = field(init=False)
     calibrations_: Calibrations = field(init=False)
     classifier_: LabelClassifier = field(init=False)
     classifier_loss_: float | None = field(init=False)
 
     @property
-    def _source_argument(self) -> object:
-        """The argument for the law that sampling starts from; None is Gaussian noise."""
-        return None
-
-    @property
-    def _coupling(self) -> Coupling:
-        return "independent"
-
-    @property
     def _loss(self) -> Loss:
         return "denoising"
 
-    @property
-    def _classifier(self) -> LabelClassifier | None:
-        return vars(self).get("classifier_")
-
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
-        sampler = self.sampler_
-        return self._draw(self.denoiser_, n, condition, sampler=sampler, seed=seed, first=first, batch_size=batch_size)
+        sampler, sizes = self.sampler_, self._drawn_sizes(n, condition, seed, first)
+        z = self._draw(
+            self.denoiser_, n, condition, sampler=sampler, sizes=sizes, seed=seed, first=first, batch_size=batch_size
+        )
+        missing = 0 if sizes is None else self.space_.transform.shape[0] - z.shape[1]
+        return nn.functional.pad(z, (0, 0, 0, missing), value=torch.nan) if missing else z
+
+    def _drawn_sizes(self, n: int, condition: Tensor | None, seed: int, first: int) -> Tensor | None:
+        """Return the numbers of points of n new sets, as in training; None if all are the same, or rows are no sets."""
+        law = self.space_.sizes
+        return None if law is None else law.draw(condition, n, encoder=self.space_.conditions, seed=seed, first=first)
 
     def _draw(
         self,
@@ -118,42 +165,27 @@ class Denoising(DensityModel, TrainedModel):
         steps: int = DEFAULT_STEPS,
         sampler: Sampler,
         starts: Tensor | None = None,
+        sizes: Tensor | None = None,
         seed: int,
         first: int = 0,
         batch_size: int = 256,
     ) -> Tensor:
-        """Draw n scaled rows (n, *D) on the CPU, in batches."""
+        """Draw n scaled rows (n, *D) on the CPU, in batches; ``sizes`` are the numbers of points of sets."""
+        points = 0 if sizes is None else int(sizes.max())
 
         def run(rows: Tensor, part: slice, c: Tensor | None) -> Tensor:
             z = self.source_.draw(rows, 0, seed, "sample") if starts is None else starts[part].to(rows.device)
+            if sizes is None:
+                with self._training_precision():
+                    return sampler.run(denoiser, z, steps=steps, condition=c, seed=seed, first=first + part.start)
+            z = with_points(z, points, rows=rows, seed=seed)
+            present = torch.arange(points) < sizes[part, None]
             with self._training_precision():
-                return sampler.run(denoiser, z, steps=steps, condition=c, seed=seed, first=first + part.start)
+                inner = PresentPoints(denoiser, present.to(z.device))
+                x = sampler.run(inner, z, steps=steps, condition=c, seed=seed, first=first + part.start)
+            return torch.where(present[..., None].to(x.device), x, torch.nan)
 
         return self._batched(run, n, condition, first=first, batch_size=batch_size)
-
-    def _batched(
-        self,
-        run: Callable[[Tensor, slice, Tensor | None], Tensor],
-        n: int,
-        condition: Tensor | None,
-        *,
-        first: int,
-        batch_size: int,
-    ) -> Tensor:
-        """Return n rows on the CPU from ``run(rows, part, condition)``: sample numbers, slice and conditions of a batch."""
-        device, results = self._device, []
-        for part in batches(n, batch_size):
-            rows = torch.arange(first + part.start, first + part.stop, device=device)
-            results.append(run(rows, part, part_of(condition, part, device)).cpu())
-        return torch.cat(results)
-
-    def _training_precision(self) -> torch.autocast:
-        """Return the autocast context of the training precision."""
-        return torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self.training_.precision == "bfloat16")
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.denoiser_.parameters()).device
 
     def _defaults(self, prepared: Prepared) -> Facts:
         shape = self.space_.transform.shape
@@ -161,13 +193,25 @@ class Denoising(DensityModel, TrainedModel):
             "schedule": diffusion.StraightLine(),
             "times": diffusion.LogitNormalTimes(uniform_share=0.1),
             "weight": "edm",
-            "network": networks.default_spec(shape),
+            "network": networks.SetSpec() if self._of_points else networks.default_spec(shape),
             "sampler": diffusion.default_sampler(DEFAULT_STEPS),
-            "training": _default_training(shape, self.device),
+            "training": _TRAINING_OF_SETS if self._of_points else _default_training(shape, self.device),
         }
+
+    @property
+    def _of_points(self) -> bool:
+        """Whether rows are sets of points."""
+        return self.space_.kind.structure == "points"
 
     def _fill_in(self, prepared: Prepared) -> None:
         super()._fill_in(prepared)
+        if self._of_points and (self._source_argument is not None or self._coupling != "independent"):
+            raise ValueError(
+                "sets of points start from independent Gaussian noise, which is the same in every order of the points; omit "
+                "source and coupling"
+            )
+        if self.space_.sizes is not None and self._loss != "denoising":
+            raise ValueError(f"loss={self._loss!r} needs sets of one size; use loss='denoising'")
         self.source_ = make_source(self._source_argument, self.space_.schema, self.space_.transform)
         self.data_std_ = _data_std(prepared.x, self.space_.transform.dequantization)
 
@@ -252,21 +296,21 @@ class Denoising(DensityModel, TrainedModel):
             self.classifier_loss_ = facts["classifier"]["loss"]
 
 
-def has_score(model: Denoising) -> bool:
+def has_score(model: WithDenoiser) -> bool:
     """Whether noise is Gaussian and independent of the data, so that the denoiser determines the score."""
     if hasattr(model, "denoiser_"):
         return model.denoiser_.gaussian_source
     return model._source_argument is None and model._coupling == "independent"
 
 
-def has_score_in_data_units(model: Denoising) -> bool:
+def has_score_in_data_units(model: WithDenoiser) -> bool:
     """Whether the denoiser determines the score of rows in the units of the data."""
     return has_score(model) and in_data_units(model)
 
 
 def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:
     """Return the settings that performed best on 8x8 digits, MNIST and points in the plane, on two CPU cores."""
-    common = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0)
+    common = _COMMON
     if len(shape) == 1:
         return replace(common, steps=3000, batch_size=256, learning_rate=3e-3, ema=0.1)
     if len(shape) == 2:
@@ -279,4 +323,4 @@ def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSet
 
 def _data_std(x: Tensor, width: Tensor) -> float:
     """Return the standard deviation of all scaled elements about their common mean, dequantization included."""
-    return float((x.double().var(correction=0) + (width**2 / 12).mean()).sqrt())
+    return float((x[~x.isnan()].double().var(correction=0) + (width**2 / 12).mean()).sqrt())

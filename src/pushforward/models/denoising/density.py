@@ -9,6 +9,7 @@ Constant elements have no density and are left out. In images they are inputs of
 
 import functools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +17,20 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Transform
-from pushforward.diffusion import Denoiser, Grid, UniformGrid
+from pushforward.data.points import absent_points
+from pushforward.diffusion import AbstractDenoiser, Denoiser, Grid, UniformGrid
 from pushforward.diffusion.bound import Bound, Variance, variational_bound
 from pushforward.diffusion.likelihood import DensityLaw, Divergence, StandardNoise, flow_log_prob
 from pushforward.diffusion.log_prob import LogProb
+from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.available import in_data_units
 from pushforward.models.base.batches import part_of
-from pushforward.models.denoising.base import Denoising
+from pushforward.models.base.density import RowDensity
+from pushforward.models.denoising.base import Denoising, has_score_in_data_units
 from pushforward.models.denoising.source import GaussianSource, LawSource
 from pushforward.probability.counts import check_count
 
-__all__ = ["bound", "has_density", "log_prob"]
+__all__ = ["bound", "has_bound", "has_density", "log_prob"]
 
 
 def has_density(model: Denoising) -> bool:
@@ -37,6 +41,12 @@ def has_density(model: Denoising) -> bool:
         source = model._source_argument
         return source is None or callable(getattr(source, "log_prob", None))
     return isinstance(model.source_, GaussianSource) or _law_of(model) is not None
+
+
+def has_bound(model: Denoising) -> bool:
+    """Whether the variational bound is one of rows in the units of the data, which all have the same elements."""
+    space = vars(model).get("space_")
+    return has_score_in_data_units(model) and (space is None or space.sizes is None)
 
 
 def _law_of(model: Denoising) -> DensityLaw | None:
@@ -80,6 +90,10 @@ def log_prob(
         of each row are doubled from 32, for images from 16, at most four times, until its numerical error is small: below
         0.01 nats, 0.001 nats per element, or a quarter of its standard error.
 
+    Of a set of points this is the density of the array (P, D) given its number of points P. It is the same in every order of
+    the points. As a set has P! orders, its density as a set is log P! nats more; and the probability of its size, which is not
+    part of it, is that of training: sizes are drawn from the training sets.
+
     Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
     ``draws`` counts for images with constant elements too, whose noise is drawn.
 
@@ -94,6 +108,8 @@ def log_prob(
     density = functools.partial(
         flow_log_prob, prior=_prior(model), divergence=divergence, probes=probes, steps=steps, first_steps=begin
     )
+    if model._of_points:
+        density = functools.partial(_of_present, model.space_.transform, density)
     result = model._score(X, condition, density, draws=draws, seed=seed, first=first, batch_size=batch_size)
     if not model.denoiser_.gaussian_source and not _ends_in_noise(model):
         result = replace(result, prior_mismatch=np.full(len(result.values), np.nan))
@@ -137,6 +153,8 @@ def bound(
     check_count("draws", draws)
     check_count("batch_size", batch_size)
     rows = model._rows(X, condition)
+    if bool(rows.z.isnan().any()):
+        raise ValueError("the bound is one of sets of the size of training; give sets of that size, or use log_prob")
     times = (UniformGrid() if grid is None else grid)(model.denoiser_.schedule, steps)
 
     def bound_of(part: slice, denoiser: Denoiser, device: torch.device) -> Bound:
@@ -157,6 +175,21 @@ def bound(
     result = Bound.concatenate(model._in_batches(bound_of, len(rows.z), batch_size))
     result = result.shifted(rows.log_shares.numpy() + rows.log_det_of_reals)
     return replace(result, constants=model.space_.transform.constants)
+
+
+def _of_present(transform: Transform, density: RowDensity, denoiser: AbstractDenoiser, z: Tensor, **options: Any) -> LogProb:
+    """Return the log-density of the points that are present in scaled sets z (B, P, D), less log |dz/dx| of absent ones."""
+    absent = absent_points(z)
+    if not bool(absent.any()):
+        return density(denoiser, z, **options)
+    inner = PresentPoints(denoiser, ~absent)
+    inside = z.nan_to_num(0.0)
+    varying = transform.varies.any(0)
+    scores = density(inner, inside, **options)
+    extra = inner.absent_log_density(inside[..., varying.to(z.device)]).numpy()
+    per_point = transform.log_det / transform.shape[0]
+    scores = scores.shifted(-extra - absent.sum(1).cpu().numpy() * per_point)
+    return replace(scores, dims=0)
 
 
 def _prior(model: Denoising) -> DensityLaw | None:

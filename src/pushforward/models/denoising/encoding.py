@@ -13,6 +13,7 @@ the network was trained on images with all elements noised. Their noise is one d
 with a custom source it is the constant of the source's rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,14 +21,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Values
+from pushforward.data.points import absent_points
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
+from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.batches import part_of
 from pushforward.models.denoising.base import Denoising
 from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = ["inverse_transform", "transform"]
+__all__ = ["from_units", "in_units", "inverse_transform", "transform"]
 
 _MOST_CALLS = 2000  # per row
 
@@ -77,12 +80,13 @@ def transform(
 
     def encode(part: slice, denoiser: AbstractDenoiser, device: torch.device) -> Tensor:
         inner = denoiser if constants is None else _WithConstants(denoiser, constants, noised=True)
-        return flow.encode(inner, x[part].to(device), condition=part_of(rows.condition, part, device)).x.cpu()
+        condition = part_of(rows.condition, part, device)
+        return _through(inner, x[part].to(device), lambda d, z: flow.encode(d, z, condition=condition).x).cpu()
 
     z = torch.cat(model._in_batches(encode, len(x), batch_size))
     if constants is not None:
         z = torch.where(constants.varies, z, constants.latent)
-    return model.space_.schema.codes().to_user(_in_units(model, z))
+    return model.space_.schema.codes().to_user(in_units(model, z))
 
 
 def inverse_transform(
@@ -116,20 +120,30 @@ def inverse_transform(
     check_count("batch_size", batch_size)
     flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
     latents = model.space_.schema.codes().to_internal(Z, name=type(model).__name__)
-    z = _from_units(model, latents).to(model._density_dtype)
+    z = from_units(model, latents).to(model._density_dtype)
     encoded = model._encode(condition, len(z), model._density_dtype)
     varies = model.space_.transform.varies
     constants = _constants(model, None if bool(varies.all()) else varies)
 
     def decode(part: slice, denoiser: AbstractDenoiser, device: torch.device) -> Tensor:
         inner = denoiser if constants is None else _WithConstants(denoiser, constants, noised=False)
-        return flow.decode(inner, z[part].to(device), condition=part_of(encoded, part, device)).x.cpu()
+        condition = part_of(encoded, part, device)
+        return _through(inner, z[part].to(device), lambda d, z: flow.decode(d, z, condition=condition).x).cpu()
 
     x = torch.cat(model._in_batches(decode, len(z), batch_size))
     return model.space_.to_user(x)
 
 
-def _in_units(model: Denoising, z: Tensor) -> Tensor:
+def _through(denoiser: AbstractDenoiser, z: Tensor, flow: Callable[[AbstractDenoiser, Tensor], Tensor]) -> Tensor:
+    """Return the rows that a flow makes of z (B, *D), NaN in the absent points of sets."""
+    if z.ndim != 3 or not bool(z.isnan().any()):
+        return flow(denoiser, z)
+    absent = absent_points(z)
+    ends = flow(PresentPoints(denoiser, ~absent), z.nan_to_num(0.0))
+    return torch.where(absent[..., None], torch.nan, ends)
+
+
+def in_units(model: Denoising, z: Tensor) -> Tensor:
     """Return latents with constant columns; in the units of the data unless the source is Gaussian."""
     transform, z = model.space_.transform, z.double()
     z = transform.spread(z)
@@ -138,8 +152,8 @@ def _in_units(model: Denoising, z: Tensor) -> Tensor:
     return transform.in_units(z)
 
 
-def _from_units(model: Denoising, z: Tensor) -> Tensor:
-    """Invert :func:`_in_units`."""
+def from_units(model: Denoising, z: Tensor) -> Tensor:
+    """Invert :func:`in_units`."""
     if not isinstance(model.source_, GaussianSource):
         return model.space_.transform.forward(z)
     return model.space_.transform.pick(z)

@@ -17,7 +17,7 @@ from pushforward._messages import Argument, naming
 from pushforward.data import Condition, ConditionEncoder, Data, open_data, split_rows
 from pushforward.diffusion import AbstractDenoiser, ClassifierGuided, Guided, RewardGuided
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder
-from pushforward.models.denoising.base import Denoising
+from pushforward.models.denoising.base import Denoising, WithDenoiser
 from pushforward.models.denoising.classifier import DEFAULT_TRAINING, ClassifierTask, LabelClassifier
 from pushforward.probability import noise
 from pushforward.training import TrainingSettings, train
@@ -33,7 +33,7 @@ def model_condition(guidance: Guidance, condition: Condition) -> Condition:
 
 
 def guided(
-    model: Denoising, guidance: Guidance, condition: Condition, n: int, encoded: Tensor | None
+    model: WithDenoiser, guidance: Guidance, condition: Condition, n: int, encoded: Tensor | None
 ) -> tuple[AbstractDenoiser, Tensor | None]:
     """Return the guided denoiser of a model, and its condition for n rows.
 
@@ -49,11 +49,13 @@ def guided(
     if guidance.by == "classifier":
         classifier = _needed_classifier(model)
         return _ByLabel(model.denoiser_, classifier, guidance.scale), _labels(classifier, condition, n)
-    reward, transform = guidance.by, model.space_.transform
-    return RewardGuided(model.denoiser_, lambda z: reward(transform.in_units(z)), guidance.scale), encoded
+    if model.space_.sizes is not None:
+        raise ValueError("a reward is a function of sets of one size, but the sizes of these sets differ; guide by a condition")
+    reward, space = guidance.by, model.space_
+    return RewardGuided(model.denoiser_, lambda z: reward(space.of_rows(z).transform.in_units(z)), guidance.scale), encoded
 
 
-def by_condition(model: Denoising, guidance: Guidance) -> AbstractDenoiser:
+def by_condition(model: WithDenoiser, guidance: Guidance) -> AbstractDenoiser:
     """Return the denoiser of a model, guided by its condition."""
     if guidance.scale == 1:
         return model.denoiser_
@@ -72,7 +74,7 @@ def _one(encoder: ConditionEncoder, negative: Condition) -> Tensor:
         raise ValueError(f"negative={negative!r} is not one condition for all rows: {error}") from None
 
 
-def _needed_classifier(model: Denoising) -> LabelClassifier:
+def _needed_classifier(model: WithDenoiser) -> LabelClassifier:
     ClassifierGuided.check_source(model.denoiser_)
     if model._classifier is None:
         call = Argument("fit_classifier", call="model.fit_classifier(X, labels)")
@@ -139,6 +141,10 @@ def fit_classifier(
     """
     check_is_fitted(model)
     schema = model.space_.schema
+    if schema.rules.structure == "points":
+        raise ValueError(
+            "there is no classifier of sets of points; train the model with conditions instead, fit(X, condition=labels)"
+        )
     dataset = open_data(X, condition=labels, kind=schema.kind, **schema.rules.reopening(schema.internal_shape))
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")

@@ -10,6 +10,7 @@ A conditional model without a condition uses the law that it learned with its co
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
@@ -17,8 +18,9 @@ from pushforward.data import ArrayLike, Condition, Values
 from pushforward.data.filling import Gaps
 from pushforward.data.measurement import CodedOperator, Noise, Operator, ScaledOperator, known_elements, measurement
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
+from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.guidance import Guidance
-from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising
+from pushforward.models.denoising.base import DEFAULT_STEPS, WithDenoiser
 from pushforward.models.denoising.guidance import guided, model_condition
 from pushforward.probability.counts import check_count
 from pushforward.probability.noise import normal, uniform
@@ -27,7 +29,7 @@ __all__ = ["impute", "posterior"]
 
 
 def posterior(
-    model: Denoising,
+    model: WithDenoiser,
     A: Operator,
     y: ArrayLike,
     noise: Noise,
@@ -57,7 +59,7 @@ def posterior(
     b : array, optional
         Shaped as y.
     n : int
-        Number of rows to draw.
+        Number of rows to draw; sets of points have the largest size of training.
     method : PosteriorMethod, optional
         Default ``MMPS()``, the best over the problems of ``benchmarks/inverse_problems.py``.
     steps : int
@@ -109,7 +111,7 @@ def posterior(
 
 
 def impute(
-    model: Denoising,
+    model: WithDenoiser,
     X: ArrayLike,
     *,
     mask: ArrayLike | None = None,
@@ -155,17 +157,30 @@ def impute(
     rows = gaps.rows
     encoded = None if encoded is None else encoded[rows]
 
+    absent = model.space_.kind.absent(gaps.x[rows])
+    known = gaps.known[rows] if absent is None else gaps.known[rows] & ~absent
+    x = gaps.x[rows] if absent is None else torch.where(absent, 0.0, gaps.x[rows])
+
     def draw(seed: int) -> Tensor:
-        observation = known_elements(model.space_.transform, gaps.x[rows], gaps.known[rows], seed)
+        observation = known_elements(model.space_.transform, x, known, seed)
         return _solve(
-            model, denoiser, observation, len(rows), encoded, method=method, steps=steps, seed=seed, batch_size=batch_size
+            model,
+            denoiser,
+            observation,
+            len(rows),
+            encoded,
+            method=method,
+            steps=steps,
+            seed=seed,
+            batch_size=batch_size,
+            absent=absent,
         )
 
     return gaps.filled(draw, n=n, seed=seed)
 
 
 def _guided(
-    model: Denoising, guidance: Guidance | float, condition: Condition, n: int
+    model: WithDenoiser, guidance: Guidance | float, condition: Condition, n: int
 ) -> tuple[AbstractDenoiser, Tensor | None]:
     """Return the guided denoiser and one encoded condition per row, or None for the law without a condition."""
     check_count("n", n)
@@ -176,7 +191,7 @@ def _guided(
 
 
 def _solve(
-    model: Denoising,
+    model: WithDenoiser,
     denoiser: AbstractDenoiser,
     observation: Callable[[Tensor], Observation],
     n: int,
@@ -187,8 +202,12 @@ def _solve(
     seed: int,
     first: int = 0,
     batch_size: int,
+    absent: Tensor | None = None,
 ) -> Tensor:
-    """Draw n scaled rows on the CPU; ``observation`` maps sample numbers to the observations of their rows."""
+    """Draw n scaled rows on the CPU; ``observation`` maps sample numbers to the observations of their rows.
+
+    ``absent`` (n, P, D) says which points of sets do not exist.
+    """
     solver = MMPS() if method is None else method
     if not isinstance(solver, PosteriorMethod):
         raise TypeError(f"method must be an object such as pushforward.diffusion.MMPS(), got {method!r}")
@@ -198,6 +217,9 @@ def _solve(
         z = normal(model.space_.transform.shape, seed=seed, purpose="sample", rows=rows, device=rows.device)
         with model._training_precision():
             y = observation(rows.cpu())
-            return solver.run(denoiser, y, z, steps=steps, condition=c, seed=seed, first=first + part.start)
+            inner = denoiser
+            if absent is not None and bool(absent[part].any()):
+                inner = PresentPoints(denoiser, ~absent[part][..., 0].to(z.device))
+            return solver.run(inner, y, z, steps=steps, condition=c, seed=seed, first=first + part.start)
 
     return model._batched(run, n, condition, first=first, batch_size=batch_size)

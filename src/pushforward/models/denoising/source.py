@@ -10,7 +10,7 @@ from torch import Tensor
 from pushforward.data import Schema, Transform
 from pushforward.probability import noise
 
-__all__ = ["ArraySource", "GaussianSource", "LawSource", "SamplingLaw", "Source", "make_source"]
+__all__ = ["ArraySource", "GaussianSource", "LawSource", "SamplingLaw", "Source", "make_source", "with_points"]
 
 
 class Source(Protocol):
@@ -30,6 +30,16 @@ class GaussianSource:
         """Return standard normal noise."""
         step = steps[:, None] if isinstance(steps, Tensor) else steps
         return noise.normal(self.shape, seed=seed, purpose=purpose, rows=rows, step=step, device=rows.device)
+
+
+def with_points(z: Tensor, count: int, *, rows: Tensor, seed: int) -> Tensor:
+    """Return noise z (B, P, D) with ``count`` points: the first of z, and new ones that depend on (seed, row, point) alone."""
+    more = count - z.shape[1]
+    if more <= 0:
+        return z[:, :count]
+    steps = torch.arange(more, device=z.device)[:, None]
+    new = noise.normal((z.shape[2],), seed=seed, purpose="more points", rows=rows, step=steps, device=z.device)
+    return torch.cat((z, new.transpose(0, 1).to(z.dtype)), 1)
 
 
 @runtime_checkable

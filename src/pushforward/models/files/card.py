@@ -46,9 +46,15 @@ class _Machine(_Part):
     threads: Annotated[int, Ge(1), Le(1024)]
 
 
+class _Teacher(_Part):
+    run: str
+    weights: str
+
+
 class _Chosen(_Part):
     columns: Names
     condition: Names
+    teacher: _Teacher | None = None
 
 
 class _Novelty(_Part):
@@ -219,4 +225,7 @@ def parse(path: Path, most: int, cure: str) -> Facts:
 
 def resume_command(card: Facts, folder: Path) -> str:
     """Return the command that resumes a run that was started on the command line."""
+    teacher = (card.get("chosen") or {}).get("teacher")
+    if teacher is not None:
+        return shlex.join(["pushforward", "distill", teacher["run"], "--out", str(folder), "--resume"])
     return shlex.join(["pushforward", "train", card["data"]["source"], "--out", str(folder), "--resume"])

@@ -22,6 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from pushforward import diffusion, networks, probability, training
+from pushforward.data import Text
 from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import MODELS, is_family
 
@@ -49,7 +50,10 @@ def _is_storable(value: object) -> bool:
 
 
 CLASSES: dict[str, type] = dict(
-    sorted((name, value) for package in _PACKAGES for name in package.__all__ if _is_storable(value := getattr(package, name)))
+    sorted(
+        [(name, value) for package in _PACKAGES for name in package.__all__ if _is_storable(value := getattr(package, name))]
+        + [(Text.__name__, Text)]
+    )
 )
 """Classes that a file may name: the exported frozen dataclasses whose fields are all data.
 

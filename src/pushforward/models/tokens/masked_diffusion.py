@@ -41,6 +41,7 @@ DRAWS = 16
 _LARGE = 16  # longer side of images
 _COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=None, ema=0.1)
 _TABLES = replace(_COMMON, steps=4000, batch_size=256, learning_rate=2e-3)
+_TEXTS = replace(_COMMON, steps=6000, batch_size=64, learning_rate=8e-3, evaluations=10)
 
 
 class UnmaskingTask(RowTask):
@@ -78,12 +79,12 @@ class UnmaskingTask(RowTask):
 
 
 class MaskedDiffusion(DensityModel, UnmaskingModel):
-    r"""Masked diffusion: integers, and tables with columns of any type, unmasked in a random order.
+    r"""Masked diffusion: integers, texts, and tables with columns of any type, unmasked in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
-    sequence (N, L). A network learns the law of masked tokens given the others, without rounding or dequantization:
-    ``log_prob`` is a lower bound of the log-probability of the integers, and ``impute`` unmasks the missing elements given the
-    observed ones. Training rows may also have gaps (NaN).
+    sequence (N, L), characters of texts. A network learns the law of masked tokens given the others, without rounding or
+    dequantization: ``log_prob`` is a lower bound of the log-probability of the integers, and ``impute`` unmasks the missing
+    elements given the observed ones. Training rows may also have gaps (NaN).
 
     All values of arrays must be integers, of any dtype. In a table, gaps, categories, frequent integers and frequent reals have
     a token each, and other numbers and dates one for each bin, with a fixed density inside it. ``log_prob`` is then a lower
@@ -122,6 +123,7 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
     categories: ClassVar[bool] = True
+    texts: ClassVar[bool] = True
     coordinates: ClassVar[Coordinates] = "bins"
 
     network: TransformerSpec | MLPSpec | UNetSpec | None = None
@@ -186,6 +188,8 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape
+        if self.space_.schema.text is not None:
+            return {"network": TransformerSpec(width=64, depth=2, convolution=9), "training": _TEXTS}
         if self.space_.schema.elements is not None:
             return {"network": MLPSpec(), "training": _TABLES}
         size = networks.default_transformer(shape) if len(shape) == 1 else networks.default_spec(shape)

@@ -15,19 +15,24 @@ from torch import Tensor
 
 from pushforward import diffusion
 from pushforward.data import Limits, RowSpace, Transform
+from pushforward.data.columns.bins import in_token
 from pushforward.data.columns.elements import Bins
 from pushforward.data.ends import end_shares
 from pushforward.data.kinds import kind_named
 from pushforward.diffusion import TokenNetwork
-from pushforward.networks import TokenMLP, TokenTransformer, TokenUNet
+from pushforward.networks import CausalTransformer, TokenMLP, TokenTransformer, TokenUNet
+from pushforward.probability import noise
 
 __all__ = [
     "MOST_VALUES",
     "Predictor",
     "PresentTokens",
+    "constant_rows",
+    "drawn_rows",
     "levels_of",
     "refuse_fractions",
     "refuse_unknown",
+    "sampled_dtype",
     "start_from_marginals",
     "to_tokens",
     "token_scaling",
@@ -51,6 +56,9 @@ def token_scaling(x: Tensor, kind: str, limits: Limits | None) -> Transform:
     whole = Transform.in_data_units(x, integer=True, kind=kind, limits=limits)
     low, high = _ranges(whole)
     below, above = end_shares(x, low, high, (whole.low, whole.high) if kind_named(kind).closed_ranges else limits)
+    if kind_named(kind).learns_constants:
+        none, nothing = torch.zeros_like(whole.constant), torch.zeros_like(whole.value)
+        whole = replace(whole, constant=none, value=nothing)
     return replace(whole, shift=low.expand_as(whole.shift).clone(), low=low, high=high, below=below, above=above)
 
 
@@ -79,7 +87,7 @@ def levels_of(space: RowSpace) -> list[int]:
         where = f"column {space.schema.named_columns[int(each.argmax())].name!r}"
     if int(levels.max()) > MOST_VALUES:
         raise ValueError(
-            f"{where} has {int(levels.max()):,} values, but MaskedDiffusion supports at most {MOST_VALUES:,}: omit the column, "
+            f"{where} has {int(levels.max()):,} values, but models of tokens take at most {MOST_VALUES:,}: omit the column, "
             "join its rare values, or use FlowMatching"
         )
     counts: list[int] = levels.tolist()
@@ -125,7 +133,7 @@ def _ranges(transform: Transform) -> tuple[Tensor, Tensor]:
     if widest > MOST_VALUES:
         where = "" if not kind.has_columns else f" in column {int((size * varies).argmax())}"
         raise ValueError(
-            f"X ranges over {widest:,} integers{where}, but MaskedDiffusion supports at most {MOST_VALUES:,}: "
+            f"X ranges over {widest:,} integers{where}, but models of tokens take at most {MOST_VALUES:,}: "
             "use a larger unit, such as X // 10, or use FlowMatching or NormalizingFlow, which dequantize integers"
         )
     bottom, top = low[varies].min(), high[varies].max()
@@ -139,7 +147,7 @@ def refuse_fractions(x: Tensor) -> None:
     broken = (x != x.round()) & ~x.isnan()
     if bool(broken.any()):
         raise ValueError(
-            f"MaskedDiffusion learns laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers use "
+            f"models of tokens learn laws of integers, but X has the value {float(x[broken][0]):g}: for real numbers use "
             'FlowMatching or NormalizingFlow, round X if its values lie on a scale, or pass a DataFrame with kind="tables", '
             "which puts real numbers into bins"
         )
@@ -155,7 +163,28 @@ def refuse_unknown(x: Tensor, observed: Tensor, transform: Transform) -> None:
         )
 
 
-def start_from_marginals(network: Predictor, x: Tensor) -> None:
+def drawn_rows(tokens: Tensor, like: Tensor, space: RowSpace, *, seed: int, first: int) -> Tensor:
+    """Return drawn tokens (n, L) as scaled rows, in the dtype and shape of ``like``; in tables the place in each is drawn."""
+    drawn = tokens.reshape(like.shape).to(like.dtype)
+    if space.schema.elements is None:
+        return drawn
+    rows = torch.arange(first, first + len(drawn))
+    return in_token(drawn, noise.uniform(drawn.shape[1:], seed=seed, purpose="inside", rows=rows, dtype=drawn.dtype))
+
+
+def sampled_dtype(space: RowSpace) -> torch.dtype:
+    """Return the dtype of drawn scaled rows: float64 where the place in a bin counts."""
+    return torch.float32 if space.schema.elements is None else torch.float64
+
+
+def constant_rows(space: RowSpace, n: int) -> Tensor:
+    """Return n scaled rows (n, *D) with the constant elements at their values."""
+    transform = space.transform
+    row = transform.forward(transform.value[None].to(sampled_dtype(space)))
+    return row.expand(n, *transform.shape)
+
+
+def start_from_marginals(network: Predictor | CausalTransformer, x: Tensor) -> None:
     """Initialize an untrained network with the frequency of each value at each position, with one added to each count."""
     tokens, observed = to_tokens(x, network.levels.to(x.device))
     counts = torch.ones_like(network.bias).scatter_add_(1, tokens.clamp(min=0).T, observed.T.to(network.bias))

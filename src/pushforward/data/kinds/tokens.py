@@ -1,0 +1,110 @@
+"""Tokens: each row is a text, as a sequence of tokens from one vocabulary.
+
+Rows are (N, L) inside the library (:mod:`pushforward.data.text`); plots and files show the texts.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pushforward import plots
+from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
+from pushforward.data.kinds.registry import register_kind
+
+__all__ = ["Tokens"]
+
+_FORMATS = (".txt", ".csv", ".parquet", ".png")
+
+
+@register_kind
+class Tokens(FolderKind):
+    """Texts as rows of tokens, ``(N, L)``."""
+
+    name: ClassVar[str] = "tokens"
+    noun: ClassVar[str] = "texts"
+    has_columns: ClassVar[bool] = False
+    unit: ClassVar[str] = "tokens"
+    keeps_constants: ClassVar[bool] = True
+    closed_ranges: ClassVar[bool] = True
+    learns_constants: ClassVar[bool] = True
+    default_model: ClassVar[str] = "autoregressive"
+    ending: ClassVar[str] = "txt"
+    density_dtype: ClassVar[torch.dtype] = torch.float32
+    drawn_singly: ClassVar[bool] = True
+    shown: ClassVar[int] = 24
+    followed: ClassVar[int] = 0
+    drawn_while_training: ClassVar[int] = 16
+
+    def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
+        """Return False: texts are no arrays of numbers."""
+        return False
+
+    def channels(self, shape: tuple[int, ...], container: str) -> Channels:
+        """Return None: texts have no channels."""
+        if len(shape) != 2:
+            raise ValueError(
+                f"kind='tokens' is for texts, a list of str, or rows of their tokens (N, L), not of shape {shape}."
+            )
+        return None
+
+    def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
+        """Return (L,)."""
+        return row
+
+    def inward(self, rows: Tensor, channels: Channels) -> Tensor:
+        """Return the rows."""
+        return rows
+
+    def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
+        """Return the rows."""
+        return rows
+
+    def describe(self, shape: tuple[int, ...]) -> str:
+        """Return for example "texts of 64 tokens"."""
+        return f"texts of {shape[0]} tokens"
+
+    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 0 and 1: tokens have no scale."""
+        return torch.zeros_like(low), torch.ones_like(low)
+
+    def ranges(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one range for all positions, (1,)."""
+        return low.amin(0, keepdim=True), high.amax(0, keepdim=True)
+
+    def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
+        """Return the texts as they are, (N,)."""
+        return rows
+
+    def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
+        """Show the texts one below the other."""
+        return plots.text_panel(rows.tolist(), labels=drawing.labels)
+
+    def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
+        """Allow .txt, .csv, .parquet, .png and folders."""
+        if path.suffix and path.suffix not in _FORMATS:
+            raise ValueError(f"{path}: texts are written as {', '.join(_FORMATS)}, or as a folder of .txt files.")
+
+    def write_folder(
+        self,
+        path: Path,
+        rows: Any,
+        folders: Sequence[str] | None,
+        scale: tuple[float, float] | None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        """Write one .txt file per text."""
+        digits = max(5, len(str(len(rows) - 1)))
+        for index, text in enumerate(rows.tolist()):
+            folder = path if folders is None else path / folders[index]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{index:0{digits}d}.txt").write_text(text, encoding="utf-8", newline="")
+
+    def frame(self, rows: np.ndarray) -> Any:
+        """Return a column of texts."""
+        import pandas as pd  # heavy
+
+        return pd.DataFrame({"text": rows})
