@@ -190,7 +190,7 @@ def test_parquet_files(tmp_path):
     pd.DataFrame({"left": [good, good], "right": [good, good]}).to_parquet(path)
     refused("has 2 columns of bytes, 'left', 'right'; choose one with columns='left'", path)
     refused("there is no column 'middle'", path, columns="middle")
-    refused("images cannot be combined with other columns", path, columns=["left", "right"])
+    refused("images and sounds cannot be combined with other columns", path, columns=["left", "right"])
 
 
 def test_numpy_files(tmp_path):
