@@ -15,7 +15,7 @@ from pushforward.evaluation import Evaluation, Figure, Measure, evaluate_run
 from pushforward.evaluation.features import default_features
 from pushforward.evaluation.figure import number, off_floor, remarks, standing, verdict, written
 from pushforward.evaluation.findings import Results
-from pushforward.evaluation.parts.parts import _compare, _feature_metrics, _row_metrics
+from pushforward.evaluation.parts.parts import _compare, _feature_metrics, _row_metrics, parts_of
 from pushforward.evaluation.parts.rows import RowSet, gather_inputs, with_samples
 from pushforward.evaluation.parts.shown import paths
 from pushforward.evaluation.report.summary import sentences, tiles
@@ -163,18 +163,23 @@ def test_the_same_seed_gives_the_same_figures(good):
         np.testing.assert_array_equal(array, again.arrays[name])
 
 
-@pytest.mark.usefixtures("without_classifier")
 def test_smoothed_spikes_and_bounds_are_named():
     rng = np.random.default_rng(0)
-    debts = np.where(rng.random((600, 1)) < 0.7, 0.0, rng.lognormal(size=(600, 1)))
-    rows = np.concatenate([debts, rng.normal(size=(600, 1)), (rng.random((600, 1)) < 0.4) + 0.0], axis=1)
-    found = pf.evaluate(pf.PPCA(n_components=1).fit(rows[:400]), rows[400:], X_train=rows[:400])
-    outside, spike = found.find("outside the range"), found.find("most frequent column 0")
+    debts = np.where(rng.random((300, 1)) < 0.7, 0.0, rng.lognormal(size=(300, 1)))
+    rows = np.concatenate([debts, rng.normal(size=(300, 1)), (rng.random((300, 1)) < 0.4) + 0.0], axis=1)
+    model, results = pf.PPCA(n_components=1).fit(rows[:200]), Results()
+    inputs = with_samples(gather_inputs(model, rows[200:], rows[:200], None, None, None, 0), lambda _: None)
+    for part in parts_of(inputs, ()):
+        if part.name in ("ranges", "train on samples"):
+            part.run(inputs, results)
+    found = {figure.name: figure for figure in results.figures}
+    outside, spike = found["outside the range"], found["most frequent column 0"]
     assert "most often column 0" in outside.note
     assert spike.note == "rows that hold exactly 0"
     assert (verdict(outside), verdict(spike)) == ("above the floor", "below the floor")
-    assert found.find("most frequent column 1") is None
-    assert not found.failures  # a sample of the category of column 2 between 0 and 1 counts as the nearer one
+    assert "most frequent column 1" not in found
+    # A sample of the category of column 2 between 0 and 1 counts as the nearer one.
+    assert found["train on samples, test on rows"].unit == "accuracy"
 
 
 @pytest.mark.usefixtures("without_classifier")

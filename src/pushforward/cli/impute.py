@@ -108,7 +108,7 @@ def _count(rows: Any, schema: Any) -> int:
     """Return the number of gaps of rows, or of blanks of texts."""
     if schema.text is not None:
         return sum(text.count("_") for text in rows)
-    return int((rows.isna().to_numpy() if hasattr(rows, "isna") else rows != rows).sum())
+    return sum(int((part.isna().to_numpy() if hasattr(part, "isna") else part != part).sum()) for part in _parts(rows))
 
 
 def _write(path: Path, filled: Any, whole: Any, schema: Any) -> None:

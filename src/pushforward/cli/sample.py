@@ -24,7 +24,7 @@ HELP = help_text(
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
         "pushforward sample runs/letters --prompt Dear --length 500 --out new.txt",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
-        "pushforward sample runs/shapes -n 8 --condition torus --size 500 --out tori.gif",
+        "pushforward sample runs/shapes --condition torus --size 500 --out tori.gif",
     ],
 )
 

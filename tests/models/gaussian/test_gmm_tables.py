@@ -8,7 +8,10 @@ import pytest
 import torch
 
 import pushforward as pf
+from pushforward.data import open_data
+from pushforward.models.base.plan import plan
 from pushforward.models.gaussian.columns import Coordinates, LevelColumn, Steps
+from pushforward.models.gaussian.search import Learner
 from pushforward.probability.domain import KNOWN, PRESENT, UNKNOWN, Domain
 
 RNG = np.random.default_rng(0)
@@ -137,6 +140,13 @@ def test_more_components_are_taken_where_the_data_have_more_groups():
     assert model.score(FRAME) > pf.GMM(n_components=1, random_state=0).fit(FRAME).score(FRAME) + 0.3
     twin = pf.GMM(**model._resolved()).fit(FRAME)
     np.testing.assert_array_equal(twin.score_samples(FRAME), model.score_samples(FRAME))
+
+
+def test_a_plan_of_a_table_tries_nothing(monkeypatch):
+    monkeypatch.setattr(Learner, "of", lambda *_, **__: pytest.fail("a trial"))
+    model = pf.GMM(random_state=0)
+    model.n_components_ = 3  # of an earlier training
+    assert plan(open_data(FRAME, gaps=True), model).model._resolved()["n_components"] is None
 
 
 def test_real_columns_depend_on_each_other_within_a_component():

@@ -136,17 +136,17 @@ class Kind(abc.ABC):
     def channels(self, shape: tuple[int, ...], container: str) -> Channels:
         """Return the position of the channels in an array of this shape; ValueError if it does not fit this kind."""
 
-    @abc.abstractmethod
     def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
-        """Return the shape of a row inside the library, from the user's."""
+        """Return the shape of a row inside the library, from the user's; by default they are the same."""
+        return row
 
-    @abc.abstractmethod
     def inward(self, rows: Tensor, channels: Channels) -> Tensor:
         """Return rows (N, *D) from rows in the user's layout, (N, *row)."""
+        return rows
 
-    @abc.abstractmethod
     def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
         """Return rows in the user's layout, (N, *row), from rows (N, *D)."""
+        return rows
 
     def mask(self, known: Tensor, channels: Channels) -> Tensor:
         """Convert a mask of known entries in the user's layout, (N, *row), to one of elements, (N, *D)."""

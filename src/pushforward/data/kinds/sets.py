@@ -72,18 +72,6 @@ class Sets(FolderKind):
             raise naming(ValueError(f"{message}reshape the data, or set {_VECTORS}."), _SETS, _VECTORS)
         return None
 
-    def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
-        """Return (P, D)."""
-        return row
-
-    def inward(self, rows: Tensor, channels: Channels) -> Tensor:
-        """Return the rows."""
-        return rows
-
-    def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
-        """Return the rows."""
-        return rows
-
     def describe(self, shape: tuple[int, ...]) -> str:
         """Return for example "sets of 128 points in 3 coordinates"."""
         points, coordinates = shape

@@ -51,18 +51,6 @@ class Tokens(FolderKind):
             )
         return None
 
-    def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
-        """Return (L,)."""
-        return row
-
-    def inward(self, rows: Tensor, channels: Channels) -> Tensor:
-        """Return the rows."""
-        return rows
-
-    def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
-        """Return the rows."""
-        return rows
-
     def describe(self, shape: tuple[int, ...]) -> str:
         """Return for example "texts of 64 tokens"."""
         return f"texts of {shape[0]} tokens"

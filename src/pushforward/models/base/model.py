@@ -484,9 +484,18 @@ class GenerativeModel(Estimator, abc.ABC):
             self.feature_names_in_ = np.array(columns, dtype=object)
 
     def _resolved(self) -> Facts:
-        """Return the constructor arguments with all defaults and measured values resolved, which repeat this run."""
+        """Return the constructor arguments with all defaults and measured values resolved, which repeat this run.
+
+        Those that training chooses are as they were given until it ends.
+        """
         params = dict(self.get_params(deep=False))
-        return params | {name: getattr(self, f"{name}_") for name in self.fitted} | {"random_state": self.seed_}
+        found = {name: vars(self).get(f"{name}_", params[name]) for name in self.fitted}
+        return params | found | {"random_state": self.seed_}
+
+    def _forget(self) -> None:
+        """Delete ``name_`` of every argument in ``fitted``, which the next training chooses."""
+        for name in self.fitted:
+            vars(self).pop(f"{name}_", None)
 
     def _fill_in(self, prepared: Prepared) -> None:
         """Set ``name_`` of every argument in ``fitted``: its value, or the default for these rows."""

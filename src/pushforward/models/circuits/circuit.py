@@ -105,9 +105,7 @@ class Circuit(ExactModel):
     law_: HiddenTrees = field(init=False)
 
     def _resolve(self, prepared: Prepared) -> None:
-        """Forget what an earlier training chose; this one chooses as part of training, as trials take most of its time."""
-        for name in self.fitted:
-            vars(self).pop(f"{name}_", None)
+        self._forget()  # what an earlier training chose; this one chooses as part of training: trials take most of its time
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         begin = time.perf_counter()
@@ -149,10 +147,7 @@ class Circuit(ExactModel):
         return learner.average(trees)
 
     def _resolved(self) -> Facts:
-        """Return the arguments; before training, those that it chooses are None."""
-        params = dict(self.get_params(deep=False))
-        chosen = {name: vars(self).get(f"{name}_", params[name]) for name in self.fitted}
-        return params | chosen | {"random_state": self.seed_, "max_time": None}
+        return super()._resolved() | {"max_time": None}
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
         transform = super()._scaling(x, schema, limits)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -55,15 +55,6 @@ _TABLE_SHARE = 0.01
 
 def _of_numbers(model: "GMM") -> bool:
     return not hasattr(model, "space_") or model.space_.schema.table is None
-
-
-@dataclass(frozen=True, eq=False)
-class _Trained:
-    """What ``_learn`` needs for a table besides the rows, and when the fit began."""
-
-    learner: Learner
-    trial: Trial
-    begin: float
 
 
 class GMM(LawModel):
@@ -192,15 +183,41 @@ class GMM(LawModel):
             self.restarts_, self.max_iterations_ = self._planned(prepared, begin + self.max_time)
 
     def _resolve(self, prepared: Prepared) -> object:
-        return super()._resolve(prepared) if _of_numbers(self) else self._resolve_table(prepared)
-
-    def _resolve_table(self, prepared: Prepared) -> _Trained:
-        begin = time.perf_counter()
+        if _of_numbers(self):
+            return super()._resolve(prepared)
         for name, value in (("start", self.start), ("batch_size", self.batch_size)):
             if value is not None:
                 raise ValueError(f"{name} is for rows of numbers, but the data are a table; omit it")
         if self.n_components is not None and self.n_components > len(prepared.x):
             raise _too_many(self.n_components, len(prepared.x))
+        self._forget()
+        return None
+
+    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
+        if _of_numbers(self):
+            super()._learn(prepared, resolved, run)
+        else:
+            self._learn_table(prepared)
+
+    def _learn_table(self, prepared: Prepared) -> None:
+        begin = time.perf_counter()
+        learner, trial = self._choose(prepared, begin)
+        self.law_, held_out = learner.law(trial), None
+        mixture = self.law_.mixture
+        if prepared.held_out is not None:
+            x, log_shares = inside_range(self.space_, prepared.held_out[0])
+            held_out = self._table.log_density(x, prepared.held_out[1]) + log_shares
+        levels = sum(len(mixture.weights) * leaf.free for leaf in learner.leaves)
+        self.training_result_ = self._result(
+            prepared,
+            steps=trial.iterations,
+            seconds=time.perf_counter() - begin,
+            held_out=held_out,
+            parameters=levels + free_numbers(len(mixture.weights), mixture.dim, self.covariance_),
+        )
+
+    def _choose(self, prepared: Prepared, begin: float) -> tuple[Learner, Trial]:
+        """Return the learner of the rows of a table, and the trial that it chose."""
         cells, held_out = joint_columns(self.space_, self._flat(prepared.x), prepared.condition, gap=KNOWN), None
         if prepared.held_out is not None:
             inside = inside_range(self.space_, prepared.held_out[0])[0]
@@ -219,25 +236,7 @@ class GMM(LawModel):
         with self._progress(learner.trials(self.n_components)) as show:
             trial = learner.choose(self.n_components, self.restarts_, show)
         self.n_components_, self.max_iterations_ = trial.components, trial.iterations
-        return _Trained(learner, trial, begin)
-
-    def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
-        if not isinstance(resolved, _Trained):
-            super()._learn(prepared, resolved, run)
-            return
-        law = resolved.learner.law(resolved.trial)
-        self.law_, held_out = law, None
-        if prepared.held_out is not None:
-            x, log_shares = inside_range(self.space_, prepared.held_out[0])
-            held_out = self._table.log_density(x, prepared.held_out[1]) + log_shares
-        levels = sum(len(law.mixture.weights) * leaf.free for leaf in resolved.learner.leaves)
-        self.training_result_ = self._result(
-            prepared,
-            steps=resolved.trial.iterations,
-            seconds=time.perf_counter() - resolved.begin,
-            held_out=held_out,
-            parameters=levels + free_numbers(len(law.mixture.weights), law.mixture.dim, self.covariance_),
-        )
+        return learner, trial
 
     def _resolved(self) -> Facts:
         return super()._resolved() | {"max_time": None}

@@ -14,11 +14,10 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import ArrayLike, Condition, Coordinates, Dataset, Limits, Schema, Tokenizer, Transform, Values
+from pushforward.data import ArrayLike, Condition, Tokenizer, Values
 from pushforward.data.text import as_texts
 from pushforward.diffusion import MASKED
 from pushforward.diffusion.log_prob import LogProb
@@ -29,17 +28,16 @@ from pushforward.models.base.guidance import Guidance, check_null, needed_encode
 from pushforward.models.base.model import GapChoice, Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
+from pushforward.models.tokens.base import TokenModel
 from pushforward.models.tokens.decoding import decode, next_log_probs, not_ended
 from pushforward.models.tokens.texts import fill_windows, prompted, windows_of
 from pushforward.models.tokens.tokens import (
     constant_rows,
     drawn_rows,
     levels_of,
-    refuse_fractions,
     refuse_unknown,
     start_from_marginals,
     to_tokens,
-    token_scaling,
 )
 from pushforward.networks import CausalTransformer, TransformerSpec
 from pushforward.probability.counts import check_count
@@ -83,7 +81,7 @@ def _of_texts(model: "Autoregressive") -> bool:
     return model.__sklearn_is_fitted__() and model.space_.schema.text is not None
 
 
-class Autoregressive(DensityModel, TrainedModel):
+class Autoregressive(DensityModel, TokenModel):
     r"""Autoregressive model: integers, texts, and tables with columns of any type, drawn one element after the other.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
@@ -125,9 +123,6 @@ class Autoregressive(DensityModel, TrainedModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     core: ClassVar[str] = "predictor_"
-    categories: ClassVar[bool] = True
-    texts: ClassVar[bool] = True
-    coordinates: ClassVar[Coordinates] = "bins"
 
     network: TransformerSpec | None = None
 
@@ -285,23 +280,6 @@ class Autoregressive(DensityModel, TrainedModel):
         if text is None:
             raise AttributeError("classes_ are the tokens of texts, but this model was trained on other rows")
         return np.array(text.names, dtype=object)
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare to scikit-learn that rows are categorical."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
-        return tags
-
-    def _prepare(self, dataset: Dataset) -> Prepared:
-        prepared = super()._prepare(dataset)
-        if prepared.held_out is not None and self.space_.schema.elements is None:
-            refuse_fractions(prepared.held_out[0])
-        return prepared
-
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        if schema.elements is not None:
-            return Transform.in_data_units(x, integer=False, kind=schema.kind)
-        return token_scaling(x, schema.kind, limits)
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         length = len(self._free)

@@ -10,24 +10,22 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from pushforward import diffusion, networks
-from pushforward.data import ArrayLike, Condition, Coordinates, Dataset, Limits, Schema, Transform
+from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.model import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
+from pushforward.models.tokens.base import TokenModel
 from pushforward.models.tokens.tokens import (
     Predictor,
     levels_of,
-    refuse_fractions,
     start_from_marginals,
     to_tokens,
-    token_scaling,
 )
 from pushforward.models.tokens.unmasking import UnmaskingModel
 from pushforward.networks import MLPSpec, TokenMLP, TokenUNet, TransformerSpec, UNetSpec
@@ -78,7 +76,7 @@ class UnmaskingTask(RowTask):
         return diffusion.masked_loss(self.network, tokens, diffusion.mask_tokens(u, v, free), condition, free=free)
 
 
-class MaskedDiffusion(DensityModel, UnmaskingModel):
+class MaskedDiffusion(DensityModel, TokenModel, UnmaskingModel):
     r"""Masked diffusion: integers, texts, and tables with columns of any type, unmasked in a random order.
 
     Each element of a row is a token with its own number of values: pixels with grey levels, columns of a table, letters of a
@@ -122,9 +120,6 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
 
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     gaps: ClassVar[bool] = True
-    categories: ClassVar[bool] = True
-    texts: ClassVar[bool] = True
-    coordinates: ClassVar[Coordinates] = "bins"
 
     network: TransformerSpec | MLPSpec | UNetSpec | None = None
 
@@ -168,23 +163,6 @@ class MaskedDiffusion(DensityModel, UnmaskingModel):
         mean over rows prefer :meth:`log_prob`, where the errors of rows are independent of each other.
         """
         return self._bound(X, condition, draws=DRAWS, seed=0, first=0, batch_size=256, shared=True).values
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare to scikit-learn that rows are categorical."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.categorical = True
-        return tags
-
-    def _prepare(self, dataset: Dataset) -> Prepared:
-        prepared = super()._prepare(dataset)
-        if prepared.held_out is not None and self.space_.schema.elements is None:
-            refuse_fractions(prepared.held_out[0])
-        return prepared
-
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        if schema.elements is not None:
-            return Transform.in_data_units(x, integer=False, kind=schema.kind)
-        return token_scaling(x, schema.kind, limits)
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape

@@ -57,7 +57,7 @@ class MarkovText:
     >>> round(law.entropy_rate, 4), round(law.floor(32), 4)
     (0.7271, 0.7727)
     >>> law.sample(12, seed=0)
-    'abracabrabra'
+    'bracacaabrac'
     """
 
     source: str
