@@ -69,11 +69,10 @@ class Signal:
             lines.append(f"{self.rate:,} samples per second, so that a row lasts {length / self.rate:.3g} s")
         if self.resampled:
             lines.append(f"resampled from {', '.join(f'{rate:,}' for rate in self.resampled)} samples per second")
-        if self.cropped or self.padded:
-            lines.append(
-                f"lengths from {self.shortest:,} to {self.longest:,}: {self.cropped:,} cropped to the first {length:,} "
-                f"samples, {self.padded:,} followed by silence, exactly 0, which samples keep"
-            )
+        done = [f"{self.cropped:,} cropped to the first {length:,} samples"] if self.cropped else []
+        done += [f"{self.padded:,} followed by silence, exactly 0, which samples keep"] if self.padded else []
+        if done:
+            lines.append(f"lengths from {self.shortest:,} to {self.longest:,}: {', '.join(done)}")
         return lines
 
     def to_json(self) -> dict[str, Any]:

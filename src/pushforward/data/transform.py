@@ -158,7 +158,9 @@ class Transform:
 
     def of_points(self, count: int) -> "Transform":
         """Return the same scaling for rows of ``count`` points, which are all scaled alike."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("kind", "dtype", "coding")}
+        tensors = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("kind", "dtype", "coding")
+        }
         return replace(self, **{name: value[:1].expand(count, -1).clone() for name, value in tensors.items()})
 
     @property

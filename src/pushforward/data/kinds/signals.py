@@ -160,15 +160,16 @@ class Signals(FolderKind):
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Allow sounds for signals with a sample rate, and tables in long form for series that came from one."""
-        if path.suffix in ("", *self.files) and self.signal.rate is None:
+        signal = self.signal
+        if path.suffix in ("", *self.files) and signal.rate is None:
             message = f"{path}: a sound needs a sample rate, but these signals have none; train with {_RATE}, or use .npy."
             raise naming(ValueError(message), _RATE)
-        if (
-            path.suffix in (".csv", ".parquet")
-            and self.signal.series is None
-            and not (path.suffix == ".parquet" and self.signal.rate)
-        ):
-            raise ValueError(f"{path}: these signals are neither sounds nor a table in long form; use .npy or .npz.")
+        if signal.series is not None or path.suffix not in (".csv", ".parquet"):
+            return
+        if signal.rate is None:
+            raise ValueError(f"{path}: these signals did not come from a table in long form; use .npy or .npz.")
+        if path.suffix == ".csv":
+            raise ValueError(f"{path}: a .csv file does not hold sounds; use {', '.join(self.files)}, .parquet, .npy or a folder.")
 
     def write_folder(
         self,
