@@ -31,6 +31,7 @@ from pushforward.training.process.generators import fresh_module
 from pushforward.training.process.size import check_size
 
 __all__ = ["Trainable", "TrainedModel"]
+
 _TRIAL_ROWS = 16
 _MOST_PLOTTED = 100  # a plot of more rows, which are small then, takes hardly longer
 
