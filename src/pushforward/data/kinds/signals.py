@@ -169,7 +169,9 @@ class Signals(FolderKind):
         if signal.rate is None:
             raise ValueError(f"{path}: these signals did not come from a table in long form; use .npy or .npz.")
         if path.suffix == ".csv":
-            raise ValueError(f"{path}: a .csv file does not hold sounds; use {', '.join(self.files)}, .parquet, .npy or a folder.")
+            raise ValueError(
+                f"{path}: a .csv file does not hold sounds; use {', '.join(self.files)}, .parquet, .npy or a folder."
+            )
 
     def write_folder(
         self,
