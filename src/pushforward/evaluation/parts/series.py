@@ -20,6 +20,7 @@ from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.rows import Inputs
 from pushforward.metrics.measure import Measure
+from pushforward.metrics.relabel import compared_shares
 from pushforward.metrics.series import autocorrelation_distance, spectral_distance
 from pushforward.probability import noise
 from pushforward.training import Batch, Task, TrainingSettings, train
@@ -46,7 +47,8 @@ def discriminative_score(
 ) -> Measure:
     """Return |accuracy - 1/2| of a recurrent judge of sequences P (n, steps, features) and Q (m, steps, features).
 
-    The longer of P and Q is cut to the shorter.
+    The longer of P and Q is cut to the shorter. The p-value is that of Fisher's exact test on the signals that the
+    judge did not see: does it say "sample" of samples more often than of rows?
 
     >>> x = np.random.default_rng(0).normal(size=(2, 60, 5, 1))
     >>> discriminative_score(x[0] + 3, x[1], training=TrainingSettings(steps=40, batch_size=32, learning_rate=0.02)).value
@@ -62,11 +64,15 @@ def discriminative_score(
     task = _JudgeTask(fresh_module(lambda: _Judge(x.shape[2], hidden), seed))
     train(task, x[used], label[used], held_out=(x[aside][:1], label[aside][:1]), settings=training, seed=seed, device="cpu")
     with torch.no_grad():
-        right = int(((task.judge(x[aside]) > 0) == (label[aside, 0] > 0.5)).sum())
-    accuracy = Measure.of_share(right, len(aside))
+        said = (task.judge(x[aside]) > 0).numpy()
+    true = label[aside, 0].numpy() > 0.5
+    accuracy = Measure.of_share(int((said == true).sum()), len(aside))
     ends = sorted((abs(accuracy.low - 0.5), abs(accuracy.high - 0.5)))
     low = 0.0 if accuracy.low <= 0.5 <= accuracy.high else ends[0]
-    return Measure(abs(accuracy.value - 0.5), low, ends[1], len(aside))
+    share, _ = compared_shares(said[true], said[~true])
+    # A judge that is wrong more often than right has guessed.
+    p_value = share.p_value if share.side == "above" and share.p_value is not None else 1.0
+    return Measure(abs(accuracy.value - 0.5), low, ends[1], len(aside)).tested(p_value, "above")
 
 
 class _Judge(nn.Module):
@@ -108,7 +114,7 @@ def _autocorrelations(inputs: Inputs, results: Results) -> None:
 
 
 def _judge(inputs: Inputs, results: Results) -> None:
-    def score(p: _Array, q: _Array, *, seed: int) -> Measure:
+    def score(p: _Array, q: _Array, *, seed: int, test: bool) -> Measure:
         return discriminative_score(_sequences(inputs, p), _sequences(inputs, q), seed=seed)
 
     _add(inputs, results, "discriminative score", "", score, "of a recurrent judge; 0 is a guess, 0.5 is certain")
@@ -118,7 +124,7 @@ def _add(inputs: Inputs, results: Results, name: str, unit: str, distance: Calla
     """Add the distance of samples from held-out signals, with the floor between held-out and other signals."""
     assert inputs.samples is not None
     samples, held, other = (part.x[:_MOST].numpy() for part in (inputs.samples, inputs.held, inputs.floor))
-    measure, floor = (distance(part, held, seed=inputs.seed) for part in (samples, other))
+    measure, floor = (distance(part, held, seed=inputs.seed, test=part is samples) for part in (samples, other))
     results.figures.append(Figure(name, "samples", measure, unit, "lower", "held-out", floor, note=note))
 
 
