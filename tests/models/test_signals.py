@@ -60,7 +60,7 @@ def test_a_forecast_is_the_law_of_the_rest_given_the_beginning(gaussian):
     for _ in range(4):
         mean.append(1.2 * mean[-1] - 0.6 * mean[-2])
     spread = filled[:, 8:].std(0)
-    np.testing.assert_allclose(filled[:, 8:].mean(0), mean[2:], atol=0.15)
+    np.testing.assert_allclose(filled[:, 8:].mean(0), mean[2:], atol=0.08)
     np.testing.assert_allclose(spread[:2], [0.5, 0.5 * math.sqrt(1 + 1.2**2)], rtol=0.1)
 
 

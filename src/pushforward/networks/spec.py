@@ -169,7 +169,7 @@ def default_spec(shape: tuple[int, ...]) -> MLPSpec | UNetSpec | UNet1dSpec:
     >>> default_spec((2,)), default_spec((1, 28, 28))
     (MLPSpec(width=128, depth=3), UNetSpec(width=48, depth=1, middle=0, levels=2, patch=2))
     >>> default_spec((6, 24)), default_spec((130, 40))
-    (UNet1dSpec(width=64, depth=1, middle=0, levels=2, patch=1), UNet1dSpec(width=128, depth=1, middle=0, levels=3, patch=1))
+    (UNet1dSpec(width=64, depth=1, middle=0, levels=2, patch=1), UNet1dSpec(width=128, depth=1, middle=0, levels=2, patch=1))
     """
     if len(shape) == 2 and min(shape) >= 1:
         return _default_of_signals(*shape)
