@@ -140,10 +140,10 @@ def test_series_from_a_table(tmp_path):
     np.testing.assert_allclose(model.space_.schema.to_internal(values)[:, 0], values)
 
 
-def test_the_gain_of_the_network_multiplies_its_input():
+def test_the_log_variances_of_the_network_are_a_gain():
     network = UNet1dSpec(width=8, levels=2, patch=2).build((3, 10), condition_dim=0)
     x, t = torch.randn(4, 3, 10, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.3)
     assert (network(x, t) == 0).all()
     with torch.no_grad():
         network.last.bias[6:] = 2.0
-    torch.testing.assert_close(network(x, t), 2 * x)
+    torch.testing.assert_close(network(x, t), math.tanh(1.0) * x)

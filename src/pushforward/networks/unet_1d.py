@@ -1,13 +1,13 @@
-r"""A compact U-Net for signals (B, C, T), with a gain for each element.
+r"""A compact U-Net for signals (B, C, T), which also predicts how much each element varies.
 
 As in :mod:`pushforward.networks.unet`, blocks of ``patch`` times become channels, residual blocks work at ``levels``
 resolutions, each half of the previous one, and skip connections add the state on the way down to that on the way up. The
-network sees the signal and the logarithms of its magnitudes, and from its last state reads two signals r and g,
+network sees the signal and the logarithms of its magnitudes, and from its last state reads a rest r and log-variances log v,
 
-    network(x, t, condition) = r + g x,        [x, log(|x| + e)] -> r, g.
+    [x, log(|x| + e)], t -> r, log v,        network(x, t, condition) = r + x (v - 1) / (v + 1).
 
-Without the gain a network would have to copy the signs of noisy coefficients, which it cannot predict, through all of its
-layers to shrink them by what it can predict, their envelope.
+A denoiser uses the two parts (see :mod:`pushforward.diffusion.variances`); the sum is what they mean where signal and noise
+are equally strong.
 """
 
 import itertools
@@ -21,6 +21,7 @@ __all__ = ["UNet1d"]
 
 _WIDEST = 4
 _FLOOR = 0.01
+_LOG_VARIANCES = (-14.0, 7.0)
 
 
 class UNet1d(nn.Module):
@@ -74,6 +75,11 @@ class UNet1d(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return a tensor (B, C, T) from x (B, C, T), t (B,) and condition (B, K) or None."""
+        rest, log_variances = self.parts(x, t, condition)
+        return rest + torch.tanh(log_variances / 2) * x
+
+    def parts(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the rest and the log-variances, both like x."""
         modulation = iter(self.modulation(self.embedding(t, condition))[:, None].split(self.sizes, dim=-1))
         cells = self._cut(x)
         hidden = self.first(torch.cat((cells, (cells.abs() + _FLOOR).log()), -1))
@@ -91,9 +97,13 @@ class UNet1d(nn.Module):
                 hidden = self.grow[level - 1](hidden).unflatten(2, (2, -1)).flatten(1, 2) + skips[-1 - level]
             for block in blocks:  # type: ignore[attr-defined]
                 hidden = block(hidden, next(modulation))
-        rest, gain = self.last(nn.functional.silu(self.norm(hidden))).chunk(2, -1)
-        joined = (rest + gain * cells).unflatten(2, (x.shape[1], self.patch))
-        whole: Tensor = joined.permute(0, 2, 1, 3).flatten(2)[..., : x.shape[2]].contiguous()
+        rest, log_variances = self.last(nn.functional.silu(self.norm(hidden))).chunk(2, -1)
+        return self._joined(rest, x), self._joined(log_variances, x).clamp(*_LOG_VARIANCES)
+
+    def _joined(self, cells: Tensor, like: Tensor) -> Tensor:
+        """Return cells (B, L, C patch) as a signal of this shape."""
+        joined = cells.reshape(*cells.shape[:2], like.shape[1], self.patch)
+        whole: Tensor = joined.permute(0, 2, 1, 3).flatten(2)[..., : like.shape[2]].contiguous()
         return whole
 
     def _cut(self, x: Tensor) -> Tensor:
