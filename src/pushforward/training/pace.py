@@ -21,8 +21,9 @@ from pushforward.training.record.files import RunError, read_file, write_file
 __all__ = ["Budget", "Pace"]
 
 _MOST_BYTES, _MOST_STEPS = 1 << 20, 10**12
-_TOLERANCE = 0.015  # of the budget: a plan that misses by less is kept
-_WINDOW = 0.005  # of the budget: the speed is that of the training steps since this long ago, or longer
+# A plan is kept if it misses by less than these shares of the budget and of the time left, which later plans can make good.
+_TOLERANCE, _PATIENCE = 0.01, 0.1
+_WINDOW = 0.01  # of the budget: the speed is that of the training steps since this long ago, or longer
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Pace:
             return None
         self._clock = trained, training
         of_step = seconds / (trained - before[0])
-        if abs((self.steps - step) * of_step - left) <= _TOLERANCE * self.budget.seconds:
+        missed = abs((self.steps - step) * of_step - left)
+        if missed <= _TOLERANCE * self.budget.seconds + _PATIENCE * max(left, 0.0):
             return None
         steps = step + max(1, round(left / of_step))
         return None if steps == self.steps else min(steps, _MOST_STEPS)

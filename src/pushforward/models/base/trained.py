@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import Facts
-from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import NOVELTY_ROWS, OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.models.base.task import RowTask
 from pushforward.models.files.params import Count, DeviceName, Seconds, Share
 from pushforward.probability import noise
@@ -34,7 +34,6 @@ from pushforward.training.process.size import check_size
 __all__ = ["Trainable", "TrainedModel"]
 
 _TRIAL_ROWS = 16
-_PLOTS_AFTER = 2  # in a run folder: samples, and as many to compare with the data
 _MOST_PLOTTED = 100  # a plot of more rows, which are small then, takes hardly longer
 
 
@@ -49,8 +48,8 @@ class Trainable(NamedTuple):
     end: float = math.inf
     plot_seconds: float = 0.0
 
-    def budget(self, plots: int) -> Budget | None:
-        """Return the time that is left for training if so many plots follow it, or None without ``max_time``."""
+    def budget(self, plots: float) -> Budget | None:
+        """Return the time that is left for training if drawing as for so many plots follows it; None without ``max_time``."""
         if self.end == math.inf:
             return None
         return Budget(max(self.end - time.perf_counter() - plots * self.plot_seconds, 1e-3), self.plot_seconds)
@@ -145,7 +144,7 @@ class TrainedModel(GenerativeModel):
             run.on_grid(step)
 
         grid, place = None if run.on_grid is None else draw, run.folder
-        budget = resolved.budget(_PLOTS_AFTER if run.folder is not None else 0)
+        budget = resolved.budget(0.0 if run.folder is None else self._plots_after(prepared))
         self.training_result_ = self._train(
             resolved.task, prepared, self.training_, folder=place, resume=run.resume, on_grid=grid, budget=budget
         )
@@ -223,14 +222,22 @@ class TrainedModel(GenerativeModel):
         )
         return step, overhead
 
+    @property
+    def _plot_rows(self) -> int:
+        return min(self.space_.kind.drawn_while_training, _MOST_PLOTTED)
+
+    def _plots_after(self, prepared: Prepared) -> float:
+        """Return how many plots would take as long as what is drawn after training: one, and samples to compare with rows."""
+        aside = 0 if prepared.held_out is None else len(prepared.held_out[0])
+        return 1 + min(aside, NOVELTY_ROWS) / self._plot_rows
+
     def _plot_seconds(self, network: nn.Module) -> float:
         """Estimate the seconds of one plot of samples during training."""
         self._adopt(network)
         condition = self._conditions_for_sampling(None, _TRIAL_ROWS, 0)
         begin = time.perf_counter()
         self._generate(_TRIAL_ROWS, condition, seed=0)
-        rows = min(self.space_.kind.drawn_while_training, _MOST_PLOTTED)
-        return (time.perf_counter() - begin) * rows / _TRIAL_ROWS
+        return (time.perf_counter() - begin) * self._plot_rows / _TRIAL_ROWS
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         network: nn.Module = getattr(self, self.core)
