@@ -34,25 +34,28 @@ from pushforward.training.process.size import check_size
 __all__ = ["Trainable", "TrainedModel"]
 
 _TRIAL_ROWS = 16
+_LEAST_SHARE = 0.25  # of ``max_time``
 _MOST_PLOTTED = 100  # a plot of more rows, which are small then, takes hardly longer
 
 
 class Trainable(NamedTuple):
     """A task, the network inside it that sampling needs, and the time of the training.
 
-    ``end`` is the clock at which ``max_time`` is over; ``plot_seconds`` is what a plot of samples takes.
+    ``end`` is the clock at which ``max_time`` is over, ``least`` the seconds that training may take however long its
+    preparation took, and ``plot_seconds`` what a plot of samples takes.
     """
 
     task: Task
     network: nn.Module
     end: float = math.inf
+    least: float = 0.0
     plot_seconds: float = 0.0
 
     def budget(self, plots: float) -> Budget | None:
         """Return the time that is left for training if drawing as for so many plots follows it; None without ``max_time``."""
         if self.end == math.inf:
             return None
-        return Budget(max(self.end - time.perf_counter() - plots * self.plot_seconds, 1e-3), self.plot_seconds)
+        return Budget(max(self.end - time.perf_counter() - plots * self.plot_seconds, self.least), self.plot_seconds)
 
 
 class TrainedModel(GenerativeModel):
@@ -125,7 +128,8 @@ class TrainedModel(GenerativeModel):
         task = fresh_module(lambda: self._task(network, prepared), noise.derive(self.seed_, "task"))
         if self.max_time is None:
             return Trainable(task, network)
-        trainable = Trainable(task, network, begin + self.max_time, training.agreed(lambda: self._plot_seconds(network)))
+        plot = training.agreed(lambda: self._plot_seconds(network))
+        trainable = Trainable(task, network, begin + self.max_time, _LEAST_SHARE * self.max_time, plot)
         self._fit_steps(trainable, prepared)
         return trainable
 
