@@ -84,11 +84,12 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     with blamed_on(run / CARD):
         result, rows = card["result"], Schema.from_json(schema).rules.noun
     threads = card["machine"]["threads"]
+    done = f" for {result['steps']:,} steps" if training and result["steps"] != training["steps"] else ""
     facts.append(
         (
             "took",
-            f"{clock(result['seconds'])} ({result['rows_per_second']:,.0f} {rows}/s, {result['parameters']:,} parameters, "
-            f"{threads} thread{'s' if threads > 1 else ''})",
+            f"{clock(result['seconds'])}{done} ({result['rows_per_second']:,.0f} {rows}/s, "
+            f"{result['parameters']:,} parameters, {threads} thread{'s' if threads > 1 else ''})",
         )
     )
     facts += _quality(result, card.get("novelty"))

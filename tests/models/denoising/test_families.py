@@ -338,10 +338,10 @@ def test_errors_of_sampling():
         model.sample(2, source=np.zeros((2, 2)))
 
 
-def test_max_time_sets_the_steps_once():
+def test_max_time_sets_the_steps():
     X = LAW.sample(300, seed=0).numpy()
     model = pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), max_time=3.0, random_state=0, device="cpu").fit(X)
-    assert model.training_.steps == model.training_result_.steps > 20
+    assert model.training_result_.steps > 20
     assert model.training_result_.seconds < 6
 
 

@@ -62,7 +62,7 @@ from pushforward.training import TrainingResult
 from pushforward.training.process.devices import check_device
 from pushforward.training.process.gradients import with_gradients
 
-__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
+__all__ = ["NOVELTY_ROWS", "OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
 
 GapChoice: TypeAlias = Literal["keep", "fill"]
 
@@ -107,6 +107,8 @@ class RunOptions:
 
 
 OUTSIDE_RUNS = RunOptions()
+NOVELTY_ROWS = 500
+"""Samples, at most, that a run compares with its rows at the end."""
 
 
 class GenerativeModel(Estimator, abc.ABC):

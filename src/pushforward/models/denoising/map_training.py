@@ -38,7 +38,6 @@ from pushforward.models.files.params import Count, check_params
 from pushforward.models.files.storage import CARD, load, parts_of, read_card
 from pushforward.networks import NetworkSpec
 from pushforward.probability import noise
-from pushforward.training import Task
 from pushforward.training.process.generators import fresh_module
 from pushforward.training.record.files import inside
 
@@ -263,7 +262,7 @@ class MapTraining(WithDenoiser):
     def _gaussian(self) -> bool:
         return isinstance(self.source_, GaussianSource) and self._coupling == "independent"
 
-    def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
+    def _fit_steps(self, trainable: Trainable, prepared: Prepared) -> None:
         """Set the number of trajectories and of steps by ``max_time``."""
         trained = self.teacher_.__sklearn_is_fitted__()
         whole = float(self.max_time or 0) * (1.0 if trained else 1 - _TEACHER_SHARE)
@@ -272,8 +271,8 @@ class MapTraining(WithDenoiser):
             self.trajectories_ = min(max(int(_POOL_SHARE * whole / one), _FEWEST), self.trajectories_)
 
         def steps() -> int:
-            step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
-            overhead += self.trajectories_ * one + training.GRIDS * self._plot_seconds(network)
+            step, overhead = self._costs(trainable.task, prepared, self.training_, seconds=self._trial_seconds)
+            overhead += self.trajectories_ * one + training.GRIDS * trainable.plot_seconds
             return training.steps_for(whole, step, overhead_seconds=overhead, margin=0.05)
 
         self.training_ = replace(self.training_, steps=training.agreed(steps), warmup_steps=None)
