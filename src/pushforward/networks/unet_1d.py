@@ -2,7 +2,8 @@ r"""A compact U-Net for signals (B, C, T), which also predicts how much each ele
 
 As in :mod:`pushforward.networks.unet`, blocks of ``patch`` times become channels, residual blocks work at ``levels``
 resolutions, each half of the previous one, and skip connections add the state on the way down to that on the way up. The
-network sees the signal and the logarithms of its magnitudes, and from its last state reads a rest r and log-variances log v,
+network sees the signal, the logarithms of its magnitudes, and cos and sin of the place of each cell, without which it would not
+know the time inside a noisy signal. From its last state it reads a rest r and log-variances log v,
 
     [x, log(|x| + e)], t -> r, log v,        network(x, t, condition) = r + x (v - 1) / (v + 1).
 
@@ -11,6 +12,7 @@ are equally strong.
 """
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from pushforward.networks.embedding import Embedding
 __all__ = ["UNet1d"]
 
 _WIDEST = 4
+_OCTAVES = 5
 _FLOOR = 0.01
 _LOG_VARIANCES = (-14.0, 7.0)
 
@@ -58,7 +61,7 @@ class UNet1d(nn.Module):
         size = channels * patch
         widths = [width * min(2**level, _WIDEST) for level in range(levels)]
         self.embedding = Embedding(4 * width, condition_dim)
-        self.first = _Neighbors(2 * size, width)
+        self.first = _Neighbors(2 * size + 2 * _OCTAVES, width)
         self.down = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in widths)
         self.middle = nn.ModuleList(_Block(widths[-1]) for _ in range(middle))
         self.up = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in reversed(widths))
@@ -82,7 +85,7 @@ class UNet1d(nn.Module):
         """Return the rest and the log-variances, both like x."""
         modulation = iter(self.modulation(self.embedding(t, condition))[:, None].split(self.sizes, dim=-1))
         cells = self._cut(x)
-        hidden = self.first(torch.cat((cells, (cells.abs() + _FLOOR).log()), -1))
+        hidden = self.first(torch.cat((cells, (cells.abs() + _FLOOR).log(), _places(cells)), -1))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level:
@@ -110,6 +113,14 @@ class UNet1d(nn.Module):
         """Return x, padded to a multiple of the coarsest cell, as cells (B, L, C patch)."""
         x = nn.functional.pad(x, (0, -x.shape[2] % self.multiple))
         return x.reshape(*x.shape[:2], -1, self.patch).permute(0, 2, 1, 3).flatten(2)
+
+
+def _places(cells: Tensor) -> Tensor:
+    """Return cos and sin of pi 2^k (i + 1/2) / L for each cell i of (B, L, D), (B, L, 2 octaves)."""
+    count = cells.shape[1]
+    part = (torch.arange(count, device=cells.device) + 0.5) / count
+    phase = math.pi * part[:, None] * 2.0 ** torch.arange(_OCTAVES, device=cells.device)
+    return torch.cat((phase.cos(), phase.sin()), 1).to(cells).expand(len(cells), -1, -1)
 
 
 class _Neighbors(nn.Linear):
