@@ -44,6 +44,12 @@ class Forked:
         self._process.start()
 
     @property
+    def pid(self) -> int:
+        """The number of the process."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
     def returncode(self) -> int | None:
         """The exit status, or minus the number of the signal that ended it."""
         return self._process.exitcode
@@ -58,8 +64,7 @@ class Forked:
 
     def send_signal(self, number: int) -> None:
         """Send a signal."""
-        assert self._process.pid is not None
-        os.kill(self._process.pid, number)
+        os.kill(self.pid, number)
 
     def said(self) -> tuple[str, str]:
         """Return what it has written to stdout and to stderr so far."""
