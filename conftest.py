@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: no test may depend on, or disturb, a global random state; and what makes short runs short."""
 
+import functools
 import gc
 import importlib
 import os
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 
 from pushforward.data.kinds import images, vectors
 from pushforward.diffusion import likelihood
+from pushforward.metrics import classifier, tables
+from pushforward.metrics.mixed import trees
 from pushforward.models.base import model
 from pushforward.models.denoising import map_training
 
@@ -30,6 +33,12 @@ COARSE = (
     (last_step, "_KRYLOV", 4),
 )
 FINE = [getattr(module, name) for module, name, _ in COARSE]
+BOOSTED = [
+    (module, name, getattr(module, name))
+    for module in (classifier, tables, trees)
+    for name in ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
+    if hasattr(module, name)
+]
 
 
 def pytest_collection_finish() -> None:
@@ -102,3 +111,19 @@ def refined(monkeypatch) -> None:
     """Compute densities along the flow as users do."""
     for (module, name, _), value in zip(COARSE, FINE, strict=True):
         monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _boosting_is_short() -> Iterator[None]:
+    """Train the classifiers of metrics for 20 rounds instead of 100, which take most of the time of an evaluation."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, whole in BOOSTED:
+            patch.setattr(module, name, functools.partial(whole, max_iter=20))
+        yield
+
+
+@pytest.fixture
+def boosted(monkeypatch) -> None:
+    """Train the classifiers of metrics as users do."""
+    for module, name, whole in BOOSTED:
+        monkeypatch.setattr(module, name, whole)
