@@ -87,7 +87,14 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize(("write", "name", "kind", "shape", "classes"), FORMS.values(), ids=FORMS)
+# By the tests of data, through the function that train calls.
+READ_ELSEWHERE = {"npy", "npy of real images", "npz", "parquet"}
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "kind", "shape", "classes"),
+    [pytest.param(*form, id=name, marks=[pytest.mark.full] if name in READ_ELSEWHERE else []) for name, form in FORMS.items()],
+)
 def test_every_form_of_data(write, name, kind, shape, classes, tmp_path):
     out = done("train", *write(tmp_path), *QUICK, at=tmp_path)
     run = tmp_path / "runs" / name

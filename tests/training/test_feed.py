@@ -77,5 +77,5 @@ def test_draws_of_a_wrong_shape_are_refused() -> None:
             return (torch.zeros(len(rows), len(steps)),)
 
     feed = Feed(Flat(), rows(20), None, batch_size=6, share=slice(0, 6), seed=0)
-    with pytest.raises(ValueError, match=r"Flat.draw has shape \(6, 64\).*\(64, 6\)"):
+    with pytest.raises(ValueError, match=rf"Flat.draw has shape \(6, {feed.block}\).*\({feed.block}, 6\)"):
         feed.batch(0)
