@@ -21,7 +21,6 @@ from pushforward.metrics import classifier, tables
 from pushforward.metrics.mixed import trees
 from pushforward.models.base import model
 from pushforward.models.denoising import map_training
-from pushforward.training import feed
 
 # Tests of properties name no number of examples, so that `.ci/full` can run them with many: --hypothesis-profile=fuzz.
 settings.register_profile("quick", max_examples=25, deadline=None)
@@ -109,14 +108,6 @@ def rendered(monkeypatch) -> None:
     """Render all figures, for a test that looks at the plots of a run."""
     monkeypatch.setattr(Figure, "savefig", RENDER)
     monkeypatch.setattr(model.GenerativeModel, "_plot", PLOT)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _few_batches_are_made_ahead() -> Iterator[None]:
-    """Make the batches of 16 steps at once instead of 64, of which most would be for nothing; the batches are the same."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feed, "MAX_BLOCK_STEPS", 16)
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

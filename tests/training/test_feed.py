@@ -43,6 +43,15 @@ def test_batch_of_a_step_does_not_depend_on_blocks_or_on_what_was_asked_before(n
         assert int(here.draws[2][0]) == step
 
 
+def test_no_batch_is_made_beyond_the_end_of_the_run_unless_it_is_asked_for() -> None:
+    whole, brief = make(37, 6), make(37, 6)
+    brief.until = 5
+    for step in (0, 4, 5, 2, 11):
+        assert torch.equal(brief.batch(step).x, whole.batch(step).x)
+        assert len(brief._batches) <= max(5, step + 1)
+    assert len(make(37, 6)._batches) == 0
+
+
 def test_conditions_stay_with_their_rows() -> None:
     feed, x, condition = make(20, 6), rows(20), rows(20, seed=1, dim=2)
     batch = feed.batch(3)

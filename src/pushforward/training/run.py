@@ -210,6 +210,7 @@ class Run:
         steps = self.world.from_main(self.pace.better_plan(at.step, at.trained, at.training_seconds, left))
         if steps is not None:
             self.pace.replan(at.step, steps)
+            self.feed.until = steps
             self._write_pace()
             line.expect(steps)
 
@@ -331,7 +332,9 @@ class Run:
 
     def _feed(self, attempt: int) -> Feed:
         size, seed = self.settings.batch_size, self.seed
-        return Feed(self.task, *self.data, batch_size=size, share=self.share, seed=seed, attempt=attempt)
+        feed = Feed(self.task, *self.data, batch_size=size, share=self.share, seed=seed, attempt=attempt)
+        feed.until = self.pace.steps
+        return feed
 
     def _identity(self, held_out: Pair | None) -> dict[str, Any]:
         """Return what a checkpoint of this run must agree with."""
