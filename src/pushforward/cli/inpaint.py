@@ -8,7 +8,7 @@ import typer
 from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
-from pushforward.cli.impute import Condition, Count, Scale, Steps, fillings, load_filling, targets
+from pushforward.cli.impute import Condition, Count, Images, Scale, Steps, condition_given, fillings, load_filling, targets
 from pushforward.cli.options import Seed
 from pushforward.cli.output import Overwrite, check_output
 
@@ -37,6 +37,7 @@ def command(
     ] = None,
     n: Count = 1,
     condition: Condition = "",
+    condition_images: Images = None,
     guidance_scale: Scale = None,
     guidance_interval: Interval = "",
     negative: Negative = "",
@@ -72,7 +73,8 @@ def command(
     move(model, device)
     target.parent.mkdir(parents=True, exist_ok=True)
     options = {"guidance": guided, "steps": steps}
-    for path, filled, drawn in fillings(model, pixels, target, n, seed, options, condition=condition or None, mask=known):
+    wanted = condition_given(condition, condition_images)
+    for path, filled, drawn in fillings(model, pixels, target, n, seed, options, condition=wanted, mask=known):
         path.write_bytes(png_bytes(model.space_.kind.view(np.asarray(filled), model.space_.schema.channels)[0]))
         typer.echo(f"{int(covered.sum()):,} pixels drawn anew in {path} (seed {drawn})")
 

@@ -144,6 +144,13 @@ def _condition(facts: dict[str, Any] | None) -> str:
         return "none"
     if facts["kind"] == "vector":
         return "numbers"
+    if facts["image"] is not None:
+        from pushforward.data.conditions import MASK, describe
+
+        if facts["kind"] == MASK:
+            return "the visible part of the image under random masks"
+        channels, height, width = facts["image"]
+        return describe((channels, height, width))
     if facts["table"] is not None:
         from pushforward.data.columns import Table
 

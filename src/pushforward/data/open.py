@@ -5,7 +5,7 @@ Data that would break training raise an error here, with the place and a remedy.
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,9 @@ from pushforward.data.checks import (
     missing_column,
 )
 from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_numbers
-from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
+from pushforward.data.conditions import MASK, Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
-from pushforward.data.files.images import read_folder
+from pushforward.data.files.images import read_folder, read_images, read_partners
 from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points, split_by_size
 from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
 from pushforward.data.files.texts import is_text_folder, read_text, read_texts
@@ -42,7 +42,7 @@ from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
 from pushforward.data.text import Text, Tokenizer, as_texts
 
-__all__ = ["Dataset", "open_data"]
+__all__ = ["Dataset", "chosen_condition", "open_data"]
 
 _FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet", ".txt")
 
@@ -56,8 +56,8 @@ class Dataset:
     values : array, tensor or DataFrame
         ``(N, ...)`` in the user's layout, finite or (if allowed) with NaN in gaps, at least two rows.
     condition : array or None
-        One per row: labels ``(N,)``, vectors ``(N, K)``, or with ``condition_table`` the cells of its columns, objects
-        ``(N, K)`` with None in gaps.
+        One per row: labels ``(N,)``, vectors ``(N, K)``, images ``(N, h, w[, C])``, or with ``condition_table`` the cells of
+        its columns, objects ``(N, K)`` with None in gaps.
     schema : Schema
     source : str
         Origin of the data: a built-in name, a path, or the type of container.
@@ -67,6 +67,8 @@ class Dataset:
         Names of the columns of the condition, if it came as a DataFrame or from columns of the data.
     condition_table : Table, optional
         Types of these columns, unless they are labels or all numbers.
+    masked : bool
+        Whether the condition of an image is its visible part under random masks.
     """
 
     values: Values
@@ -76,6 +78,7 @@ class Dataset:
     held_out: torch.Tensor | None = None
     condition_columns: tuple[str, ...] | None = None
     condition_table: Table | None = None
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -121,7 +124,9 @@ def open_data(
     condition : optional
         A column name or a list of them, of any types (removed from the data), or an array, Series, DataFrame or list with one
         entry per row. None uses the labels of the data: sub-folder names, labels of built-ins, a column ``label`` beside
-        images, an array ``condition`` in an .npz. False uses none.
+        images, an array ``condition`` in an .npz. False uses none. Of images also: images (N, h, w[, C]) of their size or of an
+        integer fraction of it, a path of them (for two folders matched by the relative names of the files), or "mask", the
+        visible part of the image itself under random masks, if no column has this name.
     kind : str, optional
         Name of a kind of data (:mod:`pushforward.data.kinds`), needed only if the shape is ambiguous.
     gaps : bool
@@ -161,6 +166,11 @@ def open_data(
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, labels = source, None
     named = table and labels is not None
+    masked = isinstance(condition, str) and condition == MASK and not named
+    if masked:
+        condition = False
+    elif isinstance(condition, Path):
+        condition = _read_beside(condition, source)
     names = _names_of(condition) if named else column_names(condition)
     if not isinstance(types, Table):
         types, beside = _types_of(types, names or ())
@@ -181,9 +191,28 @@ def open_data(
         _refuse_data_as_condition(condition, values)
     matched = _match_condition(condition, labels, named, len(values), label, condition_types)
     schema = replace(Schema.infer(values, kind, found), polars=polars)
+    if masked and schema.rules.structure != "grid":
+        raise ValueError(
+            f"condition={MASK!r} hides parts of images, but {label} holds {schema.rules.noun} and has no column {MASK!r}; name "
+            "other columns, or pass one entry per row."
+        )
     if matched is None:
-        return Dataset(values, None, schema, name)
+        return Dataset(values, None, schema, name, masked=masked)
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
+
+
+def chosen_condition(chosen: Mapping[str, Any]) -> Condition:
+    """Return the condition that a run was started with, from its names: a path of images, columns, False or None."""
+    images = chosen.get("condition_images")
+    return chosen.get("condition") if images is None else Path(images)
+
+
+def _read_beside(path: Path, source: Any) -> Any:
+    """Return the images in a path; those of a folder in the order of the images of the same name in ``source``, if a folder."""
+    beside = Path(source).expanduser() if isinstance(source, str | Path) and str(source) not in BUILTIN else None
+    if path.is_dir() and beside is not None and beside.is_dir():
+        return read_partners(path, beside)
+    return read_images(path)
 
 
 def _of_texts(
@@ -315,6 +344,8 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         keys = list(archive.keys())
         sized = "sizes" in keys and len(keys) > 1
         keys = [key for key in keys if not (sized and key == "sizes")]
+        if isinstance(condition, str) and condition == MASK and MASK not in keys:
+            condition = False
         from_keys = condition_names(condition, keys, None, str(path))
         if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
             from_keys = ["condition"]
@@ -353,10 +384,9 @@ def _match_condition(
     if values is None:
         return None
     found = conditions_of(values, types)
-    if found.array.ndim not in (1, 2) or len(found.array) != rows:
-        raise ValueError(
-            f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one label or one vector per row."
-        )
+    if not 1 <= found.array.ndim <= 4 or len(found.array) != rows:
+        what = "label or one vector" if found.array.ndim < 3 else "image"
+        raise ValueError(f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one {what} per row.")
     return found
 
 

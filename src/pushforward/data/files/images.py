@@ -14,7 +14,7 @@ import numpy as np
 from pushforward.data.checks import enumerate_names
 from pushforward.data.files.pixels import decode_image
 
-__all__ = ["decode_images", "read_folder"]
+__all__ = ["decode_images", "read_folder", "read_images", "read_partners"]
 
 _SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp", ".avif"),
@@ -35,12 +35,7 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     ValueError
         If there is no image, one is broken, sizes differ, or images are both in the folder and in sub-folders.
     """
-    files = sorted(path.relative_to(folder) for path in _files_of(folder))
-    images = [path for path in files if path.suffix.lower() in _SUFFIXES]
-    others = [path for path in files if path.suffix.lower() not in _SUFFIXES]
-    if not images:
-        held = f", only {_counted(others)}" if others else ""
-        raise ValueError(f"{folder} and its sub-folders hold no image ({', '.join(_SUFFIXES)}){held}; is it the right folder?")
+    images, others = _listed(folder)
     flat = [path for path in images if len(path.parts) == 1]
     if flat and len(flat) < len(images):
         nested = next(path for path in images if len(path.parts) > 1)
@@ -51,6 +46,67 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     _warn_of_left_out(folder, images, others)
     rows = decode_images(((str(name), folder / name) for name in images), str(folder))
     return rows, None if flat else np.array([path.parts[0] for path in images], dtype=object)
+
+
+def read_images(path: Path) -> np.ndarray:
+    """Return the images of a folder in the order of their paths, those of a .npy file, or one image, (N, H, W[, C]).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such path, or it holds no images.
+    """
+    if path.is_dir():
+        return read_folder(path)[0]
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file and no folder, so it holds no images for the condition")
+    if path.suffix.lower() == ".npy":
+        array: np.ndarray = np.load(path, allow_pickle=False)
+        return array
+    return decode_images([(path.name, path)], str(path))
+
+
+def read_partners(folder: Path, beside: Path) -> np.ndarray:
+    """Return the images of a folder whose relative names, without their endings, are those of the images in ``beside``.
+
+    A warning counts the images without a partner in ``beside``.
+
+    Raises
+    ------
+    ValueError
+        If one is missing or there are two with its name, an image is broken, or sizes differ.
+    """
+    partners: dict[Path, Path] = {}
+    for path in _listed(folder)[0]:
+        twin = partners.setdefault(path.with_suffix(""), path)
+        if twin != path:
+            raise ValueError(f"{folder} holds two images of one name, {str(twin)!r} and {str(path)!r}; remove one of them.")
+    wanted = [path.with_suffix("") for path in _listed(beside)[0]]
+    missing = [name for name in wanted if name not in partners]
+    if missing:
+        raise ValueError(
+            f"{folder} has no image for {len(missing)} of the {len(wanted)} images in {beside}: "
+            f"{enumerate_names(map(str, missing))} (with any ending); add them, or remove those without a partner."
+        )
+    spare = sorted(map(str, set(partners) - set(wanted)))
+    if spare:
+        warnings.warn(
+            f"{folder}: left out {len(spare)} of {len(partners)} images, which have no partner in {beside}: "
+            f"{enumerate_names(spare)}.",
+            stacklevel=5,
+        )
+    return decode_images(((str(partners[name]), folder / partners[name]) for name in wanted), str(folder))
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the paths of the images in a folder and those of all other files, in order."""
+    files = sorted(path.relative_to(folder) for path in _files_of(folder))
+    images = [path for path in files if path.suffix.lower() in _SUFFIXES]
+    others = [path for path in files if path.suffix.lower() not in _SUFFIXES]
+    if not images:
+        held = f", only {_counted(others)}" if others else ""
+        raise ValueError(f"{folder} and its sub-folders hold no image ({', '.join(_SUFFIXES)}){held}; is it the right folder?")
+    return images, others
 
 
 def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: str) -> np.ndarray:

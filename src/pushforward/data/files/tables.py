@@ -11,6 +11,7 @@ import numpy as np
 
 from pushforward._messages import Argument, naming
 from pushforward.data.checks import check_names, enumerate_names, missing_column
+from pushforward.data.conditions import MASK
 from pushforward.data.files.images import decode_images
 
 __all__ = ["Names", "part_frame", "read_parquet"]
@@ -48,6 +49,8 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, Any]:
         needed = None if chosen is None else [*chosen, *(name for name in condition_names(condition, schema.names, None) or ())]
         frame = pq.read_table(path, columns=None if needed is None else list(dict.fromkeys(needed))).to_pandas()
         return part_frame(frame, columns, condition, str(path))
+    if isinstance(condition, str) and condition == MASK and MASK not in schema.names:
+        condition = False
     if len(chosen or ()) > 1:
         raise ValueError(
             f"{path}: images cannot be combined with other columns; choose one of {enumerate_names(chosen or ())}."
