@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.preprocessing  # noqa: F401 - it draws from `random` when it is first imported
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError

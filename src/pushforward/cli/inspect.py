@@ -70,6 +70,12 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
         from pushforward.data import Tokenizer
 
         facts.append(("text", Tokenizer.from_json(schema["text"]).describe()))
+    if schema["signal"] is not None:
+        from pushforward.data.signal import Signal
+
+        shape = schema["row_shape"]
+        length = shape[1] if schema["channels"] == "first" else shape[0]
+        facts += [("signals", line) for line in Signal.from_json(schema["signal"]).describe(length)]
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.models.files.storage import CARD, blamed_on

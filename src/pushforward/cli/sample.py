@@ -42,8 +42,8 @@ def command(
         str,
         typer.Option(
             metavar="PATH",
-            help=".png (one image of all), .npy, .npz, .csv, .parquet, .txt, or a folder of images, point clouds or texts; "
-            ".gif (turning point clouds). Default: a file in RUN.",
+            help=".png (one image of all), .npy, .npz, .csv, .parquet, .txt, .wav, .flac, or a folder of images, sounds, point "
+            "clouds or texts; .gif (turning point clouds). Default: a file in RUN.",
         ),
     ] = "",
     condition: Annotated[

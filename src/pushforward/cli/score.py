@@ -112,6 +112,12 @@ def _absent(verb: str, model: Any) -> str:
             f"{type(model).__name__} learns tables as real coordinates, which have no density in the units of the data; "
             "a Circuit has one: train --model circuit"
         )
+    coding = model.space_.transform.coding
+    if coding is not None and not coding.exact:
+        return (
+            "these signals end early and are silent from there on, so that they have no density; train on signals of one "
+            f"length, e.g. --set length={max(model.space_.schema.signal.shortest, 2)}"
+        )
     if not hasattr(model, "source"):
         return f"{type(model).__name__} has no {'such bound; omit --bound' if verb == 'bound' else 'density'}"
     if verb == "bound":

@@ -21,8 +21,9 @@ __all__ = ["HELP", "TrainCommand", "command", "finish"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
-    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, markov-text), a .npy, "
-    ".npz, .csv, .parquet or .txt file, or a folder of images, point clouds (.ply, .xyz) or texts; sub-folders are classes.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, tones, markov-text), a "
+    ".npy, .npz, .csv, .parquet or .txt file, or a folder of images, sounds, point clouds (.ply, .xyz) or texts; sub-folders "
+    "are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
@@ -30,6 +31,8 @@ HELP = help_text(
         "pushforward train table.csv --column height,weight --condition species",
         "pushforward train photos/ --condition-images edges/",
         "pushforward train photos/ --condition mask",
+        "pushforward train voices/ --set rate=8000",
+        "pushforward train prices.csv --series stock,day",
         "pushforward train letters.txt --set text.block=256",
         "pushforward train digits --dry-run > recipe.yaml",
         "pushforward train digits --model latent --set prior=diffusion",
@@ -74,6 +77,13 @@ def command(
         int | None, typer.Option(metavar="N", help="Seed of everything random. Default: a fresh one, written down.")
     ] = None,
     column: Columns = None,
+    series: Annotated[
+        str,
+        typer.Option(
+            metavar="ID,TIME",
+            help="Columns of a table in long form with the number and the time of each series; the others are its values.",
+        ),
+    ] = "",
     condition: Annotated[
         str,
         typer.Option(
@@ -103,6 +113,8 @@ def command(
         given["max_time"] = seconds_of(max_time)
     if device:
         given["device"] = device
+    if series:
+        given["series"] = _two_columns(series)
     for text in changes or []:
         given = recipes.merge(given, recipes.override(text))
     chosen = {"columns": listed(*column or ()), "condition": condition_of(condition, condition_images)}
@@ -116,6 +128,13 @@ def command(
     _start(data, given, out=out, chosen=chosen, dry_run=dry_run)
 
 
+def _two_columns(text: str) -> list[str]:
+    names = listed(text) or []
+    if len(names) != 2:
+        raise ValueError(f"--series names two columns, as in --series id,time, not {text!r}")
+    return names
+
+
 def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[str, Any], dry_run: bool) -> None:
     from pushforward.data import open_data
     from pushforward.models import recipe as recipes
@@ -123,9 +142,10 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    dataset = open_data(
-        data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"), text=recipes.text_of(given)
-    )
+    series = given.get("series")
+    of_signals = {"rate": given.get("rate"), "length": given.get("length"), "series": None if series is None else tuple(series)}
+    how = {"kind": given.get("kind"), "types": given.get("columns"), "text": recipes.text_of(given)} | of_signals
+    dataset = open_data(data, **chosen, gaps=True, **how)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=run.chosen_of(**chosen)), run.run_folder(out, dataset.source))
@@ -239,7 +259,8 @@ def _show_plan(plan: Any, folder: Path) -> None:
     encoder = plan.model.space_.conditions
     if encoder is not None and encoder.image is not None:
         typer.echo(f"# condition: {encoder.describe_image()}")
-    text = plan.model.space_.schema.text
-    if text is not None:
-        typer.echo(f"# text: {text.describe()}")
+    if schema.text is not None:
+        typer.echo(f"# text: {schema.text.describe()}")
+    for line in [] if schema.signal is None else schema.signal.describe(schema.internal_shape[1]):
+        typer.echo(f"# signals: {line}")
     typer.echo(f"# would train in {folder}; nothing was written")

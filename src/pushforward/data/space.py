@@ -128,10 +128,10 @@ class RowSpace:
 
         conditions = facts["condition"]
         schema, transform = Schema.from_json(facts["schema"]), Transform.from_state(facts["transform"], under("transform"))
-        if transform.kind != schema.kind or transform.constant.shape != schema.internal_shape:
+        if transform.kind != schema.kind or transform.data_shape != schema.internal_shape:
             raise ValueError(
                 f"the rows are {schema.kind} of shape {schema.internal_shape}, but their scaling is that of {transform.kind} "
-                f"of shape {tuple(transform.constant.shape)}"
+                f"of shape {transform.data_shape}"
             )
         return cls(
             schema,
@@ -312,7 +312,7 @@ class RowSpace:
             condition = self.conditions.by_name(condition)
         kind, types = self.schema.kind, self.schema.table
         beside = None if self.conditions is None else self.conditions.table
-        return open_data(
+        opened = open_data(
             source,
             columns=columns,
             condition=condition,
@@ -321,7 +321,10 @@ class RowSpace:
             types=types,
             condition_types=beside,
             text=self.schema.text,
+            **self.schema.rules.reopening(self.schema.internal_shape),
         )
+        self.schema.refuse_other_rate(opened.schema)
+        return opened
 
     def draw(
         self,

@@ -70,8 +70,8 @@ def train(
         If another process trains the run that is to be resumed. It is an :class:`OSError`.
     """
     if not resume:
-        kind, types, text = (None, None, None) if model is None else (model.kind, model.columns, model.text)
-        dataset = open_data(data, condition=condition, columns=columns, kind=kind, gaps=True, types=types, text=text)
+        opening = {} if model is None else model._opening
+        dataset = open_data(data, condition=condition, columns=columns, gaps=True, **opening)
         chosen = chosen_of(columns, condition)
         with new_run(out, dataset.source) as folder:
             return plan(dataset, model or assemble({}, dataset), chosen=chosen).start(folder)
@@ -116,6 +116,7 @@ def reopen(
             types=Schema.from_json(card["schema"]).table,
             text=Schema.from_json(card["schema"]).text,
             condition_types=_condition_types(card, condition),
+            **_of_signals(card),
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
@@ -220,6 +221,13 @@ def _named(condition: Condition) -> bool:
     if isinstance(condition, list | tuple):
         return all(isinstance(name, str) for name in condition)
     return condition is None or condition is False or isinstance(condition, str)
+
+
+def _of_signals(card: Facts) -> Facts:
+    """Return the arguments with which the run opened signals."""
+    resolved = card["resolved"]
+    series = resolved["series"]
+    return {"rate": resolved["rate"], "length": resolved["length"], "series": None if series is None else tuple(series)}
 
 
 def _condition_types(card: Facts, condition: Condition) -> ColumnTypes:

@@ -108,7 +108,7 @@ class Run:
             return self._end(already_finished=True)
         self.world.start_tracking(dataclasses.asdict(self.settings))
         try:
-            rows = "rows" if self.data[0].ndim == 2 else "images"
+            rows = "images" if self.data[0].ndim == 4 else "rows"
             with Progress(self.settings.steps, self.at.step, visible and self.world.is_main, rows) as line:
                 while self.at.step < self.settings.steps:
                     self._train_on(stop, line)

@@ -14,9 +14,18 @@ import numpy as np
 from pushforward.data.checks import enumerate_names
 from pushforward.data.files.pixels import decode_image
 
-__all__ = ["decode_images", "read_folder", "read_images", "read_partners"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "classes_of",
+    "decode_images",
+    "has_files",
+    "listing",
+    "read_folder",
+    "read_images",
+    "read_partners",
+]
 
-_SUFFIXES = (
+IMAGE_ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp", ".avif"),
     *(".pgm", ".ppm", ".pbm", ".pnm", ".tga"),
 )
@@ -35,17 +44,50 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
     ValueError
         If there is no image, one is broken, sizes differ, or images are both in the folder and in sub-folders.
     """
-    images, others = _listed(folder)
-    flat = [path for path in images if len(path.parts) == 1]
-    if flat and len(flat) < len(images):
-        nested = next(path for path in images if len(path.parts) > 1)
-        raise ValueError(
-            f"{folder} holds images directly ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
-            "put all images into sub-folders, or none."
-        )
-    _warn_of_left_out(folder, images, others)
+    images, flat = listing(folder, IMAGE_ENDINGS, "image")
     rows = decode_images(((str(name), folder / name) for name in images), str(folder))
-    return rows, None if flat else np.array([path.parts[0] for path in images], dtype=object)
+    return rows, None if flat else classes_of(images)
+
+
+def listing(folder: Path, endings: tuple[str, ...], noun: str) -> tuple[list[Path], bool]:
+    """Return the files of a folder with these endings, relative to it and in order, and whether none is in a sub-folder.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or some are in the folder itself and others in sub-folders.
+    """
+    found, others = _found(folder, endings, noun)
+    flat = [path for path in found if len(path.parts) == 1]
+    if flat and len(flat) < len(found):
+        nested = next(path for path in found if len(path.parts) > 1)
+        raise ValueError(
+            f"{folder} holds {noun}s directly ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
+            f"put all {noun}s into sub-folders, or none."
+        )
+    _warn_of_left_out(folder, found, others, endings, noun)
+    return found, bool(flat)
+
+
+def _found(folder: Path, endings: tuple[str, ...], noun: str) -> tuple[list[Path], list[Path]]:
+    """Return the files of a folder with these endings and all others, relative to it and in order; ValueError without any."""
+    files = sorted(path.relative_to(folder) for path in _files_of(folder))
+    found = [path for path in files if path.suffix.lower() in endings]
+    others = [path for path in files if path.suffix.lower() not in endings]
+    if not found:
+        held = f", only {_counted(others)}" if others else ""
+        raise ValueError(f"{folder} and its sub-folders hold no {noun} ({', '.join(endings)}){held}; is it the right folder?")
+    return found, others
+
+
+def classes_of(files: list[Path]) -> np.ndarray:
+    """Return the classes of files, the names of their first sub-folders."""
+    return np.array([path.parts[0] for path in files], dtype=object)
+
+
+def has_files(folder: Path, endings: tuple[str, ...]) -> bool:
+    """Whether a folder or its sub-folders have a file with one of these endings."""
+    return any(path.suffix.lower() in endings for path in _files_of(folder))
 
 
 def read_images(path: Path) -> np.ndarray:
@@ -77,11 +119,11 @@ def read_partners(folder: Path, beside: Path) -> np.ndarray:
         If one is missing or there are two with its name, an image is broken, or sizes differ.
     """
     partners: dict[Path, Path] = {}
-    for path in _listed(folder)[0]:
+    for path in _found(folder, IMAGE_ENDINGS, "image")[0]:
         twin = partners.setdefault(path.with_suffix(""), path)
         if twin != path:
             raise ValueError(f"{folder} holds two images of one name, {str(twin)!r} and {str(path)!r}; remove one of them.")
-    wanted = [path.with_suffix("") for path in _listed(beside)[0]]
+    wanted = [path.with_suffix("") for path in _found(beside, IMAGE_ENDINGS, "image")[0]]
     missing = [name for name in wanted if name not in partners]
     if missing:
         raise ValueError(
@@ -96,17 +138,6 @@ def read_partners(folder: Path, beside: Path) -> np.ndarray:
             stacklevel=5,
         )
     return decode_images(((str(partners[name]), folder / partners[name]) for name in wanted), str(folder))
-
-
-def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the paths of the images in a folder and those of all other files, in order."""
-    files = sorted(path.relative_to(folder) for path in _files_of(folder))
-    images = [path for path in files if path.suffix.lower() in _SUFFIXES]
-    others = [path for path in files if path.suffix.lower() not in _SUFFIXES]
-    if not images:
-        held = f", only {_counted(others)}" if others else ""
-        raise ValueError(f"{folder} and its sub-folders hold no image ({', '.join(_SUFFIXES)}){held}; is it the right folder?")
-    return images, others
 
 
 def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: str) -> np.ndarray:
@@ -170,20 +201,20 @@ def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
-def _warn_of_left_out(folder: Path, images: list[Path], others: list[Path]) -> None:
+def _warn_of_left_out(folder: Path, found: list[Path], others: list[Path], endings: tuple[str, ...], noun: str) -> None:
     if others:
         warnings.warn(
-            f"{folder}: left out {len(others)} of {len(images) + len(others)} files, {_counted(others)}. Images end in "
-            f"{', '.join(_SUFFIXES)}; save other images as .png.",
-            stacklevel=4,
+            f"{folder}: left out {len(others)} of {len(found) + len(others)} files, {_counted(others)}. "
+            f"{noun.capitalize()}s end in {', '.join(endings)}; save other {noun}s as {endings[0]}.",
+            stacklevel=5,
         )
     folders = {path.name for path in _visible(folder) if path.is_dir()}
-    empty = sorted(folders - {path.parts[0] for path in images})
+    empty = sorted(folders - {path.parts[0] for path in found})
     if empty and len(empty) < len(folders):
         warnings.warn(
-            f"{folder}: left out {len(empty)} of {len(folders)} sub-folders, which hold no image and so are no classes: "
+            f"{folder}: left out {len(empty)} of {len(folders)} sub-folders, which hold no {noun} and so are no classes: "
             f"{enumerate_names(empty)}.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

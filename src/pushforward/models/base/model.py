@@ -54,7 +54,7 @@ from pushforward.data.sizes import SizeLaw
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
-from pushforward.models.files.params import Share, check_params
+from pushforward.models.files.params import Count, Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -124,6 +124,11 @@ class GenerativeModel(Estimator, abc.ABC):
         datetime, duration, or ``"number from 0 to 1"`` for a number with limits. All others are found in the data.
     text : Text, optional
         How texts become rows of tokens: characters, bytes or byte pairs, in blocks of which length.
+    rate, length : int, optional
+        Of signals: samples per second, to which sounds of other rates are converted, and samples per signal; longer ones are
+        cropped and shorter ones followed by silence.
+    series : (str, str), optional
+        Columns of a table in long form with the number and the time of each series.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -144,6 +149,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Names of arguments whose resolved value is stored as ``name_``."""
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
+    takes_series: ClassVar[bool] = False
+    """Whether the family learns signals as they are."""
     takes_points: ClassVar[bool] = False
     """Whether the family learns sets of points, whose order means nothing."""
     categories: ClassVar[bool] = False
@@ -171,6 +178,9 @@ class GenerativeModel(Estimator, abc.ABC):
     held_out: Share = 0.1
     kind: str | None = None
     columns: ColumnTypes | None = None
+    rate: Count | None = None
+    length: Count | None = None
+    series: tuple[str, str] | None = None
     text: Text | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
@@ -205,10 +215,16 @@ class GenerativeModel(Estimator, abc.ABC):
             If an argument or the data are invalid; raised before training.
         """
         check_params(type(self), self.get_params(deep=False))
-        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True, types=self.columns, text=self.text)
+        dataset = open_data(X, condition=condition, gaps=True, **self._opening)
         prepared = self._prepare(dataset)
         self._learn(prepared, self._resolve(prepared))
         return self
+
+    @property
+    def _opening(self) -> Facts:
+        """The arguments that say how data are opened."""
+        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series")}
+        return named | {"types": self.columns}
 
     @available_if(_draws)
     def sample(
@@ -432,12 +448,16 @@ class GenerativeModel(Estimator, abc.ABC):
             raise naming(ValueError(f"{message}of one size as ordered rows, with {vectors}."), vectors)
 
     def _check_columns(self, schema: Schema) -> None:
-        """Raise a ValueError if the family cannot learn texts, or columns of a table; it names those that can."""
+        """Raise a ValueError, which names families that can, if the family cannot learn texts, signals or some columns."""
         if schema.text is not None and not self.texts:
             raise ValueError(
                 f"{type(self).__name__} learns rows of numbers, but the data are texts; use a family that learns them: "
                 f"{', '.join(registry.families_with('texts'))}."
             )
+        if schema.rules.structure == "series" and not self.takes_series:
+            able, vectors = ", ".join(registry.families_with("takes_series")), Argument("kind", "vectors")
+            message = f"{type(self).__name__} takes no {schema.rules.noun}; use a family that does: {able}; or learn arrays "
+            raise naming(ValueError(f"{message}of them as flat vectors, with {vectors}."), vectors)
         refused = None if schema.table is None else self.refused_columns(schema.table)
         if refused is not None:
             what, names = refused
@@ -457,7 +477,8 @@ class GenerativeModel(Estimator, abc.ABC):
             )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
+        coding = schema.rules.coding(x)
+        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits, coding=coding)
         if schema.elements is None:
             return transform
         # A level that is in no training row is rare, not impossible.

@@ -31,10 +31,10 @@ from pushforward.training.feed import check_batch_size
 from pushforward.training.process.generators import fresh_module
 from pushforward.training.process.size import check_size
 
-__all__ = ["PLOT_ROWS", "Trainable", "TrainedModel"]
+__all__ = ["Trainable", "TrainedModel"]
 
-PLOT_ROWS = 100
 _TRIAL_ROWS = 16
+_MOST_PLOTTED = 100  # a plot of more rows, which are small then, takes hardly longer
 
 
 class Trainable(NamedTuple):
@@ -215,7 +215,8 @@ class TrainedModel(GenerativeModel):
         condition = self._conditions_for_sampling(None, _TRIAL_ROWS, 0)
         begin = time.perf_counter()
         self._generate(_TRIAL_ROWS, condition, seed=0)
-        return (time.perf_counter() - begin) * PLOT_ROWS / _TRIAL_ROWS
+        rows = min(self.space_.kind.drawn_while_training, _MOST_PLOTTED)
+        return (time.perf_counter() - begin) * rows / _TRIAL_ROWS
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         network: nn.Module = getattr(self, self.core)

@@ -120,6 +120,7 @@ class Denoising(WithDenoiser):
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
     takes_points: ClassVar[bool] = True
     image_conditions: ClassVar[bool] = True
+    takes_series: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = (CALIBRATIONS,)
 
     schedule: Schedule | None = None
@@ -317,6 +318,8 @@ def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSet
     common = _COMMON
     if len(shape) == 1:
         return replace(common, steps=3000, batch_size=256, learning_rate=3e-3, ema=0.1)
+    if len(shape) == 2:
+        return replace(common, steps=3000, batch_size=64, learning_rate=2e-3, ema=0.1)
     if min(shape[1:]) < 16:
         return replace(common, steps=1500, batch_size=64, learning_rate=2e-3, ema=0.1)
     precision = training.fast_precision(device)

@@ -11,6 +11,7 @@ draws from this law, without an approximation, unless a method is named or only 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -19,7 +20,7 @@ from torch import Tensor
 from pushforward.data import ArrayLike, Condition, Values
 from pushforward.data.conditions import MASK, with_visible
 from pushforward.data.filling import Gaps
-from pushforward.data.measurement import Noise, Operator, ScaledOperator, known_elements, measurement
+from pushforward.data.measurement import CodedOperator, Noise, Operator, ScaledOperator, known_elements, measurement
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
 from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.guidance import Guidance
@@ -99,6 +100,8 @@ def posterior(
     origin, integer = space.transform.origin, space.transform.integer & ~space.transform.constant
 
     def observation(rows: Tensor) -> Observation:
+        if space.transform.coding is not None:
+            return replace(in_data, operator=CodedOperator(in_data.operator, space.transform))
         values = in_data.y - in_data.measure(origin[None].to(dtype)).double()
         if bool(integer.any()):
             u = uniform(tuple(integer.shape), seed=seed, purpose="dequantization", rows=rows, dtype=dtype)

@@ -320,7 +320,9 @@ def _plain_network(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
     """Return a network that is fast enough for maximum likelihood alone; a U-Net is too slow even for 8x8 pixels."""
     if len(shape) == 1 or max(shape[1:]) < _CONVOLVED_FROM:
         return MLPSpec(width=64 if math.prod(shape) <= 8 else 256, depth=2)
-    return default_spec(shape)
+    spec = default_spec(shape)
+    assert isinstance(spec, MLPSpec | UNetSpec)  # no signals
+    return spec
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:
