@@ -31,6 +31,7 @@ HELP = help_text(
         "pushforward train table.csv --column height,weight --condition species",
         "pushforward train photos/ --condition-images edges/",
         "pushforward train photos/ --condition mask",
+        "pushforward train photos/ --set size=64",
         "pushforward train voices/ --set rate=8000",
         "pushforward train prices.csv --series stock,day",
         "pushforward train letters.txt --set text.block=256",
@@ -143,8 +144,8 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
 
     check_device(given.get("device"))
     series = given.get("series")
-    of_signals = {"rate": given.get("rate"), "length": given.get("length"), "series": None if series is None else tuple(series)}
-    how = {"kind": given.get("kind"), "types": given.get("columns"), "text": recipes.text_of(given)} | of_signals
+    how = {name: given.get(name) for name in ("kind", "rate", "length", "size")}
+    how |= {"types": given.get("columns"), "text": recipes.text_of(given), "series": None if series is None else tuple(series)}
     dataset = open_data(data, **chosen, gaps=True, **how)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
@@ -256,6 +257,8 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# data: {printable(schema.describe())}")
     for line in [] if table is None else table.describe():
         typer.echo(f"# column {printable(line)}")
+    if schema.size is not None:
+        typer.echo(f"# images: the centre square of each, resized to {schema.size}×{schema.size}")
     encoder = plan.model.space_.conditions
     if encoder is not None and encoder.image is not None:
         typer.echo(f"# condition: {encoder.describe_image()}")

@@ -115,6 +115,7 @@ def open_data(
     rate: int | None = None,
     length: int | None = None,
     series: Series | None = None,
+    size: int | None = None,
     text: Text | Tokenizer | None = None,
 ) -> Dataset:
     """Open data of any form.
@@ -149,6 +150,8 @@ def open_data(
         Samples of a signal: longer ones are cropped to the first of them, and shorter ones are followed by silence.
     series : (str, str), optional
         Columns of a table in long form with the number and the time of each series; all others are its values.
+    size : int, optional
+        Images in a folder or a Parquet file become their centre squares of this side.
     text : Text or Tokenizer, optional
         How texts become rows of tokens; or the tokens of a trained model, as they are.
 
@@ -163,7 +166,7 @@ def open_data(
     >>> data.values.shape, data.values.dtype, data.condition[:4]
     ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
     """
-    for word, number in (("rate", rate), ("length", length)):
+    for word, number in (("rate", rate), ("length", length), ("size", size)):
         if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"{word} must be an integer of at least 1, not {number!r}.")
     polars, source = is_polars(source), as_pandas(source)
@@ -172,7 +175,7 @@ def open_data(
     elif kind is not None:
         source = kind_named(kind).gathered(source)
     if isinstance(source, str | Path):
-        values, labels, name = _open_named(source, columns, condition, rate, length)
+        values, labels, name = _open_named(source, columns, condition, rate, length, size)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
     elif is_frame(source):
         name, label, table = "DataFrame", "X", True
@@ -193,13 +196,15 @@ def open_data(
     if masked:
         condition = False
     elif isinstance(condition, Path):
-        condition = _read_beside(condition, source)
+        condition = _read_beside(condition, source, size)
     names = _names_of(condition) if named else column_names(condition)
     if not isinstance(types, Table):
         types, beside = _types_of(types, names or ())
         condition_types = condition_types or beside
     texts = as_texts(values, kind)
     if texts is not None:
+        if size is not None:
+            raise _useless_size(size, label, "texts")
         matched = _match_condition(condition, labels, named, len(texts), label, condition_types)
         return _of_texts(texts, text, matched, name, names)
     if kind == Tokens.name:
@@ -213,7 +218,9 @@ def open_data(
     if is_frame(values) and not named:
         _refuse_data_as_condition(condition, values)
     matched = _match_condition(condition, labels, named, len(values), label, condition_types)
-    schema = replace(Schema.infer(values, kind, found), polars=polars and signal is None, signal=signal)
+    schema = replace(Schema.infer(values, kind, found), polars=polars and signal is None, signal=signal, size=size)
+    if size is not None and (schema.rules.structure != "grid" or schema.internal_shape[1:] != (size, size)):
+        raise _useless_size(size, label, schema.rules.describe(schema.internal_shape))
     if masked and schema.rules.structure != "grid":
         raise ValueError(
             f"condition={MASK!r} hides parts of images, but {label} holds {schema.rules.noun} and has no column {MASK!r}; name "
@@ -224,18 +231,25 @@ def open_data(
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
 
 
+def _useless_size(size: int, label: str, held: str) -> ValueError:
+    given = Argument("size", size)
+    return naming(
+        ValueError(f"{given} crops and resizes images in a folder or a Parquet file, but {label} holds {held}; omit it."), given
+    )
+
+
 def chosen_condition(chosen: Mapping[str, Any]) -> Condition:
     """Return the condition that a run was started with, from its names: a path of images, columns, False or None."""
     images = chosen.get("condition_images")
     return chosen.get("condition") if images is None else Path(images)
 
 
-def _read_beside(path: Path, source: Any) -> Any:
+def _read_beside(path: Path, source: Any, size: int | None) -> Any:
     """Return the images in a path; those of a folder in the order of the images of the same name in ``source``, if a folder."""
     beside = Path(source).expanduser() if isinstance(source, str | Path) and str(source) not in BUILTIN else None
     if path.is_dir() and beside is not None and beside.is_dir():
-        return read_partners(path, beside)
-    return read_images(path)
+        return read_partners(path, beside, size)
+    return read_images(path, size)
 
 
 def _of_texts(
@@ -322,7 +336,7 @@ def _names_of(condition: Any) -> tuple[str, ...] | None:
 
 
 def _open_named(
-    source: str | Path, columns: Names, condition: Condition, rate: int | None, length: int | None
+    source: str | Path, columns: Names, condition: Condition, rate: int | None, length: int | None, size: int | None
 ) -> tuple[Any, Any, str]:
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
@@ -336,7 +350,7 @@ def _open_named(
             return *read_texts(path), name
         if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
             return *read_sound_folder(path, rate, length), name
-        return *(read_point_folder(path) if holds_points(path) else read_folder(path)), name
+        return *(read_point_folder(path) if holds_points(path) else read_folder(path, size)), name
     if not path.exists():
         raise _unknown_source(name)
     if not path.is_file():
@@ -345,7 +359,7 @@ def _open_named(
     if is_csv(path):
         return *part_frame(read_csv(path), columns, condition, name), name
     if suffix == ".parquet":
-        return *read_parquet(path, columns, condition, rate=rate, length=length), name
+        return *read_parquet(path, columns, condition, rate=rate, length=length, size=size), name
     if suffix == ".npy":
         _refuse_columns(columns, "a .npy file")
         return _read_numpy(path), None, name

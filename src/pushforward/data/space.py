@@ -321,6 +321,7 @@ class RowSpace:
             types=types,
             condition_types=beside,
             text=self.schema.text,
+            size=self.schema.size if isinstance(source, str | Path) and Path(source).exists() else None,
             **self.schema.rules.reopening(self.schema.internal_shape),
         )
         self.schema.refuse_other_rate(opened.schema)

@@ -116,7 +116,7 @@ def reopen(
             types=Schema.from_json(card["schema"]).table,
             text=Schema.from_json(card["schema"]).text,
             condition_types=_condition_types(card, condition),
-            **_of_signals(card),
+            **_opening(card),
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
@@ -223,11 +223,12 @@ def _named(condition: Condition) -> bool:
     return condition is None or condition is False or isinstance(condition, str)
 
 
-def _of_signals(card: Facts) -> Facts:
-    """Return the arguments with which the run opened signals."""
+def _opening(card: Facts) -> Facts:
+    """Return the arguments with which the run opened signals and images."""
     resolved = card["resolved"]
     series = resolved["series"]
-    return {"rate": resolved["rate"], "length": resolved["length"], "series": None if series is None else tuple(series)}
+    named = {name: resolved[name] for name in ("rate", "length", "size")}
+    return named | {"series": None if series is None else tuple(series)}
 
 
 def _condition_types(card: Facts, condition: Condition) -> ColumnTypes:

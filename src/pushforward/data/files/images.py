@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pushforward._messages import Argument, naming
 from pushforward.data.checks import enumerate_names
-from pushforward.data.files.pixels import decode_image
+from pushforward.data.files.pixels import decode_image, to_square
 
 __all__ = [
     "IMAGE_ENDINGS",
@@ -29,15 +30,15 @@ IMAGE_ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp", ".avif"),
     *(".pgm", ".ppm", ".pbm", ".pnm", ".tga"),
 )
-_NAMED = 5
+_NAMED, _USUAL = 5, 64
 
 
-def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def read_folder(folder: Path, size: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """Return all images of a folder in the order of their paths, and their classes.
 
     Images are either in the folder itself (no classes) or in its sub-folders, at any depth (the class is the name of the first
     sub-folder). Sub-folders may be symbolic links. Hidden files and folders are ignored; a warning counts the files with other
-    endings and names the sub-folders without an image.
+    endings and names the sub-folders without an image. With a ``size`` each becomes its centre square of this side.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
         If there is no image, one is broken, sizes differ, or images are both in the folder and in sub-folders.
     """
     images, flat = listing(folder, IMAGE_ENDINGS, "image")
-    rows = decode_images(((str(name), folder / name) for name in images), str(folder))
+    rows = decode_images(((str(name), folder / name) for name in images), str(folder), size)
     return rows, None if flat else classes_of(images)
 
 
@@ -90,8 +91,10 @@ def has_files(folder: Path, endings: tuple[str, ...]) -> bool:
     return any(path.suffix.lower() in endings for path in _files_of(folder))
 
 
-def read_images(path: Path) -> np.ndarray:
+def read_images(path: Path, size: int | None = None) -> np.ndarray:
     """Return the images of a folder in the order of their paths, those of a .npy file, or one image, (N, H, W[, C]).
+
+    With a ``size``, those that are not already squares of an integer fraction of it become their centre squares of this side.
 
     Raises
     ------
@@ -99,19 +102,20 @@ def read_images(path: Path) -> np.ndarray:
         If there is no such path, or it holds no images.
     """
     if path.is_dir():
-        return read_folder(path)[0]
+        files = listing(path, IMAGE_ENDINGS, "image")[0]
+        return decode_images(((str(name), path / name) for name in files), str(path), size, fractions=True)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is no file and no folder, so it holds no images for the condition")
     if path.suffix.lower() == ".npy":
         array: np.ndarray = np.load(path, allow_pickle=False)
         return array
-    return decode_images([(path.name, path)], str(path))
+    return decode_images([(path.name, path)], str(path), size, fractions=True)
 
 
-def read_partners(folder: Path, beside: Path) -> np.ndarray:
+def read_partners(folder: Path, beside: Path, size: int | None = None) -> np.ndarray:
     """Return the images of a folder whose relative names, without their endings, are those of the images in ``beside``.
 
-    A warning counts the images without a partner in ``beside``.
+    A warning counts the images without a partner in ``beside``; ``size`` as in :func:`read_images`.
 
     Raises
     ------
@@ -137,10 +141,13 @@ def read_partners(folder: Path, beside: Path) -> np.ndarray:
             f"{enumerate_names(spare)}.",
             stacklevel=5,
         )
-    return decode_images(((str(partners[name]), folder / partners[name]) for name in wanted), str(folder))
+    encoded = ((str(partners[name]), folder / partners[name]) for name in wanted)
+    return decode_images(encoded, str(folder), size, fractions=True)
 
 
-def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: str) -> np.ndarray:
+def decode_images(
+    encoded: Iterable[tuple[str, Path | bytes | None]], source: str, size: int | None = None, *, fractions: bool = False
+) -> np.ndarray:
     """Decode named files or bytes into one array.
 
     Parameters
@@ -149,6 +156,10 @@ def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: st
         Names are used in messages; None instead of bytes counts as broken.
     source : str
         Origin of the images, for messages.
+    size : int, optional
+        Each image becomes its centre square of this side.
+    fractions : bool
+        Whether squares whose side is an integer fraction of ``size`` stay as they are.
 
     Raises
     ------
@@ -163,7 +174,8 @@ def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: st
         count += 1
         try:
             image, pages[name] = decode_image(content)
-            arrays.append(image)
+            kept = size is None or (fractions and image.shape[0] == image.shape[1] and size % image.shape[0] == 0)
+            arrays.append(image if size is None or kept else to_square(image, size))
         except Exception as error:  # Pillow raises many types for broken files
             broken.append(f"{name} ({_reason(error)})")
             if len(broken) == count == _NAMED:
@@ -251,11 +263,13 @@ def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) ->
     different = [index for index, array in enumerate(arrays) if array.shape[:2] != (height, width)]
     if different:
         other = arrays[different[0]].shape
-        raise ValueError(
+        size = Argument("size", min(_USUAL, *(min(array.shape[:2]) for array in arrays)))
+        message = (
             f"{source} holds images of different sizes: {names[0]} is {width}×{height} (width×height), "
             f"{names[different[0]]} is {other[1]}×{other[0]}; {len(different)} of {len(arrays)} differ from the first. "
-            f"Resize them first, e.g. with Pillow: Image.open(path).resize(({width}, {height})).save(path)."
+            f"Set {size} to cut out the centre square of each and resize it to this side."
         )
+        raise naming(ValueError(message), size)
 
 
 def _same_channels(names: list[str], arrays: list[np.ndarray], source: str) -> list[np.ndarray]:

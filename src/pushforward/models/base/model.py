@@ -129,6 +129,8 @@ class GenerativeModel(Estimator, abc.ABC):
         cropped and shorter ones followed by silence.
     series : (str, str), optional
         Columns of a table in long form with the number and the time of each series.
+    size : int, optional
+        Of images in a folder or a Parquet file: each becomes its centre square, resized to this side.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -181,6 +183,7 @@ class GenerativeModel(Estimator, abc.ABC):
     rate: Count | None = None
     length: Count | None = None
     series: tuple[str, str] | None = None
+    size: Count | None = None
     text: Text | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
@@ -223,7 +226,7 @@ class GenerativeModel(Estimator, abc.ABC):
     @property
     def _opening(self) -> Facts:
         """The arguments that say how data are opened."""
-        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series")}
+        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series", "size")}
         return named | {"types": self.columns}
 
     @available_if(_draws)
