@@ -402,6 +402,7 @@ class GenerativeModel(Estimator, abc.ABC):
             encoder = ConditionEncoder.of_visible((channels, height, width))
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
         x = scaling.forward(internal, dtype=self.row_dtype)
+        del internal  # as large as the data
         condition = None if encoder is None or labels is None else encoder.encode(labels, len(x))
         sizes = None
         if schema.sizes_differ:
