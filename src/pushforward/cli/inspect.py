@@ -66,6 +66,8 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 
     if schema.get("sizes_differ"):
         facts.append(("points", Schema.from_json(schema).describe()))
+    if schema["size"] is not None:
+        facts.append(("images", f"the centre square of each, resized to {schema['size']}×{schema['size']}"))
     if schema["text"] is not None:
         from pushforward.data import Tokenizer
 
@@ -151,6 +153,13 @@ def _condition(facts: dict[str, Any] | None) -> str:
         return "none"
     if facts["kind"] == "vector":
         return "numbers"
+    if facts["image"] is not None:
+        from pushforward.data.conditions import MASK, describe
+
+        if facts["kind"] == MASK:
+            return "the visible part of the image under random masks"
+        channels, height, width = facts["image"]
+        return describe((channels, height, width))
     if facts["table"] is not None:
         from pushforward.data.columns import Table
 

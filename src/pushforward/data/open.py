@@ -5,7 +5,7 @@ Data that would break training raise an error here, with the place and a remedy.
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +29,9 @@ from pushforward.data.checks import (
     missing_column,
 )
 from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_numbers
-from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
+from pushforward.data.conditions import MASK, Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
-from pushforward.data.files.images import IMAGE_ENDINGS, has_files, read_folder
+from pushforward.data.files.images import IMAGE_ENDINGS, has_files, read_folder, read_images, read_partners
 from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points, split_by_size
 from pushforward.data.files.series import Series, from_long_form
 from pushforward.data.files.sounds import SOUND_ENDINGS, Sounds, read_sound_folder
@@ -46,7 +46,7 @@ from pushforward.data.schema import Schema
 from pushforward.data.signal import Signal
 from pushforward.data.text import Text, Tokenizer, as_texts
 
-__all__ = ["Dataset", "open_data"]
+__all__ = ["Dataset", "chosen_condition", "open_data"]
 
 _FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet", ".txt")
 
@@ -60,8 +60,8 @@ class Dataset:
     values : array, tensor or DataFrame
         ``(N, ...)`` in the user's layout, finite or (if allowed) with NaN in gaps, at least two rows.
     condition : array or None
-        One per row: labels ``(N,)``, vectors ``(N, K)``, or with ``condition_table`` the cells of its columns, objects
-        ``(N, K)`` with None in gaps.
+        One per row: labels ``(N,)``, vectors ``(N, K)``, images ``(N, h, w[, C])``, or with ``condition_table`` the cells of
+        its columns, objects ``(N, K)`` with None in gaps.
     schema : Schema
     source : str
         Origin of the data: a built-in name, a path, or the type of container.
@@ -71,6 +71,8 @@ class Dataset:
         Names of the columns of the condition, if it came as a DataFrame or from columns of the data.
     condition_table : Table, optional
         Types of these columns, unless they are labels or all numbers.
+    masked : bool
+        Whether the condition of an image is its visible part under random masks.
     """
 
     values: Values
@@ -80,6 +82,7 @@ class Dataset:
     held_out: torch.Tensor | None = None
     condition_columns: tuple[str, ...] | None = None
     condition_table: Table | None = None
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -112,6 +115,7 @@ def open_data(
     rate: int | None = None,
     length: int | None = None,
     series: Series | None = None,
+    size: int | None = None,
     text: Text | Tokenizer | None = None,
 ) -> Dataset:
     """Open data of any form.
@@ -128,7 +132,9 @@ def open_data(
     condition : optional
         A column name or a list of them, of any types (removed from the data), or an array, Series, DataFrame or list with one
         entry per row. None uses the labels of the data: sub-folder names, labels of built-ins, a column ``label`` beside
-        images, an array ``condition`` in an .npz. False uses none.
+        images, an array ``condition`` in an .npz. False uses none. Of images also: images (N, h, w[, C]) of their size or of an
+        integer fraction of it, a path of them (for two folders matched by the relative names of the files), or "mask", the
+        visible part of the image itself under random masks, if no column has this name.
     kind : str, optional
         Name of a kind of data (:mod:`pushforward.data.kinds`), needed only if the shape is ambiguous.
     gaps : bool
@@ -144,6 +150,8 @@ def open_data(
         Samples of a signal: longer ones are cropped to the first of them, and shorter ones are followed by silence.
     series : (str, str), optional
         Columns of a table in long form with the number and the time of each series; all others are its values.
+    size : int, optional
+        Images in a folder or a Parquet file become their centre squares of this side.
     text : Text or Tokenizer, optional
         How texts become rows of tokens; or the tokens of a trained model, as they are.
 
@@ -158,7 +166,7 @@ def open_data(
     >>> data.values.shape, data.values.dtype, data.condition[:4]
     ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
     """
-    for word, number in (("rate", rate), ("length", length)):
+    for word, number in (("rate", rate), ("length", length), ("size", size)):
         if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"{word} must be an integer of at least 1, not {number!r}.")
     polars, source = is_polars(source), as_pandas(source)
@@ -167,7 +175,7 @@ def open_data(
     elif kind is not None:
         source = kind_named(kind).gathered(source)
     if isinstance(source, str | Path):
-        values, labels, name = _open_named(source, columns, condition, rate, length)
+        values, labels, name = _open_named(source, columns, condition, rate, length, size)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
     elif is_frame(source):
         name, label, table = "DataFrame", "X", True
@@ -184,12 +192,19 @@ def open_data(
     values, signal = _signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
     kind = kind or (None if signal is None else Signals.name)
     named = table and labels is not None
+    masked = isinstance(condition, str) and condition == MASK and not named
+    if masked:
+        condition = False
+    elif isinstance(condition, Path):
+        condition = _read_beside(condition, source, size)
     names = _names_of(condition) if named else column_names(condition)
     if not isinstance(types, Table):
         types, beside = _types_of(types, names or ())
         condition_types = condition_types or beside
     texts = as_texts(values, kind)
     if texts is not None:
+        if size is not None:
+            raise _useless_size(size, label, "texts")
         matched = _match_condition(condition, labels, named, len(texts), label, condition_types)
         return _of_texts(texts, text, matched, name, names)
     if kind == Tokens.name:
@@ -203,10 +218,38 @@ def open_data(
     if is_frame(values) and not named:
         _refuse_data_as_condition(condition, values)
     matched = _match_condition(condition, labels, named, len(values), label, condition_types)
-    schema = replace(Schema.infer(values, kind, found), polars=polars and signal is None, signal=signal)
+    schema = replace(Schema.infer(values, kind, found), polars=polars and signal is None, signal=signal, size=size)
+    if size is not None and (schema.rules.structure != "grid" or schema.internal_shape[1:] != (size, size)):
+        raise _useless_size(size, label, schema.rules.describe(schema.internal_shape))
+    if masked and schema.rules.structure != "grid":
+        raise ValueError(
+            f"condition={MASK!r} hides parts of images, but {label} holds {schema.rules.noun} and has no column {MASK!r}; name "
+            "other columns, or pass one entry per row."
+        )
     if matched is None:
-        return Dataset(values, None, schema, name)
+        return Dataset(values, None, schema, name, masked=masked)
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
+
+
+def _useless_size(size: int, label: str, held: str) -> ValueError:
+    given = Argument("size", size)
+    return naming(
+        ValueError(f"{given} crops and resizes images in a folder or a Parquet file, but {label} holds {held}; omit it."), given
+    )
+
+
+def chosen_condition(chosen: Mapping[str, Any]) -> Condition:
+    """Return the condition that a run was started with, from its names: a path of images, columns, False or None."""
+    images = chosen.get("condition_images")
+    return chosen.get("condition") if images is None else Path(images)
+
+
+def _read_beside(path: Path, source: Any, size: int | None) -> Any:
+    """Return the images in a path; those of a folder in the order of the images of the same name in ``source``, if a folder."""
+    beside = Path(source).expanduser() if isinstance(source, str | Path) and str(source) not in BUILTIN else None
+    if path.is_dir() and beside is not None and beside.is_dir():
+        return read_partners(path, beside, size)
+    return read_images(path, size)
 
 
 def _of_texts(
@@ -293,7 +336,7 @@ def _names_of(condition: Any) -> tuple[str, ...] | None:
 
 
 def _open_named(
-    source: str | Path, columns: Names, condition: Condition, rate: int | None, length: int | None
+    source: str | Path, columns: Names, condition: Condition, rate: int | None, length: int | None, size: int | None
 ) -> tuple[Any, Any, str]:
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
@@ -307,7 +350,7 @@ def _open_named(
             return *read_texts(path), name
         if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
             return *read_sound_folder(path, rate, length), name
-        return *(read_point_folder(path) if holds_points(path) else read_folder(path)), name
+        return *(read_point_folder(path) if holds_points(path) else read_folder(path, size)), name
     if not path.exists():
         raise _unknown_source(name)
     if not path.is_file():
@@ -316,7 +359,7 @@ def _open_named(
     if is_csv(path):
         return *part_frame(read_csv(path), columns, condition, name), name
     if suffix == ".parquet":
-        return *read_parquet(path, columns, condition, rate=rate, length=length), name
+        return *read_parquet(path, columns, condition, rate=rate, length=length, size=size), name
     if suffix == ".npy":
         _refuse_columns(columns, "a .npy file")
         return _read_numpy(path), None, name
@@ -373,6 +416,8 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         keys = list(archive.keys())
         sized = "sizes" in keys and len(keys) > 1
         keys = [key for key in keys if not (sized and key == "sizes")]
+        if isinstance(condition, str) and condition == MASK and MASK not in keys:
+            condition = False
         from_keys = condition_names(condition, keys, None, str(path))
         if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
             from_keys = ["condition"]
@@ -411,10 +456,9 @@ def _match_condition(
     if values is None:
         return None
     found = conditions_of(values, types)
-    if found.array.ndim not in (1, 2) or len(found.array) != rows:
-        raise ValueError(
-            f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one label or one vector per row."
-        )
+    if not 1 <= found.array.ndim <= 4 or len(found.array) != rows:
+        what = "label or one vector" if found.array.ndim < 3 else "image"
+        raise ValueError(f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one {what} per row.")
     return found
 
 

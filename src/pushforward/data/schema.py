@@ -70,6 +70,8 @@ class Schema:
         Whether DataFrames are those of polars.
     signal : Signal, optional
         What is known of signals besides their samples.
+    size : int, optional
+        Side of the squares that images were cropped and resized to when their files were read.
     coordinates : tuple of str, optional
         Names of the coordinates of points.
     sizes_differ : bool
@@ -98,6 +100,7 @@ class Schema:
     sizes_differ: bool = False
     text: Tokenizer | None = None
     signal: Signal | None = None
+    size: int | None = None
 
     @classmethod
     def of_texts(cls, text: Tokenizer) -> "Schema":
@@ -267,6 +270,8 @@ class Schema:
             self.sizes_differ and isinstance(names, tuple) and len(names) == shape[-1] and all(type(n) is str for n in names)
         ):
             raise ValueError(f"coordinates must name the {shape[-1]} coordinates of points")
+        if self.size is not None and (type(self.size) is not int or self.internal_shape[1:] != (self.size, self.size)):
+            raise ValueError(f"size is the side of square images, not {self.size!r}")
         if self.channels not in (None, "first", "last"):
             raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
         axes = len(shape) if self.channels is None else _AXES[self.rules.structure]

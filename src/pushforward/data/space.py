@@ -17,7 +17,7 @@ from pushforward.data.conditions import ConditionEncoder
 from pushforward.data.files.csv import is_csv
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
-from pushforward.data.open import Dataset, open_data
+from pushforward.data.open import Dataset, chosen_condition, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.sizes import SizeLaw
 from pushforward.data.transform import Transform
@@ -289,7 +289,7 @@ class RowSpace:
         ----------
         source : anything that :func:`~pushforward.data.open_data` takes
         chosen : mapping
-            The ``columns`` and the ``condition`` that were named in training, if any.
+            The ``columns`` and the ``condition`` or ``condition_images`` that were named in training, if any.
         condition : optional
             As for :func:`~pushforward.data.open_data`; None is the one of ``chosen``.
         conditional : bool, optional
@@ -307,7 +307,7 @@ class RowSpace:
         if not (self.conditions is not None if conditional is None else conditional):
             condition = False
         elif condition is None:
-            condition = chosen.get("condition")
+            condition = chosen_condition(chosen)
         elif self.conditions is not None:
             condition = self.conditions.by_name(condition)
         kind, types = self.schema.kind, self.schema.table
@@ -321,6 +321,7 @@ class RowSpace:
             types=types,
             condition_types=beside,
             text=self.schema.text,
+            size=self.schema.size if isinstance(source, str | Path) and Path(source).exists() else None,
             **self.schema.rules.reopening(self.schema.internal_shape),
         )
         self.schema.refuse_other_rate(opened.schema)

@@ -266,8 +266,8 @@ class Transform:
         if not self.keeps_constants:
             varies = ~self.constant.to(x.device)
             return ((x[:, varies].double() - shift[varies]) / scale[varies]).to(dtype)
-        # Subtracting a nearby number is exact in float32, so large sets of images need no float64 copy.
-        z = (x - shift.to(x.dtype)) / scale.to(x.dtype)
+        # Subtracting a nearby number is exact in float32, so large sets of images need no float64 copy, nor a second one.
+        z = (x - shift.to(x.dtype)).div_(scale.to(x.dtype))
         if self.constants:
             z = torch.where(self.constant.to(x.device), self.scaled_value(x.dtype).to(x.device), z)
         return z.to(dtype)

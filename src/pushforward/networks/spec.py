@@ -88,8 +88,11 @@ class UNetSpec:
         check_int("levels", self.levels, 1, 10)
         check_int("patch", self.patch, 1, 64)
 
-    def build(self, shape: tuple[int, ...], condition_dim: int) -> UNet:
-        """Return a new network for images of ``shape`` (C, H, W); its weights come from torch's global generator."""
+    def build(self, shape: tuple[int, ...], condition_dim: int, image: tuple[int, int, int] | None = None) -> UNet:
+        """Return a new network for images of ``shape`` (C, H, W); its weights come from torch's global generator.
+
+        ``image`` is the shape of the image that is part of a condition, see :class:`UNet`.
+        """
         check_int("condition_dim", condition_dim, 0, 1_000_000)
         if len(shape) != 3 or min(shape) < 1:
             raise ValueError(
@@ -103,6 +106,7 @@ class UNetSpec:
             middle=self.middle,
             levels=self.levels,
             patch=self.patch,
+            image=image,
         )
 
 

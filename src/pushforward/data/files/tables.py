@@ -11,6 +11,7 @@ from typing import Any
 
 from pushforward._messages import Argument, naming
 from pushforward.data.checks import check_names, enumerate_names, missing_column
+from pushforward.data.conditions import MASK
 from pushforward.data.files.images import decode_images
 from pushforward.data.files.sounds import SOUND_ENDINGS, decode_sounds, is_sound
 
@@ -22,12 +23,18 @@ Names = str | int | Sequence[str | int] | None
 
 
 def read_parquet(
-    path: Path, columns: Names, condition: Any, *, rate: int | None = None, length: int | None = None
+    path: Path,
+    columns: Names,
+    condition: Any,
+    *,
+    rate: int | None = None,
+    length: int | None = None,
+    size: int | None = None,
 ) -> tuple[Any, Any]:
     """Return the data of a Parquet file, a DataFrame, images or sounds, and the columns that the condition names, if any.
 
     Without ``columns`` a single column of images or sounds is the data, and a column ``label`` beside it the condition, unless
-    ``condition=False``. ``rate`` and ``length`` are those of sounds.
+    ``condition=False``. ``rate`` and ``length`` are those of sounds, ``size`` that of images.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -53,11 +60,13 @@ def read_parquet(
         needed = None if chosen is None else [*chosen, *(name for name in condition_names(condition, schema.names, None) or ())]
         frame = pq.read_table(path, columns=None if needed is None else list(dict.fromkeys(needed))).to_pandas()
         return part_frame(frame, columns, condition, str(path))
+    if isinstance(condition, str) and condition == MASK and MASK not in schema.names:
+        condition = False
     if len(chosen or ()) > 1:
         raise ValueError(
             f"{path}: images and sounds cannot be combined with other columns; choose one of {enumerate_names(chosen or ())}."
         )
-    return _read_encoded(path, str((chosen or [""])[0]), condition, schema.names, rate, length)
+    return _read_encoded(path, str((chosen or [""])[0]), condition, schema.names, rate, length, size)
 
 
 def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, Any]:
@@ -107,7 +116,7 @@ def as_names(columns: Names) -> list[Any] | None:
 
 
 def _read_encoded(
-    path: Path, name: str, condition: Any, names: list[str], rate: int | None, length: int | None
+    path: Path, name: str, condition: Any, names: list[str], rate: int | None, length: int | None, size: int | None
 ) -> tuple[Any, Any]:
     import pyarrow.parquet as pq
 
@@ -123,7 +132,7 @@ def _read_encoded(
     if any(_sounds(content) for _, content in itertools.islice(encoded(), _PROBED)):
         rows: Any = decode_sounds(encoded(), source, rate, length)
     else:
-        rows = decode_images(encoded(), source)
+        rows = decode_images(encoded(), source, size)
     return rows, None if from_columns is None else table.select(from_columns).to_pandas()
 
 

@@ -47,6 +47,7 @@ from pushforward.data import (
 )
 from pushforward.data.checks import enumerate_names
 from pushforward.data.columns import Table
+from pushforward.data.conditions import MASK, check_scale_of
 from pushforward.data.points import absent_points
 from pushforward.data.rows import Rows
 from pushforward.data.sizes import SizeLaw
@@ -130,6 +131,8 @@ class GenerativeModel(Estimator, abc.ABC):
         cropped and shorter ones followed by silence.
     series : (str, str), optional
         Columns of a table in long form with the number and the time of each series.
+    size : int, optional
+        Of images in a folder or a Parquet file: each becomes its centre square, resized to this side.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -168,6 +171,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Whether ``sample`` takes values of columns of the data, which need not be conditions of the training."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
     """Dtype of the training rows."""
+    image_conditions: ClassVar[bool] = False
+    """Whether conditions may be images, or the visible part of the row itself."""
     beside: ClassVar[tuple[str, ...]] = ()
     """Names of further files that belong to one weights file in a folder."""
 
@@ -180,6 +185,7 @@ class GenerativeModel(Estimator, abc.ABC):
     rate: Count | None = None
     length: Count | None = None
     series: tuple[str, str] | None = None
+    size: Count | None = None
     text: Text | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
@@ -202,9 +208,11 @@ class GenerativeModel(Estimator, abc.ABC):
             ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images or texts, a list of str, or a name such as
             "digits".
         y : ignored
-        condition : array, DataFrame, column name(s) or False, optional
+        condition : array, DataFrame, column name(s), path, "mask" or False, optional
             A label, a vector or cells of columns of any types for each row. None and NaN are gaps: such a row trains the law
-            without this part of the condition. Default: the labels of the data (sub-folders, labels of built-ins).
+            without this part of the condition. Default: the labels of the data (sub-folders, labels of built-ins). Of images
+            also images (N, h, w[, C]) of their size or an integer fraction of it, or a path of them; "mask" is the visible part
+            of the image itself under random masks, from which ``impute`` then draws the rest.
 
         Raises
         ------
@@ -220,7 +228,7 @@ class GenerativeModel(Estimator, abc.ABC):
     @property
     def _opening(self) -> Facts:
         """The arguments that say how data are opened."""
-        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series")}
+        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series", "size")}
         return named | {"types": self.columns}
 
     @available_if(_draws)
@@ -279,9 +287,9 @@ class GenerativeModel(Estimator, abc.ABC):
 
     @property
     def conditional(self) -> bool:
-        """Whether the model was trained with conditions."""
+        """Whether the model was trained with conditions that come with the rows; masks do not."""
         check_is_fitted(self)
-        return self.space_.conditions is not None
+        return self.space_.conditions is not None and self.space_.conditions.kind != MASK
 
     def __sklearn_tags__(self) -> Tags:
         """Declare to scikit-learn whether training rows may have gaps."""
@@ -382,15 +390,22 @@ class GenerativeModel(Estimator, abc.ABC):
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
         self._check_points(dataset.schema)
         self._check_columns(dataset.schema)
+        self._check_images(dataset)
         self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
         columns, table = dataset.condition_columns, dataset.condition_table
         encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
+        if encoder is not None and encoder.image is not None:
+            check_scale_of(encoder.image, schema.internal_shape)
+        if dataset.masked:
+            channels, height, width = schema.internal_shape
+            encoder = ConditionEncoder.of_visible((channels, height, width))
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
         x = scaling.forward(internal, dtype=self.row_dtype)
-        condition = None if encoder is None else encoder.encode(labels, len(x))
+        del internal  # as large as the data
+        condition = None if encoder is None or labels is None else encoder.encode(labels, len(x))
         sizes = None
         if schema.sizes_differ:
             present = (~absent_points(x)).sum(1)
@@ -456,6 +471,15 @@ class GenerativeModel(Estimator, abc.ABC):
             raise ValueError(
                 f"{type(self).__name__} takes no {what}{more}, as in {enumerate_names(names)}; omit these columns, or use a "
                 f"family that takes them: {', '.join(registry.families_with(what))}."
+            )
+
+    def _check_images(self, dataset: Dataset) -> None:
+        """Raise a ValueError, which names families that can, if the family cannot follow images as conditions."""
+        given = dataset.condition
+        if (dataset.masked or (given is not None and given.ndim > 2)) and not self.image_conditions:
+            raise ValueError(
+                f"{type(self).__name__} takes no images and no masks as conditions; use a family that does: "
+                f"{', '.join(registry.families_with('image_conditions'))}."
             )
 
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:

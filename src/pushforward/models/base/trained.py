@@ -25,6 +25,7 @@ from pushforward.data import Facts
 from pushforward.models.base.model import NOVELTY_ROWS, OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.models.base.task import RowTask
 from pushforward.models.files.params import Count, DeviceName, Seconds, Share
+from pushforward.networks import NetworkSpec, UNetSpec
 from pushforward.probability import noise
 from pushforward.training import Budget, Task, TrainingResult, TrainingSettings
 from pushforward.training.feed import check_batch_size
@@ -107,6 +108,13 @@ class TrainedModel(GenerativeModel):
     def _condition_dim(self) -> int:
         """Length of an encoded condition; 0 without conditions."""
         return 0 if self.space_.conditions is None else self.space_.conditions.dim
+
+    def _built(self, spec: NetworkSpec, more: int = 0) -> nn.Module:
+        """Return the network of a specification for the rows and their conditions, which have ``more`` entries at the end."""
+        shape, dim, encoder = self.space_.transform.shape, self._condition_dim + more, self.space_.conditions
+        if encoder is not None and encoder.image is not None and isinstance(spec, UNetSpec):
+            return spec.build(shape, dim, encoder.image)
+        return spec.build(shape, dim)
 
     @property
     def _knows_null(self) -> bool:
