@@ -1,5 +1,6 @@
 """Fixtures of the whole suite: no test may depend on, or disturb, a global random state; and what makes short runs short."""
 
+import functools
 import gc
 import importlib
 import os
@@ -11,9 +12,13 @@ import torch
 from blank import RENDER, blank_figures, of_run
 from hypothesis import settings
 from matplotlib.figure import Figure
+from PIL import Image
 
 from pushforward.data.kinds import images, vectors
+from pushforward.data.space import RowSpace
 from pushforward.diffusion import likelihood
+from pushforward.metrics import classifier, tables
+from pushforward.metrics.mixed import trees
 from pushforward.models.base import model
 from pushforward.models.denoising import map_training
 
@@ -30,6 +35,12 @@ COARSE = (
     (last_step, "_KRYLOV", 4),
 )
 FINE = [getattr(module, name) for module, name, _ in COARSE]
+BOOSTED = [
+    (module, name, getattr(module, name))
+    for module in (classifier, tables, trees)
+    for name in ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
+    if hasattr(module, name)
+]
 
 
 def pytest_collection_finish() -> None:
@@ -54,10 +65,23 @@ def _no_wait_for_the_disk() -> Iterator[None]:
         yield
 
 
+PLOT = model.GenerativeModel._plot
+
+
+def _blank_plot(self, prepared):
+    """Draw the samples of a plot but, of vectors and images, not the plot."""
+    if self.space_.schema.kind not in ("vectors", "images"):
+        return PLOT(self, prepared)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RowSpace, "draw", lambda *_, **__: Image.new("RGB", (1, 1)))
+        return PLOT(self, prepared)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _plots_of_runs_are_blank() -> Iterator[None]:
     """Blank the plots of runs, and draw few samples for them: both take most of a short run's time."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.GenerativeModel, "_plot", _blank_plot)
         patch.setattr(model, "_PER_CLASS", 1)
         patch.setattr(vectors.Vectors, "drawn_while_training", 30)
         patch.setattr(images.Images, "drawn_while_training", 4)
@@ -83,6 +107,7 @@ def blank() -> Iterator[None]:
 def rendered(monkeypatch) -> None:
     """Render all figures, for a test that looks at the plots of a run."""
     monkeypatch.setattr(Figure, "savefig", RENDER)
+    monkeypatch.setattr(model.GenerativeModel, "_plot", PLOT)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,3 +127,19 @@ def refined(monkeypatch) -> None:
     """Compute densities along the flow as users do."""
     for (module, name, _), value in zip(COARSE, FINE, strict=True):
         monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _boosting_is_short() -> Iterator[None]:
+    """Train the classifiers of metrics for 20 rounds instead of 100, which take most of the time of an evaluation."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, whole in BOOSTED:
+            patch.setattr(module, name, functools.partial(whole, max_iter=20))
+        yield
+
+
+@pytest.fixture
+def boosted(monkeypatch) -> None:
+    """Train the classifiers of metrics as users do."""
+    for module, name, whole in BOOSTED:
+        monkeypatch.setattr(module, name, whole)

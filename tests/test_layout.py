@@ -88,7 +88,7 @@ DEFERRED = {
         "scipy",
         "tokenizers",
     ),
-    *("sklearn", "torch", "torchdiffeq", "vector_quantize_pytorch", "yaml", "zuko"),
+    *("sklearn", "soundfile", "torch", "torchdiffeq", "vector_quantize_pytorch", "yaml", "zuko"),
 }
 
 

@@ -26,8 +26,11 @@ log = logging.getLogger("mkdocs.hooks.pushforward")
 
 _COSTLY = {  # .ci/full runs them
     "gallery.md",
-    *(f"guides/{name}.md" for name in ("comparison", "guidance", "inverse-problems", "likelihood", "samplers")),
-    *(f"families/{name}.md" for name in ("cnf", "diffusion", "gan", "hierarchical-vae", "latent", "masked-diffusion", "vqvae")),
+    *(f"guides/{name}.md" for name in ("comparison", "distill", "evaluation", "guidance", "image-conditions")),
+    *(f"guides/{name}.md" for name in ("inverse-problems", "likelihood", "samplers", "sets", "signals", "text")),
+    *("lessons/energy-and-langevin.md", "lessons/neural-ode.md"),
+    *(f"families/{name}.md" for name in ("cnf", "diffusion", "flow-map", "flow-matching", "gan", "gmm", "hierarchical-vae")),
+    *(f"families/{name}.md" for name in ("latent", "masked-diffusion", "normalizing-flow", "vae", "vqvae")),
 }
 _OPTIONS = re.compile(r"^( *```python) .*$", re.MULTILINE)
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)

@@ -84,6 +84,7 @@ from .networks import GANSpec as GANSpec
 from .networks import MLPSpec as MLPSpec
 from .networks import SetSpec as SetSpec
 from .networks import TransformerSpec as TransformerSpec
+from .networks import UNet1dSpec as UNet1dSpec
 from .networks import UNetSpec as UNetSpec
 from .training import RunError as RunError
 from .training import TrainingSettings as TrainingSettings

@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn.preprocessing  # noqa: F401 - it draws from `random` when it is first imported
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -184,7 +185,7 @@ def check_pickle(model, X):
 def check_encoding(model, X, condition, *, lossless, discrete):
     """Codes are finite, floats or integers, and lead back to rows; they are vectors or shaped like X; without loss they lead back: integers exactly, all else to a hundredth of its spread."""
     X, condition = X[:12], None if condition is None else condition[:12]
-    for given in [None] if condition is None else [None, condition]:
+    for given in (None,) if condition is None else (None, condition):
         z = model.transform(X, condition=given)
         assert type(z) is (np.ndarray if isinstance(X, pd.DataFrame) else type(X))
         assert z.shape == tuple(X.shape) or (not lossless and len(X) == len(z) and z.ndim == 2)
@@ -198,8 +199,8 @@ def check_encoding(model, X, condition, *, lossless, discrete):
             whole = np.broadcast_to(model.space_.schema.integer, wanted.shape)
             np.testing.assert_array_equal(values[whole], wanted[whole])
             np.testing.assert_allclose(values, wanted, rtol=0, atol=1e-2 * wanted.std())
-        parts = as_numpy(model.transform(X, condition=given, batch_size=7))
-        np.testing.assert_allclose(parts, as_numpy(z), rtol=0, atol=1e-3)
+    parts = as_numpy(model.transform(X, condition=given, batch_size=7))  # with the condition, where there is one
+    np.testing.assert_allclose(parts, as_numpy(z), rtol=0, atol=1e-3)
 
 
 def check_refuses_conditions(model):

@@ -100,19 +100,20 @@ VECTORS = {
     "DataFrame": (pd.DataFrame({"a": NUMBERS.normal(size=60), "b": NUMBERS.integers(0, 5, 60)}), ["x", "y"] * 30),
 }
 IMAGES = {
-    "grey uint8": (NUMBERS.integers(0, 17, (30, 8, 8)).astype(np.uint8), np.arange(30) % 2),
+    "grey uint8": (NUMBERS.integers(0, 17, (30, 6, 6)).astype(np.uint8), np.arange(30) % 2),
     "RGB tensor": (torch.from_numpy(NUMBERS.random((30, 3, 6, 5)).astype(np.float32)), None),
     "5 channels, odd size": (NUMBERS.random((30, 7, 5, 5)).astype(np.float32), None),
 }
-# The quick run holds every family to whole numbers with a constant column, to a condition that is a vector, to images with
-# labels, and to those checks of scikit-learn that need no training or a single one. Containers, float types, refusals and
-# scikit-learn's habits are code that families share: three families meet all data and all checks. Images of families whose
+# The quick run holds every family to whole numbers with a constant column, to a condition, that is labels of images or a vector,
+# and to those checks of scikit-learn that need no training or a single one. Containers, float types, refusals and
+# scikit-learn's habits are code that families share: three families meet all data, and three all checks. Images of families whose
 # networks are those of another one, and of the Circuit, which is slow on them, are left to the full run.
 ALL_DATA = {"MaskedDiffusion", "PPCA", "VAE"}
 ALL_IMAGES = {"PPCA", "VAE"}
 NO_IMAGES = {"Autoencoder", "Circuit", "Diffusion", "FlowMap", "HierarchicalVAE", "Latent"}
-ALL_CHECKS = {"MaskedDiffusion", "PPCA", "VAE"}
-OF_EVERY_FAMILY = {"integers and a constant column", "tensor, vector condition", "grey uint8"}
+ALL_CHECKS = {"Autoencoder", "MaskedDiffusion", "PPCA"}
+OF_EVERY_FAMILY = {"integers and a constant column", "grey uint8"}
+WITHOUT_IMAGES = {"tensor, vector condition"}
 MANY_TRAININGS = {
     "check_dict_unchanged",
     "check_dont_overwrite_parameters",
@@ -129,6 +130,7 @@ MANY_TRAININGS = {
     "check_fit_score_takes_y",
     "check_methods_sample_order_invariance",
     "check_methods_subset_invariance",
+    "check_n_features_in",
     "check_pipeline_consistency",
     "check_positive_only_tag_during_fit",
     "check_readonly_memmap_input",
@@ -141,7 +143,11 @@ MANY_TRAININGS = {
 def _cases(kinds, whole, without=frozenset()):
     for name in MODELS:
         for data in kinds:
-            quick = name in whole or (data in OF_EVERY_FAMILY and name not in without)
+            quick = (
+                name in whole
+                or (data in OF_EVERY_FAMILY and name not in without)
+                or (name in NO_IMAGES and data in WITHOUT_IMAGES)
+            )
             yield pytest.param(name, data, id=f"{name}-{data}", marks=[] if quick else [pytest.mark.full])
 
 

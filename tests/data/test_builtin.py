@@ -24,7 +24,7 @@ def test_digits_are_those_of_scikit_learn():
 
 
 def test_every_name_opens():
-    assert set(BUILTIN) == {"digits", "markov-text", "shapes", *POINTS}
+    assert set(BUILTIN) == {"digits", "markov-text", "shapes", "tones", *POINTS}
     for name in POINTS:
         data = open_data(name)
         assert data.values.shape == (10_000, 2)

@@ -184,13 +184,13 @@ def test_parquet_files(tmp_path):
     refused("p.parquet is not a Parquet file", path)
     good = {"bytes": png_bytes(), "path": None}
     pd.DataFrame({"audio": [{"bytes": b"RIFF....WAVE", "path": None}] * 9}).to_parquet(path)
-    refused("column 'audio' of .* does not hold images: row 0", path)
+    refused("column 'audio' of .* does not hold sounds: row 0", path)
     pd.DataFrame({"image": [good, {"bytes": None, "path": None}, good]}).to_parquet(path)
     refused(r"has 1 broken among 3 images: row 1 \(missing\)", path)
     pd.DataFrame({"left": [good, good], "right": [good, good]}).to_parquet(path)
     refused("has 2 columns of bytes, 'left', 'right'; choose one with columns='left'", path)
     refused("there is no column 'middle'", path, columns="middle")
-    refused("images cannot be combined with other columns", path, columns=["left", "right"])
+    refused("images and sounds cannot be combined with other columns", path, columns=["left", "right"])
 
 
 def test_numpy_files(tmp_path):

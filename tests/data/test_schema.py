@@ -85,7 +85,7 @@ def test_wrong_kinds_are_refused():
         Schema.infer(ramp((3, 4)), "images")
     with pytest.raises(ValueError, match="a DataFrame has no height and width"):
         Schema.infer(pd.DataFrame({"a": [1, 2]}), "images")
-    with pytest.raises(ValueError, match="kind must be 'images', 'vectors', 'sets', 'tables', 'tokens' or None"):
+    with pytest.raises(ValueError, match="kind must be 'images', 'vectors', 'sets', 'signals', 'tables', 'tokens' or None"):
         Schema.infer(ramp((3, 4)), "meshes")
 
 

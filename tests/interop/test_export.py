@@ -67,6 +67,7 @@ def test_the_graph_of_a_flow_map_draws_rows_of_any_number_from_noise():
     assert torch.float64 not in dtypes  # of which runtimes know few functions
 
 
+@pytest.mark.full  # its graph is exported above, and the graph of a model of the same kind is run by the runtime
 def test_onnx_of_a_flow_map_draws_the_same_rows(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

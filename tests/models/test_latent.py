@@ -291,7 +291,7 @@ def test_a_run_has_a_run_for_each_part(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("part", ["coder", "prior"])
 def test_stopped_in_either_part_it_ends_with_the_same_bits(part, tmp_path, monkeypatch):
-    settings = pf.TrainingSettings(steps=40, batch_size=32)
+    settings = pf.TrainingSettings(steps=16, batch_size=32)
     model = brief().set_params(coder__training=settings, prior__training=settings)
     stopped, seen = tmp_path / "stopped", []
 
@@ -299,7 +299,7 @@ def test_stopped_in_either_part_it_ends_with_the_same_bits(part, tmp_path, monke
         seen.append(path)
         while_training = stopped / "coder" / "samples" if part == "coder" else stopped / "samples"
         if sum(one.parent == while_training for one in seen) == 2:
-            raise Interrupted(20, 40, stopped)
+            raise Interrupted(8, 16, stopped)
 
     monkeypatch.setattr("pushforward.models.base.model.GenerativeModel._plot", lambda *_: None)
     monkeypatch.setattr("pushforward.models.base.plan.plots.save", stop)

@@ -22,10 +22,11 @@ FAMILIES = {
     "masked diffusion": (pf.MaskedDiffusion(network=TRANSFORMER), IMAGES),
     "sliced score matching": (pf.Diffusion(loss="sliced", network=MLP), POINTS),
 }
+LIKE_VAE = {"autoencoder", "hierarchical VAE"}  # the same task, and no state of their own
 
 
 @pytest.mark.parametrize(
-    "family", [pytest.param(name, marks=[pytest.mark.full] if name == "autoencoder" else []) for name in FAMILIES]
+    "family", [pytest.param(name, marks=[pytest.mark.full] if name in LIKE_VAE else []) for name in FAMILIES]
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bits(family, tmp_path, monkeypatch):
     model, X = FAMILIES[family]

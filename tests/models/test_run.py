@@ -26,7 +26,7 @@ def _model(**changes):
     )
 
 
-def test_the_folder_explains_itself(tmp_path):
+def test_the_folder_explains_itself(rendered, tmp_path):
     model = pf.train(X, _model(), out=tmp_path / "run")
     assert model.run_ == tmp_path / "run"
     names = {path.name for path in model.run_.iterdir()}
@@ -43,6 +43,7 @@ def test_the_folder_explains_itself(tmp_path):
     assert [line["step"] for line in lines] == sorted({line["step"] for line in lines})
     assert lines[-1]["step"] == 12
     assert len(list((model.run_ / "samples").glob("step-*.png"))) == 4
+    assert (model.run_ / "samples.png").stat().st_size > 5000  # points of samples and data, not a blank
     np.testing.assert_array_equal(pf.load(model.run_).sample(5, seed=0), model.sample(5, seed=0))
 
 

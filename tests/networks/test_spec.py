@@ -36,7 +36,7 @@ def test_unet_takes_images_only(shape):
         UNetSpec().build(shape, 0)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (8, 8), (3, 0, 8), (1, 2, 3, 4)])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 8), (1, 2, 3, 4)])
 def test_default_refuses_what_is_neither_vector_nor_plot(shape):
     with pytest.raises(ValueError, match="shape: rows are vectors"):
         default_spec(shape)

@@ -43,6 +43,14 @@ def test_batch_of_a_step_does_not_depend_on_blocks_or_on_what_was_asked_before(n
         assert int(here.draws[2][0]) == step
 
 
+def test_no_batch_is_made_beyond_the_end_of_the_run_unless_it_is_asked_for() -> None:
+    whole, brief = make(37, 6), make(37, 6)
+    brief.until = 5
+    for step, made in ((0, 5), (4, 5), (5, 6), (2, 6), (11, 12)):
+        assert torch.equal(brief.batch(step).x, whole.batch(step).x)
+        assert len(brief._batches) == made
+
+
 def test_conditions_stay_with_their_rows() -> None:
     feed, x, condition = make(20, 6), rows(20), rows(20, seed=1, dim=2)
     batch = feed.batch(3)
@@ -77,5 +85,5 @@ def test_draws_of_a_wrong_shape_are_refused() -> None:
             return (torch.zeros(len(rows), len(steps)),)
 
     feed = Feed(Flat(), rows(20), None, batch_size=6, share=slice(0, 6), seed=0)
-    with pytest.raises(ValueError, match=r"Flat.draw has shape \(6, 64\).*\(64, 6\)"):
+    with pytest.raises(ValueError, match=rf"Flat.draw has shape \(6, {feed.block}\).*\({feed.block}, 6\)"):
         feed.batch(0)

@@ -2,7 +2,8 @@ import math
 
 import pytest
 
-from pushforward.training.settings import Calendar, TrainingSettings
+from pushforward.training.calendar import Calendar
+from pushforward.training.settings import TrainingSettings
 
 
 def test_learning_rate_is_a_line_and_then_half_a_cosine() -> None:
@@ -27,14 +28,14 @@ def test_a_run_that_is_all_warm_up_ends_at_the_peak() -> None:
 def test_calendar_spreads_evenly_and_stops_at_every_due_step(steps: int, evaluations: int) -> None:
     calendar = Calendar.of(TrainingSettings(steps=steps, evaluations=evaluations))
     every = range(1, steps + 1)
-    evaluated = [step for step in every if calendar.evaluates(step)]
+    evaluated = [step for step in every if calendar.evaluates(step - 1, step)]
     assert evaluated == sorted({math.ceil(steps * k / evaluations) for k in range(1, evaluations + 1)})
-    grids = [step for step in every if calendar.draws_grid(step)]
+    grids = [step for step in every if calendar.draws_grid(step - 1, step)]
     assert grids == sorted({math.ceil(steps * k / 5) for k in range(1, 5)} - {steps})
-    saves = [step for step in every if calendar.saves(step)]
+    saves = [step for step in every if calendar.saves(step - 1, step)]
     assert saves[-1] == steps
-    assert len(saves) == calendar.checkpoints()
-    due = [step for step in every if step in evaluated or step in grids or calendar.logs(step) or step in saves]
+    assert len(saves) == calendar.checkpoints_after(0)
+    due = [step for step in every if step in evaluated or step in grids or calendar.logs(step - 1, step) or step in saves]
     stops, step = [], 0
     while step < steps:
         step = calendar.next_stop(step)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Mapping
@@ -140,6 +141,9 @@ def _as_options(error: Exception | str) -> str:
     >>> kind = Argument("columns", {"id": "category"})
     >>> _as_options(naming(UserWarning(f"set its type, such as {kind}"), kind))
     'set its type, such as --set columns.id=category'
+    >>> spaced = Argument("columns", ["Unnamed: 0", "y"])
+    >>> _as_options(naming(ValueError(f"choose some with {spaced}"), spaced))
+    "choose some with --column 'Unnamed: 0,y'"
     """
     message = str(error)
     for argument in getattr(error, "arguments", ()):
@@ -150,8 +154,8 @@ def _as_options(error: Exception | str) -> str:
 def _option(argument: Argument) -> str:
     name, value = argument.name, argument.value
     if isinstance(value, Mapping):
-        return " ".join(f"--set {name}.{key}={item}" for key, item in value.items())
+        return " ".join(f"--set {shlex.quote(f'{name}.{key}={item}')}" for key, item in value.items())
     if name in ("columns", "condition"):
         names = [value] if isinstance(value, str | int) else value
-        return f"--{name.removesuffix('s')} {','.join(map(str, names))}"
-    return _OPTIONS.get(name) or (f"--{name} {value}" if name == "to" else f"--set {name}={value}")
+        return f"--{name.removesuffix('s')} {shlex.quote(','.join(map(str, names)))}"
+    return _OPTIONS.get(name) or (f"--{name} {value}" if name == "to" else f"--set {shlex.quote(f'{name}={value}')}")

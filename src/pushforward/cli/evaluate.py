@@ -1,14 +1,14 @@
 """``pushforward evaluate``: measure the model of a run."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from pushforward._messages import printable
 from pushforward.cli.device import Device, check_device
 from pushforward.cli.help import help_text
-from pushforward.cli.options import Run, RunConditions
+from pushforward.cli.options import ConditionImages, Run, RunConditions, condition_of
 from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
@@ -40,6 +40,7 @@ def command(
         typer.Option("--n", metavar="N", help="Samples, and rows to compare with. Default: all held-out rows, up to 10,000."),
     ] = None,
     condition: RunConditions = "",
+    condition_images: ConditionImages = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to. Default: RUN.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the samples and of all other random choices.")] = 0,
     device: Device = "",
@@ -48,8 +49,9 @@ def command(
     """Evaluate, write the report, and show the table."""
     if out is not None and out.is_file():
         raise ValueError(f"--out names a folder, but {out} is a file; evaluation.json and report.html are written into it")
-    if condition and not data:
-        raise ValueError("--condition names columns of other data; give them with --data, or omit it")
+    wanted = condition_of(condition, condition_images)
+    if wanted is not None and not data:
+        raise ValueError("--condition and --condition-images belong to other data; give these with --data, or omit them")
     check_device(device)
     import torch
 
@@ -60,8 +62,6 @@ def command(
     folder = out or run
     check_output(folder / "evaluation.json", folder / "report.html", overwrite=overwrite)
 
-    names = [name.strip() for name in condition.split(",")] if condition else []
-    wanted: Any = names[0] if len(names) == 1 else names or None
     evaluation = evaluate_run(
         run,
         data or None,

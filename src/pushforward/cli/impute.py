@@ -12,7 +12,19 @@ from pushforward.cli.help import help_text
 from pushforward.cli.options import Run, Seed, given_to
 from pushforward.cli.output import Overwrite, check_output
 
-__all__ = ["HELP", "Condition", "Count", "Scale", "Steps", "command", "fillings", "load_filling", "targets"]
+__all__ = [
+    "HELP",
+    "Condition",
+    "Count",
+    "Images",
+    "Scale",
+    "Steps",
+    "command",
+    "condition_given",
+    "fillings",
+    "load_filling",
+    "targets",
+]
 
 HELP = help_text(
     "Fill the gaps in FILE with draws from the model in RUN, given the rest of each row.",
@@ -28,6 +40,15 @@ HELP = help_text(
 
 Count = Annotated[int, typer.Option("-n", metavar="N", help="Number of fillings; several are written to numbered files.")]
 Condition = Annotated[str, typer.Option(metavar="VALUE", help="A label, or the numbers of a vector, for all rows.")]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--condition-images",
+        metavar="PATH",
+        help="An image, a folder of them or a .npy file as conditions.",
+        show_default=False,
+    ),
+]
 Scale = Annotated[float | None, typer.Option(metavar="W", help="As for sample; needs a condition.", show_default=False)]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampler. Default: 20.", show_default=False)]
 
@@ -41,6 +62,7 @@ def command(
     ] = None,
     n: Count = 1,
     condition: Condition = "",
+    condition_images: Images = None,
     guidance_scale: Scale = None,
     guidance_interval: Interval = "",
     negative: Negative = "",
@@ -63,7 +85,8 @@ def command(
     move(model, device)
     options = {"guidance": guided, "steps": steps}
     gaps = _count(rows, model.space_.schema)
-    for path, filled, drawn in fillings(model, rows, target, n, seed, options, condition=condition or None):
+    wanted = condition_given(condition, condition_images)
+    for path, filled, drawn in fillings(model, rows, target, n, seed, options, condition=wanted):
         _write(path, filled, whole, model.space_.schema)
         typer.echo(f"{gaps:,} gaps filled in {path} (seed {drawn})")
 
@@ -71,6 +94,17 @@ def command(
 def _parts(rows: Any) -> list[Any]:
     """Return rows as tables and arrays: those of sets of points of different sizes are many."""
     return rows if isinstance(rows, list) else [rows]
+
+
+def condition_given(text: str, images: Path | None) -> Any:
+    """Return the condition that the options give: text, images, or None."""
+    if images is None:
+        return text or None
+    if text:
+        raise ValueError("--condition and --condition-images both say what the condition is; give one of the two")
+    from pushforward.data.files.images import read_images
+
+    return read_images(images)
 
 
 def load_filling(run: Path) -> Any:

@@ -8,7 +8,7 @@ import typer
 from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.guidance import By, Interval, Negative, guided_by
 from pushforward.cli.help import help_text
-from pushforward.cli.impute import Condition, Count, Scale, Steps, fillings, load_filling, targets
+from pushforward.cli.impute import Condition, Count, Images, Scale, Steps, condition_given, fillings, load_filling, targets
 from pushforward.cli.options import Seed
 from pushforward.cli.output import Overwrite, check_output
 
@@ -37,6 +37,7 @@ def command(
     ] = None,
     n: Count = 1,
     condition: Condition = "",
+    condition_images: Images = None,
     guidance_scale: Scale = None,
     guidance_interval: Interval = "",
     negative: Negative = "",
@@ -59,7 +60,8 @@ def command(
     if target.suffix.lower() != ".png":
         raise ValueError(f"{target} must end in .png, which keeps every pixel as it is")
     check_output(*targets(target, n), overwrite=overwrite)
-    pixels, covered = decode_images([(image.name, image)], str(image)), _covered(mask)
+    size = model.space_.schema.size
+    pixels, covered = decode_images([(image.name, image)], str(image), size), _covered(mask, size)
     if covered.shape != pixels.shape[1:3]:
         sizes = [f"{shape[1]}×{shape[0]}" for shape in (covered.shape, pixels.shape[1:3])]
         raise ValueError(f"the mask {mask} is {sizes[0]} (width×height), but {image} is {sizes[1]}")
@@ -72,7 +74,8 @@ def command(
     move(model, device)
     target.parent.mkdir(parents=True, exist_ok=True)
     options = {"guidance": guided, "steps": steps}
-    for path, filled, drawn in fillings(model, pixels, target, n, seed, options, condition=condition or None, mask=known):
+    wanted = condition_given(condition, condition_images)
+    for path, filled, drawn in fillings(model, pixels, target, n, seed, options, condition=wanted, mask=known):
         path.write_bytes(png_bytes(model.space_.kind.view(np.asarray(filled), model.space_.schema.channels)[0]))
         typer.echo(f"{int(covered.sum()):,} pixels drawn anew in {path} (seed {drawn})")
 
@@ -89,11 +92,11 @@ def _load(run: Path) -> Any:
     return model
 
 
-def _covered(mask: Path) -> Any:
+def _covered(mask: Path, size: int | None) -> Any:
     """Return where a mask is bright, (H, W): above half of 255, or with more bits above half of its largest value."""
     from pushforward.data.files.images import decode_images
 
-    pixels = decode_images([(mask.name, mask)], str(mask))[0]
+    pixels = decode_images([(mask.name, mask)], str(mask), size)[0]
     white = 255 if pixels.dtype == "uint8" else pixels.max()
     brightness = pixels if pixels.ndim == 2 else pixels[..., :3] @ _LUMA
     if pixels.shape[2:] == (4,):  # nothing was painted where a mask is transparent

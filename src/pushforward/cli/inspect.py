@@ -66,10 +66,18 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 
     if schema.get("sizes_differ"):
         facts.append(("points", Schema.from_json(schema).describe()))
+    if schema["size"] is not None:
+        facts.append(("images", f"the centre square of each, resized to {schema['size']}×{schema['size']}"))
     if schema["text"] is not None:
         from pushforward.data import Tokenizer
 
         facts.append(("text", Tokenizer.from_json(schema["text"]).describe()))
+    if schema["signal"] is not None:
+        from pushforward.data.signal import Signal
+
+        shape = schema["row_shape"]
+        length = shape[1] if schema["channels"] == "first" else shape[0]
+        facts += [("signals", line) for line in Signal.from_json(schema["signal"]).describe(length)]
     if card["status"] != "finished":
         return [*facts, *_unfinished(run, card)]
     from pushforward.models.files.storage import CARD, blamed_on
@@ -78,11 +86,12 @@ def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     with blamed_on(run / CARD):
         result, rows = card["result"], Schema.from_json(schema).rules.noun
     threads = card["machine"]["threads"]
+    done = f" for {result['steps']:,} steps" if training and result["steps"] != training["steps"] else ""
     facts.append(
         (
             "took",
-            f"{clock(result['seconds'])} ({result['rows_per_second']:,.0f} {rows}/s, {result['parameters']:,} parameters, "
-            f"{threads} thread{'s' if threads > 1 else ''})",
+            f"{clock(result['seconds'])}{done} ({result['rows_per_second']:,.0f} {rows}/s, "
+            f"{result['parameters']:,} parameters, {threads} thread{'s' if threads > 1 else ''})",
         )
     )
     facts += _quality(result, card.get("novelty"))
@@ -144,6 +153,13 @@ def _condition(facts: dict[str, Any] | None) -> str:
         return "none"
     if facts["kind"] == "vector":
         return "numbers"
+    if facts["image"] is not None:
+        from pushforward.data.conditions import MASK, describe
+
+        if facts["kind"] == MASK:
+            return "the visible part of the image under random masks"
+        channels, height, width = facts["image"]
+        return describe((channels, height, width))
     if facts["table"] is not None:
         from pushforward.data.columns import Table
 

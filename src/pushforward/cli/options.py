@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Columns", "Run", "RunConditions", "Seed", "condition_of", "given_to", "listed"]
+__all__ = ["Columns", "ConditionImages", "Run", "RunConditions", "Seed", "condition_of", "given_to", "listed"]
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")]
 RunConditions = Annotated[
@@ -17,18 +17,32 @@ Columns = Annotated[
     list[str] | None,
     typer.Option(metavar="NAMES", help="Columns of a table to learn, separated by commas or repeated, or the key of an .npz."),
 ]
+ConditionImages = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH",
+        help="Folder of images as conditions, with the names of those in DATA; or a .npy file.",
+        show_default=False,
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option(metavar="N", help="Seed of the random numbers. Default: a new one, which is printed.")
 ]
 _OPTIONS = {"guidance": "guidance-scale"}  # options that are not named as the argument is
 
 
-def condition_of(text: str) -> Any:
-    """Return what ``--condition`` means to ``open_data``: a name, several, False for none, or None for the default.
+def condition_of(text: str, images: Path | None = None) -> Any:
+    """Return what ``--condition`` and ``--condition-images`` mean to ``open_data``.
+
+    It is a name, several, False for none, None for the default, or the path of images.
 
     >>> condition_of("species"), condition_of("a, b"), condition_of("none"), condition_of("")
     ('species', ['a', 'b'], False, None)
     """
+    if images is not None:
+        if text:
+            raise ValueError("--condition and --condition-images both say what the condition is; give one of the two")
+        return images
     names = listed(text)
     if names is None or len(names) > 1:
         return names

@@ -1,5 +1,6 @@
 """``pushforward sample``: draw new rows from a trained model and write them."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ HELP = help_text(
         "pushforward sample runs/digits --condition 3 --negative 8 --guidance-scale 2",
         "pushforward sample runs/digits --condition 3 --guidance classifier",
         "pushforward sample runs/adult --condition 'sex=Female,age=40' --out 40.csv",
+        "pushforward sample runs/photos --condition-images edges/ --out drawn/",
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
         "pushforward sample runs/letters --prompt Dear --length 500 --out new.txt",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
@@ -28,18 +30,20 @@ HELP = help_text(
     ],
 )
 
-_CHUNK = 256
+_CHUNK, _DEFAULT = 256, 64
 
 
 def command(
     run: Run,
-    n: Annotated[int, typer.Option("-n", metavar="N", help="Number of samples.")] = 64,
+    n: Annotated[
+        int | None, typer.Option("-n", metavar="N", help="Number of samples. Default: 64, or one per image of a condition.")
+    ] = None,
     out: Annotated[
         str,
         typer.Option(
             metavar="PATH",
-            help=".png (one image of all), .npy, .npz, .csv, .parquet, .txt, or a folder of images, point clouds or texts; "
-            ".gif (turning point clouds). Default: a file in RUN.",
+            help=".png (one image of all), .npy, .npz, .csv, .parquet, .txt, .wav, .flac, or a folder of images, sounds, point "
+            "clouds or texts; .gif (turning point clouds). Default: a file in RUN.",
         ),
     ] = "",
     condition: Annotated[
@@ -50,6 +54,12 @@ def command(
             "models take names of any columns.",
         ),
     ] = "",
+    condition_images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH", help="Folder of images, one image, or a .npy file, used in turn as conditions.", show_default=False
+        ),
+    ] = None,
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="1 gives the learned conditional law, above 1 sharpens it, 0 ignores it.")
     ] = 1.0,
@@ -88,13 +98,15 @@ def command(
     from pushforward.probability.noise import fresh_seed
     from pushforward.training.record.files import inside
 
-    if n < 1:
+    if n is not None and n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
     check_device(device)
     guided = guided_by(guidance_scale, guidance_interval, negative, guidance)
     model: Any = load(run)
     if not hasattr(model, "sample"):
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
+    images = None if condition_images is None else _condition_images(model, condition_images, condition)
+    n = n if n is not None else _DEFAULT if images is None else len(images)
     seed = fresh_seed() if seed is None else seed
     target = out or str(inside(run, f"samples-seed-{seed}.{model.space_.kind.ending}"))
     path = check_target(target, model.space_.schema)
@@ -109,6 +121,7 @@ def command(
         rest, given = model.space_.split(condition)
     wanted, told = _conditions(encoder, rest, n)
     wanted = wanted if given is None else {**(rest or {}), **given}
+    wanted = wanted if images is None else [images[row % len(images)] for row in range(n)]
     asked: dict[str, Any] = {"steps": steps, "size": size, "guidance": guided}
     asked |= {"sampler": named_sampler(sampler) if sampler else None}
     asked |= {"prompt": prompt or None, "length": length, "temperature": temperature, "remask": remask}
@@ -120,6 +133,20 @@ def command(
     calibrated = getattr(model, "sample_sampler_", None) in fitted
     with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""
     typer.echo(f"{n:,} samples in {path} (seed {seed}{with_what})")
+
+
+def _condition_images(model: Any, path: Path, condition: str) -> Any:
+    """Return the images in a path as an array, after a check that the model takes them as conditions."""
+    from pushforward.data.files.images import read_images
+
+    if condition:
+        raise ValueError("--condition and --condition-images both say what the condition is; give one of the two")
+    encoder = model.space_.conditions
+    if encoder is None or encoder.image is None:
+        raise ValueError("this model was not trained with images as conditions; omit --condition-images")
+    images = read_images(path)
+    encoder.encode(images, len(images))
+    return images
 
 
 def _conditions(encoder: Any, text: Any, n: int) -> tuple[Any, Any]:

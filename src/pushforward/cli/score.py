@@ -8,7 +8,7 @@ import typer
 
 from pushforward.cli.device import Device, check_device, move
 from pushforward.cli.help import help_text
-from pushforward.cli.options import Run, RunConditions, condition_of, given_to
+from pushforward.cli.options import ConditionImages, Run, RunConditions, condition_of, given_to
 from pushforward.cli.output import Overwrite, check_output
 
 __all__ = ["HELP", "command"]
@@ -41,6 +41,7 @@ def command(
     bits_per_dim: Annotated[bool, typer.Option("--bits-per-dim", help="Bits per dimension instead of nats per row.")] = False,
     bound: Annotated[bool, typer.Option("--bound", help="DDPM's variational bound instead of the flow's density.")] = False,
     condition: RunConditions = "",
+    condition_images: ConditionImages = None,
     unconditional: Annotated[bool, typer.Option("--unconditional", help="Score without conditions.")] = False,
     rows: Annotated[int | None, typer.Option(metavar="N", help="Score only the first N rows.")] = None,
     steps: Annotated[
@@ -62,7 +63,8 @@ def command(
     from pushforward.models import load
     from pushforward.models.files.storage import read_card
 
-    path = _check(out, rows, bound=bound, probes=probes, condition=condition, unconditional=unconditional)
+    names = condition_of(condition, condition_images)
+    path = _check(out, rows, bound=bound, probes=probes, condition=names, unconditional=unconditional)
     if path is not None:
         check_output(path, overwrite=overwrite)
     check_device(device)
@@ -70,7 +72,7 @@ def command(
     verb = "bound" if bound else "log_prob"
     if not hasattr(model, verb):
         raise ValueError(_absent(verb, model))
-    values, given = _open(model, read_card(run), data, condition, unconditional)
+    values, given = _open(model, read_card(run), data, names, unconditional)
     values, given = values[:rows], None if given is None else given[:rows]
     move(model, device)
     options = given_to(getattr(model, verb), {"steps": steps, "probes": probes, "draws": draws, "samples": samples})
@@ -90,13 +92,13 @@ def command(
         typer.echo(f"{bits.value:.4f} ± {(bits.high - bits.low) / 2 / 1.96:.2g} bits per character")
 
 
-def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condition: str, unconditional: bool) -> Path | None:
+def _check(out: str, rows: int | None, *, bound: bool, probes: int | None, condition: Any, unconditional: bool) -> Path | None:
     """Return the path to write to, if any; raise for wrong options before any work."""
     if rows is not None and rows < 1:
         raise ValueError(f"--rows must be at least 1, got {rows}")
     if bound and probes is not None:
         raise ValueError("--probes belongs to the density of the flow; the bound has no divergence, so omit it")
-    if condition and unconditional:
+    if condition is not None and unconditional:
         raise ValueError("--condition names columns to score with and --unconditional ignores them; give one of the two")
     path = Path(out).expanduser() if out else None
     if path is not None and path.suffix.lower() not in _FORMATS:
@@ -110,6 +112,12 @@ def _absent(verb: str, model: Any) -> str:
             f"{type(model).__name__} learns tables as real coordinates, which have no density in the units of the data; "
             "a Circuit has one: train --model circuit"
         )
+    coding = model.space_.transform.coding
+    if coding is not None and not coding.exact:
+        return (
+            "these signals end early and are silent from there on, so that they have no density; train on signals of one "
+            f"length, e.g. --set length={max(model.space_.schema.signal.shortest, 2)}"
+        )
     if not hasattr(model, "source"):
         return f"{type(model).__name__} has no {'such bound; omit --bound' if verb == 'bound' else 'density'}"
     if verb == "bound":
@@ -120,12 +128,11 @@ def _absent(verb: str, model: Any) -> str:
     return "this model starts from a source without a known density, so its samples have none either"
 
 
-def _open(model: Any, card: dict[str, Any], data: str, condition: str, unconditional: bool) -> tuple[Any, Any]:
+def _open(model: Any, card: dict[str, Any], data: str, names: Any, unconditional: bool) -> tuple[Any, Any]:
     """Return the rows of DATA and one condition per row, or None."""
     conditional = model.conditional and not unconditional
-    if condition and not conditional:
-        raise ValueError("this model was trained without conditions; omit --condition")
-    names = condition_of(condition)
+    if names is not None and not conditional:
+        raise ValueError("this model was trained without conditions of its rows; omit --condition and --condition-images")
     opened = model.space_.open(data, card.get("chosen") or {}, condition=names, conditional=conditional, gaps=model.gaps)
     if conditional and opened.condition is None:
         raise ValueError(

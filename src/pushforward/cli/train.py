@@ -15,19 +15,25 @@ from pushforward._messages import printable
 from pushforward.cli.device import check_device
 from pushforward.cli.duration import seconds_of
 from pushforward.cli.help import help_text
-from pushforward.cli.options import Columns, condition_of, listed
+from pushforward.cli.options import Columns, ConditionImages, condition_of, listed
 
 __all__ = ["HELP", "TrainCommand", "command", "finish"]
 
 HELP = help_text(
     "Train a model on DATA and write a run folder.",
-    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, markov-text), a .npy, "
-    ".npz, .csv, .parquet or .txt file, or a folder of images, point clouds (.ply, .xyz) or texts; sub-folders are classes.",
+    "DATA is a built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, tones, markov-text), a "
+    ".npy, .npz, .csv, .parquet or .txt file, or a folder of images, sounds, point clouds (.ply, .xyz) or texts; sub-folders "
+    "are classes.",
     examples=[
         "pushforward train digits",
         "pushforward train moons --model diffusion --set schedule=Cosine",
         "pushforward train photos/ --max-time 10m --set network.width=96",
         "pushforward train table.csv --column height,weight --condition species",
+        "pushforward train photos/ --condition-images edges/",
+        "pushforward train photos/ --condition mask",
+        "pushforward train photos/ --set size=64",
+        "pushforward train voices/ --set rate=8000",
+        "pushforward train prices.csv --series stock,day",
         "pushforward train letters.txt --set text.block=256",
         "pushforward train digits --dry-run > recipe.yaml",
         "pushforward train digits --model latent --set prior=diffusion",
@@ -72,14 +78,22 @@ def command(
         int | None, typer.Option(metavar="N", help="Seed of everything random. Default: a fresh one, written down.")
     ] = None,
     column: Columns = None,
+    series: Annotated[
+        str,
+        typer.Option(
+            metavar="ID,TIME",
+            help="Columns of a table in long form with the number and the time of each series; the others are its values.",
+        ),
+    ] = "",
     condition: Annotated[
         str,
         typer.Option(
             metavar="NAMES",
             help="Columns of any types that samples can be conditioned on, or 'none'. Default: what comes with the data, such "
-            "as the sub-folders of images.",
+            "as the sub-folders of images. Of images 'mask' is the visible part under random masks, for inpaint.",
         ),
     ] = "",
+    condition_images: ConditionImages = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped: the newest on DATA, or the one in --out.")
@@ -100,9 +114,11 @@ def command(
         given["max_time"] = seconds_of(max_time)
     if device:
         given["device"] = device
+    if series:
+        given["series"] = _two_columns(series)
     for text in changes or []:
         given = recipes.merge(given, recipes.override(text))
-    chosen = {"columns": listed(*column or ()), "condition": condition_of(condition)}
+    chosen = {"columns": listed(*column or ()), "condition": condition_of(condition, condition_images)}
     if resume:
         trackers = dict(_leaves(given))
         if dry_run or not all(_is_tracker(name, value) for name, value in trackers.items()):
@@ -113,6 +129,13 @@ def command(
     _start(data, given, out=out, chosen=chosen, dry_run=dry_run)
 
 
+def _two_columns(text: str) -> list[str]:
+    names = listed(text) or []
+    if len(names) != 2:
+        raise ValueError(f"--series names two columns, as in --series id,time, not {text!r}")
+    return names
+
+
 def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[str, Any], dry_run: bool) -> None:
     from pushforward.data import open_data
     from pushforward.models import recipe as recipes
@@ -120,15 +143,16 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    dataset = open_data(
-        data, **chosen, kind=given.get("kind"), gaps=True, types=given.get("columns"), text=recipes.text_of(given)
-    )
+    series = given.get("series")
+    how = {name: given.get(name) for name in ("kind", "rate", "length", "size")}
+    how |= {"types": given.get("columns"), "text": recipes.text_of(given), "series": None if series is None else tuple(series)}
+    dataset = open_data(data, **chosen, gaps=True, **how)
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
-        _show_plan(plan(dataset, assembled, chosen=chosen), run.run_folder(out, dataset.source))
+        _show_plan(plan(dataset, assembled, chosen=run.chosen_of(**chosen)), run.run_folder(out, dataset.source))
         return
     with run.new_run(out, dataset.source) as folder:
-        planned = plan(dataset, assembled, chosen=chosen)
+        planned = plan(dataset, assembled, chosen=run.chosen_of(**chosen))
         counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
         told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
         typer.echo(
@@ -233,7 +257,13 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# data: {printable(schema.describe())}")
     for line in [] if table is None else table.describe():
         typer.echo(f"# column {printable(line)}")
-    text = plan.model.space_.schema.text
-    if text is not None:
-        typer.echo(f"# text: {text.describe()}")
+    if schema.size is not None:
+        typer.echo(f"# images: the centre square of each, resized to {schema.size}×{schema.size}")
+    encoder = plan.model.space_.conditions
+    if encoder is not None and encoder.image is not None:
+        typer.echo(f"# condition: {encoder.describe_image()}")
+    if schema.text is not None:
+        typer.echo(f"# text: {schema.text.describe()}")
+    for line in [] if schema.signal is None else schema.signal.describe(schema.internal_shape[1]):
+        typer.echo(f"# signals: {line}")
     typer.echo(f"# would train in {folder}; nothing was written")

@@ -1,7 +1,7 @@
-"""Built-in data sets: handwritten digits, two-dimensional laws, shapes (:mod:`pushforward.data.shapes`), a text of known law.
+"""Built-in data sets: handwritten digits, two-dimensional laws, shapes (:mod:`pushforward.data.shapes`), tones, and a text.
 
-Points depend on ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first rows do not depend on n. All lie
-within about [-3, 3].
+Points depend on ``(seed, row)`` alone (:mod:`pushforward.probability.noise`), so the first rows do not depend on n. All points
+lie within about [-3, 3].
 """
 
 import math
@@ -18,6 +18,7 @@ from pushforward.probability import MarkovText, noise
 __all__ = [
     "BUILTIN",
     "BUILTIN_KINDS",
+    "BUILTIN_RATES",
     "checkerboard",
     "digits",
     "eight_gaussians",
@@ -26,12 +27,17 @@ __all__ = [
     "moons",
     "rings",
     "swissroll",
+    "tones",
 ]
 
 Labelled = tuple[np.ndarray, np.ndarray | None]
 Texts = tuple[list[str], None]
 
 _ROWS = 10_000
+_TONES, _TONE_LENGTH, _PITCHES = 2000, 256, (110.0, 130.81, 164.81)
+
+BUILTIN_RATES = {"tones": 2000}
+"""Samples per second of built-in sounds."""
 _LETTERS = 200_000
 
 
@@ -86,6 +92,25 @@ def eight_gaussians(n: int = _ROWS, *, seed: int = 0, spread: float = 0.2) -> La
     return _labelled(points + spread * _normal(n, seed, "eight-gaussians"), label)
 
 
+def tones(n: int = _TONES, *, seed: int = 0) -> Labelled:
+    """Return harmonic tones (n, 256) at 2,000 samples per second, and the note of each: "A", "C" or "E".
+
+    With pitch f = f_note 2^(v / 12), v uniform on [-1/2, 1/2] semitones, f_note = 110, 130.81 and 164.81 Hz, time t in seconds,
+    phases uniform, and loudness and decay with s_1 and s_2 standard normal,
+
+        x(t) = 0.3 e^(0.3 s_1) e^(-8 e^(0.3 s_2) t) sum over h = 1, 2, 3 of sin(2 pi h f t + phase_h) / h.
+    """
+    u = noise.uniform((5,), seed=seed, purpose="data/tones/uniform", rows=n, dtype=torch.float64)
+    s = noise.normal((2,), seed=seed, purpose="data/tones/normal", rows=n, dtype=torch.float64)
+    note = (3 * u[:, 0]).long()
+    pitch = torch.tensor(_PITCHES, dtype=torch.float64)[note] * 2 ** ((u[:, 1] - 0.5) / 12)
+    t = torch.arange(_TONE_LENGTH, dtype=torch.float64) / BUILTIN_RATES["tones"]
+    harmonics = torch.arange(1, 4, dtype=torch.float64)[:, None]
+    waves = (2 * math.pi * (harmonics * pitch[:, None, None] * t + u[:, 2:, None])).sin() / harmonics
+    envelope = 0.3 * (0.3 * s[:, :1]).exp() * (-8 * (0.3 * s[:, 1:]).exp() * t).exp()
+    return (envelope * waves.sum(1)).float().numpy(), np.array(["A", "C", "E"])[note.numpy()]
+
+
 def markov_law() -> MarkovText:
     """Return the law of :func:`markov_text`: a Markov chain of order 4, from the counts of a page of prose."""
     return MarkovText(Path(__file__).with_name("markov.txt").read_text(encoding="utf-8").replace("\n", " "))
@@ -104,10 +129,11 @@ BUILTIN: dict[str, Callable[[], Labelled | Texts]] = {
     "rings": rings,
     "eight-gaussians": eight_gaussians,
     "shapes": shapes,
+    "tones": tones,
     "markov-text": markov_text,
 }
 
-BUILTIN_KINDS = {"shapes": "sets"}
+BUILTIN_KINDS = {"shapes": "sets", "tones": "signals"}
 """Kinds of the data sets whose arrays are ambiguous."""
 
 

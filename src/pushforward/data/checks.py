@@ -39,9 +39,20 @@ ArrayLike: TypeAlias = Values | Sequence[object]
 Data: TypeAlias = ArrayLike | str | Path
 """Input of :func:`open_data`: rows, a path, or the name of a built-in."""
 Condition: TypeAlias = Union[
-    str, float, np.generic, np.ndarray, torch.Tensor, "pd.Series", "pd.DataFrame", Mapping[Any, Any], Sequence[object], None
+    str,
+    float,
+    np.generic,
+    np.ndarray,
+    torch.Tensor,
+    "pd.Series",
+    "pd.DataFrame",
+    Mapping[Any, Any],
+    Sequence[object],
+    Path,
+    None,
 ]
-"""A label, a number or a vector; one of them per row; values by name of column; the names of columns; or False for none."""
+"""A label, a number, a vector or an image; one of them per row; values by name of column; the names of columns; a path of
+images, or "mask"; or False for none."""
 Facts: TypeAlias = dict[str, Any]
 """Plain data for JSON."""
 

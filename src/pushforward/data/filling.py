@@ -53,7 +53,7 @@ class Gaps:
             x, known = _in_coordinates(cells, space.schema)
         else:
             x, known = _with_gaps(X, mask, space.schema, name)
-        rows = (~known & ~space.transform.constant).flatten(1).any(1).nonzero()[:, 0]
+        rows = (~known & ~space.transform.fixed[0]).flatten(1).any(1).nonzero()[:, 0]
         return cls(X, space, x, known, rows, cells)
 
     def filled(self, draw: Callable[[int], Tensor], *, n: int, seed: int) -> Any:
@@ -65,8 +65,8 @@ class Gaps:
         return copies[0] if n == 1 else copies
 
     def _filled(self, draw: Callable[[int], Tensor], seed: int) -> Any:
-        transform = self.space.transform
-        x = torch.where(self.known | ~transform.constant, self.x, transform.value.to(self.x.dtype))
+        fixed, value = self.space.transform.fixed
+        x = torch.where(self.known | ~fixed, self.x, value.to(self.x.dtype))
         if len(self.rows):
             values = self.space.to_data(draw(seed)).to(x.dtype)
             x[self.rows] = torch.where(self.known[self.rows], self.x[self.rows], values)

@@ -5,7 +5,7 @@ Data that would break training raise an error here, with the place and a remedy.
 
 import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pushforward._messages import Argument, naming
-from pushforward.data.builtin import BUILTIN, BUILTIN_KINDS
+from pushforward.data.builtin import BUILTIN, BUILTIN_KINDS, BUILTIN_RATES
 from pushforward.data.checks import (
     Condition,
     Data,
@@ -29,20 +29,24 @@ from pushforward.data.checks import (
     missing_column,
 )
 from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_numbers
-from pushforward.data.conditions import Conditions, as_condition_array, column_names, conditions_of
+from pushforward.data.conditions import MASK, Conditions, as_condition_array, column_names, conditions_of
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
-from pushforward.data.files.images import read_folder
+from pushforward.data.files.images import IMAGE_ENDINGS, has_files, read_folder, read_images, read_partners
 from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points, split_by_size
+from pushforward.data.files.series import Series, from_long_form
+from pushforward.data.files.sounds import SOUND_ENDINGS, Sounds, read_sound_folder
 from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
 from pushforward.data.files.texts import is_text_folder, read_text, read_texts
 from pushforward.data.kinds import kind_named
+from pushforward.data.kinds.signals import Signals
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
+from pushforward.data.signal import Signal
 from pushforward.data.text import Text, Tokenizer, as_texts
 
-__all__ = ["Dataset", "open_data"]
+__all__ = ["Dataset", "chosen_condition", "open_data"]
 
 _FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet", ".txt")
 
@@ -56,8 +60,8 @@ class Dataset:
     values : array, tensor or DataFrame
         ``(N, ...)`` in the user's layout, finite or (if allowed) with NaN in gaps, at least two rows.
     condition : array or None
-        One per row: labels ``(N,)``, vectors ``(N, K)``, or with ``condition_table`` the cells of its columns, objects
-        ``(N, K)`` with None in gaps.
+        One per row: labels ``(N,)``, vectors ``(N, K)``, images ``(N, h, w[, C])``, or with ``condition_table`` the cells of
+        its columns, objects ``(N, K)`` with None in gaps.
     schema : Schema
     source : str
         Origin of the data: a built-in name, a path, or the type of container.
@@ -67,6 +71,8 @@ class Dataset:
         Names of the columns of the condition, if it came as a DataFrame or from columns of the data.
     condition_table : Table, optional
         Types of these columns, unless they are labels or all numbers.
+    masked : bool
+        Whether the condition of an image is its visible part under random masks.
     """
 
     values: Values
@@ -76,6 +82,7 @@ class Dataset:
     held_out: torch.Tensor | None = None
     condition_columns: tuple[str, ...] | None = None
     condition_table: Table | None = None
+    masked: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -105,6 +112,10 @@ def open_data(
     gaps: bool = False,
     types: ColumnTypes | Table | None = None,
     condition_types: ColumnTypes | Table | None = None,
+    rate: int | None = None,
+    length: int | None = None,
+    series: Series | None = None,
+    size: int | None = None,
     text: Text | Tokenizer | None = None,
 ) -> Dataset:
     """Open data of any form.
@@ -112,16 +123,18 @@ def open_data(
     Parameters
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
-        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, markov-text), a ``.npy``,
-        ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images, of point clouds or of ``.txt`` files (sub-folders
-        are classes; a warning counts files and pages that are left out), or the data themselves, rows first; texts are a list,
-        an array or a Series of str. A file or folder with the name of a built-in needs a slash: ``./digits``.
+        A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, tones, markov-text), a
+        ``.npy``, ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images, sounds, point clouds or ``.txt`` files
+        (sub-folders are classes; a warning counts files and pages that are left out), or the data themselves, rows first; texts
+        are a list, an array or a Series of str. A file or folder with the name of a built-in needs a slash: ``./digits``.
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional
         A column name or a list of them, of any types (removed from the data), or an array, Series, DataFrame or list with one
         entry per row. None uses the labels of the data: sub-folder names, labels of built-ins, a column ``label`` beside
-        images, an array ``condition`` in an .npz. False uses none.
+        images, an array ``condition`` in an .npz. False uses none. Of images also: images (N, h, w[, C]) of their size or of an
+        integer fraction of it, a path of them (for two folders matched by the relative names of the files), or "mask", the
+        visible part of the image itself under random masks, if no column has this name.
     kind : str, optional
         Name of a kind of data (:mod:`pushforward.data.kinds`), needed only if the shape is ambiguous.
     gaps : bool
@@ -131,6 +144,14 @@ def open_data(
         are found in the data. Or the columns of a trained model, as they are.
     condition_types : mapping or Table, optional
         The same for columns of the condition; default: those that ``types`` sets.
+    rate : int, optional
+        Samples per second: sounds are converted to it, and arrays of signals have it.
+    length : int, optional
+        Samples of a signal: longer ones are cropped to the first of them, and shorter ones are followed by silence.
+    series : (str, str), optional
+        Columns of a table in long form with the number and the time of each series; all others are its values.
+    size : int, optional
+        Images in a folder or a Parquet file become their centre squares of this side.
     text : Text or Tokenizer, optional
         How texts become rows of tokens; or the tokens of a trained model, as they are.
 
@@ -145,13 +166,16 @@ def open_data(
     >>> data.values.shape, data.values.dtype, data.condition[:4]
     ((1797, 8, 8), dtype('uint8'), array([0, 1, 2, 3]))
     """
+    for word, number in (("rate", rate), ("length", length), ("size", size)):
+        if number is not None and (type(number) is not int or number < 1):
+            raise ValueError(f"{word} must be an integer of at least 1, not {number!r}.")
     polars, source = is_polars(source), as_pandas(source)
     if kind is None and isinstance(source, str):
         kind = BUILTIN_KINDS.get(source)
     elif kind is not None:
         source = kind_named(kind).gathered(source)
     if isinstance(source, str | Path):
-        values, labels, name = _open_named(source, columns, condition)
+        values, labels, name = _open_named(source, columns, condition, rate, length, size)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
     elif is_frame(source):
         name, label, table = "DataFrame", "X", True
@@ -160,13 +184,27 @@ def open_data(
         name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
         _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, labels = source, None
+    if series is not None:
+        if not is_frame(values):
+            raise ValueError(f"series={series!r} names columns of a table in long form, but {name} is no table; omit it.")
+        values, labels = from_long_form(values, labels, series, length, name)
+    kind = kind or BUILTIN_KINDS.get(name)
+    values, signal = _signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
+    kind = kind or (None if signal is None else Signals.name)
     named = table and labels is not None
+    masked = isinstance(condition, str) and condition == MASK and not named
+    if masked:
+        condition = False
+    elif isinstance(condition, Path):
+        condition = _read_beside(condition, source, size)
     names = _names_of(condition) if named else column_names(condition)
     if not isinstance(types, Table):
         types, beside = _types_of(types, names or ())
         condition_types = condition_types or beside
     texts = as_texts(values, kind)
     if texts is not None:
+        if size is not None:
+            raise _useless_size(size, label, "texts")
         matched = _match_condition(condition, labels, named, len(texts), label, condition_types)
         return _of_texts(texts, text, matched, name, names)
     if kind == Tokens.name:
@@ -180,10 +218,38 @@ def open_data(
     if is_frame(values) and not named:
         _refuse_data_as_condition(condition, values)
     matched = _match_condition(condition, labels, named, len(values), label, condition_types)
-    schema = replace(Schema.infer(values, kind, found), polars=polars)
+    schema = replace(Schema.infer(values, kind, found), polars=polars and signal is None, signal=signal, size=size)
+    if size is not None and (schema.rules.structure != "grid" or schema.internal_shape[1:] != (size, size)):
+        raise _useless_size(size, label, schema.rules.describe(schema.internal_shape))
+    if masked and schema.rules.structure != "grid":
+        raise ValueError(
+            f"condition={MASK!r} hides parts of images, but {label} holds {schema.rules.noun} and has no column {MASK!r}; name "
+            "other columns, or pass one entry per row."
+        )
     if matched is None:
-        return Dataset(values, None, schema, name)
+        return Dataset(values, None, schema, name, masked=masked)
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
+
+
+def _useless_size(size: int, label: str, held: str) -> ValueError:
+    given = Argument("size", size)
+    return naming(
+        ValueError(f"{given} crops and resizes images in a folder or a Parquet file, but {label} holds {held}; omit it."), given
+    )
+
+
+def chosen_condition(chosen: Mapping[str, Any]) -> Condition:
+    """Return the condition that a run was started with, from its names: a path of images, columns, False or None."""
+    images = chosen.get("condition_images")
+    return chosen.get("condition") if images is None else Path(images)
+
+
+def _read_beside(path: Path, source: Any, size: int | None) -> Any:
+    """Return the images in a path; those of a folder in the order of the images of the same name in ``source``, if a folder."""
+    beside = Path(source).expanduser() if isinstance(source, str | Path) and str(source) not in BUILTIN else None
+    if path.is_dir() and beside is not None and beside.is_dir():
+        return read_partners(path, beside, size)
+    return read_images(path, size)
 
 
 def _of_texts(
@@ -201,6 +267,34 @@ def _of_texts(
     if condition is None:
         return Dataset(rows, None, schema, name)
     return Dataset(rows, condition.array[origin], schema, name, condition_columns=names, condition_table=condition.table)
+
+
+def _signal_of(values: Any, kind: str | None, rate: int | None, length: int | None, name: str) -> tuple[Any, Signal | None]:
+    """Return the values, and what is known of them if they are signals; arrays are cropped and padded to ``length``."""
+    if isinstance(values, Sounds):
+        return values
+    if kind != Signals.name:
+        for argument in (Argument("rate", rate), Argument("length", length)):
+            if argument.value is not None:
+                message = f"{argument} is for signals, but {name} holds none; omit it, or set kind='signals'."
+                raise naming(ValueError(message), argument, Argument("kind", "signals"))
+        return values, None
+    if length is None or not hasattr(values, "shape") or len(values.shape) not in (2, 3):
+        return values, Signal(rate=rate)
+    axis = 2 if isinstance(values, torch.Tensor) and values.ndim == 3 else 1
+    size = int(values.shape[axis])
+    cropped, padded = len(values) * (size > length), len(values) * (size < length)
+    rows = _to_length(values, axis, length)
+    return rows, Signal(rate=rate, shortest=size, longest=size, cropped=cropped, padded=padded)
+
+
+def _to_length(values: Any, axis: int, length: int) -> Any:
+    """Return an array or a tensor cropped to a length along an axis, or followed by zeros."""
+    cropped = values[:, :length] if axis == 1 else values[:, :, :length]
+    more = max(0, length - int(values.shape[axis]))
+    if isinstance(values, torch.Tensor):
+        return torch.nn.functional.pad(cropped, (0, more) if axis == values.ndim - 1 else (0, 0, 0, more))
+    return np.pad(cropped, [(0, more if number == axis else 0) for number in range(values.ndim)])
 
 
 def _types_of(types: ColumnTypes | None, names: Sequence[str]) -> tuple[ColumnTypes, ColumnTypes]:
@@ -241,7 +335,9 @@ def _names_of(condition: Any) -> tuple[str, ...] | None:
     return None if condition is None else (condition,) if isinstance(condition, str) else tuple(condition)
 
 
-def _open_named(source: str | Path, columns: Names, condition: Condition) -> tuple[Any, Any, str]:
+def _open_named(
+    source: str | Path, columns: Names, condition: Condition, rate: int | None, length: int | None, size: int | None
+) -> tuple[Any, Any, str]:
     name = str(source)
     if isinstance(source, str) and name in BUILTIN:
         _refuse_columns(columns, f"the built-in {name}")
@@ -252,7 +348,9 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
         _refuse_columns(columns, "a folder")
         if is_text_folder(path):
             return *read_texts(path), name
-        return *(read_point_folder(path) if holds_points(path) else read_folder(path)), name
+        if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
+            return *read_sound_folder(path, rate, length), name
+        return *(read_point_folder(path) if holds_points(path) else read_folder(path, size)), name
     if not path.exists():
         raise _unknown_source(name)
     if not path.is_file():
@@ -261,7 +359,7 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
     if is_csv(path):
         return *part_frame(read_csv(path), columns, condition, name), name
     if suffix == ".parquet":
-        return *read_parquet(path, columns, condition), name
+        return *read_parquet(path, columns, condition, rate=rate, length=length, size=size), name
     if suffix == ".npy":
         _refuse_columns(columns, "a .npy file")
         return _read_numpy(path), None, name
@@ -273,8 +371,11 @@ def _open_named(source: str | Path, columns: Names, condition: Condition) -> tup
     if suffix in POINT_ENDINGS:
         points, names = read_points(path)
         return PointSets([points], names), None, name
+    if suffix in SOUND_ENDINGS:
+        raise ValueError(f"{path} is one sound, but a law is learned from many; give the folder that holds them: {path.parent}")
     raise ValueError(
-        f"{path} ends in {suffix or 'nothing'}, which is not supported; use one of {', '.join(_FILES)}, or a folder of images."
+        f"{path} ends in {suffix or 'nothing'}, which is not supported; use one of {', '.join(_FILES)}, or a folder of images "
+        "or sounds."
     )
 
 
@@ -315,6 +416,8 @@ def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np
         keys = list(archive.keys())
         sized = "sizes" in keys and len(keys) > 1
         keys = [key for key in keys if not (sized and key == "sizes")]
+        if isinstance(condition, str) and condition == MASK and MASK not in keys:
+            condition = False
         from_keys = condition_names(condition, keys, None, str(path))
         if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
             from_keys = ["condition"]
@@ -353,10 +456,9 @@ def _match_condition(
     if values is None:
         return None
     found = conditions_of(values, types)
-    if found.array.ndim not in (1, 2) or len(found.array) != rows:
-        raise ValueError(
-            f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one label or one vector per row."
-        )
+    if not 1 <= found.array.ndim <= 4 or len(found.array) != rows:
+        what = "label or one vector" if found.array.ndim < 3 else "image"
+        raise ValueError(f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one {what} per row.")
     return found
 
 

@@ -45,7 +45,8 @@ class Rows:
     log_det_of_reals : float
         log |dz/dx| over the elements that are real numbers.
     log_shares : Tensor (N,)
-        To be added to the log-probability of a row inside the range of the training data, float64.
+        To be added to the log-probability of a row inside the range of the training data, float64, or to the density of a
+        signal for its coding.
     """
 
     z: Tensor
@@ -73,11 +74,14 @@ class Rows:
         transform = space.transform
         varying = ~transform.constant
         integer = transform.integer & varying
-        _refuse_fractions(x, integer)
+        if transform.coding is None:
+            _refuse_fractions(x, integer)
         log_shares = torch.zeros(len(x), dtype=torch.float64)
         if within_range and bool(integer.any()):
             x, log_shares = transform.ends(x)
             _warn_of_impossible(log_shares)
+        elif within_range:
+            log_shares = transform.log_slopes(x)
         bins = _edges(transform, x, integer, dtype) if bool(integer.any()) else None
         return cls(
             z=transform.forward(x, dtype=dtype),

@@ -30,6 +30,7 @@ from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.points import PointSets
+from pushforward.data.signal import Signal
 from pushforward.data.text import Tokenizer, as_texts
 
 __all__ = ["Schema"]
@@ -37,7 +38,7 @@ __all__ = ["Schema"]
 # Float32 holds all values of these exactly; other dtypes are converted to float64.
 _MOST = 2**31 - 1
 _UNLIMITED = (-math.inf, math.inf)
-_AXES = {"flat": 1, "grid": 3, "points": 2}
+_AXES = {"flat": 1, "grid": 3, "points": 2, "series": 2}
 _EXACT_IN_FLOAT32 = frozenset(("bool", "int8", "uint8", "int16", "uint16", "float16", "bfloat16", "float32"))
 
 
@@ -67,6 +68,10 @@ class Schema:
         Digits behind the decimal point of each column of a DataFrame of vectors, None for as many as fit.
     polars : bool
         Whether DataFrames are those of polars.
+    signal : Signal, optional
+        What is known of signals besides their samples.
+    size : int, optional
+        Side of the squares that images were cropped and resized to when their files were read.
     coordinates : tuple of str, optional
         Names of the coordinates of points.
     sizes_differ : bool
@@ -94,6 +99,8 @@ class Schema:
     coordinates: tuple[str, ...] | None = None
     sizes_differ: bool = False
     text: Tokenizer | None = None
+    signal: Signal | None = None
+    size: int | None = None
 
     @classmethod
     def of_texts(cls, text: Tokenizer) -> "Schema":
@@ -139,7 +146,7 @@ class Schema:
     @property
     def rules(self) -> Kind:
         """The kind of data."""
-        return kind_named(self.kind)
+        return kind_named(self.kind).of(self.signal)
 
     @property
     def internal_shape(self) -> tuple[int, ...]:
@@ -221,11 +228,9 @@ class Schema:
         table = None if self.table is None else self.table.to_json()
         elements = None if self.elements is None else self.elements.to_json()
         text = None if self.text is None else self.text.to_json()
-        return asdict(replace(self, table=None, elements=None, text=None)) | {
-            "table": table,
-            "elements": elements,
-            "text": text,
-        }
+        signal = None if self.signal is None else self.signal.to_json()
+        parts = {"table": table, "elements": elements, "text": text, "signal": signal}
+        return asdict(replace(self, table=None, elements=None, text=None, signal=None)) | parts
 
     @classmethod
     def from_json(cls, facts: Facts) -> "Schema":
@@ -241,6 +246,8 @@ class Schema:
             parts["table"] = Table.from_json(parts["table"])
         if parts.get("elements") is not None:
             parts["elements"] = Elements.from_json(list(parts["elements"]))
+        if parts.get("signal") is not None:
+            parts["signal"] = Signal.from_json(parts["signal"])
         if parts.get("text") is not None:
             parts["text"] = Tokenizer.from_json(parts["text"])
         schema = cls(**parts)
@@ -263,9 +270,11 @@ class Schema:
             self.sizes_differ and isinstance(names, tuple) and len(names) == shape[-1] and all(type(n) is str for n in names)
         ):
             raise ValueError(f"coordinates must name the {shape[-1]} coordinates of points")
+        if self.size is not None and (type(self.size) is not int or self.internal_shape[1:] != (self.size, self.size)):
+            raise ValueError(f"size is the side of square images, not {self.size!r}")
         if self.channels not in (None, "first", "last"):
             raise ValueError(f"channels must be 'first', 'last' or None, not {self.channels!r}")
-        axes = len(shape) if self.channels is None else 3
+        axes = len(shape) if self.channels is None else _AXES[self.rules.structure]
         if axes != len(shape) or len(self.internal_shape) != _AXES[self.rules.structure]:
             raise ValueError(f"rows of shape {shape} with channels {self.channels!r} are not of kind {self.kind!r}")
         if self.table is None and self.elements is not None:
@@ -343,6 +352,15 @@ class Schema:
         if self.rules.structure == "points" and missing:
             rows = torch.nn.functional.pad(rows, (0, 0, 0, missing), value=torch.nan)
         return rows
+
+    def refuse_other_rate(self, other: "Schema") -> None:
+        """Raise a ValueError if other signals have another sample rate."""
+        rates = [schema.signal.rate for schema in (other, self) if schema.signal is not None and schema.signal.rate is not None]
+        if len(set(rates)) > 1:
+            raise ValueError(
+                f"these signals have {rates[0]:,} samples per second, but the model was trained on {rates[1]:,}; convert them "
+                f"first, e.g. open_data(..., rate={rates[1]})"
+            )
 
     def to_layout(self, rows: Tensor) -> Tensor:
         """Return rows ``(N, *D)`` as tensors ``(N, *row)`` in the user's layout; differentiable."""

@@ -17,7 +17,7 @@ from pushforward.data.conditions import ConditionEncoder
 from pushforward.data.files.csv import is_csv
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
-from pushforward.data.open import Dataset, open_data
+from pushforward.data.open import Dataset, chosen_condition, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.sizes import SizeLaw
 from pushforward.data.transform import Transform
@@ -128,10 +128,10 @@ class RowSpace:
 
         conditions = facts["condition"]
         schema, transform = Schema.from_json(facts["schema"]), Transform.from_state(facts["transform"], under("transform"))
-        if transform.kind != schema.kind or transform.constant.shape != schema.internal_shape:
+        if transform.kind != schema.kind or transform.data_shape != schema.internal_shape:
             raise ValueError(
                 f"the rows are {schema.kind} of shape {schema.internal_shape}, but their scaling is that of {transform.kind} "
-                f"of shape {tuple(transform.constant.shape)}"
+                f"of shape {transform.data_shape}"
             )
         return cls(
             schema,
@@ -289,7 +289,7 @@ class RowSpace:
         ----------
         source : anything that :func:`~pushforward.data.open_data` takes
         chosen : mapping
-            The ``columns`` and the ``condition`` that were named in training, if any.
+            The ``columns`` and the ``condition`` or ``condition_images`` that were named in training, if any.
         condition : optional
             As for :func:`~pushforward.data.open_data`; None is the one of ``chosen``.
         conditional : bool, optional
@@ -307,12 +307,12 @@ class RowSpace:
         if not (self.conditions is not None if conditional is None else conditional):
             condition = False
         elif condition is None:
-            condition = chosen.get("condition")
+            condition = chosen_condition(chosen)
         elif self.conditions is not None:
             condition = self.conditions.by_name(condition)
         kind, types = self.schema.kind, self.schema.table
         beside = None if self.conditions is None else self.conditions.table
-        return open_data(
+        opened = open_data(
             source,
             columns=columns,
             condition=condition,
@@ -321,7 +321,11 @@ class RowSpace:
             types=types,
             condition_types=beside,
             text=self.schema.text,
+            size=self.schema.size if isinstance(source, str | Path) and Path(source).exists() else None,
+            **self.schema.rules.reopening(self.schema.internal_shape),
         )
+        self.schema.refuse_other_rate(opened.schema)
+        return opened
 
     def draw(
         self,

@@ -24,6 +24,9 @@ by its sum. r = 1 / (m + 2) with m training rows at the end: Laplace's rule of s
 the next such row to lie beyond. In a closed range r is 0: an integer beyond it has probability 0. Samples stay in the training
 range, where an end stands for all values beyond it.
 
+Signals can have a coding (:mod:`pushforward.data.coding`), a map that comes before the affine one. Then the elements are those
+of its coordinates, all of them real numbers, and log |dz/dx| of a row has a further part, :meth:`Transform.log_slopes`.
+
 A constant element has no density. It is dropped from z, or has a fixed value there in kinds with a fixed shape, such as images.
 The inverse restores the constant exactly.
 
@@ -39,6 +42,7 @@ import torch
 from torch import Tensor
 
 from pushforward.data.checks import Facts
+from pushforward.data.coding import SignalCoding
 from pushforward.data.ends import end_shares, infinite
 from pushforward.data.kinds import Limits, kind_named
 from pushforward.probability.tails import log_share
@@ -71,6 +75,8 @@ class Transform:
         bool, which elements are constant.
     value : Tensor
         float64, the value of the constant elements; elsewhere 0.
+    coding : SignalCoding, optional
+        The map from rows to the coordinates that are scaled.
 
     >>> transform = Transform.fit(torch.tensor([[0.0, 7.0], [2.0, 7.0]]), integer=False, kind="vectors")
     >>> transform.forward(torch.tensor([[4.0, 7.0]]))
@@ -92,9 +98,18 @@ class Transform:
     integer: Tensor
     constant: Tensor
     value: Tensor
+    coding: SignalCoding | None = None
 
     @classmethod
-    def fit(cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str, limits: Limits | None = None) -> "Transform":
+    def fit(
+        cls,
+        x: Tensor,
+        *,
+        integer: bool | Sequence[bool],
+        kind: str,
+        limits: Limits | None = None,
+        coding: SignalCoding | None = None,
+    ) -> "Transform":
         """Fit to rows ``x``, ``(N, *D)``, in data units.
 
         Parameters
@@ -107,12 +122,16 @@ class Transform:
         limits : (Tensor, Tensor), optional
             Smallest and largest possible values, broadcastable to (*D). Kinds with closed ranges have this range, by default
             that of ``x``; otherwise a range is closed where it reaches its limit.
+        coding : SignalCoding, optional
+            Applied to ``x`` first; integers then count as real numbers.
 
         Raises
         ------
         ValueError
             If every element is constant, or the numbers are too large or too close together for float64.
         """
+        if coding is not None:
+            x, integer, limits = coding.forward(x), False, None
         rules, row = kind_named(kind), x.shape[1:]
         x = rules.units(x)
         low, high, constant, whole = _facts(x, integer, kind)
@@ -125,7 +144,7 @@ class Transform:
             raise ValueError(
                 "X cannot be scaled: its numbers are too large or too close together for float64; change their unit."
             )
-        fitted = cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value)
+        fitted = cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value, coding=coding)
         return fitted if x.shape[1:] == row else fitted.of_points(row[0])
 
     @classmethod
@@ -141,11 +160,13 @@ class Transform:
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
         ends, shift, scale = _ranges(x, low, high, kind, limits), torch.zeros_like(value), torch.ones_like(value)
-        return cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value)
+        return cls(kind, x.dtype, shift, scale, **ends, integer=whole, constant=constant, value=value, coding=None)
 
     def of_points(self, count: int) -> "Transform":
         """Return the same scaling for rows of ``count`` points, which are all scaled alike."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("kind", "dtype")}
+        tensors = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("kind", "dtype", "coding")
+        }
         return replace(self, **{name: value[:1].expand(count, -1).clone() for name, value in tensors.items()})
 
     @property
@@ -183,12 +204,31 @@ class Transform:
         """
         x = self.pick(self.shift).to(z) + self.pick(self.scale).to(z) * z
         value = self.value.to(z)
-        return self.spread(x, value) if not self.keeps_constants else torch.where(self.constant.to(z.device), value, x)
+        x = self.spread(x, value) if not self.keeps_constants else torch.where(self.constant.to(z.device), value, x)
+        return x if self.coding is None else self.coding.inverse(x)
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        """Shape of a row in data units."""
+        return tuple(self.constant.shape) if self.coding is None else self.coding.data_shape
+
+    @property
+    def fixed(self) -> tuple[Tensor, Tensor]:
+        """Which elements of a row in data units are the same in all rows, bool, and their values; with a coding none."""
+        if self.coding is None:
+            return self.constant, self.value
+        none = torch.zeros(self.data_shape, dtype=torch.float64)
+        return none.bool(), none
+
+    def log_slopes(self, x: Tensor) -> Tensor:
+        """Return what log |dz/dx| of each row x (N, *D) has beyond :attr:`log_det`, (N,), float64: 0 without a coding."""
+        return torch.zeros(len(x), dtype=torch.float64) if self.coding is None else self.coding.log_det(x)
 
     @property
     def origin(self) -> Tensor:
         """The row in data units at z = 0, constant elements included, float64."""
-        return torch.where(self.constant, self.value, self.shift)
+        origin = torch.where(self.constant, self.value, self.shift)
+        return origin if self.coding is None else self.coding.inverse(origin[None])[0]
 
     @property
     def dequantization(self) -> Tensor:
@@ -197,7 +237,7 @@ class Transform:
 
     @property
     def log_det(self) -> float:
-        """Log |dz/dx| of one row in nats, over the elements that vary; the same for every row."""
+        """Log |dz/dx| of the scaling in nats, over the elements that vary; the same for every row."""
         return -float(self.scale[~self.constant].log().sum())
 
     @property
@@ -216,6 +256,8 @@ class Transform:
         >>> inside.flatten().tolist(), log_shares.exp().round(decimals=4).tolist()
         ([1.0, 2.0, 2.0], [1.0, 0.6667, 0.0741])
         """
+        if self.coding is not None:
+            return x, torch.zeros(len(x), dtype=torch.float64)
         counted = self.integer & ~self.constant
         wide, low, high = x.double(), self.low, self.high
         inside = torch.where(counted, torch.minimum(torch.maximum(wide, low), high), wide).to(x.dtype)
@@ -225,14 +267,15 @@ class Transform:
     def forward(self, x: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """Return z for rows x in data units, without dequantization noise; ``dtype`` defaults to that of ``x``."""
         dtype = dtype or x.dtype
+        x = x if self.coding is None else self.coding.forward(x)
         shift, scale = self.shift.to(x.device), self.scale.to(x.device)
         if not self.keeps_constants:
             varies = ~self.constant.to(x.device)
             return ((x[:, varies].double() - shift[varies]) / scale[varies]).to(dtype)
-        # Subtracting a nearby number is exact in float32, so large sets of images need no float64 copy.
-        z = (x - shift.to(x.dtype)) / scale.to(x.dtype)
+        # Subtracting a nearby number is exact in float32, so large sets of images need no float64 copy, nor a second one.
+        z = (x - shift.to(x.dtype)).div_(scale.to(x.dtype))
         if self.constants:
-            z = torch.where(self.constant.to(x.device), self._fixed(x.dtype).to(x.device), z)
+            z = torch.where(self.constant.to(x.device), self.scaled_value(x.dtype).to(x.device), z)
         return z.to(dtype)
 
     def inverse(self, z: Tensor) -> Tensor:
@@ -247,14 +290,13 @@ class Transform:
         x = self._unscale(wide, slice(None), torch.finfo(z.dtype).eps)
         if self.constants:
             x = torch.where(self.constant.to(z.device), self.value.to(z.device, x.dtype), x)
-        return x.to(self.dtype)
+        return (x if self.coding is None else self.coding.inverse(x)).to(self.dtype)
 
     def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
-        tensors = {
-            field.name: getattr(self, field.name).contiguous() for field in fields(self) if field.name not in ("kind", "dtype")
-        }
-        return {"kind": self.kind, "dtype": str(self.dtype).removeprefix("torch.")}, tensors
+        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
+        coding = None if self.coding is None else self.coding.state()
+        return {"kind": self.kind, "dtype": str(self.dtype).removeprefix("torch."), "coding": coding}, tensors
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "Transform":
@@ -262,7 +304,8 @@ class Transform:
         dtypes = {"float32": torch.float32, "float64": torch.float64}
         if facts["dtype"] not in dtypes:
             raise ValueError(f"the scaling is in float32 or float64, not {facts['dtype']!r}")
-        transform = cls(kind=facts["kind"], dtype=dtypes[facts["dtype"]], **tensors)
+        coding = None if facts["coding"] is None else SignalCoding(**facts["coding"])
+        transform = cls(kind=facts["kind"], dtype=dtypes[facts["dtype"]], coding=coding, **tensors)
         transform._check()
         return transform
 
@@ -271,13 +314,15 @@ class Transform:
         row = self.shift.shape
         one_range = kind_named(self.kind).ranges(torch.zeros(row), torch.zeros(row))[0].shape
         shapes = dict.fromkeys(("low", "high", "below", "above", "least", "most"), one_range)
-        for field in fields(self)[2:]:
-            value, shape = getattr(self, field.name), shapes.get(field.name, row)
-            dtype = torch.bool if field.name in ("integer", "constant") else torch.float64
+        if self.coding is not None and self.coding.shape != tuple(row):
+            raise ValueError(f"transform: the scaling is that of rows of shape {tuple(row)}, not {self.coding.shape}")
+        for name in _TENSORS:
+            value, shape = getattr(self, name), shapes.get(name, row)
+            dtype = torch.bool if name in ("integer", "constant") else torch.float64
             if value.shape != shape or value.dtype != dtype:
-                raise ValueError(f"transform.{field.name} is {_said(value.dtype, value.shape)}, not {_said(dtype, shape)}")
+                raise ValueError(f"transform.{name} is {_said(value.dtype, value.shape)}, not {_said(dtype, shape)}")
             if dtype == torch.float64 and not bool(value.isfinite().all()):
-                raise ValueError(f"transform.{field.name} has NaN or infinities")
+                raise ValueError(f"transform.{name} has NaN or infinities")
         if not bool((self.scale > 0).all()) or bool((self.low > self.high).any()) or bool(self.constant.all()):
             raise ValueError("transform: scales must be above 0, no range empty, and not every element constant")
         if any(bool(((share < 0) | (share >= 1)).any()) for share in (self.below, self.above)):
@@ -285,7 +330,8 @@ class Transform:
         if not bool(((self.least <= self.low) & (self.high <= self.most)).all()):
             raise ValueError("transform: a range must be within its limits")
 
-    def _fixed(self, dtype: torch.dtype) -> Tensor:
+    def scaled_value(self, dtype: torch.dtype) -> Tensor:
+        """Return the values of the constant elements in units of z; elsewhere arbitrary."""
         return ((self.value - self.shift) / self.scale).to(dtype)
 
     def _unscale(self, z: Tensor, chosen: Tensor | slice, eps: float) -> Tensor:
@@ -301,6 +347,9 @@ class Transform:
         slack = 2 * eps * spread.abs() + 4 * torch.finfo(z.dtype).eps * shift.abs()
         whole = (x + slack).floor_().clamp_(low, high)
         return whole if bool(integer.all()) else torch.where(integer, whole, x)
+
+
+_TENSORS = tuple(field.name for field in fields(Transform) if field.type == "Tensor" or field.type is Tensor)
 
 
 def _said(dtype: torch.dtype, shape: tuple[int, ...]) -> str:

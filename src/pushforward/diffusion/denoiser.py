@@ -13,6 +13,8 @@ interpreted as the given prediction (see :mod:`pushforward.diffusion.prediction`
 
     denoised = (alpha s^2 / S) x_t + (sigma s / sqrt(S)) raw.
 
+Networks that predict variances (:mod:`pushforward.diffusion.variances`) have the raw output that these imply.
+
 Ends. At alpha = 0 the predictions ``eps`` and ``score`` do not determine x: such networks are called no later than where
 log_snr = -14 (alpha = 9e-4 sigma), with the same x_t, even if t is later. All others are called at t itself. There is no
 call at t = 0: a grid that ends there means "return denoised of the last call".
@@ -50,6 +52,7 @@ from pushforward.diffusion import prediction as predictions
 from pushforward.diffusion.prediction import Prediction
 from pushforward.diffusion.schedule import Schedule, widen
 from pushforward.diffusion.trace import exact_trace, probed_trace
+from pushforward.diffusion.variances import WithVariances, with_variances
 from pushforward.probability import Gaussian, GaussianMixture
 
 __all__ = ["AbstractDenoiser", "Denoiser", "ExactDenoiser", "Law", "Weight"]
@@ -149,7 +152,7 @@ class Denoiser(AbstractDenoiser):
         if self._t_max < 1:
             t = t.clamp(max=self._t_max)
         c_in, on_x_t, on_raw = self._scales(t)
-        raw = self._call(widen(c_in.to(x_t.dtype), x_t) * x_t, t, condition)
+        raw = self._call(x_t, c_in, t, condition)
         return widen(on_x_t.to(x_t.dtype), x_t) * x_t + widen(on_raw.to(x_t.dtype), x_t) * raw
 
     def loss(self, x: Tensor, t: Tensor, eps: Tensor, condition: Tensor | None = None, *, weight: Weight = "edm") -> Tensor:
@@ -167,7 +170,7 @@ class Denoiser(AbstractDenoiser):
         p, q = predictions.coefficients(self.prediction, self.schedule, t, data_std=self.data_std)
         target = widen(p, x) * x + widen(q, x) * eps
         c_in = _input_scale(self.schedule, t, self.data_std)
-        raw = self._call(widen(c_in, x) * x_t, t, condition).to(x.dtype)  # autocast may have changed the dtype
+        raw = self._call(x_t, c_in, t, condition).to(x.dtype)  # autocast may have changed the dtype
         per_row = _mean_square(raw, target)
         return self._reweighted(per_row, self.prediction, weight, t)
 
@@ -211,9 +214,15 @@ class Denoiser(AbstractDenoiser):
         target_weight = weight(self.schedule, t) if callable(weight) else self._weight(weight, t)
         return per_row * (target_weight / self._weight(space, t))
 
-    def _call(self, scaled: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
-        raw: Tensor = self.network(scaled, t.to(scaled).expand(scaled.shape[0]), condition)
-        return raw
+    def _call(self, x_t: Tensor, c_in: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
+        """Return the raw output, in the space of the prediction, for x_t, which the network sees times c_in."""
+        scaled = widen(c_in.to(x_t.dtype), x_t) * x_t
+        times = t.to(scaled).expand(scaled.shape[0])
+        if not isinstance(self.network, WithVariances):
+            raw: Tensor = self.network(scaled, times, condition)
+            return raw
+        parts = self.network.parts(scaled, times, condition)
+        return with_variances(parts, x_t, t, schedule=self.schedule, prediction=self.prediction, data_std=self.data_std)
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the scales of the network's input, and of x_t and the raw output in ``denoised``."""

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.schedule import Schedule, widen
+from pushforward.diffusion.variances import WithVariances, with_variances
 
 __all__ = ["FlowMapNetwork", "angle_of", "map_features", "time_of"]
 
@@ -247,7 +248,15 @@ class FlowMapNetwork(AbstractDenoiser):
             given += [share, (math.pi * share).sin(), (math.pi * share).cos() - 1]
         features, t = torch.cat(given, 1), t.to(u).expand(rows)
         if self.head is None or not isinstance(self.network, WithFeatures):
+            if isinstance(self.network, WithVariances):
+                return self._of_variances(self.network.parts(u, t, features), u, t), None
             raw: Tensor = self.network(u, t, features)
             return raw.to(u), None
         hidden = self.network.features(u, t, features)
         return self.network.readout(hidden, u).to(u), hidden.to(u)
+
+    def _of_variances(self, parts: tuple[Tensor, Tensor], u: Tensor, t: Tensor) -> Tensor:
+        """Return F of a network that predicts variances: u is x_t, scaled to unit variance."""
+        root = ((self.schedule.alpha(t) * self.data_std) ** 2 + self.schedule.sigma(t) ** 2).sqrt()
+        x_t = widen(root.to(u), u) * u
+        return with_variances(parts, x_t, t, schedule=self.schedule, prediction="edm", data_std=self.data_std)

@@ -257,7 +257,7 @@ def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpa
         classes = len(conditions.classes) if conditions.has_classes else 0
         if classes > 1 and len(spare) >= max(_LEAST_LABELLED, 20 * classes) and spare.condition is not None:
             rows, labels = spare.x, np.array([str(label) for label in spare.condition])
-    return list(default_features(rows.numpy(), labels, seed=seed))
+    return list(default_features(inputs.kind.compared(rows.numpy()), labels, seed=seed))
 
 
 def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
@@ -282,9 +282,7 @@ def _about(inputs: Inputs, seconds: float) -> dict[str, Any]:
         "parameters": result.parameters,
         "held_out_loss": result.held_out_loss,
         "held_out_by_level": result.held_out_by_level,
-        "pixel_range": None
-        if inputs.kind.has_columns or inputs.of_points
-        else [float(transform.low.min()), float(transform.high.max())],
+        "pixel_range": None if inputs.kind.structure != "grid" else [float(transform.low.min()), float(transform.high.max())],
     }
 
 

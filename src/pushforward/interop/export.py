@@ -189,6 +189,10 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
         raise naming(
             ValueError(f"a pipeline of diffusers draws images, but this model was trained on {name}; use {_ONNX}"), _ONNX
         )
+    encoder = model.space_.conditions
+    if encoder is not None and encoder.image is not None:
+        message = f"a pipeline of diffusers takes no images as conditions, as this model does; use {_ONNX}"
+        raise naming(ValueError(message), _ONNX)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already; name a new folder")
     if codec.is_part(codec.to_plain(model.network_)):

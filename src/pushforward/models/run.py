@@ -21,6 +21,7 @@ from torch import Tensor
 from pushforward import training
 from pushforward._messages import printable
 from pushforward.data import ColumnTypes, Condition, Data, Dataset, Facts, Names, Schema, open_data
+from pushforward.data.open import chosen_condition
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.plan import Plan, plan
 from pushforward.models.files.storage import CARD, blamed_on, load, parts_of, read_card, rebuild, resume_command, trackers_in
@@ -29,7 +30,7 @@ from pushforward.training.process.size import networks_explained_by
 from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
 from pushforward.training.record.files import RunError
 
-__all__ = ["new_run", "newest_run", "reopen", "run_folder", "same_threads", "stopped_run", "train"]
+__all__ = ["chosen_of", "new_run", "newest_run", "reopen", "run_folder", "same_threads", "stopped_run", "train"]
 
 
 def train(
@@ -69,9 +70,9 @@ def train(
         If another process trains the run that is to be resumed. It is an :class:`OSError`.
     """
     if not resume:
-        kind, types, text = (None, None, None) if model is None else (model.kind, model.columns, model.text)
-        dataset = open_data(data, condition=condition, columns=columns, kind=kind, gaps=True, types=types, text=text)
-        chosen = {"columns": columns, "condition": condition if _named(condition) else None}
+        opening = {} if model is None else model._opening
+        dataset = open_data(data, condition=condition, columns=columns, gaps=True, **opening)
+        chosen = chosen_of(columns, condition)
         with new_run(out, dataset.source) as folder:
             return plan(dataset, model or assemble({}, dataset), chosen=chosen).start(folder)
     folder = newest_run(out, _source(data))
@@ -102,18 +103,20 @@ def reopen(
     chosen = card["chosen"]
     if chosen.get("teacher") is not None:
         raise RunError(folder / CARD, "is of a model that is distilled", f"resume it with `{resume_command(card, folder)}`")
+    condition = chosen_condition(chosen) if condition is None else condition
     if isinstance(data, Dataset):
         dataset = data
     else:
         dataset = open_data(
             data,
-            condition=chosen["condition"] if condition is None else condition,
+            condition=condition,
             columns=chosen["columns"] if columns is None else columns,
             kind=card["schema"]["kind"],
             gaps=True,
             types=Schema.from_json(card["schema"]).table,
             text=Schema.from_json(card["schema"]).text,
-            condition_types=_condition_types(card, chosen["condition"] if condition is None else condition),
+            condition_types=_condition_types(card, condition),
+            **_opening(card),
         )
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
@@ -126,6 +129,16 @@ def reopen(
     stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors") if not path.is_symlink())
     with blamed_on(folder / CARD), networks_explained_by(stored) if stored else contextlib.nullcontext():
         return plan(dataset, rebuild(card, "resolved", parts), chosen=chosen)
+
+
+def chosen_of(columns: Names, condition: Condition) -> Facts:
+    """Return what was named of the data of a run, as its card stores it.
+
+    >>> chosen_of(None, Path("edges"))
+    {'columns': None, 'condition': None, 'condition_images': 'edges'}
+    """
+    images = str(condition) if isinstance(condition, Path) else None
+    return {"columns": columns, "condition": condition if _named(condition) else None, "condition_images": images}
 
 
 def run_folder(out: str | Path | None, source: str) -> Path:
@@ -208,6 +221,14 @@ def _named(condition: Condition) -> bool:
     if isinstance(condition, list | tuple):
         return all(isinstance(name, str) for name in condition)
     return condition is None or condition is False or isinstance(condition, str)
+
+
+def _opening(card: Facts) -> Facts:
+    """Return the arguments with which the run opened signals and images."""
+    resolved = card["resolved"]
+    series = resolved["series"]
+    named = {name: resolved[name] for name in ("rate", "length", "size")}
+    return named | {"series": None if series is None else tuple(series)}
 
 
 def _condition_types(card: Facts, condition: Condition) -> ColumnTypes:

@@ -6,6 +6,7 @@ rows.
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple, Protocol, TypeGuard, TypeVar, runtime_checkable
@@ -34,6 +35,7 @@ __all__ = ["Coder", "NewPrior", "TwoStageModel", "has_random_codes"]
 
 _CODES, _MOST_DRAWS = 20_000, 32  # codes to train a prior on, if rows are fewer
 _CODER_SHARE = 0.6  # of steps and time, if both parts are trained by gradients
+_LEAST_SHARE = 0.1  # of the time: the prior's, however long the coder took
 _BATCH = 256
 
 T = TypeVar("T")
@@ -73,10 +75,11 @@ class _Prepared(Prepared):
 
 
 class _Plans(NamedTuple):
-    """The plans of the coder and, on noise in the shape of the codes, of the prior."""
+    """The plans of the coder and, on noise in the shape of the codes, of the prior; the clock when both must be trained."""
 
     coder: Plan
     prior: Plan | None
+    end: float = math.inf
 
 
 class NewPrior(NamedTuple):
@@ -113,6 +116,7 @@ class TwoStageModel(GenerativeModel):
 
     def _resolve(self, prepared: Prepared) -> _Plans:
         assert isinstance(prepared, _Prepared)
+        end = math.inf if self.max_time is None else time.perf_counter() + self.max_time
         self._set_parts(prepared)
         check_params(type(self.prior_), self.prior_.get_params(deep=False))
         coder = plan(replace(prepared.dataset, condition=None), self.coder_)
@@ -120,7 +124,7 @@ class TwoStageModel(GenerativeModel):
         if isinstance(self.prior_, TrainedModel):
             prior = plan(self._placeholder_codes(prepared.dataset, coder), self.prior_)
             self.prior_ = _unfitted(self.prior_)
-        return _Plans(coder, prior)
+        return _Plans(coder, prior, end)
 
     def _set_parts(self, prepared: Prepared) -> None:
         """Set ``coder_`` and ``prior_``, unfitted, with seed, device and budget where they are None."""
@@ -158,7 +162,12 @@ class TwoStageModel(GenerativeModel):
             assert isinstance(prepared, _Prepared)
             assert isinstance(resolved, _Plans)
             self.coder_ = self._train("coder", resolved.coder, replace(run, on_grid=None))
-            prior = plan(self._codes(prepared.dataset), self.prior_)
+            codes = self._codes(prepared.dataset)
+            own = None if self.prior is None else self.prior.get_params(deep=False).get("max_time")
+            if resolved.end < math.inf and own is None and isinstance(self.prior_, TrainedModel):
+                left = max(resolved.end - time.perf_counter(), _LEAST_SHARE * float(self.max_time or 0))
+                self.prior_.set_params(max_time=left)
+            prior = plan(codes, self.prior_)
         self.prior_ = prior.model
         self.prior_ = self._train("prior", prior, run)
         self.space_ = self.space_.with_conditions(self.prior_.space_.conditions)
@@ -229,12 +238,12 @@ class TwoStageModel(GenerativeModel):
         if isinstance(resolved, NewPrior):
             return resolved.prior.parameters
         assert isinstance(resolved, _Plans)
-        sizes = [None if part is None else part.parameters for part in resolved]
+        sizes = [None if part is None else part.parameters for part in resolved[:2]]
         return None if None in sizes else sum(size for size in sizes if size is not None)
 
     def _seconds(self, resolved: object, prepared: Prepared) -> float | None:
         assert isinstance(resolved, _Plans)
-        return sum(part.seconds() or 0.0 for part in resolved if part is not None)
+        return sum(part.seconds() or 0.0 for part in resolved[:2] if part is not None)
 
     def _resolved(self) -> Facts:
         parts = {"coder": _unfitted(self.coder_), "prior": _unfitted(self.prior_)}

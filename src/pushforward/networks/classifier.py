@@ -8,6 +8,8 @@ References
 Prafulla Dhariwal, Alex Nichol. Diffusion models beat GANs on image synthesis. 2021. https://arxiv.org/abs/2105.05233
 """
 
+import math
+
 from torch import Tensor, nn
 
 from pushforward.networks.embedding import Embedding
@@ -18,12 +20,12 @@ _BLOCKS = 3
 
 
 class NoisyClassifier(nn.Module):
-    """Logits (B, C) of noisy rows x_t (B, D) or (B, channels, H, W) at times t, () or (B,).
+    """Logits (B, C) of noisy rows x_t, vectors (B, D), signals (B, channels, T) or images (B, channels, H, W), at times t (B,).
 
     Parameters
     ----------
     shape : tuple of int
-        (D,) or (channels, H, W).
+        (D,), (channels, T), which is read as a vector, or (channels, H, W).
     classes : int
         C, at least 2.
     width : int
@@ -41,7 +43,7 @@ class NoisyClassifier(nn.Module):
         self.embedding = Embedding(width, 0)
         self.modulation = nn.Linear(width, 2 * width * _BLOCKS)
         images = len(shape) == 3
-        self.first: nn.Module = nn.Conv2d(shape[0], width, 3, padding=1) if images else nn.Linear(shape[0], width)
+        self.first: nn.Module = nn.Conv2d(shape[0], width, 3, padding=1) if images else nn.Linear(math.prod(shape), width)
         halvings = max(0, min(_BLOCKS, min(shape[1:]).bit_length() - 2)) if images else 0
         self.blocks = nn.ModuleList(
             nn.Conv2d(width, width, 3, padding=1, stride=2 if block < halvings else 1) if images else nn.Linear(width, width)
@@ -54,7 +56,7 @@ class NoisyClassifier(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the logits."""
         modulation = self.modulation(self.embedding(t.to(x).expand(len(x)), None)).chunk(2 * _BLOCKS, dim=-1)
-        hidden = self.first(x)
+        hidden = self.first(x if x.ndim == 4 else x.flatten(1))
         for index, block in enumerate(self.blocks):
             scale, shift = (_widen(part, hidden) for part in modulation[2 * index : 2 * index + 2])
             change = block(nn.functional.silu(hidden * (1 + scale) + shift))

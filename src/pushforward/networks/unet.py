@@ -10,6 +10,9 @@ norm normalizes the channels of each pixel separately: this is fast for channels
 cannot change the image's statistics. Images whose sides are not multiples of ``patch * 2**(levels - 1)`` are padded with
 zeros below and on the right, and the output is cropped.
 
+A condition may contain an image, which is enlarged to the size of x by repeating its pixels and enters beside the channels of
+x.
+
 References
 ----------
 Olaf Ronneberger, Philipp Fischer, Thomas Brox. U-Net: convolutional networks for biomedical image segmentation. MICCAI
@@ -21,6 +24,7 @@ Emiel Hoogeboom, Jonathan Heek, Tim Salimans. Simple diffusion: end-to-end diffu
 """
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +46,8 @@ class UNet(nn.Module):
         C, at least 1.
     condition_dim : int
         K, the length of a condition; 0 for a network without conditions.
+    image : (int, int, int), optional
+        Channels, height and width of the image whose pixels are the entries of a condition after the first.
     width : int
         Channels at the finest level; they double with each level, up to four times ``width``.
     depth : int
@@ -59,15 +65,26 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int, condition_dim: int, *, width: int, depth: int, middle: int, levels: int, patch: int
+        self,
+        channels: int,
+        condition_dim: int,
+        *,
+        width: int,
+        depth: int,
+        middle: int,
+        levels: int,
+        patch: int,
+        image: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
         self.width = width
         self.patch = patch
         self.multiple = patch * 2 ** (levels - 1)
         widths = [width * min(2**level, _WIDEST) for level in range(levels)]
-        self.embedding = Embedding(4 * width, condition_dim)
-        self.first = nn.Conv2d(channels * patch**2, width, 3, padding=1)
+        self.image = image
+        beside, pixels = (0, 0) if image is None else (image[0], math.prod(image))
+        self.embedding = Embedding(4 * width, condition_dim - pixels)
+        self.first = nn.Conv2d((channels + beside) * patch**2, width, 3, padding=1)
         self.down = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in widths)
         self.middle = nn.ModuleList(_Block(widths[-1]) for _ in range(middle))
         self.up = nn.ModuleList(nn.ModuleList(_Block(w) for _ in range(depth)) for w in reversed(widths))
@@ -89,6 +106,8 @@ class UNet(nn.Module):
 
     def features(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the last hidden state, (B, width, h, w), with one cell per block of pixels."""
+        if self.image is not None:
+            x, condition = self._beside(x, condition, self.image)
         modulation = iter(self.modulation(self.embedding(t, condition))[..., None, None].split(self.sizes, dim=1))
         hidden = self.first(self._cut(x))
         skips: list[Tensor] = []
@@ -111,6 +130,17 @@ class UNet(nn.Module):
         """Return the output, a tensor like x, from :meth:`features`."""
         height, width = x.shape[-2:]
         return nn.functional.pixel_shuffle(self.last(features), self.patch)[..., :height, :width].contiguous()
+
+    def _beside(self, x: Tensor, condition: Tensor | None, image: tuple[int, int, int]) -> tuple[Tensor, Tensor | None]:
+        """Return x with the enlarged image of the condition as further channels, and the rest of the condition."""
+        if condition is None:
+            return torch.cat((x, x.new_zeros(len(x), image[0], *x.shape[-2:])), 1), None
+        sizes = [1, math.prod(image), condition.shape[1] - 1 - math.prod(image)]
+        first, pixels, rest = torch.split(condition, sizes, 1)
+        enlarged = pixels.reshape(-1, *image)
+        for axis in (-2, -1):
+            enlarged = enlarged.repeat_interleave(x.shape[axis] // image[axis], axis)
+        return torch.cat((x, enlarged.to(x.dtype)), 1), torch.cat((first, rest), 1)
 
     def _cut(self, x: Tensor) -> Tensor:
         """Pad to a multiple of the coarsest cell and turn blocks of pixels into channels, channels last in memory."""

@@ -5,21 +5,24 @@ decay, gradient clipping, a moving average of the weights, held-out loss, metric
 processes, and a guard against steps that are not finite.
 """
 
+from pushforward.training.calendar import GRIDS
 from pushforward.training.guard import TrainingDiverged
 from pushforward.training.loop import train
+from pushforward.training.pace import Budget
 from pushforward.training.process.interrupt import Interrupted
 from pushforward.training.process.precision import fast_precision
 from pushforward.training.process.world import agreed, is_main_process
 from pushforward.training.record.claim import FolderInUse
 from pushforward.training.record.files import RunError
 from pushforward.training.result import TrainingResult
-from pushforward.training.settings import GRIDS, TrainingSettings
+from pushforward.training.settings import TrainingSettings
 from pushforward.training.task import Batch, Task
 from pushforward.training.timing import measure_overhead_seconds, measure_step_seconds, steps_for
 
 __all__ = [
     "GRIDS",
     "Batch",
+    "Budget",
     "FolderInUse",
     "Interrupted",
     "RunError",

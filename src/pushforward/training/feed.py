@@ -52,6 +52,8 @@ class Feed:
     ----------
     block : int
         Steps per block.
+    until : int or None
+        Steps of the run: no batch is made for a step from there on, unless it is asked for.
     """
 
     def __init__(
@@ -64,19 +66,19 @@ class Feed:
         self._order_seed = derive(seed, "order", attempt)
         self._draws_seed = derive(seed, "draws", attempt)
         self._rounds: dict[int, Tensor] = {}
-        self._first = -1
+        self._first = 0
         self._batches: list[Batch] = []
         per_step = max(1, len(self._rows) * x[0].numel())
         self.block = min(max(MAX_BLOCK_ELEMENTS // per_step, 1), MAX_BLOCK_STEPS)
+        self.until: int | None = None
 
     def batch(self, step: int) -> Batch:
         """Return this process's part of the batch of step 0, 1, 2, ..."""
-        offset = step - self._first
-        if self._first < 0 or not 0 <= offset < self.block:
+        if not 0 <= step - self._first < len(self._batches):
             self._first = step - step % self.block
-            self._batches = self._make(self._first)
-            offset = step - self._first
-        return self._batches[offset]
+            count = self.block if self.until is None else min(self.block, self.until - self._first)
+            self._batches = self._make(self._first, max(count, step - self._first + 1))
+        return self._batches[step - self._first]
 
     def indices(self, first: int, steps: int) -> Tensor:
         """Row numbers of the global batches of ``steps`` steps from ``first`` on, shape (steps, batch_size)."""
@@ -93,9 +95,9 @@ class Feed:
         order = permutation(size, seed=derive(self._order_seed, number), purpose="order", device=self._x.device)
         return order if self._copies == 1 else order % len(self._x)
 
-    def _make(self, first: int) -> list[Batch]:
-        index = self.indices(first, self.block)[:, self._share]
-        steps = torch.arange(first, first + self.block, device=index.device)
+    def _make(self, first: int, count: int) -> list[Batch]:
+        index = self.indices(first, count)[:, self._share]
+        steps = torch.arange(first, first + count, device=index.device)
         draws = self._task.draw(self._rows, self._total, steps, self._draws_seed)
         for number, draw in enumerate(draws):
             if draw.shape[:2] != index.shape:
@@ -104,8 +106,8 @@ class Feed:
                     f"(steps, rows) = {tuple(index.shape)}."
                 )
         x = _gather(self._x, index)
-        conditions = [None] * self.block if self._condition is None else _gather(self._condition, index)
-        steps_of_draws = zip(*(draw.unbind(0) for draw in draws), strict=True) if draws else [()] * self.block
+        conditions = [None] * count if self._condition is None else _gather(self._condition, index)
+        steps_of_draws = zip(*(draw.unbind(0) for draw in draws), strict=True) if draws else [()] * count
         return [Batch(*parts) for parts in zip(x, conditions, steps_of_draws, strict=True)]
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pushforward.training.feed import check_batch_size
+from pushforward.training.pace import Budget
 from pushforward.training.process.allocator import keep_freed_memory
 from pushforward.training.process.gradients import with_gradients
 from pushforward.training.process.interrupt import StopRequest
@@ -32,6 +33,7 @@ def train(
     device: torch.device | str | None = None,
     progress: bool = False,
     on_grid: OnGrid | None = None,
+    budget: Budget | None = None,
 ) -> TrainingResult:
     """Train a task in place; it ends with the averaged weights of the best held-out loss.
 
@@ -64,6 +66,9 @@ def train(
     on_grid : callable, optional
         Called as ``on_grid(task, step)`` in the main process, four times inside the run, with the averaged weights in the
         task.
+    budget : Budget, optional
+        The time of the run. Its plan is made anew where the speed of the machine changes (see
+        :mod:`pushforward.training.pace`). A resumed run takes the budget that it began with.
 
     Raises
     ------
@@ -93,7 +98,15 @@ def train(
         keep_freed_memory()
     with StopRequest() as stop:
         run = Run(
-            task, (x, condition), settings=settings, seed=seed, held_out=held_out, folder=folder, world=world, on_grid=on_grid
+            task,
+            (x, condition),
+            settings=settings,
+            seed=seed,
+            held_out=held_out,
+            folder=folder,
+            world=world,
+            on_grid=on_grid,
+            budget=budget,
         )
         return run.go(stop, resume=resume, visible=progress)
 

@@ -1,16 +1,17 @@
 """One run of the training loop: its parts, their state, and their order.
 
 Step k = 0, 1, ..., N - 1 takes its batch, its random numbers and its learning rate from (seed, attempt, k), so the state of a
-run is its weights, the optimizer's moments, the averages and the numbers of :class:`Position`: the content of a checkpoint. At
+run is its weights, the optimizer's moments, the averages and the numbers of :class:`State`: the content of a checkpoint. At
 the steps of the calendar the run computes the held-out loss of the averaged weights, logs a line, draws samples, and writes a
-checkpoint, in this order.
+checkpoint, in this order. With a time budget it then compares its pace with the time that is left.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import torch
 from torch import Tensor
 
 from pushforward.probability.noise import derive
+from pushforward.training.calendar import Calendar
 from pushforward.training.feed import Feed
 from pushforward.training.guard import ATTEMPTS, STREAK, TrainingDiverged, warn_of_return
 from pushforward.training.held_out import HeldOut
 from pushforward.training.learner import Learner, Tensors
+from pushforward.training.pace import Budget, Pace
 from pushforward.training.process.generators import ModuleGenerators
 from pushforward.training.process.interrupt import Interrupted, StopRequest
 from pushforward.training.process.world import World
@@ -31,19 +34,20 @@ from pushforward.training.record.files import RunError, inside
 from pushforward.training.record.metrics import MetricsFile
 from pushforward.training.record.progress import Progress
 from pushforward.training.result import TrainingResult
-from pushforward.training.settings import Calendar, TrainingSettings
+from pushforward.training.settings import TrainingSettings
 from pushforward.training.task import Task
 
 __all__ = ["OnGrid", "Pair", "Run"]
 
 OnGrid = Callable[[Task, int], None]
 _MOST = 1e300
+_PACE = "pace.json"
 _SLACK = 16 << 20  # bytes of a checkpoint's file beyond its tensors
 Pair = tuple[Tensor, Tensor | None]
 
 
 @dataclass
-class Position:
+class State:
     """The part of the state of a run that is not tensors.
 
     ``trained`` and ``training_seconds`` count all steps, including those that the guard undid.
@@ -78,10 +82,13 @@ class Run:
         folder: Path | None,
         world: World,
         on_grid: OnGrid | None,
+        budget: Budget | None = None,
     ) -> None:
         self.task = task.to(world.device).train()
         self.settings, self.seed, self.world, self.folder, self.on_grid = settings, seed, world, folder, on_grid
         self.calendar = Calendar.of(settings)
+        self.pace = Pace(settings.steps, budget)
+        self.took = {"evaluation": 0.0, "grid": 0.0 if budget is None else budget.grid_seconds, "checkpoint": 0.0}
         self.data = _to(data, world.device)
         self.share = world.share(settings.batch_size)
         weight = (self.share.stop - self.share.start) * world.size / settings.batch_size
@@ -92,33 +99,33 @@ class Run:
         if held_out is not None and task.judged:
             size = self.share.stop - self.share.start
             self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, batch_size=size)
-        self.at, self.best = Position(), Tensors()
+        self.at, self.best = State(), Tensors()
         self.store: Store = MemoryStore()
         if folder is not None:
             self.store = FolderStore(inside(folder, "checkpoint"), _SLACK + 4 * self.learner.bytes)
         self.metrics = MetricsFile(inside(folder, "metrics.jsonl") if folder is not None and world.is_main else None)
         self.identity = self._identity(held_out)
         self._clock = time.perf_counter()
-        self._line_at = Position()
+        self._line_at = State()
 
     def go(self, stop: StopRequest, *, resume: bool, visible: bool) -> TrainingResult:
         """Run from the last checkpoint or the beginning to the end."""
         self._start(resume)
-        if self.at.step >= self.settings.steps:
+        if self.at.step >= self.pace.steps:
             return self._end(already_finished=True)
         self.world.start_tracking(dataclasses.asdict(self.settings))
         try:
-            rows = "rows" if self.data[0].ndim == 2 else "images"
-            with Progress(self.settings.steps, self.at.step, visible and self.world.is_main, rows) as line:
-                while self.at.step < self.settings.steps:
+            rows = "images" if self.data[0].ndim == 4 else "rows"
+            with Progress(self.pace.steps, self.at.step, visible and self.world.is_main, rows) as line:
+                while self.at.step < self.pace.steps:
                     self._train_on(stop, line)
                     if self.learner.streak >= STREAK:
                         self._go_back()
                         continue
                     self._do_what_is_due(line)
-                    if self.world.any(stop.set) and self.at.step < self.settings.steps:
+                    if self.world.any(stop.set) and self.at.step < self.pace.steps:
                         self._save()
-                        raise Interrupted(self.at.step, self.settings.steps, self.folder)
+                        raise Interrupted(self.at.step, self.pace.steps, self.folder)
         finally:
             self.world.stop_tracking()
         return self._end()
@@ -133,11 +140,14 @@ class Run:
         checkpoint = self.store.latest() if steps else None
         if checkpoint is None:
             self.metrics.truncate(0)
+            self._write_pace()
             self._save()
             return
         _check_same_run(self.identity, checkpoint.state.get("run"))
+        if self.folder is not None:
+            self.pace.read(inside(self.folder, _PACE))
         try:
-            check_position(checkpoint, self.settings.steps)
+            check_state(checkpoint, self.pace.steps)
             self.learner.check(checkpoint.files)
         except ValueError as error:
             path = self.store.path(checkpoint.step) if isinstance(self.store, FolderStore) else Path("checkpoint")
@@ -147,15 +157,16 @@ class Run:
 
     def _train_on(self, stop: StopRequest, line: Progress) -> None:
         """Do the steps up to the next one after which anything is due, or to the end of the block."""
-        learner, feed, settings, at = self.learner, self.feed, self.settings, self.at
-        last = min(self.calendar.next_stop(at.step), at.step - at.step % feed.block + feed.block)
+        learner, feed, at = self.learner, self.feed, self.at
+        stop_at = self.calendar.next_stop(self.pace.position(at.step))
+        last = min(self.pace.first_step(at.step, stop_at), at.step - at.step % feed.block + feed.block)
         alone = self.world.size == 1
         started, first = time.perf_counter(), at.step
         with self.generators.controlled(self._module_seed()):
             for step in range(first, last):
                 batch = feed.batch(step)
                 self.generators.seed(step)
-                learner.step(batch, step, settings.rate(step) * at.rate_scale)
+                learner.step(batch, step, self._rate(step))
                 at.step = step + 1
                 line.tick(at.step)
                 # Several processes must stop after the same step: they agree at the end of the block.
@@ -166,16 +177,42 @@ class Run:
         at.training_seconds += time.perf_counter() - started
 
     def _do_what_is_due(self, line: Progress) -> None:
-        step, calendar = self.at.step, self.calendar
+        calendar, places = self.calendar, (self.pace.position(self.at.step - 1), self.pace.position(self.at.step))
         total, count = self.world.sum_numbers(*self.learner.take_losses())
         self.at.loss_sum, self.at.loss_count = self.at.loss_sum + total, self.at.loss_count + round(count)
-        evaluated = self._evaluate() if self.held_out is not None and calendar.evaluates(step) else {}
-        if evaluated or calendar.logs(step):
+        evaluated: dict[str, Any] = {}
+        if self.held_out is not None and calendar.evaluates(*places):
+            with self._timed("evaluation"):
+                evaluated = self._evaluate()
+        if evaluated or calendar.logs(*places):
             self._log(evaluated, line)
-        if self.on_grid is not None and calendar.draws_grid(step):
-            self._grid(self.on_grid)
-        if calendar.saves(step):
-            self._save()
+        if self.on_grid is not None and calendar.draws_grid(*places):
+            with self._timed("grid"):
+                self._grid(self.on_grid)
+        if calendar.saves(*places):
+            with self._timed("checkpoint"):
+                self._save()
+        if self.pace.budget is not None:
+            self._keep_pace(line)
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.took[name] = time.perf_counter() - began
+
+    def _keep_pace(self, line: Progress) -> None:
+        """Follow another plan if the present one misses the end of the time."""
+        at, calendar, place = self.at, self.calendar, self.pace.position(self.at.step)
+        left = self.pace.seconds_left(self._seconds()) - self.took["checkpoint"] * calendar.checkpoints_after(place)
+        left -= self.took["evaluation"] * calendar.evaluations_after(place)
+        left -= self.took["grid"] * calendar.grids_after(place) * (self.on_grid is not None)
+        steps = self.world.from_main(self.pace.better_plan(at.step, at.trained, at.training_seconds, left))
+        if steps is not None:
+            self.pace.replan(at.step, steps)
+            self.feed.until = steps
+            self._write_pace()
+            line.expect(steps)
 
     def _evaluate(self) -> dict[str, Any]:
         """Compute the held-out loss of the averaged weights, and keep them if they are the best so far."""
@@ -195,7 +232,7 @@ class Run:
         rows = (at.trained - before.trained) * self.settings.batch_size
         values = {
             "loss": at.loss_sum / at.loss_count if at.loss_count else None,
-            "learning_rate": self.settings.rate(at.step - 1) * at.rate_scale,
+            "learning_rate": self._rate(at.step - 1),
             "rows_per_second": round(rows / max(at.training_seconds - before.training_seconds, 1e-9), 1),
             "seconds": round(self._seconds(), 3),
             "attempt": at.attempt,
@@ -206,6 +243,10 @@ class Run:
         plain = {key: value for key, value in values.items() if isinstance(value, int | float)}
         self.world.track(plain, at.step)
         line.note(**{key: plain[key] for key in ("loss", "held_out_loss", "rows_per_second") if key in plain})
+
+    def _write_pace(self) -> None:
+        if self.folder is not None and self.world.is_main:
+            self.pace.write(inside(self.folder, _PACE))
 
     def _grid(self, on_grid: OnGrid) -> None:
         if self.world.is_main:
@@ -228,7 +269,7 @@ class Run:
         self.world.wait()
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        at = Position(**{key: value for key, value in checkpoint.state.items() if key != "run"})
+        at = State(**{key: value for key, value in checkpoint.state.items() if key != "run"})
         at.best_by_level = None if at.best_by_level is None else tuple(at.best_by_level)
         self.at, self._line_at, self._clock = at, dataclasses.replace(at), time.perf_counter()
         self.learner.load(checkpoint.files)
@@ -256,6 +297,8 @@ class Run:
         self._line_at = dataclasses.replace(self.at)
         self.learner.set_counters(0, skipped)
         self.feed = self._feed(attempt)
+        self.pace.forget_after(self.at.step)
+        self._write_pace()
         if self.world.is_main:
             warn_of_return(failed.step, self.at.step, scale)
 
@@ -264,7 +307,7 @@ class Run:
         self.learner.finish(self.best or self.learner.averaged())
         self.task.eval()
         return TrainingResult(
-            steps=self.settings.steps,
+            steps=self.pace.steps,
             seconds=at.seconds if already_finished else self._seconds(),
             held_out_loss=at.best_loss,
             held_out_step=at.best_step,
@@ -281,12 +324,17 @@ class Run:
         self.at.seconds, self._clock = self.at.seconds + now - self._clock, now
         return self.at.seconds
 
+    def _rate(self, step: int) -> float:
+        return self.settings.rate(self.pace.position(step)) * self.at.rate_scale
+
     def _module_seed(self) -> int:
         return derive(self.seed, "modules", self.at.attempt, self.world.rank)
 
     def _feed(self, attempt: int) -> Feed:
         size, seed = self.settings.batch_size, self.seed
-        return Feed(self.task, *self.data, batch_size=size, share=self.share, seed=seed, attempt=attempt)
+        feed = Feed(self.task, *self.data, batch_size=size, share=self.share, seed=seed, attempt=attempt)
+        feed.until = self.pace.steps
+        return feed
 
     def _identity(self, held_out: Pair | None) -> dict[str, Any]:
         """Return what a checkpoint of this run must agree with."""
@@ -305,10 +353,10 @@ def _to(data: Pair, device: torch.device) -> Pair:
     return data[0].to(device), None if data[1] is None else data[1].to(device)
 
 
-def check_position(checkpoint: Checkpoint, steps: int) -> None:
+def check_state(checkpoint: Checkpoint, steps: int) -> None:
     """Raise a ValueError unless a checkpoint, which a stranger may have made, is of a step of a run of this length."""
     state = {key: value for key, value in checkpoint.state.items() if key != "run"}
-    for field in dataclasses.fields(Position):
+    for field in dataclasses.fields(State):
         if field.name not in state:
             raise ValueError(f"it has no {field.name}")
         _check_field(field, state.pop(field.name))

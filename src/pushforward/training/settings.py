@@ -1,6 +1,6 @@
-"""The settings of training, the learning rate of a step, and the steps at which something is due.
+"""The settings of training, and the learning rate of a step.
 
-With N steps, w of them warm-up, and peak rate r, step k = 0 .. N - 1 uses
+With N steps, w of them warm-up, and peak rate r, the rate at position k, from 0 to N - 1, is
 
     r (k + 1) / w                                         for k < w,
     r (1 + cos(pi (k - w) / (N - w))) / 2                 from then on:
@@ -9,18 +9,15 @@ a straight line up to r, then half a cosine that would reach zero at k = N.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from pushforward.probability.counts import check_count
 from pushforward.training.ema import MAX_WIDTH
 
-__all__ = ["GRIDS", "Calendar", "Precision", "TrainingSettings"]
+__all__ = ["Precision", "TrainingSettings"]
 
 Precision = Literal["float32", "bfloat16"]
-
-GRIDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,75 +115,12 @@ class TrainingSettings:
         """Steps of linear warm-up, including the default."""
         return min(self.steps // 20, 500) if self.warmup_steps is None else self.warmup_steps
 
-    def rate(self, step: int) -> float:
-        """Return the learning rate of step 0 .. steps - 1."""
+    def rate(self, position: float) -> float:
+        """Return the learning rate of a step at position 0 .. steps - 1 (see :mod:`pushforward.training.pace`)."""
         warmup = self.warmup
-        if step < warmup:
-            return self.learning_rate * (step + 1) / warmup
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(self.steps - warmup, 1)))
-
-
-@dataclass(frozen=True)
-class Calendar:
-    """The numbers of completed steps after which a line is logged, the held-out loss computed, and so on.
-
-    >>> calendar = Calendar.of(TrainingSettings(steps=100, evaluations=3, log_every=40, checkpoint_every=50))
-    >>> [step for step in range(1, 101) if calendar.evaluates(step)], calendar.next_stop(40)
-    ([34, 67, 100], 50)
-    """
-
-    steps: int
-    log_every: int
-    checkpoint_every: int
-    evaluations: int
-
-    @classmethod
-    def of(cls, settings: TrainingSettings) -> "Calendar":
-        """Return the calendar of a run, including the defaults."""
-        steps = settings.steps
-        return cls(
-            steps=steps,
-            log_every=settings.log_every or min(max(steps // 100, 1), 100),
-            checkpoint_every=settings.checkpoint_every or min(-(-steps // 10), 1000),
-            evaluations=settings.evaluations,
-        )
-
-    def logs(self, step: int) -> bool:
-        """Whether a line of metrics is due."""
-        return step % self.log_every == 0 or step == self.steps
-
-    def evaluates(self, step: int) -> bool:
-        """Whether the held-out loss is due: after ceil(k steps / evaluations), k = 1, 2, ..."""
-        return step == _next_part(step - 1, self.steps, self.evaluations)
-
-    def draws_grid(self, step: int) -> bool:
-        """Whether samples during training are due: four times inside the run, at its fifths."""
-        return step == _next_part(step - 1, self.steps, GRIDS + 1) and step < self.steps
-
-    def saves(self, step: int) -> bool:
-        """Whether a checkpoint is due."""
-        return step % self.checkpoint_every == 0 or step == self.steps
-
-    def checkpoints(self) -> int:
-        """Return the number of checkpoints of the whole run."""
-        return -(-self.steps // self.checkpoint_every)
-
-    def next_stop(self, step: int) -> int:
-        """Return the first step after ``step`` at which anything is due."""
-        return min(self._next_of_each(step))
-
-    def _next_of_each(self, step: int) -> Iterator[int]:
-        yield self.steps
-        yield (step // self.log_every + 1) * self.log_every
-        yield (step // self.checkpoint_every + 1) * self.checkpoint_every
-        yield _next_part(step, self.steps, self.evaluations)
-        yield _next_part(step, self.steps, GRIDS + 1)
-
-
-def _next_part(step: int, steps: int, parts: int) -> int:
-    """Return the first of ceil(k steps / parts), k = 1, 2, ..., after ``step``."""
-    k = step * parts // steps + 1
-    return -(-steps * k // parts)
+        if position < warmup:
+            return self.learning_rate * min((position + 1) / warmup, 1.0)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (position - warmup) / max(self.steps - warmup, 1)))
 
 
 def _check_number(

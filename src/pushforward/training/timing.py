@@ -1,7 +1,7 @@
 """The expected time of a run, measured on a copy before it starts, and the number of steps for a given time.
 
-The number of steps must be known from the beginning, because the learning rate falls to zero at the last one. A caller
-with a time budget measures once, calls :func:`steps_for`, and records the number.
+The learning rate falls to zero at the last step, so a run begins with a number of steps. A caller with a time budget measures
+once and calls :func:`steps_for`; :mod:`pushforward.training.pace` corrects the number while the run goes on.
 """
 
 import copy
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pushforward.training.calendar import Calendar
 from pushforward.training.feed import Feed
 from pushforward.training.held_out import HeldOut
 from pushforward.training.learner import Learner
@@ -22,7 +23,7 @@ from pushforward.training.process.allocator import keep_freed_memory
 from pushforward.training.process.generators import ModuleGenerators
 from pushforward.training.process.world import World
 from pushforward.training.record.checkpoint import Checkpoint, FolderStore
-from pushforward.training.settings import Calendar, TrainingSettings
+from pushforward.training.settings import TrainingSettings
 from pushforward.training.task import Task
 
 __all__ = ["measure_overhead_seconds", "measure_step_seconds", "steps_for"]
@@ -92,7 +93,7 @@ def measure_overhead_seconds(
             files = learner.state() | {"best": learner.averaged()}
             checkpoint = _timed(lambda: store.save(Checkpoint(0, files, {})))
     calendar = Calendar.of(settings)
-    return evaluation * min(calendar.evaluations, settings.steps) + checkpoint * (calendar.checkpoints() + 1)
+    return evaluation * min(calendar.evaluations, settings.steps) + checkpoint * (calendar.checkpoints_after(0) + 1)
 
 
 def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 0.0, margin: float = 0.03) -> int:

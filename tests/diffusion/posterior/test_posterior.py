@@ -7,6 +7,7 @@ import pytest
 import torch
 from laws import full
 from scipy.stats import kstest, norm, wasserstein_distance
+from thin import thinned
 
 from pushforward.diffusion import (
     DDIM,
@@ -192,8 +193,7 @@ def test_replacement_noises_the_measurement_to_the_level_of_the_state():
     assert kstest(moved[:, 0], norm(0.9 * alpha, math.sqrt(sigma**2 - alpha**2 * std**2)).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("sampler", [None, DDIM(eta=1.0), DPMSolver(order=3)], ids=["default", "stochastic", "deterministic"])
-@pytest.mark.parametrize("std", [0.0, 0.3])
+@thinned(together=1, sampler=[None, DDIM(eta=1.0), DPMSolver(order=3)], std=[0.0, 0.3])
 def test_samples_of_a_gaussian_posterior(sampler, std):
     """Kolmogorov-Smirnov in directions that the measurement leaves open, and in one that it fixes."""
     seen = observe(Matrix(A), Y, std, (3,))

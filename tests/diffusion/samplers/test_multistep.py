@@ -7,6 +7,7 @@ import pytest
 import torch
 from oracle import exact_denoiser, float64, flow
 from scipy.integrate import quad
+from thin import thinned
 
 from pushforward.diffusion import (
     DDIM,
@@ -93,9 +94,9 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
-@pytest.mark.parametrize(("sampler", "path", "count"), EXACT, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_rows_are_exact_where_the_smooth_part_is_a_polynomial(sampler, path, count, schedule):
+@thinned(together=1, case=range(len(EXACT)), schedule=SCHEDULES)
+def test_rows_are_exact_where_the_smooth_part_is_a_polynomial(case, schedule):
+    sampler, path, count = EXACT[case]
     table = sampler.table(schedule, TIMES)
     for power in range(count):
         states, calls = path(schedule, power)

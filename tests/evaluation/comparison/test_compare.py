@@ -236,7 +236,8 @@ def test_one_failure_does_not_lose_the_others_and_is_tried_again(tmp_path):
 @pytest.mark.usefixtures("without_classifier", "blank")
 def test_labels_budgets_and_names(tmp_path):
     """Labels and the budget in steps are given to all; a name that comes twice gets a number."""
-    models = [pf.GAN(latent_dim=2), pf.GAN(latent_dim=3)]
+    small = pf.GANSpec(width=8, depth=1)
+    models = [pf.GAN(latent_dim=2, network=small), pf.GAN(latent_dim=3, network=small)]
     comparison = run_comparison(
         X[:300], models, condition=np.arange(300) % 2, steps=7, seeds=1, samples=40, out=tmp_path, device="cpu"
     )

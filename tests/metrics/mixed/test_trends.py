@@ -31,7 +31,7 @@ def test_a_pair_of_numbers_has_the_correlations_of_scipy_over_rows_without_gaps(
 def test_the_interval_holds_the_known_trend():
     held = 0
     for seed in range(100):
-        found = pair_trends(correlated(seed, 300, 0.0), correlated(seed + 1000, 200, 0.6), NUMBERS).mean
+        found = pair_trends(correlated(seed, 300, 0.0), correlated(seed + 1000, 200, 0.6), NUMBERS, test=False).mean
         held += found.low <= 0.7 <= found.high
     assert held >= 90
 

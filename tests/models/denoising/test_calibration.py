@@ -45,7 +45,7 @@ def trained(cls, **changes):
 def fitted():
     """A model with calibrations at two guidance scales, and what ``calibrate`` returned."""
     model = trained(pf.FlowMatching)
-    found = {w: model.calibrate(STEPS, guidance=w, noises=NOISES, iterations=100, seed=SEED) for w in (1.0, 2.0)}
+    found = {w: model.calibrate(STEPS, guidance=w, noises=NOISES, iterations=60, seed=SEED) for w in (1.0, 2.0)}
     return model, found
 
 

@@ -16,7 +16,7 @@ from pushforward.training import Batch, TrainingSettings
 
 TINY = {"network": pf.MLPSpec(width=8, depth=1), "train_steps": 2, "random_state": 0, "device": "cpu"}
 LAW = GaussianMixture([0.5, 0.5], [[1.0, 0.0], [3.0, 0.0]], [0.25, 0.25])
-SETTINGS = TrainingSettings(steps=600, batch_size=256, learning_rate=3e-3, ema=0.1)
+SETTINGS = TrainingSettings(steps=400, batch_size=256, learning_rate=3e-3, ema=0.1)
 QUICK = TrainingSettings(steps=3, batch_size=32)
 
 

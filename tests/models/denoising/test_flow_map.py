@@ -29,7 +29,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def flow_map(teacher):
-    return pf.distill(teacher, pf.FlowMap(trajectories=1000, train_steps=500, random_state=0, device="cpu"))
+    return pf.distill(teacher, pf.FlowMap(trajectories=700, train_steps=350, random_state=0, device="cpu"))
 
 
 @pytest.fixture(scope="module")

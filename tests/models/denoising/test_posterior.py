@@ -93,7 +93,7 @@ def test_constant_columns_count_in_the_measurement():
     rows = np.column_stack([X[:, 0], np.full(400, 7.0), X[:, 1]])
     law = LAW.marginal([0, 1])
     model = exact(pf.FlowMatching(**SMALL).fit(rows), law, [0, 2])
-    x = model.posterior([[1.0, 2.0, 0.0]], [114.0], 0.0, n=400, steps=60, seed=0)
+    x = model.posterior([[1.0, 2.0, 0.0]], [114.0], 0.0, n=400, steps=60, seed=0, batch_size=400)
     np.testing.assert_allclose(x[:, 0], 100.0, rtol=1e-5)
     assert (x[:, 1] == 7.0).all()
     assert agrees(x[:, 2], *(part.item() for part in (lambda c: (c.mean[0], c.cov.reshape(())))(law.condition([0], [100.0]))))
@@ -172,7 +172,7 @@ def test_integers_are_measured_as_integers():
     law = Gaussian([50.0, 80.0], [[400.0, 300.0], [300.0, 600.0]])
     rows = law.sample(3000, seed=0).floor().long().numpy()
     model = exact(pf.FlowMatching(**SMALL).fit(rows), law)
-    k = model.posterior([[1.0, 0.0]], [60.0], 0.05, n=300, steps=60, seed=0)
+    k = model.posterior([[1.0, 0.0]], [60.0], 0.05, n=300, steps=60, seed=0, batch_size=300)
     assert k.dtype == rows.dtype
     assert np.mean(k[:, 0] == 60) > 0.85
     mean = 80 + 0.75 * (60.5 - 50) - 0.5
@@ -284,11 +284,11 @@ def test_a_reward_tilts_the_law_before_it_is_measured(model):
     tilted = Gaussian(LAW.mean + w * LAW.cov @ g, LAW.cov)
     rewarded = {"guidance": pf.Guidance(w, by=lambda x: x @ g.to(x))}
     expected = tilted.observe(A, [108.0], 0.5)
-    x = model.posterior(A, [108.0], 0.5, n=2000, steps=30, seed=0, **rewarded)
+    x = model.posterior(A, [108.0], 0.5, n=2000, steps=30, seed=0, batch_size=2000, **rewarded)
     for k in range(3):
         assert agrees(x[:, k], expected.mean[k], expected.cov[k, k])
     known = tilted.condition([0], [101.0])
-    filled = model.impute(np.full((2000, 3), [101.0, np.nan, np.nan]), steps=30, seed=0, **rewarded)
+    filled = model.impute(np.full((2000, 3), [101.0, np.nan, np.nan]), steps=30, seed=0, batch_size=2000, **rewarded)
     for k in (1, 2):
         assert agrees(filled[:, k], known.mean[k - 1], known.cov[k - 1, k - 1])
 

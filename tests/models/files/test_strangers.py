@@ -78,7 +78,7 @@ def _resume(folder):
     return pf.train(X, out=folder, resume=True)
 
 
-@pytest.mark.parametrize("first", range(0, 120, 40))
+@pytest.mark.parametrize("first", range(0, 80, 40))
 def test_mutations(first, fuzz):
     problems = [fuzz.run(seed) for seed in range(first, first + 40)]
     assert not any(problems), "\n\n".join(filter(None, problems))

@@ -14,7 +14,7 @@ from pushforward.models.tokens.masked_diffusion import UnmaskingTask
 from pushforward.models.tokens.tokens import _ranges
 from pushforward.probability import MarkovChain
 
-SMALL = pf.TransformerSpec(width=32, depth=2, heads=2)
+SMALL = pf.TransformerSpec(width=32, depth=1, heads=2)
 TINY = {"network": pf.TransformerSpec(width=8, depth=1, heads=2), "random_state": 0}
 CHAIN = MarkovChain([[0.8, 0.1, 0.3], [0.1, 0.6, 0.3], [0.1, 0.3, 0.4]])
 START = CHAIN.stationary()
@@ -36,7 +36,8 @@ def copies(n=400, seed=0):
 @pytest.fixture(scope="module")
 def chained():
     rows = CHAIN.sample(4000, 4, start=START, seed=0).numpy()
-    return pf.MaskedDiffusion(network=SMALL, training=training(350), random_state=0).fit(rows)
+    network = pf.TransformerSpec(width=32, depth=2, heads=2)
+    return pf.MaskedDiffusion(network=network, training=training(350), random_state=0).fit(rows)
 
 
 @pytest.fixture(scope="module")

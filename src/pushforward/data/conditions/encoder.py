@@ -1,4 +1,4 @@
-"""Encoding of conditions as one float tensor: labels, vectors or tables, with gaps and the null condition of guidance.
+"""Encoding of conditions as one float tensor: labels, vectors, tables or images, with gaps and the null condition of guidance.
 
 A row is ``(present, features)``. Column 0 is 1 if there is a condition. The row of zeros means "no condition": it encodes a
 missing label, ``None``, and the null condition of classifier-free guidance, so a condition is dropped by multiplying its row
@@ -11,6 +11,7 @@ by 0.
   category or a boolean has one 0/1 feature per level. The features of a gap are 0, and one 0/1 feature per column marks the
   observed ones, whether or not entries were missing in training: a model that drops conditions in training also drops single
   columns (:func:`~pushforward.data.conditions.features.keep_parts`), and so learns the law without any part of a condition.
+- *Images*, and the visible part of an image under a *mask*, are pixels (:mod:`pushforward.data.conditions.images`).
 
 Integers count as classes if at most 20 are distinct, or if they run 0, 1, ..., k - 1 without a gap and have 10 rows each on
 average; ``kind`` overrides this. Floats are vectors, except for whole numbers of which some are missing: NumPy and pandas hold
@@ -19,6 +20,7 @@ integers with gaps in this way. :mod:`pushforward.data.conditions.values` says w
 
 import difflib
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -30,6 +32,7 @@ from torch import Tensor
 from pushforward.data.checks import Condition, Facts, enumerate_names, is_frame
 from pushforward.data.columns import Table
 from pushforward.data.columns.given import Given, named_values, read_given, unknown_name
+from pushforward.data.conditions import images
 from pushforward.data.conditions.features import expanded, parts_of, statistics, thinned
 from pushforward.data.conditions.reading import frame_of, given_of, positional
 from pushforward.data.conditions.state import check_state
@@ -51,24 +54,28 @@ __all__ = ["ConditionEncoder"]
 
 @dataclass(frozen=True, eq=False)
 class ConditionEncoder:
-    """Encoder of labels, real vectors or tables, fitted to the training conditions by :meth:`fit`.
+    """Encoder of labels, real vectors, tables or images, fitted to the training conditions by :meth:`fit`.
 
     Parameters
     ----------
-    kind : {"labels", "vector", "table"}
+    kind : {"labels", "vector", "table", "images", "mask"}
     classes : tuple of str, int or bool
         The labels in the order of their features; empty for all but labels.
     mean, scale : Tensor
-        float64 ``(F,)``, statistics of the observed entries, 0 and 1 for the levels of a table; empty for labels.
+        float64 ``(F,)``, statistics of the observed entries, 0 and 1 for the levels of a table; of images the middle and half
+        the range of each channel ``(C,)``; empty for labels and masks.
     gaps : bool
         Whether conditions were missing in training: labels, entries of vectors, or all columns of a table at once.
     rows : Tensor
         The law of :meth:`draw`. Labels: int64 ``(classes + 1,)``, the count of each label, gaps last. Vectors and tables:
-        float64 ``(R, C)``, the training conditions as numbers, at most 65,536, evenly spaced.
+        float64 ``(R, C)``, the training conditions as numbers, at most 65,536, evenly spaced. Images: uint8 or float32
+        ``(R, C, h, w)``, at most 1,024. Masks: empty.
     columns : tuple of str or None
         Names of the columns that the conditions came in; a DataFrame is then read by these names, in any order.
     table : Table or None
         The columns of a table.
+    image : (int, int, int), optional
+        Channels, height and width of the pixels behind the flag of an encoded condition.
 
     >>> encoder = ConditionEncoder.fit(["cat", "dog", "cat"])
     >>> encoder.encode("dog", 1), encoder.encode(None, 1)
@@ -86,6 +93,7 @@ class ConditionEncoder:
     rows: Tensor
     columns: tuple[str, ...] | None = None
     table: Table | None = None
+    image: images.Image | None = None
 
     @classmethod
     def fit(
@@ -101,7 +109,8 @@ class ConditionEncoder:
         Parameters
         ----------
         values : array, tensor, Series, DataFrame, mapping or list
-            Labels ``(N,)``, numbers ``(N,)``, vectors ``(N, F)`` or cells of columns ``(N, C)``. None and NaN are gaps.
+            Labels ``(N,)``, numbers ``(N,)``, vectors ``(N, F)``, cells of columns ``(N, C)``, or images ``(N, h, w)`` or
+            ``(N, h, w, C)``, of tensors ``(N, C, h, w)``. None and NaN are gaps, which images cannot have.
         kind : {"labels", "vector"} or None
             None applies the rules of the module docstring.
         columns : tuple of str, optional
@@ -122,9 +131,21 @@ class ConditionEncoder:
             encoder = cls._fit_table(found.array, found.table)
         else:
             array = as_condition_array(values) if found is None else found.array
-            labels = (kind or kind_of_array(array)) == "labels"
-            encoder = cls._fit_labels(array) if labels else cls._fit_vector(array)
+            fit = {"labels": cls._fit_labels, "vector": cls._fit_vector, "images": cls._fit_images}
+            encoder = fit[kind or kind_of_array(array)](array)
         return replace(encoder, columns=columns or column_names(values))
+
+    @classmethod
+    def of_visible(cls, image: images.Image) -> "ConditionEncoder":
+        """Return the encoder of the visible part of images with these channels, height and width."""
+        channels, *size = image
+        none = torch.empty(0, dtype=torch.float64)
+        return cls("mask", (), none, none, True, none, image=(1 + channels, size[0], size[1]))
+
+    @classmethod
+    def _fit_images(cls, array: np.ndarray) -> "ConditionEncoder":
+        x, mean, scale = images.fit_images(array)
+        return cls("images", (), mean, scale, False, images.few(x), image=(x.shape[1], x.shape[2], x.shape[3]))
 
     @classmethod
     def _fit_labels(cls, array: np.ndarray) -> "ConditionEncoder":
@@ -180,6 +201,8 @@ class ConditionEncoder:
         """Number of columns K of an encoded condition, the flag included."""
         if self.kind == "labels":
             return 1 + len(self.classes)
+        if self.image is not None:
+            return 1 + math.prod(self.image)
         flags = 0 if self.parts is None else int(self.parts[-1]) + 1
         return 1 + len(self.mean) + flags
 
@@ -205,7 +228,7 @@ class ConditionEncoder:
 
         Parameters
         ----------
-        values : label, number, vector, None, or one of these per row; for columns with names also values by name
+        values : label, number, vector, image, None, or one of these per row; for columns with names also values by name
             One condition applies to all rows. None gives null rows. Text is also converted to labels of other types, so that
             "3" is the class 3, to numbers ("0.5" or "0.5, 1.2" for a vector), and to values by name ("sex=Female,age=40").
             Values by name are a mapping, a Series or a DataFrame. A column that is left out is a gap, except in a DataFrame or
@@ -217,10 +240,18 @@ class ConditionEncoder:
         ------
         ValueError
             For a label or level that is not in the training data, infinities, a gap in a vector if training had no gaps, any
-            number of conditions other than 1 and ``n``, an unknown name, and a DataFrame without the columns of training.
+            number of conditions other than 1 and ``n``, an unknown name, a DataFrame without the columns of training, and
+            images of another size.
         """
         if values is None:
             return torch.zeros(n, self.dim, dtype=torch.float32)
+        if self.kind == "mask":
+            raise ValueError(
+                "the condition of this model is the visible part of the image itself: omit condition, and fill the rest by "
+                "impute(X, mask=...)"
+            )
+        if self.image is not None:
+            return images.with_pixels(images.images_of(values, n, self.image), self.mean, self.scale).expand(n, -1)
         values = self.parse(values) if isinstance(values, str) else values
         if self.table is not None:
             return self._features(self._numbers(self.table, values, n).expand(n, -1))
@@ -279,7 +310,7 @@ class ConditionEncoder:
         if self.table is not None:
             return self.table.cells(self._numbers(self.table, values).numpy())
         array = as_condition_array(self.by_name(values))
-        if self.kind == "vector" or array.ndim != 1:
+        if self.kind != "labels" or array.ndim != 1:
             return array
         labels = np.empty(len(array), dtype=object)
         labels[:] = [(*self.classes, None)[self._index(value)] for value in array]
@@ -306,6 +337,14 @@ class ConditionEncoder:
                 f"has no law without {name!r}; give it, or train with condition_dropout=0.1"
             )
 
+    def describe_image(self) -> str:
+        """Describe the image of a condition in words."""
+        if self.image is None:
+            return ""
+        if self.kind == images.MASK:
+            return "the visible part of the image under random masks"
+        return images.describe(self.image)
+
     @property
     def example(self) -> str:
         """A condition as one writes it on the command line; "" for vectors."""
@@ -318,20 +357,24 @@ class ConditionEncoder:
         return ",".join(f"{name}={cell}" for name, cell in cells if cell is not None)
 
     def draw(self, n: int, *, seed: int, first: int = 0) -> Tensor:
-        """Draw rows ``first`` to ``first + n - 1`` from the training conditions, float32 ``(n, K)``."""
+        """Draw rows ``first`` to ``first + n - 1`` from the training conditions, float32 ``(n, K)``; of masks, all hidden."""
         rows = torch.arange(first, first + n)
         u = noise.uniform((), seed=seed, purpose="condition", rows=rows, dtype=torch.float64)
         if self.kind == "labels":
             edges = self.rows.cumsum(0).double() / self.rows.sum()
             return self._one_hot(torch.searchsorted(edges, u, right=True))
-        return self._features(self.rows[(u * len(self.rows)).long()])
+        if self.kind == "mask":
+            return self.encode(None, n)
+        drawn = self.rows[(u * len(self.rows)).long()]
+        return self._features(drawn) if self.image is None else images.with_pixels(drawn, self.mean, self.scale)
 
     def state(self) -> tuple[Facts, dict[str, Tensor]]:
         """Return the state as plain data for JSON and as tensors for safetensors; :meth:`from_state` restores it exactly."""
         tensors = {"mean": self.mean, "scale": self.scale, "rows": self.rows}
         columns = None if self.columns is None else list(self.columns)
         facts = {"kind": self.kind, "classes": list(self.classes), "gaps": self.gaps, "columns": columns}
-        return facts | {"table": None if self.table is None else self.table.to_json()}, tensors
+        image = None if self.image is None else list(self.image)
+        return facts | {"table": None if self.table is None else self.table.to_json(), "image": image}, tensors
 
     @classmethod
     def from_state(cls, facts: Facts, tensors: dict[str, Tensor]) -> "ConditionEncoder":
@@ -339,7 +382,8 @@ class ConditionEncoder:
         columns = None if facts["columns"] is None else tuple(facts["columns"])
         table = None if facts["table"] is None else Table.from_json(facts["table"])
         classes = tuple(facts["classes"])
-        encoder = cls(kind=facts["kind"], classes=classes, gaps=facts["gaps"], columns=columns, table=table, **tensors)
+        image: Any = None if facts["image"] is None else tuple(facts["image"])
+        encoder = cls(facts["kind"], classes, gaps=facts["gaps"], columns=columns, table=table, image=image, **tensors)
         check_state(**vars(encoder))
         return encoder
 

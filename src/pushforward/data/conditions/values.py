@@ -1,7 +1,8 @@
-"""Conditions as they come from a user: labels, vectors of numbers, or columns of several types.
+"""Conditions as they come from a user: labels, vectors of numbers, columns of several types, or images.
 
 A condition is a *table* if it has a column set to a type by the user, several columns of which not all are numbers, or one of
-moments: dates, times or durations, which as text are more than 20 different ones. Anything else is labels or a vector.
+moments: dates, times or durations, which as text are more than 20 different ones. Arrays of three or four dimensions are
+images. Anything else is labels or a vector.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ __all__ = [
     "kind_of_array",
 ]
 
-ConditionKind = Literal["labels", "vector", "table"]
+ConditionKind = Literal["labels", "vector", "table", "images", "mask"]
 Label: TypeAlias = str | int | bool
 
 FEW = 20
@@ -47,8 +48,8 @@ class Conditions:
     Parameters
     ----------
     array : array
-        Labels ``(N,)``, numbers ``(N,)`` or vectors ``(N, K)``; with a table the cells of its columns, objects ``(N, K)`` with
-        None in gaps.
+        Labels ``(N,)``, numbers ``(N,)``, vectors ``(N, K)`` or images ``(N, h, w[, C])``; with a table the cells of its
+        columns, objects ``(N, K)`` with None in gaps.
     table : Table or None
         The columns, if they have types of their own.
     """
@@ -179,6 +180,7 @@ def as_condition_array(values: Any) -> np.ndarray:
     """Return conditions as an array: numbers unchanged, everything else as objects; a single column of labels is flattened."""
     if isinstance(values, Tensor):
         array = values.detach().cpu().numpy()
+        array = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array  # images, channels last
     elif hasattr(values, "to_numpy"):
         array = _from_pandas(values)
     elif isinstance(values, list | tuple):
@@ -215,10 +217,10 @@ def _from_pandas(values: Any) -> np.ndarray:
     return array.astype(float if floating else np.int64) if numeric and array.dtype == object else array
 
 
-def kind_of_array(array: np.ndarray) -> Literal["labels", "vector"]:
-    """Return whether conditions without a table are labels or vectors."""
+def kind_of_array(array: np.ndarray) -> Literal["labels", "vector", "images"]:
+    """Return whether conditions without a table are labels, vectors or images."""
     if array.ndim > 1:
-        return "vector"
+        return "vector" if array.ndim == 2 else "images"
     if array.dtype.kind == "b":
         return "labels"
     present = array[~np.array([_is_gap(value) for value in array.tolist()], dtype=bool)]

@@ -11,49 +11,143 @@ from pathlib import Path
 
 import numpy as np
 
+from pushforward._messages import Argument, naming
 from pushforward.data.checks import enumerate_names
-from pushforward.data.files.pixels import decode_image
+from pushforward.data.files.pixels import decode_image, to_square
 
-__all__ = ["decode_images", "read_folder"]
+__all__ = [
+    "IMAGE_ENDINGS",
+    "classes_of",
+    "decode_images",
+    "has_files",
+    "listing",
+    "read_folder",
+    "read_images",
+    "read_partners",
+]
 
-_SUFFIXES = (
+IMAGE_ENDINGS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".gif", ".webp", ".avif"),
     *(".pgm", ".ppm", ".pbm", ".pnm", ".tga"),
 )
-_NAMED = 5
+_NAMED, _USUAL = 5, 64
 
 
-def read_folder(folder: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def read_folder(folder: Path, size: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """Return all images of a folder in the order of their paths, and their classes.
 
     Images are either in the folder itself (no classes) or in its sub-folders, at any depth (the class is the name of the first
     sub-folder). Sub-folders may be symbolic links. Hidden files and folders are ignored; a warning counts the files with other
-    endings and names the sub-folders without an image.
+    endings and names the sub-folders without an image. With a ``size`` each becomes its centre square of this side.
 
     Raises
     ------
     ValueError
         If there is no image, one is broken, sizes differ, or images are both in the folder and in sub-folders.
     """
-    files = sorted(path.relative_to(folder) for path in _files_of(folder))
-    images = [path for path in files if path.suffix.lower() in _SUFFIXES]
-    others = [path for path in files if path.suffix.lower() not in _SUFFIXES]
-    if not images:
-        held = f", only {_counted(others)}" if others else ""
-        raise ValueError(f"{folder} and its sub-folders hold no image ({', '.join(_SUFFIXES)}){held}; is it the right folder?")
-    flat = [path for path in images if len(path.parts) == 1]
-    if flat and len(flat) < len(images):
-        nested = next(path for path in images if len(path.parts) > 1)
+    images, flat = listing(folder, IMAGE_ENDINGS, "image")
+    rows = decode_images(((str(name), folder / name) for name in images), str(folder), size)
+    return rows, None if flat else classes_of(images)
+
+
+def listing(folder: Path, endings: tuple[str, ...], noun: str) -> tuple[list[Path], bool]:
+    """Return the files of a folder with these endings, relative to it and in order, and whether none is in a sub-folder.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or some are in the folder itself and others in sub-folders.
+    """
+    found, others = _found(folder, endings, noun)
+    flat = [path for path in found if len(path.parts) == 1]
+    if flat and len(flat) < len(found):
+        nested = next(path for path in found if len(path.parts) > 1)
         raise ValueError(
-            f"{folder} holds images directly ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
-            "put all images into sub-folders, or none."
+            f"{folder} holds {noun}s directly ({flat[0]}) and in sub-folders ({nested}), so their classes are unclear; "
+            f"put all {noun}s into sub-folders, or none."
         )
-    _warn_of_left_out(folder, images, others)
-    rows = decode_images(((str(name), folder / name) for name in images), str(folder))
-    return rows, None if flat else np.array([path.parts[0] for path in images], dtype=object)
+    _warn_of_left_out(folder, found, others, endings, noun)
+    return found, bool(flat)
 
 
-def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: str) -> np.ndarray:
+def _found(folder: Path, endings: tuple[str, ...], noun: str) -> tuple[list[Path], list[Path]]:
+    """Return the files of a folder with these endings and all others, relative to it and in order; ValueError without any."""
+    files = sorted(path.relative_to(folder) for path in _files_of(folder))
+    found = [path for path in files if path.suffix.lower() in endings]
+    others = [path for path in files if path.suffix.lower() not in endings]
+    if not found:
+        held = f", only {_counted(others)}" if others else ""
+        raise ValueError(f"{folder} and its sub-folders hold no {noun} ({', '.join(endings)}){held}; is it the right folder?")
+    return found, others
+
+
+def classes_of(files: list[Path]) -> np.ndarray:
+    """Return the classes of files, the names of their first sub-folders."""
+    return np.array([path.parts[0] for path in files], dtype=object)
+
+
+def has_files(folder: Path, endings: tuple[str, ...]) -> bool:
+    """Whether a folder or its sub-folders have a file with one of these endings."""
+    return any(path.suffix.lower() in endings for path in _files_of(folder))
+
+
+def read_images(path: Path, size: int | None = None) -> np.ndarray:
+    """Return the images of a folder in the order of their paths, those of a .npy file, or one image, (N, H, W[, C]).
+
+    With a ``size``, those that are not already squares of an integer fraction of it become their centre squares of this side.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such path, or it holds no images.
+    """
+    if path.is_dir():
+        files = listing(path, IMAGE_ENDINGS, "image")[0]
+        return decode_images(((str(name), path / name) for name in files), str(path), size, fractions=True)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file and no folder, so it holds no images for the condition")
+    if path.suffix.lower() == ".npy":
+        array: np.ndarray = np.load(path, allow_pickle=False)
+        return array
+    return decode_images([(path.name, path)], str(path), size, fractions=True)
+
+
+def read_partners(folder: Path, beside: Path, size: int | None = None) -> np.ndarray:
+    """Return the images of a folder whose relative names, without their endings, are those of the images in ``beside``.
+
+    A warning counts the images without a partner in ``beside``; ``size`` as in :func:`read_images`.
+
+    Raises
+    ------
+    ValueError
+        If one is missing or there are two with its name, an image is broken, or sizes differ.
+    """
+    partners: dict[Path, Path] = {}
+    for path in _found(folder, IMAGE_ENDINGS, "image")[0]:
+        twin = partners.setdefault(path.with_suffix(""), path)
+        if twin != path:
+            raise ValueError(f"{folder} holds two images of one name, {str(twin)!r} and {str(path)!r}; remove one of them.")
+    wanted = [path.with_suffix("") for path in _found(beside, IMAGE_ENDINGS, "image")[0]]
+    missing = [name for name in wanted if name not in partners]
+    if missing:
+        raise ValueError(
+            f"{folder} has no image for {len(missing)} of the {len(wanted)} images in {beside}: "
+            f"{enumerate_names(map(str, missing))} (with any ending); add them, or remove those without a partner."
+        )
+    spare = sorted(map(str, set(partners) - set(wanted)))
+    if spare:
+        warnings.warn(
+            f"{folder}: left out {len(spare)} of {len(partners)} images, which have no partner in {beside}: "
+            f"{enumerate_names(spare)}.",
+            stacklevel=5,
+        )
+    encoded = ((str(partners[name]), folder / partners[name]) for name in wanted)
+    return decode_images(encoded, str(folder), size, fractions=True)
+
+
+def decode_images(
+    encoded: Iterable[tuple[str, Path | bytes | None]], source: str, size: int | None = None, *, fractions: bool = False
+) -> np.ndarray:
     """Decode named files or bytes into one array.
 
     Parameters
@@ -62,6 +156,10 @@ def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: st
         Names are used in messages; None instead of bytes counts as broken.
     source : str
         Origin of the images, for messages.
+    size : int, optional
+        Each image becomes its centre square of this side.
+    fractions : bool
+        Whether squares whose side is an integer fraction of ``size`` stay as they are.
 
     Raises
     ------
@@ -76,7 +174,8 @@ def decode_images(encoded: Iterable[tuple[str, Path | bytes | None]], source: st
         count += 1
         try:
             image, pages[name] = decode_image(content)
-            arrays.append(image)
+            kept = size is None or (fractions and image.shape[0] == image.shape[1] and size % image.shape[0] == 0)
+            arrays.append(image if size is None or kept else to_square(image, size))
         except Exception as error:  # Pillow raises many types for broken files
             broken.append(f"{name} ({_reason(error)})")
             if len(broken) == count == _NAMED:
@@ -114,20 +213,20 @@ def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
-def _warn_of_left_out(folder: Path, images: list[Path], others: list[Path]) -> None:
+def _warn_of_left_out(folder: Path, found: list[Path], others: list[Path], endings: tuple[str, ...], noun: str) -> None:
     if others:
         warnings.warn(
-            f"{folder}: left out {len(others)} of {len(images) + len(others)} files, {_counted(others)}. Images end in "
-            f"{', '.join(_SUFFIXES)}; save other images as .png.",
-            stacklevel=4,
+            f"{folder}: left out {len(others)} of {len(found) + len(others)} files, {_counted(others)}. "
+            f"{noun.capitalize()}s end in {', '.join(endings)}; save other {noun}s as {endings[0]}.",
+            stacklevel=5,
         )
     folders = {path.name for path in _visible(folder) if path.is_dir()}
-    empty = sorted(folders - {path.parts[0] for path in images})
+    empty = sorted(folders - {path.parts[0] for path in found})
     if empty and len(empty) < len(folders):
         warnings.warn(
-            f"{folder}: left out {len(empty)} of {len(folders)} sub-folders, which hold no image and so are no classes: "
+            f"{folder}: left out {len(empty)} of {len(folders)} sub-folders, which hold no {noun} and so are no classes: "
             f"{enumerate_names(empty)}.",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -164,11 +263,13 @@ def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) ->
     different = [index for index, array in enumerate(arrays) if array.shape[:2] != (height, width)]
     if different:
         other = arrays[different[0]].shape
-        raise ValueError(
+        size = Argument("size", min(_USUAL, *(min(array.shape[:2]) for array in arrays)))
+        message = (
             f"{source} holds images of different sizes: {names[0]} is {width}×{height} (width×height), "
             f"{names[different[0]]} is {other[1]}×{other[0]}; {len(different)} of {len(arrays)} differ from the first. "
-            f"Resize them first, e.g. with Pillow: Image.open(path).resize(({width}, {height})).save(path)."
+            f"Set {size} to cut out the centre square of each and resize it to this side."
         )
+        raise naming(ValueError(message), size)
 
 
 def _same_channels(names: list[str], arrays: list[np.ndarray], source: str) -> list[np.ndarray]:

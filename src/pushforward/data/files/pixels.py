@@ -1,7 +1,7 @@
 """Decode one image with Pillow into an array: upright, with all its levels.
 
 Grey stays grey; palettes, CMYK and the like become RGB; transparency is kept. Pixels have 8 or 16 bits, as in the file, and the
-orientation mark of a camera is applied.
+orientation mark of a camera is applied. With a ``size`` the centre square is cut out and resized.
 
 Pillow holds 16 bits for grey images only: of 16-bit colors its unpackers keep the high byte. If the order of the bytes is
 declared the other way round, the same unpackers keep the low byte, so colors are decoded twice: value = 256 high + low.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["decode_image"]
+__all__ = ["decode_image", "to_square"]
 
 _ORIENTATION = 0x0112  # Exif tag
 _BITS, _PLANAR = 0x0102, 0x011C  # TIFF tags: bits per channel; 2 if each channel has a plane of its own
@@ -44,6 +44,31 @@ def decode_image(content: Path | bytes | None) -> tuple[np.ndarray, int]:
         pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         pixels = _pixels(image, data)
         return _upright(pixels, image.getexif().get(_ORIENTATION, 1)), pages
+
+
+def to_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Return the centre square of an image (H, W[, C]), resized to (size, size[, C]) by Lanczos filters, in its dtype."""
+    from PIL import Image  # heavy
+
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    if side == size:
+        return square
+    if square.dtype == np.uint8:
+        return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.LANCZOS))
+    # Pillow resizes other numbers of one channel only, as float32.
+    planes = square[..., None] if square.ndim == 2 else square
+    resized = [
+        np.asarray(Image.fromarray(planes[..., plane].astype(np.float32)).resize((size, size), Image.Resampling.LANCZOS))
+        for plane in range(planes.shape[-1])
+    ]
+    made = np.stack(resized, -1).reshape(size, size, *square.shape[2:])
+    if square.dtype.kind in "iu":
+        limits = np.iinfo(square.dtype)
+        made = made.round().clip(limits.min, limits.max)
+    return made.astype(square.dtype)
 
 
 def _opened(data: bytes) -> Any:

@@ -1,28 +1,40 @@
 """Open Parquet files, and split tables into data and condition.
 
-In Parquet files a column of images follows the convention of the `datasets` library: a struct of ``bytes`` and ``path``.
+In Parquet files a column of images or sounds follows the convention of the `datasets` library: a struct of ``bytes`` and
+``path``.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pushforward._messages import Argument, naming
 from pushforward.data.checks import check_names, enumerate_names, missing_column
+from pushforward.data.conditions import MASK
 from pushforward.data.files.images import decode_images
+from pushforward.data.files.sounds import SOUND_ENDINGS, decode_sounds, is_sound
 
 __all__ = ["Names", "part_frame", "read_parquet"]
+
+_PROBED = 100  # cells
 
 Names = str | int | Sequence[str | int] | None
 
 
-def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, Any]:
-    """Return the data of a Parquet file, a DataFrame or decoded images, and the columns that the condition names, if any.
+def read_parquet(
+    path: Path,
+    columns: Names,
+    condition: Any,
+    *,
+    rate: int | None = None,
+    length: int | None = None,
+    size: int | None = None,
+) -> tuple[Any, Any]:
+    """Return the data of a Parquet file, a DataFrame, images or sounds, and the columns that the condition names, if any.
 
-    Without ``columns`` a single column of images is the data, and a column ``label`` beside it the condition, unless
-    ``condition=False``.
+    Without ``columns`` a single column of images or sounds is the data, and a column ``label`` beside it the condition, unless
+    ``condition=False``. ``rate`` and ``length`` are those of sounds, ``size`` that of images.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -31,28 +43,30 @@ def read_parquet(path: Path, columns: Names, condition: Any) -> tuple[Any, Any]:
         schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a Parquet file: {error}.") from None
-    images = [field.name for field in schema if _may_hold_images(field.type)]
+    encoded = [field.name for field in schema if _may_hold_files(field.type)]
     chosen = as_names(columns)
     for name in chosen or ():
         if name not in schema.names:
             raise missing_column(name, schema.names, str(path))
-    if chosen is None and len(images) > 1:
-        first = Argument("columns", images[0])
-        message = f"{path} has {len(images)} columns of bytes, {enumerate_names(images)}; choose one with {first}."
+    if chosen is None and len(encoded) > 1:
+        first = Argument("columns", encoded[0])
+        message = f"{path} has {len(encoded)} columns of bytes, {enumerate_names(encoded)}; choose one with {first}."
         raise naming(ValueError(message), first)
-    if chosen is None and images:
-        chosen = images
+    if chosen is None and encoded:
+        chosen = encoded
         if condition is None and "label" in schema.names:
             condition = "label"
-    if not set(chosen or ()) & set(images):
+    if not set(chosen or ()) & set(encoded):
         needed = None if chosen is None else [*chosen, *(name for name in condition_names(condition, schema.names, None) or ())]
         frame = pq.read_table(path, columns=None if needed is None else list(dict.fromkeys(needed))).to_pandas()
         return part_frame(frame, columns, condition, str(path))
+    if isinstance(condition, str) and condition == MASK and MASK not in schema.names:
+        condition = False
     if len(chosen or ()) > 1:
         raise ValueError(
-            f"{path}: images cannot be combined with other columns; choose one of {enumerate_names(chosen or ())}."
+            f"{path}: images and sounds cannot be combined with other columns; choose one of {enumerate_names(chosen or ())}."
         )
-    return _read_images(path, str((chosen or [""])[0]), condition, schema.names)
+    return _read_encoded(path, str((chosen or [""])[0]), condition, schema.names, rate, length, size)
 
 
 def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, Any]:
@@ -101,22 +115,32 @@ def as_names(columns: Names) -> list[Any] | None:
     return list(dict.fromkeys(names))
 
 
-def _read_images(path: Path, name: str, condition: Any, names: list[str]) -> tuple[np.ndarray, Any]:
+def _read_encoded(
+    path: Path, name: str, condition: Any, names: list[str], rate: int | None, length: int | None, size: int | None
+) -> tuple[Any, Any]:
     import pyarrow.parquet as pq
 
     from_columns = condition_names(condition, names, None, str(path))
     table = pq.read_table(path, columns=[name, *(from_columns or ())])
 
-    def encoded() -> Any:
+    def encoded() -> Iterator[tuple[str, Path | bytes | None]]:
         for row, cell in enumerate(table.column(name).to_pylist()):
             content, file = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
             yield f"row {row}", content if content is not None or file is None else path.parent / file
 
-    images = decode_images(encoded(), f"column {name!r} of {path}")
-    return images, None if from_columns is None else table.select(from_columns).to_pandas()
+    source = f"column {name!r} of {path}"
+    if any(_sounds(content) for _, content in itertools.islice(encoded(), _PROBED)):
+        rows: Any = decode_sounds(encoded(), source, rate, length)
+    else:
+        rows = decode_images(encoded(), source, size)
+    return rows, None if from_columns is None else table.select(from_columns).to_pandas()
 
 
-def _may_hold_images(kind: Any) -> bool:
+def _sounds(content: Path | bytes | None) -> bool:
+    return content.suffix.lower() in SOUND_ENDINGS if isinstance(content, Path) else is_sound(content)
+
+
+def _may_hold_files(kind: Any) -> bool:
     import pyarrow as pa
 
     if pa.types.is_struct(kind):

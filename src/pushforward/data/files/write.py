@@ -1,10 +1,12 @@
 """Write samples to a file or folder; the ending of the path selects the format.
 
 - ``.gif``: sets of points in space that turn.
-- ``.png``: one plot of all samples: a grid of images, a scatter plot of points, or histograms of more columns.
+- ``.png``: one plot of all samples: a grid of images or signals, a scatter plot of points, or histograms of more columns.
 - no ending, or a trailing slash: a folder with one PNG per image or one .txt per text, in a sub-folder per label if there are
   labels. Unsigned integers with 8 or 16 bits are written unchanged, so that the folder opens to the same values; others are
   scaled to 0 to 255. Sets of points become one file each: .ply if their coordinates have names, as in such files, else .xyz.
+  Sounds become one file each, in the format of the training data.
+- ``.wav``, ``.flac``, ``.ogg``: sounds, one after the other with a pause.
 - ``.txt``: texts, one per line, or with an empty line between them if they have line breaks of their own.
 - ``.npy``, ``.npz`` (with ``condition`` beside ``samples``; of sets of different sizes the points one after the other, and
   ``sizes``), ``.csv`` and ``.parquet`` (images as PNG bytes in a column
@@ -48,11 +50,10 @@ def check_target(path: str | Path, schema: Schema) -> Path:
             raise ValueError(f"{path} {what}; choose a new folder, so that samples of two runs are not mixed.")
         return path
     turning = suffix == ".gif" and schema.rules.structure == "points" and schema.internal_shape[1] > 2
-    if suffix not in _FORMATS and not turning:
-        raise ValueError(
-            f"{path} ends in {suffix}, which is not supported; use one of {', '.join(_FORMATS)}, "
-            "or no ending for a folder of images."
-        )
+    formats = (*_FORMATS, *schema.rules.files)
+    if suffix not in formats and not turning:
+        folder = f", or no ending for a folder of {schema.rules.noun}" if isinstance(schema.rules, FolderKind) else ""
+        raise ValueError(f"{path} ends in {suffix}, which is not supported; use one of {', '.join(formats)}{folder}.")
     schema.rules.check_file(path.with_suffix(suffix), schema.internal_shape, schema.dtypes[0])
     return path
 
@@ -87,6 +88,11 @@ def write_samples(
         raise ValueError(f"condition has {len(condition)} entries for {len(values)} samples; pass one per sample.")
     kind = schema.rules
     array: Any = values if isinstance(values, PointSets) else _array(values)
+    if suffix in kind.files:
+        assert isinstance(kind, FolderKind)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(kind.file_bytes(kind.view(array, schema.channels), suffix.removeprefix(".")))
+        return path
     if suffix not in (*_FORMATS, ".gif"):
         # Only labels become names of sub-folders, vectors do not.
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"

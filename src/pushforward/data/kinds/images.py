@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pushforward import plots
 from pushforward._messages import Argument, naming
-from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
+from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Structure
 from pushforward.data.kinds.png import png_bytes
 from pushforward.data.kinds.registry import register_kind
 
@@ -34,7 +34,7 @@ class Images(FolderKind):
 
     name: ClassVar[str] = "images"
     noun: ClassVar[str] = "images"
-    structure: ClassVar[Literal["flat", "grid", "points"]] = "grid"
+    structure: ClassVar[Structure] = "grid"
     has_columns: ClassVar[bool] = False
     unit: ClassVar[str] = "pixel values"
     keeps_constants: ClassVar[bool] = True

@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pushforward.data.coding import SignalCoding
+from pushforward.data.signal import Signal
 from pushforward.plots import Plot
 
-__all__ = ["Channels", "Drawing", "FolderKind", "Kind", "Limits"]
+__all__ = ["Channels", "Drawing", "FolderKind", "Kind", "Limits", "Structure"]
+
+Structure = Literal["flat", "grid", "series", "points"]
 
 Channels = Literal["first", "last"] | None
 Limits: TypeAlias = tuple[Tensor, Tensor]
@@ -55,7 +59,7 @@ class Kind(abc.ABC):
     """One kind of data; a subclass is registered by :func:`~pushforward.data.kinds.register_kind`.
 
     Shapes. Inside the library rows are ``(N, *D)``: ``(N, D)`` if ``structure`` is "flat", ``(N, C, H, W)`` if it is "grid",
-    ``(N, P, D)`` if it is "points". Outside they have the user's shape ``(N, *row)``.
+    ``(N, C, T)`` if it is "series", and ``(N, P, D)`` if it is "points". Outside they have the user's shape ``(N, *row)``.
 
     Attributes
     ----------
@@ -63,7 +67,7 @@ class Kind(abc.ABC):
         Value of the argument ``kind``.
     noun : str
         Word for the rows in messages.
-    structure : "flat", "grid" or "points"
+    structure : "flat", "grid", "series" or "points"
         The type of network for the rows; "points" have no order, and some may be absent.
     has_columns : bool
         Whether each element is a column with its own name and unit. Otherwise all elements share one unit.
@@ -81,6 +85,8 @@ class Kind(abc.ABC):
         Name of the family that suits such rows best.
     ending : str
         Default file ending of samples.
+    files : tuple of str
+        Endings of further files that hold all samples; :meth:`FolderKind.file_bytes` writes them.
     density_dtype : torch.dtype
         dtype of log-densities: float64 where that is cheap.
     solver_steps : int
@@ -93,7 +99,7 @@ class Kind(abc.ABC):
 
     name: ClassVar[str]
     noun: ClassVar[str]
-    structure: ClassVar[Literal["flat", "grid", "points"]] = "flat"
+    structure: ClassVar[Structure] = "flat"
     has_columns: ClassVar[bool] = True
     unit: ClassVar[str] = "data units"
     keeps_constants: ClassVar[bool] = False
@@ -102,12 +108,17 @@ class Kind(abc.ABC):
     takes_frames: ClassVar[bool] = False
     default_model: ClassVar[str] = "flow-matching"
     ending: ClassVar[str] = "csv"
+    files: ClassVar[tuple[str, ...]] = ()
     density_dtype: ClassVar[torch.dtype] = torch.float64
     drawn_singly: ClassVar[bool] = False
     solver_steps: ClassVar[int] = 32
     shown: ClassVar[int] = 2000
     followed: ClassVar[int] = 256
     drawn_while_training: ClassVar[int] = 1000
+
+    def of(self, signal: Signal | None) -> "Kind":
+        """Return the kind of rows of which this is known; the same for all kinds but signals."""
+        return self
 
     @abc.abstractmethod
     def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
@@ -169,6 +180,14 @@ class Kind(abc.ABC):
         """Return the ranges that integers are clipped to, broadcastable to (*D), from those of the elements."""
         return low, high
 
+    def coding(self, x: Tensor) -> SignalCoding | None:
+        """Return the map from rows x (N, *D) to the coordinates that are scaled, if they are not their elements."""
+        return None
+
+    def reopening(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Return the arguments with which :func:`~pushforward.data.open_data` opens other data as rows of this shape (*D)."""
+        return {}
+
     def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
         """Return rows for plots and files: here (N, D)."""
         return rows.reshape(len(rows), -1)
@@ -176,6 +195,10 @@ class Kind(abc.ABC):
     def pictures(self, rows: np.ndarray) -> np.ndarray:
         """Return rows as :meth:`view` gives them as a report shows them: points (N, D) or images (N, H, W[, C])."""
         return rows
+
+    def compared(self, x: np.ndarray) -> np.ndarray:
+        """Return rows x (N, *D) in data units as they are compared, vectors or images (N, C, H, W)."""
+        return x
 
     @abc.abstractmethod
     def draw(self, rows: np.ndarray, drawing: Drawing) -> Plot:
@@ -218,3 +241,7 @@ class FolderKind(Kind):
 
         ``names`` are those of the coordinates of points.
         """
+
+    def file_bytes(self, rows: np.ndarray, ending: str) -> bytes:
+        """Return a file with all rows, of an ending in ``files``, without its dot; :meth:`check_file` allows it."""
+        raise NotImplementedError

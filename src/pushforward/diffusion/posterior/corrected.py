@@ -142,7 +142,7 @@ class MMPS(_Corrected):
             denoised, covariance = moments(denoiser, x_t, t, problem.condition)
             x = denoised + root(covariance, chain.draw(), _ROOTS)
             residual = seen.residual(x) - seen.std.to(x) * chain.draw(tuple(seen.std.shape))
-            x = x + solve(seen, residual, covariance, x, self.iterations)[1]
+            x = x + solve(seen.around(x), residual, covariance, x, self.iterations)[1]
             if s > 0:
                 x_t = chain.noised(x, s)
         return x
@@ -150,7 +150,7 @@ class MMPS(_Corrected):
     def _correct(self, posterior: PosteriorDenoiser, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         denoised, covariance = moments(posterior.denoiser, x_t, t, condition)
         seen = posterior.observation
-        return denoised + solve(seen, seen.residual(denoised), covariance, x_t, self.iterations)[1]
+        return denoised + solve(seen.around(denoised), seen.residual(denoised), covariance, x_t, self.iterations)[1]
 
 
 @dataclass(frozen=True)
@@ -182,8 +182,9 @@ class PiGDM(_Corrected):
         alpha, sigma = posterior.schedule.alpha(t), posterior.schedule.sigma(t)
         r2 = widen((sigma**2 * std**2 / (alpha**2 * std**2 + sigma**2)).to(x_t.dtype), x_t)
         seen = posterior.observation
-        v, _ = solve(seen, seen.residual(denoised), Covariance.isotropic(r2), x_t, FREE_ITERATIONS)
-        return denoised + covariance.times(seen.pull(v, x_t))
+        near = seen.around(denoised)
+        v, _ = solve(near, seen.residual(denoised), Covariance.isotropic(r2), x_t, FREE_ITERATIONS)
+        return denoised + covariance.times(near.pull(v, x_t))
 
 
 @dataclass(frozen=True)
@@ -217,5 +218,6 @@ class DiffPIR(_Corrected):
         denoised = posterior.denoiser(x_t, t, condition)
         v = widen((posterior.schedule.noise_level(t) ** 2 / self.pull).to(x_t.dtype), x_t)
         seen = posterior.observation
-        corrected: Tensor = denoised + solve(seen, seen.residual(denoised), Covariance.isotropic(v), x_t, FREE_ITERATIONS)[1]
+        residual, near = seen.residual(denoised), seen.around(denoised)
+        corrected: Tensor = denoised + solve(near, residual, Covariance.isotropic(v), x_t, FREE_ITERATIONS)[1]
         return corrected

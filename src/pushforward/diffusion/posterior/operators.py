@@ -15,7 +15,7 @@ import abc
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,6 +55,10 @@ class LinearOperator(CheckedFields, abc.ABC):
     @abc.abstractmethod
     def __call__(self, x: Tensor) -> Tensor:
         """Return A x, (B, *M), for rows x (B, *D), differentiable in x."""
+
+    def around(self, x: Tensor) -> "LinearOperator":
+        """Return the derivative of the operator at rows x (B, *D): the operator itself, unless it is only nearly linear."""
+        return self
 
     def adjoint(self, y: Tensor, like: Tensor) -> Tensor:
         """Return A^T y, with the shape of the rows ``like`` (B, *D)."""
@@ -248,6 +252,10 @@ class Observation:
     def residual(self, x: Tensor) -> Tensor:
         """Return y - A x, (B, M)."""
         return self.y.to(x) - self.measure(x)
+
+    def around(self, x: Tensor) -> "Observation":
+        """Return the observation with the derivative of its operator at rows x (B, *D) in place of the operator."""
+        return replace(self, operator=self.operator.around(x))
 
     def variance(self, like: Tensor) -> Tensor:
         """Return the variances of the noise (M,), with the dtype and device of ``like``."""

@@ -50,7 +50,7 @@ class DPS(PosteriorMethod):
             at = signal_time(denoiser.schedule, t)
             denoised, pull = pullback(functools.partial(denoiser, t=at, condition=problem.condition), x)
             residual = observation.residual(denoised)
-            gradient = pull(observation.pull(residual, x))
+            gradient = pull(observation.around(denoised).pull(residual, x))
             length = residual.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
             x = chain.back(x, denoised, t, s) + widen(self.strength / length, x) * gradient
         return x
@@ -96,6 +96,6 @@ class Replacement(PosteriorMethod):
             return x_s  # y itself would add its noise to the row
         spread = (sigma**2 - alpha**2 * seen.variance(x_s)).clamp(min=0).sqrt()
         known = alpha * seen.y.to(x_s) + spread * seen.measure(chain.draw())
-        noiseless = Observation(seen.operator, seen.y, torch.zeros_like(seen.std), seen.whitening)
+        noiseless = Observation(seen.operator.around(x_s), seen.y, torch.zeros_like(seen.std), seen.whitening)
         identity = Covariance.isotropic(x_s.new_ones(()))
         return x_s + solve(noiseless, known - seen.measure(x_s), identity, x_s, FREE_ITERATIONS)[1]

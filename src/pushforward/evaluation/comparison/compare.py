@@ -176,8 +176,8 @@ def run_comparison(
 def default_models(dataset: Dataset) -> list[str]:
     """Return the names of the families that are compared by default, the fastest to train first.
 
-    For texts and tables these are families that take them, with all columns. Otherwise masked diffusion is included for integer
-    columns with ranges that it can model.
+    For texts, tables, sets and signals these are families that take them, with all columns. Otherwise masked diffusion is
+    included for integer columns with ranges that it can model.
 
     >>> default_models(open_data("moons"))
     ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
@@ -189,8 +189,9 @@ def default_models(dataset: Dataset) -> list[str]:
         found: dict[str, Any] = {name: find(name) for name in names}
         return [name for name in names if found[name].refused_columns(dataset.schema.table) is None]
     names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
-    if dataset.schema.rules.structure == "points":
-        return [name for name in names if getattr(find(name), "takes_points", False)]
+    able = {"points": "takes_points", "series": "takes_series"}.get(dataset.schema.rules.structure)
+    if able is not None:
+        return [name for name in names if getattr(find(name), able, False)]
     if not dataset.schema.rules.has_columns or not all(dataset.schema.integer):
         return names
     rows = dataset.to_internal(gaps=True)

@@ -19,6 +19,7 @@ from pushforward.evaluation.parts.density import affordable_rows, held_out_densi
 from pushforward.evaluation.parts.latent import latent_figures
 from pushforward.evaluation.parts.mixed import mixed_parts
 from pushforward.evaluation.parts.rows import Inputs, RowSet
+from pushforward.evaluation.parts.series import series_parts
 from pushforward.evaluation.parts.sets import compare_sets
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
@@ -81,6 +82,8 @@ def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]
         elif inputs.schema.table is not None:
             yield from (Part(name, run) for name, run in mixed_parts(inputs))
         else:
+            if inputs.kind.structure == "series":
+                yield from (Part(name, run) for name, run in series_parts(inputs))
             if inputs.kind.has_columns:
                 yield from (Part(name, run) for name, run in table_parts(inputs))
             yield Part("memorization", _memorization)
@@ -141,7 +144,7 @@ def _compare(inputs: Inputs, results: Results, metric: _Metric, space: FeatureSp
     The test of either asks whether the samples and those rows are draws of one law, so it shares no row with the floor.
     """
     assert inputs.samples is not None
-    of = inputs.scaling if space is None else (lambda x: space(x.numpy()))
+    of = inputs.scaling if space is None else (lambda x: space(inputs.kind.compared(x.numpy())))
     samples, held, other = (of(part.x) for part in (inputs.samples, inputs.held, inputs.floor))
     references: list[tuple[Reference, Rows]] = [("held-out", held)]
     if inputs.train is not None:
@@ -183,7 +186,7 @@ def _labels_followed(inputs: Inputs, results: Results, classifier: ClassifierFea
         assert part.condition is not None
         labelled = np.array([label is not None and label == label for label in part.condition])
         labels = np.array([str(label) for label in part.condition[labelled]])
-        agree: NDArray[np.bool_] = classifier.predict(part.x.numpy()[labelled]) == labels
+        agree: NDArray[np.bool_] = classifier.predict(inputs.kind.compared(part.x.numpy()[labelled])) == labels
         return agree
 
     measure, floor = compared_shares(agrees(inputs.samples), agrees(inputs.held))

@@ -241,7 +241,9 @@ def _numbers(model: Any, values: Any) -> Tensor:
 
 def _scaling(schema: Schema, reference: RowSet, *real: RowSet) -> Callable[[Tensor], NDArray[np.floating[Any]]]:
     if schema.table is None:
-        return Scaling.fit(reference.x, columns=schema.rules.has_columns)
+        kind = schema.rules
+        scaling = Scaling.fit(torch.from_numpy(kind.compared(reference.x.numpy())), columns=kind.has_columns)
+        return lambda x: scaling(torch.from_numpy(kind.compared(x.numpy())))
     place = Embedding(torch.cat([rows.x for rows in real]).numpy(), schema.table.domains)
     return lambda x: place(x.numpy())
 

@@ -57,7 +57,11 @@ def _by_class(samples: RowSet, rows: RowSet) -> tuple[list[Any], NDArray[Any], N
 def add_paths(inputs: Inputs, results: Results) -> None:
     """Store the states of a few samples on the way from noise to data."""
     times, states = paths(inputs.model, inputs.kind.followed, seed=inputs.seed)
-    if inputs.kind.drawn_singly:
+    if inputs.kind.structure == "series":
+        space = inputs.model.space_
+        frames = [space.transform.in_units(torch.from_numpy(z)).numpy() for z in states]
+        results.arrays["path_states"] = np.stack([inputs.kind.pictures(inputs.kind.view(x, "first")) for x in frames])
+    elif inputs.kind.drawn_singly:
         states = states if states.shape[-1] != 1 else states[..., 0]
         shown = inputs.kind.pictures(states.reshape(-1, *states.shape[2:]))
         results.arrays["path_states"] = shown.reshape(*states.shape[:2], *shown.shape[1:])
@@ -71,7 +75,7 @@ def add_paths(inputs: Inputs, results: Results) -> None:
 
 
 def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
-    """Return rows of these numbers in data units, as plots take them: (n, H, W[, C]) or (n, D)."""
+    """Return rows of these numbers as a report shows them: (n, H, W[, C]) or (n, D)."""
     x = rows.x[np.asarray(index)]
     if inputs.schema.text is not None:
         return np.array(inputs.schema.text.decode(x.numpy()).tolist(), dtype=str)

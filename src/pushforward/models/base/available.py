@@ -20,9 +20,13 @@ def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:
 def in_data_units(model: object) -> bool:
     """Whether densities of the rows of a model are those of the data.
 
-    They are not if categories of a table became 0/1 coordinates, to which the model gives no probabilities.
+    They are not if categories of a table became 0/1 coordinates, to which the model gives no probabilities, nor if signals that
+    end early have more coordinates than samples.
     """
     space = getattr(model, "space_", None)
+    coding = None if space is None else space.transform.coding
+    if coding is not None and not coding.exact:
+        return False
     elements = None if space is None else space.schema.elements
     if elements is None or elements.are_scores or elements.are_bins:
         return True

@@ -47,13 +47,14 @@ from pushforward.data import (
 )
 from pushforward.data.checks import enumerate_names
 from pushforward.data.columns import Table
+from pushforward.data.conditions import MASK, check_scale_of
 from pushforward.data.points import absent_points
 from pushforward.data.rows import Rows
 from pushforward.data.sizes import SizeLaw
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.files import registry, storage
-from pushforward.models.files.params import Share, check_params
+from pushforward.models.files.params import Count, Share, check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -62,7 +63,7 @@ from pushforward.training import TrainingResult
 from pushforward.training.process.devices import check_device
 from pushforward.training.process.gradients import with_gradients
 
-__all__ = ["OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
+__all__ = ["NOVELTY_ROWS", "OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
 
 GapChoice: TypeAlias = Literal["keep", "fill"]
 
@@ -107,6 +108,8 @@ class RunOptions:
 
 
 OUTSIDE_RUNS = RunOptions()
+NOVELTY_ROWS = 500
+"""Samples, at most, that a run compares with its rows at the end."""
 
 
 class GenerativeModel(Estimator, abc.ABC):
@@ -123,6 +126,13 @@ class GenerativeModel(Estimator, abc.ABC):
         datetime, duration, or with limits, ``"number from 0 to 1"`` or ``"integer from 0"``. All others are found in the data.
     text : Text, optional
         How texts become rows of tokens: characters, bytes or byte pairs, in blocks of which length.
+    rate, length : int, optional
+        Of signals: samples per second, to which sounds of other rates are converted, and samples per signal; longer ones are
+        cropped and shorter ones followed by silence.
+    series : (str, str), optional
+        Columns of a table in long form with the number and the time of each series.
+    size : int, optional
+        Of images in a folder or a Parquet file: each becomes its centre square, resized to this side.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -143,6 +153,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Names of arguments whose resolved value is stored as ``name_``."""
     gaps: ClassVar[bool] = False
     """Whether rows may have gaps (NaN)."""
+    takes_series: ClassVar[bool] = False
+    """Whether the family learns signals as they are."""
     takes_points: ClassVar[bool] = False
     """Whether the family learns sets of points, whose order means nothing."""
     categories: ClassVar[bool] = False
@@ -159,6 +171,8 @@ class GenerativeModel(Estimator, abc.ABC):
     """Whether ``sample`` takes values of columns of the data, which need not be conditions of the training."""
     row_dtype: ClassVar[torch.dtype] = torch.float32
     """Dtype of the training rows."""
+    image_conditions: ClassVar[bool] = False
+    """Whether conditions may be images, or the visible part of the row itself."""
     beside: ClassVar[tuple[str, ...]] = ()
     """Names of further files that belong to one weights file in a folder."""
 
@@ -168,6 +182,10 @@ class GenerativeModel(Estimator, abc.ABC):
     held_out: Share = 0.1
     kind: str | None = None
     columns: ColumnTypes | None = None
+    rate: Count | None = None
+    length: Count | None = None
+    series: tuple[str, str] | None = None
+    size: Count | None = None
     text: Text | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
@@ -190,9 +208,11 @@ class GenerativeModel(Estimator, abc.ABC):
             ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images or texts, a list of str, or a name such as
             "digits".
         y : ignored
-        condition : array, DataFrame, column name(s) or False, optional
+        condition : array, DataFrame, column name(s), path, "mask" or False, optional
             A label, a vector or cells of columns of any types for each row. None and NaN are gaps: such a row trains the law
-            without this part of the condition. Default: the labels of the data (sub-folders, labels of built-ins).
+            without this part of the condition. Default: the labels of the data (sub-folders, labels of built-ins). Of images
+            also images (N, h, w[, C]) of their size or an integer fraction of it, or a path of them; "mask" is the visible part
+            of the image itself under random masks, from which ``impute`` then draws the rest.
 
         Raises
         ------
@@ -200,10 +220,16 @@ class GenerativeModel(Estimator, abc.ABC):
             If an argument or the data are invalid; raised before training.
         """
         check_params(type(self), self.get_params(deep=False))
-        dataset = open_data(X, condition=condition, kind=self.kind, gaps=True, types=self.columns, text=self.text)
+        dataset = open_data(X, condition=condition, gaps=True, **self._opening)
         prepared = self._prepare(dataset)
         self._learn(prepared, self._resolve(prepared))
         return self
+
+    @property
+    def _opening(self) -> Facts:
+        """The arguments that say how data are opened."""
+        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series", "size")}
+        return named | {"types": self.columns}
 
     @available_if(_draws)
     def sample(
@@ -261,9 +287,9 @@ class GenerativeModel(Estimator, abc.ABC):
 
     @property
     def conditional(self) -> bool:
-        """Whether the model was trained with conditions."""
+        """Whether the model was trained with conditions that come with the rows; masks do not."""
         check_is_fitted(self)
-        return self.space_.conditions is not None
+        return self.space_.conditions is not None and self.space_.conditions.kind != MASK
 
     def __sklearn_tags__(self) -> Tags:
         """Declare to scikit-learn whether training rows may have gaps."""
@@ -364,15 +390,22 @@ class GenerativeModel(Estimator, abc.ABC):
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
         self._check_points(dataset.schema)
         self._check_columns(dataset.schema)
+        self._check_images(dataset)
         self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
         columns, table = dataset.condition_columns, dataset.condition_table
         encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
+        if encoder is not None and encoder.image is not None:
+            check_scale_of(encoder.image, schema.internal_shape)
+        if dataset.masked:
+            channels, height, width = schema.internal_shape
+            encoder = ConditionEncoder.of_visible((channels, height, width))
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
         x = scaling.forward(internal, dtype=self.row_dtype)
-        condition = None if encoder is None else encoder.encode(labels, len(x))
+        del internal  # as large as the data
+        condition = None if encoder is None or labels is None else encoder.encode(labels, len(x))
         sizes = None
         if schema.sizes_differ:
             present = (~absent_points(x)).sum(1)
@@ -421,12 +454,16 @@ class GenerativeModel(Estimator, abc.ABC):
             raise naming(ValueError(f"{message}of one size as ordered rows, with {vectors}."), vectors)
 
     def _check_columns(self, schema: Schema) -> None:
-        """Raise a ValueError if the family cannot learn texts, or columns of a table; it names those that can."""
+        """Raise a ValueError, which names families that can, if the family cannot learn texts, signals or some columns."""
         if schema.text is not None and not self.texts:
             raise ValueError(
                 f"{type(self).__name__} learns rows of numbers, but the data are texts; use a family that learns them: "
                 f"{', '.join(registry.families_with('texts'))}."
             )
+        if schema.rules.structure == "series" and not self.takes_series:
+            able, vectors = ", ".join(registry.families_with("takes_series")), Argument("kind", "vectors")
+            message = f"{type(self).__name__} takes no {schema.rules.noun}; use a family that does: {able}; or learn arrays "
+            raise naming(ValueError(f"{message}of them as flat vectors, with {vectors}."), vectors)
         refused = None if schema.table is None else self.refused_columns(schema.table)
         if refused is not None:
             what, names = refused
@@ -436,8 +473,18 @@ class GenerativeModel(Estimator, abc.ABC):
                 f"family that takes them: {', '.join(registry.families_with(what))}."
             )
 
+    def _check_images(self, dataset: Dataset) -> None:
+        """Raise a ValueError, which names families that can, if the family cannot follow images as conditions."""
+        given = dataset.condition
+        if (dataset.masked or (given is not None and given.ndim > 2)) and not self.image_conditions:
+            raise ValueError(
+                f"{type(self).__name__} takes no images and no masks as conditions; use a family that does: "
+                f"{', '.join(registry.families_with('image_conditions'))}."
+            )
+
     def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits)
+        coding = schema.rules.coding(x)
+        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits, coding=coding)
         if schema.elements is None:
             return transform
         # A level that is in no training row is rare, not impossible.

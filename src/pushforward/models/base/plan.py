@@ -11,7 +11,7 @@ from pushforward import plots, training
 from pushforward.data import Dataset
 from pushforward.metrics.memorization import distance_ratio
 from pushforward.metrics.mixed.embedding import Embedding
-from pushforward.models.base.model import GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import NOVELTY_ROWS, GenerativeModel, Prepared, RunOptions
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
 from pushforward.training.process.gradients import with_gradients
@@ -19,7 +19,7 @@ from pushforward.training.record.files import inside
 
 __all__ = ["Plan", "measure_novelty", "plan"]
 
-_NOVELTY_ROWS, _NOVELTY_SEED = 500, 0
+_NOVELTY_SEED = 0
 
 
 @dataclass(eq=False)
@@ -95,7 +95,7 @@ def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, flo
     if prepared.held_out is None or not hasattr(model, "sample") or apart:
         return None
     aside = model._clean(prepared.held_out[0])
-    n = min(len(aside), _NOVELTY_ROWS)
+    n = min(len(aside), NOVELTY_ROWS)
     z = model._generate(n, model._conditions_for_sampling(None, n, _NOVELTY_SEED), seed=_NOVELTY_SEED)
     space = model.space_
     if space.schema.table is not None:

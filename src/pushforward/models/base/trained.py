@@ -11,6 +11,7 @@ Such a family is a subclass of :class:`TrainedModel`. It defines
 """
 
 import abc
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import field, replace
@@ -21,26 +22,41 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import Facts
-from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import NOVELTY_ROWS, OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
 from pushforward.models.base.task import RowTask
 from pushforward.models.files.params import Count, DeviceName, Seconds, Share
+from pushforward.networks import NetworkSpec, UNetSpec
 from pushforward.probability import noise
-from pushforward.training import Task, TrainingResult, TrainingSettings
+from pushforward.training import Budget, Task, TrainingResult, TrainingSettings
 from pushforward.training.feed import check_batch_size
 from pushforward.training.process.generators import fresh_module
 from pushforward.training.process.size import check_size
 
-__all__ = ["PLOT_ROWS", "Trainable", "TrainedModel"]
+__all__ = ["Trainable", "TrainedModel"]
 
-PLOT_ROWS = 100
 _TRIAL_ROWS = 16
+_LEAST_SHARE = 0.25  # of ``max_time``
+_MOST_PLOTTED = 100  # a plot of more rows, which are small then, takes hardly longer
 
 
 class Trainable(NamedTuple):
-    """A task, and the network inside it that sampling needs."""
+    """A task, the network inside it that sampling needs, and the time of the training.
+
+    ``end`` is the clock at which ``max_time`` is over, ``least`` the seconds that training may take however long its
+    preparation took, and ``plot_seconds`` what a plot of samples takes.
+    """
 
     task: Task
     network: nn.Module
+    end: float = math.inf
+    least: float = 0.0
+    plot_seconds: float = 0.0
+
+    def budget(self, plots: float) -> Budget | None:
+        """Return the time that is left for training if drawing as for so many plots follows it; None without ``max_time``."""
+        if self.end == math.inf:
+            return None
+        return Budget(max(self.end - time.perf_counter() - plots * self.plot_seconds, self.least), self.plot_seconds)
 
 
 class TrainedModel(GenerativeModel):
@@ -55,7 +71,8 @@ class TrainedModel(GenerativeModel):
     training : TrainingSettings, optional
         Batch size, learning rate and so on; the default depends on the shape of the data.
     max_time : float, optional
-        Seconds that training may take; sets the number of steps by timing the first ones.
+        Seconds that training may take. The number of steps is set by timing the first ones, and corrected on the way if the
+        machine becomes slower or faster.
     device : str, optional
         Where to train, such as "cpu" or "cuda"; default the fastest available.
 
@@ -92,6 +109,13 @@ class TrainedModel(GenerativeModel):
         """Length of an encoded condition; 0 without conditions."""
         return 0 if self.space_.conditions is None else self.space_.conditions.dim
 
+    def _built(self, spec: NetworkSpec, more: int = 0) -> nn.Module:
+        """Return the network of a specification for the rows and their conditions, which have ``more`` entries at the end."""
+        shape, dim, encoder = self.space_.transform.shape, self._condition_dim + more, self.space_.conditions
+        if encoder is not None and encoder.image is not None and isinstance(spec, UNetSpec):
+            return spec.build(shape, dim, encoder.image)
+        return spec.build(shape, dim)
+
     @property
     def _knows_null(self) -> bool:
         return self.condition_dropout > 0
@@ -102,6 +126,7 @@ class TrainedModel(GenerativeModel):
 
     def _resolve(self, prepared: Prepared) -> Trainable:
         """Resolve defaults and the number of steps, and build the task."""
+        begin = time.perf_counter()
         self._fill_in(prepared)
         if self.train_steps is not None:
             self.training_ = replace(self.training_, steps=int(self.train_steps), warmup_steps=None)
@@ -109,18 +134,21 @@ class TrainedModel(GenerativeModel):
         check_batch_size(prepared.x, self.training_.batch_size)
         network = fresh_module(self._network, self.seed_)
         task = fresh_module(lambda: self._task(network, prepared), noise.derive(self.seed_, "task"))
-        if self.max_time is not None:
-            self._fit_steps(task, network, prepared)
-        return Trainable(task, network)
+        if self.max_time is None:
+            return Trainable(task, network)
+        plot = training.agreed(lambda: self._plot_seconds(network))
+        trainable = Trainable(task, network, begin + self.max_time, _LEAST_SHARE * self.max_time, plot)
+        self._fit_steps(trainable, prepared)
+        return trainable
 
-    def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
+    def _fit_steps(self, trainable: Trainable, prepared: Prepared) -> None:
         """Set the number of steps by ``max_time``."""
-        steps = training.agreed(lambda: self._affordable_steps(task, network, prepared))
+        steps = training.agreed(lambda: self._affordable_steps(trainable, prepared))
         self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, Trainable)
-        task, network = resolved
+        network = resolved.network
 
         def draw(_: Task, step: int) -> None:
             assert run.on_grid is not None
@@ -128,7 +156,10 @@ class TrainedModel(GenerativeModel):
             run.on_grid(step)
 
         grid, place = None if run.on_grid is None else draw, run.folder
-        self.training_result_ = self._train(task, prepared, self.training_, folder=place, resume=run.resume, on_grid=grid)
+        budget = resolved.budget(0.0 if run.folder is None else self._plots_after(prepared))
+        self.training_result_ = self._train(
+            resolved.task, prepared, self.training_, folder=place, resume=run.resume, on_grid=grid, budget=budget
+        )
         self._adopt(network)
 
     def _train(
@@ -141,6 +172,7 @@ class TrainedModel(GenerativeModel):
         folder: Path | None = None,
         resume: bool = False,
         on_grid: Callable[[Task, int], None] | None = None,
+        budget: Budget | None = None,
     ) -> TrainingResult:
         """Train a task on the prepared rows, with the random numbers of ``purpose``."""
         encoder = self.space_.conditions
@@ -158,6 +190,7 @@ class TrainedModel(GenerativeModel):
             device=self.device,
             progress=self.verbose,
             on_grid=on_grid,
+            budget=budget,
         )
 
     def _resolved(self) -> Facts:
@@ -176,10 +209,10 @@ class TrainedModel(GenerativeModel):
         step, overhead = self._costs(resolved.task, prepared, self.training_)
         return step * self.training_.steps + overhead
 
-    def _affordable_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> int:
+    def _affordable_steps(self, trainable: Trainable, prepared: Prepared) -> int:
         """Return the number of steps that fit into ``max_time``, measured on a copy."""
-        step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
-        return self._in_time(step, overhead + training.GRIDS * self._plot_seconds(network))
+        step, overhead = self._costs(trainable.task, prepared, self.training_, seconds=self._trial_seconds)
+        return self._in_time(step, overhead + training.GRIDS * trainable.plot_seconds)
 
     def _in_time(self, step: float, overhead: float) -> int:
         """Return how many steps of ``step`` seconds fit into ``max_time``."""
@@ -201,13 +234,22 @@ class TrainedModel(GenerativeModel):
         )
         return step, overhead
 
+    @property
+    def _plot_rows(self) -> int:
+        return min(self.space_.kind.drawn_while_training, _MOST_PLOTTED)
+
+    def _plots_after(self, prepared: Prepared) -> float:
+        """Return how many plots would take as long as what is drawn after training: one, and samples to compare with rows."""
+        aside = 0 if prepared.held_out is None else len(prepared.held_out[0])
+        return 1 + min(aside, NOVELTY_ROWS) / self._plot_rows
+
     def _plot_seconds(self, network: nn.Module) -> float:
         """Estimate the seconds of one plot of samples during training."""
         self._adopt(network)
         condition = self._conditions_for_sampling(None, _TRIAL_ROWS, 0)
         begin = time.perf_counter()
         self._generate(_TRIAL_ROWS, condition, seed=0)
-        return (time.perf_counter() - begin) * PLOT_ROWS / _TRIAL_ROWS
+        return (time.perf_counter() - begin) * self._plot_rows / _TRIAL_ROWS
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         network: nn.Module = getattr(self, self.core)

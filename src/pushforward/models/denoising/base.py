@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pushforward import diffusion, networks, training
 from pushforward.data import Facts
+from pushforward.data.conditions import MASK
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.diffusion.points import PresentPoints
@@ -118,6 +119,8 @@ class Denoising(WithDenoiser):
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)
     takes_points: ClassVar[bool] = True
+    image_conditions: ClassVar[bool] = True
+    takes_series: ClassVar[bool] = True
     beside: ClassVar[tuple[str, ...]] = (CALIBRATIONS,)
 
     schedule: Schedule | None = None
@@ -216,11 +219,7 @@ class Denoising(WithDenoiser):
 
     def _network(self) -> Denoiser:
         spec = self.network_
-        network = (
-            copy.deepcopy(spec).to(self.row_dtype)
-            if isinstance(spec, nn.Module)
-            else spec.build(self.space_.transform.shape, self._condition_dim)
-        )
+        network = copy.deepcopy(spec).to(self.row_dtype) if isinstance(spec, nn.Module) else self._built(spec)
         return Denoiser(
             network,
             self.schedule_,
@@ -240,8 +239,15 @@ class Denoising(WithDenoiser):
             coupling=self._coupling,
             condition_dropout=self.condition_dropout,
             dequantization=self.space_.transform.dequantization,
+            masked=self._masked_size,
             by=self._loss,
         )
+
+    @property
+    def _masked_size(self) -> tuple[int, int] | None:
+        """Height and width of images whose visible part is their condition."""
+        encoder = self.space_.conditions
+        return encoder.image[1:] if encoder is not None and encoder.image is not None and encoder.kind == MASK else None
 
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:
         """Call the network once, so that a network that does not fit the data raises before training."""
@@ -312,6 +318,8 @@ def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSet
     common = _COMMON
     if len(shape) == 1:
         return replace(common, steps=3000, batch_size=256, learning_rate=3e-3, ema=0.1)
+    if len(shape) == 2:
+        return replace(common, steps=3000, batch_size=64, learning_rate=2e-3, ema=0.1)
     if min(shape[1:]) < 16:
         return replace(common, steps=1500, batch_size=64, learning_rate=2e-3, ema=0.1)
     precision = training.fast_precision(device)

@@ -52,7 +52,8 @@ def has_bound(model: Denoising) -> bool:
 def _law_of(model: Denoising) -> DensityLaw | None:
     """Return the source law if it determines the density of x_1: it has a density, no element is constant, and x_1 is z."""
     source = model.source_
-    if not isinstance(source, LawSource) or model.space_.transform.constants or not _ends_in_noise(model):
+    transform = model.space_.transform
+    if not isinstance(source, LawSource) or transform.constants or transform.coding or not _ends_in_noise(model):
         return None
     return source.law if isinstance(source.law, DensityLaw) else None
 

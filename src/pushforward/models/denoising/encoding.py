@@ -13,6 +13,7 @@ the network was trained on images with all elements noised. Their noise is one d
 with a custom source it is the constant of the source's rows.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Values
 from pushforward.data.points import absent_points
+from pushforward.data.schema import Schema
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
 from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.batches import part_of
@@ -30,7 +32,7 @@ from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
 
-__all__ = ["from_units", "in_units", "inverse_transform", "transform"]
+__all__ = ["code_schema", "from_units", "in_units", "inverse_transform", "transform"]
 
 _MOST_CALLS = 2000  # per row
 
@@ -55,8 +57,9 @@ def transform(
     Returns
     -------
     array or tensor
-        Shaped like X, in floats; for a DataFrame an array (N, D). Standard normal where the source is Gaussian noise; for
-        a model with a source of its own they are rows like those, in the units of the data.
+        Shaped like X, in floats; for a DataFrame an array (N, D). Standard normal where the source is Gaussian noise, and then
+        vectors (N, K L) for signals that are learned as coefficients; for a model with a source of its own they are rows like
+        those, in the units of the data.
 
     Raises
     ------
@@ -86,7 +89,7 @@ def transform(
     z = torch.cat(model._in_batches(encode, len(x), batch_size))
     if constants is not None:
         z = torch.where(constants.varies, z, constants.latent)
-    return model.space_.schema.codes().to_user(in_units(model, z))
+    return code_schema(model).to_user(in_units(model, z))
 
 
 def inverse_transform(
@@ -97,7 +100,7 @@ def inverse_transform(
     Parameters
     ----------
     Z : array or tensor
-        Shaped like the training data: what :meth:`transform` returned, or noise of one's own.
+        What :meth:`transform` returned, or noise of one's own in its shape, mostly that of the training data.
     condition, rtol, batch_size
         As in :meth:`transform`.
 
@@ -119,7 +122,7 @@ def inverse_transform(
     check_is_fitted(model)
     check_count("batch_size", batch_size)
     flow = Adaptive(rtol=rtol, max_nfe=_MOST_CALLS)
-    latents = model.space_.schema.codes().to_internal(Z, name=type(model).__name__)
+    latents = code_schema(model).to_internal(Z, name=type(model).__name__)
     z = from_units(model, latents).to(model._density_dtype)
     encoded = model._encode(condition, len(z), model._density_dtype)
     varies = model.space_.transform.varies
@@ -143,27 +146,36 @@ def _through(denoiser: AbstractDenoiser, z: Tensor, flow: Callable[[AbstractDeno
     return torch.where(absent[..., None], torch.nan, ends)
 
 
+def code_schema(model: Denoising) -> Schema:
+    """Return the layout of latents: that of the rows, or vectors for signals whose noise is that of their coordinates."""
+    schema, coding = model.space_.schema, model.space_.transform.coding
+    if coding is None or not isinstance(model.source_, GaussianSource):
+        return schema.codes()
+    return schema.codes(math.prod(coding.shape))
+
+
 def in_units(model: Denoising, z: Tensor) -> Tensor:
     """Return latents with constant columns; in the units of the data unless the source is Gaussian."""
     transform, z = model.space_.transform, z.double()
     z = transform.spread(z)
     if isinstance(model.source_, GaussianSource):
-        return z
-    return torch.where(~transform.constant, transform.shift + transform.scale * z, transform.value)
+        return z if transform.coding is None else z.flatten(1)
+    return transform.in_units(z)
 
 
 def from_units(model: Denoising, z: Tensor) -> Tensor:
     """Invert :func:`in_units`."""
     if not isinstance(model.source_, GaussianSource):
         return model.space_.transform.forward(z)
-    return model.space_.transform.pick(z)
+    coding = model.space_.transform.coding
+    return model.space_.transform.pick(z if coding is None else z.reshape(-1, *coding.shape))
 
 
 def _constants(model: Denoising, varies: Tensor | None) -> "_Constants | None":
     """Return the constant elements of images, or None if none are kept."""
     if varies is None:
         return None
-    value = model.space_.transform.forward(torch.zeros(1, *model.space_.transform.shape, dtype=model._density_dtype))
+    value = model.space_.transform.scaled_value(model._density_dtype)[None]
     if not isinstance(model.source_, GaussianSource):
         return _Constants(varies, value, value, value)  # rows of a source have the same constants
     eps = noise.normal(value.shape[1:], seed=0, purpose="constants", rows=torch.arange(1), dtype=value.dtype)

@@ -121,7 +121,7 @@ class FlowMap(TransformerMixin, MapTraining):  # type: ignore[misc]
             return learned.encode(rows.middle[part].to(device), steps=steps, condition=given)[0].cpu()
 
         z = torch.cat(self._in_batches(encode, len(rows.z), batch_size))
-        return self.space_.schema.codes().to_user(encoding.in_units(self, z))
+        return encoding.code_schema(self).to_user(encoding.in_units(self, z))
 
     def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, steps: int = 1, batch_size: int = 256) -> Values:
         """Return the rows that the map makes of noise Z, by ``steps`` calls.
@@ -130,7 +130,7 @@ class FlowMap(TransformerMixin, MapTraining):  # type: ignore[misc]
         """
         check_is_fitted(self)
         check_steps(steps)
-        latents = self.space_.schema.codes().to_internal(Z, name=type(self).__name__)
+        latents = encoding.code_schema(self).to_internal(Z, name=type(self).__name__)
         z = encoding.from_units(self, latents).to(self._density_dtype)
         encoded = self._encode(condition, len(z), self._density_dtype)
 

@@ -140,11 +140,12 @@ def fit_classifier(
     (0, 1)
     """
     check_is_fitted(model)
-    if model.space_.kind.structure == "points":
+    schema = model.space_.schema
+    if schema.rules.structure == "points":
         raise ValueError(
             "there is no classifier of sets of points; train the model with conditions instead, fit(X, condition=labels)"
         )
-    dataset = open_data(X, condition=labels, kind=model.space_.schema.kind)
+    dataset = open_data(X, condition=labels, kind=schema.kind, **schema.rules.reopening(schema.internal_shape))
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")
     encoder = ConditionEncoder.fit(dataset.condition, columns=dataset.condition_columns, table=dataset.condition_table)
@@ -157,7 +158,7 @@ def fit_classifier(
     encoded = encoder.encode(dataset.condition, len(x))
     rows, aside = split_rows(len(x), model.held_out, noise.derive(model.seed_, "classifier held-out"))
     shape, seed = space.transform.shape, noise.derive(model.seed_, "classifier")
-    width = width or (128 if len(shape) == 1 else 32)
+    width = width or (32 if len(shape) == 3 else 128)
     classifier = LabelClassifier.fresh(encoder, width, model.denoiser_, shape, seed=seed)
     result = train(
         ClassifierTask(classifier, space.transform.dequantization),

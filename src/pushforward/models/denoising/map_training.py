@@ -38,7 +38,6 @@ from pushforward.models.files.params import Count, check_params
 from pushforward.models.files.storage import CARD, load, parts_of, read_card
 from pushforward.networks import NetworkSpec
 from pushforward.probability import noise
-from pushforward.training import Task
 from pushforward.training.process.generators import fresh_module
 from pushforward.training.record.files import inside
 
@@ -76,6 +75,7 @@ def has_density(model: "MapTraining") -> bool:
 class MapTraining(WithDenoiser):
     """Base of :class:`~pushforward.models.denoising.flow_map.FlowMap`: its arguments, its training and its files."""
 
+    image_conditions: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("teacher", "network", "trajectories", "density", *TrainedModel.fitted)
 
     teacher: GenerativeModel | None = None
@@ -176,6 +176,7 @@ class MapTraining(WithDenoiser):
         """Return the plan that distills a fitted teacher into this model, which is not yet fitted."""
         check_params(type(self), self.get_params(deep=False))
         self._check_points(teacher.space_.schema)
+        self._check_masks(teacher)
         self.seed_ = seed_of(self.random_state)
         self.space_, self.data_ = teacher.space_, teacher.data_
         self._name_features()
@@ -199,8 +200,16 @@ class MapTraining(WithDenoiser):
         teacher.set_params(**{name: value for name, value in given.items() if getattr(teacher, name) is None})
         self.teacher_ = teacher.set_params(verbose=self.verbose or teacher.verbose)
         rows = teacher._prepare(replace(dataset, held_out=prepared.held_out_rows))
+        self._check_masks(teacher)
         self.space_ = teacher.space_
         return rows
+
+    def _check_masks(self, teacher: Denoising) -> None:
+        if teacher._masked_size is not None:
+            raise ValueError(
+                "a FlowMap learns from what its teacher draws, which has no visible part for the masks of this teacher; fill "
+                "images with the teacher itself, or distill a model without condition='mask'"
+            )
 
     def _clean(self, x: Tensor) -> Tensor:
         return self.teacher_._clean(x) if isinstance(self.teacher_, FlowMatching) else x
@@ -263,7 +272,7 @@ class MapTraining(WithDenoiser):
     def _gaussian(self) -> bool:
         return isinstance(self.source_, GaussianSource) and self._coupling == "independent"
 
-    def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
+    def _fit_steps(self, trainable: Trainable, prepared: Prepared) -> None:
         """Set the number of trajectories and of steps by ``max_time``."""
         trained = self.teacher_.__sklearn_is_fitted__()
         whole = float(self.max_time or 0) * (1.0 if trained else 1 - _TEACHER_SHARE)
@@ -272,8 +281,8 @@ class MapTraining(WithDenoiser):
             self.trajectories_ = min(max(int(_POOL_SHARE * whole / one), _FEWEST), self.trajectories_)
 
         def steps() -> int:
-            step, overhead = self._costs(task, prepared, self.training_, seconds=self._trial_seconds)
-            overhead += self.trajectories_ * one + training.GRIDS * self._plot_seconds(network)
+            step, overhead = self._costs(trainable.task, prepared, self.training_, seconds=self._trial_seconds)
+            overhead += self.trajectories_ * one + training.GRIDS * trainable.plot_seconds
             return training.steps_for(whole, step, overhead_seconds=overhead, margin=0.05)
 
         self.training_ = replace(self.training_, steps=training.agreed(steps), warmup_steps=None)
@@ -306,7 +315,7 @@ class MapTraining(WithDenoiser):
     def _network(self) -> FlowMapNetwork:
         extra = map_features(self.guidance)
         return FlowMapNetwork(
-            self.network_.build(self.space_.transform.shape, self._condition_dim + extra),
+            self._built(self.network_, extra),
             self.schedule_,
             condition_dim=self._condition_dim,
             data_std=self.data_std_,

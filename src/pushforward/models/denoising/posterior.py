@@ -5,23 +5,28 @@ measurement (A scale) z + A shift. An integer k is dequantized as x = k + u, u u
 y = A k + noise becomes y + A u = A x + noise, with u drawn anew for each row.
 
 A conditional model without a condition uses the law that it learned with its condition dropped.
+
+A model of images that was trained with masks has learned the law of the hidden pixels given the visible ones. Its ``impute``
+draws from this law, without an approximation, unless a method is named or only some channels of a pixel are known.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Values
+from pushforward.data.conditions import MASK, with_visible
 from pushforward.data.filling import Gaps
-from pushforward.data.measurement import Noise, Operator, ScaledOperator, known_elements, measurement
+from pushforward.data.measurement import CodedOperator, Noise, Operator, ScaledOperator, known_elements, measurement
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
 from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.guidance import Guidance
-from pushforward.models.denoising.base import DEFAULT_STEPS, WithDenoiser
+from pushforward.models.denoising.base import DEFAULT_STEPS, Denoising, WithDenoiser
 from pushforward.models.denoising.guidance import guided, model_condition
-from pushforward.probability.counts import check_count
+from pushforward.probability.counts import check_count, check_steps
 from pushforward.probability.noise import normal, uniform
 
 __all__ = ["impute", "posterior"]
@@ -95,6 +100,8 @@ def posterior(
     origin, integer = space.transform.origin, space.transform.integer & ~space.transform.constant
 
     def observation(rows: Tensor) -> Observation:
+        if space.transform.coding is not None:
+            return replace(in_data, operator=CodedOperator(in_data.operator, space.transform))
         values = in_data.y - in_data.measure(origin[None].to(dtype)).double()
         if bool(integer.any()):
             u = uniform(tuple(integer.shape), seed=seed, purpose="dequantization", rows=rows, dtype=dtype)
@@ -131,7 +138,8 @@ def impute(
     n : int
         Number of draws; they differ as the law leaves room.
     method, steps, condition, guidance, batch_size
-        As in :meth:`posterior`.
+        As in :meth:`posterior`. Without a method a model that was trained with masks draws from the law that it has learned,
+        and ``guidance`` is by the known pixels.
     seed : int, optional
         Names the draw; the k-th row with gaps depends on (seed, k) alone.
 
@@ -150,6 +158,10 @@ def impute(
     seed = model._keep_seed(seed)
     check_count("n", n)
     gaps = Gaps.of(X, mask, model.space_, type(model).__name__)
+    if isinstance(model, Denoising) and method is None and (visible := _visible(model, gaps)) is not None:
+        model.space_.encode(condition, len(gaps.x))
+        drawn = _given_visible(model, visible, Guidance.of(guidance), steps, batch_size)
+        return gaps.filled(drawn, n=n, seed=seed)
     denoiser, encoded = _guided(model, guidance, condition, len(gaps.x))
     rows = gaps.rows
     encoded = None if encoded is None else encoded[rows]
@@ -174,6 +186,29 @@ def impute(
         )
 
     return gaps.filled(draw, n=n, seed=seed)
+
+
+def _visible(model: Denoising, gaps: Gaps) -> Tensor | None:
+    """Return the encoded visible part of the rows with gaps; None for a model without masks, or if pixels are known in part."""
+    encoder, known = model.space_.conditions, gaps.known[gaps.rows]
+    if encoder is None or encoder.kind != MASK or not bool((known == known[:, :1]).all()):
+        return None
+    return with_visible(model.space_.transform.forward(gaps.x[gaps.rows], dtype=torch.float32), known[:, :1])
+
+
+def _given_visible(
+    model: Denoising, visible: Tensor, guidance: Guidance, steps: int, batch_size: int
+) -> Callable[[int], Tensor]:
+    """Return the function from seeds to scaled rows given their encoded visible parts."""
+    if guidance.by == "classifier":
+        raise ValueError(
+            "the condition of this model is the visible part of the image, beside which it takes no labels; omit by"
+        )
+    check_count("batch_size", batch_size)
+    n, denoiser = len(visible), guided(model, guidance, None, len(visible), visible)[0]
+    return lambda seed: model._draw(
+        denoiser, n, visible, steps=check_steps(steps), sampler=model.sampler_, seed=seed, batch_size=batch_size
+    )
 
 
 def _guided(

@@ -41,6 +41,8 @@ class DenoisingTask(RowTask):
         Share of rows whose condition is replaced by "no condition".
     dequantization : Tensor (*D)
         Width of one integer in scaled units, 0 where the data are not integers.
+    masked : (int, int), optional
+        Height and width of images whose condition is their visible part under random masks.
     by : Loss
         The loss; all but "denoising" need Gaussian noise that is independent of the data.
     """
@@ -55,9 +57,10 @@ class DenoisingTask(RowTask):
         coupling: Coupling = "independent",
         condition_dropout: float = 0.0,
         dequantization: Tensor | None = None,
+        masked: tuple[int, int] | None = None,
         by: Loss = "denoising",
     ) -> None:
-        super().__init__(condition_dropout=condition_dropout, dequantization=dequantization)
+        super().__init__(condition_dropout=condition_dropout, dequantization=dequantization, masked=masked)
         self.by = by
         self.denoiser = denoiser
         self.source = source
@@ -86,9 +89,13 @@ class DenoisingTask(RowTask):
         x_t = diffusion.widen(schedule.alpha(t), x) * x + diffusion.widen(schedule.sigma(t), x) * z
         return self.denoiser.matching_loss(x_t, t, condition, weight=self.weight, probes=probes[0][None] if probes else None)
 
+    def data(self, x: Tensor) -> Tensor:
+        """Return the rows of data of a batch, without their rows of the source."""
+        return x[:, 0] if self.coupling == "paired" else x
+
     def held_out(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the denoising loss of each row without dropout, (B,), and its time."""
-        x, condition, (t, z, *_) = self._rows(batch, batch.condition)
+        x, condition, (t, z, *_) = self._rows(batch, self._condition(batch))
         return self.denoiser.loss(x, t, z, condition, weight=self.weight), t
 
     def _rows(self, batch: Batch, condition: Tensor | None) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:

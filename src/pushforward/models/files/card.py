@@ -54,6 +54,7 @@ class _Teacher(_Part):
 class _Chosen(_Part):
     columns: Names
     condition: Names
+    condition_images: str | None = None
     teacher: _Teacher | None = None
 
 
@@ -73,6 +74,7 @@ class _Condition(_Part):
     classes: list[str | int | bool]
     gaps: bool
     table: dict[str, Any] | None
+    image: list[Number] | None
 
 
 class _Result(_Part, extra="forbid"):

@@ -51,7 +51,7 @@ from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow
 from pushforward.networks import MLPSpec, UNetSpec, default_spec
 from pushforward.probability.counts import check_count, check_steps
-from pushforward.training import Task, TrainingSettings
+from pushforward.training import TrainingSettings
 
 __all__ = ["CNF"]
 
@@ -264,19 +264,19 @@ class CNF(InvertibleModel):
         super()._learn(prepared, resolved, run)
         self.training_result_ = first.followed_by(self.training_result_)
 
-    def _fit_steps(self, task: Task, network: nn.Module, prepared: Prepared) -> None:
+    def _fit_steps(self, trainable: Trainable, prepared: Prepared) -> None:
         if self.matching_steps_ == 0:
-            super()._fit_steps(task, network, prepared)
+            super()._fit_steps(trainable, prepared)
             return
-        self.matching_steps_, steps = training.agreed(lambda: self._steps_of_both(task, network, prepared))
+        self.matching_steps_, steps = training.agreed(lambda: self._steps_of_both(trainable, prepared))
         self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
 
-    def _steps_of_both(self, task: Task, network: nn.Module, prepared: Prepared) -> tuple[int, int]:
+    def _steps_of_both(self, trainable: Trainable, prepared: Prepared) -> tuple[int, int]:
         """Return the steps of matching, limited by overfitting, and of maximum likelihood that fit into ``max_time``."""
-        matching, seconds = self._matching_task(network), self._trial_seconds / 2
+        matching, seconds = self._matching_task(trainable.network), self._trial_seconds / 2
         brief, overhead = self._costs(matching, prepared, self._matching_settings, seconds=seconds)
-        long, more = self._costs(task, prepared, self.training_, seconds=seconds)
-        alone = self._in_time(long, overhead + more + training.GRIDS * self._plot_seconds(network))
+        long, more = self._costs(trainable.task, prepared, self.training_, seconds=seconds)
+        alone = self._in_time(long, overhead + more + training.GRIDS * trainable.plot_seconds)
         affordable = max(1, int(_MATCHING_SHARE * alone * long / brief))
         shape, rows = self.space_.transform.shape, len(prepared.x)
         steps = min(affordable, _EPOCHS_IN_TIME * _default_matching_steps(shape, rows, most=affordable))
@@ -320,7 +320,9 @@ def _plain_network(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
     """Return a network that is fast enough for maximum likelihood alone; a U-Net is too slow even for 8x8 pixels."""
     if len(shape) == 1 or max(shape[1:]) < _CONVOLVED_FROM:
         return MLPSpec(width=64 if math.prod(shape) <= 8 else 256, depth=2)
-    return default_spec(shape)
+    spec = default_spec(shape)
+    assert isinstance(spec, MLPSpec | UNetSpec)  # no signals
+    return spec
 
 
 def _default_training(shape: tuple[int, ...]) -> TrainingSettings:

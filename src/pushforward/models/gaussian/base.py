@@ -96,6 +96,7 @@ class LawModel(ExactModel):
     """
 
     columnwise: ClassVar[bool] = True
+    takes_series: ClassVar[bool] = True
 
     law_: Gaussian | GaussianMixture | TableLaw = field(init=False)
     joint_: GaussianMixture = field(init=False)

@@ -55,6 +55,10 @@ class Progress:
         names = {"loss": "loss", "held_out_loss": "held-out loss", "rows_per_second": self._speed}
         self._values |= {names[key]: value for key, value in values.items()}
 
+    def expect(self, steps: int) -> None:
+        """Set the number of steps of the whole run."""
+        self._steps = steps
+
     def tick(self, step: int) -> None:
         """Show the line after ``step`` if it is due, or the run is at its end."""
         now = time.perf_counter()
