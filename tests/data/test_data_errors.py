@@ -129,7 +129,7 @@ def test_conditions_of_another_length(tmp_path):
     refused(r"condition has shape \(4,\), but the data have 3 rows", np.eye(3), condition=[1, 2, 3, 4])
     refused("condition='label' names a column, but X has no columns", np.eye(3), condition="label")
     refused("condition='label' names a column, but moons has no columns", "moons", condition="label")
-    refused(r"shape \(2, 2, 2\)", np.eye(2), condition=np.zeros((2, 2, 2)))
+    refused(r"shape \(2, 2, 2, 2, 2\)", np.eye(2), condition=np.zeros((2, 2, 2, 2, 2)))
     refused("real numbers or labels", np.eye(2), condition=np.array([1j, 2j]))
 
 

@@ -98,23 +98,24 @@ class Watchdog:
 def main() -> None:
     """Watch the parent process."""
     process, file, cpu_limit, sleep_limit = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), float(sys.argv[4])
-    task, pulse, seen, told = mmap.mmap(file, _TASK.size), Pulse(process), b"", False
+    task, pulse, seen = mmap.mmap(file, _TASK.size), Pulse(process), b""
+    told: tuple[float, float] | None = None  # the CPU time and the sleep of the call when it was told to stop
     while os.getppid() == process:
         time.sleep(_PERIOD)
         cpu = pulse.look(_PERIOD)
         now = task[:]
         began, number = _TASK.unpack(now)
         if now != seen or began < 0:
-            seen, told, pulse.idle = now, False, 0.0
+            seen, told, pulse.idle = now, None, 0.0
             continue
         used = cpu - began
-        if used > 2 * cpu_limit or pulse.idle > 2 * sleep_limit:
+        if told is None and (used > cpu_limit or pulse.idle > sleep_limit):
+            told = used, pulse.idle
+            os.kill(process, _STOP)
+        elif told is not None and (used - told[0] > cpu_limit or pulse.idle - told[1] > sleep_limit):
             sys.stderr.write(f"call {number} hangs: {used:.0f} s of CPU time, {pulse.idle:.0f} s of sleep\n")
             os.kill(process, _END)
             return
-        if not told and (used > cpu_limit or pulse.idle > sleep_limit):
-            told = True
-            os.kill(process, _STOP)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,11 @@ class ConditionEncoder:
         return self.kind == "labels"
 
     @property
+    def has_masks(self) -> bool:
+        """Whether conditions are visible parts of the rows themselves."""
+        return self.kind == images.MASK
+
+    @property
     def dim(self) -> int:
         """Number of columns K of an encoded condition, the flag included."""
         if self.kind == "labels":
@@ -245,7 +250,7 @@ class ConditionEncoder:
         """
         if values is None:
             return torch.zeros(n, self.dim, dtype=torch.float32)
-        if self.kind == "mask":
+        if self.has_masks:
             raise ValueError(
                 "the condition of this model is the visible part of the image itself: omit condition, and fill the rest by "
                 "impute(X, mask=...)"
@@ -341,7 +346,7 @@ class ConditionEncoder:
         """Describe the image of a condition in words."""
         if self.image is None:
             return ""
-        if self.kind == images.MASK:
+        if self.has_masks:
             return "the visible part of the image under random masks"
         return images.describe(self.image)
 
@@ -363,7 +368,7 @@ class ConditionEncoder:
         if self.kind == "labels":
             edges = self.rows.cumsum(0).double() / self.rows.sum()
             return self._one_hot(torch.searchsorted(edges, u, right=True))
-        if self.kind == "mask":
+        if self.has_masks:
             return self.encode(None, n)
         drawn = self.rows[(u * len(self.rows)).long()]
         return self._features(drawn) if self.image is None else images.with_pixels(drawn, self.mean, self.scale)

@@ -47,7 +47,7 @@ from pushforward.data import (
 )
 from pushforward.data.checks import enumerate_names
 from pushforward.data.columns import Table
-from pushforward.data.conditions import MASK, check_scale_of
+from pushforward.data.conditions import check_scale_of
 from pushforward.data.points import absent_points
 from pushforward.data.rows import Rows
 from pushforward.data.sizes import SizeLaw
@@ -289,7 +289,7 @@ class GenerativeModel(Estimator, abc.ABC):
     def conditional(self) -> bool:
         """Whether the model was trained with conditions that come with the rows; masks do not."""
         check_is_fitted(self)
-        return self.space_.conditions is not None and self.space_.conditions.kind != MASK
+        return self.space_.conditions is not None and not self.space_.conditions.has_masks
 
     def __sklearn_tags__(self) -> Tags:
         """Declare to scikit-learn whether training rows may have gaps."""

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pushforward import diffusion, networks, training
 from pushforward.data import Facts
-from pushforward.data.conditions import MASK
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.diffusion.points import PresentPoints
@@ -247,7 +246,7 @@ class Denoising(WithDenoiser):
     def _masked_size(self) -> tuple[int, int] | None:
         """Height and width of images whose visible part is their condition."""
         encoder = self.space_.conditions
-        return encoder.image[1:] if encoder is not None and encoder.image is not None and encoder.kind == MASK else None
+        return encoder.image[1:] if encoder is not None and encoder.image is not None and encoder.has_masks else None
 
     def _try(self, denoiser: Denoiser, prepared: Prepared) -> None:
         """Call the network once, so that a network that does not fit the data raises before training."""

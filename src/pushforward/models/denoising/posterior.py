@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Values
-from pushforward.data.conditions import MASK, with_visible
+from pushforward.data.conditions import with_visible
 from pushforward.data.filling import Gaps
 from pushforward.data.measurement import CodedOperator, Noise, Operator, ScaledOperator, known_elements, measurement
 from pushforward.diffusion import MMPS, AbstractDenoiser, Observation, PosteriorMethod, observe
@@ -191,7 +191,7 @@ def impute(
 def _visible(model: Denoising, gaps: Gaps) -> Tensor | None:
     """Return the encoded visible part of the rows with gaps; None for a model without masks, or if pixels are known in part."""
     encoder, known = model.space_.conditions, gaps.known[gaps.rows]
-    if encoder is None or encoder.kind != MASK or not bool((known == known[:, :1]).all()):
+    if encoder is None or not encoder.has_masks or not bool((known == known[:, :1]).all()):
         return None
     return with_visible(model.space_.transform.forward(gaps.x[gaps.rows], dtype=torch.float32), known[:, :1])
 
