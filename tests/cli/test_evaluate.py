@@ -69,7 +69,7 @@ def test_other_rows_are_all_held_out(home):
 
 def test_what_cannot_be_done_is_said_before_any_work(home, tmp_path):
     assert "names a folder, but run/model.json is a file" in refused("evaluate", "run", "--out", "run/model.json", at=home)
-    assert "give them with --data" in refused("evaluate", "run", "--condition", "kind", at=home)
+    assert "give these with --data" in refused("evaluate", "run", "--condition", "kind", at=home)
     assert "is not a run folder" in refused("evaluate", "nowhere", at=home)
     assert "samples must be at least 20, got 3" in refused("evaluate", "run", "--n", 3, "--out", tmp_path, at=home)
     assert "there is no kind of device called" in refused("evaluate", "run", "--device", "abacus", at=home)

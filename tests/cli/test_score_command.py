@@ -129,7 +129,7 @@ def test_what_is_refused(home, tmp_path):
     assert "--probes belongs to the density of the flow" in refused(
         "score", "runs/swissroll", "swissroll", "--bound", "--probes", 2, at=home
     )
-    assert "trained without conditions; omit --condition" in refused(
+    assert "trained without conditions of its rows; omit --condition" in refused(
         "score", "runs/swissroll", "swissroll", "--condition", "a", at=home
     )
     assert "give one of the two" in refused(

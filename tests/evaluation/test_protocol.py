@@ -134,6 +134,7 @@ def test_a_lost_mode_costs_recall_and_not_precision():
     assert where(found, "precision") in ("at", "better")
     assert where(found, "C2ST") == where(found, "energy distance") == where(found, "sliced Wasserstein") == "worse"
     assert where(found, "Wasserstein of column 0") == "worse"
+    assert found.find("C2ST", reference="held-out").measure.value > 0.55  # a classifier, not its inverse
     said = " ".join(sentences(found))
     assert "a part of the data is missing" in said
     assert "some are off the data" not in said

@@ -194,7 +194,7 @@ def _warn_of_impossible(log_shares: Tensor) -> None:
         count, row = int(impossible.sum()), int(impossible.int().argmax())
         warnings.warn(
             f"{count} of {len(log_shares)} rows, the first of them row {row}, have values beyond a closed range of the "
-            "training data (levels of images, declared limits): their probability is 0. Remove these rows, or train on data "
+            "training data (levels of images, limits of columns): their probability is 0. Remove these rows, or train on data "
             "with the full range",
             stacklevel=2,
         )

@@ -36,7 +36,7 @@ def real_domain(x: Tensor) -> Domain:
     """Return the domain of a column of reals (N,), NaN in gaps.
 
     >>> real_domain(torch.linspace(0, 1, 50).double() ** 2)
-    Domain(type='real', low=0.0, high=1.0, atoms=())
+    Domain(type='real', low=0.0, high=1.0, atoms=(), limits=(-inf, inf))
     """
     x = x[~x.isnan()]
     values, counts = torch.unique(x, return_counts=True)
