@@ -125,6 +125,7 @@ def test_what_is_no_better_is_not_kept(home):
     assert files(run) == before
 
 
+@pytest.mark.full  # a process of its own; the kills of all verbs are in the quick tests
 def test_ctrl_c_leaves_the_run_as_it_was(home):
     run = home / "runs/swissroll"
     before = files(run)

@@ -111,7 +111,7 @@ def test_the_loss_is_the_negative_bound_in_data_units():
     assert float(loss.mean()) == pytest.approx(-wanted, abs=5 * float(loss.std()) / math.sqrt(4000))
 
 
-@pytest.mark.parametrize("likelihood", ["logistic", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["logistic", pytest.param("gaussian", marks=pytest.mark.full)])
 def test_probabilities_of_integers_are_bounded_by_the_loss_that_is_trained(likelihood):
     X = RNG.choice([0, 1, 2, 5], (200, 1))
     model = small(1, data=X, likelihood=likelihood)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from thin import thinned
 
 import pushforward as pf
 
@@ -27,19 +28,18 @@ def frame(rows=60):
     return pd.DataFrame({"n": np.r_[2, 7, n], "w": np.where(rng.random(rows + 2) < 0.4, "x", "y")})
 
 
-@pytest.fixture(scope="module", params=["alone", "mixed"])
-def rows(request):
+def rows(form):
     """Data whose second column has a closed range, its values, and the types of both columns."""
     X = frame()
-    if request.param == "mixed":
+    if form == "mixed":
         return X, ["x", "y"], LIMITS | {"w": "category"}
     X["w"] = 2 + (X["n"] > 4)
     return X, [2, 3], LIMITS | {"w": "integer from 2 to 3"}
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_no_mass_is_beyond_declared_limits(name, rows, tmp_path):
-    X, values, types = rows
+@thinned(name=MODELS, form=["alone", "mixed"], together=1)
+def test_no_mass_is_beyond_declared_limits(name, form, tmp_path):
+    X, values, types = rows(form)
     model = MODELS[name](columns=types).fit(X)
     if not hasattr(model, "log_prob"):
         pytest.skip("has no density of mixed rows")
