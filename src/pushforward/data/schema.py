@@ -23,9 +23,8 @@ from pushforward.data.checks import (
     missing_column,
 )
 from pushforward.data.columns import Column, ColumnType, Table
-from pushforward.data.columns.column import Numbers
 from pushforward.data.columns.elements import Coordinates, Elements
-from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
+from pushforward.data.columns.numbers import MOST_DECIMALS, Numbers, decimals_of
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
