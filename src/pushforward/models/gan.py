@@ -34,7 +34,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from pushforward.models.base.codes import DecoderModel
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.files.params import Size

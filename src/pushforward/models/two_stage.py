@@ -22,8 +22,9 @@ from pushforward.data.rows import Rows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeModel, RandomCodes
-from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, RunOptions
 from pushforward.models.base.plan import Plan, plan
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.params import Count, DeviceName, Seconds, check_params

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.models.base.codes import CodeModel, default_coder, default_latent_dim, default_training
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.files.params import Size

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import default_latent_dim
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Size
 from pushforward.networks.coder import ResidualBlock, VectorCoder
 

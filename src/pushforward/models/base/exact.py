@@ -19,7 +19,8 @@ from pushforward.data import ArrayLike, Condition, Limits, Schema, Transform, Va
 from pushforward.data.filling import Gaps
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensityModel
-from pushforward.models.base.model import GapChoice, Prepared
+from pushforward.models.base.model import GapChoice
+from pushforward.models.base.preparing import Prepared
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingResult
 from pushforward.training.record.progress import Progress

@@ -11,7 +11,8 @@ from pushforward import plots, training
 from pushforward.data import Dataset
 from pushforward.metrics.memorization import distance_ratio
 from pushforward.metrics.mixed.embedding import Embedding
-from pushforward.models.base.model import NOVELTY_ROWS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import NOVELTY_ROWS, GenerativeModel, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
 from pushforward.training.process.gradients import with_gradients

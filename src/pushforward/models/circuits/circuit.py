@@ -23,7 +23,8 @@ from pushforward.models.base.columns import (
 )
 from pushforward.models.base.density import RowDensity
 from pushforward.models.base.exact import ExactModel
-from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.circuits import storage
 from pushforward.models.circuits.domains import domains, unbounded
 from pushforward.models.circuits.search import Choice, Learner
@@ -66,7 +67,7 @@ class Circuit(ExactModel):
     max_time : float, optional
         Approximate seconds: two fifths for the trials above, the rest for the trees.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`.
 
     Attributes
     ----------

@@ -17,7 +17,7 @@ from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.available import in_data_units
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityModel
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.classifier import LabelClassifier
 from pushforward.models.denoising.source import ArraySource, GaussianSource, Source, make_source, with_points

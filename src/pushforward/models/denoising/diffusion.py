@@ -5,7 +5,7 @@ from typing import Self
 from pushforward import diffusion
 from pushforward.data import Facts
 from pushforward.diffusion import Schedule
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.task import Loss
 

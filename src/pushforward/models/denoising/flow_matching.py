@@ -5,7 +5,7 @@ from torch import Tensor
 
 from pushforward.data import Dataset
 from pushforward.diffusion.coupling import Coupling
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.source import ArraySource, make_source
 

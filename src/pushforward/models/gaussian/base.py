@@ -29,7 +29,8 @@ from pushforward.data import Facts
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.batches import batches
 from pushforward.models.base.exact import ExactModel
-from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.gaussian.tables import TableLaw
 from pushforward.models.gaussian.thresholds import Thresholds
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise

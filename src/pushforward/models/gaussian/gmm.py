@@ -23,7 +23,8 @@ from pushforward.models.base.columns import (
     with_gaps_varying,
 )
 from pushforward.models.base.density import RowDensity
-from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
@@ -97,7 +98,7 @@ class GMM(LawModel):
         Approximate seconds: two fifths for the trials above, the rest for restarts and iterations, whose numbers are set before
         EM starts, as ``restarts_`` and ``max_iterations_``. For tables no trial begins that is likely to end later.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`.
 
     Attributes
     ----------

@@ -25,7 +25,8 @@ from pushforward.models.base.available import available_if
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder, scale_of
-from pushforward.models.base.model import GapChoice, Prepared
+from pushforward.models.base.model import GapChoice
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.base import TokenModel

@@ -6,7 +6,7 @@ from sklearn.utils import Tags
 from torch import Tensor
 
 from pushforward.data import Coordinates, Dataset, Limits, Schema, Transform
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_fractions, token_scaling
 

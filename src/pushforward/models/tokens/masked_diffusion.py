@@ -17,7 +17,7 @@ from pushforward import diffusion, networks
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import DensityModel
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.base import TokenModel
