@@ -4,10 +4,11 @@ from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, c
 from pushforward.data.columns import ColumnTypes
 from pushforward.data.columns.elements import Coordinates
 from pushforward.data.conditions import ConditionEncoder, ConditionKind
+from pushforward.data.dataset import Dataset
 from pushforward.data.files.tables import Names
 from pushforward.data.files.write import check_target, write_samples
 from pushforward.data.kinds import KINDS, Kind, Limits, register_kind
-from pushforward.data.open import Dataset, open_data
+from pushforward.data.open import open_data
 from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
 from pushforward.data.split import split_rows

@@ -14,10 +14,11 @@ from pushforward._messages import DIVERGED
 from pushforward.data.checks import Condition, Data, Facts, Values, enumerate_names
 from pushforward.data.columns.given import cells_by_name, named_values, read_given, unknown_name
 from pushforward.data.conditions import ConditionEncoder
+from pushforward.data.dataset import Dataset
 from pushforward.data.files.csv import is_csv
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
-from pushforward.data.open import Dataset, chosen_condition, open_data
+from pushforward.data.open import chosen_condition, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.sizes import SizeLaw
 from pushforward.data.transform import Transform

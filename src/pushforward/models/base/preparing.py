@@ -117,7 +117,7 @@ class Preparing(Takes, Estimator):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
-        self.check_data(dataset)
+        self._check_data(dataset)
         self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
         schema, internal = self._coordinates(dataset, rows)

@@ -34,9 +34,9 @@ class Takes:
     """Whether conditions may be images, or the visible part of the row itself."""
 
     @classmethod
-    def check_data(cls, dataset: Dataset) -> None:
+    def _check_data(cls, dataset: Dataset) -> None:
         """Raise a ValueError, which names families that can, if the family cannot learn from these data."""
-        cls.check_points(dataset.schema)
+        cls._check_points(dataset.schema)
         cls._check_columns(dataset.schema)
         cls._check_images(dataset)
 
@@ -52,7 +52,7 @@ class Takes:
         return ("gaps", lacking) if lacking and not cls.gaps else None
 
     @classmethod
-    def check_points(cls, schema: Schema) -> None:
+    def _check_points(cls, schema: Schema) -> None:
         """Raise a ValueError if rows are sets of points and the family cannot learn them; it names those that can."""
         if schema.rules.structure == "points" and not cls.takes_points:
             able, vectors = ", ".join(registry.families_with("takes_points")), Argument("kind", "vectors")
