@@ -1,7 +1,7 @@
 """The interface of a kind of data: conversion of rows to tensors and back, plots, and files."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -229,17 +229,11 @@ class FolderKind(Kind):
     """A kind whose rows can be the files of a folder."""
 
     @abc.abstractmethod
-    def write_folder(
-        self,
-        path: Path,
-        rows: Any,
-        folders: Sequence[str] | None,
-        scale: tuple[float, float] | None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it.
+    def encoded(self, rows: Any, scale: tuple[float, float] | None, names: Sequence[str] | None) -> tuple[str, Iterable[bytes]]:
+        """Return the ending of the files of a folder, without its dot, and the contents of one file per row.
 
-        ``names`` are those of the coordinates of points.
+        ``rows`` are those of :meth:`view`; ``scale`` are the values that are written as black and as white, and ``names`` those
+        of the coordinates of points. :meth:`check_file` allows a folder.
         """
 
     def file_bytes(self, rows: np.ndarray, ending: str) -> bytes:
