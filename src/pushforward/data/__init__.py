@@ -3,7 +3,7 @@
 from pushforward.data.checks import ArrayLike, Condition, Data, Facts, Values, clean_values
 from pushforward.data.columns import ColumnTypes
 from pushforward.data.columns.elements import Coordinates
-from pushforward.data.conditions import ConditionEncoder, ConditionKind
+from pushforward.data.conditions import ConditionEncoder, ConditionKind, fit_conditions, restored_conditions
 from pushforward.data.dataset import Dataset
 from pushforward.data.files.tables import Names
 from pushforward.data.files.write import check_target, write_samples
@@ -37,8 +37,10 @@ __all__ = [
     "Values",
     "check_target",
     "clean_values",
+    "fit_conditions",
     "open_data",
     "register_kind",
+    "restored_conditions",
     "split_rows",
     "write_samples",
 ]

@@ -11,7 +11,6 @@ from torch import Tensor
 from pushforward import training
 from pushforward.data import (
     ColumnTypes,
-    ConditionEncoder,
     Dataset,
     Facts,
     Limits,
@@ -19,9 +18,10 @@ from pushforward.data import (
     Schema,
     Text,
     Transform,
+    fit_conditions,
     split_rows,
 )
-from pushforward.data.conditions import check_scale_of
+from pushforward.data.conditions import Visible, check_scale_of
 from pushforward.data.points import absent_points
 from pushforward.data.sizes import SizeLaw
 from pushforward.models.base.estimator import Estimator
@@ -123,12 +123,12 @@ class Preparing(Takes, Estimator):
         schema, internal = self._coordinates(dataset, rows)
         labels = dataset.condition
         columns, table = dataset.condition_columns, dataset.condition_table
-        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
+        encoder = None if labels is None else fit_conditions(labels, columns=columns, table=table)
         if encoder is not None and encoder.image is not None:
             check_scale_of(encoder.image, schema.internal_shape)
         if dataset.masked:
             channels, height, width = schema.internal_shape
-            encoder = ConditionEncoder.of_visible((channels, height, width))
+            encoder = Visible.part_of((channels, height, width))
         scaling = self._scaling(internal[rows], schema, schema.limits(internal))
         x = scaling.forward(internal, dtype=self.row_dtype)
         del internal  # as large as the data
