@@ -12,6 +12,7 @@ from pushforward.data.checks import Values, clean_values, is_frame
 from pushforward.data.columns import Table
 from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
+from pushforward.data.stream import Stored, Stream, arrays_of
 
 __all__ = ["Dataset"]
 
@@ -22,7 +23,7 @@ class Dataset:
 
     Parameters
     ----------
-    values : array, tensor or DataFrame
+    values : array, tensor, DataFrame or Stored
         ``(N, ...)`` in the user's layout, finite or (if allowed) with NaN in gaps, at least two rows.
     condition : array or None
         One per row: labels ``(N,)``, vectors ``(N, K)``, images ``(N, h, w[, C])``, or with ``condition_table`` the cells of
@@ -52,12 +53,23 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.values)
 
+    @property
+    def on_disk(self) -> bool:
+        """Whether the rows stay on disk."""
+        return isinstance(self.values, Stored)
+
     def to_internal(self, *, gaps: bool = False) -> torch.Tensor:
         """Return the values in the library's layout, ``(N, D)`` or ``(N, C, H, W)``, in data units; gaps only if allowed."""
         if self.schema.table is None:
             named = self.source not in ("DataFrame", "tensor", "array")
             clean_values(self.values, name=self.source if named else "X", gaps=gaps)
         return self.schema.to_internal(self.values, gaps=gaps)
+
+    def stream(self) -> Stream:
+        """Return rows that stay on disk as they are read from there, in the layout and units of :meth:`to_internal`."""
+        assert isinstance(self.values, Stored)
+        schema = self.schema
+        return Stream(self.values, schema.to_internal, schema.internal_shape, schema.internal_dtype)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -80,6 +92,10 @@ def _update(digest: Any, part: Any) -> None:
         digest.update(repr(part.names).encode())
         for points in part:
             _update(digest, points)
+    elif isinstance(part, Stored):
+        digest.update(repr((part.shape, str(part.dtype))).encode())
+        for rows in arrays_of(part):
+            digest.update(np.ascontiguousarray(rows).reshape(-1).view(np.uint8))
     elif isinstance(part, torch.Tensor):
         digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
         digest.update(part.contiguous().flatten().view(torch.uint8).numpy())

@@ -8,10 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN, BUILTIN_KINDS, BUILTIN_RATES
+from pushforward.data.casting import is_integer
 from pushforward.data.checks import (
     Condition,
     Data,
@@ -28,11 +30,12 @@ from pushforward.data.files.images import read_images, read_partners
 from pushforward.data.files.named import open_named, refuse_columns
 from pushforward.data.files.series import Series, from_long_form, signal_of
 from pushforward.data.files.tables import Names, part_frame
-from pushforward.data.kinds import kind_named
+from pushforward.data.kinds import kind_named, kind_of
 from pushforward.data.kinds.signals import Signals
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.schema import Schema
+from pushforward.data.stream import Stored
 from pushforward.data.text import Text, Tokenizer, as_texts
 
 __all__ = ["chosen_condition", "open_data"]
@@ -52,6 +55,7 @@ def open_data(
     series: Series | None = None,
     size: int | None = None,
     text: Text | Tokenizer | None = None,
+    stream: bool | None = False,
 ) -> Dataset:
     """Open data of any form.
 
@@ -89,6 +93,9 @@ def open_data(
         Images in a folder or a Parquet file become their centre squares of this side.
     text : Text or Tokenizer, optional
         How texts become rows of tokens; or the tokens of a trained model, as they are.
+    stream : bool or None
+        Whether the rows of a ``.npy`` file or the images of a folder stay on disk, to be read when they are needed; None leaves
+        them there if they would fill half of the memory.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def open_data(
     elif kind is not None:
         source = kind_named(kind).gathered(source)
     if isinstance(source, str | Path):
-        values, labels, name = open_named(source, columns, condition, rate, length, size)
+        values, labels, name = open_named(source, columns, condition, rate, length, size, stream)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
     elif is_frame(source):
         name, label, table = "DataFrame", "X", True
@@ -124,6 +131,12 @@ def open_data(
             raise ValueError(f"series={series!r} names columns of a table in long form, but {name} is no table; omit it.")
         values, labels = from_long_form(values, labels, series, length, name)
     kind = kind or BUILTIN_KINDS.get(name)
+    if stream and not isinstance(values, Stored):
+        raise _no_stream(name, "is no .npy file of numbers and no folder of images")
+    if isinstance(values, Stored) and not _stays_on_disk(values, kind):
+        if stream:
+            raise _no_stream(name, f"holds rows of kind {kind!r}, which" if kind else "holds rows that")
+        values = values.read(np.arange(len(values)))
     values, signal = signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
     kind = kind or (None if signal is None else Signals.name)
     named = table and labels is not None
@@ -164,6 +177,17 @@ def open_data(
     if matched is None:
         return Dataset(values, None, schema, name, masked=masked)
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
+
+
+def _stays_on_disk(values: Stored, kind: str | None) -> bool:
+    rules = kind_named(kind) if kind is not None else kind_of(values.shape, str(values.dtype), is_integer(str(values.dtype)))
+    return rules.stays_on_disk
+
+
+def _no_stream(name: str, why: str) -> ValueError:
+    stream = Argument("stream", False)
+    why = why if why.startswith("is ") else f"{why} cannot be learned from there"
+    return naming(ValueError(f"the rows of {name} cannot stay on disk: it {why}; omit stream, or set {stream}."), stream)
 
 
 def _useless_size(size: int, label: str, held: str) -> ValueError:

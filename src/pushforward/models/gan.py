@@ -141,6 +141,7 @@ class GAN(DecoderModel, TrainedModel):
     ((2, 2), (1, 2))
     """
 
+    streams: ClassVar[bool] = True
     core: ClassVar[str] = "generator_"
     decodes: ClassVar[str] = "forward"
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", "network", "penalty", *TrainedModel.fitted)

@@ -7,11 +7,12 @@ from typing import Any
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN
 from pushforward.data.checks import Condition
-from pushforward.data.files.arrays import read_npz, read_numpy
+from pushforward.data.files.arrays import read_npz
 from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
-from pushforward.data.files.images import IMAGE_ENDINGS, has_files, read_folder
+from pushforward.data.files.images import IMAGE_ENDINGS, has_files
 from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points
 from pushforward.data.files.sounds import SOUND_ENDINGS, read_sound_folder
+from pushforward.data.files.stored import open_array, open_images
 from pushforward.data.files.tables import Names, part_frame, read_parquet
 from pushforward.data.files.texts import is_text_folder, read_text, read_texts
 from pushforward.data.points import PointSets
@@ -22,7 +23,13 @@ _FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet", ".txt")
 
 
 def open_named(
-    source: str | Path, columns: Names, condition: Condition, rate: int | None, length: int | None, size: int | None
+    source: str | Path,
+    columns: Names,
+    condition: Condition,
+    rate: int | None,
+    length: int | None,
+    size: int | None,
+    stream: bool | None,
 ) -> tuple[Any, Any, str]:
     """Return the values, the conditions beside them, if any, and the name of the source; for arguments see ``open_data``."""
     name = str(source)
@@ -37,7 +44,7 @@ def open_named(
             return *read_texts(path), name
         if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
             return *read_sound_folder(path, rate, length), name
-        return *(read_point_folder(path) if holds_points(path) else read_folder(path, size)), name
+        return *(read_point_folder(path) if holds_points(path) else open_images(path, size, stream)), name
     if not path.exists():
         raise _unknown_source(name)
     if not path.is_file():
@@ -49,7 +56,7 @@ def open_named(
         return *read_parquet(path, columns, condition, rate=rate, length=length, size=size), name
     if suffix == ".npy":
         refuse_columns(columns, "a .npy file")
-        return read_numpy(path), None, name
+        return open_array(path, stream), None, name
     if suffix == ".txt":
         refuse_columns(columns, "a .txt file")
         return [read_text(path)], None, name

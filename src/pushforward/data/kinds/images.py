@@ -19,6 +19,7 @@ from pushforward.data.kinds.channelled import Channelled
 from pushforward.data.kinds.kind import Channels, Drawing, Structure
 from pushforward.data.kinds.png import png_bytes
 from pushforward.data.kinds.registry import register_kind
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Images"]
 
@@ -37,6 +38,7 @@ class Images(Channelled):
     axes: ClassVar[int] = 2
     unit: ClassVar[str] = "pixel values"
     closed_ranges: ClassVar[bool] = True
+    stays_on_disk: ClassVar[bool] = True
     ending: ClassVar[str] = "png"
     shown: ClassVar[int] = 64
     followed: ClassVar[int] = 8
@@ -69,7 +71,7 @@ class Images(Channelled):
         channels, height, width = shape
         return f"images of {height}×{width} with {channels} channel{'s' if channels > 1 else ''}"
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return the middle and half the width of the range of each channel of x + u."""
         low, high = self.ranges(low, high)
         top = high + integer.double()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pushforward.data.coding import SignalCoding
 from pushforward.data.signal import Signal
+from pushforward.data.stream import AnyRows
 from pushforward.plots import Plot
 
 __all__ = ["Channels", "Drawing", "FolderKind", "Kind", "Limits", "Structure"]
@@ -79,6 +80,8 @@ class Kind(abc.ABC):
         Whether integers beyond the range of the data are impossible; otherwise they are unseen so far.
     learns_constants : bool
         Whether models of tokens learn elements that are the same in all training rows, because they may vary.
+    stays_on_disk : bool
+        Whether rows can stay on disk in training, because all statistics of them are sums over parts.
     takes_frames : bool
         Whether a DataFrame can hold the rows.
     default_model : str
@@ -105,6 +108,7 @@ class Kind(abc.ABC):
     keeps_constants: ClassVar[bool] = False
     closed_ranges: ClassVar[bool] = False
     learns_constants: ClassVar[bool] = False
+    stays_on_disk: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
     default_model: ClassVar[str] = "flow-matching"
     ending: ClassVar[str] = "csv"
@@ -173,7 +177,7 @@ class Kind(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and scale (*D), float64, of rows x (N, *D) whose elements lie in [low, high]."""
 
     def ranges(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

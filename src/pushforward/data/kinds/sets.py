@@ -21,6 +21,7 @@ from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.vectors import Vectors
 from pushforward.data.points import PointSets, absent_points
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Sets"]
 
@@ -85,7 +86,7 @@ class Sets(FolderKind):
         """Return which elements belong to absent points, (N, P, D)."""
         return absent_points(rows)[..., None].expand(rows.shape)
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each coordinate, over all points."""
         return Vectors().scaling(x, low, high, integer)
 

@@ -21,6 +21,7 @@ from pushforward.data.kinds.kind import Channels, Drawing, Structure
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.sound import SOUND_ENDINGS, sound_bytes
 from pushforward.data.signal import Signal
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Signals"]
 
@@ -90,10 +91,10 @@ class Signals(Channelled):
         """Return the coordinates for long signals, and for those that end early."""
         return SignalCoding.fit(x, padded=self.signal.padded > 0)
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each row of x + u, over all signals and times; 1 for rows that are constant."""
         width = (high.amax(1) - low.amin(1)).clamp(min=torch.finfo(torch.float64).tiny)[:, None]
-        relative = (x.double() - low.amin(1, keepdim=True)) / width
+        relative = (x[:].double() - low.amin(1, keepdim=True)) / width
         mean = low.amin(1, keepdim=True) + width * relative.mean((0, 2))[:, None]
         variance = relative.var((0, 2), correction=0)[:, None]
         half, twelfth = torch.where(integer, 0.5, 0.0), torch.where(integer, 1 / 12, 0.0)

@@ -14,6 +14,7 @@ from torch import Tensor
 from pushforward import plots
 from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
 from pushforward.data.kinds.registry import register_kind
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Tokens"]
 
@@ -55,7 +56,7 @@ class Tokens(FolderKind):
         """Return for example "texts of 64 tokens"."""
         return f"texts of {shape[0]} tokens"
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return 0 and 1: tokens have no scale."""
         return torch.zeros_like(low), torch.ones_like(low)
 

@@ -101,6 +101,7 @@ class Autoencoder(CodeModel, TrainedModel):
     ((4, 3), (4, 8, 8), False)
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", "network", *TrainedModel.fitted)
     core: ClassVar[str] = "coder_"
     generates: ClassVar[bool] = False

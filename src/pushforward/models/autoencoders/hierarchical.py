@@ -212,6 +212,7 @@ class HierarchicalVAE(VariationalModel):
     ((4, 5), (2, 8, 8), (2,))
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("latent_dims", *VariationalModel.fitted)
 
     latent_dims: Annotated[tuple[Size, ...], MinLen(1)] | None = None

@@ -122,6 +122,7 @@ class VAE(RandomCodes, VariationalModel):
     ((4, 3), (2, 8, 8), 'lower bound')
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", *VariationalModel.fitted)
 
     latent_dim: Size | None = None

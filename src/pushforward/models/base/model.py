@@ -311,7 +311,7 @@ class GenerativeModel(Preparing, abc.ABC):
     def _plot(self, prepared: Prepared) -> Plot:
         """Plot samples from a fixed seed: one line per class where the kind plots rows singly, otherwise with the data."""
         encoder, kind = self.space_.conditions, self.space_.kind
-        data = self._clean(prepared.x)
+        data = self._clean(prepared.x[: kind.shown])
         if encoder is not None and encoder.has_classes and kind.drawn_singly:
             labels = [label for label in encoder.classes[:_CLASSES] for _ in range(_PER_CLASS)]
             z = self._generate(len(labels), encoder.encode(labels, len(labels)), seed=_PLOT_SEED)

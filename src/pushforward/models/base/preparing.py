@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from pushforward.data import (
 from pushforward.data.conditions import Visible, check_scale_of
 from pushforward.data.points import absent_points
 from pushforward.data.sizes import SizeLaw
+from pushforward.data.stream import AnyRows, Stream
 from pushforward.models.base.estimator import Estimator
 from pushforward.models.base.takes import Takes
 from pushforward.models.files.params import Count, Share
@@ -40,8 +42,8 @@ class Prepared:
 
     Attributes
     ----------
-    x : Tensor (N, *D)
-        Training rows, of the model's ``row_dtype``.
+    x : Tensor or Stream (N, *D)
+        Training rows, of the model's ``row_dtype``; on disk only for a family that ``streams``.
     condition : Tensor (N, K) or None
     held_out : (Tensor, Tensor or None) or None
         Rows and conditions that are not trained on.
@@ -49,11 +51,17 @@ class Prepared:
         Their row numbers in the data set.
     """
 
-    x: Tensor
+    x: AnyRows
     condition: Tensor | None
     held_out: tuple[Tensor, Tensor | None] | None
     rows: Tensor
     held_out_rows: Tensor
+
+    @property
+    def whole(self) -> Tensor:
+        """The training rows of a family that needs all of them at once."""
+        assert isinstance(self.x, Tensor)  # the family does not stream
+        return self.x
 
 
 class Preparing(Takes, Estimator):
@@ -77,6 +85,9 @@ class Preparing(Takes, Estimator):
         Columns of a table in long form with the number and the time of each series.
     size : int, optional
         Of images in a folder or a Parquet file: each becomes its centre square, resized to this side.
+    stream : bool, optional
+        Whether the rows of a ``.npy`` file or the images of a folder stay on disk, to be read for each batch; by default if
+        they would fill half of the memory. The result is the same.
     random_state : int, RandomState or None
         Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
     verbose : bool
@@ -102,6 +113,7 @@ class Preparing(Takes, Estimator):
     series: tuple[str, str] | None = None
     size: Count | None = None
     text: Text | None = None
+    stream: bool | None = None
     random_state: int | np.random.RandomState | None = None
     verbose: bool = False
 
@@ -113,7 +125,8 @@ class Preparing(Takes, Estimator):
     def _opening(self) -> Facts:
         """The arguments that say how data are opened."""
         named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series", "size")}
-        return named | {"types": self.columns}
+        stream = self.stream if self.streams or self.stream else False
+        return named | {"types": self.columns, "stream": stream}
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
@@ -129,13 +142,18 @@ class Preparing(Takes, Estimator):
         if dataset.masked:
             channels, height, width = schema.internal_shape
             encoder = Visible.part_of((channels, height, width))
-        scaling = self._scaling(internal[rows], schema, schema.limits(internal))
-        x = scaling.forward(internal, dtype=self.row_dtype)
+        limits = schema.limits(internal)
+        if isinstance(internal, Stream):
+            scaling = self._scaling(internal.without(aside), schema, limits)
+            x: AnyRows = internal.then(partial(scaling.forward, dtype=self.row_dtype))
+        else:
+            scaling = self._scaling(internal[rows], schema, limits)
+            x = scaling.forward(internal, dtype=self.row_dtype)
         del internal  # as large as the data
         condition = None if encoder is None or labels is None else encoder.encode(labels, len(x))
         sizes = None
         if schema.sizes_differ:
-            present = (~absent_points(x)).sum(1)
+            present = (~absent_points(x[:])).sum(1)
             sizes = SizeLaw.fit(present[rows], None if condition is None else condition[rows], encoder)
         self.space_ = RowSpace(schema, scaling, encoder, sizes)
         self._name_features()
@@ -146,11 +164,14 @@ class Preparing(Takes, Estimator):
             "fingerprint": dataset.fingerprint,
         }
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
-        return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
+        kept = x.without(aside) if isinstance(x, Stream) else x[rows]
+        return Prepared(kept, None if condition is None else condition[rows], held_out, rows, aside)
 
-    def _coordinates(self, dataset: Dataset, rows: Tensor) -> tuple[Schema, Tensor]:
+    def _coordinates(self, dataset: Dataset, rows: Tensor) -> tuple[Schema, AnyRows]:
         """Return the schema and all rows as the family models them, with coordinates fitted to the training ``rows``."""
         schema = dataset.schema
+        if dataset.on_disk:
+            return schema, dataset.stream()
         if schema.table is None or self.columnwise:
             return schema, dataset.to_internal(gaps=self.gaps)
         cells = dataset.to_internal(gaps=True)
@@ -160,8 +181,8 @@ class Preparing(Takes, Estimator):
         u = noise.uniform(cells.shape[1:], seed=self.seed_, purpose="intervals", rows=numbers, dtype=torch.float64)
         return schema, schema.elements.forward(cells, u)
 
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        coding = schema.rules.coding(x)
+    def _scaling(self, x: AnyRows, schema: Schema, limits: Limits | None) -> Transform:
+        coding = None if isinstance(x, Stream) else schema.rules.coding(x)
         transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits, coding=coding)
         if schema.elements is None:
             return transform

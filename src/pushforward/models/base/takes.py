@@ -30,6 +30,8 @@ class Takes:
     """Whether the family gives probabilities to the levels of categories that became 0/1 coordinates."""
     texts: ClassVar[bool] = False
     """Whether the family learns texts."""
+    streams: ClassVar[bool] = False
+    """Whether the family can learn from rows that stay on disk, batch by batch."""
     image_conditions: ClassVar[bool] = False
     """Whether conditions may be images, or the visible part of the row itself."""
 
@@ -39,6 +41,12 @@ class Takes:
         cls._check_points(dataset.schema)
         cls._check_columns(dataset.schema)
         cls._check_images(dataset)
+        if dataset.on_disk and not cls.streams:
+            able, stream = ", ".join(registry.families_with("streams")), Argument("stream", False)
+            message = (
+                f"{cls.__name__} needs all rows at once; read them into memory with {stream}, or use a family that learns "
+            )
+            raise naming(ValueError(f"{message}from disk: {able}."), stream)
 
     @classmethod
     def refused_columns(cls, table: Table) -> tuple[str, list[str | int]] | None:

@@ -1,6 +1,6 @@
 """Diffusion: learn to remove Gaussian noise at every level, and sample by removing it step by step."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pushforward import diffusion
 from pushforward.data import Facts
@@ -60,6 +60,8 @@ class Diffusion(DenoisingModel):
     >>> model.sample(4, sampler=pf.DDPM(), steps=10, seed=0).shape
     (4, 2)
     """
+
+    streams: ClassVar[bool] = True
 
     loss: Loss = "denoising"
 

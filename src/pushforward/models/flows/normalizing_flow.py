@@ -68,6 +68,7 @@ class NormalizingFlow(InvertibleModel):
     True
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     core: ClassVar[str] = "flow_"
 

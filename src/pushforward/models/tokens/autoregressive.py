@@ -294,7 +294,7 @@ class Autoregressive(DensityModel, TokenModel):
 
     def _task(self, network: nn.Module, prepared: Prepared) -> NextTokenTask:
         assert isinstance(network, CausalTransformer)
-        start_from_marginals(network, prepared.x)
+        start_from_marginals(network, prepared.whole)
         return NextTokenTask(network, free=self._free, end=self._end, condition_dropout=self.condition_dropout)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:

@@ -183,7 +183,7 @@ class MaskedDiffusion(DensityModel, TokenModel, UnmaskingModel):
 
     def _task(self, network: nn.Module, prepared: Prepared) -> UnmaskingTask:
         assert isinstance(network, Predictor)
-        start_from_marginals(network, prepared.x)
+        start_from_marginals(network, prepared.whole)
         return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
 
     def _bound(
