@@ -31,7 +31,7 @@ from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.points import PointSets
 from pushforward.data.signal import Signal
-from pushforward.data.stream import AnyRows, parts_of
+from pushforward.data.stream import AnyRows, extremes
 from pushforward.data.text import Tokenizer, as_texts
 
 __all__ = ["Schema"]
@@ -215,8 +215,7 @@ class Schema:
         if self.text is not None:
             return torch.zeros(1, dtype=torch.float64), torch.full((1,), self.text.levels - 1.0, dtype=torch.float64)
         if self.rules.closed_ranges:
-            lows, highs = zip(*((part.amin(0), part.amax(0)) for part in parts_of(rows)), strict=True)
-            return self.rules.ranges(torch.stack(lows).amin(0).double(), torch.stack(highs).amax(0).double())
+            return self.rules.ranges(*extremes(rows))
         if self.table is not None:
             # The law of a category ends at its levels; that of a number goes on.
             each = [(0.0, domain.high) if domain.type == "category" else domain.limits for domain in self.table.domains]

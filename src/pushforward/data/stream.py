@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["AnyRows", "Stored", "Stream", "arrays_of", "moments", "parts_of"]
+__all__ = ["AnyRows", "Stored", "Stream", "arrays_of", "extremes", "moments", "parts_of"]
 
 _NUMBERS = 1 << 20  # of the rows of one part
 
@@ -162,6 +162,18 @@ def _bounds(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     size = max(1, _NUMBERS // max(1, math.prod(shape[1:])))
     for first in range(0, shape[0], size):
         yield first, min(first + size, shape[0])
+
+
+def extremes(rows: _Sized) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest value of each element, float64; gaps (NaN) are left out."""
+    low = torch.full(rows.shape[1:], torch.inf, dtype=torch.float64)
+    high = torch.full(rows.shape[1:], -torch.inf, dtype=torch.float64)
+    for part in parts_of(rows):
+        gap = part.isnan()
+        # In place: a new small tensor behind each large one would keep the memory of all of them.
+        torch.minimum(low, torch.where(gap, torch.inf, part).amin(0), out=low)
+        torch.maximum(high, torch.where(gap, -torch.inf, part).amax(0), out=high)
+    return low, high
 
 
 def moments(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ from pushforward.data.checks import Facts
 from pushforward.data.coding import SignalCoding
 from pushforward.data.ends import end_shares, infinite
 from pushforward.data.kinds import Limits, kind_named
-from pushforward.data.stream import AnyRows, Stream, parts_of
+from pushforward.data.stream import AnyRows, Stream, extremes
 from pushforward.probability.tails import log_share
 
 __all__ = ["Transform"]
@@ -372,12 +372,7 @@ def _ranges(x: AnyRows, low: Tensor, high: Tensor, kind: str, limits: Limits | N
 
 def _facts(x: AnyRows, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the smallest and the largest value of each element, whether it is constant, and whether it is an integer."""
-    lows, highs = [], []
-    for part in parts_of(x):
-        gap = part.isnan()
-        lows.append(torch.where(gap, torch.inf, part).amin(0))
-        highs.append(torch.where(gap, -torch.inf, part).amax(0))
-    low, high = torch.stack(lows).amin(0).double(), torch.stack(highs).amax(0).double()
+    low, high = extremes(x)
     missing = low > high
     if bool(missing.any()):
         where = tuple(missing.nonzero()[0].tolist())
