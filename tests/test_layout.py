@@ -79,6 +79,7 @@ DEFERRED = {
         "accelerate",
         "diffusers",
         "matplotlib",
+        "onnx",
         "onnxscript",
         "pandas",
         "polars",

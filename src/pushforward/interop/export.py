@@ -19,7 +19,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward._messages import Argument, naming
+from pushforward._messages import Argument, lacking, naming
 from pushforward.diffusion import Denoiser
 from pushforward.diffusion.flow_map import FlowMapNetwork
 from pushforward.models.denoising.flow_map import FlowMap
@@ -138,9 +138,10 @@ def _graph(model: Exported) -> tuple[nn.Module, dict[str, Tensor], str]:
 
 def _onnx(model: Exported, path: Path) -> None:
     try:
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError:
-        raise ImportError("an ONNX graph needs onnx and onnxscript; install them: pip install 'pushforward[onnx]'") from None
+        raise lacking("an ONNX graph", "onnx and onnxscript", "onnx") from None
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     device = next(model.denoiser_.parameters()).device
     graph, inputs, output = _graph(model)
@@ -181,7 +182,7 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
     try:
         from diffusers import DDPMPipeline, DDPMScheduler
     except ImportError:
-        raise ImportError("this format needs diffusers; install it: pip install 'pushforward[diffusers]'") from None
+        raise lacking("this format", "diffusers", "diffusers") from None
     from pushforward.interop.to_diffusers import ExportedUNet
 
     if model.space_.kind.structure != "grid":
