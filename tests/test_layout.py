@@ -78,6 +78,7 @@ DEFERRED = {
         "PIL",
         "accelerate",
         "diffusers",
+        "huggingface_hub",
         "matplotlib",
         "onnx",
         "onnxscript",

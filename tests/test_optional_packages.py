@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OPTIONAL = {
-    "diffusers": {"diffusers", "huggingface_hub"},
+    "diffusers": {"diffusers"},
+    "hub": {"huggingface_hub"},
     "inception": {"torchmetrics", "torch_fidelity"},
     "onnx": {"onnx", "onnxruntime", "onnxscript"},
     "text": {"tokenizers"},
@@ -34,6 +35,7 @@ model = pf.FlowMatching(network=pf.MLPSpec(width=4, depth=1), **brief).fit([[0.0
 save_file({"x": torch.zeros(1)}, "weights.safetensors")
 actions = {
     "diffusers": lambda: pf.interop.export(model, "pipeline", "diffusers"),
+    "hub": lambda: pf.load("hf://owner/name"),
     "inception": lambda: from_weights("inception", "weights.safetensors"),
     "onnx": lambda: pf.interop.export(model, "graph.onnx", "onnx"),
     "text": lambda: pf.Autoregressive(text=pf.Text(tokens="bpe"), **brief).fit(["to be", "or not"] * 5),
