@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
@@ -218,7 +219,7 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
     index.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
-FORMATS: dict[str, Callable[[DenoisingModel, Path], None]] = {
+FORMATS: dict[str, Callable[[Any, Path], None]] = {
     "onnx": _onnx,
     "safetensors": _safetensors,
     "diffusers": _diffusers,
