@@ -24,6 +24,7 @@ from pushforward.cli import (
     impute,
     inpaint,
     inspect,
+    push,
     sample,
     score,
     show,
@@ -75,6 +76,7 @@ for verb in (
     evaluate,
     compare,
     export,
+    push,
     inspect,
     show,
 ):

@@ -95,6 +95,9 @@ def command(
     ] = "",
     condition_images: ConditionImages = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
+    tracker: Annotated[
+        str, typer.Option(metavar="NAME", help="tensorboard, wandb, ...: also send losses and plots of samples there.")
+    ] = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped: the newest on DATA, or the one in --out.")
     ] = False,
@@ -116,7 +119,7 @@ def command(
         given["device"] = device
     if series:
         given["series"] = _two_columns(series)
-    for text in changes or []:
+    for text in [*(changes or []), *([f"training.tracker={tracker}"] if tracker else [])]:
         given = recipes.merge(given, recipes.override(text))
     chosen = {"columns": listed(*column or ()), "condition": condition_of(condition, condition_images)}
     if resume:

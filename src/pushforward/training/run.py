@@ -40,7 +40,7 @@ from pushforward.training.task import Task
 
 __all__ = ["OnGrid", "Pair", "Run"]
 
-OnGrid = Callable[[Task, int], None]
+OnGrid = Callable[[Task, int], object]
 _MOST = 1e300
 _PACE = "pace.json"
 _SLACK = 16 << 20  # bytes of a checkpoint's file beyond its tensors
@@ -257,7 +257,7 @@ class Run:
             self.learner.ema.exchange()
             self.task.eval()
             try:
-                on_grid(self.task, self.at.step)
+                self.world.track_plot(on_grid(self.task, self.at.step), self.at.step)
             finally:
                 self.task.train()
                 self.learner.ema.exchange()

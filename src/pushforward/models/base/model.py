@@ -65,7 +65,7 @@ class RunOptions:
 
     folder: Path | None = None
     resume: bool = False
-    on_grid: Callable[[int], None] | None = None
+    on_grid: Callable[[int], object] | None = None
 
 
 OUTSIDE_RUNS = RunOptions()

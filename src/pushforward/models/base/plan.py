@@ -59,7 +59,7 @@ class Plan:
         return self.model._seconds(self.resolved, self.prepared)
 
     @with_gradients
-    def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
+    def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], object] | None = None) -> GenerativeModel:
         """Train in ``folder`` and return the model; ``on_grid(step)`` replaces the plots during training."""
         picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
         model, prepared = self.model, self.prepared
@@ -69,8 +69,10 @@ class Plan:
         if main and not resume:
             write_card(folder, describe(model) | picked | {"status": "training"})
 
-        def draw(step: int) -> None:
-            plots.save(model._plot(prepared), inside(folder, "samples", f"step-{step:08d}.png"))
+        def draw(step: int) -> Path:
+            path = inside(folder, "samples", f"step-{step:08d}.png")
+            plots.save(model._plot(prepared), path)
+            return path
 
         model._learn(prepared, self.resolved, RunOptions(folder, resume, on_grid or draw))
         model.run_ = folder

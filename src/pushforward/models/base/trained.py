@@ -151,10 +151,10 @@ class TrainedModel(GenerativeModel):
         assert isinstance(resolved, Trainable)
         network = resolved.network
 
-        def draw(_: Task, step: int) -> None:
+        def draw(_: Task, step: int) -> object:
             assert run.on_grid is not None
             self._adopt(network)
-            run.on_grid(step)
+            return run.on_grid(step)
 
         grid, place = None if run.on_grid is None else draw, run.folder
         budget = resolved.budget(0.0 if run.folder is None else self._plots_after(prepared))
@@ -172,7 +172,7 @@ class TrainedModel(GenerativeModel):
         purpose: str = "training",
         folder: Path | None = None,
         resume: bool = False,
-        on_grid: Callable[[Task, int], None] | None = None,
+        on_grid: Callable[[Task, int], object] | None = None,
         budget: Budget | None = None,
     ) -> TrainingResult:
         """Train a task on the prepared rows, with the random numbers of ``purpose``."""
