@@ -20,6 +20,7 @@ SCHEDULE = Cosine()
 LAW = GaussianMixture([0.35, 0.65], [[-1.4], [1.0]], covs=[0.03, 0.05])
 STEPS = 200
 PATHS = 20
+REACH = 4.2  # no path goes farther
 COMPARED = ("UniPC 3", "DPM++ 2", "DPM++ 3", "DEIS 3", "DDIM", "Heun")
 
 
@@ -114,7 +115,7 @@ def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | N
     """Draw paths over the density at each time, between the laws at the first and the last time."""
     canvas = plots.figure(9.6, 4.4)
     grid = canvas.add_gridspec(1, 3, width_ratios=(1, 6, 1))
-    x = torch.linspace(-3.2, 3.2, 401, dtype=torch.float64)
+    x = torch.linspace(-REACH, REACH, 501, dtype=torch.float64)
     across = torch.linspace(0, 1, 121, dtype=torch.float64)
     alpha, sigma = _scales(across)
     field = torch.stack(
@@ -129,7 +130,7 @@ def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | N
         times[shown - 1].expand(PATHS), paths[shown - 1], "o", color=plots.ACCENT, markersize=4, clip_on=False, zorder=5
     )
     middle.set_xlim(float(times[0]), float(times[-1]))
-    middle.set_ylim(-3.2, 3.2)
+    middle.set_ylim(-REACH, REACH)
     middle.set_xlabel("time t", color=plots.INK)
     middle.set_yticks([])
     middle.spines[:].set_visible(False)

@@ -170,19 +170,27 @@ def boltzmann() -> "Figure":
 
 
 def langevin(moment: float | None = None) -> "Figure":
-    """Langevin chains follow the score and added noise: started anywhere, their states come to follow the law."""
+    """Langevin chains follow the score and added noise: they settle in a cluster soon, and change clusters rarely.
+
+    The shares of the clusters are means of the responsibilities; under the law itself these are the weights.
+    """
     steps, step = 300, 0.02
     shown = steps if moment is None else max(1, round(moment * steps))
     start = Uniform([-2.2, -2.2], [2.2, 2.2]).sample(400, seed=0)
     states = [start]
     chains.unadjusted(MIXTURE.score, start, step, shown, seed=0, on_step=lambda k, x: states.append(x))
     path = torch.stack(states)
+    shares, exact = (
+        " / ".join(f"{share:.2f}" for share in law) for law in (MIXTURE.responsibilities(path[-1]).mean(0), MIXTURE.weights)
+    )
     canvas = plots.figure(10.0, 4.8)
-    left, right = plots.panel(canvas, 1, 2, 1, "three chains"), plots.panel(canvas, 1, 2, 2, f"400 chains after {shown} steps")
+    left = plots.panel(canvas, 1, 2, 1, "three chains")
+    found = f"400 chains after {shown} steps: {shares} in the clusters,\nunder the law {exact}"
+    right = plots.panel(canvas, 1, 2, 2, found)
     for axes in (left, right):
-        level_map(axes, MIXTURE.log_prob, (-3.2, 3.2), (-2.8, 2.8))
-        axes.set_xlim(-3.2, 3.2)
-        axes.set_ylim(-2.8, 2.8)
+        level_map(axes, MIXTURE.log_prob, (-3.6, 3.6), (-3.2, 3.2))
+        axes.set_xlim(-3.6, 3.6)
+        axes.set_ylim(-3.2, 3.2)
     for chain, color in zip((0, 1, 7), (plots.ACCENT, plots.GOOD, plots.INK), strict=True):
         left.plot(*path[:, chain].T.numpy(), color=color, linewidth=0.8)
         left.plot(*path[0, chain].tolist(), "o", color=color, markersize=6)

@@ -39,12 +39,13 @@ def likelihood() -> "Figure":
     right.plot([0, top], [0, 0], color=plots.SAMPLES, linewidth=1.8)
     right.plot(theta.numpy(), theta.numpy() ** -len(x), color=plots.SAMPLES, linewidth=1.8)
     right.plot(x.numpy(), torch.zeros(len(x)).numpy(), "|", color=plots.INK, markersize=14)
-    right.axvline(top, color=plots.ACCENT, linewidth=1.4, label=f"maximum: the largest number, {top:.2f}")
+    right.axvline(top, color=plots.ACCENT, linewidth=1.4, label=f"maximum: max x = {top:.2f}")
     right.set_xlabel("θ")
-    for axes in (left, right):
+    for axes, side in ((left, "left"), (right, "right")):
         axes.set_ylabel("likelihood")
         axes.set_yticks([])
-        axes.legend(frameon=False, fontsize=9)
+        axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend above the curve
+        axes.legend(frameon=False, fontsize=9, loc=f"upper {side}")
     return canvas
 
 

@@ -191,6 +191,8 @@ def kl() -> "Figure":
     ):
         bell(axes, x, q.log_prob(x[:, None]).exp(), color, name, fill=False)
     axes.set_xlim(-5, 5)
+    axes.set_xlabel("x")
+    axes.set_ylabel("density")
     axes.legend(frameon=False, fontsize=9)
     return canvas
 
