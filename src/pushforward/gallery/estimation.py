@@ -41,11 +41,11 @@ def likelihood() -> "Figure":
     right.plot(x.numpy(), torch.zeros(len(x)).numpy(), "|", color=plots.INK, markersize=14)
     right.axvline(top, color=plots.ACCENT, linewidth=1.4, label=f"maximum: max x = {top:.2f}")
     right.set_xlabel("θ")
-    for axes, side in ((left, "left"), (right, "right")):
+    for axes in (left, right):
         axes.set_ylabel("likelihood")
         axes.set_yticks([])
         axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend above the curve
-        axes.legend(frameon=False, fontsize=9, loc=f"upper {side}")
+        axes.legend(frameon=False, fontsize=9, loc="upper left" if axes is left else "upper right")
     return canvas
 
 
