@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "draw", "moves", "names", "save", "topics"]
 
 TOPICS = {
+    "data": "Data",
     "laws": "Laws and their exact properties",
     "drawing": "Sampling",
     "estimation": "Estimation and Markov chains",

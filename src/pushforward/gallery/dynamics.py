@@ -19,13 +19,42 @@ from pushforward.probability.laws.uniform import Uniform
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["euler_vs_rk4", "stiff", "gradient_flow", "strong_order", "boltzmann", "langevin", "langevin_bias"]
+__all__ = ["vector_field", "euler_vs_rk4", "stiff", "gradient_flow", "strong_order", "boltzmann", "langevin", "langevin_bias"]
 
 MIXTURE = GaussianMixture(
     [0.3, 0.3, 0.4],
     [[-1.6, 1.0], [1.5, 1.2], [0.0, -1.4]],
     [[[0.25, 0.1], [0.1, 0.2]], [[0.3, -0.15], [-0.15, 0.3]], [[0.6, 0.0], [0.0, 0.15]]],
 )
+
+
+def vector_field(moment: float | None = None) -> "Figure":
+    """A vector field and its flow: arrows give the velocity at each point, and a disk of points is carried along."""
+
+    def swing(x: Tensor, t: Tensor) -> Tensor:
+        return torch.stack((x[:, 1], -x[:, 0].sin()), 1)
+
+    span = 4.0
+    end = span if moment is None else span * moment
+    angle = line(0, 2 * math.pi, 121)
+    ring = torch.stack((-1.6 + 0.5 * angle.cos(), 0.9 + 0.5 * angle.sin()), 1)
+    starts = torch.cat((ring, torch.tensor([[-1.6, 0.9]], dtype=torch.float64)))
+    times = line(0, end, max(2, round(60 * end / span) + 1))
+    path = ode.integrate(swing, starts, times, "rk4").states
+    canvas = plots.figure(8.4, 4.8)
+    axes = plots.panel(canvas, 1, 1, 1, f"a pendulum, time {end:.1f}")
+    grid = torch.cartesian_prod(line(-3.4, 3.4, 18), line(-2.6, 2.6, 13))
+    axes.quiver(*grid.T.numpy(), *swing(grid, times).T.numpy(), color=plots.DATA, width=0.0028, scale=42)
+    for row in (0, 30, 60, 90, -1):
+        axes.plot(*path[:, row].T.numpy(), color=plots.SAMPLES, linewidth=0.9)
+    for index, color in ((0, plots.DATA), (-1, plots.ACCENT)):
+        axes.fill(*path[index, :-1].T.numpy(), color=color, alpha=0.5, linewidth=0)
+    axes.set_xlim(-3.4, 3.4)
+    axes.set_ylim(-2.6, 2.6)
+    axes.set_xlabel("angle")
+    axes.set_ylabel("velocity of the angle")
+    bare(axes)
+    return canvas
 
 
 def euler_vs_rk4() -> "Figure":
