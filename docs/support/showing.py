@@ -7,6 +7,7 @@ import base64
 import functools
 import html
 import io
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -44,7 +45,10 @@ def _drawn(name: str) -> bytes:
 
 
 def film(name: str, *, caption: str = "") -> None:
-    """Print the moving plot ``name`` of the gallery as a GIF; otherwise as :func:`plot`."""
+    """Print the moving plot ``name`` of the gallery as a GIF, in a quick build its still; otherwise as :func:`plot`."""
+    if os.environ.get("SITE") == "quick":  # a film is drawn frame by frame
+        plot(name, caption=caption)
+        return
     with tempfile.TemporaryDirectory() as folder:
         embed(gallery.save(name, Path(folder) / "film.gif"), caption or gallery.describe(name))
 
