@@ -49,8 +49,13 @@ def film(name: str, *, caption: str = "") -> None:
     if os.environ.get("SITE") == "quick":  # a film is drawn frame by frame
         plot(name, caption=caption)
         return
+    _publish(_filmed(name), "gif", caption or gallery.describe(name))
+
+
+@functools.cache  # several pages show one film
+def _filmed(name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        embed(gallery.save(name, Path(folder) / "film.gif"), caption or gallery.describe(name))
+        return gallery.save(name, Path(folder) / "film.gif").read_bytes()
 
 
 def gallery_page() -> None:
@@ -80,6 +85,10 @@ def embed(image: "Figure | Image | Path | bytes", caption: str, *, alt: str = ""
         content, kind = image.read_bytes(), image.suffix.removeprefix(".")
     elif not isinstance(image, bytes):
         content = _png(image)
+    _publish(content, kind, caption, alt)
+
+
+def _publish(content: bytes, kind: str, caption: str, alt: str = "") -> None:
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     _show(
         f'<figure class="plot"><img alt="{html.escape(alt or caption)}" loading="lazy" src="{source}">'
