@@ -7,10 +7,6 @@ import pytest
 
 LESSONS = Path(__file__).parents[2] / "docs" / "lessons"
 PAGES = sorted(path for path in LESSONS.glob("*.md") if path.stem not in ("index", "glossary"))
-OLDER = {  # they name mistakes instead
-    *("densities-and-bayes", "diffusion", "drawing", "energy-and-langevin", "estimation", "gaussian-calculus", "information"),
-    *("markov-chains", "mixtures", "neural-ode", "ode", "sde"),
-}
 
 
 def test_every_topic_has_a_place_or_a_reason():
@@ -27,13 +23,12 @@ def test_a_lesson_is_found_and_keeps_its_promises(page):
     text = page.read_text(encoding="utf-8")
     assert f"]({page.name})" in (LESSONS / "index.md").read_text(encoding="utf-8")
     assert f"lessons/{page.name}" in (LESSONS.parents[1] / "mkdocs.yml").read_text(encoding="utf-8")
-    if page.stem not in OLDER:
-        assert 'tip "If you change …"' in text
-        exercises = text.partition("## Exercises")[2]
-        solutions = exercises.split('??? success "Solution"')[1:]
-        assert len(solutions) >= 2
-        assert len(re.findall(r"^\*\*\d\.\*\*", exercises, re.MULTILINE)) == len(solutions)
-        assert 'html="1"' in text  # at least one plot
+    assert 'tip "If you change …"' in text
+    assert 'html="1"' in text  # at least one plot
+    exercises = text.partition("## Exercises")[2]
+    solutions = exercises.split('??? success "Solution"')[1:]
+    assert len(solutions) >= 2
+    assert len(re.findall(r"^\*\*\d\.\*\*", exercises, re.MULTILINE)) == len(solutions)
 
 
 def test_terms_are_in_order_and_complete():
