@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
+_FRAMES = 16  # most of a second each
+
 __all__ = ["embed", "film", "formula", "gallery_page", "plot"]
 
 
@@ -55,7 +57,7 @@ def film(name: str, *, caption: str = "") -> None:
 @functools.cache  # several pages show one film
 def _filmed(name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        return gallery.save(name, Path(folder) / "film.gif").read_bytes()
+        return gallery.save(name, Path(folder) / "film.gif", frames=_FRAMES).read_bytes()
 
 
 def gallery_page() -> None:

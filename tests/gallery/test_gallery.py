@@ -61,9 +61,8 @@ def test_a_still_plot_is_no_film(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_film_has_its_frames(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "FRAMES", 2)
-    with Image.open(gallery.save("probability-flow", tmp_path / "deep" / "flow.gif")) as film:
+def test_a_film_has_its_frames(tmp_path):
+    with Image.open(gallery.save("probability-flow", tmp_path / "deep" / "flow.gif", frames=2)) as film:
         assert film.n_frames == 2
 
 
