@@ -27,6 +27,7 @@ from pushforward.cli import (
     sample,
     score,
     show,
+    studio,
     train,
 )
 from pushforward.cli.help import CONTEXT, help_text
@@ -47,6 +48,7 @@ _HELP = help_text(
     examples=[
         "pushforward train photos/ --max-time 10m",
         "pushforward train table.csv --column height,weight --condition species",
+        "pushforward studio",
         "pushforward show probability-flow",
     ],
     title="For example",
@@ -77,6 +79,7 @@ for verb in (
     export,
     inspect,
     show,
+    studio,
 ):
     app.command(
         verb.__name__.rpartition(".")[2].replace("_", "-"),
