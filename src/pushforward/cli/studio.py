@@ -12,8 +12,8 @@ __all__ = ["HELP", "command"]
 
 HELP = help_text(
     "Open a page in the browser to choose data, train, watch, draw, judge and learn.",
-    "All it makes are ordinary files and run folders in --folder: data/, runs/ and compare/. Trainings are processes of their own, "
-    "which go on when the page or the studio is closed. Nothing leaves this machine.",
+    "All it makes are ordinary files and run folders in --folder: data/, runs/ and compare/. Trainings are processes of their "
+    "own, which go on when the page or the studio is closed. Nothing leaves this machine.",
     examples=[
         "pushforward studio",
         "pushforward studio --folder work/ --port 8080",
@@ -26,7 +26,8 @@ _PASSWORD = "PUSHFORWARD_STUDIO_PASSWORD"
 def command(
     folder: Annotated[Path, typer.Option(metavar="DIR", help="Folder to work in.")] = Path(),
     host: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Address to listen at. Any but this machine's own needs a password in {_PASSWORD}.")
+        str,
+        typer.Option(metavar="NAME", help=f"Address to listen at. Any but this machine's own needs a password in {_PASSWORD}."),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="Port to listen at. Default: a free one.")] = 0,
     upload_limit: Annotated[int, typer.Option(metavar="MB", min=1, help="Largest size of an upload.")] = 100,
@@ -37,7 +38,9 @@ def command(
         from pushforward.studio.app import serve
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("pushforward"):
-            message = f"the studio needs {error.name}, which is not installed; type: python -m pip install 'pushforward[studio]'"
+            message = (
+                f"the studio needs {error.name}, which is not installed; type: python -m pip install 'pushforward[studio]'"
+            )
             raise ImportError(message) from None
         raise
     if not folder.is_dir():

@@ -17,7 +17,20 @@ from pushforward.diffusion.prediction import from_denoised
 from pushforward.diffusion.samplers.recording import RecordingSampler
 from pushforward.probability import GaussianMixture
 
-__all__ = ["Square", "critic", "density", "denoiser_error", "divergence", "field", "follows_law", "is_plane", "law_density", "law_field", "paths", "scores_at_once"]
+__all__ = [
+    "Square",
+    "critic",
+    "denoiser_error",
+    "density",
+    "divergence",
+    "field",
+    "follows_law",
+    "is_plane",
+    "law_density",
+    "law_field",
+    "paths",
+    "scores_at_once",
+]
 
 _Floats = NDArray[np.float64]
 _ERROR_ROWS = 2000
@@ -38,7 +51,9 @@ class Square:
     @classmethod
     def around(cls, points: NDArray[Any]) -> "Square":
         """Return a square around points (N, 2), with a margin, without rare outliers."""
-        low, high = np.quantile(points.astype(float), [0.001, 0.999], axis=0) if len(points) > 1000 else (points.min(0), points.max(0))
+        low, high = (
+            np.quantile(points.astype(float), [0.001, 0.999], axis=0) if len(points) > 1000 else (points.min(0), points.max(0))
+        )
         half = float((high - low).max()) * (0.5 + _MARGIN) or 1.0
         (a, b), (c, d) = (((low + high) / 2)[i] + np.array([-half, half]) for i in range(2))
         return cls((round(float(a), 9), round(float(b), 9)), (round(float(c), 9), round(float(d), 9)))
@@ -118,12 +133,14 @@ def _exact(model: Any, law: GaussianMixture) -> ExactDenoiser:
 def density(model: Any, square: Square, side: int) -> _Floats:
     """Return the density of a model with ``score_samples`` on a grid."""
     points = square.grid(side)
-    return np.exp(np.asarray(model.score_samples(points.astype(_dtype(model))), dtype=float)).reshape(side, side)
+    values: _Floats = np.exp(np.asarray(model.score_samples(points.astype(_dtype(model))), dtype=float))
+    return values.reshape(side, side)
 
 
 def law_density(law: GaussianMixture, square: Square, side: int) -> _Floats:
     """Return the density of a law on a grid."""
-    return np.asarray(law.log_prob(torch.from_numpy(square.grid(side))).exp().numpy()).reshape(side, side)
+    values: _Floats = law.log_prob(torch.from_numpy(square.grid(side))).exp().numpy()
+    return values.reshape(side, side)
 
 
 def divergence(model: Any, law: GaussianMixture, n: int = 1000) -> float:

@@ -14,9 +14,10 @@ from nicegui import app as pages_app
 from nicegui import ui
 
 from pushforward.studio import pages
-from pushforward.studio.drawing import Models
 from pushforward.studio.guard import LOOPBACK, Guard, stored_token
 from pushforward.studio.jobs import Queue
+from pushforward.studio.loaded import Models
+from pushforward.studio.pages import learn
 from pushforward.studio.shared import Studio
 from pushforward.studio.thumbnails import thumbnail
 from pushforward.studio.workspace import Refused, Workspace
@@ -27,7 +28,10 @@ __all__ = ["application", "serve"]
 
 _POLL_SECONDS = 0.5
 # A report may come from a stranger: it may show itself, but run nothing and load nothing.
-_REPORT = {"content-security-policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'", "cache-control": "no-store"}
+_REPORT = {
+    "content-security-policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'",
+    "cache-control": "no-store",
+}
 
 
 def application(
@@ -84,6 +88,14 @@ def _add_files(server: FastAPI, studio: Studio) -> None:
     def last_picture(name: str) -> Response:
         return _safely(lambda: found(inside(studio.workspace.run(name), "samples.png")))
 
+    @server.get("/file/figure/{name}")
+    def figure(name: str) -> Response:
+        return _safely(lambda: found(learn.figure_file(studio.workspace.notes, name, 50)))
+
+    @server.get("/file/figure/{name}/large")
+    def large_figure(name: str) -> Response:
+        return _safely(lambda: found(learn.figure_file(studio.workspace.notes, name, 110)))
+
     @server.get("/file/picture/{source:path}")
     def data_picture(source: str) -> Response:
         return _safely(lambda: found(thumbnail(studio.workspace, source, 150)))
@@ -101,7 +113,13 @@ def _safely(answer: Callable[[], Response]) -> Response:
 
 
 def serve(
-    folder: Path, *, host: str = "127.0.0.1", port: int = 0, password: str = "", upload_bytes: int = 100_000_000, show: bool = True
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    password: str = "",
+    upload_bytes: int = 100_000_000,
+    show: bool = True,
 ) -> None:
     """Serve the studio of a folder until Ctrl-C."""
     local = host in LOOPBACK

@@ -32,12 +32,12 @@ class Training:
         return {"model": self.model} | finest(self.arguments)
 
     def whole(self, workspace: Workspace) -> dict[str, Any]:
-        """The recipe with the types of columns that were set for the data."""
+        """Return the recipe with the types of columns that were set for the data."""
         types = workspace.choices(self.source).get("columns")
         return self.recipe | ({"columns": types} if types else {})
 
     def yaml(self, workspace: Workspace) -> str:
-        """The recipe as text."""
+        """Return the recipe as text."""
         return yaml.safe_dump(self.whole(workspace), sort_keys=False, allow_unicode=True, width=90).strip()
 
     def words(self, workspace: Workspace, out: str, recipe_file: str) -> list[str]:

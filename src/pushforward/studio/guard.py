@@ -31,8 +31,8 @@ _HEADERS = {
     "cross-origin-resource-policy": "same-origin",
 }
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>pushforward studio</title><style>:root{{color-scheme:light dark}}body{{font:16px/1.6 system-ui,sans-serif;max-width:32rem;
-margin:15vh auto;padding:0 1.5rem}}input,button{{font:inherit;padding:.5rem .8rem}}</style>
+<title>pushforward studio</title><style>:root{{color-scheme:light dark}}body{{font:16px/1.6 system-ui,sans-serif;
+max-width:32rem;margin:15vh auto;padding:0 1.5rem}}input,button{{font:inherit;padding:.5rem .8rem}}</style>
 <h1>pushforward studio</h1><p>{text}</p>{more}</html>"""
 _FORM = """<form method="post" action="/login"><label>Password <input type="password" name="password" autofocus
 autocomplete="current-password"></label> <button>Open</button></form>"""
@@ -40,7 +40,11 @@ autocomplete="current-password"></label> <button>Open</button></form>"""
 
 def stored_token(path: Path) -> str:
     """Return the token in a file that only its owner can read, or make one; pages that are open survive a new server."""
-    if path.is_file() and not path.is_symlink() and len(known := path.read_text(encoding="ascii", errors="replace").strip()) >= 32:
+    if (
+        path.is_file()
+        and not path.is_symlink()
+        and len(known := path.read_text(encoding="ascii", errors="replace").strip()) >= 32
+    ):
         return known
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -125,7 +129,9 @@ class Guard:
         if scope["method"] == "GET" and _same(query.pop("token", ""), self._token):
             return self._welcome(RedirectResponse(_address(scope, query), 303))
         if not self._password:
-            return _page("Open the address that <code>pushforward studio</code> has printed: it holds the key to this page.", 403)
+            return _page(
+                "Open the address that <code>pushforward studio</code> has printed: it holds the key to this page.", 403
+            )
         if scope["method"] == "POST" and scope["path"] == "/login":
             body = b""
             async for part in Request(scope, receive).stream():
@@ -164,7 +170,7 @@ class Guard:
                 began = True
                 known = {name.lower() for name, _ in message["headers"]}
                 more = [(name.encode(), value.encode()) for name, value in _HEADERS.items() if name.encode() not in known]
-                message = message | {"headers": [*message["headers"], *more]}
+                message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
         try:

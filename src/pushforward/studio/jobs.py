@@ -159,7 +159,9 @@ class Queue:
             return child.poll() is None
         try:
             process = psutil.Process(job.pid)
-            return job.born is not None and abs(process.create_time() - job.born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            return (
+                job.born is not None and abs(process.create_time() - job.born) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            )
         except (psutil.Error, ValueError, TypeError):
             return False
 

@@ -1,5 +1,6 @@
 """Parts of all pages: the frame with its navigation, cards, messages, and the two components with a canvas."""
 
+import asyncio
 import contextlib
 import html
 import io
@@ -7,13 +8,29 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-from nicegui import run, ui
+from nicegui import ui
 from nicegui.element import Element
 from numpy.typing import NDArray
 
 from pushforward._messages import printable
 
-__all__ = ["Brush", "Plane", "attempted", "card", "code", "empty", "frame", "heading", "key", "note", "pills", "problem", "scene_of"]
+__all__ = [
+    "Brush",
+    "Plane",
+    "attempted",
+    "card",
+    "code",
+    "empty",
+    "frame",
+    "heading",
+    "key",
+    "note",
+    "opened",
+    "pills",
+    "problem",
+    "scene_of",
+    "table",
+]
 
 PAGES = {"Data": "/", "Train": "/train", "Watch": "/watch", "Draw": "/draw", "Judge": "/judge", "Learn": "/learn"}
 _THEMES = {"auto": ("brightness_auto", None), "light": ("light_mode", False), "dark": ("dark_mode", True)}
@@ -60,8 +77,8 @@ class Brush(Element, component="static/brush.js"):
 def scene_of(square: Any, **layers: Any) -> dict[str, Any]:
     """Return a scene for :class:`Plane`: flat lists of few digits from arrays, of which None are left out.
 
-    ``data`` and ``samples`` are points (N, 2), ``groups`` numbers (N,), ``heat`` values (side, side), ``field`` and ``exact`` pairs
-    of points and vectors (N, 2), ``paths`` times (S,) and states (S, N, 2).
+    ``data`` and ``samples`` are points (N, 2), ``groups`` numbers (N,), ``heat`` values (side, side), ``field`` and ``exact``
+    pairs of points and vectors (N, 2), ``paths`` times (S,) and states (S, N, 2).
     """
     scene: dict[str, Any] = {"square": [*square.x, *square.y]}
     for name, value in layers.items():
@@ -79,7 +96,11 @@ def scene_of(square: Any, **layers: Any) -> dict[str, Any]:
             scene[name] = {"side": round(len(points) ** 0.5), "points": _flat(points), "vectors": _flat(vectors / longest)}
         else:
             times, states = value
-            scene[name] = {"times": [round(float(t), 4) for t in times], "states": [_flat(state) for state in states], "trails": 60}
+            scene[name] = {
+                "times": [round(float(t), 4) for t in times],
+                "states": [_flat(state) for state in states],
+                "trails": 60,
+            }
     return scene
 
 
@@ -169,7 +190,12 @@ def code(text: str) -> ui.label:
     """Add text to copy, with a button that copies it."""
     with ui.element("div").style("position:relative;width:100%"):
         shown = ui.label(text).classes("pf-code").style("padding-right:44px").props('tabindex="0"')
-        button = ui.button(icon="content_copy", on_click=lambda: (ui.clipboard.write(shown.text), ui.notify("Copied")))
+
+        def copy() -> None:
+            ui.clipboard.write(shown.text)
+            ui.notify("Copied")
+
+        button = ui.button(icon="content_copy", on_click=copy)
         button.props('flat dense round size=sm color=grey-7 aria-label="Copy"').style("position:absolute;top:6px;right:6px")
     return shown
 
@@ -179,6 +205,14 @@ def pills(words: Sequence[str]) -> None:
     with ui.element("div").classes("pf-pills"):
         for word in words:
             ui.label(word).classes("pf-pill")
+
+
+def table(columns: list[dict[str, Any]], rows: list[dict[str, Any]], row_key: str, most: int = 25) -> ui.table:
+    """Add a table that can be sorted; its cells are shown as they are."""
+    shown = ui.table(columns=columns, rows=rows, row_key=row_key, pagination=most).props("flat dense").classes("pf-table")
+    if len(rows) <= most:
+        shown.props("hide-bottom")
+    return shown
 
 
 def key(**colors: str) -> None:
@@ -198,7 +232,7 @@ def opened(content: bytes) -> io.BytesIO:
 async def attempted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """Run work in a thread; what the user can mend is shown as a message, and None returned."""
     try:
-        return await run.io_bound(function, *args, **kwargs)
+        return await asyncio.to_thread(function, *args, **kwargs)
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         ui.notify(printable(error), type="negative", multi_line=True, timeout=12_000, close_button="Close")
         return None

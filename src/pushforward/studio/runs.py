@@ -41,7 +41,9 @@ class RunFacts:
 
 def facts_of(folder: Path) -> RunFacts:
     """Return what a run folder says; never an error."""
-    changed = max((path.stat().st_mtime for path in [folder / "model.json", *curve_files(folder)] if path.is_file()), default=0.0)
+    changed = max(
+        (path.stat().st_mtime for path in [folder / "model.json", *curve_files(folder)] if path.is_file()), default=0.0
+    )
     try:
         card = read_card(folder)
         training = card["resolved"].get("training")

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from pushforward.studio.drawing import Models
 from pushforward.studio.jobs import Queue
+from pushforward.studio.loaded import Models
 from pushforward.studio.workspace import Workspace
 
 __all__ = ["Studio"]

@@ -1,15 +1,15 @@
 """Small pictures of data, drawn once and kept."""
 
 import hashlib
+import io
 from pathlib import Path
 
 from pushforward.data import Dataset, open_data
 from pushforward.data.kinds.kind import Drawing
 from pushforward.plots import Plot
-from pushforward.studio.drawing import png_of
 from pushforward.studio.workspace import Workspace
 
-__all__ = ["open_chosen", "picture", "thumbnail"]
+__all__ = ["open_chosen", "picture", "png_of", "thumbnail"]
 
 _SINGLY = 24
 
@@ -37,7 +37,19 @@ def picture(dataset: Dataset) -> Plot:
     table = schema.table
     values = rows.numpy() if schema.elements is None else schema.elements.inverse(rows).numpy()
     levels, formats = (None, None) if table is None else (table.levels, table.formats)
-    return kind.draw(kind.view(values, "first"), Drawing(names=schema.columns, titles=("data", ""), levels=levels, formats=formats))
+    return kind.draw(
+        kind.view(values, "first"), Drawing(names=schema.columns, titles=("data", ""), levels=levels, formats=formats)
+    )
+
+
+def png_of(plot: Plot, dpi: int = 110) -> bytes:
+    """Return a plot as a .png."""
+    content = io.BytesIO()
+    if hasattr(plot, "savefig"):
+        plot.savefig(content, dpi=dpi, facecolor="white", format="png")
+    else:
+        plot.save(content, format="PNG")
+    return content.getvalue()
 
 
 def thumbnail(workspace: Workspace, source: str, dpi: int = 60) -> Path:

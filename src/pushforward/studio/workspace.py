@@ -181,7 +181,7 @@ class Workspace:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.new")
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     def _choices_file(self, source: str) -> Path:
         return self.notes / "choices" / f"{source.replace('/', '--')}.json"
@@ -193,7 +193,9 @@ def _unpack(content: BinaryIO, folder: Path) -> None:
         with zipfile.ZipFile(content) as archive:
             members = [member for member in archive.infolist() if not member.is_dir() and not _is_hidden(member.filename)]
             if len(members) > _MOST_MEMBERS or sum(member.file_size for member in members) > _MOST_UNPACKED:
-                raise Refused(f"The archive unpacks to more than {_MOST_MEMBERS:,} files or {_MOST_UNPACKED >> 30} GB. Give a part.")
+                raise Refused(
+                    f"The archive unpacks to more than {_MOST_MEMBERS:,} files or {_MOST_UNPACKED >> 30} GB. Give a part."
+                )
             if not members:
                 raise Refused("The archive holds no files.")
             parts = [PurePosixPath(member.filename.replace("\\", "/")).parts for member in members]
@@ -201,7 +203,12 @@ def _unpack(content: BinaryIO, folder: Path) -> None:
             room = _MOST_UNPACKED
             for member, part in zip(members, parts, strict=True):
                 mode = member.external_attr >> 16
-                if ".." in part or part[0].startswith("/") or ":" in part[0] or (mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG)):
+                if (
+                    ".." in part
+                    or part[0].startswith("/")
+                    or ":" in part[0]
+                    or (mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG))
+                ):
                     raise Refused("The archive holds a path that leads out of it, or a link. Pack the files themselves.")
                 target = folder.joinpath(*map(safe_name, part[inner:]))
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,9 @@
 """Choose data: built-in ones, uploads, drawn points; and what each holds, in plain words."""
 
+import asyncio
 import contextlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -52,7 +54,7 @@ def add_page(studio: Studio) -> None:
             parts.heading(name[:120])
             waiting = ui.spinner(size="lg")
             try:
-                summary = await parts.run.io_bound(_summary, studio, name)
+                summary = await asyncio.to_thread(_summary, studio, name)
             except (ValueError, TypeError, OSError, ImportError) as error:
                 waiting.delete()
                 parts.problem(error)
@@ -112,14 +114,15 @@ async def _uploaded(studio: Studio, event: events.MultiUploadEventArguments) -> 
             content = stack.enter_context(parts.opened(await file.read()))
             files.append((file.name, content))
         path = await parts.attempted(studio.workspace.keep, files)
-    event.sender.reset()
+    if isinstance(event.sender, ui.upload):
+        event.sender.reset()
     if path is None:
         return
     name = f"data/{path.name}"
     try:
-        await parts.run.io_bound(_summary, studio, name)
+        await asyncio.to_thread(_summary, studio, name)
     except (ValueError, TypeError, OSError, ImportError) as error:
-        await parts.run.io_bound(studio.workspace.drop, path)
+        await asyncio.to_thread(studio.workspace.drop, path)
         ui.notify(printable(error), type="negative", multi_line=True, timeout=15_000, close_button="Close")
         return
     ui.navigate.to(f"/data?name={quote(name)}")
@@ -132,7 +135,7 @@ class Summary:
     dataset: Dataset
     lines: list[str]
     warnings: list[str]
-    columns: list[tuple[str, str, str]]
+    columns: Sequence[tuple[str, str, str]]
     left_out: list[tuple[str, str]]
 
 
@@ -142,8 +145,18 @@ def _summary(studio: Studio, source: str) -> Summary:
         dataset = open_chosen(studio.workspace, source)
     schema = dataset.schema
     if schema.table is None:
-        lines = [f"{len(dataset):,} " + (f"rows: {schema.text.describe()}." if schema.text is not None else f"{schema.rules.describe(schema.internal_shape)}.")]
-        lines += [line[0].upper() + line[1:] + "." for line in ([] if schema.signal is None else schema.signal.describe(schema.internal_shape[1]))]
+        lines = [
+            f"{len(dataset):,} "
+            + (
+                f"rows: {schema.text.describe()}."
+                if schema.text is not None
+                else f"{schema.rules.describe(schema.internal_shape)}."
+            )
+        ]
+        lines += [
+            line[0].upper() + line[1:] + "."
+            for line in ([] if schema.signal is None else schema.signal.describe(schema.internal_shape[1]))
+        ]
     else:
         gaps = sum(schema.table.gaps)
         lines = [f"{len(dataset):,} rows with {len(schema.table.columns)} columns, {gaps or 'none'} of them with gaps."]
@@ -180,7 +193,9 @@ def _show(studio: Studio, source: str, summary: Summary) -> None:
             for name, reason in summary.left_out:
                 ui.label(f"{printable(name)} is left out, because it {reason}.").classes("pf-small pf-soft")
             with ui.element("div").classes("pf-row"):
-                ui.button("Train on these data", on_click=lambda: ui.navigate.to(f"/train?data={quote(source)}")).props("unelevated")
+                ui.button("Train on these data", on_click=lambda: ui.navigate.to(f"/train?data={quote(source)}")).props(
+                    "unelevated"
+                )
                 if source.startswith("data/"):
                     ui.button("Delete", on_click=lambda: _ask_to_drop(studio, source)).props("flat color=negative")
     if source.startswith("data/") and (summary.columns or studio.workspace.choices(source)):
@@ -191,8 +206,12 @@ def _columns(studio: Studio, source: str, summary: Summary) -> None:
     chosen = studio.workspace.choices(source)
     types: dict[str, str] = dict(chosen.get("columns") or {})
     with parts.card("Columns"):
-        parts.note("The types were found in the data. Change one that is wrong, such as a code that looks like a number.", "pf-small")
-        with ui.element("div").style("display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:14px"):
+        parts.note(
+            "The types were found in the data. Change one that is wrong, such as a code that looks like a number.", "pf-small"
+        )
+        with ui.element("div").style(
+            "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,320px),1fr));gap:14px"
+        ):
             for name, found, words in summary.columns[:80]:
                 with ui.element("div"):
                     select = ui.select(list(COLUMN_TYPES), value=found, label=name[:60]).props("outlined dense options-dense")
@@ -202,12 +221,16 @@ def _columns(studio: Studio, source: str, summary: Summary) -> None:
         used = chosen.get("condition") or []
         used = [used] if isinstance(used, str) else list(used)
         given = [name for name in used if name != "none"]
-        condition = ui.select(sorted({*names, *given}), multiple=True, value=given, label="Ask samples by (optional)").props("outlined use-chips")
+        condition = ui.select(sorted({*names, *given}), multiple=True, value=given, label="Ask samples by (optional)").props(
+            "outlined use-chips"
+        )
 
         def apply() -> None:
             kept: dict[str, Any] = {}
             found = {name: kind for name, kind, _ in summary.columns}
-            changed = {name: kind for name, kind in types.items() if kind != found.get(name) or name in (chosen.get("columns") or {})}
+            changed = {
+                name: kind for name, kind in types.items() if kind != found.get(name) or name in (chosen.get("columns") or {})
+            }
             if changed:
                 kept["columns"] = changed
             if condition.value:

@@ -18,9 +18,9 @@ _SQUARE = Square((-3.0, 3.0), (-3.0, 3.0))
 
 
 def read_points(text: str) -> list[tuple[float, float, int]]:
-    """Return the points (x, y, class) of lines such as ``1.5, 2`` or ``1.5 2 1``; Refused names the first bad line.
+    r"""Return the points (x, y, class) of lines such as ``1.5, 2`` or ``1.5 2 1``; Refused names the first bad line.
 
-    >>> read_points("0 1\\n-0.5, 2; 3")
+    >>> read_points("0 1\n-0.5, 2; 3")
     [(0.0, 1.0, 0), (-0.5, 2.0, 3)]
     """
     points = []
@@ -32,7 +32,9 @@ def read_points(text: str) -> list[tuple[float, float, int]]:
             x, y = float(words[0]), float(words[1])
             label = int(words[2]) if len(words) > 2 else 0
         except (ValueError, IndexError):
-            raise Refused(f"Line {number} is “{line[:40]}”. Write two numbers, and a whole number as class if you like: 0.5, 1.2, 0") from None
+            raise Refused(
+                f"Line {number} is “{line[:40]}”. Write two numbers, and a whole number as class if you like: 0.5, 1.2, 0"
+            ) from None
         if not (abs(x) <= 3 and abs(y) <= 3 and 0 <= label <= 7):
             raise Refused(f"Line {number} lies outside of the picture: coordinates go from −3 to 3, classes from 0 to 7.")
         points.append((x, y, label))
@@ -47,19 +49,25 @@ def add_page(studio: Studio) -> None:
         points: list[tuple[float, float, int]] = []
         with parts.frame("Draw points", "Data"):
             parts.heading("Draw points")
-            parts.note("Draw a law with the mouse or a finger. Points of different classes get different colors, and samples can be asked for by class.")
+            parts.note("Draw with the mouse or a finger. Samples can be asked for by class.")
             with ui.element("div").classes("pf-side"):
                 with parts.card():
                     plane = parts.Plane("Field to draw points on, from −3 to 3", pen=True)
                     count = ui.label().classes("pf-soft pf-small").props('aria-live="polite"')
                 with parts.card("Points"):
-                    label = ui.toggle({0: "Class 0", 1: "Class 1", 2: "Class 2"}, value=0).props("no-caps unelevated toggle-color=primary")
-                    typed = ui.textarea("Or type coordinates, a point in a line", placeholder="0.5, 1.2\n-1, 0.3").props("outlined rows=4")
+                    label = ui.toggle({0: "Class 0", 1: "Class 1", 2: "Class 2"}, value=0).props(
+                        "no-caps unelevated toggle-color=primary"
+                    )
+                    typed = ui.textarea("Or type coordinates, a point in a line", placeholder="0.5, 1.2\n-1, 0.3").props(
+                        "outlined rows=4"
+                    )
 
                     def show() -> None:
                         array = np.array([(x, y) for x, y, _ in points], dtype=float).reshape(-1, 2)
                         plane.show(parts.scene_of(_SQUARE, data=array, groups=np.array([g for _, _, g in points], dtype=int)))
-                        count.text = f"{len(points):,} points" + ("" if len(points) >= _LEAST else f"; at least {_LEAST} are needed")
+                        count.text = f"{len(points):,} points" + (
+                            "" if len(points) >= _LEAST else f"; at least {_LEAST} are needed"
+                        )
 
                     def add(more: list[tuple[float, float, int]]) -> None:
                         points.extend(more[: max(0, _MOST - len(points))])
@@ -67,7 +75,13 @@ def add_page(studio: Studio) -> None:
 
                     def drawn(event: events.GenericEventArguments) -> None:
                         flat = [float(value) for value in event.args][: 2 * _MOST] if isinstance(event.args, list) else []
-                        add([(x, y, int(label.value or 0)) for x, y in zip(flat[::2], flat[1::2], strict=False) if abs(x) <= 3.2 and abs(y) <= 3.2])
+                        add(
+                            [
+                                (x, y, int(label.value or 0))
+                                for x, y in zip(flat[::2], flat[1::2], strict=False)
+                                if abs(x) <= 3.2 and abs(y) <= 3.2
+                            ]
+                        )
 
                     def take() -> None:
                         try:
@@ -93,10 +107,15 @@ def add_page(studio: Studio) -> None:
 
                     async def save() -> None:
                         if len(points) < _LEAST:
-                            ui.notify(f"{len(points)} points are too few to learn a law from: draw at least {_LEAST}.", type="negative")
+                            ui.notify(
+                                f"{len(points)} points are too few to learn a law from: draw at least {_LEAST}.",
+                                type="negative",
+                            )
                             return
                         content = _csv(points)
-                        path = await parts.attempted(studio.workspace.keep, [(f"{safe_name(name.value or 'points')}.csv", io.BytesIO(content))])
+                        path = await parts.attempted(
+                            studio.workspace.keep, [(f"{safe_name(name.value or 'points')}.csv", io.BytesIO(content))]
+                        )
                         if path is not None:
                             source = f"data/{path.name}"
                             if len({group for _, _, group in points}) > 1:

@@ -1,5 +1,6 @@
 """Choose a family and its few important controls, and start the training as a process of the command line."""
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +18,13 @@ from pushforward.studio.workspace import Refused
 
 __all__ = ["add_page"]
 
-_TIMES = {"": "As long as the family's own recipe says", "15": "15 seconds", "60": "1 minute", "300": "5 minutes", "1800": "30 minutes"}
+_TIMES = {
+    "": "As long as the family's own recipe says",
+    "15": "15 seconds",
+    "60": "1 minute",
+    "300": "5 minutes",
+    "1800": "30 minutes",
+}
 
 
 def add_page(studio: Studio) -> None:
@@ -31,14 +38,16 @@ def add_page(studio: Studio) -> None:
                 parts.empty("First choose what the model is to learn from.", "Choose data", "/")
                 return
             try:
-                dataset = await parts.run.io_bound(open_chosen, studio.workspace, data)
+                dataset = await asyncio.to_thread(open_chosen, studio.workspace, data)
             except (ValueError, TypeError, OSError, ImportError) as error:
                 parts.problem(error)
                 ui.link("Choose other data", "/")
                 return
             rules = kind_named(dataset.schema.kind)
             with ui.element("p").classes("pf-soft"):
-                ui.label(f"On {data}: {len(dataset):,} {rules.noun if dataset.schema.table is None else 'rows'}. ").style("display:inline")
+                ui.label(f"On {data}: {len(dataset):,} {rules.noun if dataset.schema.table is None else 'rows'}. ").style(
+                    "display:inline"
+                )
                 ui.link("Look at them", f"/data?name={quote(data)}")
             _Form(studio, Training(data, rules.default_model), cards(rules.default_model)).build()
 
@@ -103,7 +112,10 @@ class _Form:
             ui.number("Or number of steps", min=1, max=10_000_000, precision=0, placeholder="the family's own").props(
                 "outlined debounce=400"
             ).on_value_change(setter("train_steps", int))
-            with ui.expansion("More").style("width:100%"), ui.element("div").style("display:flex;flex-direction:column;gap:14px"):
+            with (
+                ui.expansion("More").style("width:100%"),
+                ui.element("div").style("display:flex;flex-direction:column;gap:14px"),
+            ):
                 ui.number("Width of the network", min=1, max=4096, precision=0, placeholder="suits the data").props(
                     "outlined debounce=400"
                 ).on_value_change(setter("network.width", int))
@@ -113,14 +125,16 @@ class _Form:
                 ui.number("Rows of a batch", min=1, max=65_536, precision=0, placeholder="suits the data").props(
                     "outlined debounce=400"
                 ).on_value_change(setter("training.batch_size", int))
-        self._components = ui.number("Number of Gaussians", min=1, max=1000, precision=0, placeholder="found by held-out rows").props(
-            "outlined debounce=400"
-        )
+        self._components = ui.number(
+            "Number of Gaussians", min=1, max=1000, precision=0, placeholder="found by held-out rows"
+        ).props("outlined debounce=400")
         self._components.on_value_change(setter("n_components", int))
-        ui.number("Seed", min=0, max=2**31, precision=0, placeholder="a fresh one").props("outlined debounce=400").on_value_change(
-            setter("random_state", int)
+        ui.number("Seed", min=0, max=2**31, precision=0, placeholder="a fresh one").props(
+            "outlined debounce=400"
+        ).on_value_change(setter("random_state", int))
+        name = ui.input("Name of the run", placeholder="after the data and the family").props(
+            "outlined debounce=400 maxlength=60"
         )
-        name = ui.input("Name of the run", placeholder="after the data and the family").props("outlined debounce=400 maxlength=60")
         name.on_value_change(self._named)
         self._message = ui.label().classes("pf-problem").props('role="alert"')
         self._said = ui.label().classes("pf-soft pf-small").props('aria-live="polite"')
@@ -157,7 +171,7 @@ class _Form:
             return
         timed = self._training.arguments.get("max_time")
         try:
-            planned: Plan = await parts.run.io_bound(self._untimed().plan, self._studio.workspace)
+            planned: Plan = await asyncio.to_thread(self._untimed().plan, self._studio.workspace)
             if number != self._checks:
                 return
             counted = [] if planned.parameters is None else [f"{planned.parameters:,} parameters"]

@@ -12,16 +12,17 @@ from nicegui import events, ui
 from pushforward._messages import printable
 from pushforward.models import plane
 from pushforward.models.files.storage import read_card, resume_command
-from pushforward.studio import parts, views
-from pushforward.studio.runs import Curve, RunFacts, facts_of, step_pictures
+from pushforward.studio import charts, parts, views
+from pushforward.studio.jobs import Job
+from pushforward.studio.pages.run_list import RunList, state_of
+from pushforward.studio.runs import Curve, facts_of, step_pictures
 from pushforward.studio.shared import Studio
 from pushforward.studio.workspace import Refused
 from pushforward.training.record.progress import clock
 
 __all__ = ["add_page"]
 
-_GREY = "#7b8794"
-_TICK, _SLOW_TICK = 0.1, 1.0
+_TICK = 0.1
 
 
 def add_page(studio: Studio) -> None:
@@ -32,7 +33,7 @@ def add_page(studio: Studio) -> None:
         with parts.frame(run[:60] or "Watch", "Watch"):
             if not run:
                 parts.heading("Runs")
-                _List(studio).build()
+                RunList(studio).build()
                 return
             await _open(studio, run)
 
@@ -50,65 +51,6 @@ async def _open(studio: Studio, name: str) -> None:
         _Waiting(studio, name).build()
         return
     _Watch(studio, name).build()
-
-
-class _List:
-    """The queue, and all runs."""
-
-    def __init__(self, studio: Studio) -> None:
-        self._studio, self._shown = studio, ""
-
-    def build(self) -> None:
-        self._place = ui.element("div").style("display:flex;flex-direction:column;gap:20px")
-        self._refresh()
-        ui.timer(_SLOW_TICK, self._refresh)
-
-    def _refresh(self) -> None:
-        facts = [facts_of(self._studio.workspace.run(name)) for name in self._studio.workspace.run_names()]
-        jobs = [job for job in self._studio.queue.jobs.values() if job.state in ("waiting", "running")]
-        shown = repr([(f.name, f.done, f.finished, self._state(f)) for f in facts]) + repr([(j.id, j.state) for j in jobs])
-        if shown == self._shown:
-            return
-        self._shown = shown
-        self._place.clear()
-        with self._place:
-            if jobs:
-                with parts.card("Queue"):
-                    for job in sorted(jobs, key=lambda job: job.made):
-                        with ui.element("div").classes("pf-row pf-between"):
-                            ui.label(f"{job.verb} {job.folder}: {job.state}").style("overflow-wrap:anywhere")
-                            ui.button("Stop", on_click=lambda job=job: self._studio.queue.stop(job)).props("flat dense")
-            if not facts and not jobs:
-                parts.empty("There are no runs yet. A run is what a training writes: the model, its losses and its samples.", "Train one", "/train")
-            with ui.element("div").classes("pf-grid"):
-                for found in facts:
-                    self._card(found)
-
-    def _state(self, found: RunFacts) -> str:
-        return state_of(self._studio, found)
-
-    def _card(self, found: RunFacts) -> None:
-        with ui.link(target=f"/watch?run={quote(found.name)}").classes("pf-choice"):
-            if (found.folder / "samples.png").is_file():
-                stamp = int(found.changed)
-                ui.element("img").props(f'loading="lazy" alt="" src="/file/run/{quote(found.name)}/samples?{stamp}"').classes("pf-thumb")
-            with ui.element("strong"):
-                ui.label(found.name)
-            if found.problem:
-                ui.label("cannot be read").classes("pf-bad pf-small")
-                return
-            ui.label(f"{found.family} on {found.source}").classes("pf-soft pf-small")
-            parts.pills([self._state(found), *([f"{found.done:,} steps"] if found.steps else [])])
-
-
-def state_of(studio: Studio, found: RunFacts) -> str:
-    """Return the state of a run in a word."""
-    if found.finished:
-        return "finished"
-    job = studio.queue.of(found.folder)
-    if job is not None and job.state in ("waiting", "running"):
-        return "training" if job.state == "running" else "waiting"
-    return "training" if found.active and job is None else "stopped"
 
 
 class _Waiting:
@@ -131,7 +73,11 @@ class _Waiting:
             ui.navigate.to(f"/watch?run={quote(self._name)}")
         elif job is not None and job.state in ("waiting", "running"):
             ahead = sum(other.state == "running" for other in self._studio.queue.jobs.values())
-            self._text.text = "The data are opened and the network is built…" if job.state == "running" else f"Waits for {ahead} other command."
+            self._text.text = (
+                "The data are opened and the network is built…"
+                if job.state == "running"
+                else f"Waits for {ahead} other command."
+            )
         else:
             self._timer.cancel()
             self._spinner.set_visibility(False)
@@ -168,16 +114,22 @@ class _Watch:
             return
         self._message = ui.element("div")
         with parts.card():
-            self._bar = ui.linear_progress(value=0, show_value=False).props('rounded size=8px aria-label="Progress of the training"')
+            self._bar = ui.linear_progress(value=0, show_value=False).props(
+                'rounded size=8px aria-label="Progress of the training"'
+            )
             with ui.element("div").classes("pf-figures"):
                 self._figures = {name: _figure(name) for name in ("State", "Step", "Loss", "Held-out loss", "Time")}
         with ui.element("div").classes("pf-side"):
             with parts.card("Samples"):
                 self._picture = ui.element("div").style("display:flex;flex-direction:column;gap:12px")
             with parts.card("Loss"):
-                self._chart = ui.echart(_loss_options()).style("width:100%;height:270px").props('aria-label="Loss by step"')
+                self._chart = (
+                    ui.echart(charts.loss_options()).style("width:100%;height:270px").props('aria-label="Loss by step"')
+                )
                 self._levels_title = parts.heading("Held-out loss by noise level", 2)
-                self._levels = ui.echart(_level_options()).style("width:100%;height:180px").props('aria-label="Loss by noise level"')
+                self._levels = (
+                    ui.echart(charts.level_options()).style("width:100%;height:180px").props('aria-label="Loss by noise level"')
+                )
         self._state = ""
         self._update_facts()
         ui.timer(_TICK, self._tick)
@@ -204,12 +156,18 @@ class _Watch:
         self._bar.value = 1.0 if found.finished else min(1.0, found.done / found.steps) if found.steps else 0.0
         self._figures["State"].text = state
         self._figures["Step"].text = f"{found.done:,}" + (f" of {found.steps:,}" if found.steps and not found.finished else "")
-        seconds = found.seconds if found.seconds is not None else (self._curve.lines[-1].get("seconds", 0) if self._curve.lines else 0)
+        seconds = (
+            found.seconds
+            if found.seconds is not None
+            else (self._curve.lines[-1].get("seconds", 0) if self._curve.lines else 0)
+        )
         self._figures["Time"].text = clock(float(seconds or 0))
         if state == self._state:
             return
         ended, self._state = self._state == "training", state
-        self._figures["State"].classes(replace=f"pf-figure {'pf-good' if state == 'finished' else 'pf-bad' if state == 'stopped' else ''}")
+        self._figures["State"].classes(
+            replace=f"pf-figure {'pf-good' if state == 'finished' else 'pf-bad' if state == 'stopped' else ''}"
+        )
         self._set_buttons(state)
         if ended or state == "finished":
             self._view, self._tried, self._asked = None, False, True
@@ -223,7 +181,11 @@ class _Watch:
         job = queue.of(self._folder)
         with self._buttons:
             if state in ("training", "waiting") and job is not None:
-                ui.button("Stop", icon="stop", on_click=lambda: (queue.stop(job), ui.notify("It stops after its step, and saves everything."))).props("outline")
+                ui.button(
+                    "Stop",
+                    icon="stop",
+                    on_click=lambda: self._stop(job),
+                ).props("outline")
             elif state == "stopped":
                 ui.button("Resume", icon="play_arrow", on_click=self._resume).props("unelevated")
             elif state == "finished":
@@ -232,6 +194,10 @@ class _Watch:
         if state == "stopped" and job is not None and job.state == "failed":
             with self._message:
                 parts.problem(queue.said(job))
+
+    def _stop(self, job: Job) -> None:
+        self._studio.queue.stop(job)
+        ui.notify("It stops after its step, and saves everything.")
 
     def _resume(self) -> None:
         try:
@@ -291,9 +257,11 @@ class _Watch:
             if self._facts.finished:
                 return self._studio.models.use(
                     self._folder,
-                    lambda model: views.View.of(model, workspace, self._facts.source)
-                    if plane.is_plane(model) and hasattr(model, "sample")
-                    else None,
+                    lambda model: (
+                        views.View.of(model, workspace, self._facts.source)
+                        if plane.is_plane(model) and hasattr(model, "sample")
+                        else None
+                    ),
                 )
             if self._state == "training":
                 return views.View.of_live(workspace, self._folder, self._facts.source)
@@ -314,7 +282,11 @@ class _Watch:
                 parts.key(data="data", samples="samples", learned_flow="ink", **exact)
             else:
                 live = self._view.live
-                heat = {"critic:_takes_for_data": "heat", "takes_for_generated": "cold"} if live is not None and live.critic is not None else {"density": "heat"}
+                heat = (
+                    {"critic:_takes_for_data": "heat", "takes_for_generated": "cold"}
+                    if live is not None and live.critic is not None
+                    else {"density": "heat"}
+                )
                 parts.key(data="data", samples="samples", **heat)
             self._said = ui.label().classes("pf-small pf-soft")
 
@@ -334,14 +306,22 @@ class _Watch:
         name = quote(self._name)
         with self._picture:
             if not found and not whole:
-                parts.note("The first samples are drawn at a fifth of the training." if self._state == "training" else "There are no pictures of samples.")
+                parts.note(
+                    "The first samples are drawn at a fifth of the training."
+                    if self._state == "training"
+                    else "There are no pictures of samples."
+                )
                 return
-            sources = [f"/file/run/{name}/samples/{step}" for step in found] + ([f"/file/run/{name}/samples?{int(self._facts.changed)}"] if whole else [])
+            sources = [f"/file/run/{name}/samples/{step}" for step in found] + (
+                [f"/file/run/{name}/samples?{int(self._facts.changed)}"] if whole else []
+            )
             words = [f"Step {step:,}" for step in found] + (["After training"] if whole else [])
             image = ui.element("img").classes("pf-picture").props(f'alt="Samples" src="{sources[-1]}"')
             said = ui.label(words[-1]).classes("pf-small pf-soft")
             if len(sources) > 1:
-                slider = ui.slider(min=0, max=len(sources) - 1, value=len(sources) - 1, step=1).props('snap markers aria-label="Moment of the training"')
+                slider = ui.slider(min=0, max=len(sources) - 1, value=len(sources) - 1, step=1).props(
+                    'snap markers aria-label="Moment of the training"'
+                )
 
                 def move(event: Any) -> None:
                     image.props(f'src="{sources[int(event.value)]}"')
@@ -354,32 +334,3 @@ def _figure(name: str) -> ui.label:
     with ui.element("div"):
         ui.label(name).classes("pf-small pf-soft")
         return ui.label("—").classes("pf-figure")
-
-
-def _loss_options() -> dict[str, Any]:
-    axis = {"axisLabel": {"color": _GREY}, "axisLine": {"lineStyle": {"color": _GREY}}, "nameTextStyle": {"color": _GREY}}
-    split = {"splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.25}}}
-    return {
-        "animation": False,
-        "grid": {"left": 58, "right": 16, "top": 34, "bottom": 36},
-        "legend": {"top": 0, "textStyle": {"color": _GREY}, "data": ["training loss", "held-out loss"]},
-        "tooltip": {"trigger": "axis"},
-        "xAxis": {"type": "value", "name": "step", "nameLocation": "middle", "nameGap": 22, "max": "dataMax", **axis, "splitLine": {"show": False}},
-        "yAxis": {"type": "value", "scale": True, **axis, **split},
-        "series": [
-            {"name": "training loss", "type": "line", "showSymbol": False, "data": [], "lineStyle": {"width": 1.2}, "color": _GREY},
-            {"name": "held-out loss", "type": "line", "symbolSize": 5, "data": [], "lineStyle": {"width": 2}, "color": "#4f86f7"},
-        ],
-    }
-
-
-def _level_options() -> dict[str, Any]:
-    axis = {"axisLabel": {"color": _GREY}, "axisLine": {"lineStyle": {"color": _GREY}}}
-    return {
-        "animation": False,
-        "grid": {"left": 58, "right": 16, "top": 10, "bottom": 40},
-        "tooltip": {},
-        "xAxis": {"type": "category", "data": [], "name": "noise", "nameLocation": "middle", "nameGap": 24, "nameTextStyle": {"color": _GREY}, **axis},
-        "yAxis": {"type": "value", **axis, "splitLine": {"lineStyle": {"color": _GREY, "opacity": 0.25}}},
-        "series": [{"type": "bar", "data": [], "color": "#4f86f7", "barMaxWidth": 34}],
-    }

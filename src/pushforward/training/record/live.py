@@ -6,7 +6,6 @@ price is one look at a file.
 """
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +45,7 @@ class LiveFile:
         temporary = path.with_name(f".{LIVE}.new")
         with contextlib.suppress(OSError):  # a full disk must not end a run for the sake of those who watch it
             temporary.write_bytes(content)
-            os.replace(temporary, path)
+            temporary.replace(path)
 
     def clear(self) -> None:
         """Delete the file: whoever comes now reads the weights of the finished run."""
