@@ -131,6 +131,7 @@ def serve(
     with claimed(folder / ".studio"), socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(128)  # a browser that is quicker than the server waits
         token = stored_token(folder / ".studio" / "token")
         app = application(folder, token=token, hosts=LOOPBACK if local else None, password=password, upload_bytes=upload_bytes)
         shown = f"[{host}]" if ":" in host else host

@@ -142,7 +142,7 @@ def frame(title: str, here: str) -> Iterator[None]:
             ui.run_javascript(f"document.cookie='pf-theme={chosen};path=/;max-age=31536000;samesite=strict'")
 
         button.on_click(turn)
-    with ui.element("main").classes("pf-page"):
+    with ui.element("div").classes("pf-page"):
         yield
 
 

@@ -223,4 +223,5 @@ def _unpack(content: BinaryIO, folder: Path) -> None:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in PurePosixPath(name).parts)
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in parts)
