@@ -85,7 +85,7 @@ for verb in (
         verb.__name__.rpartition(".")[2].replace("_", "-"),
         help=verb.HELP,
         short_help=verb.HELP.partition("\n")[0],
-        no_args_is_help=True,
+        no_args_is_help=verb is not studio,
         context_settings=CONTEXT,
         cls=train.TrainCommand if verb is train else None,
     )(verb.command)

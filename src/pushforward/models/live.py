@@ -9,6 +9,7 @@ from torch import nn
 from pushforward.data import Data
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.base.trained import Trainable, TrainedModel
+from pushforward.models.files.storage import WEIGHTS
 from pushforward.models.gan import GameTask
 from pushforward.models.run import begun
 from pushforward.training import TrainingResult
@@ -82,6 +83,8 @@ class LiveModel:
     @torch.no_grad()
     def refresh(self) -> bool:
         """Ask for weights, take the newest, and return whether they are newer than those before."""
+        if (self.folder / WEIGHTS).exists():  # the run is finished
+            return False
         watch(self.folder)
         found = read_live(self.folder, self._bytes)
         if found is None or found[0] == self.step:

@@ -20,6 +20,7 @@ __all__ = [
     "attempted",
     "card",
     "code",
+    "delivered",
     "empty",
     "frame",
     "heading",
@@ -222,6 +223,11 @@ def key(**colors: str) -> None:
             with ui.element("span"):
                 ui.html(f'<i style="background:var(--pf-{html.escape(name)})"></i>', sanitize=False).style("display:inline")
                 ui.label(word.replace("_", " ")).style("display:inline")
+
+
+async def delivered() -> None:
+    """Deliver the page as it is by now; what takes longer follows once the browser is connected."""
+    await ui.context.client.connected(timeout=60.0)
 
 
 def opened(content: bytes) -> io.BytesIO:

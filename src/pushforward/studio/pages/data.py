@@ -53,6 +53,7 @@ def add_page(studio: Studio) -> None:
         with parts.frame(name[:60] or "Data", "Data"):
             parts.heading(name[:120])
             waiting = ui.spinner(size="lg")
+            await parts.delivered()
             try:
                 summary = await asyncio.to_thread(_summary, studio, name)
             except (ValueError, TypeError, OSError, ImportError) as error:

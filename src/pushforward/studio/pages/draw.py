@@ -27,6 +27,7 @@ def add_page(studio: Studio) -> None:
                 return
             parts.heading(f"Draw from {run[:120]}")
             waiting = ui.spinner(size="lg")
+            await parts.delivered()
             try:
                 folder = studio.workspace.run(run)
                 abilities = await asyncio.to_thread(studio.models.use, folder, able_to)

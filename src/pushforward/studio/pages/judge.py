@@ -46,11 +46,14 @@ def add_page(studio: Studio) -> None:
 async def _all(studio: Studio) -> None:
     parts.heading("Judge")
     parts.note("How good a model is, in figures with a noise floor: what two samples of the data themselves would differ by.")
+    waiting = ui.spinner(size="lg")
+    await parts.delivered()
     runs = [facts_of(studio.workspace.run(name)) for name in studio.workspace.run_names()]
     runs = [found for found in runs if found.finished]
+    figures = {found.name: await asyncio.to_thread(figures_of, found.folder) for found in runs}
+    waiting.delete()
     if runs:
         with parts.card("Runs side by side"):
-            figures = {found.name: await asyncio.to_thread(figures_of, found.folder) for found in runs}
             _table(runs, figures)
             parts.note("Open a run to measure it, or to read its report. Figures on different data do not compare.", "pf-small")
     else:

@@ -45,7 +45,7 @@ class Samples:
     def build(self) -> None:
         """Lay out controls and pictures."""
         with ui.element("div").classes("pf-side pf-draw"):
-            with ui.element("div").style("display:flex;flex-direction:column;gap:20px;min-width:0"):
+            with ui.element("div").classes("pf-pair"):
                 for number, setting in enumerate(self._settings):
                     with parts.card("Samples" if number == 0 else "The same seed, other settings") as element:
                         setting.place = ui.element("div").style("display:flex;flex-direction:column;gap:12px;min-width:0")

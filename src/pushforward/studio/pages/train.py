@@ -37,12 +37,16 @@ def add_page(studio: Studio) -> None:
             if not data:
                 parts.empty("First choose what the model is to learn from.", "Choose data", "/")
                 return
+            waiting = ui.spinner(size="lg")
+            await parts.delivered()
             try:
                 dataset = await asyncio.to_thread(open_chosen, studio.workspace, data)
             except (ValueError, TypeError, OSError, ImportError) as error:
                 parts.problem(error)
                 ui.link("Choose other data", "/")
                 return
+            finally:
+                waiting.delete()
             rules = kind_named(dataset.schema.kind)
             with ui.element("p").classes("pf-soft"):
                 ui.label(f"On {data}: {len(dataset):,} {rules.noun if dataset.schema.table is None else 'rows'}. ").style(
