@@ -23,6 +23,7 @@ from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.full
+sync_api.expect.set_options(timeout=60_000)
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 PICTURES = os.environ.get("STUDIO_PICTURES")
@@ -155,6 +156,7 @@ def taken(page, name, *, width=760):
     if PICTURES:
         Path(PICTURES).mkdir(parents=True, exist_ok=True)
         page.evaluate("scrollTo(0, 0)")
+        page.wait_for_function("[...document.images].every(i => i.complete || i.loading === 'lazy')")
         page.wait_for_timeout(200)
         picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
         picture = picture.crop(

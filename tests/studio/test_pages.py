@@ -1,10 +1,12 @@
 """The pages as a browser asks for them, without a browser: they answer, escape what comes from files, and hold no faults."""
 
+import base64
 import io
 import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -15,6 +17,7 @@ from pushforward.models.recipe import assemble
 from pushforward.studio import drawing, views
 from pushforward.studio.commands import Training
 from pushforward.studio.families import CARDS
+from pushforward.studio.loaded import Models
 from pushforward.studio.runs import Curve, facts_of, figures_of
 from pushforward.studio.workspace import Workspace
 
@@ -134,3 +137,33 @@ def test_what_is_drawn_is_what_the_model_draws(finished):
     np.testing.assert_allclose(found.values, model.sample(7, seed=3, steps=5, condition=[2] * 7, guidance=2.0), atol=1e-5)
     for ending in able.endings:
         assert drawing.file_bytes(model, found.values, ending)
+
+
+def test_rows_of_a_table_are_a_picture_a_table_and_a_file(tmp_path):
+    frame = pd.DataFrame({"size": np.arange(40) % 7 + 0.5, EVIL: ["a", "b", None, EVIL] * 10})
+    model = pf.Circuit(random_state=0).fit(frame)
+    able = drawing.able_to(model)
+    assert (able.part, able.columns, able.endings[0]) == ("table", ("size", EVIL), "csv")
+    found = drawing.shown(model, {"n": 6, "seed": 1}, None, able)
+    assert [column["label"] for column in found.table[0]] == ["size", EVIL]
+    assert len(found.table[1]) == 6
+    assert found.pictures[0].startswith("data:image/png;base64,")
+    filled = drawing.fill_text(model, f"size,{EVIL}\n1.5,\n,a\n", 1)
+    assert filled.values.notna().all().all()
+    assert (filled.values["size"][0], filled.values[EVIL][1]) == (1.5, "a")
+    with pytest.raises(ValueError, match="Write some rows"):
+        drawing.fill_text(model, " ", 1)
+
+
+def test_a_covered_part_of_an_image_is_drawn_anew(studio):
+    folder = studio.folder / "runs" / "images"
+    pf.train("digits", pf.PPCA(random_state=0), out=folder)
+    models, model = Models(Workspace(studio.folder)), pf.load(folder)
+    covered = np.zeros((8, 8), dtype=bool)
+    covered[4:] = True
+    whole = Image.open(io.BytesIO(base64.b64decode(drawing.image_of(models, folder, model, 3).partition(",")[2])))
+    assert whole.size == (8, 8)
+    fillings = Image.open(
+        io.BytesIO(base64.b64decode(drawing.fill_image(models, folder, model, 3, covered, 1).partition(",")[2]))
+    )
+    assert fillings.size[0] > 100

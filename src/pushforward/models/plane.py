@@ -152,11 +152,15 @@ def divergence(model: Any, law: GaussianMixture, n: int = 1000) -> float:
 
 @torch.no_grad()
 def critic(model: Any, network: nn.Module, square: Square, side: int) -> _Floats:
-    """Return the score of the critic of a GAN on a grid: high where it takes points for data."""
+    """Return the score of the critic of a GAN on a grid: high where it takes points for data, with median 0.
+
+    A critic compares data with generated rows, so its score has meaning up to a constant.
+    """
     states = _scaled(model, square.grid(side))
     conditions = model.space_.conditions
     known = None if conditions is None else torch.zeros(len(states), conditions.dim)
-    return np.asarray(network(states, known)[:, 0].double().numpy()).reshape(side, side)
+    scores = network(states, known)[:, 0].double()
+    return np.asarray((scores - scores.median()).numpy()).reshape(side, side)
 
 
 def _scaled(model: Any, points: NDArray[Any]) -> Tensor:
