@@ -28,6 +28,7 @@ from pushforward.cli import (
     sample,
     score,
     show,
+    studio,
     train,
 )
 from pushforward.cli.help import CONTEXT, help_text
@@ -48,6 +49,7 @@ _HELP = help_text(
     examples=[
         "pushforward train photos/ --max-time 10m",
         "pushforward train table.csv --column height,weight --condition species",
+        "pushforward studio",
         "pushforward show probability-flow",
     ],
     title="For example",
@@ -79,12 +81,13 @@ for verb in (
     push,
     inspect,
     show,
+    studio,
 ):
     app.command(
         verb.__name__.rpartition(".")[2].replace("_", "-"),
         help=verb.HELP,
         short_help=verb.HELP.partition("\n")[0],
-        no_args_is_help=True,
+        no_args_is_help=verb is not studio,
         context_settings=CONTEXT,
         cls=train.TrainCommand if verb is train else None,
     )(verb.command)

@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from pushforward.data.shapes import shapes
-from pushforward.probability import MarkovText, noise
+from pushforward.probability import GaussianMixture, MarkovText, noise
 
 __all__ = [
     "BUILTIN",
     "BUILTIN_KINDS",
+    "BUILTIN_LAWS",
     "BUILTIN_RATES",
     "checkerboard",
     "digits",
     "eight_gaussians",
+    "eight_gaussians_law",
     "markov_law",
     "markov_text",
     "moons",
@@ -92,6 +94,12 @@ def eight_gaussians(n: int = _ROWS, *, seed: int = 0, spread: float = 0.2) -> La
     return _labelled(points + spread * _normal(n, seed, "eight-gaussians"), label)
 
 
+def eight_gaussians_law(*, spread: float = 0.2) -> GaussianMixture:
+    """Return the law of :func:`eight_gaussians`."""
+    angle = torch.arange(8, dtype=torch.float64) * (2 * math.pi / 8)
+    return GaussianMixture([1 / 8] * 8, 2 * torch.stack((angle.cos(), angle.sin()), 1), covs=[spread**2] * 8)
+
+
 def tones(n: int = _TONES, *, seed: int = 0) -> Labelled:
     """Return harmonic tones (n, 256) at 2,000 samples per second, and the note of each: "A", "C" or "E".
 
@@ -132,6 +140,9 @@ BUILTIN: dict[str, Callable[[], Labelled | Texts]] = {
     "tones": tones,
     "markov-text": markov_text,
 }
+
+BUILTIN_LAWS = {"eight-gaussians": eight_gaussians_law}
+"""Laws of built-in points that are known exactly."""
 
 BUILTIN_KINDS = {"shapes": "sets", "tones": "signals"}
 """Kinds of the data sets whose arrays are ambiguous."""

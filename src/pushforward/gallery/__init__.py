@@ -13,18 +13,20 @@ without it, it draws everything.
 import importlib
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args, get_type_hints
 
 from pushforward import plots
 from pushforward._messages import Argument, naming
+from pushforward.gallery.pen import Slider
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["describe", "draw", "moves", "names", "save", "topics"]
+__all__ = ["describe", "draw", "explain", "moves", "names", "save", "sliders", "topics"]
 
 TOPICS = {
     "data": "Data",
@@ -55,20 +57,38 @@ def describe(name: str) -> str:
     return (_plot(name).__doc__ or "").partition("\n")[0]
 
 
+def explain(name: str) -> str:
+    """Return the caption of a plot with all that is said about it."""
+    return inspect.cleandoc(_plot(name).__doc__ or "")
+
+
+def sliders(name: str) -> dict[str, Slider]:
+    """Return the parameters of a plot with their ranges, besides ``moment``.
+
+    >>> sliders("gaussian-density")["mean"]
+    Slider(label='mean', low=-3.0, high=3.0, step=0.1, default=0.0)
+    """
+    plot = _plot(name)
+    hints = get_type_hints(plot, include_extras=True, localns={"Figure": object})
+    defaults = {parameter.name: parameter.default for parameter in inspect.signature(plot).parameters.values()}
+    found = {key: next((part for part in get_args(hint) if isinstance(part, Slider)), None) for key, hint in hints.items()}
+    return {key: replace(slider, default=defaults[key]) for key, slider in found.items() if slider is not None}
+
+
 def moves(name: str) -> bool:
     """Return whether a plot can be written as an animation."""
     return "moment" in inspect.signature(_plot(name)).parameters
 
 
-def draw(name: str) -> "Figure":
-    """Draw a plot.
+def draw(name: str, **values: float) -> "Figure":
+    """Draw a plot, with values of ``moment`` or of its :func:`sliders`.
 
     Raises
     ------
     ValueError
         If there is no plot of that name; the message suggests similar ones.
     """
-    return _plot(name)()
+    return _plot(name)(**values)
 
 
 def save(name: str, path: str | Path, *, frames: int | None = None) -> Path:

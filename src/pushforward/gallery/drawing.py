@@ -1,14 +1,14 @@
 """Plots of sampling: from uniform numbers to any law, and limits of many draws."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pushforward import plots
-from pushforward.gallery.pen import bare, bell, line
+from pushforward.gallery.pen import Slider, bare, bell, line
 from pushforward.probability import Gaussian, GaussianMixture, draw, limits, noise
 from pushforward.probability.laws.uniform import TabulatedDensity, Uniform
 
@@ -21,10 +21,10 @@ __all__ = ["box_muller", "inverse_cdf", "rejection", "importance", "large_number
 LAW = GaussianMixture([0.4, 0.6], [[-1.1], [0.9]], covs=[0.12, 0.3])
 
 
-def box_muller(moment: float | None = None) -> "Figure":
+def box_muller(moment: float | None = None, points: Annotated[float, Slider("points", 50, 5000, 50)] = 1500) -> "Figure":
     """Box–Muller: two uniform numbers become an angle and a radius √(−2 ln v), and so two independent Gaussians."""
-    n = 1500
-    shown = n if moment is None else max(10, round(n * moment))
+    n = round(points)
+    shown = n if moment is None else min(n, max(10, round(n * moment)))
     u, v = (noise.uniform((), seed=0, purpose=name, rows=n, dtype=torch.float64)[:shown] for name in ("angle", "radius"))
     x, y = draw.box_muller(u, 1 - v)
     color: dict[str, Any] = {"c": (1 - v).numpy(), "cmap": "viridis", "vmin": 0, "vmax": 1, "s": 7, "linewidths": 0}
@@ -113,9 +113,9 @@ def importance() -> "Figure":
     return canvas
 
 
-def large_numbers() -> "Figure":
+def large_numbers(draws: Annotated[float, Slider("draws", 100, 20_000, 100)] = 3000) -> "Figure":
     """The law of large numbers with its error bar: the error of the mean of n draws is about std / √n."""
-    n, exact = 3000, 0.5
+    n, exact = round(draws), 0.5
     u = noise.uniform((6,), seed=2, purpose="large numbers", rows=n, dtype=torch.float64)
     result = limits.running_mean(-(1 - u).log() * exact)
     low, high = result.band(0.95)

@@ -1,7 +1,7 @@
 """Plots of ordinary and stochastic differential equations, and of Markov chain sampling."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from pushforward import plots
 from pushforward.dynamics import langevin as chains
 from pushforward.dynamics import ode, sde
 from pushforward.dynamics.known_sdes import GeometricBrownian
-from pushforward.gallery.pen import bare, bell, level_map, line
+from pushforward.gallery.pen import Slider, bare, bell, level_map, line
 from pushforward.probability import GaussianMixture
 from pushforward.probability.laws.energy import EnergyLaw
 from pushforward.probability.laws.uniform import Uniform
@@ -57,7 +57,7 @@ def vector_field(moment: float | None = None) -> "Figure":
     return canvas
 
 
-def euler_vs_rk4() -> "Figure":
+def euler_vs_rk4(steps: Annotated[float, Slider("steps", 12, 160, 4)] = 40) -> "Figure":
     """Euler and Runge–Kutta on a circle: Euler spirals out, Runge–Kutta returns; their errors fall as h and h⁴."""
 
     def turn(x: Tensor, t: Tensor) -> Tensor:
@@ -65,7 +65,10 @@ def euler_vs_rk4() -> "Figure":
 
     start = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
     canvas = plots.figure(9.4, 4.4)
-    left, right = plots.panel(canvas, 1, 2, 1, "two turns, 40 steps"), plots.panel(canvas, 1, 2, 2, "error after two turns")
+    left, right = (
+        plots.panel(canvas, 1, 2, 1, f"two turns, {round(steps)} steps"),
+        plots.panel(canvas, 1, 2, 2, "error after two turns"),
+    )
     angle = line(0, 2 * math.pi)
     left.plot(angle.cos().numpy(), angle.sin().numpy(), color=plots.FAINT, linewidth=5)
     counts = [40, 80, 160, 320, 640, 1280]
@@ -75,7 +78,7 @@ def euler_vs_rk4() -> "Figure":
         ("rk4", plots.SAMPLES, 4),
     )
     for method, color, order in methods:
-        path = ode.integrate(turn, start, line(0, 4 * math.pi, 41), method).states[:, 0]
+        path = ode.integrate(turn, start, line(0, 4 * math.pi, round(steps) + 1), method).states[:, 0]
         left.plot(*path.T.numpy(), "o-", color=color, markersize=3, linewidth=1, label=method)
         errors = [
             (ode.integrate(turn, start, line(0, 4 * math.pi, n + 1), method).states[-1] - start).norm().item() for n in counts
@@ -198,16 +201,28 @@ def boltzmann() -> "Figure":
     return canvas
 
 
-def langevin(moment: float | None = None) -> "Figure":
+def langevin(
+    moment: float | None = None,
+    step: Annotated[float, Slider("step", 0.002, 0.2, 0.002)] = 0.02,
+    temperature: Annotated[float, Slider("temperature", 0.1, 3.0, 0.1)] = 1.0,
+) -> "Figure":
     """Langevin chains follow the score and added noise: they settle in a cluster soon, and change clusters rarely.
 
-    The shares of the clusters are means of the responsibilities; under the law itself these are the weights.
+    One step is x + h ∇log p(x) + √(2hT) z. At temperature T the chains come to follow p^(1/T), but for the bias of h. The
+    shares of the clusters are means of the responsibilities; under the law, which is that of T = 1, these are the weights.
     """
-    steps, step = 300, 0.02
+    steps = 300
     shown = steps if moment is None else max(1, round(moment * steps))
     start = Uniform([-2.2, -2.2], [2.2, 2.2]).sample(400, seed=0)
     states = [start]
-    chains.unadjusted(MIXTURE.score, start, step, shown, seed=0, on_step=lambda k, x: states.append(x))
+    chains.unadjusted(
+        lambda x: MIXTURE.score(x) / temperature,
+        start,
+        step * temperature,
+        shown,
+        seed=0,
+        on_step=lambda k, x: states.append(x),
+    )
     path = torch.stack(states)
     shares, exact = (
         " / ".join(f"{share:.2f}" for share in law) for law in (MIXTURE.responsibilities(path[-1]).mean(0), MIXTURE.weights)

@@ -1,14 +1,14 @@
 """Plots of densities, of Gaussians and their calculus, and of information."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pushforward import plots
-from pushforward.gallery.pen import bare, bell, level_map, line
+from pushforward.gallery.pen import Slider, bare, bell, level_map, line
 from pushforward.probability import Gaussian, GaussianMixture, divergence
 from pushforward.probability.estimation.classify import BayesClassifier, fit_logistic
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "kinds_of_laws",
     "bell_curve",
+    "gaussian_density",
     "gaussian_samples",
     "densities",
     "gaussian_product",
@@ -110,6 +111,39 @@ def gaussian_samples() -> "Figure":
     return canvas
 
 
+def gaussian_density(
+    mean: Annotated[float, Slider("mean", -3.0, 3.0, 0.1)] = 0.0,
+    std: Annotated[float, Slider("standard deviation", 0.3, 3.0, 0.05)] = 1.0,
+) -> "Figure":
+    """The bell curve N(x; μ, σ²): the mean moves it, σ widens and flattens it, and the area stays 1.
+
+    p(x) = exp(−(x − μ)² / (2σ²)) / (σ √(2π)). About 68 % of the mass lies within σ of the mean, and 95 % within 2σ.
+    """
+    law, x = Gaussian([mean], std**2), line(-8, 8, 801)
+    density = law.log_prob(x[:, None]).exp()
+    canvas = plots.figure(8.0, 4.2)
+    axes = plots.panel(canvas, 1, 1, 1)
+    bell(axes, x, density, plots.SAMPLES, f"N(x; {mean:.2g}, {std**2:.3g})", fill=False)
+    for reach, alpha in ((2.0, 0.15), (1.0, 0.25)):
+        within = (x - mean).abs() <= reach * std
+        share = 2 * torch.special.ndtr(torch.tensor(reach)).item() - 1
+        axes.fill_between(
+            x[within].numpy(),
+            0,
+            density[within].numpy(),
+            color=plots.SAMPLES,
+            alpha=alpha,
+            linewidth=0,
+            label=f"{share:.1%} within {reach:g}σ",
+        )
+    axes.axvline(mean, color=plots.ACCENT, linewidth=1.2)
+    axes.set_xlim(-8, 8)
+    axes.set_ylim(0, 1.4)
+    axes.set_xlabel("x")
+    axes.legend(frameon=False, fontsize=9)
+    return canvas
+
+
 def densities() -> "Figure":
     """A joint density with its marginals and one conditional: a density may exceed 1, only its area is 1."""
     law = GaussianMixture(
@@ -159,9 +193,11 @@ def gaussian_product() -> "Figure":
     return canvas
 
 
-def conditioning(moment: float | None = None) -> "Figure":
+def conditioning(
+    moment: float | None = None, correlation: Annotated[float, Slider("correlation", -0.95, 0.95, 0.05)] = 0.8
+) -> "Figure":
     """Conditioning a Gaussian: every slice of the joint law is a Gaussian of one width, its mean on a straight line."""
-    law = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
+    law = Gaussian([0.0, 0.0], [[1.0, correlation], [correlation, 1.0]])
     value = 1.5 if moment is None else -2 + 4 * moment
     y = line(-3.2, 3.2)
     canvas = plots.figure(8.4, 4.6)
@@ -180,7 +216,7 @@ def conditioning(moment: float | None = None) -> "Figure":
         density = one.log_prob(y[:, None]).exp()
         right.plot(density, y, color=color, linewidth=1.8, label=name)
         right.fill_betweenx(y.numpy(), 0, density.numpy(), color=color, alpha=0.18, linewidth=0)
-    right.set_xlim(0, 0.75)
+    right.set_xlim(0, 1.35 if abs(correlation) > 0.85 else 0.75)
     right.spines[["top", "right"]].set_visible(False)
     right.legend(frameon=False, fontsize=9, loc="lower right")
     return canvas

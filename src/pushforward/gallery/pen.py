@@ -1,6 +1,7 @@
 """Parts of several plots: densities over a line and over a plane."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,18 @@ from pushforward import plots
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["bare", "bell", "level_map", "line"]
+__all__ = ["Slider", "bare", "bell", "level_map", "line"]
+
+
+@dataclass(frozen=True)
+class Slider:
+    """The range of a parameter of a plot, as in ``step: Annotated[float, Slider("step", 0.01, 0.1, 0.01)] = 0.02``."""
+
+    label: str
+    low: float
+    high: float
+    step: float
+    default: float = 0.0
 
 
 def line(low: float, high: float, count: int = 401) -> Tensor:

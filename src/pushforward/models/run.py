@@ -30,7 +30,7 @@ from pushforward.training.process.size import networks_explained_by
 from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
 from pushforward.training.record.files import RunError
 
-__all__ = ["chosen_of", "new_run", "newest_run", "reopen", "run_folder", "same_threads", "stopped_run", "train"]
+__all__ = ["begun", "chosen_of", "new_run", "newest_run", "reopen", "run_folder", "same_threads", "stopped_run", "train"]
 
 
 def train(
@@ -104,20 +104,7 @@ def reopen(
     if chosen.get("teacher") is not None:
         raise RunError(folder / CARD, "is of a model that is distilled", f"resume it with `{resume_command(card, folder)}`")
     condition = chosen_condition(chosen) if condition is None else condition
-    if isinstance(data, Dataset):
-        dataset = data
-    else:
-        dataset = open_data(
-            data,
-            condition=condition,
-            columns=chosen["columns"] if columns is None else columns,
-            kind=card["schema"]["kind"],
-            gaps=True,
-            types=Schema.from_json(card["schema"]).table,
-            text=Schema.from_json(card["schema"]).text,
-            condition_types=_condition_types(card, condition),
-            **_opening(card),
-        )
+    dataset = data if isinstance(data, Dataset) else _opened(data, card, condition, columns)
     if card["data"]["fingerprint"] != dataset.fingerprint:
         raise ValueError(
             f"{folder} was trained on other data than {dataset.source} holds now; "
@@ -129,6 +116,34 @@ def reopen(
     stored = sum(path.stat().st_size for path in folder.rglob("*.safetensors") if not path.is_symlink())
     with blamed_on(folder / CARD), networks_explained_by(stored) if stored else contextlib.nullcontext():
         return plan(dataset, rebuild(card, "resolved", parts), chosen=chosen)
+
+
+def begun(data: Data, folder: Path) -> Plan:
+    """Return the plan of a run that another process trains, to look at it; ValueError if the data have changed."""
+    card = read_card(folder)
+    if "chosen" not in card or card["chosen"].get("teacher") is not None:
+        raise RunError(folder / CARD, "is not of a run on data", "wait until it is finished, and load it")
+    dataset = _opened(data, card, chosen_condition(card["chosen"]), None)
+    if card["data"]["fingerprint"] != dataset.fingerprint:
+        raise ValueError(f"{folder} is trained on other data than {dataset.source} holds now; wait until it is finished")
+    with blamed_on(folder / CARD):
+        return plan(dataset, rebuild(card, "resolved", {}), chosen=card["chosen"])
+
+
+def _opened(data: Data, card: Facts, condition: Condition, columns: Names) -> Dataset:
+    """Open the data of a run as it did."""
+    schema = Schema.from_json(card["schema"])
+    return open_data(
+        data,
+        condition=condition,
+        columns=card["chosen"]["columns"] if columns is None else columns,
+        kind=card["schema"]["kind"],
+        gaps=True,
+        types=schema.table,
+        text=schema.text,
+        condition_types=_condition_types(card, condition),
+        **_opening(card),
+    )
 
 
 def chosen_of(columns: Names, condition: Condition) -> Facts:

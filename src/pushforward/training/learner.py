@@ -19,7 +19,7 @@ from pushforward.training.guard import STREAK, first_bad_place
 from pushforward.training.settings import TrainingSettings
 from pushforward.training.task import Batch, Task
 
-__all__ = ["Learner"]
+__all__ = ["Learner", "weights_of"]
 
 Tensors = dict[str, Tensor]
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of one parameter
@@ -178,7 +178,7 @@ class Learner:
         for name, parameter in zip(self._names, self._parameters, strict=True):
             moments |= {f"{key}.{name}": value for key, value in self._optimizer.state.get(parameter, {}).items()}
         return {
-            "weights": _weights(self.task),
+            "weights": weights_of(self.task),
             "ema": dict(zip(self._names, self.ema.average, strict=True)),
             "optimizer": moments,
         }
@@ -186,7 +186,7 @@ class Learner:
     def averaged(self) -> Tensors:
         """Return copies of the task's weights and buffers, with the average in place of the trained weights."""
         average = dict(zip(self._names, self.ema.average, strict=True))
-        return {name: average.get(name, value).clone() for name, value in _weights(self.task).items()}
+        return {name: average.get(name, value).clone() for name, value in weights_of(self.task).items()}
 
     def check(self, files: dict[str, Tensors]) -> None:
         """Raise a ValueError unless tensors can be those that :meth:`state` returned, in names, shapes and finite numbers."""
@@ -194,10 +194,10 @@ class Learner:
         if files.keys() != expected:
             raise ValueError(f"it must hold the files {', '.join(sorted(expected))}, not {', '.join(sorted(files)) or 'none'}")
         parameters = dict(zip(self._names, self._parameters, strict=True))
-        check_names(_weights(self.task), files["weights"], "the weights")
+        check_names(weights_of(self.task), files["weights"], "the weights")
         check_names(parameters, files["ema"], "the average")
         if files["best"]:
-            check_names(_weights(self.task), files["best"], "the best average")
+            check_names(weights_of(self.task), files["best"], "the best average")
         _check_moments(parameters, files["optimizer"])
         for file, tensors in files.items():
             for name, value in tensors.items():
@@ -206,7 +206,7 @@ class Learner:
 
     def load(self, files: dict[str, Tensors]) -> None:
         """Restore a state that :meth:`state` returned."""
-        copy_into(_weights(self.task), files["weights"], "the weights")
+        copy_into(weights_of(self.task), files["weights"], "the weights")
         copy_into(dict(zip(self._names, self.ema.average, strict=True)), files["ema"], "the average")
         self._optimizer.state.clear()
         for name, parameter in zip(self._names, self._parameters, strict=True):
@@ -227,7 +227,7 @@ class Learner:
     @property
     def bytes(self) -> int:
         """Bytes of the weights and buffers of the task."""
-        return sum(value.numel() * value.element_size() for value in _weights(self.task).values())
+        return sum(value.numel() * value.element_size() for value in weights_of(self.task).values())
 
     @property
     def parameters(self) -> int:
@@ -236,12 +236,13 @@ class Learner:
 
     def finish(self, weights: Tensors) -> None:
         """Put the final weights into the task and release the gradients."""
-        copy_into(_weights(self.task), weights, "the best average")
+        copy_into(weights_of(self.task), weights, "the best average")
         for parameter in self._parameters:
             parameter.grad = None
 
 
-def _weights(task: Task) -> Tensors:
+def weights_of(task: Task) -> Tensors:
+    """Return all parameters and buffers of a task by name."""
     named = {name: weight.detach() for name, weight in task.named_parameters()}
     return named | {name: buffer.detach() for name, buffer in task.named_buffers()}
 

@@ -32,6 +32,7 @@ from pushforward.training.process.interrupt import Interrupted, StopRequest
 from pushforward.training.process.world import World
 from pushforward.training.record.checkpoint import Checkpoint, FolderStore, MemoryStore, Store
 from pushforward.training.record.files import RunError, inside
+from pushforward.training.record.live import LiveFile
 from pushforward.training.record.metrics import MetricsFile
 from pushforward.training.record.progress import Progress
 from pushforward.training.result import TrainingResult
@@ -108,6 +109,7 @@ class Run:
         if folder is not None:
             self.store = FolderStore(inside(folder, "checkpoint"), _SLACK + 4 * self.learner.bytes)
         self.metrics = MetricsFile(inside(folder, "metrics.jsonl") if folder is not None and world.is_main else None)
+        self.live = LiveFile(folder if world.is_main else None)
         self.identity = self._identity(held_out)
         self._clock = time.perf_counter()
         self._line_at = State()
@@ -127,6 +129,7 @@ class Run:
                         self._go_back()
                         continue
                     self._do_what_is_due(line)
+                    self.live.write(self.at.step, self.learner.averaged)
                     if self.world.any(stop.set) and self.at.step < self.pace.steps:
                         self._save()
                         raise Interrupted(self.at.step, self.pace.steps, self.folder)
@@ -309,6 +312,7 @@ class Run:
     def _end(self, already_finished: bool = False) -> TrainingResult:
         at = self.at
         self.learner.finish(self.best or self.learner.averaged())
+        self.live.clear()
         self.task.eval()
         return TrainingResult(
             steps=self.pace.steps,

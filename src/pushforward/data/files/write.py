@@ -103,10 +103,12 @@ def write_samples(
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix in (".png", ".gif"):
-        rows = kind.view(array, schema.channels)
+        table = schema.table
+        rows = kind.view(array, schema.channels) if table is None else table.encode(values)
+        levels, formats = (None, None) if table is None else (table.levels, table.formats)
         captions = None if condition is None or np.ndim(condition) > 1 else [_caption(label) for label in condition]
         names = schema.columns if schema.coordinates is None else schema.coordinates
-        drawing = Drawing(names=names, labels=captions, scale=scale)
+        drawing = Drawing(names=names, labels=captions, scale=scale, levels=levels, formats=formats)
         if suffix == ".gif":
             plots.turning_sets(rows[:_TURNING], path, labels=captions and captions[:_TURNING], names=names)
         else:

@@ -1,15 +1,12 @@
 """The few rows that plots are drawn from: samples, held-out rows, and states of samples on the way from noise to data."""
 
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from pushforward.diffusion import AbstractDenoiser, Sampler, Schedule
-from pushforward.diffusion.samplers.table import Call, Times
+from pushforward.diffusion.samplers.recording import RecordingSampler
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.rows import Inputs, RowSet
 
@@ -96,32 +93,6 @@ def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:
     return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
 
 
-@dataclass(frozen=True, eq=False)
-class _RecordingSampler(Sampler):
-    """A sampler around a sampler that records the state before the first and after each step."""
-
-    inner: Sampler
-    times: list[float] = field(default_factory=list)
-    states: list[Tensor] = field(default_factory=list)
-
-    def run_times(self, schedule: Schedule, steps: int | None, times: Times | None) -> Times:
-        return self.inner.run_times(schedule, steps, times)
-
-    def follow(self, denoiser: AbstractDenoiser, x_t: Tensor, times: Times, call: Call) -> Tensor:
-        self._record(denoiser, float(times[0]), x_t)
-
-        def record(row: int, time: float, x: Tensor, denoised: Tensor) -> None:
-            self._record(denoiser, float(time), x)
-
-        return self.inner.follow(denoiser, x_t, times, replace(call, on_step=record))
-
-    def _record(self, denoiser: AbstractDenoiser, time: float, x: Tensor) -> None:
-        t = torch.tensor(time, dtype=torch.float64)
-        alpha, sigma = denoiser.schedule.alpha(t), denoiser.schedule.sigma(t)
-        self.times.append(time)
-        self.states.append((x.double() / (alpha**2 + sigma**2).sqrt()).float().cpu())
-
-
 def paths(model: Any, n: int, *, seed: int, frames: int = 9) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return times (frames,) from 1 to 0 and the states of n samples at them, (frames, n, *row), in the units of the model.
 
@@ -134,10 +105,11 @@ def paths(model: Any, n: int, *, seed: int, frames: int = 9) -> tuple[NDArray[An
     >>> times[[0, -1]].tolist(), states.shape
     ([1.0, 0.0], (9, 3, 2))
     """
-    recording = _RecordingSampler(model.sampler_)
+    recording = RecordingSampler(model.sampler_)
     model.sample(n, seed=seed, sampler=recording, batch_size=n)
     frame = np.unique(np.linspace(0, len(recording.times) - 1, min(frames, len(recording.times))).round().astype(int))
-    states = torch.stack([recording.states[index] for index in frame]).numpy()
-    if states.ndim == 5:
-        states = np.moveaxis(states, 2, -1)
-    return np.array([recording.times[index] for index in frame]), states
+    times = torch.tensor([recording.times[index] for index in frame], dtype=torch.float64)
+    schedule, shown = model.denoiser_.schedule, torch.stack([recording.states[index] for index in frame])
+    scale = (schedule.alpha(times) ** 2 + schedule.sigma(times) ** 2).sqrt()
+    states = (shown.double() / scale.reshape(-1, *[1] * (shown.ndim - 1))).float().numpy()
+    return times.numpy(), np.moveaxis(states, 2, -1) if states.ndim == 5 else states

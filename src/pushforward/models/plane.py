@@ -1,0 +1,173 @@
+"""What a model of points in the plane knows, on a grid or along paths, for plots: arrays in the units of the data.
+
+A grid is given by a square, (low, high) of each coordinate, and its number of points per side. Values are arrays (side, side),
+rows from low to high y. The law of the data, where it is known, gives the same arrays exactly.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pushforward.diffusion import AbstractDenoiser, ExactDenoiser, Sampler
+from pushforward.diffusion.prediction import from_denoised
+from pushforward.diffusion.samplers.recording import RecordingSampler
+from pushforward.probability import GaussianMixture
+
+__all__ = [
+    "Square",
+    "critic",
+    "denoiser_error",
+    "density",
+    "divergence",
+    "field",
+    "follows_law",
+    "is_plane",
+    "law_density",
+    "law_field",
+    "paths",
+    "scores_at_once",
+]
+
+_Floats = NDArray[np.float64]
+_ERROR_ROWS = 2000
+_MARGIN = 0.15
+
+
+@dataclass(frozen=True)
+class Square:
+    """The part of the plane that a picture shows.
+
+    >>> Square.around(np.array([[0.0, 0.0], [2.0, 1.0]])).grid(2).tolist()[0]
+    [-0.3, -0.8]
+    """
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    @classmethod
+    def around(cls, points: NDArray[Any]) -> "Square":
+        """Return a square around points (N, 2), with a margin, without rare outliers."""
+        low, high = (
+            np.quantile(points.astype(float), [0.001, 0.999], axis=0) if len(points) > 1000 else (points.min(0), points.max(0))
+        )
+        half = float((high - low).max()) * (0.5 + _MARGIN) or 1.0
+        (a, b), (c, d) = (((low + high) / 2)[i] + np.array([-half, half]) for i in range(2))
+        return cls((round(float(a), 9), round(float(b), 9)), (round(float(c), 9), round(float(d), 9)))
+
+    def grid(self, side: int) -> _Floats:
+        """Return the points of a grid, (side * side, 2), x running first."""
+        across, up = np.meshgrid(np.linspace(*self.x, side), np.linspace(*self.y, side))
+        return np.stack((across.ravel(), up.ravel()), 1)
+
+
+def is_plane(model: Any) -> bool:
+    """Whether the rows of a model are two real numbers."""
+    space = model.space_
+    return bool(space.kind.name == "vectors" and space.transform.shape == (2,) and not space.transform.integer.any())
+
+
+def follows_law(model: Any) -> bool:
+    """Whether the exact denoiser of the law of the data is what a model with a denoiser learns."""
+    return bool(model.denoiser_.gaussian_source)
+
+
+def scores_at_once(model: Any) -> bool:
+    """Whether the density of a model is exact, and costs at most one call of a network."""
+    if not hasattr(model, "log_prob"):
+        return False
+    found = model.log_prob(np.zeros((1, 2), _dtype(model)))
+    return bool(found.is_exact and found.nfe <= 1)
+
+
+def paths(
+    model: Any, n: int, *, steps: int = 24, sampler: Sampler | None = None, seed: int = 0, **options: Any
+) -> tuple[_Floats, _Floats]:
+    """Return times (S,) from 1 to 0 and the states of n samples at them, (S, n, 2), of a model with a denoiser."""
+    recording = RecordingSampler(model.sampler_ if sampler is None else sampler)
+    model.sample(n, steps=steps, sampler=recording, seed=seed, batch_size=n, **options)
+    states = [model.space_.transform.in_units(state.double()).numpy() for state in recording.states]
+    return np.array(recording.times), np.stack(states)
+
+
+@torch.no_grad()
+def field(model: Any, points: NDArray[Any], t: float) -> _Floats:
+    """Return the direction in which the learned flow moves states (N, 2) at time t towards the data, per unit of time."""
+    return _flow(model, model.denoiser_, points, t)
+
+
+def law_field(model: Any, law: GaussianMixture, points: NDArray[Any], t: float) -> _Floats:
+    """Return :func:`field` of the exact denoiser of a law under the schedule of a model."""
+    return _flow(model, _exact(model, law), points, t)
+
+
+def _flow(model: Any, denoiser: AbstractDenoiser, points: NDArray[Any], t: float) -> _Floats:
+    time = torch.tensor(min(max(t, 1e-3), 1 - 1e-3), dtype=torch.float64)
+    states = _scaled(model, points)
+    with torch.no_grad():
+        denoised = denoiser(states, time)
+    velocity = from_denoised(denoised, states, time, schedule=denoiser.schedule, prediction="velocity")
+    return np.asarray(-(velocity.double() * model.space_.transform.pick(model.space_.transform.scale)).numpy())
+
+
+def denoiser_error(model: Any, law: GaussianMixture, t: float) -> float:
+    """Return the relative error of the learned denoiser at time t: the root mean square over states of the law, in [0, ...)."""
+    exact = _exact(model, law)
+    time = torch.tensor(t, dtype=torch.float64)
+    noised = exact.law.noised(float(exact.schedule.alpha(time)), float(exact.schedule.sigma(time)))  # type: ignore[attr-defined]
+    states = noised.sample(_ERROR_ROWS, seed=0).float()
+    with torch.no_grad():
+        truth, learned = exact(states, time), model.denoiser_(states, time)
+    return float(((learned - truth).square().mean() / (truth - truth.mean(0)).square().mean()).sqrt())
+
+
+def _exact(model: Any, law: GaussianMixture) -> ExactDenoiser:
+    transform = model.space_.transform
+    scale, shift = transform.pick(transform.scale), transform.pick(transform.shift)
+    return ExactDenoiser(law.affine((1 / scale).diag(), -shift / scale), model.denoiser_.schedule)
+
+
+def density(model: Any, square: Square, side: int) -> _Floats:
+    """Return the density of a model with ``score_samples`` on a grid."""
+    points = square.grid(side)
+    values: _Floats = np.exp(np.asarray(model.score_samples(points.astype(_dtype(model))), dtype=float))
+    return values.reshape(side, side)
+
+
+def law_density(law: GaussianMixture, square: Square, side: int) -> _Floats:
+    """Return the density of a law on a grid."""
+    values: _Floats = law.log_prob(torch.from_numpy(square.grid(side))).exp().numpy()
+    return values.reshape(side, side)
+
+
+def divergence(model: Any, law: GaussianMixture, n: int = 1000) -> float:
+    """Estimate KL(law || model) in nats from n draws of the law, for a model with ``score_samples``."""
+    x = law.sample(n, seed=0)
+    learned = np.asarray(model.score_samples(x.numpy().astype(_dtype(model))), dtype=float)
+    return float(law.log_prob(x).numpy().mean() - learned.mean())
+
+
+@torch.no_grad()
+def critic(model: Any, network: nn.Module, square: Square, side: int) -> _Floats:
+    """Return the score of the critic of a GAN on a grid: high where it takes points for data, with median 0.
+
+    A critic compares data with generated rows, so its score has meaning up to a constant.
+    """
+    states = _scaled(model, square.grid(side))
+    conditions = model.space_.conditions
+    known = None if conditions is None else torch.zeros(len(states), conditions.dim)
+    scores = network(states, known)[:, 0].double()
+    return np.asarray((scores - scores.median()).numpy()).reshape(side, side)
+
+
+def _scaled(model: Any, points: NDArray[Any]) -> Tensor:
+    rows = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
+    scaled: Tensor = model.space_.transform.forward(rows, dtype=torch.float32)
+    return scaled
+
+
+def _dtype(model: Any) -> str:
+    return str(model.space_.schema.dtypes[0])

@@ -1,0 +1,500 @@
+"""The studio in a real Chromium: each path end to end, and what goes wrong on the way.
+
+``STUDIO_PICTURES=docs/guides/studio`` writes the pictures of the guide.
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.full
+sync_api.expect.set_options(timeout=60_000)
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+PICTURES = os.environ.get("STUDIO_PICTURES")
+EVIL = "<img src=x onerror=alert(1)>"
+LONG = 180_000
+CONTRAST = """() => {
+  const parse = (text) => { const m = text.match(/[\\d.]+/g).map(Number); return m.length > 3 ? m : [...m, 1]; };
+  const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c[3] > 0.5) return c; }
+    return [255, 255, 255, 1];
+  };
+  const bad = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode.textContent.trim(), element = walker.currentNode.parentElement;
+    if (!text || !element || !element.offsetParent || element.closest('.q-icon, [aria-hidden="true"], .disabled, [disabled]')) continue;
+    const style = getComputedStyle(element);
+    if (Number(style.opacity) < 0.9 || style.visibility !== 'visible') continue;
+    const a = light(parse(style.color)), b = light(behind(element));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), large = parseFloat(style.fontSize) >= 24;
+    if (ratio < (large ? 3 : 4.5)) bad.push(`${ratio.toFixed(2)}: ${text.slice(0, 40)}`);
+  }
+  return bad;
+}"""
+
+
+class Server:
+    """The real command, over a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder, self.process, self.url = folder, None, ""
+        self.log = folder.with_name(f"{folder.name}.log")
+
+    def start(self):
+        self.log.write_text("")
+        port = self.url.rpartition(":")[2] or "0"
+        began = time.monotonic()
+        words = [
+            sys.executable,
+            "-u",
+            "-m",
+            "pushforward",
+            "studio",
+            "--folder",
+            str(self.folder),
+            "--no-browser",
+            "--port",
+            port,
+        ]
+        environment = {
+            name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"
+        }  # NiceGUI looks at it
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen(words, env=environment, stdout=out, stderr=subprocess.STDOUT)
+        while not (found := re.search(r"(http://\S+)/\?token=(\S+)\n", self.log.read_text())):
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.02)
+        self.url, self.token = found.groups()
+        self.took = time.monotonic() - began
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop_jobs(self):
+        for path in (self.folder / ".studio" / "jobs").glob("*.json"):
+            job = json.loads(path.read_text())
+            if job["state"] == "running":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(job["pid"], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    served = Server(tmp_path_factory.mktemp("studio with ü")).start()
+    yield served
+    served.kill()
+    served.stop_jobs()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium, server):
+    """A function that opens a page; at the end no page has had an error, a dialog, or asked another host for anything."""
+    contexts, faults = [], []
+
+    def opened(path="/", *, width=1440, dark=False):
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light", accept_downloads=True
+        )
+        contexts.append(context)
+        context.add_cookies([{"name": "pushforward-studio", "value": server.token, "url": server.url}])
+
+        def fetched(route):
+            if route.request.url.startswith(server.url):
+                route.continue_()
+            else:
+                faults.append(("foreign", route.request.url))
+                route.abort()
+
+        context.route("**/*", fetched)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: faults.append(("console", message.text)) if message.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(("error", str(error))))
+        page.on("dialog", lambda dialog: (faults.append(("dialog", dialog.message)), dialog.dismiss()))
+        page.goto(server.url + path)
+        page.wait_for_function("document.querySelector('.pf-page')")
+        page.faults = faults
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert faults == []
+
+
+def taken(page, name, *, width=760):
+    """Write a picture for the guide."""
+    if PICTURES:
+        Path(PICTURES).mkdir(parents=True, exist_ok=True)
+        page.evaluate("scrollTo(0, 0)")
+        page.wait_for_function("[...document.images].every(i => i.complete || i.loading === 'lazy')")
+        page.wait_for_timeout(200)
+        picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        picture = picture.crop(
+            (0, 0, picture.width, min(picture.height, int(picture.width * 1.15) if picture.width > 600 else 1100))
+        )
+        picture = picture.resize(
+            (min(width, picture.width), round(picture.height * min(1, width / picture.width))), Image.LANCZOS
+        )
+        picture.save(Path(PICTURES) / f"{name}.webp", quality=72, method=6)
+
+
+def begin(page, server, data, family, steps, name):
+    """Start a training from the page Train, and return when the page Watch shows it."""
+    page.goto(f"{server.url}/train?data={data}")
+    page.locator(f'[data-family="{family}"]').click()
+    if steps:
+        page.get_by_label("Or number of steps").fill(str(steps))
+    page.get_by_label("Name of the run").fill(name)
+    page.wait_for_timeout(1200)
+    button = page.get_by_role("button", name="Start training")
+    sync_api.expect(button).to_be_enabled(timeout=60_000)
+    button.click()
+    page.wait_for_url(re.compile(r"/watch\?run="))
+
+
+def figure(page, name):
+    return page.locator(".pf-figures > div", has_text=re.compile(f"^{name}")).locator(".pf-figure").inner_text()
+
+
+def until(found, seconds=120):
+    end = time.monotonic() + seconds
+    while not (value := found()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.2)
+    return value
+
+
+def state_is(page, word, seconds=180):
+    sync_api.expect(page.locator(".pf-figures .pf-figure").first).to_have_text(word, timeout=seconds * 1000)
+
+
+def drawn_pixels(page):
+    """How many pixels of the canvas are not empty."""
+    script = "c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((v, i) => i % 4 === 3 && v > 0).length"
+    return page.locator(".pf-plane canvas").first.evaluate(script)
+
+
+def test_points_from_the_mouse_to_a_report(visit, server):
+    page = visit("/sketch")
+    box = page.locator(".pf-plane canvas").bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 120)
+    page.mouse.down()
+    for step in range(60):
+        page.mouse.move(box["x"] + 100 + 5 * step, box["y"] + 120 + 3 * step)
+    page.mouse.up()
+    page.get_by_role("button", name="Class 1").click()
+    page.get_by_label("Or type coordinates, a point in a line").fill(
+        "\n".join(f"{i / 20 - 1.5:.2f}, {1.5 - i / 30:.2f}, 1" for i in range(60))
+    )
+    page.get_by_role("button", name="Add the typed points").click()
+    sync_api.expect(page.get_by_text(re.compile(r"2\d\d points"))).to_be_visible()
+    taken(page, "sketch")
+    page.get_by_label("Name").fill("my points ü")
+    page.get_by_role("button", name="Keep as data").click()
+    page.wait_for_url(re.compile(r"/data\?name="))
+    sync_api.expect(page.get_by_text("2 classes, which samples can be asked for: a, b.")).to_be_visible()
+    taken(page, "data")
+    begin(page, server, "data/my points ü.csv", "flow-matching", 500, "drawn ü")
+    state_is(page, "training")
+    until(lambda: "Weights of step" in page.locator(".pf-page").inner_text())
+    page.reload()  # in the middle of training
+    state_is(page, "training")
+    other = visit("/watch?run=drawn ü")  # a second tab
+    until(lambda: "Weights of step" in other.locator(".pf-page").inner_text())
+    assert drawn_pixels(page) > 1000
+    slider = page.get_by_label("Time from noise to data")
+    slider.fill("300")
+    sync_api.expect(page.locator(".pf-time output")).to_have_text(re.compile(r"t = 0\.[5-8]"))
+    taken(page, "watch")
+    state_is(page, "finished")
+    state_is(other, "finished")
+    card = json.loads((server.folder / "runs" / "drawn ü" / "model.json").read_text())
+    assert card["status"] == "finished"
+    page.get_by_role("button", name="Draw").click()
+    page.wait_for_url(re.compile(r"/draw\?run="))
+    until(lambda: page.locator(".pf-plane canvas").count() and drawn_pixels(page) > 1000)
+    page.get_by_text("Compare with other settings").click()
+    page.get_by_role("button", name="Draw", exact=True).click()
+    until(lambda: page.locator(".pf-plane canvas").count() == 2)
+    page.wait_for_timeout(800)
+    taken(page, "draw")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    lines = Path(download.value.path()).read_text().splitlines()
+    assert (lines[0], len(lines)) == ("x,y", 1001)
+    page.goto(f"{server.url}/judge?run=drawn ü")
+    page.get_by_role("button", name="Evaluate").click()
+    sync_api.expect(page.locator("iframe")).to_be_visible(timeout=180_000)
+    sync_api.expect(page.frame_locator("iframe").locator("h1").first).to_be_visible()
+    assert (server.folder / "runs" / "drawn ü" / "evaluation.json").is_file()
+    sync_api.expect(page.get_by_role("button", name="Evaluate again")).to_be_visible()
+    taken(page, "report")
+    page.goto(f"{server.url}/judge")
+    sync_api.expect(page.get_by_role("link", name="drawn ü")).to_be_visible()
+    taken(page, "judge")
+
+
+def test_a_killed_server_loses_nothing(visit, server):
+    page = visit("/")
+    begin(page, server, "moons", "gan", LONG, "long")
+    state_is(page, "training")
+    metrics = server.folder / "runs" / "long" / "metrics.jsonl"
+    until(lambda: metrics.is_file() and metrics.stat().st_size)
+    server.kill()
+    size = metrics.stat().st_size
+    until(lambda: metrics.stat().st_size > size)  # the training goes on
+    page.faults.clear()  # the browser has noticed
+    server.start()
+    page.goto(f"{server.url}/watch?run=long")  # the page that was open has still the right cookie
+    state_is(page, "training")
+    until(lambda: "Weights of step" in page.locator(".pf-page").inner_text())
+    taken(page, "gan")
+    page.get_by_role("button", name="Stop").click()
+    state_is(page, "stopped")
+    before = int(figure(page, "Step").split(" of ")[0].replace(",", ""))
+    page.get_by_role("button", name="Resume").click()
+    state_is(page, "training")
+    until(lambda: int(figure(page, "Step").split(" of ")[0].replace(",", "")) > before)
+    page.get_by_role("button", name="Stop").click()
+    state_is(page, "stopped")
+    page.faults.clear()
+
+
+def test_a_table_with_attacks_in_its_names_is_only_a_table(visit, server, tmp_path):
+    file = tmp_path / "Tabelle mit Ü.csv"
+    rows = [f"{i},{i % 5},{'yes' if i % 2 else EVIL},{i * 0.37 % 1:.3f}" for i in range(200)]
+    rows[3] = rows[3].replace("3,3", "3,", 1)
+    file.write_text("\n".join([f"{EVIL},code,label {EVIL},share", *rows]))
+    page = visit("/")
+    page.locator("input[type=file]").set_input_files(file)
+    page.wait_for_url(re.compile(r"/data\?name="))
+    sync_api.expect(page.get_by_text("columns, 1 of them with gaps")).to_be_visible()
+    assert EVIL in page.locator(".pf-page").inner_text()
+    taken(page, "table")
+    begin(page, server, "data/Tabelle mit Ü.csv", "gmm", 0, f"run {EVIL}")
+    page.wait_for_url(re.compile(r"/watch\?run="))
+    state_is(page, "finished")
+    page.get_by_role("button", name="Draw").click()
+    page.wait_for_url(re.compile(r"/draw\?run="))
+    sync_api.expect(page.locator(".q-table").first).to_be_visible()
+    page.get_by_role("tab", name="Given a part").click()
+    area = page.get_by_label("Comma-separated rows")
+    until(lambda: len(area.input_value().splitlines()) > 4)
+    page.get_by_role("button", name="Fill", exact=True).click()
+    table = page.locator(".q-tab-panel:visible .q-table")
+    sync_api.expect(table).to_be_visible()
+    assert "—" not in table.inner_text()
+    page.wait_for_timeout(500)
+    taken(page, "gaps")
+    assert page.locator("img[src='x']").count() == 0
+
+
+@pytest.mark.parametrize("name", ["tool.exe", "broken.csv", "broken.zip", "one.wav"])
+def test_a_wrong_file_is_refused_with_words(name, visit, server, tmp_path):
+    file = tmp_path / name
+    file.write_bytes(b"\x00\x01no data" if name != "broken.csv" else b"a,b\n1,2\n")
+    page = visit("/")
+    page.locator("input[type=file]").set_input_files(file)
+    message = page.locator(".q-notification")
+    sync_api.expect(message).to_be_visible()
+    assert len(message.inner_text()) > 30
+    if name == "tool.exe":
+        taken(page, "refused")
+    assert page.url.rstrip("/") == server.url
+    assert not list((server.folder / "data").glob(f"{Path(name).stem}*"))
+
+
+def test_a_file_of_200_megabytes_is_refused_twice(visit, server, tmp_path):
+    file = tmp_path / "large.csv"
+    with file.open("wb") as out:
+        out.truncate(200_000_000)
+    page = visit("/")
+    page.locator("input[type=file]").set_input_files(file)
+    sync_api.expect(page.locator(".q-notification")).to_contain_text("more than 100 MB")
+    # A browser that ignores the limit of the page meets that of the server.
+    blocks = (b"x" * 1_000_000 for _ in range(110))
+    with contextlib.suppress(httpx.TransportError):  # it closes the connection once it has answered
+        cookies = {"pushforward-studio": server.token}
+        answer = httpx.post(f"{server.url}/_nicegui/client/x/upload/1", content=blocks, cookies=cookies, trust_env=False)
+        assert answer.status_code == 413
+
+
+def test_an_image_is_painted_by_mouse_and_by_keyboard(visit, server):
+    page = visit("/")
+    begin(page, server, "digits", "ppca", 0, "digits")
+    state_is(page, "finished")
+    page.get_by_role("button", name="Draw").click()
+    page.wait_for_url(re.compile(r"/draw\?run="))
+    sync_api.expect(page.locator("img.pf-picture").first).to_be_visible()
+    page.get_by_role("tab", name="Given a part").click()
+    brush = page.locator(".pf-brush")
+    sync_api.expect(brush).to_be_visible()
+    page.wait_for_timeout(800)
+    box = brush.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.6)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.7, box["y"] + box["height"] * 0.6, steps=8)
+    page.mouse.up()
+    brush.focus()
+    for key in ("ArrowDown", "ArrowRight", " "):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Fill", exact=True).click()
+    sync_api.expect(page.get_by_alt_text("Fillings")).to_be_visible()
+    taken(page, "inpaint")
+
+
+def test_codes_are_walked_through(visit, server):
+    page = visit("/")
+    begin(page, server, "digits", "vae", 60, "codes")
+    state_is(page, "finished")
+    page.goto(f"{server.url}/draw?run=codes")
+    page.get_by_role("tab", name="Between two rows").click()
+    sync_api.expect(page.locator(".q-tab-panel:visible img.pf-picture")).to_have_count(2)
+
+
+def test_families_are_compared(visit, server):
+    page = visit("/judge")
+    page.get_by_label("Name").fill("both")
+    page.get_by_label("Families").click()
+    page.get_by_role("option", name="flow-matching").click()
+    page.get_by_role("option", name="ppca").click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_url(re.compile(r"/judge\?comparison=both"))
+    sync_api.expect(page.locator("iframe")).to_be_visible(timeout=300_000)
+    sync_api.expect(page.frame_locator("iframe").get_by_text("gmm", exact=False).first).to_be_visible()
+
+
+def test_a_slider_changes_its_figure(visit):
+    page = visit("/learn?figure=gaussian-density")
+    image = page.locator("img.pf-picture")
+    first = image.get_attribute("src")
+    slider = page.get_by_role("slider", name="Standard deviation")
+    slider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    until(lambda: image.get_attribute("src") != first)
+    page.wait_for_timeout(700)
+    taken(page, "figure")
+
+
+def test_the_keyboard_alone_trains(visit, server):
+    page = visit("/train?data=moons")
+    card = page.locator('[data-family="ppca"]')
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if card.evaluate("e => e === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    sync_api.expect(card).to_have_attribute("aria-checked", "true")
+    start = page.get_by_role("button", name="Start training")
+    sync_api.expect(start).to_be_enabled()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if start.evaluate("e => e === document.activeElement"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/watch\?run="))
+    state_is(page, "finished")
+
+
+def test_a_page_of_another_origin_is_refused(chromium, server):
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+
+        def log_message(self, *_):
+            pass
+
+    elsewhere = HTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+    context = chromium.new_context()
+    context.add_cookies([{"name": "pushforward-studio", "value": server.token, "url": server.url}])
+    page = context.new_page()
+    page.goto(f"http://localhost:{elsewhere.server_port}/")
+    read = "u => fetch(u, {credentials: 'include'}).then(r => r.text(), () => 'refused')"
+    assert page.evaluate(read, f"{server.url}/") == "refused"
+    write = (
+        "u => fetch(u, {method: 'POST', mode: 'no-cors', credentials: 'include', body: 'x'}).then(r => r.type, () => 'refused')"
+    )
+    assert page.evaluate(write, f"{server.url}/login") in ("opaque", "refused")
+    script = """u => new Promise(done => { const s = new WebSocket(u); s.onopen = () => done('open'); s.onerror = () => done('refused'); })"""
+    address = server.url.replace("http", "ws") + "/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    assert page.evaluate(script, address) == "refused"
+    context.close()
+    elsewhere.shutdown()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (1440, True), (390, False), (390, True)])
+def test_every_screen_fits_and_can_be_read(width, dark, visit, server):
+    page = visit("/", width=width, dark=dark)
+    runs = [path.name for path in (server.folder / "runs").iterdir()] if (server.folder / "runs").is_dir() else []
+    paths = [
+        "/",
+        "/sketch",
+        "/data?name=moons",
+        "/train?data=moons",
+        "/train",
+        "/watch",
+        "/draw",
+        "/judge",
+        "/learn",
+        "/learn?figure=kl",
+    ]
+    for name in ("drawn ü", "digits"):
+        paths += [f"/{verb}?run={name}" for verb in ("watch", "draw", "judge")] if name in runs else []
+    for path in [*paths, "/watch?run=none", "/data?name=none"]:
+        page.goto(server.url + path)
+        page.wait_for_timeout(2500)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), path
+        assert page.evaluate(CONTRAST) == [], path
+        if PICTURES and path in ("/", "/train?data=moons", "/learn") and not dark:
+            taken(page, f"{path.strip('/').partition('?')[0] or 'home'}-{width}", width=760 if width > 600 else 300)
+        if PICTURES and path == "/watch?run=drawn ü" and dark:
+            taken(page, f"watch-dark-{width}", width=760 if width > 600 else 300)
+
+
+def test_it_is_interactive_within_two_seconds_after_the_import(visit, server, tmp_path):
+    """The rest of the time is the import of torch and NiceGUI, which another process measures."""
+    words = "import time; t = time.perf_counter(); import pushforward.studio.app; print(time.perf_counter() - t)"
+    took = float(subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.split()[-1])
+    again = Server(tmp_path).start()
+    again.kill()
+    began = time.monotonic()
+    page = visit("/")
+    page.get_by_role("button", name="Theme: auto").click()
+    sync_api.expect(page.get_by_role("button", name="Theme: light")).to_be_visible()
+    assert again.took - took < 2, f"import {took:.2f} s, server {again.took:.2f} s"
+    assert time.monotonic() - began < 4
