@@ -53,6 +53,7 @@ from pushforward.data.rows import Rows
 from pushforward.data.sizes import SizeLaw
 from pushforward.models.base.available import available_if
 from pushforward.models.base.estimator import Estimator
+from pushforward.models.base.shown import as_html
 from pushforward.models.files import registry, storage
 from pushforward.models.files.params import Count, Share, check_params
 from pushforward.plots import Plot
@@ -299,6 +300,12 @@ class GenerativeModel(Estimator, abc.ABC):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "training_result_")
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": as_html(self)}
 
     def _begin_sampling(
         self,
