@@ -28,7 +28,10 @@ _COSTLY = {  # .ci/full runs them
     "gallery.md",
     *(f"guides/{name}.md" for name in ("comparison", "distill", "evaluation", "guidance", "image-conditions")),
     *(f"guides/{name}.md" for name in ("inverse-problems", "likelihood", "samplers", "sets", "signals", "text")),
-    *("lessons/energy-and-langevin.md", "lessons/neural-ode.md"),
+    *(
+        f"lessons/{name}.md"
+        for name in ("autoencoders", "comparison", "ddpm", "energy-and-langevin", "images-as-points", "neural-ode")
+    ),
     *(f"families/{name}.md" for name in ("cnf", "diffusion", "flow-map", "flow-matching", "gan", "gmm", "hierarchical-vae")),
     *(f"families/{name}.md" for name in ("latent", "masked-diffusion", "normalizing-flow", "vae", "vqvae")),
 }

@@ -160,7 +160,8 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
         counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
         told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
         typer.echo(
-            f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows){told}, in {folder}"
+            f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows"
+            f"{', read from disk' if dataset.on_disk else ''}){told}, in {folder}"
         )
         finish(lambda: planned.start(folder), folder)
 
@@ -247,6 +248,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
     """Print a recipe; what is no part of it stands in comments, so that the output is a file for --recipe."""
     import yaml
 
+    from pushforward.data.stream import Stream
     from pushforward.models.recipe import recipe_of
     from pushforward.training.record.progress import clock
 
@@ -259,6 +261,8 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
     schema = plan.model.space_.schema
     table = schema.table
+    if isinstance(plan.prepared.x, Stream):
+        typer.echo("# data: rows stay on disk, and are read for each batch")
     if schema.rules.structure == "points":
         typer.echo(f"# data: {printable(schema.describe())}")
     for line in [] if table is None else table.describe():

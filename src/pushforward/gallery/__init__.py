@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "draw", "moves", "names", "save", "topics"]
 
 TOPICS = {
+    "data": "Data",
     "laws": "Laws and their exact properties",
     "drawing": "Sampling",
     "estimation": "Estimation and Markov chains",
@@ -36,6 +37,7 @@ TOPICS = {
     "questions": "Densities, guidance and posteriors of a diffusion",
 }
 FRAMES = 48
+SECONDS = 4.0  # of a film
 
 
 def topics() -> dict[str, list[str]]:
@@ -69,8 +71,8 @@ def draw(name: str) -> "Figure":
     return _plot(name)()
 
 
-def save(name: str, path: str | Path) -> Path:
-    """Draw a plot and write it to a file, with a ``.gif`` as an animation. Return the path.
+def save(name: str, path: str | Path, *, frames: int | None = None) -> Path:
+    """Draw a plot and write it to a file, with a ``.gif`` as an animation of 48 frames, or as many as given. Return the path.
 
     Raises
     ------
@@ -83,7 +85,8 @@ def save(name: str, path: str | Path) -> Path:
         moving = ", ".join(other for other in names() if moves(other))
         raise ValueError(f"{name} does not move, so it cannot be a .gif; write a .png. These move: {moving}.")
     plot = _plot(name)
-    return plots.film((plot(moment=(frame + 1) / FRAMES) for frame in range(FRAMES)), path)
+    count = FRAMES if frames is None else frames
+    return plots.film((plot(moment=(frame + 1) / count) for frame in range(count)), path, seconds=SECONDS / count)
 
 
 def _plot(name: str) -> "Callable[..., Figure]":

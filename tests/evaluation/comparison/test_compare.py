@@ -210,6 +210,9 @@ def test_what_is_done_is_not_done_again_and_models_can_be_added(tmp_path):
     table = pf.compare(X, ["ppca", "gmm"], seeds=1, samples=40, out=out)
     assert done.stat().st_mtime_ns == before
     assert sorted(table["model"]) == ["gmm", "ppca"]
+    lost = table.set_index("model")["variance lost"]
+    assert 0 < lost["ppca"] < 1.1  # 1 is no better than the mean row
+    assert np.isnan(lost["gmm"])  # its codes cannot be decoded
     assert (out / "gmm" / "seed-0" / "evaluation.json").is_file()
     assert table.attrs["folder"] == str(out)
     assert table.attrs["advice"]

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import Facts
-from pushforward.models.base.model import NOVELTY_ROWS, OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import NOVELTY_ROWS, OUTSIDE_RUNS, GenerativeModel, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.files.params import Count, DeviceName, Seconds, Share
 from pushforward.networks import NetworkSpec, UNetSpec
@@ -76,7 +77,7 @@ class TrainedModel(GenerativeModel):
     device : str, optional
         Where to train, such as "cpu" or "cuda"; default the fastest available.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`. The weights with the lowest held-out
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`. The weights with the lowest held-out
     loss are used.
 
     Attributes
