@@ -29,13 +29,13 @@ from pushforward.evaluation.figure import Figure, off_floor, standing
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.parts import parts_of
 from pushforward.evaluation.parts.rows import gather_inputs, with_samples
+from pushforward.metrics.associations import correlation_gap
 from pushforward.metrics.classifier import sequential_test
 from pushforward.metrics.coverage import density_coverage, precision_recall
 from pushforward.metrics.frechet import frechet_distance, kernel_distance
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.memorization import memorization
 from pushforward.metrics.relabel import two_sided
-from pushforward.metrics.tables import correlation_gap
 from pushforward.metrics.two_sample import energy_distance, mmd, sliced_wasserstein, wasserstein_columns
 
 COMPONENTS, RADIUS, POWER, LEVEL = 10, 10.0, 0.8, 0.05

@@ -17,6 +17,7 @@ from pushforward.models import MODELS
 
 __all__ = ["FamilyConstructors", "HouseDocstrings", "readable"]
 
+_ADDRESS = re.compile(r"(https?://\S+)$")  # with marks, or the next line would become a part of it
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr):`~?([^`]+)`")
 _SHAPE_STAR = re.compile(r"(?<=[(\s])\*(?=[A-Z]?[,)])")
 _LISTS = {"Parameters", "Attributes", "Returns", "Yields", "Raises"}
@@ -80,7 +81,7 @@ def _plain(lines: list[str], title: str) -> list[str]:
         block = line.startswith("    ") and (block or not before.strip()) and title not in _LISTS
         result.append(line if block else _SHAPE_STAR.sub(r"\\*", _ROLE.sub(r"`\1`", line)))
     if title == "References":  # one to a line
-        result = [f"{line}  " for line in result]
+        result = [_ADDRESS.sub(r"<\1>", line) + "  " for line in result]
     return _headed(title, result) if title else result
 
 

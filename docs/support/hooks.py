@@ -28,7 +28,10 @@ _COSTLY = {  # .ci/full runs them
     "gallery.md",
     *(f"guides/{name}.md" for name in ("comparison", "distill", "evaluation", "guidance", "image-conditions")),
     *(f"guides/{name}.md" for name in ("inverse-problems", "likelihood", "samplers", "sets", "signals", "text")),
-    *("lessons/energy-and-langevin.md", "lessons/neural-ode.md"),
+    *(
+        f"lessons/{name}.md"
+        for name in ("autoencoders", "comparison", "ddpm", "energy-and-langevin", "images-as-points", "neural-ode")
+    ),
     *(f"families/{name}.md" for name in ("cnf", "diffusion", "flow-map", "flow-matching", "gan", "gmm", "hierarchical-vae")),
     *(f"families/{name}.md" for name in ("latent", "masked-diffusion", "normalizing-flow", "vae", "vqvae")),
 }
@@ -53,6 +56,12 @@ def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     return _OPTIONS.sub(r"\1", markdown) if quick else markdown
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Return the page with a name for the dialog of the search, for those who hear it."""
+    dialog = 'data-md-component="search" role="dialog"'
+    return output.replace(dialog, f'{dialog} aria-label="Search"')
+
+
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, **_: Any) -> str:
     """Return the page with its formulas as MathML and its embedded plots as files."""
 
@@ -73,5 +82,5 @@ def on_page_content(html: str, *, page: Page, config: MkDocsConfig, **_: Any) ->
         return f'src="{get_relative_url(name, page.url)}"'
 
     html = _INLINE.sub(lambda match: mathml(match, "inline"), html)
-    html = _BLOCK.sub(lambda match: f'<div class="formula">{mathml(match, "block")}</div>', html)
+    html = _BLOCK.sub(lambda match: f'<div class="formula" tabindex="0">{mathml(match, "block")}</div>', html)
     return _DATA_URI.sub(plot, html)

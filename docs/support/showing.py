@@ -7,6 +7,7 @@ import base64
 import functools
 import html
 import io
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,8 @@ from pushforward import gallery
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
+
+_FRAMES = 16  # most of a second each
 
 __all__ = ["embed", "film", "formula", "gallery_page", "plot"]
 
@@ -44,9 +47,17 @@ def _drawn(name: str) -> bytes:
 
 
 def film(name: str, *, caption: str = "") -> None:
-    """Print the moving plot ``name`` of the gallery as a GIF; otherwise as :func:`plot`."""
+    """Print the moving plot ``name`` of the gallery as a GIF, in a quick build its still; otherwise as :func:`plot`."""
+    if os.environ.get("SITE") == "quick":  # a film is drawn frame by frame
+        plot(name, caption=caption)
+        return
+    _publish(_filmed(name), "gif", caption or gallery.describe(name))
+
+
+@functools.cache  # several pages show one film
+def _filmed(name: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        embed(gallery.save(name, Path(folder) / "film.gif"), caption or gallery.describe(name))
+        return gallery.save(name, Path(folder) / "film.gif", frames=_FRAMES).read_bytes()
 
 
 def gallery_page() -> None:
@@ -76,6 +87,10 @@ def embed(image: "Figure | Image | Path | bytes", caption: str, *, alt: str = ""
         content, kind = image.read_bytes(), image.suffix.removeprefix(".")
     elif not isinstance(image, bytes):
         content = _png(image)
+    _publish(content, kind, caption, alt)
+
+
+def _publish(content: bytes, kind: str, caption: str, alt: str = "") -> None:
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     _show(
         f'<figure class="plot"><img alt="{html.escape(alt or caption)}" loading="lazy" src="{source}">'

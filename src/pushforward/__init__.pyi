@@ -72,6 +72,7 @@ from .models import FlowMap as FlowMap
 from .models import FlowMatching as FlowMatching
 from .models import Guidance as Guidance
 from .models import HierarchicalVAE as HierarchicalVAE
+from .models import Imputer as Imputer
 from .models import Latent as Latent
 from .models import MaskedDiffusion as MaskedDiffusion
 from .models import NormalizingFlow as NormalizingFlow

@@ -4,7 +4,7 @@ import codecs
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["DIVERGED", "PLAIN", "Argument", "encodable", "naming", "printable"]
+__all__ = ["DIVERGED", "PLAIN", "Argument", "encodable", "lacking", "naming", "printable"]
 
 PLAIN = "pushforward.plain"
 """Name of the handler of encoding errors that writes plain signs for those that an encoding lacks."""
@@ -37,6 +37,16 @@ def naming(error: E, *arguments: Argument) -> E:
     return error
 
 
+def lacking(what: str, packages: str, extra: str) -> ImportError:
+    """Return the error for something that needs packages of an extra, which are not installed.
+
+    >>> print(lacking("an ONNX graph", "onnx and onnxscript", "onnx"))
+    an ONNX graph needs onnx and onnxscript; install them: python -m pip install 'pushforward[onnx]'
+    """
+    them = "them" if " and " in packages else "it"
+    return ImportError(f"{what} needs {packages}; install {them}: python -m pip install 'pushforward[{extra}]'")
+
+
 def printable(text: object) -> str:
     r"""Return text with all but line breaks and visible characters as escapes: a terminal would act on them, or hide others.
 
@@ -60,8 +70,8 @@ def encodable(text: str, encoding: str) -> str:
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
     assert isinstance(error, UnicodeEncodeError)
-    lacking = error.object[error.start : error.end]
-    signs = (_SIGNS.get(sign, sign.encode("ascii", "backslashreplace").decode()) for sign in lacking)
+    unknown = error.object[error.start : error.end]
+    signs = (_SIGNS.get(sign, sign.encode("ascii", "backslashreplace").decode()) for sign in unknown)
     return "".join(signs), error.end
 
 

@@ -7,13 +7,13 @@ import torch
 from safetensors.torch import load, save
 
 import pushforward as pf
-from pushforward.data import ConditionEncoder
+from pushforward.data import fit_conditions, restored_conditions
 
 NAN = float("nan")
 
 
 def test_labels_are_one_hot_behind_the_flag_in_sorted_order():
-    encoder = ConditionEncoder.fit(["dog", "cat", "cow", "cat"])
+    encoder = fit_conditions(["dog", "cat", "cow", "cat"])
     assert (encoder.kind, encoder.classes, encoder.dim) == ("labels", ("cat", "cow", "dog"), 4)
     expected = [[1, 0, 0, 1], [1, 1, 0, 0], [0, 0, 0, 0]]
     assert encoder.encode(["dog", "cat", None], 3).tolist() == expected
@@ -45,7 +45,7 @@ def test_labels_are_one_hot_behind_the_flag_in_sorted_order():
     ],
 )
 def test_kind_follows_the_documented_rule(values, kind):
-    assert ConditionEncoder.fit(values).kind == kind
+    assert fit_conditions(values).kind == kind
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_kind_follows_the_documented_rule(values, kind):
     ],
 )
 def test_a_missing_label_leaves_the_others_classes(values):
-    encoder = ConditionEncoder.fit(values)
+    encoder = fit_conditions(values)
     assert (encoder.kind, encoder.classes) == ("labels", (0, 1, 7))
     assert encoder.encode(values, 4).tolist() == [[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0], [1, 0, 0, 1]]
     with pytest.raises(ValueError, match=r"not 1\.37"):
@@ -69,22 +69,22 @@ def test_a_missing_label_leaves_the_others_classes(values):
 
 
 def test_a_missing_boolean_leaves_the_others_booleans():
-    encoder = ConditionEncoder.fit(pd.Series([True, None, False], dtype="boolean"))
+    encoder = fit_conditions(pd.Series([True, None, False], dtype="boolean"))
     assert encoder.classes == (False, True)
     assert encoder.encode("true", 1).tolist() == [[1, 0, 1]]
 
 
 def test_whole_numbers_beyond_float64_stay_apart():
     big = 2**53
-    assert ConditionEncoder.fit(pd.Series([big, big + 1, None], dtype="Int64")).classes == (big, big + 1)
+    assert fit_conditions(pd.Series([big, big + 1, None], dtype="Int64")).classes == (big, big + 1)
 
 
 def test_a_frame_is_read_by_the_names_of_its_columns():
     frame = pd.DataFrame({"size": [1.0, 2.0, 4.0], "age": [50.0, 10.0, 30.0]})
-    encoder = ConditionEncoder.fit(frame)
+    encoder = fit_conditions(frame)
     facts, tensors = encoder.state()
     expected = encoder.encode(frame.to_numpy(), 3)
-    for own in (encoder, ConditionEncoder.from_state(json.loads(json.dumps(facts)), tensors)):
+    for own in (encoder, restored_conditions(json.loads(json.dumps(facts)), tensors)):
         assert torch.equal(own.encode(frame[["age", "size"]].assign(more=0.0), 3), expected)
         assert torch.equal(own.encode(frame.iloc[0][["age", "size"]], 3), expected[[0, 0, 0]])
         assert torch.equal(own.encode(pd.Series([1.0, 50.0]), 3), expected[[0, 0, 0]])
@@ -93,7 +93,7 @@ def test_a_frame_is_read_by_the_names_of_its_columns():
         ):
             own.encode(frame.rename(columns={"age": "years"}), 3)
     # Numbers instead of names say nothing about the order.
-    assert torch.equal(ConditionEncoder.fit(frame.to_numpy()).encode(frame, 3), expected)
+    assert torch.equal(fit_conditions(frame.to_numpy()).encode(frame, 3), expected)
 
 
 @pytest.mark.parametrize("condition", [["size", "age"], "frame"])
@@ -110,35 +110,35 @@ def test_models_and_data_keep_the_names_of_condition_columns(condition):
 
 
 def test_kind_can_be_overridden():
-    assert ConditionEncoder.fit(np.array([1.0, 2.0, 2.0]), kind="labels").classes == (1, 2)
-    assert ConditionEncoder.fit(np.array([1, 2, 2]), kind="vector").kind == "vector"
+    assert fit_conditions(np.array([1.0, 2.0, 2.0]), kind="labels").classes == (1, 2)
+    assert fit_conditions(np.array([1, 2, 2]), kind="vector").kind == "vector"
 
 
 @pytest.mark.parametrize("value", [3, "3", " 3", 3.0, np.int64(3), np.float32(3), torch.tensor(3)])
 def test_a_label_matches_in_whatever_type_it_comes(value):
-    encoder = ConditionEncoder.fit([1, 3, 5, 3])
+    encoder = fit_conditions([1, 3, 5, 3])
     assert encoder.encode(value, 1).tolist() == [[1, 0, 1, 0]]
 
 
 def test_other_types_of_labels_match_text_too():
-    booleans = ConditionEncoder.fit(np.array([True, False]))
+    booleans = fit_conditions(np.array([True, False]))
     assert booleans.encode("true", 1).tolist() == booleans.encode(True, 1).tolist() == [[1, 0, 1]]
-    assert ConditionEncoder.fit(["0", "1"]).encode(1, 1).tolist() == [[1, 0, 1]]
+    assert fit_conditions(["0", "1"]).encode(1, 1).tolist() == [[1, 0, 1]]
     # Exact text wins over text that differs in case.
-    assert ConditionEncoder.fit(["A", "a"]).encode("a", 1).tolist() == [[1, 0, 1]]
+    assert fit_conditions(["A", "a"]).encode("a", 1).tolist() == [[1, 0, 1]]
 
 
 def test_an_unknown_label_is_answered_with_the_known_ones():
-    encoder = ConditionEncoder.fit(["cat", "dog"])
+    encoder = fit_conditions(["cat", "dog"])
     with pytest.raises(ValueError, match=r"'catt' is not a label of the training data \('cat', 'dog'\)\. Did you mean 'cat'\?"):
         encoder.encode("catt", 1)
     with pytest.raises(ValueError, match="condition 7 is not a label of the training data \\(1, 3"):
-        ConditionEncoder.fit([1, 3]).encode([1, 7], 2)
+        fit_conditions([1, 3]).encode([1, 7], 2)
 
 
 def test_vectors_are_standardized():
     values = np.array([[1.0, 10.0], [3.0, 10.0], [5.0, 40.0]])
-    encoder = ConditionEncoder.fit(values)
+    encoder = fit_conditions(values)
     assert (encoder.kind, encoder.dim) == ("vector", 3)
     rows = encoder.encode(values, 3).double().numpy()
     expected = (values - values.mean(0)) / values.std(0)
@@ -148,7 +148,7 @@ def test_vectors_are_standardized():
 
 
 def test_one_number_per_row_or_one_for_all():
-    encoder = ConditionEncoder.fit([0.0, 2.0])
+    encoder = fit_conditions([0.0, 2.0])
     assert encoder.encode(3.0, 2).tolist() == [[1, 2], [1, 2]]
     assert encoder.encode("3", 1).tolist() == [[1, 2]]
     assert encoder.encode([3.0, 1.0], 2).tolist() == encoder.encode([[3.0], [1.0]], 2).tolist() == [[1, 2], [1, 0]]
@@ -156,7 +156,7 @@ def test_one_number_per_row_or_one_for_all():
 
 def test_gaps_are_zero_features_with_a_flag():
     values = np.array([[1.0, NAN], [3.0, 4.0], [NAN, 8.0], [NAN, NAN]])
-    encoder = ConditionEncoder.fit(values)
+    encoder = fit_conditions(values)
     assert encoder.dim == 5
     rows = encoder.encode(values, 4).tolist()
     # Means 2 and 6, standard deviations 1 and 2, of the entries that are there.
@@ -164,14 +164,14 @@ def test_gaps_are_zero_features_with_a_flag():
 
 
 def test_gaps_without_gaps_in_training_are_refused():
-    encoder = ConditionEncoder.fit([[1.0, 2.0], [2.0, 5.0]])
+    encoder = fit_conditions([[1.0, 2.0], [2.0, 5.0]])
     assert encoder.dim == 3
     with pytest.raises(ValueError, match="the training conditions had no gaps"):
         encoder.encode([NAN, 2.0], 1)
 
 
 def test_a_constant_number_beside_others_keeps_its_place():
-    encoder = ConditionEncoder.fit([[1.0, 7.0], [2.0, 7.0]])
+    encoder = fit_conditions([[1.0, 7.0], [2.0, 7.0]])
     assert encoder.encode([2.0, 7.0], 1).tolist() == [[1, 1, 0]]
 
 
@@ -188,7 +188,7 @@ def test_a_constant_number_beside_others_keeps_its_place():
 )
 def test_conditions_that_say_nothing_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        ConditionEncoder.fit(values)
+        fit_conditions(values)
 
 
 @pytest.mark.parametrize(
@@ -203,12 +203,12 @@ def test_conditions_that_say_nothing_are_refused(values, message):
 )
 def test_wrong_conditions_for_sampling_are_refused(fitted, values, n, message):
     with pytest.raises(ValueError, match=message):
-        ConditionEncoder.fit(fitted).encode(values, n)
+        fit_conditions(fitted).encode(values, n)
 
 
 @pytest.mark.parametrize("values", [["a", "b", "b", None, "b", "b", "b", "b"], [[1.0, 2.0], [NAN, 5.0], [2.0, 2.0]]])
 def test_draws_follow_the_training_conditions_at_their_address(values):
-    encoder = ConditionEncoder.fit(values)
+    encoder = fit_conditions(values)
     many = encoder.draw(20_000, seed=3)
     assert torch.equal(encoder.draw(5, seed=3, first=100), many[100:105])
     assert not torch.equal(encoder.draw(100, seed=4), many[:100])
@@ -221,16 +221,16 @@ def test_draws_follow_the_training_conditions_at_their_address(values):
 
 
 def test_missing_labels_are_drawn_as_null_rows_and_nothing_else():
-    encoder = ConditionEncoder.fit(["a", None, None, None])
+    encoder = fit_conditions(["a", None, None, None])
     rows = encoder.draw(500, seed=0)
     assert set(map(tuple, rows.tolist())) == {(0.0, 0.0), (1.0, 1.0)}
 
 
 @pytest.mark.parametrize("values", [[2, 1, 2], ["x", None, "y"], [True, False], [[1.0, NAN], [3.0, 2.0], [0.1, 9.0]]])
 def test_state_survives_json_and_safetensors(values):
-    encoder = ConditionEncoder.fit(values)
+    encoder = fit_conditions(values)
     facts, tensors = encoder.state()
-    again = ConditionEncoder.from_state(json.loads(json.dumps(facts)), load(save(tensors)))
+    again = restored_conditions(json.loads(json.dumps(facts)), load(save(tensors)))
     assert again.classes == encoder.classes
     assert [type(label) for label in again.classes] == [type(label) for label in encoder.classes]
     assert torch.equal(again.encode(values, len(values)), encoder.encode(values, len(values)))
@@ -239,7 +239,7 @@ def test_state_survives_json_and_safetensors(values):
 
 def test_many_training_conditions_are_thinned_evenly():
     values = np.arange(200_000) / 1000.0
-    encoder = ConditionEncoder.fit(values)
+    encoder = fit_conditions(values)
     assert len(encoder.rows) == 65_536
     drawn = encoder.draw(4000, seed=0)[:, 1]
     # Uniform on (-sqrt 3, sqrt 3) once standardized.

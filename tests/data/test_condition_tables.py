@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from pushforward.data import ConditionEncoder, open_data
+from pushforward.data import fit_conditions, open_data, restored_conditions
 from pushforward.data.columns.given import named_values
 from pushforward.data.conditions import keep_parts
 
@@ -41,7 +41,7 @@ def table(gaps=False):
 
 @pytest.fixture(scope="module")
 def encoder():
-    return ConditionEncoder.fit(table())
+    return fit_conditions(table())
 
 
 def expected(frame):
@@ -70,7 +70,7 @@ def expected(frame):
 @pytest.mark.parametrize("gaps", [False, True])
 def test_numbers_are_standardized_and_levels_are_blocks_of_features_with_a_flag_per_column(gaps):
     frame = table(gaps)
-    encoder = ConditionEncoder.fit(frame)
+    encoder = fit_conditions(frame)
     assert (encoder.kind, encoder.has_classes, encoder.gaps) == ("table", False, gaps)
     rows = encoder.encode(frame, N)
     assert rows.shape == (N, encoder.dim)
@@ -130,13 +130,13 @@ def test_cells_may_be_written_in_other_ways(encoder, free, plain):
 
 def test_a_number_is_not_read_as_text_of_another_format():
     prices = [f"{value / 7:,.2f}".translate(str.maketrans(",.", ".,")) for value in range(5000, 90000, 500)]
-    german = ConditionEncoder.fit({"price": prices, "kind": ["a", "b"] * (len(prices) // 2)})
+    german = fit_conditions({"price": prices, "kind": ["a", "b"] * (len(prices) // 2)})
     assert torch.equal(german.encode({"price": 1.25}, 1), german.encode({"price": "1,25"}, 1))
     assert torch.equal(german.encode({"price": 1.234}, 1), german.encode({"price": 1.2340001}, 1))
 
 
 def test_words_for_booleans():
-    words = ConditionEncoder.fit({"smokes": ["yes", "no"] * 5, "age": range(10)})
+    words = fit_conditions({"smokes": ["yes", "no"] * 5, "age": range(10)})
     assert torch.equal(words.encode({"smokes": True}, 1), words.encode({"smokes": "Yes"}, 1))
 
 
@@ -177,12 +177,12 @@ def test_text_with_commas_and_equals_signs():
 
 
 def test_names_also_serve_labels_and_vectors():
-    labels = ConditionEncoder.fit(pd.DataFrame({"species": ["cat", "dog", "x=y"]}))
+    labels = fit_conditions(pd.DataFrame({"species": ["cat", "dog", "x=y"]}))
     assert labels.kind == "labels"
     for given in ("species=dog", {"species": "dog"}, pd.DataFrame({"species": ["dog"], "other": 1})):
         assert torch.equal(labels.encode(given, 2), labels.encode("dog", 2))
     assert torch.equal(labels.encode("x=y", 1), labels.encode(["x=y"], 1))
-    vector = ConditionEncoder.fit(pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [5.0, 1.0, 3.0]}))
+    vector = fit_conditions(pd.DataFrame({"a": [1.0, 2.0, 4.0], "b": [5.0, 1.0, 3.0]}))
     assert vector.kind == "vector"
     for given in ("b=1, a=2", {"b": 1, "a": 2}, "2, 1", pd.Series({"b": 1.0, "a": 2.0})):
         assert torch.equal(vector.encode(given, 2), vector.encode([2.0, 1.0], 2))
@@ -190,7 +190,7 @@ def test_names_also_serve_labels_and_vectors():
         with pytest.raises(ValueError, match="the training conditions had no gaps"):
             vector.encode(given, 1)
     with pytest.raises(ValueError, match="trained on conditions without names; pass 2 numbers"):
-        ConditionEncoder.fit([[1.0, 2.0], [2.0, 5.0]]).encode({"a": 1}, 1)
+        fit_conditions([[1.0, 2.0], [2.0, 5.0]]).encode({"a": 1}, 1)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_names_also_serve_labels_and_vectors():
     ],
 )
 def test_what_is_a_table(values, kind):
-    encoder = ConditionEncoder.fit(values)
+    encoder = fit_conditions(values)
     assert encoder.kind == kind
     rows = encoder.encode(values, len(values))
     assert len(rows.unique(dim=0)) == len(values)
@@ -220,12 +220,12 @@ def test_what_is_a_table(values, kind):
 def test_columns_that_say_nothing_about_new_rows_are_refused():
     names = [f"name {index}" for index in range(N)]
     with pytest.raises(ValueError, match=r"'name' has its own text in most rows .* or set columns=\{'name': 'category'\}"):
-        ConditionEncoder.fit({"name": names, "age": range(N)})
+        fit_conditions({"name": names, "age": range(N)})
     with pytest.raises(ValueError, match="the same in every row"):
-        ConditionEncoder.fit({"a": ["x"] * 4, "b": [1.0] * 4})
+        fit_conditions({"a": ["x"] * 4, "b": [1.0] * 4})
     many = {"zip": [f"{index % 1200}z" for index in range(3000)], "age": range(3000)}
     with pytest.raises(ValueError, match="'zip' has 1,200 different levels, more than 1,000"):
-        ConditionEncoder.fit(many)
+        fit_conditions(many)
 
 
 def test_types_can_be_set():
@@ -242,7 +242,7 @@ def test_types_can_be_set():
 
 def test_draws_are_training_conditions_at_their_address():
     frame = table(gaps=True)[["income", "age"]]
-    encoder = ConditionEncoder.fit(frame)
+    encoder = fit_conditions(frame)
     many = encoder.draw(20_000, seed=3)
     assert torch.equal(encoder.draw(5, seed=3, first=100), many[100:105])
     kinds, counts = encoder.encode(frame, N).unique(dim=0, return_counts=True)
@@ -254,9 +254,9 @@ def test_draws_are_training_conditions_at_their_address():
 @pytest.mark.parametrize("gaps", [False, True])
 def test_state_survives_json_and_safetensors(gaps):
     frame = table(gaps)
-    encoder = ConditionEncoder.fit(frame)
+    encoder = fit_conditions(frame)
     facts, tensors = encoder.state()
-    again = ConditionEncoder.from_state(json.loads(json.dumps(facts)), load(save(tensors)))
+    again = restored_conditions(json.loads(json.dumps(facts)), load(save(tensors)))
     assert torch.equal(again.encode(frame, N), encoder.encode(frame, N))
     assert torch.equal(again.draw(50, seed=1), encoder.draw(50, seed=1))
     assert again.plain(frame).tolist() == encoder.plain(frame).tolist()
@@ -279,9 +279,9 @@ def test_state_survives_json_and_safetensors(gaps):
     ],
 )
 def test_a_file_may_hold_anything(spoil):
-    facts, tensors = ConditionEncoder.fit(table(gaps=True)[["income", "age"]]).state()
+    facts, tensors = fit_conditions(table(gaps=True)[["income", "age"]]).state()
     facts = json.loads(json.dumps(facts))
-    ConditionEncoder.from_state(facts, tensors)
+    restored_conditions(facts, tensors)
     spoil(facts, tensors)
     with pytest.raises(ValueError, match="condition|columns"):
-        ConditionEncoder.from_state(facts, tensors)
+        restored_conditions(facts, tensors)

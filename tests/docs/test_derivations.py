@@ -93,6 +93,21 @@ FAULTS = [
     ("guidance", "return -(x - alpha * mean)", "return -(x + alpha * mean)"),
     ("guidance", "noise=0.5 / strength**0.5", "noise=0.5 * strength**0.5"),
     ("guidance", "assert set(roots) <= {1}", "assert set(roots) == {2}"),
+    ("score-matching", "implicit = s**2 / 2 + sp.diff(s, y)", "implicit = s**2 / 2 - sp.diff(s, y)"),
+    ("score-matching", "target = -(y - x) / sigma**2", "target = (y - x) / sigma**2"),
+    ("score-matching", "- s * sp.diff(p, y) + square / 2", "+ s * sp.diff(p, y) + square / 2"),
+    ("score-matching", "points = clean + size * eps", "points = clean + 2 * size * eps"),
+    ("score-matching", "abs(implicit_one + energy)", "abs(implicit_one - energy)"),
+    ("score-matching", "(1 / (2 * size**2) - energy)", "(1 / (2 * size**2) + energy)"),
+    ("score-matching", "- 1 / (2 * (S + sigma**2))", "+ 1 / (2 * (S + sigma**2))"),
+    ("flow-matching", "velocity = (y - alpha * x) / sigma - x", "velocity = (y - alpha * x) / sigma + x"),
+    ("flow-matching", "continuity = sp.diff(bell, t) + sp.diff", "continuity = sp.diff(bell, t) - sp.diff"),
+    ("flow-matching", "residual = sp.diff(density, t) + flux", "residual = sp.diff(density, t) - flux"),
+    ("flow-matching", "strict=True)) / density", "strict=True)) / parts[0]"),
+    ("flow-matching", "marginal = (u - mean) ** 2", "marginal = (u + mean) ** 2"),
+    ("flow-matching", "by_conversion = -denoised +", "by_conversion = denoised +"),
+    ("flow-matching", "gaussian_velocity = -mu +", "gaussian_velocity = mu +"),
+    ("flow-matching", "start = y - gaussian_velocity", "start = y + gaussian_velocity"),
 ]  # fmt: skip
 
 

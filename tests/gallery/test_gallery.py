@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from pushforward import gallery
-from pushforward.gallery import diffusion
+from pushforward.gallery import data, diffusion
 
 NAMES = gallery.names()
 MOVING = [name for name in NAMES if gallery.moves(name)]
@@ -61,9 +61,8 @@ def test_a_still_plot_is_no_film(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_film_has_its_frames(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "FRAMES", 2)
-    with Image.open(gallery.save("probability-flow", tmp_path / "deep" / "flow.gif")) as film:
+def test_a_film_has_its_frames(tmp_path):
+    with Image.open(gallery.save("probability-flow", tmp_path / "deep" / "flow.gif", frames=2)) as film:
         assert film.n_frames == 2
 
 
@@ -83,3 +82,22 @@ def test_the_forward_paths_end_as_noise():
     increments = (paths[1:] - paths[:-1]).std(1)
     assert increments[:20].mean() < 0.1  # slowly at first
     assert 0.6 < paths[-1].std() < 1.4
+
+
+def test_the_quartet_shares_its_moments_and_its_line():
+    x, y = data.QUARTET.unbind(1)
+    assert len({(mean, std) for mean, std in zip(y.mean(1).numpy().round(2), y.std(1).numpy().round(1), strict=True)}) == 1
+    for a, b in data.QUARTET:
+        slope, intercept = data.fitted_line(a, b)
+        np.testing.assert_allclose([slope, intercept], np.polyfit(a.numpy(), b.numpy(), 1), rtol=1e-10)
+        assert (round(slope, 2), round(intercept, 1)) == (0.5, 3.0)
+    assert x.mean(1).unique().tolist() == [9.0]
+
+
+def test_the_film_from_noise_ends_on_the_moons():
+    _, states = diffusion._moon_paths()
+    distance = torch.cdist(states[-1], diffusion.MOONS.means).min(1).values
+    assert distance.quantile(0.95) < 3 * 0.02**0.5
+    # Half of the points end on each moon, as in the law.
+    upper = diffusion.MOONS.responsibilities(states[-1])[:, :12].sum(1).mean()
+    assert abs(upper.item() - 0.5) < 0.08

@@ -165,7 +165,7 @@ def test_the_quick_ratio_is_that_of_the_medians():
     rng = np.random.default_rng(0)
     samples, train, held_out = (rng.normal(size=(n, 3)) for n in (50, 80, 40))
     medians = [np.median(np.linalg.norm(rows[:, None] - train, axis=2).min(axis=1)) for rows in (samples, held_out)]
-    found = distance_ratio(samples, train, held_out)
+    found = distance_ratio(samples, [train[:7], train[7:]], held_out)
     assert found == pytest.approx({"samples": medians[0], "held_out": medians[1], "ratio": medians[0] / medians[1]})
     assert found["ratio"] == memorization(samples, train, held_out).ratio.value
-    assert distance_ratio(train, train, train)["ratio"] == 1.0
+    assert distance_ratio(train, [train], train)["ratio"] == 1.0

@@ -6,11 +6,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 import pushforward.metrics.two_sample as two_sample
+from pushforward.metrics.associations import _relabeled_gaps, _Statistic
 from pushforward.metrics.ball_relabel import relabeled_density_coverage, relabeled_precision_recall
 from pushforward.metrics.coverage import density_coverage, precision_recall
 from pushforward.metrics.frechet import _relabeled, frechet_distance
 from pushforward.metrics.relabel import BlockSwaps, chance, pair_words, two_sided, unpacked
-from pushforward.metrics.tables import _relabeled_gaps, _Statistic
 from pushforward.metrics.two_sample import wasserstein_columns
 
 

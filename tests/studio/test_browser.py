@@ -396,7 +396,7 @@ def test_families_are_compared(visit, server):
 
 
 def test_a_slider_changes_its_figure(visit):
-    page = visit("/learn?figure=bell-curve")
+    page = visit("/learn?figure=gaussian-density")
     image = page.locator("img.pf-picture")
     first = image.get_attribute("src")
     slider = page.get_by_role("slider", name="Standard deviation")

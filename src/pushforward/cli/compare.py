@@ -21,6 +21,7 @@ HELP = help_text(
     examples=[
         "pushforward compare digits --models gmm,vae,gan,flow,diffusion,flow-matching --budget 1m",
         "pushforward compare table.csv --budget 5m --seeds 3",
+        "pushforward compare table.csv --steps 2000 --jobs 8",
         "pushforward compare photos/ --models gan,flow-matching --steps 2000 --out compare/photos",
     ],
 )
@@ -50,6 +51,10 @@ def command(
         str, typer.Option(metavar="NAMES", help="Columns to condition on, or 'none'. Default: those that come with the data.")
     ] = "",
     seed: Annotated[int, typer.Option(metavar="N", help="First of the seeds.")] = 0,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Trainings at once, each in a process of its own; -1: as many as cores. Default: one."),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
 ) -> None:
     """Compare, write the report, and show the table and the advice."""
@@ -69,6 +74,7 @@ def command(
             out=out,
             seed=seed,
             device=device or None,
+            jobs=jobs,
             verbose=True,
         )
     except KeyboardInterrupt:

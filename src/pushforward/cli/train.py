@@ -95,6 +95,9 @@ def command(
     ] = "",
     condition_images: ConditionImages = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, ... Default: the fastest there is.")] = "",
+    tracker: Annotated[
+        str, typer.Option(metavar="NAME", help="tensorboard, wandb, ...: also send losses and plots of samples there.")
+    ] = "",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was stopped: the newest on DATA, or the one in --out.")
     ] = False,
@@ -116,7 +119,7 @@ def command(
         given["device"] = device
     if series:
         given["series"] = _two_columns(series)
-    for text in changes or []:
+    for text in [*(changes or []), *([f"training.tracker={tracker}"] if tracker else [])]:
         given = recipes.merge(given, recipes.override(text))
     chosen = {"columns": listed(*column or ()), "condition": condition_of(condition, condition_images)}
     if resume:
@@ -156,7 +159,8 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
         counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
         told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
         typer.echo(
-            f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows){told}, in {folder}"
+            f"Training {type(assembled).__name__} on {printable(dataset.source)} ({len(dataset):,} rows"
+            f"{', read from disk' if dataset.on_disk else ''}){told}, in {folder}"
         )
         finish(lambda: planned.start(folder), folder)
 
@@ -241,6 +245,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
     """Print a recipe; what is no part of it stands in comments, so that the output is a file for --recipe."""
     import yaml
 
+    from pushforward.data.stream import Stream
     from pushforward.models.recipe import recipe_of
     from pushforward.training.record.progress import clock
 
@@ -253,6 +258,8 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
     schema = plan.model.space_.schema
     table = schema.table
+    if isinstance(plan.prepared.x, Stream):
+        typer.echo("# data: rows stay on disk, and are read for each batch")
     if schema.rules.structure == "points":
         typer.echo(f"# data: {printable(schema.describe())}")
     for line in [] if table is None else table.describe():

@@ -15,6 +15,7 @@ import torch
 
 from pushforward._messages import Argument, naming
 from pushforward.data.points import PointSets
+from pushforward.data.stream import Stored, arrays_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,6 +128,9 @@ def clean_values(values: object, *, minimum: int = 1, name: str = "X", gaps: boo
     result: Any
     if isinstance(values, PointSets):
         return cast(Values, _clean_sets(values, minimum, name, gaps))
+    if isinstance(values, Stored):
+        _check_stored(values, minimum, name, gaps)
+        return cast(Values, values)
     if isinstance(values, torch.Tensor):
         result = _clean_tensor(values, name)
     elif is_frame(values):
@@ -151,6 +155,18 @@ def _clean_sets(values: PointSets, minimum: int, name: str, gaps: bool) -> Point
                 "set may have fewer points than others."
             )
     return sets
+
+
+def _check_stored(values: Stored, minimum: int, name: str, gaps: bool) -> None:
+    """Raise an error for rows on disk that are no finite numbers; all of them are read once."""
+    _check_shape(values.shape, minimum, name)
+    _clean_array(np.empty((1, *values.shape[1:]), values.dtype), name)
+    if values.dtype.kind != "f":
+        return
+    first = 0
+    for rows in arrays_of(values):
+        _check_finite(rows, name, gaps, first)
+        first += len(rows)
 
 
 def _clean_tensor(values: torch.Tensor, name: str) -> torch.Tensor:
@@ -269,8 +285,8 @@ def check_rows(count: int, minimum: int, name: str, shape: str = "") -> None:
         raise ValueError(f"{name} has {count} sample(s){shape} while a minimum of {minimum} is required{what}")
 
 
-def _check_finite(values: Values, name: str, gaps: bool) -> None:
-    bad = _first_bad(values)
+def _check_finite(values: Values, name: str, gaps: bool, first: int = 0) -> None:
+    bad = _first_bad(values, first)
     if bad is None:
         return
     nans, infinities, where = bad
@@ -283,7 +299,7 @@ def _check_finite(values: Values, name: str, gaps: bool) -> None:
     )
 
 
-def _first_bad(values: Values) -> tuple[int, int, str] | None:
+def _first_bad(values: Values, first: int = 0) -> tuple[int, int, str] | None:
     if is_frame(values):
         return _first_bad_in_frame(values)
     array = values if isinstance(values, np.ndarray) else _numpy(values)
@@ -295,7 +311,7 @@ def _first_bad(values: Values) -> tuple[int, int, str] | None:
     index = np.unravel_index(int(np.argmin(finite)), finite.shape)
     nans = int(np.isnan(array).sum())
     column = f"column {index[1]}" if array.ndim == 2 else f"element {tuple(int(i) for i in index[1:])}"
-    return nans, int(finite.size - finite.sum()) - nans, f"row {index[0]}, {column}"
+    return nans, int(finite.size - finite.sum()) - nans, f"row {first + index[0]}, {column}"
 
 
 def _first_bad_in_frame(frame: Any) -> tuple[int, int, str] | None:

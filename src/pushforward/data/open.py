@@ -3,11 +3,8 @@
 Data that would break training raise an error here, with the place and a remedy.
 """
 
-import difflib
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,91 +13,32 @@ import torch
 
 from pushforward._messages import Argument, naming
 from pushforward.data.builtin import BUILTIN, BUILTIN_KINDS, BUILTIN_RATES
+from pushforward.data.casting import is_integer
 from pushforward.data.checks import (
     Condition,
     Data,
-    Values,
     as_pandas,
     check_rows,
     clean_values,
-    enumerate_names,
     is_frame,
     is_polars,
-    missing_column,
 )
 from pushforward.data.columns import ColumnTypes, Table, infer_columns, plain_numbers
-from pushforward.data.conditions import MASK, Conditions, as_condition_array, column_names, conditions_of
-from pushforward.data.files.csv import CSV_ENDINGS, is_csv, read_csv
-from pushforward.data.files.images import IMAGE_ENDINGS, has_files, read_folder, read_images, read_partners
-from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points, split_by_size
-from pushforward.data.files.series import Series, from_long_form
-from pushforward.data.files.sounds import SOUND_ENDINGS, Sounds, read_sound_folder
-from pushforward.data.files.tables import Names, as_names, condition_names, part_frame, read_parquet
-from pushforward.data.files.texts import is_text_folder, read_text, read_texts
-from pushforward.data.kinds import kind_named
+from pushforward.data.conditions import MASK, Conditions, column_names, conditions_of
+from pushforward.data.dataset import Dataset
+from pushforward.data.files.images import read_images, read_partners
+from pushforward.data.files.named import open_named, refuse_columns
+from pushforward.data.files.series import Series, from_long_form, signal_of
+from pushforward.data.files.tables import Names, part_frame
+from pushforward.data.kinds import kind_named, kind_of
 from pushforward.data.kinds.signals import Signals
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
-from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
-from pushforward.data.signal import Signal
+from pushforward.data.stream import Stored
 from pushforward.data.text import Text, Tokenizer, as_texts
 
-__all__ = ["Dataset", "chosen_condition", "open_data"]
-
-_FILES = (".npy", ".npz", *CSV_ENDINGS, ".parquet", ".txt")
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Checked data for training.
-
-    Parameters
-    ----------
-    values : array, tensor or DataFrame
-        ``(N, ...)`` in the user's layout, finite or (if allowed) with NaN in gaps, at least two rows.
-    condition : array or None
-        One per row: labels ``(N,)``, vectors ``(N, K)``, images ``(N, h, w[, C])``, or with ``condition_table`` the cells of
-        its columns, objects ``(N, K)`` with None in gaps.
-    schema : Schema
-    source : str
-        Origin of the data: a built-in name, a path, or the type of container.
-    held_out : int64 Tensor, optional
-        Numbers of the held-out rows in rising order, if they are already fixed.
-    condition_columns : tuple of str, optional
-        Names of the columns of the condition, if it came as a DataFrame or from columns of the data.
-    condition_table : Table, optional
-        Types of these columns, unless they are labels or all numbers.
-    masked : bool
-        Whether the condition of an image is its visible part under random masks.
-    """
-
-    values: Values
-    condition: np.ndarray | None
-    schema: Schema
-    source: str
-    held_out: torch.Tensor | None = None
-    condition_columns: tuple[str, ...] | None = None
-    condition_table: Table | None = None
-    masked: bool = False
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def to_internal(self, *, gaps: bool = False) -> torch.Tensor:
-        """Return the values in the library's layout, ``(N, D)`` or ``(N, C, H, W)``, in data units; gaps only if allowed."""
-        if self.schema.table is None:
-            named = self.source not in ("DataFrame", "tensor", "array")
-            clean_values(self.values, name=self.source if named else "X", gaps=gaps)
-        return self.schema.to_internal(self.values, gaps=gaps)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of contents, shapes and dtypes of values and condition, 32 hexadecimal digits."""
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.values, self.condition):
-            _update(digest, part)
-        return digest.hexdigest()
+__all__ = ["chosen_condition", "open_data"]
 
 
 def open_data(
@@ -117,6 +55,7 @@ def open_data(
     series: Series | None = None,
     size: int | None = None,
     text: Text | Tokenizer | None = None,
+    stream: bool | None = False,
 ) -> Dataset:
     """Open data of any form.
 
@@ -154,6 +93,9 @@ def open_data(
         Images in a folder or a Parquet file become their centre squares of this side.
     text : Text or Tokenizer, optional
         How texts become rows of tokens; or the tokens of a trained model, as they are.
+    stream : bool or None
+        Whether the rows of a ``.npy`` file or the images of a folder stay on disk, to be read when they are needed; None leaves
+        them there if they would fill half of the memory.
 
     Raises
     ------
@@ -175,21 +117,27 @@ def open_data(
     elif kind is not None:
         source = kind_named(kind).gathered(source)
     if isinstance(source, str | Path):
-        values, labels, name = _open_named(source, columns, condition, rate, length, size)
+        values, labels, name = open_named(source, columns, condition, rate, length, size, stream)
         label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
     elif is_frame(source):
         name, label, table = "DataFrame", "X", True
         values, labels = part_frame(source, columns, condition, "the DataFrame")
     else:
         name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
-        _refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
+        refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
         values, labels = source, None
     if series is not None:
         if not is_frame(values):
             raise ValueError(f"series={series!r} names columns of a table in long form, but {name} is no table; omit it.")
         values, labels = from_long_form(values, labels, series, length, name)
     kind = kind or BUILTIN_KINDS.get(name)
-    values, signal = _signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
+    if stream and not isinstance(values, Stored):
+        raise _no_stream(name, "is no .npy file of numbers and no folder of images")
+    if isinstance(values, Stored) and not _stays_on_disk(values, kind):
+        if stream:
+            raise _no_stream(name, f"holds rows of kind {kind!r}, which" if kind else "holds rows that")
+        values = values.read(np.arange(len(values)))
+    values, signal = signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
     kind = kind or (None if signal is None else Signals.name)
     named = table and labels is not None
     masked = isinstance(condition, str) and condition == MASK and not named
@@ -231,6 +179,17 @@ def open_data(
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
 
 
+def _stays_on_disk(values: Stored, kind: str | None) -> bool:
+    rules = kind_named(kind) if kind is not None else kind_of(values.shape, str(values.dtype), is_integer(str(values.dtype)))
+    return rules.stays_on_disk
+
+
+def _no_stream(name: str, why: str) -> ValueError:
+    stream = Argument("stream", False)
+    why = why if why.startswith("is ") else f"{why} cannot be learned from there"
+    return naming(ValueError(f"the rows of {name} cannot stay on disk: it {why}; omit stream, or set {stream}."), stream)
+
+
 def _useless_size(size: int, label: str, held: str) -> ValueError:
     given = Argument("size", size)
     return naming(
@@ -267,34 +226,6 @@ def _of_texts(
     if condition is None:
         return Dataset(rows, None, schema, name)
     return Dataset(rows, condition.array[origin], schema, name, condition_columns=names, condition_table=condition.table)
-
-
-def _signal_of(values: Any, kind: str | None, rate: int | None, length: int | None, name: str) -> tuple[Any, Signal | None]:
-    """Return the values, and what is known of them if they are signals; arrays are cropped and padded to ``length``."""
-    if isinstance(values, Sounds):
-        return values
-    if kind != Signals.name:
-        for argument in (Argument("rate", rate), Argument("length", length)):
-            if argument.value is not None:
-                message = f"{argument} is for signals, but {name} holds none; omit it, or set kind='signals'."
-                raise naming(ValueError(message), argument, Argument("kind", "signals"))
-        return values, None
-    if length is None or not hasattr(values, "shape") or len(values.shape) not in (2, 3):
-        return values, Signal(rate=rate)
-    axis = 2 if isinstance(values, torch.Tensor) and values.ndim == 3 else 1
-    size = int(values.shape[axis])
-    cropped, padded = len(values) * (size > length), len(values) * (size < length)
-    rows = _to_length(values, axis, length)
-    return rows, Signal(rate=rate, shortest=size, longest=size, cropped=cropped, padded=padded)
-
-
-def _to_length(values: Any, axis: int, length: int) -> Any:
-    """Return an array or a tensor cropped to a length along an axis, or followed by zeros."""
-    cropped = values[:, :length] if axis == 1 else values[:, :, :length]
-    more = max(0, length - int(values.shape[axis]))
-    if isinstance(values, torch.Tensor):
-        return torch.nn.functional.pad(cropped, (0, more) if axis == values.ndim - 1 else (0, 0, 0, more))
-    return np.pad(cropped, [(0, more if number == axis else 0) for number in range(values.ndim)])
 
 
 def _types_of(types: ColumnTypes | None, names: Sequence[str]) -> tuple[ColumnTypes, ColumnTypes]:
@@ -335,110 +266,6 @@ def _names_of(condition: Any) -> tuple[str, ...] | None:
     return None if condition is None else (condition,) if isinstance(condition, str) else tuple(condition)
 
 
-def _open_named(
-    source: str | Path, columns: Names, condition: Condition, rate: int | None, length: int | None, size: int | None
-) -> tuple[Any, Any, str]:
-    name = str(source)
-    if isinstance(source, str) and name in BUILTIN:
-        _refuse_columns(columns, f"the built-in {name}")
-        values, labels = BUILTIN[name]()
-        return values, labels, name
-    path = Path(source).expanduser()
-    if path.is_dir():
-        _refuse_columns(columns, "a folder")
-        if is_text_folder(path):
-            return *read_texts(path), name
-        if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
-            return *read_sound_folder(path, rate, length), name
-        return *(read_point_folder(path) if holds_points(path) else read_folder(path, size)), name
-    if not path.exists():
-        raise _unknown_source(name)
-    if not path.is_file():
-        raise ValueError(f"{path} is a device or a pipe, which may never end; save its rows to a file first and name that")
-    suffix = path.suffix.lower()
-    if is_csv(path):
-        return *part_frame(read_csv(path), columns, condition, name), name
-    if suffix == ".parquet":
-        return *read_parquet(path, columns, condition, rate=rate, length=length, size=size), name
-    if suffix == ".npy":
-        _refuse_columns(columns, "a .npy file")
-        return _read_numpy(path), None, name
-    if suffix == ".txt":
-        _refuse_columns(columns, "a .txt file")
-        return [read_text(path)], None, name
-    if suffix == ".npz":
-        return *_read_npz(path, columns, condition), name
-    if suffix in POINT_ENDINGS:
-        points, names = read_points(path)
-        return PointSets([points], names), None, name
-    if suffix in SOUND_ENDINGS:
-        raise ValueError(f"{path} is one sound, but a law is learned from many; give the folder that holds them: {path.parent}")
-    raise ValueError(
-        f"{path} ends in {suffix or 'nothing'}, which is not supported; use one of {', '.join(_FILES)}, or a folder of images "
-        "or sounds."
-    )
-
-
-def _unknown_source(name: str) -> FileNotFoundError:
-    path = Path(name).expanduser()
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(name, list(BUILTIN), n=1, cutoff=0.6)
-    if not close:
-        close = [str(path.with_name(entry)) for entry in difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.7)]
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return FileNotFoundError(f"{name!r} is not a file, a folder or a built-in data set ({', '.join(BUILTIN)}).{hint}")
-
-
-def _refuse_columns(columns: Names, what: str) -> None:
-    if columns is not None:
-        argument = Argument("columns", columns)
-        message = f"{argument} selects columns of a table or arrays of an .npz file, but the data are {what}; omit it."
-        raise naming(ValueError(message), argument)
-
-
-def _read_numpy(path: Path) -> Any:
-    """Return the content of a .npy or .npz file, without unpickling."""
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        if "pickle" in str(error).lower() and path.stat().st_size:
-            raise ValueError(
-                f"{path} holds Python objects (or is not a NumPy file), which are not supported; save numbers with np.save."
-            ) from None
-        raise ValueError(f"{path} cannot be read as a NumPy file: {error}.") from None
-
-
-def _read_npz(path: Path, columns: Names, condition: Condition) -> tuple[Any, np.ndarray | None]:
-    loaded = _read_numpy(path)
-    if isinstance(loaded, np.ndarray):
-        return loaded, None
-    with loaded as archive:
-        keys = list(archive.keys())
-        sized = "sizes" in keys and len(keys) > 1
-        keys = [key for key in keys if not (sized and key == "sizes")]
-        if isinstance(condition, str) and condition == MASK and MASK not in keys:
-            condition = False
-        from_keys = condition_names(condition, keys, None, str(path))
-        if from_keys is None and condition is None and "condition" in keys and len(keys) > 1:
-            from_keys = ["condition"]
-        chosen = as_names(columns) or [key for key in keys if key not in (from_keys or ())]
-        if not keys:
-            raise ValueError(f"{path} has no array.")
-        if len(chosen) != 1:
-            first = Argument("columns", keys[0])
-            message = f"{path} holds the arrays {enumerate_names(keys, 20)}; choose one of them with {first}."
-            raise naming(ValueError(message), first)
-        if chosen[0] not in keys:
-            raise missing_column(chosen[0], keys, str(path))
-        if from_keys is not None and len(from_keys) > 1:
-            raise ValueError(f"condition names {len(from_keys)} arrays of {path}; choose one.")
-        try:
-            values = split_by_size(archive[chosen[0]], archive["sizes"]) if sized else archive[chosen[0]]
-            return values, None if from_keys is None else as_condition_array(archive[from_keys[0]])
-        except ValueError as error:
-            raise ValueError(f"{path} cannot be read: {error}.") from None
-
-
 def _match_condition(
     condition: Condition, labels: Any, named: bool, rows: int, name: str, types: ColumnTypes | Table | None
 ) -> Conditions | None:
@@ -460,25 +287,3 @@ def _match_condition(
         what = "label or one vector" if found.array.ndim < 3 else "image"
         raise ValueError(f"condition has shape {found.array.shape}, but the data have {rows} rows; pass one {what} per row.")
     return found
-
-
-def _update(digest: Any, part: Any) -> None:
-    """Add shape, dtype and contents of an array, tensor or DataFrame to a hash."""
-    if part is None:
-        digest.update(b"none")
-    elif is_frame(part):
-        for column in part.columns:
-            digest.update(repr((column, str(part[column].dtype))).encode())
-            _update(digest, part[column].to_numpy())
-    elif isinstance(part, PointSets):
-        digest.update(repr(part.names).encode())
-        for points in part:
-            _update(digest, points)
-    elif isinstance(part, torch.Tensor):
-        digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
-        digest.update(part.contiguous().flatten().view(torch.uint8).numpy())
-    elif part.dtype == object:
-        digest.update(repr((part.shape, part.tolist())).encode())
-    else:
-        digest.update(repr((part.shape, str(part.dtype))).encode())
-        digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8))

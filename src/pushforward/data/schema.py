@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data.casting import cast_array, cast_tensor, is_dtype, is_integer, limits_of, refuse_non_finite, to_tensor
+from pushforward.data.casting import cast_array, cast_tensor, is_dtype, is_integer, limits_of, to_tensor
 from pushforward.data.checks import (
     ArrayLike,
     Facts,
@@ -23,14 +23,15 @@ from pushforward.data.checks import (
     missing_column,
 )
 from pushforward.data.columns import Column, ColumnType, Table
-from pushforward.data.columns.column import Numbers
 from pushforward.data.columns.elements import Coordinates, Elements
-from pushforward.data.columns.numbers import MOST_DECIMALS, decimals_of
+from pushforward.data.columns.numbers import MOST_DECIMALS, Numbers
+from pushforward.data.frames import as_frame, as_polars, check_feature_names, decimals_in
 from pushforward.data.kinds import Channels, Kind, Limits, kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.points import PointSets
 from pushforward.data.signal import Signal
+from pushforward.data.stream import AnyRows, extremes
 from pushforward.data.text import Tokenizer, as_texts
 
 __all__ = ["Schema"]
@@ -134,7 +135,7 @@ class Schema:
             rules = requested or kind_named("vectors")
             dtypes, decimals = (
                 tuple(map(str, frame.dtypes)),
-                tuple(_decimals(frame.iloc[:, index]) for index in range(shape[1])),
+                tuple(decimals_in(frame.iloc[:, index]) for index in range(shape[1])),
             )
             channels = rules.channels(shape, "pandas")
             return cls(rules.name, "pandas", shape[1:], dtypes, channels, columns, decimals=decimals)
@@ -204,7 +205,7 @@ class Schema:
         names = zip(self.columns or (), kinds, self.dtypes, strict=False)
         return tuple(Numbers(name=name, type=kind, dtype=dtype) for name, kind, dtype in names)
 
-    def limits(self, rows: Tensor) -> Limits | None:
+    def limits(self, rows: AnyRows) -> Limits | None:
         """Return the limits of integers: those of their dtypes, or for kinds with closed ranges those of all ``rows`` (N, *D).
 
         None without integers.
@@ -214,7 +215,7 @@ class Schema:
         if self.text is not None:
             return torch.zeros(1, dtype=torch.float64), torch.full((1,), self.text.levels - 1.0, dtype=torch.float64)
         if self.rules.closed_ranges:
-            return self.rules.ranges(rows.amin(0).double(), rows.amax(0).double())
+            return self.rules.ranges(*extremes(rows))
         if self.table is not None:
             # The law of a category ends at its levels; that of a number goes on.
             each = [(0.0, domain.high) if domain.type == "category" else domain.limits for domain in self.table.domains]
@@ -344,7 +345,8 @@ class Schema:
         values = clean_values(as_pandas(self.rules.gathered(values)), gaps=gaps)
         if isinstance(values, PointSets):
             return self._of_sets(values, name)
-        self._check_names(values)
+        if self.columns is not None and is_frame(values):
+            check_feature_names(list(cast(Any, values).columns), self.columns)
         self._check_shape(values, name)
         channels = self.rules.channels(tuple(values.shape), "torch" if isinstance(values, Tensor) else "numpy")
         rows = self.rules.inward(to_tensor(values, self.internal_dtype), channels)
@@ -393,7 +395,8 @@ class Schema:
             return cast_tensor(rows, cast(torch.dtype, getattr(torch, self.dtypes[0]))).contiguous()
         if self.container == "numpy":
             return np.ascontiguousarray(cast_array(rows.numpy(), np.dtype(self.dtypes[0])))
-        return self._as_came(self._to_frame(rows.numpy()))
+        assert self.columns is not None
+        return self._as_came(as_frame(rows.numpy(), self.columns, self.dtypes, self.decimals))
 
     def to_columns(self, values: ArrayLike, *, gaps: bool = True) -> Tensor:
         """Return rows of a table as one number per column (N, C), float64, NaN in gaps.
@@ -427,52 +430,7 @@ class Schema:
         return self._as_came(self.table.decode(numbers.numpy()))
 
     def _as_came(self, frame: Any) -> Values:
-        """Return a DataFrame of pandas as one of polars, if the training data were one."""
-        if not self.polars:
-            return cast(Values, frame)
-        import polars  # optional
-
-        return cast(Values, polars.from_pandas(frame))
-
-    def _to_frame(self, rows: np.ndarray) -> Any:
-        import pandas as pd
-
-        assert self.columns is not None
-        parts = []
-        for index, dtype in enumerate(self.dtypes):
-            column = rows[:, index]
-            digits = None if self.decimals is None else self.decimals[index]
-            column = column if digits is None else np.round(column, digits)
-            if is_integer(dtype):
-                refuse_non_finite(column)
-                column = np.rint(column)
-                if "bool" not in dtype.lower():
-                    column = cast_array(column, np.dtype(dtype.lower().split("[")[0]))
-                else:
-                    column = column > 0
-            else:
-                column = cast_array(column, np.dtype(dtype.lower().split("[")[0]))
-            parts.append(pd.Series(column).astype(dtype))
-        frame = pd.concat(parts, axis=1) if parts else pd.DataFrame()
-        frame.columns = pd.Index(self.columns)
-        return frame
-
-    def _check_names(self, values: Values) -> None:
-        if self.columns is None or not is_frame(values):
-            return
-        names = list(cast(Any, values).columns)
-        if names == list(self.columns):
-            return
-        lines = ["The feature names should match those that were passed during fit."]
-        unseen = sorted((name for name in names if name not in self.columns), key=str)
-        missing = sorted((name for name in self.columns if name not in names), key=str)
-        if unseen:
-            lines += ["Feature names unseen at fit time:", *_bullets(unseen)]
-        if missing:
-            lines += ["Feature names seen at fit time, yet now missing:", *_bullets(missing)]
-        if not unseen and not missing:
-            lines += ["Feature names must be in the same order as they were in fit."]
-        raise ValueError("\n".join(lines) + "\n")
+        return cast(Values, as_polars(frame) if self.polars else frame)
 
     def _of_sets(self, sets: PointSets, name: str) -> Tensor:
         self._check_shape(sets, name)
@@ -492,14 +450,3 @@ class Schema:
 
 def _of_sets(sets: PointSets) -> Facts:
     return {"coordinates": sets.names, "sizes_differ": True}
-
-
-def _decimals(column: Any) -> int | None:
-    """Return the number of decimals of a column of a DataFrame; None for integers, and if they need more than a few."""
-    if not str(column.dtype).lower().startswith("float"):
-        return None
-    return decimals_of(column.dropna().to_numpy(dtype=np.float64))
-
-
-def _bullets(names: list[Any]) -> list[str]:
-    return [f"- {name}" for name in names[:5]] + (["- ..."] if len(names) > 5 else [])

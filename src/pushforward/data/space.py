@@ -13,11 +13,12 @@ from torch import Tensor
 from pushforward._messages import DIVERGED
 from pushforward.data.checks import Condition, Data, Facts, Values, enumerate_names
 from pushforward.data.columns.given import cells_by_name, named_values, read_given, unknown_name
-from pushforward.data.conditions import ConditionEncoder
+from pushforward.data.conditions import ConditionEncoder, restored_conditions
+from pushforward.data.dataset import Dataset
 from pushforward.data.files.csv import is_csv
 from pushforward.data.files.tables import Names
 from pushforward.data.kinds import Drawing, Kind
-from pushforward.data.open import Dataset, chosen_condition, open_data
+from pushforward.data.open import chosen_condition, open_data
 from pushforward.data.schema import Schema
 from pushforward.data.sizes import SizeLaw
 from pushforward.data.transform import Transform
@@ -136,7 +137,7 @@ class RowSpace:
         return cls(
             schema,
             transform,
-            None if conditions is None else ConditionEncoder.from_state(conditions, under("condition")),
+            None if conditions is None else restored_conditions(conditions, under("condition")),
             SizeLaw.from_state(under("sizes"), schema.internal_shape[0]) if schema.sizes_differ else None,
         )
 

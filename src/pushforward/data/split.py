@@ -1,10 +1,11 @@
 """Split rows into training and held-out rows."""
 
+import torch
 from torch import Tensor
 
 from pushforward.probability import noise
 
-__all__ = ["split_rows"]
+__all__ = ["rows_aside", "split_rows"]
 
 
 def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -28,10 +29,17 @@ def split_rows(n: int, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
     >>> len(train), len(held_out)
     (8, 2)
     """
+    aside = rows_aside(n, fraction, seed)
+    kept = torch.ones(n, dtype=torch.bool)
+    kept[aside] = False
+    return kept.nonzero()[:, 0], aside
+
+
+def rows_aside(n: int, fraction: float, seed: int) -> Tensor:
+    """Return the numbers of the held-out rows alone, as :func:`split_rows` does, without a list of all rows."""
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}.")
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction must lie in [0, 1), not {fraction}; 0 holds nothing out.")
     count = min(max(round(n * fraction), 1 if fraction > 0 else 0), n - 1)
-    order = noise.permutation(n, seed=seed, purpose="split")
-    return order[count:].sort().values, order[:count].sort().values
+    return noise.Permutation(n, seed=seed, purpose="split")(torch.arange(count)).sort().values

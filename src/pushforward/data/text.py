@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pushforward._messages import Argument, naming
+from pushforward._messages import Argument, lacking, naming
 from pushforward.data.checks import Facts, is_frame
 
 __all__ = ["Text", "TokenName", "Tokenizer", "as_texts"]
@@ -307,7 +307,5 @@ def _tokenizers() -> Any:
     try:
         import tokenizers  # optional
     except ImportError:
-        raise ImportError(
-            "byte-pair encoding needs the package tokenizers: install pushforward[text], or set tokens='characters'"
-        ) from None
+        raise lacking("byte-pair encoding, other than tokens='characters',", "tokenizers", "text") from None
     return tokenizers

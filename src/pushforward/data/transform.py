@@ -45,6 +45,7 @@ from pushforward.data.checks import Facts
 from pushforward.data.coding import SignalCoding
 from pushforward.data.ends import end_shares, infinite
 from pushforward.data.kinds import Limits, kind_named
+from pushforward.data.stream import AnyRows, Stream, extremes
 from pushforward.probability.tails import log_share
 
 __all__ = ["Transform"]
@@ -103,7 +104,7 @@ class Transform:
     @classmethod
     def fit(
         cls,
-        x: Tensor,
+        x: AnyRows,
         *,
         integer: bool | Sequence[bool],
         kind: str,
@@ -114,8 +115,8 @@ class Transform:
 
         Parameters
         ----------
-        x : Tensor
-            float32 or float64, finite.
+        x : Tensor or Stream
+            float32 or float64, finite. Rows on disk are read three times.
         integer : bool or sequence of bool
             Whether the values are integers, for all or per column (``(D,)``).
         kind : str
@@ -131,9 +132,9 @@ class Transform:
             If every element is constant, or the numbers are too large or too close together for float64.
         """
         if coding is not None:
-            x, integer, limits = coding.forward(x), False, None
+            x, integer, limits = coding.forward(x[:]), False, None
         rules, row = kind_named(kind), x.shape[1:]
-        x = rules.units(x)
+        x = x if isinstance(x, Stream) else rules.units(x)
         low, high, constant, whole = _facts(x, integer, kind)
         value = torch.where(constant, low, 0.0)
         ends = _ranges(x, low, high, kind, limits)
@@ -149,7 +150,7 @@ class Transform:
 
     @classmethod
     def in_data_units(
-        cls, x: Tensor, *, integer: bool | Sequence[bool], kind: str, limits: Limits | None = None
+        cls, x: AnyRows, *, integer: bool | Sequence[bool], kind: str, limits: Limits | None = None
     ) -> "Transform":
         """Return the map z = x, which only drops constant elements; NaN is allowed.
 
@@ -356,7 +357,7 @@ def _said(dtype: torch.dtype, shape: tuple[int, ...]) -> str:
     return f"{str(dtype).removeprefix('torch.')} of shape {tuple(shape)}"
 
 
-def _ranges(x: Tensor, low: Tensor, high: Tensor, kind: str, limits: Limits | None) -> dict[str, Tensor]:
+def _ranges(x: AnyRows, low: Tensor, high: Tensor, kind: str, limits: Limits | None) -> dict[str, Tensor]:
     """Return ``low``, ``high``, ``below`` and ``above`` of a transform for rows x whose elements lie in [low, high]."""
     rules = kind_named(kind)
     low, high = rules.ranges(low, high)
@@ -369,15 +370,14 @@ def _ranges(x: Tensor, low: Tensor, high: Tensor, kind: str, limits: Limits | No
     return {"low": low, "high": high, "below": below, "above": above, "least": least, "most": most}
 
 
-def _facts(x: Tensor, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _facts(x: AnyRows, integer: bool | Sequence[bool], kind: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the smallest and the largest value of each element, whether it is constant, and whether it is an integer."""
-    gap = x.isnan()
-    if bool(gap.all(0).any()):
-        where = tuple(gap.all(0).nonzero()[0].tolist())
+    low, high = extremes(x)
+    missing = low > high
+    if bool(missing.any()):
+        where = tuple(missing.nonzero()[0].tolist())
         place = f"column {where[0]}" if kind_named(kind).has_columns else f"element {where}"
         raise ValueError(f"X: {place} is missing in every training row; omit it.")
-    low = torch.where(gap, torch.inf, x).amin(0).double()
-    high = torch.where(gap, -torch.inf, x).amax(0).double()
     constant = low == high
     if bool(constant.all()):
         raise ValueError(

@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
+from pushforward._messages import lacking
 from pushforward.evaluation.features import checksum
 from pushforward.metrics.arrays import as_rows
 
@@ -127,7 +128,7 @@ def _inception(path: Path) -> Callable[[Tensor], Tensor]:
         module = importlib.import_module("torchmetrics.image.fid")
         network = module.NoTrainInceptionV3("inception-v3-compat", ["2048"], str(path))
     except ImportError as error:  # a missing torch-fidelity shows when the network is made
-        raise ImportError("Inception features come through torchmetrics: pip install 'torchmetrics[image]'") from error
+        raise lacking("a network of Inception", "torchmetrics and torch-fidelity", "inception") from error
     return lambda x: network((x * 255).round().to(torch.uint8))
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "draw", "explain", "moves", "names", "save", "sliders", "topics"]
 
 TOPICS = {
+    "data": "Data",
     "laws": "Laws and their exact properties",
     "drawing": "Sampling",
     "estimation": "Estimation and Markov chains",
@@ -38,6 +39,7 @@ TOPICS = {
     "questions": "Densities, guidance and posteriors of a diffusion",
 }
 FRAMES = 48
+SECONDS = 4.0  # of a film
 
 
 def topics() -> dict[str, list[str]]:
@@ -63,7 +65,7 @@ def explain(name: str) -> str:
 def sliders(name: str) -> dict[str, Slider]:
     """Return the parameters of a plot with their ranges, besides ``moment``.
 
-    >>> sliders("bell-curve")["mean"]
+    >>> sliders("gaussian-density")["mean"]
     Slider(label='mean', low=-3.0, high=3.0, step=0.1, default=0.0)
     """
     plot = _plot(name)
@@ -89,8 +91,8 @@ def draw(name: str, **values: float) -> "Figure":
     return _plot(name)(**values)
 
 
-def save(name: str, path: str | Path) -> Path:
-    """Draw a plot and write it to a file, with a ``.gif`` as an animation. Return the path.
+def save(name: str, path: str | Path, *, frames: int | None = None) -> Path:
+    """Draw a plot and write it to a file, with a ``.gif`` as an animation of 48 frames, or as many as given. Return the path.
 
     Raises
     ------
@@ -103,7 +105,8 @@ def save(name: str, path: str | Path) -> Path:
         moving = ", ".join(other for other in names() if moves(other))
         raise ValueError(f"{name} does not move, so it cannot be a .gif; write a .png. These move: {moving}.")
     plot = _plot(name)
-    return plots.film((plot(moment=(frame + 1) / FRAMES) for frame in range(FRAMES)), path)
+    count = FRAMES if frames is None else frames
+    return plots.film((plot(moment=(frame + 1) / count) for frame in range(count)), path, seconds=SECONDS / count)
 
 
 def _plot(name: str) -> "Callable[..., Figure]":

@@ -1,26 +1,55 @@
 """Plots of diffusion, on laws with a known score and denoiser."""
 
 import functools
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pushforward import plots
+from pushforward.data import open_data
 from pushforward.diffusion import DDPM, RK4, Cosine, ExactDenoiser, UniformGrid
 from pushforward.diffusion.samplers.benchmark import Problem, benchmark_law, benchmark_samplers, compare
+from pushforward.gallery.pen import bare, level_map
 from pushforward.probability import GaussianMixture, noise
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["forward_diffusion", "reverse_diffusion", "probability_flow", "score_field", "sampler_errors"]
+__all__ = [
+    "noised_digit",
+    "forward_diffusion",
+    "reverse_diffusion",
+    "probability_flow",
+    "noise_to_data",
+    "score_field",
+    "sampler_errors",
+]
 
 SCHEDULE = Cosine()
 LAW = GaussianMixture([0.35, 0.65], [[-1.4], [1.0]], covs=[0.03, 0.05])
 STEPS = 200
 PATHS = 20
+REACH = 4.2  # no path goes farther
 COMPARED = ("UniPC 3", "DPM++ 2", "DPM++ 3", "DEIS 3", "DDIM", "Heun")
+
+
+def noised_digit(moment: float | None = None) -> "Figure":
+    """The forward process on images: x_t = α x + σ ε, from a digit at t = 0 to noise at t = 1."""
+    shown = 8 if moment is None else max(1, round(8 * moment))
+    digits = torch.as_tensor(open_data("digits").values)[[0, 13, 2]].double() / 8 - 1
+    eps = noise.normal((8, 8), seed=4, purpose="noised digit", rows=3, dtype=torch.float64)
+    canvas = plots.figure(10.4, 4.2)
+    for column, t in enumerate(torch.linspace(0, 1, 8, dtype=torch.float64)[:shown]):
+        alpha, sigma = _scales(t)
+        for row, x in enumerate(alpha * digits + sigma * eps):
+            axes = canvas.add_subplot(3, 8, 8 * row + column + 1)
+            axes.imshow(x.numpy(), cmap="gray", vmin=-2, vmax=2)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(f"t = {t:.2f}\nα {alpha:.2f}  σ {sigma:.2f}", fontsize=8, color=plots.INK)
+    return canvas
 
 
 def forward_diffusion(moment: float | None = None) -> "Figure":
@@ -40,6 +69,27 @@ def reverse_diffusion(moment: float | None = None) -> "Figure":
 def probability_flow(moment: float | None = None) -> "Figure":
     """The probability flow: the same laws at every time as the diffusion, without any noise."""
     return _tube(*_backward_paths(RK4()), "noise", "data", moment)
+
+
+def noise_to_data(moment: float | None = None) -> "Figure":
+    """From noise to data: points drawn from a Gaussian follow the probability flow to two moons."""
+    times, states = _moon_paths()
+    shown = len(times) if moment is None else max(1, round(moment * len(times)))
+    alpha, sigma = _scales(times[shown - 1])
+    canvas = plots.figure(9.6, 4.6)
+    left = plots.panel(canvas, 1, 2, 1, f"density and points at t = {times[shown - 1]:.2f}")
+    # At t = 0 the ridges are thin; a little noise keeps them visible on the grid.
+    level_map(left, MOONS.noised(float(alpha), max(float(sigma), 0.02)).log_prob, (-3, 3), (-3, 3))
+    left.plot(*states[shown - 1].T.numpy(), ".", color=plots.ACCENT, markersize=3)
+    right = plots.panel(canvas, 1, 2, 2, "paths of some points")
+    right.plot(states[:shown, :40, 0].numpy(), states[:shown, :40, 1].numpy(), color=plots.DATA, linewidth=0.7)
+    right.plot(*states[0, :40].T.numpy(), ".", color=plots.INK, markersize=4)
+    right.plot(*states[shown - 1, :40].T.numpy(), ".", color=plots.ACCENT, markersize=5)
+    bare(right)
+    for axes in (left, right):
+        axes.set_xlim(-3, 3)
+        axes.set_ylim(-3, 3)
+    return canvas
 
 
 def score_field() -> "Figure":
@@ -93,6 +143,32 @@ def _forward_paths() -> Tensor:
     return torch.stack(states)
 
 
+def _moons() -> GaussianMixture:
+    """Return two half circles as a mixture of 24 narrow Gaussians."""
+    angle = (torch.arange(12, dtype=torch.float64) + 0.5) * (math.pi / 12)
+    upper = torch.stack((angle.cos() - 0.5, angle.sin() - 0.25), 1)
+    means = torch.cat((upper, -upper)) * 1.2
+    return GaussianMixture(torch.full((24,), 1 / 24, dtype=torch.float64), means, covs=torch.full((24,), 0.02))
+
+
+MOONS = _moons()
+
+
+@functools.cache
+def _moon_paths() -> tuple[Tensor, Tensor]:
+    """Return times (T,) and states (T, 400, 2) of the probability flow from noise to the moons."""
+    start = noise.normal((2,), seed=0, purpose="noise to data", rows=400, dtype=torch.float64)
+    times, states = [1.0], [start]
+
+    def record(row: int, time: float, x: Tensor, denoised: Tensor) -> None:
+        if time < times[-1]:
+            times.append(time)
+            states.append(x)
+
+    RK4().run(ExactDenoiser(MOONS, SCHEDULE), start, times=UniformGrid()(SCHEDULE, 60), on_step=record)
+    return torch.tensor(times, dtype=torch.float64), torch.stack(states)
+
+
 @functools.cache
 def _backward_paths(sampler: DDPM | RK4) -> tuple[Tensor, Tensor]:
     """Return times (T,) and states (T, PATHS) from noise to data, starting at evenly spaced quantiles."""
@@ -114,7 +190,7 @@ def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | N
     """Draw paths over the density at each time, between the laws at the first and the last time."""
     canvas = plots.figure(9.6, 4.4)
     grid = canvas.add_gridspec(1, 3, width_ratios=(1, 6, 1))
-    x = torch.linspace(-3.2, 3.2, 401, dtype=torch.float64)
+    x = torch.linspace(-REACH, REACH, 501, dtype=torch.float64)
     across = torch.linspace(0, 1, 121, dtype=torch.float64)
     alpha, sigma = _scales(across)
     field = torch.stack(
@@ -129,7 +205,7 @@ def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | N
         times[shown - 1].expand(PATHS), paths[shown - 1], "o", color=plots.ACCENT, markersize=4, clip_on=False, zorder=5
     )
     middle.set_xlim(float(times[0]), float(times[-1]))
-    middle.set_ylim(-3.2, 3.2)
+    middle.set_ylim(-REACH, REACH)
     middle.set_xlabel("time t", color=plots.INK)
     middle.set_yticks([])
     middle.spines[:].set_visible(False)

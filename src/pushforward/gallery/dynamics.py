@@ -19,13 +19,42 @@ from pushforward.probability.laws.uniform import Uniform
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["euler_vs_rk4", "stiff", "gradient_flow", "strong_order", "boltzmann", "langevin", "langevin_bias"]
+__all__ = ["vector_field", "euler_vs_rk4", "stiff", "gradient_flow", "strong_order", "boltzmann", "langevin", "langevin_bias"]
 
 MIXTURE = GaussianMixture(
     [0.3, 0.3, 0.4],
     [[-1.6, 1.0], [1.5, 1.2], [0.0, -1.4]],
     [[[0.25, 0.1], [0.1, 0.2]], [[0.3, -0.15], [-0.15, 0.3]], [[0.6, 0.0], [0.0, 0.15]]],
 )
+
+
+def vector_field(moment: float | None = None) -> "Figure":
+    """A vector field and its flow: arrows give the velocity at each point, and a disk of points is carried along."""
+
+    def swing(x: Tensor, t: Tensor) -> Tensor:
+        return torch.stack((x[:, 1], -x[:, 0].sin()), 1)
+
+    span = 4.0
+    end = span if moment is None else span * moment
+    angle = line(0, 2 * math.pi, 121)
+    ring = torch.stack((-1.6 + 0.5 * angle.cos(), 0.9 + 0.5 * angle.sin()), 1)
+    starts = torch.cat((ring, torch.tensor([[-1.6, 0.9]], dtype=torch.float64)))
+    times = line(0, end, max(2, round(60 * end / span) + 1))
+    path = ode.integrate(swing, starts, times, "rk4").states
+    canvas = plots.figure(8.4, 4.8)
+    axes = plots.panel(canvas, 1, 1, 1, f"a pendulum, time {end:.1f}")
+    grid = torch.cartesian_prod(line(-3.4, 3.4, 18), line(-2.6, 2.6, 13))
+    axes.quiver(*grid.T.numpy(), *swing(grid, times).T.numpy(), color=plots.DATA, width=0.0028, scale=42)
+    for row in (0, 30, 60, 90, -1):
+        axes.plot(*path[:, row].T.numpy(), color=plots.SAMPLES, linewidth=0.9)
+    for index, color in ((0, plots.DATA), (-1, plots.ACCENT)):
+        axes.fill(*path[index, :-1].T.numpy(), color=color, alpha=0.5, linewidth=0)
+    axes.set_xlim(-3.4, 3.4)
+    axes.set_ylim(-2.6, 2.6)
+    axes.set_xlabel("angle")
+    axes.set_ylabel("velocity of the angle")
+    bare(axes)
+    return canvas
 
 
 def euler_vs_rk4(steps: Annotated[float, Slider("steps", 12, 160, 4)] = 40) -> "Figure":
@@ -177,9 +206,10 @@ def langevin(
     step: Annotated[float, Slider("step", 0.002, 0.2, 0.002)] = 0.02,
     temperature: Annotated[float, Slider("temperature", 0.1, 3.0, 0.1)] = 1.0,
 ) -> "Figure":
-    """Langevin chains follow the score and added noise: started anywhere, their states come to follow the law.
+    """Langevin chains follow the score and added noise: they settle in a cluster soon, and change clusters rarely.
 
-    One step is x + h ∇log p(x) + √(2hT) z. At temperature T the chains come to follow p^(1/T), but for the bias of h.
+    One step is x + h ∇log p(x) + √(2hT) z. At temperature T the chains come to follow p^(1/T), but for the bias of h. The
+    shares of the clusters are means of the responsibilities; under the law, which is that of T = 1, these are the weights.
     """
     steps = 300
     shown = steps if moment is None else max(1, round(moment * steps))
@@ -194,12 +224,17 @@ def langevin(
         on_step=lambda k, x: states.append(x),
     )
     path = torch.stack(states)
+    shares, exact = (
+        " / ".join(f"{share:.2f}" for share in law) for law in (MIXTURE.responsibilities(path[-1]).mean(0), MIXTURE.weights)
+    )
     canvas = plots.figure(10.0, 4.8)
-    left, right = plots.panel(canvas, 1, 2, 1, "three chains"), plots.panel(canvas, 1, 2, 2, f"400 chains after {shown} steps")
+    left = plots.panel(canvas, 1, 2, 1, "three chains")
+    found = f"400 chains after {shown} steps: {shares} in the clusters,\nunder the law {exact}"
+    right = plots.panel(canvas, 1, 2, 2, found)
     for axes in (left, right):
-        level_map(axes, MIXTURE.log_prob, (-3.2, 3.2), (-2.8, 2.8))
-        axes.set_xlim(-3.2, 3.2)
-        axes.set_ylim(-2.8, 2.8)
+        level_map(axes, MIXTURE.log_prob, (-3.6, 3.6), (-3.2, 3.2))
+        axes.set_xlim(-3.6, 3.6)
+        axes.set_ylim(-3.2, 3.2)
     for chain, color in zip((0, 1, 7), (plots.ACCENT, plots.GOOD, plots.INK), strict=True):
         left.plot(*path[:, chain].T.numpy(), color=color, linewidth=0.8)
         left.plot(*path[0, chain].tolist(), "o", color=color, markersize=6)

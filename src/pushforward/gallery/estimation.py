@@ -8,18 +8,42 @@ import torch
 from torch import Tensor
 
 from pushforward import plots
-from pushforward.gallery.pen import line
-from pushforward.probability import divergence, noise
+from pushforward.gallery.pen import bell, line
+from pushforward.probability import Gaussian, divergence, estimate, noise
 from pushforward.probability.estimation.estimate import CoinMixture, fit_coins, fit_uniform
 from pushforward.probability.laws.markov import MarkovChain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["likelihood", "em_coins", "markov"]
+__all__ = ["fitted_bell", "likelihood", "em_coins", "markov"]
 
 TOSSES = 12
 CHAIN = MarkovChain([[0.90, 0.15, 0.25], [0.075, 0.80, 0.25], [0.025, 0.05, 0.50]])
+
+
+def fitted_bell(moment: float | None = None) -> "Figure":
+    """Maximum likelihood: the bell slides over the data, and its likelihood is largest where its mean is theirs."""
+    x = Gaussian([0.7], 0.8).sample(12, seed=3)
+    best, means = estimate.fit_gaussian(x), line(-2.5, 4.0, 261)
+    place = best.mean.item() if moment is None else -2.5 + 6.5 * moment
+    law = Gaussian([place], best.cov)
+    total = torch.stack([Gaussian([mean], best.cov).log_prob(x).sum() for mean in means.tolist()])
+    grid = line(-4, 6, 501)
+    canvas = plots.figure(10.0, 3.8)
+    left = plots.panel(canvas, 1, 2, 1, "twelve numbers under a bell")
+    bell(left, grid, law.log_prob(grid[:, None]).exp(), plots.SAMPLES)
+    left.vlines(x[:, 0].numpy(), 0, law.log_prob(x).exp().numpy(), color=plots.INK, linewidth=1)
+    left.plot(x[:, 0].numpy(), torch.zeros(len(x)).numpy(), "|", color=plots.INK, markersize=12)
+    left.set_ylim(-0.02, 0.62)
+    left.set_xlabel("x")
+    right = plots.panel(canvas, 1, 2, 2, "sum of the log-densities")
+    right.plot(means.numpy(), total.numpy(), color=plots.DATA, linewidth=1.6)
+    right.plot([place], [law.log_prob(x).sum().item()], "o", color=plots.SAMPLES, markersize=7)
+    right.axvline(best.mean.item(), color=plots.ACCENT, linewidth=1.2, linestyle="--", label="mean of the numbers")
+    right.set_xlabel("mean of the bell")
+    right.legend(frameon=False, fontsize=9, loc="lower left")
+    return canvas
 
 
 def likelihood() -> "Figure":
@@ -39,12 +63,13 @@ def likelihood() -> "Figure":
     right.plot([0, top], [0, 0], color=plots.SAMPLES, linewidth=1.8)
     right.plot(theta.numpy(), theta.numpy() ** -len(x), color=plots.SAMPLES, linewidth=1.8)
     right.plot(x.numpy(), torch.zeros(len(x)).numpy(), "|", color=plots.INK, markersize=14)
-    right.axvline(top, color=plots.ACCENT, linewidth=1.4, label=f"maximum: the largest number, {top:.2f}")
+    right.axvline(top, color=plots.ACCENT, linewidth=1.4, label=f"maximum: max x = {top:.2f}")
     right.set_xlabel("θ")
     for axes in (left, right):
         axes.set_ylabel("likelihood")
         axes.set_yticks([])
-        axes.legend(frameon=False, fontsize=9)
+        axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend above the curve
+        axes.legend(frameon=False, fontsize=9, loc="upper left" if axes is left else "upper right")
     return canvas
 
 

@@ -13,10 +13,14 @@ from pushforward.probability import Gaussian, GaussianMixture, divergence
 from pushforward.probability.estimation.classify import BayesClassifier, fit_logistic
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
+    "kinds_of_laws",
     "bell_curve",
+    "gaussian_density",
+    "gaussian_samples",
     "densities",
     "gaussian_product",
     "conditioning",
@@ -29,7 +33,85 @@ __all__ = [
 ]
 
 
-def bell_curve(
+def kinds_of_laws() -> "Figure":
+    """Laws with mass on single values (above) and with a density (below); of each, the mean and one standard deviation."""
+    canvas = plots.figure(11.2, 5.0)
+    counts = torch.arange(0, 13, dtype=torch.float64)
+    ways = torch.tensor([math.comb(12, k) for k in range(13)], dtype=torch.float64)
+    masses = (
+        ("a coin: heads with probability 0.7", counts[:2], torch.tensor([0.3, 0.7])),
+        ("a die: each face 1/6", counts[1:7], torch.full((6,), 1 / 6)),
+        ("heads of 12 tosses (binomial)", counts, ways * 0.7**counts * 0.3 ** (12 - counts)),
+        ("calls in an hour (Poisson)", counts, (counts * math.log(3) - 3 - torch.lgamma(counts + 1)).exp()),
+    )
+    for index, (title, values, mass) in enumerate(masses):
+        axes = plots.panel(canvas, 2, 4, index + 1, title)
+        axes.bar(values.numpy(), mass.numpy(), width=0.55, color=plots.SAMPLES)
+        axes.set_xticks(values[:: max(1, len(values) // 6)].tolist())
+        mean = (values * mass).sum().item()
+        _moments(axes, mean, ((values - mean) ** 2 * mass).sum().sqrt().item())
+    mixture = GaussianMixture([0.4, 0.6], [[-1.5], [1.2]], covs=[0.2, 0.5])
+    x = line(-4, 4, 801)
+    bells = (
+        ("uniform on [−1, 2]", torch.where((x > -1) & (x < 2), 1 / 3, 0.0), 0.5, math.sqrt(9 / 12)),
+        ("waiting time (exponential)", torch.where(x > 0, (-x.clamp(min=0)).exp(), 0.0), 1.0, 1.0),
+        ("Gaussian", Gaussian([0.0], 1.0).log_prob(x[:, None]).exp(), 0.0, 1.0),
+        ("mixture of two Gaussians", mixture.log_prob(x[:, None]).exp(), mixture.mean.item(), mixture.variance.sqrt().item()),
+    )
+    for index, (title, density, mean, std) in enumerate(bells):
+        axes = plots.panel(canvas, 2, 4, index + 5, title)
+        bell(axes, x, density, plots.SAMPLES)
+        _moments(axes, mean, std)
+    return canvas
+
+
+def bell_curve(moment: float | None = None) -> "Figure":
+    """The Gaussian N(μ, σ²): μ moves the bell, σ widens and lowers it; 68 % of its area lies within μ ± σ."""
+    x = line(-6, 6, 601)
+    turn = 0.0 if moment is None else math.sin(2 * math.pi * moment)
+    canvas = plots.figure(10.0, 3.8)
+    for index, (title, laws) in enumerate(
+        (
+            ("the mean changes", [(mu + 2 * turn, 1.0) for mu in (-2.0, 0.0, 2.0)]),
+            ("the variance changes", [(0.0, std * math.exp(0.4 * turn)) for std in (0.5, 1.0, 2.0)]),
+        )
+    ):
+        axes = plots.panel(canvas, 1, 2, index + 1, title)
+        for (mu, std), color in zip(laws, (plots.GOOD, plots.SAMPLES, plots.ACCENT), strict=True):
+            density = Gaussian([mu], std**2).log_prob(x[:, None]).exp()
+            bell(axes, x, density, color, f"μ = {mu:.2g}, σ = {std:.2g}", fill=False)
+            inside = (x >= mu - std) & (x <= mu + std)
+            axes.fill_between(x.numpy(), 0, density.numpy(), where=inside.numpy(), color=color, alpha=0.2, linewidth=0)
+        axes.set_xlim(-6, 6)
+        axes.set_ylim(0, 1.25 if index else 0.55)
+        axes.set_xlabel("x")
+        axes.legend(frameon=False, fontsize=9, loc="upper right")
+    return canvas
+
+
+def gaussian_samples() -> "Figure":
+    """Draws of Gaussians in N dimensions, each a curve over the number of the coordinate: the covariance sets the shape."""
+    canvas = plots.figure(11.2, 3.6)
+    place = torch.arange(60, dtype=torch.float64)
+    near = (-0.5 * ((place[:, None] - place) / 8) ** 2).exp() + 1e-6 * torch.eye(60, dtype=torch.float64)
+    walk = torch.minimum(place[:, None], place) / 20 + 1 / 20
+    laws = (
+        ("N = 60, independent", torch.eye(60, dtype=torch.float64)),
+        ("neighbors are alike", near),
+        ("sums of independent steps", walk),
+    )
+    for index, (title, cov) in enumerate(laws):
+        axes = plots.panel(canvas, 1, 3, index + 1, title)
+        law = Gaussian(torch.zeros(60, dtype=torch.float64), cov)
+        width = 2 * law.variance.sqrt()
+        axes.fill_between(place.numpy(), -width.numpy(), width.numpy(), color=plots.FAINT, linewidth=0)
+        axes.plot(place.numpy(), law.sample(4, seed=2).T.numpy(), linewidth=1.3)
+        axes.set_ylim(-4.4, 4.4)
+        axes.set_xlabel("coordinate")
+    return canvas
+
+
+def gaussian_density(
     mean: Annotated[float, Slider("mean", -3.0, 3.0, 0.1)] = 0.0,
     std: Annotated[float, Slider("standard deviation", 0.3, 3.0, 0.05)] = 1.0,
 ) -> "Figure":
@@ -227,6 +309,8 @@ def kl() -> "Figure":
     ):
         bell(axes, x, q.log_prob(x[:, None]).exp(), color, name, fill=False)
     axes.set_xlim(-5, 5)
+    axes.set_xlabel("x")
+    axes.set_ylabel("density")
     axes.legend(frameon=False, fontsize=9)
     return canvas
 
@@ -275,6 +359,12 @@ def bayes_classifier() -> "Figure":
     bare(axes)
     axes.legend(fontsize=9, loc="upper left", framealpha=0.9, edgecolor="white")
     return canvas
+
+
+def _moments(axes: "Axes", mean: float, std: float) -> None:
+    axes.axvline(mean, color=plots.ACCENT, linewidth=1.6)
+    axes.axvspan(mean - std, mean + std, color=plots.ACCENT, alpha=0.1, linewidth=0)
+    axes.set_yticks([])
 
 
 def _quadratic(x: Tensor) -> Tensor:

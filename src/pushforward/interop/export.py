@@ -14,12 +14,13 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward._messages import Argument, naming
+from pushforward._messages import Argument, lacking, naming
 from pushforward.diffusion import Denoiser
 from pushforward.diffusion.flow_map import FlowMapNetwork
 from pushforward.models.denoising.flow_map import FlowMap
@@ -138,9 +139,10 @@ def _graph(model: Exported) -> tuple[nn.Module, dict[str, Tensor], str]:
 
 def _onnx(model: Exported, path: Path) -> None:
     try:
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError:
-        raise ImportError("an ONNX graph needs onnx and onnxscript; install them: pip install 'pushforward[onnx]'") from None
+        raise lacking("an ONNX graph", "onnx and onnxscript", "onnx") from None
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     device = next(model.denoiser_.parameters()).device
     graph, inputs, output = _graph(model)
@@ -181,7 +183,7 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
     try:
         from diffusers import DDPMPipeline, DDPMScheduler
     except ImportError:
-        raise ImportError("this format needs diffusers; install it: pip install 'pushforward[diffusers]'") from None
+        raise lacking("this format", "diffusers", "diffusers") from None
     from pushforward.interop.to_diffusers import ExportedUNet
 
     if model.space_.kind.structure != "grid":
@@ -217,7 +219,7 @@ def _diffusers(model: DenoisingModel, folder: Path) -> None:
     index.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
 
 
-FORMATS: dict[str, Callable[[DenoisingModel, Path], None]] = {
+FORMATS: dict[str, Callable[[Any, Path], None]] = {
     "onnx": _onnx,
     "safetensors": _safetensors,
     "diffusers": _diffusers,

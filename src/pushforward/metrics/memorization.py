@@ -21,6 +21,7 @@ Elizabeth DeLong, David DeLong, Daniel Clarke-Pearson. Comparing the areas under
 characteristic curves: a nonparametric approach. 1988.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,25 +156,30 @@ def memorization(samples: ArrayLike, train: ArrayLike, held_out: ArrayLike, *, s
     )
 
 
-def distance_ratio(samples: ArrayLike, train: ArrayLike, held_out: ArrayLike) -> dict[str, float]:
+def distance_ratio(samples: ArrayLike, train: Iterable[ArrayLike], held_out: ArrayLike) -> dict[str, float]:
     """Return median distances to the nearest training row, of samples and of held-out rows, and their ratio.
 
     For a quick look at any number of rows; :func:`memorization` adds intervals and tests.
 
     Parameters
     ----------
-    samples, train, held_out : array (n, ...)
+    samples, held_out : array (n, ...)
         Rows in units that make columns comparable.
+    train : iterable of arrays (n, ...)
+        The training rows in one or more parts, of which one at a time is in memory.
 
     Returns
     -------
     dict
         ``samples``, ``held_out`` and ``ratio`` = samples / held_out, which is 1 if both are 0.
 
-    >>> distance_ratio([[0.25]], [[0.0], [1.0], [2.0]], [[1.5]])
+    >>> distance_ratio([[0.25]], [[[0.0], [1.0]], [[2.0]]], [[1.5]])
     {'samples': 0.25, 'held_out': 0.5, 'ratio': 0.5}
     """
-    medians = [np.median(nearest(rows, train)[0]) for rows in (samples, held_out)]
+    near = [np.full(len(np.asarray(rows)), np.inf) for rows in (samples, held_out)]
+    for part in train:
+        near = [np.minimum(least, nearest(rows, part)[0][:, 0]) for least, rows in zip(near, (samples, held_out), strict=True)]
+    medians = [np.median(least) for least in near]
     return {"samples": float(medians[0]), "held_out": float(medians[1]), "ratio": float(_quotient(*medians))}
 
 

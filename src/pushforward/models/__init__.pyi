@@ -17,6 +17,7 @@ from .flows.normalizing_flow import NormalizingFlow as NormalizingFlow
 from .gan import GAN as GAN
 from .gaussian.gmm import GMM as GMM
 from .gaussian.ppca import PPCA as PPCA
+from .imputer import Imputer as Imputer
 from .latent import Latent as Latent
 from .run import train as train
 from .tokens.autoregressive import Autoregressive as Autoregressive

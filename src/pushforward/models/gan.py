@@ -34,7 +34,7 @@ from annotated_types import Gt
 from torch import Tensor, nn
 
 from pushforward.models.base.codes import DecoderModel
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.files.params import Size
@@ -141,6 +141,7 @@ class GAN(DecoderModel, TrainedModel):
     ((2, 2), (1, 2))
     """
 
+    streams: ClassVar[bool] = True
     core: ClassVar[str] = "generator_"
     decodes: ClassVar[str] = "forward"
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", "network", "penalty", *TrainedModel.fitted)

@@ -92,7 +92,7 @@ class Latent(CodeModel, DensityModel, TwoStageModel):
     device : str, optional
         Where to train parts that set no device; default the fastest available.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`. Both parts hold out the same rows,
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`. Both parts hold out the same rows,
     and a part without a ``random_state`` gets one derived from this model's.
 
     Attributes

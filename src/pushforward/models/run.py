@@ -242,7 +242,7 @@ def _opening(card: Facts) -> Facts:
     """Return the arguments with which the run opened signals and images."""
     resolved = card["resolved"]
     series = resolved["series"]
-    named = {name: resolved[name] for name in ("rate", "length", "size")}
+    named = {name: resolved[name] for name in ("rate", "length", "size", "stream")}
     return named | {"series": None if series is None else tuple(series)}
 
 

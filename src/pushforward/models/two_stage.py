@@ -19,11 +19,13 @@ from torch import Tensor
 from pushforward import training
 from pushforward.data import ArrayLike, Condition, Dataset, Facts, Limits, Schema, Transform, Values
 from pushforward.data.rows import Rows
+from pushforward.data.stream import AnyRows
 from pushforward.models.autoencoders.vae import VAE
 from pushforward.models.autoencoders.vqvae import VQVAE
 from pushforward.models.base.codes import CodeModel, RandomCodes
-from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, RunOptions
 from pushforward.models.base.plan import Plan, plan
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.files.params import Count, DeviceName, Seconds, check_params
@@ -107,7 +109,7 @@ class TwoStageModel(GenerativeModel):
         split = replace(dataset, held_out=prepared.held_out_rows)
         return _Prepared(**{field.name: getattr(prepared, field.name) for field in fields(prepared)}, dataset=split)
 
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+    def _scaling(self, x: AnyRows, schema: Schema, limits: Limits | None) -> Transform:
         scaling: Transform = (self.coder or VAE())._scaling(x, schema, limits)
         return scaling
 

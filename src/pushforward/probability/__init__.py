@@ -12,7 +12,7 @@ maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, importance), ``e
 -0.4608
 """
 
-from pushforward.probability import divergence, draw, limits, noise
+from pushforward.probability import divergence, draw, expectations, limits, noise
 from pushforward.probability.estimation import estimate, linear_latent, mixture_em
 from pushforward.probability.estimation.classify import (
     BayesClassifier,
@@ -51,6 +51,7 @@ __all__ = [
     "divergence",
     "draw",
     "estimate",
+    "expectations",
     "fit_logistic",
     "gaps",
     "gaussian_log_odds",

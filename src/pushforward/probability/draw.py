@@ -182,6 +182,7 @@ def rejection(
 
     Raises
     ------
+        ValueError
             If a proposal violates the bound by more than 1e-6 (the error says where and by how much; the draws would
             follow min(p, M q)), or a log-density is NaN.
         RuntimeError

@@ -28,12 +28,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["derive", "fresh_seed", "normal", "permutation", "uniform"]
+__all__ = ["Permutation", "derive", "fresh_seed", "normal", "permutation", "uniform"]
 
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
 _MULTIPLIER_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MULTIPLIER_2 = 0x94D049BB133111EB - (1 << 64)
 _LOW_32 = (1 << 32) - 1
+_SORTED = 1 << 16  # numbers that are ordered by sorting
+_ROUNDS = 8
 
 
 def fresh_seed() -> int:
@@ -118,6 +120,55 @@ def uniform(
 def permutation(n: int, *, seed: int, purpose: str, step: int = 0, device: torch.device | str = "cpu") -> Tensor:
     """Return a random order of 0 .. n - 1 as an int64 tensor (n,)."""
     return torch.argsort(_words(n, seed, purpose, 1, step, device)[0], stable=True)
+
+
+class Permutation:
+    """A random order of 0 .. n - 1, of which any part can be read without making the rest.
+
+    Few numbers are sorted by random words. For many, the order is a keyed bijection, a generalized Feistel network: a number
+    i = l + a r < a b is a pair (l, r), and in each of eight rounds a hash of one part is added to the other, l + F(r) mod a or
+    r + F(l) mod b. a is the root of n, rounded up, and b the least number with a b >= n; a result of n or above goes through
+    the network again.
+
+    References
+    ----------
+    John Black, Phillip Rogaway. Ciphers with arbitrary finite domains. CT-RSA 2002.
+
+    >>> order = Permutation(100_000, seed=0, purpose="doc")
+    >>> len(order(torch.arange(100_000)).unique())
+    100000
+    """
+
+    def __init__(self, n: int, *, seed: int, purpose: str, device: torch.device | str = "cpu") -> None:
+        self.n = n
+        self._sorted = permutation(n, seed=seed, purpose=purpose, device=device) if n <= _SORTED else None
+        self._key = _stream(int(seed), purpose)
+        self._width = math.isqrt(n - 1) + 1 if n else 1
+        self._height = -(-n // self._width)
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """Return the numbers at these places, int64, of the shape of ``index``."""
+        if self._sorted is not None:
+            return self._sorted[index]
+        numbers = self._network(index)
+        beyond = (numbers >= self.n).nonzero(as_tuple=True)
+        while len(beyond[0]):
+            numbers[beyond] = self._network(numbers[beyond])
+            beyond = (numbers >= self.n).nonzero(as_tuple=True)
+        return numbers
+
+    def _network(self, index: Tensor) -> Tensor:
+        left, right = index % self._width, index // self._width
+        for number in range(_ROUNDS):
+            if number % 2:
+                right = (right + self._hash(left, number)) % self._height
+            else:
+                left = (left + self._hash(right, number)) % self._width
+        return left + self._width * right
+
+    def _hash(self, part: Tensor, number: int) -> Tensor:
+        """Return random numbers of 62 bits."""
+        return _mix((part + 1) * _GAMMA + _to_signed_64_bit(self._key + (number + 1) * _GAMMA * 3)) >> 2 & ((1 << 62) - 1)
 
 
 def _words(count: int, seed: int, purpose: str, rows: Tensor | int, step: Tensor | int, device: torch.device | str) -> Tensor:

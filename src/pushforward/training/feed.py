@@ -8,11 +8,14 @@ Batches are made in blocks of steps, so that the cost of the many small operatio
 per block. Blocks start at multiples of their length, and their length does not change the result.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
+from pushforward.data.stream import AnyRows
 from pushforward.probability.memory import check_memory
-from pushforward.probability.noise import derive, permutation
+from pushforward.probability.noise import Permutation, derive
 from pushforward.training.task import Batch, Task
 
 __all__ = ["Feed", "check_batch_size"]
@@ -22,9 +25,9 @@ MAX_BLOCK_ELEMENTS = 1 << 20
 _COPIES, _NUMBERS = 4, 8  # of a row: itself, its noise, a prediction, a gradient; and its places in the data and the batch
 
 
-def check_batch_size(x: Tensor, batch_size: int) -> None:
+def check_batch_size(x: AnyRows, batch_size: int) -> None:
     """Raise a ValueError if a batch of such rows does not fit into the memory of this machine."""
-    bytes_per_row = _COPIES * x[0].numel() * x.element_size() + 8 * _NUMBERS
+    bytes_per_row = _COPIES * math.prod(x.shape[1:]) * x.dtype.itemsize + 8 * _NUMBERS
     check_memory(batch_size * bytes_per_row, f"batch_size={batch_size:,}", "take a few hundred rows per step")
 
 
@@ -35,8 +38,8 @@ class Feed:
     ----------
     task : Task
         Draws the random numbers.
-    x : Tensor
-        All training rows, shape (N, *D), on the device.
+    x : Tensor or Stream
+        All training rows, shape (N, *D), on the device, or on disk.
     condition : Tensor or None
         Their conditions, shape (N, K).
     batch_size : int
@@ -57,7 +60,7 @@ class Feed:
     """
 
     def __init__(
-        self, task: Task, x: Tensor, condition: Tensor | None, *, batch_size: int, share: slice, seed: int, attempt: int = 0
+        self, task: Task, x: AnyRows, condition: Tensor | None, *, batch_size: int, share: slice, seed: int, attempt: int = 0
     ) -> None:
         self._task, self._x, self._condition = task, x, condition
         self._total, self._share = batch_size, share
@@ -65,10 +68,10 @@ class Feed:
         self._copies = -(-batch_size // len(x))
         self._order_seed = derive(seed, "order", attempt)
         self._draws_seed = derive(seed, "draws", attempt)
-        self._rounds: dict[int, Tensor] = {}
+        self._rounds: dict[int, Permutation] = {}
         self._first = 0
         self._batches: list[Batch] = []
-        per_step = max(1, len(self._rows) * x[0].numel())
+        per_step = max(1, len(self._rows) * math.prod(x.shape[1:]))
         self.block = min(max(MAX_BLOCK_ELEMENTS // per_step, 1), MAX_BLOCK_STEPS)
         self.until: int | None = None
 
@@ -86,14 +89,13 @@ class Feed:
         start, stop = first * self._total, (first + steps) * self._total
         numbers = range(start // size, (stop - 1) // size + 1)
         self._rounds = {number: self._rounds[number] if number in self._rounds else self._round(number) for number in numbers}
-        rows = torch.cat([self._rounds[number] for number in numbers])
-        skip = start - numbers.start * size
-        return rows[skip : skip + stop - start].view(steps, self._total)
+        places = (torch.arange(max(start - n * size, 0), min(stop - n * size, size), device=self._x.device) for n in numbers)
+        rows = torch.cat([self._rounds[number](place) for number, place in zip(numbers, places, strict=True)])
+        return (rows if self._copies == 1 else rows % len(self._x)).view(steps, self._total)
 
-    def _round(self, number: int) -> Tensor:
+    def _round(self, number: int) -> Permutation:
         size = len(self._x) * self._copies
-        order = permutation(size, seed=derive(self._order_seed, number), purpose="order", device=self._x.device)
-        return order if self._copies == 1 else order % len(self._x)
+        return Permutation(size, seed=derive(self._order_seed, number), purpose="order", device=self._x.device)
 
     def _make(self, first: int, count: int) -> list[Batch]:
         index = self.indices(first, count)[:, self._share]
@@ -111,6 +113,8 @@ class Feed:
         return [Batch(*parts) for parts in zip(x, conditions, steps_of_draws, strict=True)]
 
 
-def _gather(values: Tensor, index: Tensor) -> tuple[Tensor, ...]:
+def _gather(values: AnyRows, index: Tensor) -> tuple[Tensor, ...]:
     """Return the rows of ``values`` for each step of ``index`` (S, B), as S views (B, ...)."""
-    return values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:]).unbind(0)
+    places = index.reshape(-1)
+    rows = values.index_select(0, places) if isinstance(values, Tensor) else values[places]
+    return rows.view(*index.shape, *values.shape[1:]).unbind(0)

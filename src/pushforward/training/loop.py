@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pushforward.data.stream import AnyRows, Stream
 from pushforward.training.feed import check_batch_size
 from pushforward.training.pace import Budget
 from pushforward.training.process.allocator import keep_freed_memory
@@ -22,7 +23,7 @@ __all__ = ["check_data", "train"]
 @with_gradients
 def train(
     task: Task,
-    x: Tensor,
+    x: AnyRows,
     condition: Tensor | None = None,
     *,
     settings: TrainingSettings,
@@ -111,7 +112,7 @@ def train(
         return run.go(stop, resume=resume, visible=progress)
 
 
-def check_data(x: Tensor, condition: Tensor | None, held_out: Pair | None) -> None:
+def check_data(x: AnyRows, condition: Tensor | None, held_out: Pair | None) -> None:
     """Raise a TypeError or ValueError if rows, conditions and held-out rows are inconsistent."""
     _check_pair("x", x, condition)
     if held_out is None:
@@ -126,8 +127,8 @@ def check_data(x: Tensor, condition: Tensor | None, held_out: Pair | None) -> No
         raise ValueError("Training rows and held-out rows must both have conditions of the same width, or both have none.")
 
 
-def _check_pair(name: str, x: Tensor, condition: Tensor | None) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
+def _check_pair(name: str, x: AnyRows, condition: Tensor | None) -> None:
+    if not isinstance(x, Tensor | Stream) or not x.is_floating_point():
         raise TypeError(f"The rows of {name} must be a floating-point tensor, got {getattr(x, 'dtype', type(x).__name__)}.")
     if x.ndim < 2 or len(x) == 0:
         raise ValueError(f"The rows of {name} must have shape (N, *D) with at least one row, got {tuple(x.shape)}.")

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pushforward.data.stream import AnyRows
 from pushforward.probability.noise import derive
 from pushforward.training.calendar import Calendar
 from pushforward.training.feed import Feed
@@ -40,11 +41,12 @@ from pushforward.training.task import Task
 
 __all__ = ["OnGrid", "Pair", "Run"]
 
-OnGrid = Callable[[Task, int], None]
+OnGrid = Callable[[Task, int], object]
 _MOST = 1e300
 _PACE = "pace.json"
 _SLACK = 16 << 20  # bytes of a checkpoint's file beyond its tensors
 Pair = tuple[Tensor, Tensor | None]
+Data = tuple[AnyRows, Tensor | None]
 
 
 @dataclass
@@ -75,7 +77,7 @@ class Run:
     def __init__(
         self,
         task: Task,
-        data: Pair,
+        data: Data,
         *,
         settings: TrainingSettings,
         seed: int,
@@ -90,7 +92,7 @@ class Run:
         self.calendar = Calendar.of(settings)
         self.pace = Pace(settings.steps, budget)
         self.took = {"evaluation": 0.0, "grid": 0.0 if budget is None else budget.grid_seconds, "checkpoint": 0.0}
-        self.data = _to(data, world.device)
+        self.data = (data[0].to(world.device), _to(data[1], world.device))
         self.share = world.share(settings.batch_size)
         weight = (self.share.stop - self.share.start) * world.size / settings.batch_size
         self.learner = Learner(task, world.prepare(task), settings, device=world.device, weight=weight)
@@ -99,7 +101,9 @@ class Run:
         self.held_out: HeldOut | None = None
         if held_out is not None and task.judged:
             size = self.share.stop - self.share.start
-            self.held_out = HeldOut(task, *_to(held_out, world.device), world=world, seed=seed, batch_size=size)
+            self.held_out = HeldOut(
+                task, held_out[0].to(world.device), _to(held_out[1], world.device), world=world, seed=seed, batch_size=size
+            )
         self.at, self.best = State(), Tensors()
         self.store: Store = MemoryStore()
         if folder is not None:
@@ -256,7 +260,7 @@ class Run:
             self.learner.ema.exchange()
             self.task.eval()
             try:
-                on_grid(self.task, self.at.step)
+                self.world.track_plot(on_grid(self.task, self.at.step), self.at.step)
             finally:
                 self.task.train()
                 self.learner.ema.exchange()
@@ -353,8 +357,8 @@ class Run:
         return identity
 
 
-def _to(data: Pair, device: torch.device) -> Pair:
-    return data[0].to(device), None if data[1] is None else data[1].to(device)
+def _to(x: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if x is None else x.to(device)
 
 
 def check_state(checkpoint: Checkpoint, steps: int) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pushforward.data.stream import AnyRows
 from pushforward.training.calendar import Calendar
 from pushforward.training.feed import Feed
 from pushforward.training.held_out import HeldOut
@@ -34,7 +35,7 @@ LEAST_STEPS = 5
 
 def measure_step_seconds(
     task: Task,
-    x: Tensor,
+    x: AnyRows,
     condition: Tensor | None = None,
     *,
     settings: TrainingSettings,
@@ -69,7 +70,7 @@ def measure_step_seconds(
 
 def measure_overhead_seconds(
     task: Task,
-    x: Tensor,
+    x: AnyRows,
     condition: Tensor | None = None,
     *,
     settings: TrainingSettings,
@@ -131,7 +132,7 @@ def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 
 
 
 def _copied(
-    task: Task, x: Tensor, condition: Tensor | None, settings: TrainingSettings, device: torch.device | str | None
+    task: Task, x: AnyRows, condition: Tensor | None, settings: TrainingSettings, device: torch.device | str | None
 ) -> tuple[World, Learner, Feed]:
     world = World(device)
     task = copy.deepcopy(task).to(world.device).train()

@@ -1,7 +1,10 @@
 """Comparisons: what is trained and measured, the ranking, the advice, what is kept, and what one failure costs."""
 
 import json
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,6 +210,9 @@ def test_what_is_done_is_not_done_again_and_models_can_be_added(tmp_path):
     table = pf.compare(X, ["ppca", "gmm"], seeds=1, samples=40, out=out)
     assert done.stat().st_mtime_ns == before
     assert sorted(table["model"]) == ["gmm", "ppca"]
+    lost = table.set_index("model")["variance lost"]
+    assert 0 < lost["ppca"] < 1.1  # 1 is no better than the mean row
+    assert np.isnan(lost["gmm"])  # its codes cannot be decoded
     assert (out / "gmm" / "seed-0" / "evaluation.json").is_file()
     assert table.attrs["folder"] == str(out)
     assert table.attrs["advice"]
@@ -276,3 +282,33 @@ def test_errors_come_before_any_training(tmp_path):
     (tmp_path / "other" / "file").write_text("mine")
     with pytest.raises(ValueError, match="is in use for something else"):
         run_comparison(X, ["ppca"], out=tmp_path / "other")
+    with pytest.raises(ValueError, match="jobs must be at least 1, or -1 for all cores, got 0"):
+        run_comparison(X, ["ppca"], jobs=0, out=tmp_path / "a")
+
+
+@pytest.mark.usefixtures("without_classifier", "blank")
+def test_several_trainings_at_once_give_what_they_give_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    measured = evaluation("any", judged("C2ST", 0.6, 0.5))
+    monkeypatch.setattr("pushforward.evaluation.comparison.compare.evaluate", lambda *_, **__: measured)
+    models = {"small": pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), device="cpu"), "tokens": "masked-diffusion"}
+    one = run_comparison(X[:200], models | {"ppca": "ppca"}, seeds=2, steps=6, samples=30, out="one")
+    with joblib.parallel_config("threading", n_jobs=3):
+        many = run_comparison(X[:200], models | {"ppca": "ppca"}, seeds=2, steps=6, samples=30, out="many")
+    assert [(trial.name, trial.seed, trial.failure) for trial in many.trials] == [
+        (trial.name, trial.seed, trial.failure) for trial in one.trials
+    ]
+    assert [trial.folder for trial in many.trials] == [Path("many") / trial.name / f"seed-{trial.seed}" for trial in one.trials]
+    for ours, theirs in zip(one.trials, many.trials, strict=True):
+        if not ours.failure:
+            weights = [(trial.folder / "weights.safetensors").read_bytes() for trial in (ours, theirs)]
+            assert weights[0] == weights[1]
+
+
+def test_a_process_that_is_ended_is_said_in_a_sentence_and_what_is_done_is_kept(tmp_path, monkeypatch):
+    def ended(*_, **__):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr("pushforward.evaluation.comparison.compare.Parallel", lambda **_: ended)
+    with pytest.raises(OSError, match="what is done is kept: give the same call or command again to go on, with fewer jobs"):
+        run_comparison(X, ["ppca"], jobs=2, out=tmp_path / "c")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.data import ConditionEncoder, RowSpace, Transform, open_data
+from pushforward.data import RowSpace, Transform, fit_conditions, open_data
 from pushforward.models import run
 from pushforward.models.base.task import RowTask
 from pushforward.training import Batch, TrainingSettings
@@ -92,7 +92,7 @@ class _Conditions(RowTask):
 
 
 def test_training_drops_whole_conditions_and_single_columns():
-    encoder = ConditionEncoder.fit(table()[["sex", "age"]])
+    encoder = fit_conditions(table()[["sex", "age"]])
     n, p = 40_000, 0.3
     task = _Conditions(condition_dropout=p)
     task.drop_parts(encoder.parts)

@@ -7,7 +7,7 @@ from scipy.stats import kstest, norm
 from torch import nn
 
 import pushforward as pf
-from pushforward.data import ConditionEncoder
+from pushforward.data import fit_conditions
 from pushforward.diffusion import Denoiser
 from pushforward.models.denoising.classifier import ClassifierTask, LabelClassifier
 from pushforward.networks.classifier import NoisyClassifier
@@ -83,7 +83,7 @@ def test_loss_is_the_cross_entropy_of_noisy_rows():
     """Against scikit-free arithmetic; a row without a label adds nothing."""
     width = torch.tensor([0.5, 0.0], dtype=torch.float64)
     denoiser = Denoiser(nn.Identity(), pf.Cosine(), data_std=0.7)
-    task = ClassifierTask(LabelClassifier(NoisyClassifier((2,), 3, 8), ConditionEncoder.fit(list("abc")), denoiser), width)
+    task = ClassifierTask(LabelClassifier(NoisyClassifier((2,), 3, 8), fit_conditions(list("abc")), denoiser), width)
     draws = tuple(part[0] for part in task.draw(torch.arange(6), 6, torch.tensor([2]), 7))
     u, t, eps = draws
     assert torch.equal((t * 6).floor(), torch.arange(6.0))

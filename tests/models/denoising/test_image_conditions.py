@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import pushforward as pf
-from pushforward.data import ConditionEncoder
+from pushforward.data import fit_conditions, restored_conditions
 from pushforward.data.conditions import mask_numbers, random_mask
 from pushforward.models.base.task import RowTask
 from pushforward.training import Batch
@@ -220,7 +220,7 @@ def test_pixels_are_scaled_by_channel_and_layouts_agree(dtype):
     numbers = np.random.default_rng(0)
     drawn = numbers.integers(0, 9, (9, 4, 2, 3))
     array = (drawn % 2 if dtype is bool else drawn * [1, 3, 9]).astype(dtype)
-    encoder = ConditionEncoder.fit(array)
+    encoder = fit_conditions(array)
     assert (encoder.kind, encoder.image, encoder.dim) == ("images", (3, 4, 2), 25)
     encoded = encoder.encode(array, 9)
     x = array.astype(float).transpose(0, 3, 1, 2)
@@ -232,7 +232,7 @@ def test_pixels_are_scaled_by_channel_and_layouts_agree(dtype):
     assert torch.allclose(encoder.encode(tensor, 9), encoded)
     assert torch.allclose(encoder.encode(tensor[2], 4), encoded[2].expand(4, -1))
     assert torch.equal(encoder.encode(array[2], 1), encoded[2:3])
-    again = ConditionEncoder.from_state(*encoder.state())
+    again = restored_conditions(*encoder.state())
     assert torch.equal(again.draw(5, seed=1), encoder.draw(5, seed=1))
     assert {tuple(row.tolist()) for row in encoder.draw(50, seed=1)} <= {tuple(row.tolist()) for row in encoded}
 

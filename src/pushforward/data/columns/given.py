@@ -15,7 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from pushforward.data.checks import check_names, enumerate_names, is_frame
-from pushforward.data.columns.column import Column, Levels, Moments, Numbers
+from pushforward.data.columns.column import Column
+from pushforward.data.columns.levels import Levels
+from pushforward.data.columns.moments import Moments
+from pushforward.data.columns.numbers import Numbers
 
 __all__ = ["Given", "cells_by_name", "named_values", "read_given", "unknown_name"]
 

@@ -20,17 +20,14 @@ from pushforward.data.columns.column import (
     Column,
     ColumnType,
     ColumnTypes,
-    Levels,
-    Moments,
-    Numbers,
     as_text,
     is_text,
     limits_in_words,
-    moments_in,
     objects,
 )
-from pushforward.data.columns.moments import AmbiguousDateError, moment_format, to_counts, unit_of
-from pushforward.data.columns.numbers import decimals_of, number_format
+from pushforward.data.columns.levels import Levels
+from pushforward.data.columns.moments import AmbiguousDateError, Moments, moment_format, moments_in, to_counts, unit_of
+from pushforward.data.columns.numbers import Numbers, decimals_of, number_format
 from pushforward.data.columns.table import LeftOut, Table
 
 __all__ = ["infer_columns", "plain_numbers"]

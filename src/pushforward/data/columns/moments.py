@@ -1,13 +1,27 @@
-"""Dates, times and durations as whole numbers of a unit, and as text."""
+"""Columns of dates, times and durations: whole numbers of a unit, which may be text."""
 
 import datetime
 import re
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["UNITS", "AmbiguousDateError", "moment_format", "moments_of", "to_counts", "unit_of", "written"]
+from pushforward.data.columns.column import Column, ColumnType, as_text, is_text
+from pushforward.probability.domain import Domain
+
+__all__ = [
+    "UNITS",
+    "AmbiguousDateError",
+    "Moments",
+    "moment_format",
+    "moments_in",
+    "moments_of",
+    "to_counts",
+    "unit_of",
+    "written",
+]
 
 UNITS = {"D": 86_400 * 10**9, "h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds of each unit; a column counts in the largest unit that all its moments are multiples of."""
@@ -108,3 +122,99 @@ def to_counts(moments: Any, unit: str) -> np.ndarray:
     """Return datetime64 or timedelta64 as float64 counts of a unit, NaN for NaT."""
     nanoseconds = np.asarray(moments).astype("int64" if moments.dtype.kind in "mM" else moments.dtype)
     return np.where(np.isnat(moments), np.nan, nanoseconds / UNITS[unit])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments(Column):
+    """A column of dates, times of the day, moments or durations, whose numbers count a unit.
+
+    Dates and moments count from 1970-01-01, in UTC if they have a zone; times from midnight.
+
+    Parameters
+    ----------
+    unit : str
+        One of D, h, m, s, ms, us and ns.
+    low, high : float
+        The first and the last moment of the data.
+    text : str, optional
+        The format of moments that are text, as in :meth:`datetime.datetime.strftime`.
+    """
+
+    types: ClassVar[tuple[ColumnType, ...]] = ("date", "time", "datetime", "duration")
+
+    unit: str
+    low: float
+    high: float
+    text: str | None = None
+
+    @property
+    def domain(self) -> Domain:
+        """Integers between the first and the last moment."""
+        return Domain("integer", self.low, self.high)
+
+    def _values(self) -> str:
+        first, last = (str(cell) for cell in self.decode(np.array([self.low, self.high])))
+        return f"{first} to {last}"
+
+    def _read(self, cells: Any) -> np.ndarray:
+        moments = moments_in(cells, self.type, self.text)
+        counts = to_counts(moments, self.unit)
+        return np.where(counts == np.round(counts), counts, np.nan)
+
+    def _written(self, values: np.ndarray) -> Any:
+        import pandas as pd
+
+        nanoseconds = np.rint(values).astype("int64") * UNITS[self.unit]
+        if self.type == "duration":
+            return nanoseconds.astype("timedelta64[ns]")
+        moments = nanoseconds.astype("datetime64[ns]")
+        if self.text is not None:
+            return written(moments, self.text)
+        if self.dtype == "object":
+            stamps = pd.DatetimeIndex(moments)
+            return list({"date": stamps.date, "time": stamps.time}.get(self.type, stamps.to_pydatetime()))
+        return moments
+
+    def _typed(self, cells: Any) -> Any:
+        import pandas as pd
+
+        if self.text is None and self.type == "datetime" and "," in self.dtype:
+            return pd.to_datetime(cells, utc=True).astype(self.dtype)
+        if self.text is None and self.type == "duration":
+            return pd.to_timedelta(cells).astype(self.dtype)
+        return super()._typed(cells)
+
+    def expected(self, cell: object) -> str:
+        """Return that a moment is to be written, with an example."""
+        shown = self.decode(np.array([self.low])).iloc[0]
+        return f"write a {self.type} such as {str(shown)!r} (in whole {_UNIT_NAMES[self.unit]}), or leave the cell empty"
+
+    def _check(self) -> None:
+        if self.unit not in UNITS or not isinstance(self.text, str | None):
+            raise ValueError(f"the unit of column {self.name!r} must be one of {', '.join(UNITS)}, and its format text")
+        top = 2**63 / UNITS[self.unit]
+        if not all(isinstance(end, int | float) and abs(end) < top for end in (self.low, self.high)):
+            raise ValueError(f"the range of column {self.name!r} is not one of moments")
+        _ = self.domain
+
+
+_UNIT_NAMES = dict(
+    zip(UNITS, ("days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"), strict=True)
+)
+
+
+def moments_in(cells: Any, kind: ColumnType, text: str | None) -> np.ndarray:
+    """Return a Series without gaps as datetime64 or timedelta64, NaT for cells that are not understood."""
+    import pandas as pd
+
+    if kind == "duration":
+        return np.asarray(pd.to_timedelta(cells, errors="coerce").to_numpy(dtype="timedelta64[ns]"))
+    if kind == "time":
+        strings: Sequence[str] = as_text(cells)
+        form = text or ("%H:%M:%S.%f" if any("." in cell for cell in strings) else "%H:%M:%S")
+        moments = moments_of(strings, form)
+        return np.asarray((moments - moments.astype("datetime64[D]")).astype("int64").astype("datetime64[ns]"))
+    if text is not None and is_text(cells):
+        return moments_of(as_text(cells), text)
+    stamps = pd.to_datetime(cells, errors="coerce", utc=True)
+    return np.asarray(stamps.dt.tz_localize(None).to_numpy(dtype="datetime64[ns]"))

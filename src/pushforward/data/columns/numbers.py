@@ -1,12 +1,17 @@
-"""Numbers as text: decimal marks, thousands separators, currencies and percent signs."""
+"""Columns of numbers, and numbers as text: decimal marks, thousands separators, currencies and percent signs."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-__all__ = ["MOST_DECIMALS", "NumberFormat", "decimals_of", "number_format"]
+from pushforward.data.columns.column import Column, ColumnType, as_text, is_text, limits_in_words
+from pushforward.probability.domain import Domain
+
+__all__ = ["MOST_DECIMALS", "NumberFormat", "Numbers", "decimals_of", "number_format"]
 
 _SIGNS = r"[$€£¥₹₽₩₺]|[A-Z]{3}"
 _GROUPS = {".": (",", " ", "\u00a0", "\u202f", "'"), ",": (".", " ", "\u00a0", "\u202f", "'")}
@@ -106,3 +111,88 @@ def _split(cell: str) -> tuple[str, str, str] | None:
     """Return what stands before the digits, the digits, and what stands behind them."""
     match = _AROUND.fullmatch(cell)
     return None if match is None else (match[2], match[4].strip(), match[5])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers(Column):
+    """A column of numbers, which may be written as text.
+
+    Parameters
+    ----------
+    low, high : float, optional
+        The smallest and the largest possible value; for integers those of the data. None for reals without a limit.
+    limits : (float or None, float or None)
+        The smallest and the largest possible integer, where they are declared.
+    atoms : tuple of float
+        Reals with a share of their own.
+    decimals : int, optional
+        Digits behind the decimal mark that the data have; None for as many as fit.
+    format : NumberFormat, optional
+        How the numbers are written, if they are text.
+    """
+
+    types: ClassVar[tuple[ColumnType, ...]] = ("number", "integer")
+
+    low: float | None = None
+    high: float | None = None
+    limits: tuple[float | None, float | None] = (None, None)
+    atoms: tuple[float, ...] = ()
+    decimals: int | None = None
+    format: NumberFormat | None = None
+
+    @property
+    def domain(self) -> Domain:
+        """Integers of the range, or reals."""
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if self.type == "number":
+            return Domain("real", low, high, self.atoms)
+        least, most = self.limits
+        return Domain("integer", low, high, (), (-math.inf if least is None else least, math.inf if most is None else most))
+
+    def _values(self) -> str:
+        if self.type == "integer":
+            limits = limits_in_words(*self.limits)
+            return f"{self.low:.0f} to {self.high:.0f}{limits and f', possible {limits}'}"
+        atoms = f"often exactly {', '.join(f'{atom:g}' for atom in self.atoms[:6])}" if self.atoms else ""
+        places = "" if self.decimals is None else f"{self.decimals} decimal{'' if self.decimals == 1 else 's'}"
+        return ", ".join(filter(None, (limits_in_words(self.low, self.high), places, atoms))) or "any"
+
+    def _read(self, cells: Any) -> np.ndarray:
+        import pandas as pd
+
+        if self.format is not None and is_text(cells):
+            return self.format.parse(as_text(cells))
+        values = np.array(pd.to_numeric(cells.astype(object), errors="coerce"), dtype=np.float64)
+        values[np.isinf(values)] = np.nan
+        return np.where(values == np.round(values), values, np.nan) if self.type == "integer" else values
+
+    def _written(self, values: np.ndarray) -> Any:
+        if self.type == "integer":
+            values = np.rint(values)
+        elif self.decimals is not None:
+            values = np.round(values, self.decimals)
+        return values if self.format is None else self.format.write(values.tolist())
+
+    def _typed(self, cells: Any) -> Any:
+        if self.format is not None or self.type == "number":
+            return super()._typed(cells)
+        # Wide integers go to their dtype from Python's integers, since float64 has no room for the last digits.
+        return cells.astype("Float64").astype("Int64" if not self.dtype.startswith("uint64") else "UInt64").astype(self.dtype)
+
+    def expected(self, cell: object) -> str:
+        """Return that numbers are to be written, with an example where they are text."""
+        what = "whole number" if self.type == "integer" else "number"
+        shown = "" if self.format is None else f" such as {self.format.write([1234.5])[0]!r}"
+        return f"write a {what}{shown}, or leave the cell empty"
+
+    def _check(self) -> None:
+        numbers = (*(end or 0.0 for end in (self.low, self.high, *self.limits)), *self.atoms)
+        whole = self.type == "number" or None not in (self.low, self.high)
+        if (
+            not all(isinstance(number, int | float) for number in numbers)
+            or not whole
+            or not isinstance(self.decimals, int | None)
+        ):
+            raise ValueError(f"column {self.name!r} of numbers has numbers as its range, atoms and decimals")
+        _ = self.domain

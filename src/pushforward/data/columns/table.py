@@ -2,17 +2,20 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from pushforward._messages import Argument, naming
 from pushforward.data.checks import Facts
-from pushforward.data.columns.column import Column, Moments
+from pushforward.data.columns.column import COLUMN_TYPES, Column
+from pushforward.data.columns.levels import Levels
+from pushforward.data.columns.moments import Moments
+from pushforward.data.columns.numbers import NumberFormat, Numbers
 from pushforward.probability.domain import Domain
 
-__all__ = ["LeftOut", "Table"]
+__all__ = ["LeftOut", "Table", "column_from_json"]
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,7 @@ class Table:
     @classmethod
     def from_json(cls, facts: Facts) -> "Table":
         """Return the table from the output of :meth:`to_json`; ValueError if the facts do not describe one."""
-        columns = tuple(map(Column.from_json, facts["columns"]))
+        columns = tuple(map(column_from_json, facts["columns"]))
         if not columns or len({column.name for column in columns}) < len(columns):
             raise ValueError("a table needs columns with different names")
         left_out = tuple(LeftOut(**out) for out in facts["left_out"])
@@ -123,3 +126,16 @@ class Table:
         columns = Argument("columns", {self.left_out[0].name: "category"})
         text = f"not learned, and not in samples: {named}. To learn a column, set its type, such as {columns}"
         warnings.warn(naming(UserWarning(text), columns), stacklevel=4)
+
+
+def column_from_json(facts: Facts) -> Column:
+    """Return a column from the output of :meth:`Column.to_json`; ValueError if the facts do not describe one."""
+    kind = next((kind for kind in (Numbers, Levels, Moments) if facts.get("type") in kind.types), None)
+    if kind is None or set(facts) != {field.name for field in fields(kind)}:
+        raise ValueError(f"a column has one of the types {', '.join(COLUMN_TYPES)} and its facts, not {facts!r:.200}")
+    parts: Facts = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
+    if parts.get("format") is not None and kind is Numbers:
+        parts["format"] = NumberFormat(**parts["format"])
+    column: Column = kind(**parts)
+    column.check()
+    return column

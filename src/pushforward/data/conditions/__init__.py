@@ -2,6 +2,7 @@
 
 from pushforward.data.conditions.encoder import ConditionEncoder
 from pushforward.data.conditions.features import keep_parts
+from pushforward.data.conditions.fitting import fit_conditions, restored_conditions
 from pushforward.data.conditions.images import (
     MASK,
     Image,
@@ -11,6 +12,7 @@ from pushforward.data.conditions.images import (
     random_mask,
     with_visible,
 )
+from pushforward.data.conditions.pixels import Visible
 from pushforward.data.conditions.values import ConditionKind, Conditions, as_condition_array, column_names, conditions_of
 
 __all__ = [
@@ -19,13 +21,16 @@ __all__ = [
     "ConditionKind",
     "Conditions",
     "Image",
+    "Visible",
     "as_condition_array",
     "check_scale_of",
     "column_names",
     "conditions_of",
     "describe",
+    "fit_conditions",
     "keep_parts",
     "mask_numbers",
     "random_mask",
+    "restored_conditions",
     "with_visible",
 ]

@@ -8,6 +8,7 @@ after the first, and sub-folders without an image.
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,12 @@ from pushforward.data.files.pixels import decode_image, to_square
 
 __all__ = [
     "IMAGE_ENDINGS",
+    "checked_images",
     "classes_of",
     "decode_images",
+    "decode_one",
     "has_files",
+    "image_files",
     "listing",
     "read_folder",
     "read_images",
@@ -79,6 +83,12 @@ def _found(folder: Path, endings: tuple[str, ...], noun: str) -> tuple[list[Path
         held = f", only {_counted(others)}" if others else ""
         raise ValueError(f"{folder} and its sub-folders hold no {noun} ({', '.join(endings)}){held}; is it the right folder?")
     return found, others
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the images of a folder and its sub-folders, relative to it and in order, without any check."""
+    files = sorted(path.relative_to(folder) for path in _files_of(folder))
+    return [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
 
 
 def classes_of(files: list[Path]) -> np.ndarray:
@@ -166,6 +176,36 @@ def decode_images(
     ValueError
         If images are broken, or sizes differ.
     """
+    named = _decoded(encoded, source, size, fractions=fractions)
+    most = _most_channels(named, source)
+    return np.stack([_with_channels(image, most) for image in named.values()])
+
+
+def checked_images(
+    encoded: Iterable[tuple[str, Path | bytes | None]], source: str, size: int | None = None
+) -> tuple[tuple[int, ...], "np.dtype[Any]"]:
+    """Return the shape and the dtype that :func:`decode_images` gives to each image, without keeping the images."""
+    named = _decoded(encoded, source, size, kept=False)
+    first = _with_channels(next(iter(named.values())), _most_channels(named, source))
+    return first.shape, first.dtype
+
+
+def decode_one(path: Path, shape: tuple[int, ...], size: int | None = None) -> np.ndarray:
+    """Return an image of a folder whose images have this shape after decoding."""
+    image = decode_image(path)[0]
+    image = image if size is None else to_square(image, size)
+    return _with_channels(image, shape[2] if len(shape) > 2 else 1)
+
+
+def _decoded(
+    encoded: Iterable[tuple[str, Path | bytes | None]],
+    source: str,
+    size: int | None,
+    *,
+    fractions: bool = False,
+    kept: bool = True,
+) -> dict[str, np.ndarray]:
+    """Return images of one size by name; unless they are ``kept``, zeros that take no memory have their places."""
     pages: dict[str, int] = {}
     arrays: list[np.ndarray] = []
     broken: list[str] = []
@@ -174,8 +214,9 @@ def decode_images(
         count += 1
         try:
             image, pages[name] = decode_image(content)
-            kept = size is None or (fractions and image.shape[0] == image.shape[1] and size % image.shape[0] == 0)
-            arrays.append(image if size is None or kept else to_square(image, size))
+            fits = size is None or (fractions and image.shape[0] == image.shape[1] and size % image.shape[0] == 0)
+            image = image if size is None or fits else to_square(image, size)
+            arrays.append(image if kept else np.broadcast_to(image.dtype.type(0), image.shape))
         except Exception as error:  # Pillow raises many types for broken files
             broken.append(f"{name} ({_reason(error)})")
             if len(broken) == count == _NAMED:
@@ -185,9 +226,8 @@ def decode_images(
         what = "does not hold images" if not arrays else f"has {len(broken)} broken among {count} images"
         raise ValueError(f"{source} {what}: {shown}. Remove or replace {'it' if len(broken) == 1 else 'them'}.")
     _warn_of_pages(source, pages)
-    names = list(pages)
-    _check_same_size(names, arrays, source)
-    return np.stack(_same_channels(names, arrays, source))
+    _check_same_size(list(pages), arrays, source)
+    return dict(zip(pages, arrays, strict=True))
 
 
 def _files_of(folder: Path) -> list[Path]:
@@ -250,7 +290,7 @@ def _warn_of_pages(source: str, pages: dict[str, int]) -> None:
             f"{source}: left out {sum(several.values()) - len(several)} pages or frames after the first in {len(several)} of "
             f"{len(pages)} images ({name!r} has {count}). To learn them too, save each as a file of its own, "
             "e.g. with Pillow: image.seek(1); image.save('page-1.png').",
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -272,7 +312,9 @@ def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) ->
         raise naming(ValueError(message), size)
 
 
-def _same_channels(names: list[str], arrays: list[np.ndarray], source: str) -> list[np.ndarray]:
+def _most_channels(named: dict[str, np.ndarray], source: str) -> int:
+    """Return the largest number of channels, with a warning if there are several; ValueError if bit depths differ."""
+    names, arrays = list(named), list(named.values())
     depths = {str(array.dtype): name for name, array in zip(names, arrays, strict=True)}
     if len(depths) > 1:
         examples = ", ".join(f"{name} is {depth}" for depth, name in sorted(depths.items()))
@@ -288,10 +330,13 @@ def _same_channels(names: list[str], arrays: list[np.ndarray], source: str) -> l
             f"(converted: {enumerate_names(converted, 2)}).",
             stacklevel=4,
         )
-    return [_with_channels(array, most) for array in arrays] if converted else arrays
+    return most
 
 
 def _with_channels(array: np.ndarray, channels: int) -> np.ndarray:
+    """Return an image (H, W) or (H, W, C) with this number of channels, a grey image of one without the axis of channels."""
+    if channels == 1:
+        return array
     if array.ndim == 2:
         array = np.repeat(array[:, :, None], 3, axis=2)
     if array.shape[2] == 3 and channels == 4:

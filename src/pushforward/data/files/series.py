@@ -1,15 +1,17 @@
-"""Read series from tables in long form: one line for each time of each series."""
+"""Signals from arrays, and from tables in long form, which have one line for each time of each series."""
 
 from typing import Any
 
 import numpy as np
+import torch
 
 from pushforward._messages import Argument, naming
 from pushforward.data.checks import enumerate_names, missing_column
 from pushforward.data.files.sounds import Sounds
+from pushforward.data.kinds.signals import Signals
 from pushforward.data.signal import Signal
 
-__all__ = ["Series", "from_long_form"]
+__all__ = ["Series", "from_long_form", "signal_of"]
 
 Series = tuple[str, str]
 """The columns of a table in long form that hold the number, or the name, and the time of each series."""
@@ -95,3 +97,31 @@ def _check_labels(labels: Any, number: np.ndarray, ids: list[Any], source: str) 
                 f"{source}: the condition {name!r} changes within series {ids[int(several.argmax())]!r}; a condition "
                 "is one for all times of a series."
             )
+
+
+def signal_of(values: Any, kind: str | None, rate: int | None, length: int | None, name: str) -> tuple[Any, Signal | None]:
+    """Return the values, and what is known of them if they are signals; arrays are cropped and padded to ``length``."""
+    if isinstance(values, Sounds):
+        return values
+    if kind != Signals.name:
+        for argument in (Argument("rate", rate), Argument("length", length)):
+            if argument.value is not None:
+                message = f"{argument} is for signals, but {name} holds none; omit it, or set kind='signals'."
+                raise naming(ValueError(message), argument, Argument("kind", "signals"))
+        return values, None
+    if length is None or not hasattr(values, "shape") or len(values.shape) not in (2, 3):
+        return values, Signal(rate=rate)
+    axis = 2 if isinstance(values, torch.Tensor) and values.ndim == 3 else 1
+    size = int(values.shape[axis])
+    cropped, padded = len(values) * (size > length), len(values) * (size < length)
+    rows = _to_length(values, axis, length)
+    return rows, Signal(rate=rate, shortest=size, longest=size, cropped=cropped, padded=padded)
+
+
+def _to_length(values: Any, axis: int, length: int) -> Any:
+    """Return an array or a tensor cropped to a length along an axis, or followed by zeros."""
+    cropped = values[:, :length] if axis == 1 else values[:, :, :length]
+    more = max(0, length - int(values.shape[axis]))
+    if isinstance(values, torch.Tensor):
+        return torch.nn.functional.pad(cropped, (0, more) if axis == values.ndim - 1 else (0, 0, 0, more))
+    return np.pad(cropped, [(0, more if number == axis else 0) for number in range(values.ndim)])

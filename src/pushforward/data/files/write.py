@@ -14,7 +14,7 @@
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,7 +98,8 @@ def write_samples(
         labelled = condition is not None and np.ndim(condition) == 1 and _storable(condition).dtype.kind != "f"
         folders = [_safe(str(label)) for label in condition] if labelled and condition is not None else None
         assert isinstance(kind, FolderKind)  # check_target has refused a folder of any other
-        kind.write_folder(path, kind.view(array, schema.channels), folders, scale, schema.coordinates)
+        rows = kind.view(array, schema.channels)
+        _write_folder(path, *kind.encoded(rows, scale, schema.coordinates), len(rows), folders)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     if suffix in (".png", ".gif"):
@@ -130,6 +131,15 @@ def write_samples(
         _add_condition(frame, condition)
         frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path, index=False)
     return path
+
+
+def _write_folder(path: Path, ending: str, contents: Iterable[bytes], n: int, folders: Sequence[str] | None) -> None:
+    """Write n files, numbered so that their names sort in this order, into folders by name if there are any."""
+    digits = max(5, len(str(n - 1)))
+    for index, content in enumerate(contents):
+        folder = path if folders is None else path / folders[index]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{index:0{digits}d}.{ending}").write_bytes(content)
 
 
 def _array(values: Any) -> np.ndarray:

@@ -1,12 +1,11 @@
-"""Write point clouds: ``.ply``, where coordinates have names, and ``.xyz``, a line of numbers per point."""
+"""Files of point clouds: ``.ply``, where coordinates have names, and ``.xyz``, a line of numbers per point."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["PLY_TYPES", "write_ply", "write_xyz"]
+__all__ = ["PLY_TYPES", "ply_bytes", "xyz_bytes"]
 
 PLY_TYPES = {
     "char": "i1",
@@ -31,14 +30,14 @@ PLY_TYPES = {
 _COLORS = ("red", "green", "blue", "alpha", "r", "g", "b")
 
 
-def write_xyz(path: Path, points: np.ndarray) -> None:
-    """Write points (P, D), one line each, with all their digits."""
+def xyz_bytes(points: np.ndarray) -> bytes:
+    """Return a .xyz file of points (P, D), one line each, with all their digits."""
     lines = (" ".join(map(_digits, point)) for point in points)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return ("\n".join(lines) + "\n").encode()
 
 
-def write_ply(path: Path, points: np.ndarray, names: Sequence[str]) -> None:
-    """Write points (P, D) as binary .ply with these properties; colors as bytes if they lie in 0 to 255."""
+def ply_bytes(points: np.ndarray, names: Sequence[str]) -> bytes:
+    """Return points (P, D) as binary .ply with these properties; colors as bytes if they lie in 0 to 255."""
     kind = "double" if points.dtype == np.float64 else "float"
     types = ["uchar" if name in _COLORS and _are_bytes(column) else kind for name, column in zip(names, points.T, strict=True)]
     table = np.empty(len(points), dtype=[(name, "<" + PLY_TYPES[kind]) for name, kind in zip(names, types, strict=True)])
@@ -46,7 +45,7 @@ def write_ply(path: Path, points: np.ndarray, names: Sequence[str]) -> None:
         table[name] = np.rint(column) if kind == "uchar" else column
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(points)}"]
     lines += [f"property {kind} {name}" for kind, name in zip(types, names, strict=True)]
-    path.write_bytes("\n".join([*lines, "end_header", ""]).encode("ascii") + table.tobytes())
+    return "\n".join([*lines, "end_header", ""]).encode("ascii") + table.tobytes()
 
 
 def _are_bytes(column: np.ndarray) -> bool:

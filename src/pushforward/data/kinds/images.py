@@ -5,21 +5,21 @@ Integers with three dimensions and any data with four are images. They are scale
 the width of each channel's range.
 """
 
-import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pushforward import plots
 from pushforward._messages import Argument, naming
-from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Structure
+from pushforward.data.kinds.channelled import Channelled
+from pushforward.data.kinds.kind import Channels, Drawing, Structure
 from pushforward.data.kinds.png import png_bytes
 from pushforward.data.kinds.registry import register_kind
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Images"]
 
@@ -29,20 +29,17 @@ _LAYOUTS = {"torch": "(N, C, H, W)", "numpy": "(N, H, W, C)"}
 
 
 @register_kind
-class Images(FolderKind):
+class Images(Channelled):
     """Grids of pixels, ``(N, C, H, W)`` inside the library."""
 
     name: ClassVar[str] = "images"
     noun: ClassVar[str] = "images"
     structure: ClassVar[Structure] = "grid"
-    has_columns: ClassVar[bool] = False
+    axes: ClassVar[int] = 2
     unit: ClassVar[str] = "pixel values"
-    keeps_constants: ClassVar[bool] = True
     closed_ranges: ClassVar[bool] = True
+    stays_on_disk: ClassVar[bool] = True
     ending: ClassVar[str] = "png"
-    density_dtype: ClassVar[torch.dtype] = torch.float32
-    drawn_singly: ClassVar[bool] = True
-    solver_steps: ClassVar[int] = 16
     shown: ClassVar[int] = 64
     followed: ClassVar[int] = 8
     drawn_while_training: ClassVar[int] = 64
@@ -69,36 +66,12 @@ class Images(FolderKind):
         _warn_if_channels_look_wrong(shape, channels)
         return channels
 
-    def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
-        """Return (C, H, W)."""
-        if channels is None:
-            return (1, *row)
-        return row if channels == "first" else (row[2], *row[:2])
-
-    def inward(self, rows: Tensor, channels: Channels) -> Tensor:
-        """Put the channels first."""
-        if rows.ndim == 3:
-            return rows.unsqueeze(1)
-        return rows if channels == "first" else rows.movedim(-1, 1).contiguous()
-
-    def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
-        """Restore the user's position of the channels."""
-        return (rows.movedim(1, -1) if channels == "last" else rows).reshape(len(rows), *row)
-
-    def measured(self, values: Tensor, channels: Channels) -> Tensor:
-        """Put the channels first."""
-        return values.movedim(-1, 0) if channels == "last" and values.ndim == 3 else values
-
-    def whole_mask(self, known: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Expand a mask of pixels to all channels."""
-        return known.reshape(1, *shape[1:]).expand(shape) if known.numel() * shape[0] == math.prod(shape) else known
-
     def describe(self, shape: tuple[int, ...]) -> str:
         """Return for example "images of 8×8 with 1 channel"."""
         channels, height, width = shape
         return f"images of {height}×{width} with {channels} channel{'s' if channels > 1 else ''}"
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return the middle and half the width of the range of each channel of x + u."""
         low, high = self.ranges(low, high)
         top = high + integer.double()
@@ -109,21 +82,9 @@ class Images(FolderKind):
         """Return the range of each channel, (C, 1, 1)."""
         return low.amin((1, 2), keepdim=True), high.amax((1, 2), keepdim=True)
 
-    def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
-        """Return images (N, H, W) or (N, H, W, C), with a single channel squeezed."""
-        if channels == "first":
-            rows = rows.transpose(0, 2, 3, 1)
-        return rows[..., 0] if rows.ndim == 4 and rows.shape[-1] == 1 else rows
-
     def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
         """Plot images in a grid, pixel for pixel."""
         return plots.image_grid(rows, columns=drawing.columns, labels=drawing.labels, scale=drawing.scale)
-
-    def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:
-        """Return lines of images, each followed by the line of its others."""
-        whole = len(rows) // columns * columns
-        lines = [part[:whole].reshape(-1, columns, *part.shape[1:]) for part in (rows, others)]
-        return torch.stack(lines, dim=1).flatten(0, 2)
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Allow folders and Parquet files for 1, 3 or 4 channels, Parquet files only of uint8 or uint16, and no CSV files."""
@@ -140,21 +101,9 @@ class Images(FolderKind):
         if path.suffix == ".parquet" and dtype not in ("uint8", "uint16"):
             raise ValueError(f"{path}: a PNG holds uint8 or uint16, but the samples are {dtype}; use .npy or .npz.")
 
-    def write_folder(
-        self,
-        path: Path,
-        rows: Any,
-        folders: Sequence[str] | None,
-        scale: tuple[float, float] | None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        """Write one PNG per image; unsigned integers with 8 or 16 bits are written unchanged."""
-        encoded = _png_values(rows, scale)
-        digits = max(5, len(str(len(encoded) - 1)))
-        for index, image in enumerate(encoded):
-            folder = path if folders is None else path / folders[index]
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{index:0{digits}d}.png").write_bytes(png_bytes(image))
+    def encoded(self, rows: Any, scale: tuple[float, float] | None, names: Sequence[str] | None) -> tuple[str, Iterable[bytes]]:
+        """Return one PNG per image; unsigned integers with 8 or 16 bits are unchanged."""
+        return "png", map(png_bytes, _png_values(rows, scale))
 
     def frame(self, rows: np.ndarray) -> Any:
         """Return a column of PNG bytes, in the convention of the `datasets` library."""

@@ -1,7 +1,7 @@
 """The interface of a kind of data: conversion of rows to tensors and back, plots, and files."""
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pushforward.data.coding import SignalCoding
 from pushforward.data.signal import Signal
+from pushforward.data.stream import AnyRows
 from pushforward.plots import Plot
 
 __all__ = ["Channels", "Drawing", "FolderKind", "Kind", "Limits", "Structure"]
@@ -79,6 +80,8 @@ class Kind(abc.ABC):
         Whether integers beyond the range of the data are impossible; otherwise they are unseen so far.
     learns_constants : bool
         Whether models of tokens learn elements that are the same in all training rows, because they may vary.
+    stays_on_disk : bool
+        Whether rows can stay on disk in training, because all statistics of them are sums over parts.
     takes_frames : bool
         Whether a DataFrame can hold the rows.
     default_model : str
@@ -105,6 +108,7 @@ class Kind(abc.ABC):
     keeps_constants: ClassVar[bool] = False
     closed_ranges: ClassVar[bool] = False
     learns_constants: ClassVar[bool] = False
+    stays_on_disk: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
     default_model: ClassVar[str] = "flow-matching"
     ending: ClassVar[str] = "csv"
@@ -173,7 +177,7 @@ class Kind(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and scale (*D), float64, of rows x (N, *D) whose elements lie in [low, high]."""
 
     def ranges(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,17 +233,11 @@ class FolderKind(Kind):
     """A kind whose rows can be the files of a folder."""
 
     @abc.abstractmethod
-    def write_folder(
-        self,
-        path: Path,
-        rows: Any,
-        folders: Sequence[str] | None,
-        scale: tuple[float, float] | None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        """Write one file per row, in ``folders`` by name; :meth:`check_file` allows it.
+    def encoded(self, rows: Any, scale: tuple[float, float] | None, names: Sequence[str] | None) -> tuple[str, Iterable[bytes]]:
+        """Return the ending of the files of a folder, without its dot, and the contents of one file per row.
 
-        ``names`` are those of the coordinates of points.
+        ``rows`` are those of :meth:`view`; ``scale`` are the values that are written as black and as white, and ``names`` those
+        of the coordinates of points. :meth:`check_file` allows a folder.
         """
 
     def file_bytes(self, rows: np.ndarray, ending: str) -> bytes:

@@ -6,7 +6,7 @@ flat rows, so such data are sets only if ``kind="sets"`` says so. Inside the lib
 coordinate over all points of all sets, so that it treats all orders alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,11 +16,12 @@ from torch import Tensor
 
 from pushforward import plots
 from pushforward._messages import Argument, naming
-from pushforward.data.kinds.clouds import write_ply, write_xyz
+from pushforward.data.kinds.clouds import ply_bytes, xyz_bytes
 from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.vectors import Vectors
 from pushforward.data.points import PointSets, absent_points
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Sets"]
 
@@ -85,7 +86,7 @@ class Sets(FolderKind):
         """Return which elements belong to absent points, (N, P, D)."""
         return absent_points(rows)[..., None].expand(rows.shape)
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each coordinate, over all points."""
         return Vectors().scaling(x, low, high, integer)
 
@@ -106,20 +107,8 @@ class Sets(FolderKind):
         if path.suffix in (".csv", ".parquet"):
             raise ValueError(f"{path}: a table does not hold sets of points; use .npz, .npy, .png, .gif or a folder.")
 
-    def write_folder(
-        self,
-        path: Path,
-        rows: Any,
-        folders: Sequence[str] | None,
-        scale: tuple[float, float] | None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        """Write one file per set: .ply where the coordinates have names, as in such files, else .xyz."""
-        digits = max(5, len(str(len(rows) - 1)))
-        for index, points in enumerate(rows):
-            folder = path if folders is None else path / folders[index]
-            folder.mkdir(parents=True, exist_ok=True)
-            if names is None:
-                write_xyz(folder / f"{index:0{digits}d}.xyz", points)
-            else:
-                write_ply(folder / f"{index:0{digits}d}.ply", points, names)
+    def encoded(self, rows: Any, scale: tuple[float, float] | None, names: Sequence[str] | None) -> tuple[str, Iterable[bytes]]:
+        """Return one file per set: .ply where the coordinates have names, as in such files, else .xyz."""
+        if names is None:
+            return "xyz", map(xyz_bytes, rows)
+        return "ply", (ply_bytes(points, names) for points in rows)

@@ -5,7 +5,7 @@ Arrays are channels last, ``(N, T)`` or ``(N, T, C)``, and tensors channels firs
 band of frequencies, has one mean and one standard deviation for all times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,10 +16,12 @@ from torch import Tensor
 from pushforward import plots
 from pushforward._messages import Argument, naming
 from pushforward.data.coding import SignalCoding
-from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Structure
+from pushforward.data.kinds.channelled import Channelled
+from pushforward.data.kinds.kind import Channels, Drawing, Structure
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.sound import SOUND_ENDINGS, sound_bytes
 from pushforward.data.signal import Signal
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Signals"]
 
@@ -30,19 +32,15 @@ _SPECTRA_FROM = 128  # samples: shorter signals are compared as they are
 
 
 @register_kind
-class Signals(FolderKind):
+class Signals(Channelled):
     """Sounds and series, ``(N, C, T)`` inside the library."""
 
     name: ClassVar[str] = "signals"
     noun: ClassVar[str] = "signals"
     structure: ClassVar[Structure] = "series"
-    has_columns: ClassVar[bool] = False
+    axes: ClassVar[int] = 1
     unit: ClassVar[str] = "signal values"
-    keeps_constants: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = SOUND_ENDINGS
-    density_dtype: ClassVar[torch.dtype] = torch.float32
-    drawn_singly: ClassVar[bool] = True
-    solver_steps: ClassVar[int] = 16
     shown: ClassVar[int] = 16
     followed: ClassVar[int] = 4
     drawn_while_training: ClassVar[int] = 16
@@ -84,30 +82,6 @@ class Signals(FolderKind):
             return None
         return "first" if container == "torch" else "last"
 
-    def internal_shape(self, row: tuple[int, ...], channels: Channels) -> tuple[int, ...]:
-        """Return (C, T)."""
-        if channels is None:
-            return (1, *row)
-        return row if channels == "first" else (row[1], row[0])
-
-    def inward(self, rows: Tensor, channels: Channels) -> Tensor:
-        """Put the channels first."""
-        if rows.ndim == 2:
-            return rows.unsqueeze(1)
-        return rows if channels == "first" else rows.movedim(-1, 1).contiguous()
-
-    def outward(self, rows: Tensor, row: tuple[int, ...], channels: Channels) -> Tensor:
-        """Restore the user's position of the channels."""
-        return (rows.movedim(1, -1) if channels == "last" else rows).reshape(len(rows), *row)
-
-    def measured(self, values: Tensor, channels: Channels) -> Tensor:
-        """Put the channels first."""
-        return values.movedim(-1, 0) if channels == "last" and values.ndim == 2 else values
-
-    def whole_mask(self, known: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """Expand a mask of times to all channels."""
-        return known.reshape(1, -1).expand(shape) if known.numel() == shape[1] else known
-
     def describe(self, shape: tuple[int, ...]) -> str:
         """Return for example "signals of 5,120 samples with 1 channel"."""
         channels, length = shape
@@ -117,10 +91,10 @@ class Signals(FolderKind):
         """Return the coordinates for long signals, and for those that end early."""
         return SignalCoding.fit(x, padded=self.signal.padded > 0)
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each row of x + u, over all signals and times; 1 for rows that are constant."""
         width = (high.amax(1) - low.amin(1)).clamp(min=torch.finfo(torch.float64).tiny)[:, None]
-        relative = (x.double() - low.amin(1, keepdim=True)) / width
+        relative = (x[:].double() - low.amin(1, keepdim=True)) / width
         mean = low.amin(1, keepdim=True) + width * relative.mean((0, 2))[:, None]
         variance = relative.var((0, 2), correction=0)[:, None]
         half, twelfth = torch.where(integer, 0.5, 0.0), torch.where(integer, 1 / 12, 0.0)
@@ -132,12 +106,6 @@ class Signals(FolderKind):
         signal = self.signal
         rate, length = signal.rate if signal.resampled else None, shape[1] if signal.shortest else None
         return {"rate": rate, "length": length, "series": signal.series}
-
-    def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
-        """Return signals (N, T) or (N, T, C), with a single channel squeezed."""
-        if channels == "first":
-            rows = rows.transpose(0, 2, 1)
-        return rows[..., 0] if rows.ndim == 3 and rows.shape[-1] == 1 else rows
 
     def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
         """Draw wave forms, and spectrograms of long signals."""
@@ -151,12 +119,6 @@ class Signals(FolderKind):
     def compared(self, x: np.ndarray) -> np.ndarray:
         """Return compressed spectrograms (n, C, frequencies, frames) of long signals, which do not depend on phases."""
         return plots.compressed_spectrograms(x) if x.shape[2] >= _SPECTRA_FROM else x.reshape(len(x), -1)
-
-    def pairs(self, rows: Tensor, others: Tensor, columns: int) -> Tensor | None:
-        """Return lines of signals, each followed by the line of its others."""
-        whole = len(rows) // columns * columns
-        lines = [part[:whole].reshape(-1, columns, *part.shape[1:]) for part in (rows, others)]
-        return torch.stack(lines, dim=1).flatten(0, 2)
 
     def check_file(self, path: Path, row: tuple[int, ...], dtype: str) -> None:
         """Allow sounds for signals with a sample rate, and tables in long form for series that came from one."""
@@ -173,20 +135,9 @@ class Signals(FolderKind):
                 f"{path}: a .csv file does not hold sounds; use {', '.join(self.files)}, .parquet, .npy or a folder."
             )
 
-    def write_folder(
-        self,
-        path: Path,
-        rows: Any,
-        folders: Sequence[str] | None,
-        scale: tuple[float, float] | None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        """Write one file per signal, in the format of the training data, without its silent end."""
-        digits = max(5, len(str(len(rows) - 1)))
-        for index, clip in enumerate(rows):
-            folder = path if folders is None else path / folders[index]
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{index:0{digits}d}.{self.ending}").write_bytes(sound_bytes(clip[None], self.signal))
+    def encoded(self, rows: Any, scale: tuple[float, float] | None, names: Sequence[str] | None) -> tuple[str, Iterable[bytes]]:
+        """Return one file per signal, in the format of the training data, without its silent end."""
+        return self.ending, (sound_bytes(clip[None], self.signal) for clip in rows)
 
     def file_bytes(self, rows: np.ndarray, ending: str) -> bytes:
         """Return one sound file of all signals, one after the other."""

@@ -15,6 +15,7 @@ from pushforward import plots
 from pushforward.data.kinds.kind import Drawing
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.vectors import Vectors
+from pushforward.data.stream import AnyRows, parts_of
 
 __all__ = ["Tables"]
 
@@ -43,11 +44,11 @@ class Tables(Vectors):
         beside = rows if drawing.beside is None else drawing.beside
         return plots.columns_compared(rows, beside, names=drawing.names, levels=drawing.levels, formats=drawing.formats)
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each column, for 0/1 coordinates of categories one scale for all.
 
         With a scale of its own a rare level would count as much as all others.
         """
         shift, scale = super().scaling(x, low, high, integer)
-        binary = ((x == 0) | (x == 1)).all(0) & ~integer
+        binary = torch.stack([((part == 0) | (part == 1)).all(0) for part in parts_of(x)]).all(0) & ~integer
         return shift, torch.where(binary, _BINARY_SCALE, scale)

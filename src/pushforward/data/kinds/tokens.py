@@ -3,7 +3,7 @@
 Rows are (N, L) inside the library (:mod:`pushforward.data.text`); plots and files show the texts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from pushforward import plots
 from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
 from pushforward.data.kinds.registry import register_kind
+from pushforward.data.stream import AnyRows
 
 __all__ = ["Tokens"]
 
@@ -55,7 +56,7 @@ class Tokens(FolderKind):
         """Return for example "texts of 64 tokens"."""
         return f"texts of {shape[0]} tokens"
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return 0 and 1: tokens have no scale."""
         return torch.zeros_like(low), torch.ones_like(low)
 
@@ -76,20 +77,9 @@ class Tokens(FolderKind):
         if path.suffix and path.suffix not in _FORMATS:
             raise ValueError(f"{path}: texts are written as {', '.join(_FORMATS)}, or as a folder of .txt files.")
 
-    def write_folder(
-        self,
-        path: Path,
-        rows: Any,
-        folders: Sequence[str] | None,
-        scale: tuple[float, float] | None,
-        names: Sequence[str] | None = None,
-    ) -> None:
-        """Write one .txt file per text."""
-        digits = max(5, len(str(len(rows) - 1)))
-        for index, text in enumerate(rows.tolist()):
-            folder = path if folders is None else path / folders[index]
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / f"{index:0{digits}d}.txt").write_text(text, encoding="utf-8", newline="")
+    def encoded(self, rows: Any, scale: tuple[float, float] | None, names: Sequence[str] | None) -> tuple[str, Iterable[bytes]]:
+        """Return one .txt file per text."""
+        return "txt", (text.encode() for text in rows.tolist())
 
     def frame(self, rows: np.ndarray) -> Any:
         """Return a column of texts."""

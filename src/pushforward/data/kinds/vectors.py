@@ -14,6 +14,7 @@ from torch import Tensor
 from pushforward import plots
 from pushforward.data.kinds.kind import Channels, Drawing, Kind
 from pushforward.data.kinds.registry import register_kind
+from pushforward.data.stream import AnyRows, moments, parts_of
 
 __all__ = ["Vectors"]
 
@@ -24,6 +25,7 @@ class Vectors(Kind):
 
     name: ClassVar[str] = "vectors"
     noun: ClassVar[str] = "rows"
+    stays_on_disk: ClassVar[bool] = True
     takes_frames: ClassVar[bool] = True
 
     def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
@@ -54,12 +56,12 @@ class Vectors(Kind):
         """Return for example "rows of 3 columns"."""
         return f"rows of {shape[0]} columns"
 
-    def scaling(self, x: Tensor, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
+    def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each column of x + u, guarded against overflow of the squares."""
         width = high - low
         unit = torch.where(width > 0, width, 1.0)
-        relative = (x.double() - low) / unit
-        mean, variance = low + unit * relative.mean(0), relative.var(0, correction=0)
+        relative_mean, variance = moments((part.double() - low) / unit for part in parts_of(x))
+        mean = low + unit * relative_mean
         half, twelfth = torch.where(integer, 0.5, 0.0), torch.where(integer, 1 / 12, 0.0)
         return mean + half, unit * (variance + twelfth / unit / unit).sqrt()
 

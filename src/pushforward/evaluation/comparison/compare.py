@@ -10,15 +10,19 @@ Everything is written to one folder,
 so that finished work is not repeated: a comparison that was stopped continues, and models and seeds can be added.
 """
 
+import contextlib
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import clone
 
 from pushforward._messages import Argument, naming
@@ -38,7 +42,7 @@ from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
 from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
-from pushforward.training.record.claim import claimed, is_vacant
+from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
 from pushforward.training.record.files import inside, write_file
 
 __all__ = ["compare", "default_models", "run_comparison"]
@@ -49,6 +53,7 @@ _SETTINGS = "comparison.json"
 _FORMAT = 1
 _MOST_BYTES = 1 << 20
 _TEST_SHARE, _MOST_TEST = 0.2, 5000
+_TURN = 1.0  # seconds
 Models = Sequence[str | GenerativeModel] | Mapping[str, str | GenerativeModel]
 
 
@@ -87,6 +92,7 @@ def run_comparison(
     out: str | Path | None = None,
     seed: int = 0,
     device: str | None = None,
+    jobs: int | None = None,
     verbose: bool = False,
 ) -> Comparison:
     """Train and evaluate every model with every seed.
@@ -115,6 +121,10 @@ def run_comparison(
     seed : int
     device : str, optional
         Of the training.
+    jobs : int, optional
+        Trainings at once, each in a process of its own, by joblib: a context ``joblib.parallel_config("dask")`` puts them on
+        the workers of a cluster, which need this folder at the same path. Default: that of such a context, or one after the
+        other.
     verbose : bool
         Whether to show progress.
 
@@ -125,9 +135,13 @@ def run_comparison(
         model that fails later is recorded in its :class:`Trial`, and does not stop the others.
     FolderInUse
         If another process works on the comparison in this folder. It is an :class:`OSError`.
+    OSError
+        If a process that trains is ended. What is done is kept, and the same call goes on.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
+    if jobs == 0:
+        raise ValueError("jobs must be at least 1, or -1 for all cores, got 0")
     if budget is not None and steps is not None:
         raise ValueError("give a budget in seconds or in steps, and not both")
     dataset = open_data(X, condition=condition, columns=columns, kind=kind, gaps=True)
@@ -152,25 +166,73 @@ def run_comparison(
     }
     with claimed(folder):
         _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
-        trials = []
-        with PartProgress(verbose) as progress:
-            progress.expect(len(work))
-            for name, estimator, own_seed in work:
-                progress.begin(f"{name}, seed {own_seed}")
-                place = inside(folder, name, f"seed-{own_seed}")
-                model = _configured(estimator, budget, steps, own_seed, device)
-                try:
-                    evaluation, failure = _trial(model, parts, place, samples, seed, progress), ""
-                except Exception as error:  # a model that fails must not stop the others
-                    evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
-                    place.mkdir(parents=True, exist_ok=True)
-                    write_file(place / "failure.txt", failure + "\n")
-                trials.append(Trial(name, own_seed, place, evaluation, failure))
-                progress.end(f"{name}, seed {own_seed}", failure or None)
+        tasks = [
+            _Task(name, _configured(estimator, budget, steps, own_seed, device), own_seed, samples, seed, folder)
+            for name, estimator, own_seed in work
+        ]
+        trials = _done(tasks, parts, jobs, verbose)
         comparison = Comparison(tuple(trials), about, folder)
         write_file(folder / "table.csv", comparison.table().to_csv(index=False))
         comparison.report(folder / "report.html")
     return comparison
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One training with its evaluation, in a folder of its own; it can be sent to another process."""
+
+    name: str
+    model: GenerativeModel
+    own_seed: int
+    samples: int | None
+    seed: int
+    folder: Path
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}, seed {self.own_seed}"
+
+    @property
+    def place(self) -> Path:
+        return inside(self.folder, self.name, f"seed-{self.own_seed}")
+
+    def do(self, parts: "_Parts", note: Callable[[str], object] = str) -> Trial:
+        """Train and evaluate; ``note`` is told what is going on."""
+        place = self.place
+        try:
+            evaluation, failure = _trial(self.model, parts, place, self.samples, self.seed, note), ""
+        except Exception as error:  # a model that fails must not stop the others
+            evaluation, failure = None, f"{type(error).__name__}: {error}".partition("\n")[0]
+            place.mkdir(parents=True, exist_ok=True)
+            write_file(place / "failure.txt", failure + "\n")
+        return Trial(self.name, self.own_seed, place, evaluation, failure)
+
+
+def _done(tasks: Sequence[_Task], parts: "_Parts", jobs: int | None, verbose: bool) -> list[Trial]:
+    """Do all tasks, here or in other processes, and return their trials in the order of the tasks."""
+    found: dict[str, Trial] = {}
+    with PartProgress(verbose) as progress:
+        progress.expect(len(tasks))
+        if effective_n_jobs(jobs) == 1:
+            for task in tasks:
+                progress.begin(task.title)
+                found[task.title] = trial = task.do(parts, progress.note)
+                progress.end(task.title, trial.failure or None)
+            return list(found.values())
+        progress.begin("trainings")
+        places = {task.title: task.place for task in tasks}  # a worker may have another working directory
+        calls = (delayed(_Task.do)(replace(task, folder=task.folder.absolute()), parts) for task in tasks)
+        try:
+            for trial in Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)(calls):
+                title = f"{trial.name}, seed {trial.seed}"
+                found[title] = replace(trial, folder=places[title])
+                progress.end(title, trial.failure or None)
+        except BrokenProcessPool:
+            raise OSError(
+                "a process that trained was ended, perhaps for lack of memory; what is done is kept: give the same call or "
+                "command again to go on, with fewer jobs"
+            ) from None
+    return [found[task.title] for task in tasks]
 
 
 def default_models(dataset: Dataset) -> list[str]:
@@ -250,17 +312,36 @@ def _configured(
 
 
 def _trial(
-    model: GenerativeModel, parts: _Parts, place: Path, samples: int | None, seed: int, progress: PartProgress
+    model: GenerativeModel, parts: _Parts, place: Path, samples: int | None, seed: int, note: Callable[[str], object]
 ) -> Evaluation:
     """Train and evaluate one model in ``place``, or load its evaluation if there is one."""
-    done, failed = place / "evaluation.json", place / "failure.txt"
-    if done.is_file():
-        return Evaluation.load(done)
-    if failed.is_file():
+    if (place / "failure.txt").is_file():
         shutil.rmtree(place)
-    progress.note("training")
+    with _claimed_in_turn(place):
+        if (place / "evaluation.json").is_file():
+            return Evaluation.load(place)
+        return _trained_and_evaluated(model, parts, place, samples, seed, note)
+
+
+@contextlib.contextmanager
+def _claimed_in_turn(place: Path) -> Iterator[None]:
+    """Claim a folder once nobody else does: a cluster gives the task of a worker that it has lost to another one."""
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(claimed(place))
+                break
+            except FolderInUse:
+                time.sleep(_TURN)
+        yield
+
+
+def _trained_and_evaluated(
+    model: GenerativeModel, parts: _Parts, place: Path, samples: int | None, seed: int, note: Callable[[str], object]
+) -> Evaluation:
+    note("training")
     trained = _trained(model, parts.train, place)
-    progress.note("evaluating")
+    note("evaluating")
     evaluation = evaluate(
         trained,
         parts.test[0],
@@ -271,7 +352,7 @@ def _trial(
         seed=seed,
     )
     evaluation.report(place / "report.html")
-    evaluation.save(done)  # last, since it marks the trial as done
+    evaluation.save(place / "evaluation.json")  # last, since it marks the trial as done
     return evaluation
 
 

@@ -24,7 +24,8 @@ __all__ = ["Ranking", "Trial", "front"]
 _COST = (("time of 1,000 samples", None), ("network calls", None), ("training time", None))
 _TABULATED = (
     *(("C2ST", "held-out"), ("sliced Wasserstein", "held-out"), ("Fréchet distance", "held-out")),
-    *(("precision", "held-out"), ("recall", "held-out"), ("log-density", "held-out"), ("near copies", "train"), *_COST),
+    *(("precision", "held-out"), ("recall", "held-out"), ("log-density", "held-out"), ("near copies", "train")),
+    *(("variance lost", "held-out"), ("effective dimensions", "held-out"), *_COST),
 )
 _OF_TABLES = (
     *(("Shape", "held-out"), ("Trend", "held-out"), ("detection", "held-out"), ("train on samples, test on rows", "held-out")),
@@ -147,7 +148,8 @@ class Ranking:
     def table(self) -> pd.DataFrame:
         """Return one line per model, the best first; models that failed with every seed come last, with the reason.
 
-        ``rank`` is the mean place over the figures of samples, ``density`` the kind of the log-density, ``seeds`` the number
+        ``rank`` is the mean place over the figures of samples, ``variance lost`` and ``effective dimensions`` describe the
+        latent space where there is one, ``density`` is the kind of the log-density, ``seeds`` the number
         of trainings that were evaluated, and ``spread`` the largest sliced Wasserstein distance among them over the smallest.
         All other columns are means over seeds.
         """

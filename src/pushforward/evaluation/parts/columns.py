@@ -12,16 +12,11 @@ from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.ranges import ranges
 from pushforward.evaluation.parts.rows import Inputs
+from pushforward.metrics.associations import association_gap, correlation_gap, total_variation
+from pushforward.metrics.categories import category_columns, category_coverage
 from pushforward.metrics.measure import Measure
-from pushforward.metrics.tables import (
-    association_gap,
-    category_columns,
-    category_coverage,
-    correlation_gap,
-    total_variation,
-    train_on_synthetic,
-)
 from pushforward.metrics.two_sample import wasserstein_columns
+from pushforward.metrics.utility import train_on_synthetic
 
 __all__ = ["table_parts"]
 

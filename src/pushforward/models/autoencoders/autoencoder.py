@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.models.base.codes import CodeModel, default_coder, default_latent_dim, default_training
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.files.params import Size
@@ -101,6 +101,7 @@ class Autoencoder(CodeModel, TrainedModel):
     ((4, 3), (4, 8, 8), False)
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", "network", *TrainedModel.fitted)
     core: ClassVar[str] = "coder_"
     generates: ClassVar[bool] = False

@@ -33,7 +33,7 @@ from pushforward.models.autoencoders.bound import BoundModel, CodeDraws, importa
 from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, default_likelihood
 from pushforward.models.autoencoders.reports import LatentReport
 from pushforward.models.base.codes import CodeModel, default_coder, default_training
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.networks import CoderSpec

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import default_latent_dim
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Size
 from pushforward.networks.coder import ResidualBlock, VectorCoder
 
@@ -212,6 +212,7 @@ class HierarchicalVAE(VariationalModel):
     ((4, 5), (2, 8, 8), (2,))
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("latent_dims", *VariationalModel.fitted)
 
     latent_dims: Annotated[tuple[Size, ...], MinLen(1)] | None = None

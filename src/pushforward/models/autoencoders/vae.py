@@ -27,7 +27,7 @@ from pushforward.data import ArrayLike, Condition, Values
 from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
 from pushforward.models.base.codes import RandomCodes, default_latent_dim
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Size
 from pushforward.probability.counts import check_count
 
@@ -122,6 +122,7 @@ class VAE(RandomCodes, VariationalModel):
     ((4, 3), (2, 8, 8), 'lower bound')
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("latent_dim", *VariationalModel.fitted)
 
     latent_dim: Size | None = None

@@ -38,7 +38,8 @@ from pushforward.models.autoencoders.reports import CodeReport
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.codes import CodeModel, default_coder, default_training
 from pushforward.models.base.guidance import Guidance, guided_tokens, scale_of
-from pushforward.models.base.model import GapChoice, Prepared
+from pushforward.models.base.model import GapChoice
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.files.params import Size
 from pushforward.networks import CoderSpec, TransformerSpec, default_transformer

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.models.base.model import GenerativeModel
+from pushforward.models.base.transformer import Transformer
 from pushforward.networks import CoderSpec
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingSettings
@@ -95,7 +96,7 @@ class DecoderModel(GenerativeModel):
         return tuple(torch.cat(parts).cpu() for parts in zip(*results, strict=True))
 
 
-class CodeModel(DecoderModel):
+class CodeModel(Transformer, DecoderModel):
     """``transform`` and ``inverse_transform`` for models with an encoder and a decoder."""
 
     def fit_transform(self, X: ArrayLike, y: object = None, *, condition: Condition = None) -> Values:

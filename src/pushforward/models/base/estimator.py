@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # scikit-learn has no type hints, and mypy accepts any argume
         """The part of scikit-learn's class that is used here."""
 
         fit_transform: Callable[..., Values]
+        set_output: Callable[..., Self]
 
 else:
     from sklearn.base import BaseEstimator, TransformerMixin

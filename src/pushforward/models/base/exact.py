@@ -17,9 +17,11 @@ from torch import Tensor
 from pushforward import training
 from pushforward.data import ArrayLike, Condition, Limits, Schema, Transform, Values
 from pushforward.data.filling import Gaps
+from pushforward.data.stream import AnyRows
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import RowDensityModel
-from pushforward.models.base.model import GapChoice, Prepared
+from pushforward.models.base.model import GapChoice
+from pushforward.models.base.preparing import Prepared
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingResult
 from pushforward.training.record.progress import Progress
@@ -106,7 +108,7 @@ class ExactModel(RowDensityModel):
     def _complete(self, x: Tensor, condition: Tensor | None, *, seed: int, first: int, batch_size: int) -> Tensor:
         """Return scaled rows with the given elements of x (n, *internal), in data units, and NaN elsewhere drawn."""
 
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+    def _scaling(self, x: AnyRows, schema: Schema, limits: Limits | None) -> Transform:
         return Transform.in_data_units(x, integer=schema.integer, kind=schema.kind, limits=limits)
 
     @property

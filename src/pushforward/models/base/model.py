@@ -15,7 +15,7 @@ Families that are trained by gradients define the methods of :class:`~pushforwar
 import abc
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar, get_args
 
@@ -25,36 +25,20 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward import training
-from pushforward._messages import Argument, naming
 from pushforward.data import (
     ArrayLike,
-    ColumnTypes,
     Condition,
-    ConditionEncoder,
-    Coordinates,
     Data,
     Dataset,
     Facts,
-    Limits,
-    RowSpace,
-    Schema,
-    Text,
-    Transform,
     Values,
     open_data,
-    split_rows,
 )
-from pushforward.data.checks import enumerate_names
-from pushforward.data.columns import Table
-from pushforward.data.conditions import check_scale_of
-from pushforward.data.points import absent_points
 from pushforward.data.rows import Rows
-from pushforward.data.sizes import SizeLaw
 from pushforward.models.base.available import available_if
-from pushforward.models.base.estimator import Estimator
+from pushforward.models.base.preparing import Prepared, Preparing
 from pushforward.models.files import registry, storage
-from pushforward.models.files.params import Count, Share, check_params
+from pushforward.models.files.params import check_params
 from pushforward.plots import Plot
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -63,35 +47,12 @@ from pushforward.training import TrainingResult
 from pushforward.training.process.devices import check_device
 from pushforward.training.process.gradients import with_gradients
 
-__all__ = ["NOVELTY_ROWS", "OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "Prepared", "RunOptions", "register", "seed_of"]
+__all__ = ["NOVELTY_ROWS", "OUTSIDE_RUNS", "GapChoice", "GenerativeModel", "RunOptions", "register"]
 
 GapChoice: TypeAlias = Literal["keep", "fill"]
 
-_MOST_HELD_OUT = 2000
 _COPIES = 4  # of a drawn row: scaled, in the units of the data, and both again where parts are joined
 _PLOT_SEED, _CLASSES, _PER_CLASS = 0, 10, 10
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """Scaled rows, ready to train on.
-
-    Attributes
-    ----------
-    x : Tensor (N, *D)
-        Training rows, of the model's ``row_dtype``.
-    condition : Tensor (N, K) or None
-    held_out : (Tensor, Tensor or None) or None
-        Rows and conditions that are not trained on.
-    rows, held_out_rows : int64 tensors
-        Their row numbers in the data set.
-    """
-
-    x: Tensor
-    condition: Tensor | None
-    held_out: tuple[Tensor, Tensor | None] | None
-    rows: Tensor
-    held_out_rows: Tensor
 
 
 def _draws(model: "GenerativeModel") -> bool:
@@ -104,7 +65,7 @@ class RunOptions:
 
     folder: Path | None = None
     resume: bool = False
-    on_grid: Callable[[int], None] | None = None
+    on_grid: Callable[[int], object] | None = None
 
 
 OUTSIDE_RUNS = RunOptions()
@@ -112,89 +73,31 @@ NOVELTY_ROWS = 500
 """Samples, at most, that a run compares with its rows at the end."""
 
 
-class GenerativeModel(Estimator, abc.ABC):
+class GenerativeModel(Preparing, abc.ABC):
     """Base of all estimators; the module docstring lists what a family defines.
 
-    Parameters
-    ----------
-    held_out : float
-        Share of rows, at most 2,000 of them, that are held out to measure the loss.
-    kind : str, optional
-        Name of the kind of data (:mod:`pushforward.data.kinds`), where shape and dtype are ambiguous.
-    columns : mapping, optional
-        Types of columns of a table by name, such as ``{"zip": "category"}``: number, integer, category, boolean, date, time,
-        datetime, duration, or with limits, ``"number from 0 to 1"`` or ``"integer from 0"``. All others are found in the data.
-    text : Text, optional
-        How texts become rows of tokens: characters, bytes or byte pairs, in blocks of which length.
-    rate, length : int, optional
-        Of signals: samples per second, to which sounds of other rates are converted, and samples per signal; longer ones are
-        cropped and shorter ones followed by silence.
-    series : (str, str), optional
-        Columns of a table in long form with the number and the time of each series.
-    size : int, optional
-        Of images in a folder or a Parquet file: each becomes its centre square, resized to this side.
-    random_state : int, RandomState or None
-        Seed of all random numbers in ``fit``; None draws a fresh one. The seed is stored as ``seed_``.
-    verbose : bool
-        Whether to show progress.
+    Parameters are those of :class:`~pushforward.models.base.preparing.Preparing`.
 
     Attributes
     ----------
-    space_ : RowSpace
-        Layout, scaling and conditions of the data.
     training_result_ : TrainingResult
         Steps (iterations, for a family that is not trained by gradients), seconds and held-out loss.
-    seed_ : int
     sample_seed_ : int
         Seed of the last sample.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ()
     """Names of arguments whose resolved value is stored as ``name_``."""
-    gaps: ClassVar[bool] = False
-    """Whether rows may have gaps (NaN)."""
-    takes_series: ClassVar[bool] = False
-    """Whether the family learns signals as they are."""
-    takes_points: ClassVar[bool] = False
-    """Whether the family learns sets of points, whose order means nothing."""
-    categories: ClassVar[bool] = False
-    """Whether categories with more than two levels have their own probabilities, instead of coordinates as real numbers."""
-    columnwise: ClassVar[bool] = False
-    """Whether the family models the columns of a table as they are, instead of real coordinates for them."""
-    coordinates: ClassVar[Coordinates] = "blocks"
-    """These coordinates (:mod:`pushforward.data.columns.elements`)."""
-    of_levels: ClassVar[bool] = False
-    """Whether the family gives probabilities to the levels of categories that became 0/1 coordinates."""
-    texts: ClassVar[bool] = False
-    """Whether the family learns texts."""
     given_columns: ClassVar[bool] = False
     """Whether ``sample`` takes values of columns of the data, which need not be conditions of the training."""
-    row_dtype: ClassVar[torch.dtype] = torch.float32
-    """Dtype of the training rows."""
-    image_conditions: ClassVar[bool] = False
-    """Whether conditions may be images, or the visible part of the row itself."""
     beside: ClassVar[tuple[str, ...]] = ()
     """Names of further files that belong to one weights file in a folder."""
 
     generates: ClassVar[bool] = True
     """Whether the family learns a law to draw from; otherwise it has no ``sample``."""
 
-    held_out: Share = 0.1
-    kind: str | None = None
-    columns: ColumnTypes | None = None
-    rate: Count | None = None
-    length: Count | None = None
-    series: tuple[str, str] | None = None
-    size: Count | None = None
-    text: Text | None = None
-    random_state: int | np.random.RandomState | None = None
-    verbose: bool = False
-
-    space_: RowSpace = field(init=False)
     training_result_: TrainingResult = field(init=False)
-    seed_: int = field(init=False)
     sample_seed_: int = field(init=False)
-    data_: Facts = field(init=False)
     run_: Path = field(init=False)
 
     @with_gradients
@@ -224,12 +127,6 @@ class GenerativeModel(Estimator, abc.ABC):
         prepared = self._prepare(dataset)
         self._learn(prepared, self._resolve(prepared))
         return self
-
-    @property
-    def _opening(self) -> Facts:
-        """The arguments that say how data are opened."""
-        named = {name: getattr(self, name) for name in ("kind", "text", "rate", "length", "series", "size")}
-        return named | {"types": self.columns}
 
     @available_if(_draws)
     def sample(
@@ -386,129 +283,6 @@ class GenerativeModel(Estimator, abc.ABC):
         x = self.space_.schema.to_internal(X, name=type(self).__name__, gaps=self.gaps)
         return Rows.of(self.space_, x, self._encode(condition, len(x), dtype), dtype=dtype, within_range=within_range)
 
-    def _prepare(self, dataset: Dataset) -> Prepared:
-        """Split, scale and encode the data; store schema, transform, encoder and seed."""
-        self._check_points(dataset.schema)
-        self._check_columns(dataset.schema)
-        self._check_images(dataset)
-        self.seed_ = seed_of(self.random_state)
-        rows, aside = self._split(dataset)
-        schema, internal = self._coordinates(dataset, rows)
-        labels = dataset.condition
-        columns, table = dataset.condition_columns, dataset.condition_table
-        encoder = None if labels is None else ConditionEncoder.fit(labels, columns=columns, table=table)
-        if encoder is not None and encoder.image is not None:
-            check_scale_of(encoder.image, schema.internal_shape)
-        if dataset.masked:
-            channels, height, width = schema.internal_shape
-            encoder = ConditionEncoder.of_visible((channels, height, width))
-        scaling = self._scaling(internal[rows], schema, schema.limits(internal))
-        x = scaling.forward(internal, dtype=self.row_dtype)
-        del internal  # as large as the data
-        condition = None if encoder is None or labels is None else encoder.encode(labels, len(x))
-        sizes = None
-        if schema.sizes_differ:
-            present = (~absent_points(x)).sum(1)
-            sizes = SizeLaw.fit(present[rows], None if condition is None else condition[rows], encoder)
-        self.space_ = RowSpace(schema, scaling, encoder, sizes)
-        self._name_features()
-        self.data_ = {
-            "source": dataset.source,
-            "rows": len(dataset),
-            "held_out": len(aside),
-            "fingerprint": dataset.fingerprint,
-        }
-        held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
-        return Prepared(x[rows], None if condition is None else condition[rows], held_out, rows, aside)
-
-    def _coordinates(self, dataset: Dataset, rows: Tensor) -> tuple[Schema, Tensor]:
-        """Return the schema and all rows as the family models them, with coordinates fitted to the training ``rows``."""
-        schema = dataset.schema
-        if schema.table is None or self.columnwise:
-            return schema, dataset.to_internal(gaps=self.gaps)
-        cells = dataset.to_internal(gaps=True)
-        schema = schema.by_elements(cells[rows], self.coordinates)
-        assert schema.elements is not None
-        numbers = torch.arange(len(cells))
-        u = noise.uniform(cells.shape[1:], seed=self.seed_, purpose="intervals", rows=numbers, dtype=torch.float64)
-        return schema, schema.elements.forward(cells, u)
-
-    @classmethod
-    def refused_columns(cls, table: Table) -> tuple[str, list[str | int]] | None:
-        """Return what the family cannot learn, "categories" or "gaps", and the columns that have it; None if nothing."""
-        if not cls.columnwise:
-            return None
-        wide = [column.name for column in table.columns if column.domain.type == "category" and column.domain.high > 1]
-        lacking = [column.name for column in table.columns if column.gaps]
-        if wide and not cls.categories:
-            return "categories", wide
-        return ("gaps", lacking) if lacking and not cls.gaps else None
-
-    def _check_points(self, schema: Schema) -> None:
-        """Raise a ValueError if rows are sets of points and the family cannot learn them; it names those that can."""
-        if schema.rules.structure == "points" and not self.takes_points:
-            able, vectors = ", ".join(registry.families_with("takes_points")), Argument("kind", "vectors")
-            message = (
-                f"{type(self).__name__} does not learn sets of points, whose order means nothing; use {able}, or learn sets "
-            )
-            raise naming(ValueError(f"{message}of one size as ordered rows, with {vectors}."), vectors)
-
-    def _check_columns(self, schema: Schema) -> None:
-        """Raise a ValueError, which names families that can, if the family cannot learn texts, signals or some columns."""
-        if schema.text is not None and not self.texts:
-            raise ValueError(
-                f"{type(self).__name__} learns rows of numbers, but the data are texts; use a family that learns them: "
-                f"{', '.join(registry.families_with('texts'))}."
-            )
-        if schema.rules.structure == "series" and not self.takes_series:
-            able, vectors = ", ".join(registry.families_with("takes_series")), Argument("kind", "vectors")
-            message = f"{type(self).__name__} takes no {schema.rules.noun}; use a family that does: {able}; or learn arrays "
-            raise naming(ValueError(f"{message}of them as flat vectors, with {vectors}."), vectors)
-        refused = None if schema.table is None else self.refused_columns(schema.table)
-        if refused is not None:
-            what, names = refused
-            more = " with more than two levels" if what == "categories" else ""
-            raise ValueError(
-                f"{type(self).__name__} takes no {what}{more}, as in {enumerate_names(names)}; omit these columns, or use a "
-                f"family that takes them: {', '.join(registry.families_with(what))}."
-            )
-
-    def _check_images(self, dataset: Dataset) -> None:
-        """Raise a ValueError, which names families that can, if the family cannot follow images as conditions."""
-        given = dataset.condition
-        if (dataset.masked or (given is not None and given.ndim > 2)) and not self.image_conditions:
-            raise ValueError(
-                f"{type(self).__name__} takes no images and no masks as conditions; use a family that does: "
-                f"{', '.join(registry.families_with('image_conditions'))}."
-            )
-
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
-        coding = schema.rules.coding(x)
-        transform = Transform.fit(x, integer=schema.integer, kind=schema.kind, limits=limits, coding=coding)
-        if schema.elements is None:
-            return transform
-        # A level that is in no training row is rare, not impossible.
-        constant = transform.constant & ~schema.elements.are_levels
-        return replace(transform, constant=constant, value=transform.value.where(constant, 0.0))
-
-    def _split(self, dataset: Dataset) -> tuple[Tensor, Tensor]:
-        """Return the row numbers for training and the held-out ones, at most 2,000."""
-        n, aside = len(dataset), dataset.held_out
-        if aside is not None:
-            return torch.arange(n)[~torch.isin(torch.arange(n), aside)], aside
-        return split_rows(n, min(self.held_out, _MOST_HELD_OUT / n), noise.derive(self.seed_, "held-out"))
-
-    def _name_features(self) -> None:
-        """Set scikit-learn's attributes for the columns of the training data."""
-        for name in ("n_features_in_", "feature_names_in_"):
-            if hasattr(self, name):
-                delattr(self, name)
-        if self.space_.kind.has_columns:
-            self.n_features_in_ = math.prod(self.space_.schema.row_shape)
-        columns = self.space_.schema.columns
-        if columns is not None and all(isinstance(column, str) for column in columns):
-            self.feature_names_in_ = np.array(columns, dtype=object)
-
     def _resolved(self) -> Facts:
         """Return the constructor arguments with all defaults and measured values resolved, which repeat this run.
 
@@ -537,7 +311,7 @@ class GenerativeModel(Estimator, abc.ABC):
     def _plot(self, prepared: Prepared) -> Plot:
         """Plot samples from a fixed seed: one line per class where the kind plots rows singly, otherwise with the data."""
         encoder, kind = self.space_.conditions, self.space_.kind
-        data = self._clean(prepared.x)
+        data = self._clean(prepared.x[: kind.shown])
         if encoder is not None and encoder.has_classes and kind.drawn_singly:
             labels = [label for label in encoder.classes[:_CLASSES] for _ in range(_PER_CLASS)]
             z = self._generate(len(labels), encoder.encode(labels, len(labels)), seed=_PLOT_SEED)
@@ -613,12 +387,3 @@ def register(cls: M) -> M:
         raise TypeError(f"register takes a subclass of GenerativeModel, not {cls!r}")
     registry.add(cls)
     return cls
-
-
-def seed_of(random_state: int | np.random.RandomState | None) -> int:
-    """Return the seed for any of scikit-learn's three forms of ``random_state``."""
-    if random_state is None:
-        return training.agreed(noise.fresh_seed)
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(1 << 31))
-    return int(random_state)

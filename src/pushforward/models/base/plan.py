@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pushforward import plots, training
 from pushforward.data import Dataset
+from pushforward.data.stream import Stream, parts_of
 from pushforward.metrics.memorization import distance_ratio
 from pushforward.metrics.mixed.embedding import Embedding
-from pushforward.models.base.model import NOVELTY_ROWS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import NOVELTY_ROWS, GenerativeModel, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import check_params
 from pushforward.models.files.storage import describe, save, write_card
 from pushforward.training.process.gradients import with_gradients
@@ -56,7 +59,7 @@ class Plan:
         return self.model._seconds(self.resolved, self.prepared)
 
     @with_gradients
-    def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], None] | None = None) -> GenerativeModel:
+    def start(self, folder: Path, *, resume: bool = False, on_grid: Callable[[int], object] | None = None) -> GenerativeModel:
         """Train in ``folder`` and return the model; ``on_grid(step)`` replaces the plots during training."""
         picked = {"chosen": {"columns": None, "condition": None} | dict(self.chosen)}
         model, prepared = self.model, self.prepared
@@ -66,8 +69,10 @@ class Plan:
         if main and not resume:
             write_card(folder, describe(model) | picked | {"status": "training"})
 
-        def draw(step: int) -> None:
-            plots.save(model._plot(prepared), inside(folder, "samples", f"step-{step:08d}.png"))
+        def draw(step: int) -> Path:
+            path = inside(folder, "samples", f"step-{step:08d}.png")
+            plots.save(model._plot(prepared), path)
+            return path
 
         model._learn(prepared, self.resolved, RunOptions(folder, resume, on_grid or draw))
         model.run_ = folder
@@ -99,9 +104,14 @@ def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, flo
     z = model._generate(n, model._conditions_for_sampling(None, n, _NOVELTY_SEED), seed=_NOVELTY_SEED)
     space = model.space_
     if space.schema.table is not None:
-        cells = [space.to_columns(part.detach().cpu()).numpy() for part in (z, prepared.x, aside[:n])]
-        return distance_ratio(*map(Embedding(np.concatenate(cells[1:]), space.schema.table.domains), cells))
+        cells = [space.to_columns(part.detach().cpu()).numpy() for part in (z, prepared.whole, aside[:n])]
+        samples, train, held_out = map(Embedding(np.concatenate(cells[1:]), space.schema.table.domains), cells)
+        return distance_ratio(samples, [train], held_out)
     # Compare samples as users get them: integers are rounded, values beyond the range of the data clipped.
-    samples = space.transform.forward(space.transform.inverse(z), dtype=torch.float32)
-    rows = (samples, model._clean(prepared.x), aside[:n])
-    return distance_ratio(*(part.detach().cpu().float().numpy() for part in rows))
+    drawn = space.transform.forward(space.transform.inverse(z), dtype=torch.float32)
+    parts = parts_of(prepared.x) if isinstance(prepared.x, Stream) else [prepared.x]
+    return distance_ratio(_numbers(drawn), (_numbers(model._clean(part)) for part in parts), _numbers(aside[:n]))
+
+
+def _numbers(x: Tensor) -> np.ndarray:
+    return np.asarray(x.detach().cpu().float())

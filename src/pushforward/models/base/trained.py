@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from pushforward import training
 from pushforward.data import Facts
-from pushforward.models.base.model import NOVELTY_ROWS, OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions
+from pushforward.models.base.model import NOVELTY_ROWS, OUTSIDE_RUNS, GenerativeModel, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.files.params import Count, DeviceName, Seconds, Share
 from pushforward.networks import NetworkSpec, UNetSpec
@@ -76,7 +77,7 @@ class TrainedModel(GenerativeModel):
     device : str, optional
         Where to train, such as "cpu" or "cuda"; default the fastest available.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`. The weights with the lowest held-out
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`. The weights with the lowest held-out
     loss are used.
 
     Attributes
@@ -150,10 +151,10 @@ class TrainedModel(GenerativeModel):
         assert isinstance(resolved, Trainable)
         network = resolved.network
 
-        def draw(_: Task, step: int) -> None:
+        def draw(_: Task, step: int) -> object:
             assert run.on_grid is not None
             self._adopt(network)
-            run.on_grid(step)
+            return run.on_grid(step)
 
         grid, place = None if run.on_grid is None else draw, run.folder
         budget = resolved.budget(0.0 if run.folder is None else self._plots_after(prepared))
@@ -171,7 +172,7 @@ class TrainedModel(GenerativeModel):
         purpose: str = "training",
         folder: Path | None = None,
         resume: bool = False,
-        on_grid: Callable[[Task, int], None] | None = None,
+        on_grid: Callable[[Task, int], object] | None = None,
         budget: Budget | None = None,
     ) -> TrainingResult:
         """Train a task on the prepared rows, with the random numbers of ``purpose``."""

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Facts, Limits, Schema, Transform
+from pushforward.data.stream import AnyRows
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.columns import (
     RowLaw,
@@ -23,7 +24,8 @@ from pushforward.models.base.columns import (
 )
 from pushforward.models.base.density import RowDensity
 from pushforward.models.base.exact import ExactModel
-from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.circuits import storage
 from pushforward.models.circuits.domains import domains, unbounded
 from pushforward.models.circuits.search import Choice, Learner
@@ -66,7 +68,7 @@ class Circuit(ExactModel):
     max_time : float, optional
         Approximate seconds: two fifths for the trials above, the rest for the trees.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`.
 
     Attributes
     ----------
@@ -122,7 +124,7 @@ class Circuit(ExactModel):
 
     def _choose(self, prepared: Prepared, begin: float) -> tuple[Learner, Choice]:
         """Return the learner of the rows, and the number of states and the shrinkage that it chose."""
-        x, held_out = joint_columns(self.space_, self._flat(prepared.x), prepared.condition, gap=KNOWN), None
+        x, held_out = joint_columns(self.space_, self._flat(prepared.whole), prepared.condition, gap=KNOWN), None
         if prepared.held_out is not None:
             inside = inside_range(self.space_, prepared.held_out[0])[0]
             held_out = joint_columns(self.space_, inside, prepared.held_out[1], gap=KNOWN)
@@ -149,20 +151,20 @@ class Circuit(ExactModel):
     def _resolved(self) -> Facts:
         return super()._resolved() | {"max_time": None}
 
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+    def _scaling(self, x: AnyRows, schema: Schema, limits: Limits | None) -> Transform:
         transform = super()._scaling(x, schema, limits)
         return transform if schema.table is None else with_gaps_varying(transform, schema.table.gaps)
 
     def _domains(self, prepared: Prepared) -> tuple[Domain, ...]:
         """Return the domains of the columns of the law."""
-        table, (values, _) = self.space_.schema.table, condition_columns(self.space_, prepared.condition, len(prepared.x))
+        table, (values, _) = self.space_.schema.table, condition_columns(self.space_, prepared.condition, len(prepared.whole))
         pairs = zip(values.mT, condition_domains(self.space_), strict=True)
         beside = tuple(domain if domain.type == "category" else unbounded(column) for column, domain in pairs)
         if table is not None:
             varies = self.space_.transform.varies.tolist()
             own = tuple(domain for domain, varying in zip(table.domains, varies, strict=True) if varying)
             return own + beside
-        parts = [prepared.x] if prepared.held_out is None else [prepared.x, prepared.held_out[0]]
+        parts = [prepared.whole] if prepared.held_out is None else [prepared.whole, prepared.held_out[0]]
         return domains(self.space_, torch.cat([self._flat(part) for part in parts])) + beside
 
     def _columns_with_gaps(self, columns: Tensor) -> list[bool]:

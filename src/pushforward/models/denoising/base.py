@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from pushforward import diffusion, networks, training
 from pushforward.data import Facts
+from pushforward.data.stream import AnyRows, moments, parts_of
 from pushforward.diffusion import AbstractDenoiser, Denoiser, Prediction, Sampler, Schedule, TimeLaw, Weight
 from pushforward.diffusion.coupling import Coupling
 from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.available import in_data_units
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityModel
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.denoising.classifier import LabelClassifier
 from pushforward.models.denoising.source import ArraySource, GaussianSource, Source, make_source, with_points
@@ -325,6 +326,7 @@ def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSet
     return replace(common, steps=6000, batch_size=64, learning_rate=3e-3, ema=0.05, precision=precision)
 
 
-def _data_std(x: Tensor, width: Tensor) -> float:
+def _data_std(x: AnyRows, width: Tensor) -> float:
     """Return the standard deviation of all scaled elements about their common mean, dequantization included."""
-    return float((x[~x.isnan()].double().var(correction=0) + (width**2 / 12).mean()).sqrt())
+    _, variance = moments(part[~part.isnan()].double() for part in parts_of(x))
+    return float((variance + (width**2 / 12).mean()).sqrt())

@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pushforward import diffusion
-from pushforward.data import Condition, ConditionEncoder, Facts
+from pushforward.data import Condition, ConditionEncoder, Facts, restored_conditions
 from pushforward.diffusion import Denoiser
 from pushforward.models.base.task import RowTask, uniform
 from pushforward.networks.classifier import NoisyClassifier
@@ -89,7 +89,7 @@ class LabelClassifier(nn.Module):
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
             parts[part][rest] = value
-        encoder = ConditionEncoder.from_state(facts["encoder"], parts["encoder"])
+        encoder = restored_conditions(facts["encoder"], parts["encoder"])
         classifier = cls.fresh(encoder, facts["width"], denoiser, shape, seed=0)
         classifier.network.load_state_dict(parts["network"])
         return classifier.eval()

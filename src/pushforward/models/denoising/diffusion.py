@@ -1,11 +1,11 @@
 """Diffusion: learn to remove Gaussian noise at every level, and sample by removing it step by step."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pushforward import diffusion
 from pushforward.data import Facts
 from pushforward.diffusion import Schedule
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.task import Loss
 
@@ -60,6 +60,8 @@ class Diffusion(DenoisingModel):
     >>> model.sample(4, sampler=pf.DDPM(), steps=10, seed=0).shape
     (4, 2)
     """
+
+    streams: ClassVar[bool] = True
 
     loss: Loss = "denoising"
 

@@ -27,7 +27,7 @@ from pushforward.data.schema import Schema
 from pushforward.diffusion import AbstractDenoiser, Adaptive, widen
 from pushforward.diffusion.points import PresentPoints
 from pushforward.models.base.batches import part_of
-from pushforward.models.denoising.base import Denoising
+from pushforward.models.denoising.base import Denoising, WithDenoiser
 from pushforward.models.denoising.source import GaussianSource
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -146,7 +146,7 @@ def _through(denoiser: AbstractDenoiser, z: Tensor, flow: Callable[[AbstractDeno
     return torch.where(absent[..., None], torch.nan, ends)
 
 
-def code_schema(model: Denoising) -> Schema:
+def code_schema(model: WithDenoiser) -> Schema:
     """Return the layout of latents: that of the rows, or vectors for signals whose noise is that of their coordinates."""
     schema, coding = model.space_.schema, model.space_.transform.coding
     if coding is None or not isinstance(model.source_, GaussianSource):
@@ -154,7 +154,7 @@ def code_schema(model: Denoising) -> Schema:
     return schema.codes(math.prod(coding.shape))
 
 
-def in_units(model: Denoising, z: Tensor) -> Tensor:
+def in_units(model: WithDenoiser, z: Tensor) -> Tensor:
     """Return latents with constant columns; in the units of the data unless the source is Gaussian."""
     transform, z = model.space_.transform, z.double()
     z = transform.spread(z)
@@ -163,7 +163,7 @@ def in_units(model: Denoising, z: Tensor) -> Tensor:
     return transform.in_units(z)
 
 
-def from_units(model: Denoising, z: Tensor) -> Tensor:
+def from_units(model: WithDenoiser, z: Tensor) -> Tensor:
     """Invert :func:`in_units`."""
     if not isinstance(model.source_, GaussianSource):
         return model.space_.transform.forward(z)

@@ -3,11 +3,10 @@
 import functools
 
 import torch
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import ArrayLike, Condition, Values
+from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.diffusion.flow_map import FlowMapNetwork
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.available import available_if
@@ -15,6 +14,7 @@ from pushforward.models.base.batches import part_of
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance, scale_of
 from pushforward.models.base.model import GapChoice
+from pushforward.models.base.transformer import Transformer
 from pushforward.models.denoising import encoding
 from pushforward.models.denoising import posterior as posteriors
 from pushforward.models.denoising.base import has_score, has_score_in_data_units
@@ -24,7 +24,7 @@ from pushforward.probability.counts import check_steps
 __all__ = ["FlowMap"]
 
 
-class FlowMap(TransformerMixin, MapTraining):  # type: ignore[misc]
+class FlowMap(Transformer, MapTraining):
     r"""The flow of a model as a map between any two times, in one network call.
 
     :func:`pushforward.distill` makes one from a trained :class:`FlowMatching` or :class:`Diffusion`, the teacher; ``fit``
@@ -107,6 +107,10 @@ class FlowMap(TransformerMixin, MapTraining):  # type: ignore[misc]
         z = self._jumps(n, encoded, steps=steps, scale=scale, seed=seed, first=first, batch_size=batch_size)
         return self._delivered(z, gaps, condition=condition, seed=seed)
 
+    @property
+    def _code_schema(self) -> Schema:
+        return encoding.code_schema(self)
+
     def transform(self, X: ArrayLike, *, condition: Condition = None, steps: int = 1, batch_size: int = 256) -> Values:
         """Return the noise that the map turns into the rows of X, by ``steps`` calls.
 
@@ -121,7 +125,7 @@ class FlowMap(TransformerMixin, MapTraining):  # type: ignore[misc]
             return learned.encode(rows.middle[part].to(device), steps=steps, condition=given)[0].cpu()
 
         z = torch.cat(self._in_batches(encode, len(rows.z), batch_size))
-        return encoding.code_schema(self).to_user(encoding.in_units(self, z))
+        return self._code_schema.to_user(encoding.in_units(self, z))
 
     def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, steps: int = 1, batch_size: int = 256) -> Values:
         """Return the rows that the map makes of noise Z, by ``steps`` calls.
@@ -130,7 +134,7 @@ class FlowMap(TransformerMixin, MapTraining):  # type: ignore[misc]
         """
         check_is_fitted(self)
         check_steps(steps)
-        latents = encoding.code_schema(self).to_internal(Z, name=type(self).__name__)
+        latents = self._code_schema.to_internal(Z, name=type(self).__name__)
         z = encoding.from_units(self, latents).to(self._density_dtype)
         encoded = self._encode(condition, len(z), self._density_dtype)
 

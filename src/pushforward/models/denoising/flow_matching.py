@@ -1,11 +1,13 @@
 """Flow matching: learn the velocity that transports a source law to the data along fixed paths."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from pushforward.data import Dataset
 from pushforward.diffusion.coupling import Coupling
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.source import ArraySource, make_source
 
@@ -54,6 +56,8 @@ class FlowMatching(DenoisingModel):
     (4, 2)
     """
 
+    streams: ClassVar[bool] = True
+
     source: object = None
     coupling: Coupling = "independent"
 
@@ -86,7 +90,7 @@ class FlowMatching(DenoisingModel):
             raise ValueError(
                 f"coupling='paired' needs source= an array with one row for each of the {rows} rows of X, got {got}"
             )
-        x = torch.stack((prepared.x, source.rows[prepared.rows]), 1)
+        x = torch.stack((prepared.whole, source.rows[prepared.rows]), 1)
         held_out = prepared.held_out
         if held_out is not None:
             held_out = (torch.stack((held_out[0], source.rows[prepared.held_out_rows]), 1), held_out[1])

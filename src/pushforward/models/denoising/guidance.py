@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward._messages import Argument, naming
-from pushforward.data import Condition, ConditionEncoder, Data, open_data, split_rows
+from pushforward.data import Condition, ConditionEncoder, Data, fit_conditions, open_data, split_rows
 from pushforward.diffusion import AbstractDenoiser, ClassifierGuided, Guided, RewardGuided
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder
 from pushforward.models.denoising.base import Denoising, WithDenoiser
@@ -148,7 +148,7 @@ def fit_classifier(
     dataset = open_data(X, condition=labels, kind=schema.kind, **schema.rules.reopening(schema.internal_shape))
     if dataset.condition is None:
         raise ValueError("a classifier needs labels, but these data have none; use fit_classifier(X, labels)")
-    encoder = ConditionEncoder.fit(dataset.condition, columns=dataset.condition_columns, table=dataset.condition_table)
+    encoder = fit_conditions(dataset.condition, columns=dataset.condition_columns, table=dataset.condition_table)
     if not encoder.has_classes:
         raise ValueError(
             "a classifier needs labels, but these are numbers or several columns; pass text or integers that count as classes"

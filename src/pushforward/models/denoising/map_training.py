@@ -25,8 +25,9 @@ from pushforward.diffusion.likelihood import EXACT_UP_TO, StandardNoise, flow_lo
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.available import in_data_units
 from pushforward.models.base.guidance import check_null, needed_encoder
-from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, Prepared, RunOptions, seed_of
+from pushforward.models.base.model import OUTSIDE_RUNS, GenerativeModel, RunOptions
 from pushforward.models.base.plan import Plan
+from pushforward.models.base.preparing import Prepared, seed_of
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.denoising.base import Denoising, WithDenoiser
 from pushforward.models.denoising.flow_matching import FlowMatching

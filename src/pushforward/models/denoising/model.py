@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Condition, Values
+from pushforward.data import Condition, Schema, Values
 from pushforward.data.sizes import checked_sizes
 from pushforward.diffusion import Sampler
 from pushforward.models.base.available import available_if
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance
 from pushforward.models.base.model import GapChoice
+from pushforward.models.base.transformer import Transformer
 from pushforward.models.denoising import calibration as calibrations
 from pushforward.models.denoising import density, encoding
 from pushforward.models.denoising import guidance as guiding
@@ -33,7 +33,7 @@ __all__ = ["DenoisingModel"]
 _TOO_FEW = 2  # steps
 
 
-class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
+class DenoisingModel(Transformer, Denoising):
     """Base of the families that learn a denoiser."""
 
     def sample(
@@ -117,6 +117,10 @@ class DenoisingModel(TransformerMixin, Denoising):  # type: ignore[misc]
     score_samples = available_if(density.has_density)(DensityModel.score_samples)
     score = available_if(density.has_density)(DensityModel.score)
     bound = available_if(density.has_bound)(density.bound)
+
+    @property
+    def _code_schema(self) -> Schema:
+        return encoding.code_schema(self)
 
     transform = encoding.transform
     inverse_transform = encoding.inverse_transform

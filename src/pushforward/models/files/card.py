@@ -1,6 +1,7 @@
 """``model.json``, the card of a run folder: written in one piece, and checked when read, since a stranger may have made it."""
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le, Lt
 from pydantic import BaseModel, Field, ValidationError
 
+from pushforward._version import __version__
 from pushforward.data import ConditionKind, Facts
 from pushforward.training.record.files import RunError, inside, read_file, write_file
 
@@ -151,17 +153,24 @@ def read_card(folder: str | Path) -> Facts:
         hint = f"; did you mean {runs[-1]}?" if runs else f"; did you mean {near}?" if (near / CARD).is_file() else ""
         raise FileNotFoundError(f"{folder} is not a run folder: it has no {CARD}{hint}") from None
     if card.get("format") != FORMAT:
+        wrote = str(card.get("pushforward"))[:40]
         raise RunError(
             path,
-            f"has format {str(card.get('format'))[:40]}, written by pushforward {str(card.get('pushforward'))[:40]}, but this "
-            f"version of pushforward reads format {FORMAT}",
-            "use the version that wrote it, or train the model again",
+            f"has format {str(card.get('format'))[:40]}, written by pushforward {wrote}, but pushforward {__version__} reads "
+            f"format {FORMAT}",
+            f"{_install(wrote)}, or train the model again",
         )
     try:
         check_card(card, Stored if card.get("status") == "finished" else Started)
     except ValueError as error:
         raise RunError(path, f"is no card of a run: {error}", AGAIN) from None
     return card
+
+
+def _install(version: str) -> str:
+    """Return how to get a version of pushforward, unless what a card says is none."""
+    known = re.fullmatch(r"\d+(\.\d+)+((a|b|rc|\.dev|\.post)\d+)?", version, re.ASCII)
+    return f"python -m pip install pushforward=={version}" if known else "use the version that wrote it"
 
 
 def check_card(card: Mapping[str, object], kind: type[Started] = Finished) -> None:

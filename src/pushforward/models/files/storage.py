@@ -27,6 +27,7 @@ from pushforward._version import __version__
 from pushforward.data import Facts, RowSpace
 from pushforward.models.files import codec
 from pushforward.models.files.card import AGAIN, CARD, FORMAT, WEIGHTS, check_card, read_card, resume_command, write_card
+from pushforward.models.files.hub import fetched, is_remote
 from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import MODELS
 from pushforward.training import TrainingResult, TrainingSettings
@@ -202,6 +203,7 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
     Parameters
     ----------
     folder : str or path
+        Of a run; or "hf://owner/name" (or "hf://owner/name@revision"), a model on a hub of Hugging Face.
     parts : mapping, optional
         Objects from outside pushforward, by the name of their argument, e.g. ``{"network": MyNetwork()}``, and trackers of a
         further ``fit``, ``{"training__tracker": "tensorboard"}``: a folder starts none.
@@ -212,7 +214,12 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
         If there is no run in the folder.
     RunError
         If a file in it is damaged or not what it should be, the run is unfinished, or a part is missing.
+    OSError
+        If a hub cannot be reached.
     """
+    if is_remote(folder):
+        with fetched(folder) as local:
+            return load(local, parts=parts)
     folder, parts = Path(folder), parts or {}
     card = read_card(folder)
     if card["status"] != "finished":

@@ -29,13 +29,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from pushforward.data import ArrayLike, Condition, Coordinates, Values
+from pushforward.data import ArrayLike, Condition, Coordinates, Schema, Values
 from pushforward.diffusion.log_prob import Kind, LogProb
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import RowDensityModel
-from pushforward.models.base.estimator import TransformerMixin
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
+from pushforward.models.base.transformer import Transformer
 from pushforward.networks.flows import Bijection
 from pushforward.probability import noise
 from pushforward.probability.counts import check_count
@@ -78,7 +78,7 @@ class FlowTask(RowTask):
         return torch.as_tensor(-standard_log_prob(z) - log_det - self.offset)
 
 
-class InvertibleModel(TransformerMixin, RowDensityModel, TrainedModel):
+class InvertibleModel(Transformer, RowDensityModel, TrainedModel):
     """Base of families with an invertible network; the module docstring specifies the network."""
 
     coordinates: ClassVar[Coordinates] = "scores"
@@ -104,7 +104,7 @@ class InvertibleModel(TransformerMixin, RowDensityModel, TrainedModel):
 
         with torch.no_grad():
             z = torch.cat(self._in_batches(encode, len(start), batch_size)).double()
-        return self.space_.schema.codes().to_user(self.space_.transform.spread(z))
+        return self._code_schema.to_user(self.space_.transform.spread(z))
 
     def inverse_transform(self, Z: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the rows of data whose latents are Z: the inverse of :meth:`transform`.
@@ -113,7 +113,7 @@ class InvertibleModel(TransformerMixin, RowDensityModel, TrainedModel):
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)
-        latents = self.space_.schema.codes().to_internal(Z, name=type(self).__name__)
+        latents = self._code_schema.to_internal(Z, name=type(self).__name__)
         z = self.space_.transform.pick(latents).to(self._density_dtype)
         encoded = self._encode(condition, len(z), self._density_dtype)
 
@@ -123,6 +123,10 @@ class InvertibleModel(TransformerMixin, RowDensityModel, TrainedModel):
         with torch.no_grad():
             x = torch.cat(self._in_batches(decode, len(z), batch_size))
         return self.space_.to_user(x)
+
+    @property
+    def _code_schema(self) -> Schema:
+        return self.space_.schema.codes()
 
     @property
     def _constant_width(self) -> Tensor:

@@ -45,7 +45,8 @@ from pushforward.diffusion.likelihood import EXACT_UP_TO, Divergence
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.diffusion.trace import rademacher
 from pushforward.models.base.available import available_if, in_data_units
-from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.flows.base import InvertibleModel, standard_log_prob
 from pushforward.models.flows.ode import REFINED, LikelihoodTask, MatchingTask, ODEFlow

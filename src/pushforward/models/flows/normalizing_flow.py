@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.flows.base import FlowTask, InvertibleModel
 from pushforward.networks.flows import Bijection, FlowSpec, default_flow
@@ -68,6 +68,7 @@ class NormalizingFlow(InvertibleModel):
     True
     """
 
+    streams: ClassVar[bool] = True
     fitted: ClassVar[tuple[str, ...]] = ("network", *TrainedModel.fitted)
     core: ClassVar[str] = "flow_"
 

@@ -29,7 +29,8 @@ from pushforward.data import Facts
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.batches import batches
 from pushforward.models.base.exact import ExactModel
-from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.gaussian.tables import TableLaw
 from pushforward.models.gaussian.thresholds import Thresholds
 from pushforward.probability import Gaussian, GaussianMixture, gaps, noise
@@ -110,14 +111,14 @@ class LawModel(ExactModel):
     def _resolve(self, prepared: Prepared) -> object:
         """Resolve defaults, and return the seconds that this took, which count as training."""
         begin = time.perf_counter()
-        self._set_thresholds(self._flat(prepared.x))
+        self._set_thresholds(self._flat(prepared.whole))
         self._fill_in(prepared)
         return time.perf_counter() - begin
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, float)
         begin = time.perf_counter()
-        fit = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.x)))
+        fit = self._fit_law(self._training_rows(prepared), self._features(prepared.condition, len(prepared.whole)))
         self._adopt(fit.joint, fit.owner)
         seconds = time.perf_counter() - begin + resolved
         held_out = self._held_out_density(prepared)
@@ -163,7 +164,7 @@ class LawModel(ExactModel):
 
     def _training_rows(self, prepared: Prepared) -> Tensor:
         """Return the varying elements of the training rows (N, d), as the law has them."""
-        return self.thresholds_(self._dequantized(prepared.x, prepared.rows, self.seed_))
+        return self.thresholds_(self._dequantized(prepared.whole, prepared.rows, self.seed_))
 
     def _dequantized(self, z: Tensor, rows: Tensor, seed: int) -> Tensor:
         """Return the varying elements of scaled rows, integers as x + u, where u depends on (seed, row) alone."""

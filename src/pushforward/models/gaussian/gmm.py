@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from pushforward.data import ArrayLike, Condition, Facts, Limits, Schema, Transform
+from pushforward.data.stream import AnyRows
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.available import available_if
 from pushforward.models.base.columns import (
@@ -23,7 +24,8 @@ from pushforward.models.base.columns import (
     with_gaps_varying,
 )
 from pushforward.models.base.density import RowDensity
-from pushforward.models.base.model import OUTSIDE_RUNS, Prepared, RunOptions
+from pushforward.models.base.model import OUTSIDE_RUNS, RunOptions
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
@@ -97,7 +99,7 @@ class GMM(LawModel):
         Approximate seconds: two fifths for the trials above, the rest for restarts and iterations, whose numbers are set before
         EM starts, as ``restarts_`` and ``max_iterations_``. For tables no trial begins that is likely to end later.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`.
 
     Attributes
     ----------
@@ -188,8 +190,8 @@ class GMM(LawModel):
         for name, value in (("start", self.start), ("batch_size", self.batch_size)):
             if value is not None:
                 raise ValueError(f"{name} is for rows of numbers, but the data are a table; omit it")
-        if self.n_components is not None and self.n_components > len(prepared.x):
-            raise _too_many(self.n_components, len(prepared.x))
+        if self.n_components is not None and self.n_components > len(prepared.whole):
+            raise _too_many(self.n_components, len(prepared.whole))
         self._forget()
         return None
 
@@ -218,7 +220,7 @@ class GMM(LawModel):
 
     def _choose(self, prepared: Prepared, begin: float) -> tuple[Learner, Trial]:
         """Return the learner of the rows of a table, and the trial that it chose."""
-        cells, held_out = joint_columns(self.space_, self._flat(prepared.x), prepared.condition, gap=KNOWN), None
+        cells, held_out = joint_columns(self.space_, self._flat(prepared.whole), prepared.condition, gap=KNOWN), None
         if prepared.held_out is not None:
             inside = inside_range(self.space_, prepared.held_out[0])[0]
             held_out = joint_columns(self.space_, inside, prepared.held_out[1], gap=KNOWN)
@@ -306,7 +308,7 @@ class GMM(LawModel):
         assert isinstance(self.law_, TableLaw)
         return RowLaw(self.space_, self.law_)
 
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+    def _scaling(self, x: AnyRows, schema: Schema, limits: Limits | None) -> Transform:
         transform = super()._scaling(x, schema, limits)
         return transform if schema.table is None else with_gaps_varying(transform, schema.table.gaps)
 

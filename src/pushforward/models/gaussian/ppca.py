@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pushforward.data import Facts
 from pushforward.models.base.codes import CodeModel, RandomCodes
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Count
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
@@ -53,7 +53,7 @@ class PPCA(RandomCodes, CodeModel, LawModel):
     max_iterations : int
         Maximal number of iterations of EM.
 
-    Other parameters are those of :class:`~pushforward.models.base.model.GenerativeModel`.
+    Other parameters are those of :class:`~pushforward.models.base.preparing.Preparing`.
 
     Attributes
     ----------

@@ -25,7 +25,8 @@ from pushforward.models.base.available import available_if
 from pushforward.models.base.batches import batches, part_of
 from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder, scale_of
-from pushforward.models.base.model import GapChoice, Prepared
+from pushforward.models.base.model import GapChoice
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.base import TokenModel
@@ -293,7 +294,7 @@ class Autoregressive(DensityModel, TokenModel):
 
     def _task(self, network: nn.Module, prepared: Prepared) -> NextTokenTask:
         assert isinstance(network, CausalTransformer)
-        start_from_marginals(network, prepared.x)
+        start_from_marginals(network, prepared.whole)
         return NextTokenTask(network, free=self._free, end=self._end, condition_dropout=self.condition_dropout)
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:

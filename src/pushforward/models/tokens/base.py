@@ -3,10 +3,10 @@
 from typing import ClassVar
 
 from sklearn.utils import Tags
-from torch import Tensor
 
 from pushforward.data import Coordinates, Dataset, Limits, Schema, Transform
-from pushforward.models.base.model import Prepared
+from pushforward.data.stream import AnyRows
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.tokens import refuse_fractions, token_scaling
 
@@ -32,7 +32,7 @@ class TokenModel(TrainedModel):
             refuse_fractions(prepared.held_out[0])
         return prepared
 
-    def _scaling(self, x: Tensor, schema: Schema, limits: Limits | None) -> Transform:
+    def _scaling(self, x: AnyRows, schema: Schema, limits: Limits | None) -> Transform:
         if schema.elements is not None:
             return Transform.in_data_units(x, integer=False, kind=schema.kind)
-        return token_scaling(x, schema.kind, limits)
+        return token_scaling(x[:], schema.kind, limits)

@@ -17,7 +17,7 @@ from pushforward import diffusion, networks
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.density import DensityModel
-from pushforward.models.base.model import Prepared
+from pushforward.models.base.preparing import Prepared
 from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.base import TokenModel
@@ -183,7 +183,7 @@ class MaskedDiffusion(DensityModel, TokenModel, UnmaskingModel):
 
     def _task(self, network: nn.Module, prepared: Prepared) -> UnmaskingTask:
         assert isinstance(network, Predictor)
-        start_from_marginals(network, prepared.x)
+        start_from_marginals(network, prepared.whole)
         return UnmaskingTask(network, free=self._free, condition_dropout=self.condition_dropout)
 
     def _bound(

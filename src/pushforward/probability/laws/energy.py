@@ -17,15 +17,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pushforward.probability.arrays import ArrayLike, as_float_tensor, check_finite
+from pushforward.probability.expectations import box_rule
 
 __all__ = ["EnergyLaw", "LogPartition", "NormalizedEnergyLaw"]
 
-_NODES_PER_PANEL = 16
 _MOST_PANELS = {1: 4096, 2: 64}
 _ROWS_AT_ONCE = 65536
 
@@ -109,7 +108,7 @@ class EnergyLaw:
             )
         panels, evaluations, last = 2, 0, math.nan
         while panels <= _MOST_PANELS[self.dim]:
-            x, log_weights = _rule(box, panels)
+            x, log_weights = box_rule(box, panels)
             with torch.no_grad():
                 logs = torch.cat([self.log_unnormalized(part).double() for part in torch.split(x.to(dtype), _ROWS_AT_ONCE)])
             if bool(logs.isnan().any()):
@@ -174,15 +173,3 @@ class NormalizedEnergyLaw:
     def score(self, x: Tensor) -> Tensor:
         """Gradient of the log-density inside the box, -grad E(x): x (*, D) to (*, D)."""
         return self.law.score(x)
-
-
-def _rule(box: Tensor, panels: int) -> tuple[Tensor, Tensor]:
-    """Return points (N, D) and log-weights (N,) of the tensor product of composite Gauss-Legendre rules."""
-    nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(_NODES_PER_PANEL))
-    # A shifted unit grid: node j of panel k lies at (k + (1 + node_j) / 2) / panels.
-    unit = ((torch.arange(panels)[:, None] + (1 + nodes) / 2) / panels).flatten()
-    log_unit = (weights / 2 / panels).log().repeat(panels)
-    axes = [low + (high - low) * unit for low, high in box.tolist()]
-    x = torch.cartesian_prod(*axes).reshape(-1, len(axes))
-    log_weights = torch.cartesian_prod(*[log_unit] * len(axes)).reshape(-1, len(axes)).sum(1)
-    return x, log_weights + (box[:, 1] - box[:, 0]).log().sum()

@@ -12,6 +12,7 @@ Expositiones Mathematicae, 2019.
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from pushforward.probability import noise
 from pushforward.probability.arrays import ArrayLike, Dims, as_float_tensor
+from pushforward.probability.expectations import Expectation, over_draws, over_normals
 from pushforward.probability.laws import linear_gaussian
 from pushforward.probability.laws.components import Components
 from pushforward.probability.laws.geometry import PrincipalAxes, Shell
@@ -78,6 +80,24 @@ class Gaussian:
     def covariance(self) -> Tensor:
         """The covariance as a matrix (D, D), whatever the form of ``cov``."""
         return self.components.full_covs[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """E[(x - E[x])^2], (D,): the diagonal of the covariance; its root is the standard deviation."""
+        return self.covariance.diagonal()
+
+    def expectation(self, f: Callable[[Tensor], Tensor], *, draws: int = 100_000, seed: int = 0) -> Expectation:
+        """Return E[f(x)] with its error: by a refined grid in up to three dimensions, above by the mean over ``draws``.
+
+        ``f`` maps points (N, D) to (N, *S).
+
+        >>> law = Gaussian([1.0], 4.0)
+        >>> law.expectation(lambda x: x[:, 0] ** 2).value.item()  # variance + mean^2
+        5.0...
+        """
+        if self.dim > 3:
+            return over_draws(f, self, draws, seed)
+        return over_normals(f, torch.ones(1), self.components.means, self.components.full_factor)
 
     @functools.cached_property
     def components(self) -> Components:

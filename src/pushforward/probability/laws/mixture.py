@@ -14,6 +14,7 @@ Christopher M. Bishop. Pattern recognition and machine learning, sections 2.3 an
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from pushforward.probability import noise
 from pushforward.probability.arrays import ArrayLike, Dims, as_float_tensor
+from pushforward.probability.expectations import Expectation, over_draws, over_normals
 from pushforward.probability.laws import linear_gaussian
 from pushforward.probability.laws.components import Components
 from pushforward.probability.laws.gaussian import Gaussian, components_of, noise_of
@@ -85,6 +87,20 @@ class GaussianMixture:
         delta = self.means - self.mean
         within = torch.einsum("k,kij->ij", self.weights, self.components.full_covs)
         return within + torch.einsum("k,ki,kj->ij", self.weights, delta, delta)
+
+    @property
+    def variance(self) -> Tensor:
+        """E[(x - E[x])^2], (D,): the diagonal of the covariance; its root is the standard deviation."""
+        return self.covariance.diagonal()
+
+    def expectation(self, f: Callable[[Tensor], Tensor], *, draws: int = 100_000, seed: int = 0) -> Expectation:
+        """Return E[f(x)] with its error: by a refined grid in up to three dimensions, above by the mean over ``draws``.
+
+        ``f`` maps points (N, D) to (N, *S).
+        """
+        if self.dim > 3:
+            return over_draws(f, self, draws, seed)
+        return over_normals(f, self.weights, self.means, self.components.full_factor)
 
     @functools.cached_property
     def components(self) -> Components:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -144,6 +145,19 @@ class World:
         """Send metrics to the tracker, if there is one."""
         if self._tracked:
             self._accelerator.log(values, step=step)
+
+    def track_plot(self, plot: object, step: int) -> None:
+        """Send a plot, the path of an image, to the tracker, if there is one that takes images."""
+        if not (self._tracked and isinstance(plot, Path)):
+            return
+        from PIL import Image
+
+        with Image.open(plot) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        for tracker in self._accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"samples": pixels[None]}, step=step, **layout)
 
     def stop_tracking(self) -> None:
         """Stop the tracker, but not by ``end_training``, which would end the process group for the next fit too."""

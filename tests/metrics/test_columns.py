@@ -4,14 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pushforward.metrics.tables import (
-    association_gap,
-    category_columns,
-    category_coverage,
-    correlation_gap,
-    total_variation,
-    train_on_synthetic,
-)
+from pushforward.metrics.associations import association_gap, correlation_gap, total_variation
+from pushforward.metrics.categories import category_columns, category_coverage
+from pushforward.metrics.utility import train_on_synthetic
 
 
 def correlated(rng, n, r):

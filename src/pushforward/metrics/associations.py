@@ -1,6 +1,4 @@
-r"""Metrics of tables: correlations, associations, categories, and predictors trained on samples.
-
-Columns of whole numbers with at most 20 different values in the reference rows count as *categories*, all others as numbers.
+r"""Correlations and associations of pairs of columns, and shares of categories.
 
 - *Correlation gap*: mean over pairs of columns of numbers of |r_P - r_Q|, Pearson's correlations among samples and rows.
 - *Association gap*: the same over pairs with a category. For two categories Cramer's V with Bergsma's correction,
@@ -8,9 +6,6 @@ Columns of whole numbers with at most 20 different values in the reference rows 
   and a, b are the numbers of categories; for a category and a number the correlation ratio, eta^2 = 1 - (variance within the
   categories) / variance.
 - *Total variation* of a column of categories: 1/2 sum_c |P(c) - Q(c)|, the mass in the wrong category.
-- *Coverage*: categories of the reference rows that no sample has are lost; categories of samples that no row has are invented.
-- *Train on synthetic, test on real*: gradient boosting predicts one column from the others, once trained on samples and once on
-  as many training rows, and is tested on the same held-out rows.
 
 Intervals. A gap is a norm of a difference, |d|. Noise adds to a norm, so resampled gaps are too large. By the triangle
 inequality | |d_observed| - |d| | <= |d_observed - d|, and the bootstrap estimates the law of the right side. The interval is
@@ -21,52 +16,27 @@ correlations, associations and shares are functions of moments, which are sums o
 References
 ----------
 Wicher Bergsma. A bias-correction for Cramer's V and Tschuprow's T. 2013.
-Cristóbal Esteban, Stephanie Hyland, Gunnar Rätsch. Real-valued (medical) time series generation with recurrent conditional
-GANs. 2017.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from pushforward.metrics.arrays import pair
+from pushforward.metrics.categories import LEAST_ROWS, columns_of
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.relabel import BlockSwaps, chance
 from pushforward.probability import noise
 
-__all__ = [
-    "Categories",
-    "Utility",
-    "association_gap",
-    "category_columns",
-    "category_coverage",
-    "correlation_gap",
-    "total_variation",
-    "train_on_synthetic",
-]
+__all__ = ["association_gap", "correlation_gap", "total_variation"]
 
-_FEW = 20
 _RESAMPLES = 200
-_LEAST = 10
 _ROUNDING = 1e-12  # of a variance, in units of the reference's
 _NUMBERS = 1 << 22
 _MOST_NUMBERS = 1 << 27  # of moments of all relabelings: fewer relabelings if one has many
-
-
-def category_columns(Q: ArrayLike, *, most: int = _FEW) -> NDArray[np.bool_]:
-    """Return which columns of the reference rows (n, D) are categories: whole numbers with at most ``most`` different values.
-
-    >>> category_columns([[0, 1.5], [1, 2.5], [0, 3.5]]).tolist()
-    [True, False]
-    """
-    rows = np.asarray(Q)
-    return np.array(
-        [bool((column == np.rint(column)).all()) and len(np.unique(column)) <= most for column in rows.T], dtype=bool
-    )
 
 
 def correlation_gap(
@@ -96,7 +66,7 @@ def correlation_gap(
     >>> found.low < 0.8 < found.high
     True
     """
-    P, Q, chosen = _columns(P, Q, categories)
+    P, Q, chosen = columns_of(P, Q, categories)
     numbers = np.flatnonzero(~chosen & (Q[0] != Q).any(axis=0))
     if len(numbers) < 2:
         raise ValueError(f"correlations need two columns of numbers that vary, but there are {len(numbers)}; omit this gap")
@@ -136,7 +106,7 @@ def association_gap(
     >>> found.low < 1.0 <= found.high, found.value > 0.95
     (True, True)
     """
-    P, Q, chosen = _columns(P, Q, categories)
+    P, Q, chosen = columns_of(P, Q, categories)
     varies = (Q[0] != Q).any(axis=0)
     names, numbers = np.flatnonzero(chosen & varies), np.flatnonzero(~chosen & varies)
     if len(names) + len(numbers) < 2 or not len(names):
@@ -175,7 +145,7 @@ def total_variation(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = T
     >>> [round(found.value, 2) for found in total_variation([[0.0]] * 10, [[0.0]] * 5 + [[1.0]] * 5)]
     [0.5]
     """
-    P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=_LEAST))
+    P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=LEAST_ROWS))
 
     def column(j: int) -> Measure:
         level, place = np.unique(np.concatenate([P[:, j], Q[:, j]]), return_inverse=True)
@@ -185,195 +155,6 @@ def total_variation(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = T
         return _gap(shares, len(P), len(Q), noise.derive(seed, "column", j), test, scale=len(level) / 2)
 
     return [column(j) for j in range(P.shape[1])]
-
-
-@dataclass(frozen=True)
-class Categories:
-    """Which categories of one column the samples cover.
-
-    Attributes
-    ----------
-    column : int
-    covered, lost, invented : tuple of float
-        Categories of the reference rows that samples have, those that samples lack, and those that samples alone have.
-    lost_share : Measure
-        Share of the reference rows whose category is lost, with Clopper and Pearson's interval, for these samples.
-    invented_share : Measure
-        Share of the samples whose category is invented, likewise, for these reference rows.
-    chance : float
-        Probability that at least one category is lost among as many rows of the reference's own law: near 1 where categories
-        are so rare that a loss says nothing. (A bound: the sum over categories of (1 - share)^n, at most 1.)
-    """
-
-    column: int
-    covered: tuple[float, ...]
-    lost: tuple[float, ...]
-    invented: tuple[float, ...]
-    lost_share: Measure
-    invented_share: Measure
-    chance: float
-
-
-def category_coverage(P: ArrayLike, Q: ArrayLike, *, categories: ArrayLike | None = None) -> list[Categories]:
-    """Return for each column of categories which of them the samples cover, lose and invent.
-
-    Parameters
-    ----------
-    P, Q : array (n, D), (m, D)
-        Samples and reference rows: the training rows, since a model can know no other categories.
-    categories : bool array (D,), optional
-        Default :func:`category_columns` of Q.
-
-    >>> [found] = category_coverage([[0.0]] * 9 + [[3.0]], [[0.0]] * 5 + [[1.0]] * 5)
-    >>> found.covered, found.lost, found.invented, found.lost_share.value, found.invented_share.value
-    ((0.0,), (1.0,), (3.0,), 0.5, 0.1)
-    """
-    P, Q, chosen = _columns(P, Q, categories)
-
-    def column(j: int) -> Categories:
-        in_rows, counts = np.unique(Q[:, j], return_counts=True)
-        in_samples = np.unique(P[:, j])
-        lost, invented = np.setdiff1d(in_rows, in_samples), np.setdiff1d(in_samples, in_rows)
-        return Categories(
-            column=j,
-            covered=tuple(np.intersect1d(in_rows, in_samples).tolist()),
-            lost=tuple(lost.tolist()),
-            invented=tuple(invented.tolist()),
-            lost_share=Measure.of_share(int(np.isin(Q[:, j], lost).sum()), len(Q)),
-            invented_share=Measure.of_share(int(np.isin(P[:, j], invented).sum()), len(P)),
-            chance=float(min(((1 - counts / len(Q)) ** len(P)).sum(), 1.0)),
-        )
-
-    return [column(j) for j in np.flatnonzero(chosen).tolist()]
-
-
-@dataclass(frozen=True)
-class Utility:
-    """How well one column is predicted on held-out rows.
-
-    Attributes
-    ----------
-    synthetic, real : Measure
-        Score of the predictor trained on samples, and of that trained on as many training rows.
-    loss : Measure
-        real - synthetic on the same rows: what is lost by training on samples instead of rows.
-    score : {"accuracy", "R2"}
-        Share of right predictions of a category; share of the variance of a number that is explained.
-    target : int
-        The column.
-    trained_on : int
-        Rows that either predictor saw.
-    """
-
-    synthetic: Measure
-    real: Measure
-    loss: Measure
-    score: Literal["accuracy", "R2"]
-    target: int
-    trained_on: int
-
-
-def train_on_synthetic(
-    P: ArrayLike, Q_train: ArrayLike, Q_test: ArrayLike, target: int, *, categories: ArrayLike | None = None, seed: int = 0
-) -> Utility:
-    """Train gradient boosting on samples and on training rows, and test both on held-out rows.
-
-    Parameters
-    ----------
-    P, Q_train, Q_test : array (n, D), (N, D), (m, D)
-        Samples, training rows and held-out rows, at least 10 each. The longer of the first two is cut to the shorter.
-    target : int
-        Column that is predicted from all others. If it is a category, a sample between categories counts as the nearest one.
-    categories : bool array (D,), optional
-        Default :func:`category_columns` of Q_train.
-    seed : int
-        Of the predictors and of the resamples.
-
-    Returns
-    -------
-    Utility
-        Intervals are of 1,000 bootstrap resamples of the held-out rows: two other sets of training rows are not in them.
-
-    Raises
-    ------
-    ValueError
-        If the target is no column, is the only column, or is constant in the held-out rows.
-
-    >>> rng = np.random.default_rng(0)
-    >>> rows = rng.normal(size=(600, 2))
-    >>> rows[:, 1] = rows[:, 0] ** 2
-    >>> found = train_on_synthetic(rng.normal(size=(200, 2)), rows[:200], rows[200:], 1)
-    >>> found.score, found.real.value > 0.5, found.synthetic.value < 0.0
-    ('R2', True, True)
-    """
-    P, Q_train, chosen = _columns(P, Q_train, categories)
-    Q_test = pair(Q_test, Q_train, least=_LEAST)[0].astype(np.float64)
-    width = P.shape[1]
-    if not 0 <= target < width or width < 2:
-        raise ValueError(f"target must be one of at least two columns, 0 to {width - 1}, but is {target}")
-    if (Q_test[:, target] == Q_test[0, target]).all():
-        raise ValueError(
-            f"column {target} is constant in the held-out rows, so nothing can be predicted; choose another target"
-        )
-    n = min(len(P), len(Q_train))
-    truth, is_class = Q_test[:, target], bool(chosen[target])
-    if is_class:
-        known = np.unique(Q_train[:, target])
-        P[:, target] = known[np.abs(P[:, target, None] - known).argmin(axis=1)]
-    predictions = [_predicted(rows[:n], Q_test, target, chosen, seed) for rows in (P, Q_train)]
-    if is_class:
-        per_row = [(prediction == truth).astype(np.float64) for prediction in predictions]
-        spread = np.ones(len(truth))
-    else:
-        spread = (truth - truth.mean()) ** 2
-        per_row = [spread - (prediction - truth) ** 2 for prediction in predictions]
-    synthetic, real = per_row
-    return Utility(
-        synthetic=_score(synthetic, spread, seed),
-        real=_score(real, spread, seed),
-        loss=_score(real - synthetic, spread, seed),
-        score="accuracy" if is_class else "R2",
-        target=target,
-        trained_on=n,
-    )
-
-
-def _predicted(
-    rows: NDArray[np.float64], test: NDArray[np.float64], target: int, chosen: NDArray[np.bool_], seed: int
-) -> NDArray[np.float64]:
-    others = np.arange(rows.shape[1]) != target
-    X, unseen, y = rows[:, others].copy(), test[:, others].copy(), rows[:, target]
-    if (y == y[0]).all():
-        return np.full(len(test), y[0])
-    kinds = chosen[others]
-    for j in np.flatnonzero(kinds):  # number the categories from 0; those never seen become gaps
-        level = np.unique(X[:, j])
-        place = np.searchsorted(level, unseen[:, j]).clip(max=len(level) - 1)
-        unseen[:, j] = np.where(level[place] == unseen[:, j], place, np.nan)
-        X[:, j] = np.searchsorted(level, X[:, j])
-        kinds[j] = len(level) <= 255  # the most that scikit-learn takes as categories; more are treated as numbers
-    booster = HistGradientBoostingClassifier if chosen[target] else HistGradientBoostingRegressor
-    model = booster(categorical_features=kinds, random_state=noise.derive(seed, "boosting") % (1 << 31), early_stopping=False)
-    return np.asarray(model.fit(X, y).predict(unseen), dtype=np.float64)
-
-
-def _score(values: NDArray[np.float64], spread: NDArray[np.float64], seed: int) -> Measure:
-    """Return sum(values) / sum(spread) over rows, with the percentile interval of resamples of the rows."""
-    generator = np.random.default_rng(noise.derive(seed, "utility"))
-    n = len(values)
-    weights = generator.multinomial(n, np.full(n, 1 / n), 5 * _RESAMPLES)
-    low, high = np.quantile((weights @ values) / np.maximum(weights @ spread, 1e-300), (0.025, 0.975))
-    return Measure(float(values.sum() / spread.sum()), float(low), float(high), n)
-
-
-def _columns(
-    P: ArrayLike, Q: ArrayLike, categories: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    P, Q = (rows.astype(np.float64) for rows in pair(P, Q, least=_LEAST))
-    chosen = category_columns(Q) if categories is None else np.asarray(categories)
-    if chosen.dtype != bool or chosen.shape != (Q.shape[1],):
-        raise ValueError(f"categories must be True or False for each of the {Q.shape[1]} columns, but is {categories!r}")
-    return P, Q, chosen
 
 
 def _centered(rows: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
