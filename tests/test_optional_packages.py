@@ -13,6 +13,7 @@ OPTIONAL = {
     "hub": {"huggingface_hub"},
     "inception": {"torchmetrics", "torch_fidelity"},
     "onnx": {"onnx", "onnxruntime", "onnxscript"},
+    "studio": {"nicegui"},
     "text": {"tokenizers"},
 }
 OF_DEVELOPERS = {"docs", "release", "test"}
@@ -24,7 +25,8 @@ for name in json.loads(sys.argv[1]):
     sys.modules[name] = None  # an import of it fails
 import pushforward as pf
 for module in pkgutil.walk_packages(pf.__path__, "pushforward."):
-    if not module.name.endswith(("__main__", ".to_diffusers")):  # this one is imported when diffusers is there
+    # These are imported when diffusers and nicegui are there.
+    if not module.name.endswith(("__main__", ".to_diffusers")) and ".studio." not in module.name:
         importlib.import_module(module.name)
 
 import torch
@@ -38,6 +40,7 @@ actions = {
     "diffusers": lambda: pf.interop.export(model, "pipeline", "diffusers"),
     "hub": lambda: pf.load("hf://owner/name"),
     "inception": lambda: from_weights("inception", "weights.safetensors"),
+    "studio": lambda: importlib.import_module("pushforward.cli.studio").command(),
     "onnx": lambda: pf.interop.export(model, "graph.onnx", "onnx"),
     "text": lambda: pf.Autoregressive(text=pf.Text(tokens="bpe"), **brief).fit(["to be", "or not"] * 5),
 }

@@ -21,6 +21,9 @@ import pushforward as pf
 OPTIONAL_VERBS = {"score_samples", "score", "log_prob", "transform", "inverse_transform", "impute", "posterior"}
 
 
+VERBS_OF_ALL = ("fit", "save", "training_result_")
+
+
 def check_model(make, X, condition=None, *, verbs=frozenset(), lossless=True, discrete=False, folder):
     """Check the whole contract on one kind of data.
 
@@ -31,6 +34,7 @@ def check_model(make, X, condition=None, *, verbs=frozenset(), lossless=True, di
     check_refuses_before_fit(make, folder)
     model = check_fit(make, X, condition)
     check_verbs(model, verbs)
+    check_shows_itself(model)
     if model.generates:
         check_layout(model, X)
         check_seeds(model)
@@ -45,6 +49,13 @@ def check_model(make, X, condition=None, *, verbs=frozenset(), lossless=True, di
     else:
         check_conditions(model, condition)
     return model
+
+
+def check_shows_itself(model):
+    """In a notebook and to tab completion, also what it was fitted on."""
+    assert set(VERBS_OF_ALL) <= set(dir(model))
+    assert f"{model.data_['rows']:,} rows" in model._repr_html_()
+    assert model._repr_mimebundle_()["text/plain"] == repr(model)
 
 
 def as_numpy(values):

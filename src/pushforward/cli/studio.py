@@ -38,9 +38,8 @@ def command(
     try:
         from pushforward.studio.app import serve
     except ModuleNotFoundError as error:
-        package = error.name or "nicegui"
-        if not package.startswith("pushforward"):
-            raise lacking("the studio", package, "studio") from None
+        if not (error.name or "").startswith("pushforward"):
+            raise lacking("the studio", error.name or "nicegui", "studio") from None
         raise
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder} to work in; make it first, or name another with --folder")

@@ -43,6 +43,7 @@ HELP = help_text(
 )
 
 _DEFAULT = "flow-matching"
+_FEW, _MORE = 100, "10m"  # steps, and what a small set of images takes
 _OPTIONS = {"random_state": "--seed", "max_time": "--max-time", "model": "--model", "device": "--device"}
 
 
@@ -223,6 +224,8 @@ def _show_result(model: Any, folder: Path) -> None:
     result = model.training_result_
     loss = "" if result.held_out_loss is None else f", held-out loss {result.held_out_loss:.4g}"
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
+    if model.get_params(deep=False).get("max_time") is not None and result.steps < _FEW:
+        typer.echo(f"These are few steps, and samples will show it; give it more time, such as --max-time {_MORE}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
     example = "" if encoder is None else encoder.example

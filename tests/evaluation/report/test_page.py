@@ -154,14 +154,17 @@ def test_an_evaluation_shows_itself_in_a_notebook():
     assert {"html", "body", "script"}.isdisjoint(tag for tag, _ in read.tags)
     assert "<script>" not in shown
     assert "above the floor" in read.text
-    rules = re.findall(
-        r"([^{}]+)\{[^{}]*\}", re.sub(r"@media[^{]*\{", "", re.search(r"<style>(.*?)</style>", shown, re.DOTALL)[1])
-    )
-    assert len(rules) > 10
-    # Nothing else in the notebook may change its looks.
-    for rule in rules:
-        for selector in rule.split(","):
-            assert ".pushforward-evaluation" in selector or "table.figures" in selector, selector
+    style = re.search(r"<style>(.*?)</style>", shown, re.DOTALL)[1]
+    # Nothing else in the notebook may change its looks: all rules are for the inside of the evaluation, or nested in such a rule.
+    outer, depth = "", 0
+    for sign in style:
+        depth += (sign == "{") - (sign == "}")
+        outer += sign if depth == 0 and sign != "}" else ";" * (depth == 1 and sign == "{")
+    selectors = [selector.strip() for selector in outer.split(";") if selector.strip()]
+    assert len(selectors) >= 3
+    assert all(selector.startswith(".pushforward-evaluation") for selector in selectors)
+    # The color of the bars follows the verdict.
+    assert re.search(r"^\.worse \.bar \.span, \.worse \.bar \.dot \{", style, re.MULTILINE)
 
 
 def test_every_plot_can_be_drawn_alone():

@@ -277,7 +277,7 @@ def _split(dataset: Dataset, seed: int) -> _Parts:
 
 
 def _named(models: Models | None, dataset: Dataset) -> dict[str, GenerativeModel]:
-    """Return the models by name; a repeated name gets a number."""
+    """Return the models by name; a repeated name gets a number, also one that some file systems take for the same."""
     if isinstance(models, str | GenerativeModel):
         models = [models]
     if models is None:
@@ -290,7 +290,7 @@ def _named(models: Models | None, dataset: Dataset) -> dict[str, GenerativeModel
             raise TypeError(f"models are names such as 'gmm' and estimators of pushforward, not {model!r}")
         name = name or (model if isinstance(model, str) else family_name(type(estimator)))
         number, unique = 2, name
-        while unique in named:
+        while unique.casefold() in map(str.casefold, named):
             unique, number = f"{name}-{number}", number + 1
         named[unique] = estimator
     if not named:

@@ -144,7 +144,7 @@ def bar(figure: Figure) -> Markup:
         '<rect class="span" x="{mx}" y="5.5" width="{mw}" height="3"/>'
         '<rect class="dot" x="{dx}" y="2.5" width="2.4" height="9" rx="1.2"/></svg>'
     ).format(
-        label=verdict(figure),
+        label=verdict(figure) or "beside the floor",
         fx=f[0] - 0.6,
         fw=round(f[1] - f[0] + 1.2, 2),
         mx=m[0],

@@ -69,6 +69,10 @@ class Estimator(BaseEstimator):
         parameters = sorted(signature.parameters.values(), key=lambda argument: (argument.kind, order.index(argument.name)))
         init.__signature__ = signature.replace(parameters=parameters)
 
+    def __dir__(self) -> list[str]:
+        """Return the names of attributes, of the public ones those that this model has; scikit-learn asks private ones too."""
+        return [name for name in object.__dir__(self) if name.startswith("_") or hasattr(self, name)]
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: object, handler: object) -> CoreSchema:
         """Make pydantic check only the class of an estimator; for other dataclasses it also checks the fields."""

@@ -37,6 +37,7 @@ from pushforward.data import (
 from pushforward.data.rows import Rows
 from pushforward.models.base.available import available_if
 from pushforward.models.base.preparing import Prepared, Preparing
+from pushforward.models.base.shown import as_html
 from pushforward.models.files import registry, storage
 from pushforward.models.files.params import check_params
 from pushforward.plots import Plot
@@ -196,6 +197,12 @@ class GenerativeModel(Preparing, abc.ABC):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "training_result_")
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return {"text/plain": repr(self), "text/html": as_html(self)}
 
     def _begin_sampling(
         self,
