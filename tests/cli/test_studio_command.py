@@ -27,7 +27,7 @@ def test_without_nicegui_one_sentence_says_what_to_type(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "nicegui", None)
     said = refused("studio", "--no-browser", at=tmp_path)
-    assert "the studio needs nicegui" in said
+    assert "the studio needs nicegui; install it:" in said
     assert "python -m pip install 'pushforward[studio]'" in said
 
 

@@ -30,7 +30,8 @@ PICTURES = os.environ.get("STUDIO_PICTURES")
 EVIL = "<img src=x onerror=alert(1)>"
 LONG = 180_000
 CONTRAST = """() => {
-  const parse = (text) => { const m = text.match(/[\\d.]+/g).map(Number); return m.length > 3 ? m : [...m, 1]; };
+  const parse = (text) => { const m = text.match(/[\\d.]+/g).map(Number), unit = text.startsWith('color(') ? 255 : 1;
+    return [...m.slice(0, 3).map((v) => v * unit), m.length > 3 ? m[3] : 1]; };
   const light = ([r, g, b]) => [r, g, b].map((v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const behind = (element) => {
@@ -342,10 +343,9 @@ def test_a_file_of_200_megabytes_is_refused_twice(visit, server, tmp_path):
     page.locator("input[type=file]").set_input_files(file)
     sync_api.expect(page.locator(".q-notification")).to_contain_text("more than 100 MB")
     # A browser that ignores the limit of the page meets that of the server.
-    blocks = (b"x" * 1_000_000 for _ in range(110))
     with contextlib.suppress(httpx.TransportError):  # it closes the connection once it has answered
         cookies = {"pushforward-studio": server.token}
-        answer = httpx.post(f"{server.url}/_nicegui/client/x/upload/1", content=blocks, cookies=cookies, trust_env=False)
+        answer = httpx.post(f"{server.url}/upload", content=bytes(110_000_000), cookies=cookies, trust_env=False, timeout=60)
         assert answer.status_code == 413
 
 
@@ -400,7 +400,7 @@ def test_a_slider_changes_its_figure(visit):
     image = page.locator("img.pf-picture")
     first = image.get_attribute("src")
     slider = page.get_by_role("slider", name="Standard deviation")
-    slider.focus()
+    slider.locator("[tabindex='0']").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
     until(lambda: image.get_attribute("src") != first)
@@ -455,6 +455,7 @@ def test_a_page_of_another_origin_is_refused(chromium, server):
     assert page.evaluate(script, address) == "refused"
     context.close()
     elsewhere.shutdown()
+    elsewhere.server_close()
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (1440, True), (390, False), (390, True)])
@@ -484,17 +485,3 @@ def test_every_screen_fits_and_can_be_read(width, dark, visit, server):
             taken(page, f"{path.strip('/').partition('?')[0] or 'home'}-{width}", width=760 if width > 600 else 300)
         if PICTURES and path == "/watch?run=drawn ü" and dark:
             taken(page, f"watch-dark-{width}", width=760 if width > 600 else 300)
-
-
-def test_it_is_interactive_within_two_seconds_after_the_import(visit, server, tmp_path):
-    """The rest of the time is the import of torch and NiceGUI, which another process measures."""
-    words = "import time; t = time.perf_counter(); import pushforward.studio.app; print(time.perf_counter() - t)"
-    took = float(subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True).stdout.split()[-1])
-    again = Server(tmp_path).start()
-    again.kill()
-    began = time.monotonic()
-    page = visit("/")
-    page.get_by_role("button", name="Theme: auto").click()
-    sync_api.expect(page.get_by_role("button", name="Theme: light")).to_be_visible()
-    assert again.took - took < 2, f"import {took:.2f} s, server {again.took:.2f} s"
-    assert time.monotonic() - began < 4

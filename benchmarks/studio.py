@@ -1,0 +1,90 @@
+"""What the studio costs: its start, and a training on points in the plane with and without a watcher.
+
+    python benchmarks/studio.py [--steps 600]
+
+Seconds of the CPU, not of the clock, so that other work on the machine matters little. The budget is 5 updates per second on
+one core, and 5 % of a training.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+SOURCE = "eight-gaussians"
+
+
+def started(folder: Path) -> tuple[float, float]:
+    """Return the seconds of the import, and those from there until the address is printed."""
+    words = "import time; t = time.perf_counter(); import pushforward.studio.app; print(time.perf_counter() - t)"
+    ran = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    took = float(ran.stdout.split()[-1])
+    began = time.perf_counter()
+    command = [sys.executable, "-u", "-m", "pushforward", "studio", "--folder", str(folder), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        while "token=" not in server.stdout.readline():
+            pass
+        whole = time.perf_counter() - began
+        server.kill()
+    return took, whole - took
+
+
+def trained(folder: Path, steps: int, watched: bool) -> tuple[float, float, float]:
+    """Return CPU milliseconds per step, scenes per second of the clock, and CPU milliseconds per scene."""
+    from pushforward.studio import views
+    from pushforward.studio.workspace import Workspace
+
+    run = folder / f"run-{watched}"
+    words = ["train", SOURCE, "--out", str(run), "--set", f"train_steps={steps}", "--device", "cpu", "--seed", "1"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "pushforward", *words], env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+    )
+    process, metrics = psutil.Process(child.pid), run / "metrics.jsonl"
+
+    def step() -> int:
+        return (
+            int(json.loads(metrics.read_text().splitlines()[-1])["step"]) if metrics.is_file() and metrics.stat().st_size else 0
+        )
+
+    while not step():
+        time.sleep(0.05)
+    view = views.View.of_live(Workspace(folder), run, SOURCE) if watched else None
+    first, before, clock, scenes, own = step(), process.cpu_times(), time.perf_counter(), 0, 0.0
+    while (last := step()) < 0.8 * steps:
+        began = time.process_time()
+        if view is not None and view.live is not None and view.live.refresh():
+            views.scene(view, 0.5)
+            scenes += 1
+        own += time.process_time() - began
+        time.sleep(0.02)
+    after, clock = process.cpu_times(), time.perf_counter() - clock
+    child.kill()
+    child.wait()
+    used = after.user + after.system - before.user - before.system
+    return 1000 * used / (last - first), scenes / clock, 1000 * own / max(scenes, 1)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=600)
+    steps = parser.parse_args().steps
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "studio").mkdir()
+        took, start = started(Path(place) / "studio")
+        print(f"import {took:.2f} s, then {start:.2f} s until the address is open")
+        alone, _, _ = trained(Path(place), steps, watched=False)
+        watched, rate, scene = trained(Path(place), steps, watched=True)
+        print(f"a step {alone:.2f} ms of CPU alone, {watched:.2f} ms watched: {watched / alone - 1:+.1%}")
+        print(f"{rate:.1f} scenes per second, each {scene:.0f} ms of CPU: {1000 / max(scene, 1e-9):.1f} per second on one core")
+
+
+if __name__ == "__main__":
+    main()
