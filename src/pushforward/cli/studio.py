@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pushforward._messages import lacking
 from pushforward.cli.help import help_text
 
 __all__ = ["HELP", "command"]
@@ -38,10 +39,7 @@ def command(
         from pushforward.studio.app import serve
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("pushforward"):
-            message = (
-                f"the studio needs {error.name}, which is not installed; type: python -m pip install 'pushforward[studio]'"
-            )
-            raise ImportError(message) from None
+            raise lacking("the studio", str(error.name), "studio") from None
         raise
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder} to work in; make it first, or name another with --folder")
