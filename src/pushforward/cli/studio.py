@@ -39,7 +39,7 @@ def command(
         from pushforward.studio.app import serve
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("pushforward"):
-            raise lacking("the studio", error.name or "nicegui", "studio") from None
+            raise lacking("the studio", str(error.name), "studio") from None
         raise
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder} to work in; make it first, or name another with --folder")
