@@ -212,7 +212,6 @@ def test_a_label_with_a_comma(home, tmp_path):
     [
         (["runs/digits", "--out", "x.jpg"], "x.jpg ends in .jpg, which is not supported; use one of .png"),
         (["runs/digits", "--out", "x.csv"], "a CSV file does not hold images"),
-        (["runs/swissroll", "--out", "folder/"], "means a folder of images, but the samples are vectors"),
         (["runs/digits", "--sampler", "dimm"], "there is no sampler 'dimm'; use one of A"),
         (["runs/digits", "--sampler", "ddim:order=2"], "sampler (DDIM) has no 'order'"),
         (["runs/digits", "--condition", "eleven"], "'eleven' is not a label of the training data (0, 1, 2"),
@@ -363,3 +362,30 @@ def test_options_that_a_family_does_not_take_are_refused():
         ValueError, match=r"--guidance-scale is no option of .*families that work otherwise.*\(there are --seed\)"
     ):
         given_to(sample, {"seed": None, "guidance": 2.0})
+
+
+def test_many_samples_go_into_the_parts_of_a_folder_and_a_stopped_call_goes_on(home, tmp_path, monkeypatch):
+    monkeypatch.setattr("pushforward.data.files.parts.PART_ROWS", 40)
+    words = ("sample", "runs/names", "-n", 100, "--steps", 3, "--condition", "z", "--seed", 4)
+    folder = tmp_path / "people"
+    assert f"100 samples in {folder} (seed 4)" in done(*words, "--out", f"{folder}/", at=home)
+    parts = sorted(folder.glob("*.parquet"))
+    assert [path.name for path in parts] == [f"part-0000{number}.parquet" for number in range(3)]
+    done(*words, "--out", tmp_path / "whole.parquet", at=home)
+    whole = pd.read_parquet(tmp_path / "whole.parquet")
+    pd.testing.assert_frame_equal(pd.concat(map(pd.read_parquet, parts), ignore_index=True), whole)
+    np.testing.assert_array_equal(pf.open_data(folder, columns="a").values["a"], whole["a"])
+
+    first, last = (path.read_bytes() for path in (parts[0], parts[2]))
+    parts[2].unlink()
+    (folder / ".unfinished.parquet").write_bytes(b"half a part")
+    stamp = parts[0].stat().st_mtime_ns
+    done(*words[:-2], "--out", folder, at=home)  # the folder knows the seed
+    assert (parts[0].stat().st_mtime_ns, parts[0].read_bytes(), parts[2].read_bytes()) == (stamp, first, last)
+    assert sorted(path.name for path in folder.iterdir()) == [*(path.name for path in parts), "samples.json"]
+
+    said = refused(*words[:3], 90, *words[4:], "--out", folder, at=home)
+    assert "holds samples of another call (different: n); choose a new folder" in said
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("do not touch")
+    assert "holds files already; name a new folder" in refused(*words, "--out", tmp_path / "mine", at=home)

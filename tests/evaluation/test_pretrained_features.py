@@ -130,7 +130,7 @@ def test_inception_goes_through_torchmetrics(tmp_path, monkeypatch):
 def test_without_torchmetrics_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchmetrics.image.fid", None)
     torch.save({"a": torch.ones(1)}, tmp_path / "inception.pth")
-    with pytest.raises(ImportError, match=r"pip install 'torchmetrics\[image\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'pushforward\[inception\]'"):
         from_weights("inception", tmp_path / "inception.pth")
 
 

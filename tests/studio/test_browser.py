@@ -157,8 +157,9 @@ def taken(page, name, *, width=760):
     if PICTURES:
         Path(PICTURES).mkdir(parents=True, exist_ok=True)
         page.evaluate("scrollTo(0, 0)")
-        page.wait_for_function("[...document.images].every(i => i.complete || i.loading === 'lazy')")
-        page.wait_for_timeout(200)
+        page.evaluate("for (const image of document.images) image.loading = 'eager'")
+        page.wait_for_function("[...document.images].every(image => image.complete)", timeout=300_000)
+        page.wait_for_timeout(2000 if page.query_selector("iframe") else 200)
         picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
         picture = picture.crop(
             (0, 0, picture.width, min(picture.height, int(picture.width * 1.15) if picture.width > 600 else 1100))

@@ -26,6 +26,7 @@ HELP = help_text(
         "pushforward sample runs/digits -n 100 --sampler heun --seed 1 --out samples/",
         "pushforward sample runs/letters --prompt Dear --length 500 --out new.txt",
         "pushforward sample runs/moons -n 10000 --steps 40 --out moons.csv",
+        "pushforward sample runs/adult -n 5000000 --seed 1 --out people/",
         "pushforward sample runs/shapes --condition torus --size 500 --out tori.gif",
     ],
 )
@@ -43,7 +44,8 @@ def command(
         typer.Option(
             metavar="PATH",
             help=".png (one image of all), .npy, .npz, .csv, .parquet, .txt, .wav, .flac, or a folder of images, sounds, point "
-            "clouds or texts; .gif (turning point clouds). Default: a file in RUN.",
+            "clouds or texts; for rows and tables a folder of .parquet parts, of any number of samples; .gif (turning point "
+            "clouds). Default: a file in RUN.",
         ),
     ] = "",
     condition: Annotated[
@@ -93,6 +95,7 @@ def command(
 ) -> None:
     """Draw samples and write them."""
     from pushforward.data import check_target, write_samples
+    from pushforward.data.files.parts import Parts, begun
     from pushforward.models import load
     from pushforward.models.recipe import named_sampler
     from pushforward.probability.noise import fresh_seed
@@ -107,11 +110,16 @@ def command(
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     images = None if condition_images is None else _condition_images(model, condition_images, condition)
     n = n if n is not None else _DEFAULT if images is None else len(images)
-    seed = fresh_seed() if seed is None else seed
+    folder = Path(out).expanduser() if out and _is_folder(out) else None
+    known = None if folder is None else begun(folder)
+    seed = seed if seed is not None else fresh_seed() if known is None else int(known.get("seed", 0))
     target = out or str(inside(run, f"samples-seed-{seed}.{model.space_.kind.ending}"))
-    path = check_target(target, model.space_.schema)
-    check_output(path, overwrite=overwrite, folder=path.suffix == "" or path.is_dir())
-    model.check_room(n)
+    in_parts = folder is not None and model.space_.kind.in_parts
+    path = Path(target) if in_parts else check_target(target, model.space_.schema)
+    if known is None or not in_parts:
+        check_output(path, overwrite=overwrite, folder=path.suffix == "" or path.is_dir())
+    if not in_parts:
+        model.check_room(n)
     move(model, device)
     by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions
@@ -119,16 +127,29 @@ def command(
     given: Any = None
     if condition and model.given_columns and not by_classifier:
         rest, given = model.space_.split(condition)
-    wanted, told = _conditions(encoder, rest, n)
-    wanted = wanted if given is None else {**(rest or {}), **given}
-    wanted = wanted if images is None else [images[row % len(images)] for row in range(n)]
+
+    def conditions(first: int, count: int) -> tuple[Any, Any]:
+        wanted, told = _conditions(encoder, rest, count, first)
+        wanted = wanted if given is None else {**(rest or {}), **given}
+        return wanted if images is None else [images[row % len(images)] for row in range(first, first + count)], told
+
     asked: dict[str, Any] = {"steps": steps, "size": size, "guidance": guided}
     asked |= {"sampler": named_sampler(sampler) if sampler else None}
     asked |= {"prompt": prompt or None, "length": length, "temperature": temperature, "remask": remask}
     options = given_to(model.sample, asked) | {"gaps": gaps}
-    values = _in_chunks(model, n, wanted, seed, options)
-    low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
-    write_samples(path, values, model.space_.schema, condition=told, scale=(low, high))
+    if in_parts:
+        assert folder is not None
+        how = {name: value for name, value in asked.items() if name not in ("guidance", "sampler")}
+        how |= {"condition": condition, "guidance": [guidance, guidance_scale, guidance_interval, negative]}
+        parts = Parts(folder, how | {"n": n, "seed": seed, "sampler": sampler, "gaps": gaps, "model": _weights(run)})
+        for part, first, count in parts.missing():
+            wanted, told = conditions(first, count)
+            parts.write(part, _in_chunks(model, count, wanted, seed, options, first), model.space_.schema, told)
+    else:
+        wanted, told = conditions(0, n)
+        values = _in_chunks(model, n, wanted, seed, options)
+        low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
+        write_samples(path, values, model.space_.schema, condition=told, scale=(low, high))
     fitted = [found.sampler for found in getattr(model, "calibrations_", {}).values()]
     calibrated = getattr(model, "sample_sampler_", None) in fitted
     with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""
@@ -149,8 +170,26 @@ def _condition_images(model: Any, path: Path, condition: str) -> Any:
     return images
 
 
-def _conditions(encoder: Any, text: Any, n: int) -> tuple[Any, Any]:
-    """Return the condition to sample with, and the condition to write with each sample; ``text`` may be values by name."""
+def _is_folder(out: str) -> bool:
+    return out.endswith(("/", "\\")) or Path(out).suffix == "" or Path(out).expanduser().is_dir()
+
+
+def _weights(run: Path) -> str:
+    """Return the SHA-256 of the weights of a run."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for path in sorted(run.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _conditions(encoder: Any, text: Any, n: int, first: int = 0) -> tuple[Any, Any]:
+    """Return the condition to sample with, and the condition to write with each sample, of samples ``first`` and following.
+
+    ``text`` may be values by name.
+    """
     if not text or encoder is None:
         return text or None, None
     import numpy as np
@@ -167,13 +206,13 @@ def _conditions(encoder: Any, text: Any, n: int) -> tuple[Any, Any]:
     text = encoder.parse(text) if isinstance(text, str) else str(next(iter(text.values())))
     known = {str(label) for label in encoder.classes}
     labels = [text] if text in known else [part.strip() for part in text.split(",")]
-    dealt = [labels[i % len(labels)] for i in range(n)]
+    dealt = [labels[i % len(labels)] for i in range(first, first + n)]
     encoder.encode(labels, len(labels))
     return dealt, dealt
 
 
-def _in_chunks(model: Any, n: int, condition: Any, seed: int, options: dict[str, Any]) -> Any:
-    """Sample in parts with a progress bar; row i does not depend on the parts."""
+def _in_chunks(model: Any, n: int, condition: Any, seed: int, options: dict[str, Any], start: int = 0) -> Any:
+    """Draw samples ``start`` and following, some at a time, with a progress bar; a sample does not depend on the others."""
     from rich.console import Console
     from rich.progress import track
 
@@ -183,7 +222,7 @@ def _in_chunks(model: Any, n: int, condition: Any, seed: int, options: dict[str,
     for first in track(range(0, n, _CHUNK), description="Sampling", transient=True, disable=hidden, console=console):
         count = min(_CHUNK, n - first)
         part = condition[first : first + count] if isinstance(condition, list) else condition
-        parts.append(model.sample(count, condition=part, seed=seed, first=first, **options))
+        parts.append(model.sample(count, condition=part, seed=seed, first=start + first, **options))
     return _joined(parts)
 
 

@@ -63,9 +63,10 @@ def open_data(
     ----------
     source : str, path, array, tensor, DataFrame or nested lists
         A built-in name (digits, moons, swissroll, checkerboard, rings, eight-gaussians, shapes, tones, markov-text), a
-        ``.npy``, ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images, sounds, point clouds or ``.txt`` files
-        (sub-folders are classes; a warning counts files and pages that are left out), or the data themselves, rows first; texts
-        are a list, an array or a Series of str. A file or folder with the name of a built-in needs a slash: ``./digits``.
+        ``.npy``, ``.npz``, ``.csv``, ``.parquet`` or ``.txt`` file, a folder of images, sounds, point clouds, ``.parquet`` or
+        ``.txt`` files (sub-folders are classes; a warning counts files and pages that are left out), or the data themselves,
+        rows first; texts are a list, an array or a Series of str. A file or folder with the name of a built-in needs a slash:
+        ``./digits``.
     columns : str, int or list, optional
         Columns of a table to learn; for ``.npz`` the name of the array. Default: all, or the column of images.
     condition : optional

@@ -59,8 +59,8 @@ class Training:
             else:
                 words += ["--set", f"{key}={value}"]
         chosen = workspace.choices(self.source)
-        for name, kind in (chosen.get("columns") or {}).items():
-            words += ["--set", f"columns.{name}={kind}"]
+        for name, column_type in (chosen.get("columns") or {}).items():
+            words += ["--set", f"columns.{name}={column_type}"]
         condition = chosen.get("condition")
         if condition:
             words += ["--condition", condition if isinstance(condition, str) else ",".join(condition)]

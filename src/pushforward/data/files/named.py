@@ -13,7 +13,7 @@ from pushforward.data.files.images import IMAGE_ENDINGS, has_files
 from pushforward.data.files.points import POINT_ENDINGS, holds_points, read_point_folder, read_points
 from pushforward.data.files.sounds import SOUND_ENDINGS, read_sound_folder
 from pushforward.data.files.stored import open_array, open_images
-from pushforward.data.files.tables import Names, part_frame, read_parquet
+from pushforward.data.files.tables import Names, part_frame, read_parquet, read_parquet_parts
 from pushforward.data.files.texts import is_text_folder, read_text, read_texts
 from pushforward.data.points import PointSets
 
@@ -39,9 +39,12 @@ def open_named(
         return values, labels, name
     path = Path(source).expanduser()
     if path.is_dir():
-        refuse_columns(columns, "a folder")
+        if columns is not None and not has_files(path, (".parquet",)):
+            refuse_columns(columns, "a folder")
         if is_text_folder(path):
             return *read_texts(path), name
+        if has_files(path, (".parquet",)) and not has_files(path, (*IMAGE_ENDINGS, *SOUND_ENDINGS)):
+            return *read_parquet_parts(path, columns, condition, rate=rate, length=length, size=size), name
         if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
             return *read_sound_folder(path, rate, length), name
         return *(read_point_folder(path) if holds_points(path) else open_images(path, size, stream)), name

@@ -15,7 +15,7 @@ from pushforward.data.conditions import MASK
 from pushforward.data.files.images import decode_images
 from pushforward.data.files.sounds import SOUND_ENDINGS, decode_sounds, is_sound
 
-__all__ = ["Names", "part_frame", "read_parquet"]
+__all__ = ["Names", "part_frame", "read_parquet", "read_parquet_parts"]
 
 _PROBED = 100  # cells
 
@@ -67,6 +67,32 @@ def read_parquet(
             f"{path}: images and sounds cannot be combined with other columns; choose one of {enumerate_names(chosen or ())}."
         )
     return _read_encoded(path, str((chosen or [""])[0]), condition, schema.names, rate, length, size)
+
+
+def read_parquet_parts(
+    folder: Path,
+    columns: Names,
+    condition: Any,
+    *,
+    rate: int | None = None,
+    length: int | None = None,
+    size: int | None = None,
+) -> tuple[Any, Any]:
+    """Return the rows of all Parquet files of a folder, in the order of their names, as :func:`read_parquet` does of one."""
+    import pandas as pd
+
+    files = sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
+    read = [read_parquet(path, columns, condition, rate=rate, length=length, size=size) for path in files]
+    if not all(isinstance(rows, pd.DataFrame) for rows, _ in read):
+        raise ValueError(f"{folder} holds several Parquet files of images or sounds; give one of them, such as {files[0]}.")
+    frames, given = [rows for rows, _ in read], [labels for _, labels in read]
+    different = next((path for path, frame in zip(files, frames, strict=True) if list(frame) != list(frames[0])), None)
+    if different is not None:
+        raise ValueError(
+            f"{different} has other columns than {files[0]}; put tables of different columns into different folders."
+        )
+    labels = None if given[0] is None else pd.concat(given, ignore_index=True)
+    return pd.concat(frames, ignore_index=True), labels
 
 
 def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, Any]:

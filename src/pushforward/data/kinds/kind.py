@@ -80,6 +80,8 @@ class Kind(abc.ABC):
         Whether integers beyond the range of the data are impossible; otherwise they are unseen so far.
     learns_constants : bool
         Whether models of tokens learn elements that are the same in all training rows, because they may vary.
+    in_parts : bool
+        Whether a folder of samples holds Parquet files of many rows each, instead of one file per row.
     stays_on_disk : bool
         Whether rows can stay on disk in training, because all statistics of them are sums over parts.
     takes_frames : bool
@@ -108,6 +110,7 @@ class Kind(abc.ABC):
     keeps_constants: ClassVar[bool] = False
     closed_ranges: ClassVar[bool] = False
     learns_constants: ClassVar[bool] = False
+    in_parts: ClassVar[bool] = False
     stays_on_disk: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
     default_model: ClassVar[str] = "flow-matching"

@@ -25,6 +25,7 @@ class Vectors(Kind):
 
     name: ClassVar[str] = "vectors"
     noun: ClassVar[str] = "rows"
+    in_parts: ClassVar[bool] = True
     stays_on_disk: ClassVar[bool] = True
     takes_frames: ClassVar[bool] = True
 

@@ -172,7 +172,7 @@ def _summary(studio: Studio, source: str) -> Summary:
 def _condition_words(dataset: Dataset) -> str:
     if dataset.condition is None:
         return "No labels come with them, so samples cannot be asked for by class."
-    if dataset.condition.dtype.kind in "OUSib" and dataset.condition.ndim == 1:
+    if dataset.condition.ndim == 1 and dataset.condition.dtype.kind not in "fc":
         classes = sorted({str(label) for label in dataset.condition if label is not None})
         shown = ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")
         return f"{len(classes)} classes, which samples can be asked for: {shown}."
@@ -228,10 +228,9 @@ def _columns(studio: Studio, source: str, summary: Summary) -> None:
 
         def apply() -> None:
             kept: dict[str, Any] = {}
-            found = {name: kind for name, kind, _ in summary.columns}
-            changed = {
-                name: kind for name, kind in types.items() if kind != found.get(name) or name in (chosen.get("columns") or {})
-            }
+            found = {name: column_type for name, column_type, _ in summary.columns}
+            kept_before = chosen.get("columns") or {}
+            changed = {name: new for name, new in types.items() if new != found.get(name) or name in kept_before}
             if changed:
                 kept["columns"] = changed
             if condition.value:
