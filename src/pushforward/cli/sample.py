@@ -115,7 +115,7 @@ def command(
     seed = seed if seed is not None else fresh_seed() if known is None else int(known.get("seed", 0))
     target = out or str(inside(run, f"samples-seed-{seed}.{model.space_.kind.ending}"))
     in_parts = folder is not None and model.space_.kind.in_parts
-    path = Path(target) if in_parts else check_target(target, model.space_.schema)
+    path = Path(target).expanduser() if in_parts else check_target(target, model.space_.schema)
     if known is None or not in_parts:
         check_output(path, overwrite=overwrite, folder=path.suffix == "" or path.is_dir())
     if not in_parts:
@@ -127,27 +127,25 @@ def command(
     given: Any = None
     if condition and model.given_columns and not by_classifier:
         rest, given = model.space_.split(condition)
-
-    def conditions(first: int, count: int) -> tuple[Any, Any]:
-        wanted, told = _conditions(encoder, rest, count, first)
-        wanted = wanted if given is None else {**(rest or {}), **given}
-        return wanted if images is None else [images[row % len(images)] for row in range(first, first + count)], told
-
     asked: dict[str, Any] = {"steps": steps, "size": size, "guidance": guided}
     asked |= {"sampler": named_sampler(sampler) if sampler else None}
     asked |= {"prompt": prompt or None, "length": length, "temperature": temperature, "remask": remask}
     options = given_to(model.sample, asked) | {"gaps": gaps}
+
+    def drawn(first: int, count: int) -> tuple[Any, Any]:
+        wanted, told = _conditions(encoder, rest, count, first)
+        wanted = wanted if given is None else {**(rest or {}), **given}
+        wanted = wanted if images is None else [images[row % len(images)] for row in range(first, first + count)]
+        return _in_chunks(model, count, wanted, seed, options, first), told
+
     if in_parts:
-        assert folder is not None
         how = {name: value for name, value in asked.items() if name not in ("guidance", "sampler")}
         how |= {"condition": condition, "guidance": [guidance, guidance_scale, guidance_interval, negative]}
-        parts = Parts(folder, how | {"n": n, "seed": seed, "sampler": sampler, "gaps": gaps, "model": _weights(run)})
+        parts = Parts(path, how | {"n": n, "seed": seed, "sampler": sampler, "gaps": gaps, "model": _weights(run)})
         for part, first, count in parts.missing():
-            wanted, told = conditions(first, count)
-            parts.write(part, _in_chunks(model, count, wanted, seed, options, first), model.space_.schema, told)
+            parts.write(part, model.space_.schema, *drawn(first, count))
     else:
-        wanted, told = conditions(0, n)
-        values = _in_chunks(model, n, wanted, seed, options)
+        values, told = drawn(0, n)
         low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
         write_samples(path, values, model.space_.schema, condition=told, scale=(low, high))
     fitted = [found.sampler for found in getattr(model, "calibrations_", {}).values()]

@@ -58,7 +58,7 @@ class Parts:
             if not path.is_file():
                 yield path, first, min(PART_ROWS, self.n - first)
 
-    def write(self, path: Path, values: Values, schema: Schema, condition: Any) -> None:
+    def write(self, path: Path, schema: Schema, values: Values, condition: Any) -> None:
         """Write a part, which has its name when it is whole."""
         unfinished = self.folder / _UNFINISHED
         write_samples(unfinished, values, schema, condition=condition)
