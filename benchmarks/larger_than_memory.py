@@ -9,6 +9,7 @@ times a second. The idle process has imported the library and trained for a step
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,8 @@ def trained(path: Path, stream: bool, steps: int) -> dict[str, float]:
         except (FileNotFoundError, StopIteration):
             break
         time.sleep(0.1)
-    found = json.loads(child.stdout.readline())
+    answer = child.stdout.readline()
+    found = json.loads(answer) if answer else {"seconds": math.nan, "weights": math.nan}  # the system has ended the process
     return found | {"added": most - idle}
 
 
