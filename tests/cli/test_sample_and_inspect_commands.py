@@ -375,6 +375,8 @@ def test_many_samples_go_into_the_parts_of_a_folder_and_a_stopped_call_goes_on(h
     whole = pd.read_parquet(tmp_path / "whole.parquet")
     pd.testing.assert_frame_equal(pd.concat(map(pd.read_parquet, parts), ignore_index=True), whole)
     np.testing.assert_array_equal(pf.open_data(folder, columns="a").values["a"], whole["a"])
+    labels = [str(index % 2) for index in range(100)]  # one for each row of all parts
+    np.testing.assert_array_equal(pf.open_data(folder, columns="a", condition=labels).condition, labels)
 
     first, last = (path.read_bytes() for path in (parts[0], parts[2]))
     parts[2].unlink()

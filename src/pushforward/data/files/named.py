@@ -44,7 +44,7 @@ def open_named(
         if is_text_folder(path):
             return *read_texts(path), name
         if has_files(path, (".parquet",)) and not has_files(path, (*IMAGE_ENDINGS, *SOUND_ENDINGS)):
-            return *read_parquet_parts(path, columns, condition, rate=rate, length=length, size=size), name
+            return *read_parquet_parts(path, columns, condition), name
         if has_files(path, SOUND_ENDINGS) and not has_files(path, IMAGE_ENDINGS):
             return *read_sound_folder(path, rate, length), name
         return *(read_point_folder(path) if holds_points(path) else open_images(path, size, stream)), name

@@ -69,30 +69,28 @@ def read_parquet(
     return _read_encoded(path, str((chosen or [""])[0]), condition, schema.names, rate, length, size)
 
 
-def read_parquet_parts(
-    folder: Path,
-    columns: Names,
-    condition: Any,
-    *,
-    rate: int | None = None,
-    length: int | None = None,
-    size: int | None = None,
-) -> tuple[Any, Any]:
-    """Return the rows of all Parquet files of a folder, in the order of their names, as :func:`read_parquet` does of one."""
+def read_parquet_parts(folder: Path, columns: Names, condition: Any) -> tuple[Any, Any]:
+    """Return the rows of all Parquet files of a folder as one table, in the order of their names, and their conditions.
+
+    Raises
+    ------
+    ValueError
+        If the files have different columns, or hold images or sounds.
+    """
     import pandas as pd
+    import pyarrow.parquet as pq
 
     files = sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
-    read = [read_parquet(path, columns, condition, rate=rate, length=length, size=size) for path in files]
-    if not all(isinstance(rows, pd.DataFrame) for rows, _ in read):
-        raise ValueError(f"{folder} holds several Parquet files of images or sounds; give one of them, such as {files[0]}.")
-    frames, given = [rows for rows, _ in read], [labels for _, labels in read]
-    different = next((path for path, frame in zip(files, frames, strict=True) if list(frame) != list(frames[0])), None)
-    if different is not None:
-        raise ValueError(
-            f"{different} has other columns than {files[0]}; put tables of different columns into different folders."
-        )
-    labels = None if given[0] is None else pd.concat(given, ignore_index=True)
-    return pd.concat(frames, ignore_index=True), labels
+    schemas = [pq.read_schema(path) for path in files]
+    for path, schema in zip(files, schemas, strict=True):
+        if any(_may_hold_files(field.type) for field in schema):
+            raise ValueError(f"{path} holds images or sounds, of which one file at a time is read; give this file.")
+        if schema.names != schemas[0].names:
+            raise ValueError(
+                f"{path} has other columns than {files[0]}; put tables of different columns into different folders."
+            )
+    frame = pd.concat([pq.read_table(path).to_pandas() for path in files], ignore_index=True)
+    return part_frame(frame, columns, condition, str(folder))
 
 
 def part_frame(frame: Any, columns: Names, condition: Any, source: str) -> tuple[Any, Any]:
