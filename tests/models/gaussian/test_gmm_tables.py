@@ -135,11 +135,25 @@ def test_labels_and_tables_are_conditions_by_bayes_rule():
 
 
 def test_more_components_are_taken_where_the_data_have_more_groups():
-    model = pf.GMM(random_state=0).fit(FRAME)
+    model = pf.GMM(restarts=2, random_state=0).fit(FRAME)
     assert 2 <= model.n_components_ <= 16
     assert model.score(FRAME) > pf.GMM(n_components=1, random_state=0).fit(FRAME).score(FRAME) + 0.3
     twin = pf.GMM(**model._resolved()).fit(FRAME)
     np.testing.assert_array_equal(twin.score_samples(FRAME), model.score_samples(FRAME))
+
+
+@pytest.mark.parametrize(("copies", "held_out"), [(1, 0.1), (4, 0.5)])  # fifths of few rows judge, or 1,000 held-out rows
+def test_the_law_is_the_mean_of_mixtures_from_different_starts(copies, held_out):
+    """With a part of a mean that is drawn by itself, its density is the share that the others leave."""
+    frame, given = pd.concat([FRAME] * copies), {"n_components": 3, "max_iterations": 1, "held_out": held_out, "random_state": 0}
+    one, two, three = (pf.GMM(restarts=n, **given).fit(frame) for n in (1, 2, 3))
+    assert (three.restarts_, len(three.law_.mixture.weights)) == (3, 9)
+    density = [np.exp(model.score_samples(FRAME.iloc[:60])) for model in (one, two, three)]
+    second, third = 2 * density[1] - density[0], 3 * density[2] - 2 * density[1]
+    assert (second > 0).all()
+    assert (third > 0).all()
+    assert np.abs(np.log(second / third)).mean() > 0.1  # from other rows
+    assert one.score(FRAME) < two.score(FRAME)
 
 
 def test_a_plan_of_a_table_tries_nothing(monkeypatch):

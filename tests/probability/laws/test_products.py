@@ -49,6 +49,14 @@ def test_unknown_parts_are_summed_and_integrated_out():
     np.testing.assert_allclose(density([0.4, NAN], [1, 1]), marginal, rtol=1e-8)
 
 
+def test_the_mean_of_laws_has_the_mean_of_their_densities():
+    other = ProductMixture([1.0], [[1.0, 1.0]], COVS[:1], [table[:1] for table in TABLES])
+    mean = ProductMixture.mean([LAW, LAW, other])
+    z, levels = as_double([[0.4, -0.3], [NAN, 1.0]]), torch.tensor([[2, 1], [0, ANY]])
+    expected = (2 * LAW.log_prob(z, levels).exp() + other.log_prob(z, levels).exp()) / 3
+    np.testing.assert_allclose(mean.log_prob(z, levels).exp(), expected, rtol=1e-12)
+
+
 def test_draws_given_a_part_have_the_shares_of_joint_over_marginal():
     n = 40_000
     z = torch.tensor([[0.5, NAN]], dtype=torch.float64).expand(n, -1)

@@ -18,6 +18,7 @@ from pushforward.probability.domain import KNOWN, PRESENT, UNKNOWN, Domain
 __all__ = [
     "ColumnLaw",
     "RowLaw",
+    "columns_of_law",
     "condition_columns",
     "condition_domains",
     "inside_range",
@@ -133,6 +134,15 @@ def condition_domains(space: RowSpace) -> tuple[Domain, ...]:
     if encoder.table is None:
         return (Domain("real"),) * len(encoder.mean)
     return tuple(domain if domain.type == "category" else Domain("real") for domain in encoder.table.domains)
+
+
+def columns_of_law(space: RowSpace) -> tuple[list[Domain], list[bool]]:
+    """Return the domains of the columns of the law of a table, and which of them have gaps."""
+    table, chosen, beside = space.schema.table, space.transform.varies.tolist(), condition_domains(space)
+    assert table is not None
+    domains = [domain for domain, varies in zip(table.domains, chosen, strict=True) if varies]
+    gaps = [gap for gap, varies in zip(table.gaps, chosen, strict=True) if varies]
+    return [*domains, *beside], [*gaps, *[False] * len(beside)]
 
 
 def with_gaps_varying(transform: Transform, gaps: Sequence[bool]) -> Transform:

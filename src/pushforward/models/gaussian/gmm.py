@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import field, replace
 from typing import ClassVar
 
@@ -17,8 +17,8 @@ from pushforward.diffusion.log_prob import LogProb
 from pushforward.models.base.available import available_if
 from pushforward.models.base.columns import (
     RowLaw,
+    columns_of_law,
     condition_columns,
-    condition_domains,
     inside_range,
     joint_columns,
     with_gaps_varying,
@@ -29,18 +29,16 @@ from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Count, Seconds, Share
 from pushforward.models.gaussian import posterior as posteriors
 from pushforward.models.gaussian.base import Features, FittedLaw, LawModel, Tolerance
+from pushforward.models.gaussian.labeled import LabeledEM
 from pushforward.models.gaussian.search import Learner, Settings, Trial, surely_more
 from pushforward.models.gaussian.tables import TableLaw
-from pushforward.probability import GaussianMixture, noise
+from pushforward.probability import GaussianMixture
 from pushforward.probability.counts import check_count
 from pushforward.probability.domain import KNOWN
-from pushforward.probability.estimation.estimate import EMResult, OnIteration
+from pushforward.probability.estimation.estimate import OnIteration
 from pushforward.probability.estimation.mixture_em import (
     Covariance,
-    fit_mixture,
-    fit_mixture_in_batches,
     free_numbers,
-    start_mixture,
 )
 
 __all__ = ["GMM"]
@@ -68,15 +66,16 @@ class GMM(LawModel):
     Tables have columns of any types, with gaps. There each component is a Gaussian of the normal scores of reals times
     independent laws of the levels of all other columns: categories, integers, gaps, and reals with a share of their own, such
     as 0. Conditions are further columns of the mixture, and ``sample`` takes values of any columns. EM starts from single rows,
-    and ends when the density of rows that it does not see rises by less than 0.002 nats.
+    and ends when the density of rows that it does not see rises by less than 0.002 nats. The law is the mean of several such
+    mixtures, each from other rows: its density is higher, and its samples are harder to tell from rows.
 
     Parameters
     ----------
     n_components : int, optional
         Number of Gaussians per label, at most that of rows. By default 1, 2, 4, 8, 16, 32 and 64 are tried in turn, on at most
         20,000 rows, until the density of held-out rows no longer rises by more than its standard error. Without held-out rows
-        the Bayesian information criterion decides. For tables the number of components; up to 512 are tried, on all rows, and
-        with fewer than 1,000 held-out rows parts of the training rows are held out in turn.
+        the Bayesian information criterion decides. For tables the number of components of each mixture; up to 512 are tried, on
+        all rows, and with fewer than 1,000 held-out rows parts of the training rows are held out in turn.
     covariance : {"full", "diag", "tied", "spherical"}, optional
         A matrix per Gaussian, variances by element, one matrix for all, or one variance per Gaussian. Default full, for rows of
         more than 100 elements diag.
@@ -87,7 +86,9 @@ class GMM(LawModel):
     start : GaussianMixture, optional
         Law to start from, in the units of the data (then of the condition's standardized numbers); not with labels or tables.
     restarts : int, optional
-        Number of starts of EM, each from another k-means; the best result is used. Default 3, for tables 1.
+        Number of starts of EM, each from another k-means; the best result is used. Default 3. For tables the number of mixtures
+        whose mean is the law: 1 if ``n_components`` is given or there are more than 100,000 rows, otherwise 6 if that raises
+        the density of rows that EM does not see.
     batch_size : int, optional
         Rows per batch of stepwise EM, which updates after each batch; by default one update per pass over all rows. Not for
         tables.
@@ -224,20 +225,14 @@ class GMM(LawModel):
         if prepared.held_out is not None:
             inside = inside_range(self.space_, prepared.held_out[0])[0]
             held_out = joint_columns(self.space_, inside, prepared.held_out[1], gap=KNOWN)
-        table, chosen = self.space_.schema.table, self.space_.transform.varies.tolist()
-        assert table is not None
-        beside = condition_domains(self.space_)
-        domains = [domain for domain, varies in zip(table.domains, chosen, strict=True) if varies]
-        gaps = [gap for gap, varies in zip(table.gaps, chosen, strict=True) if varies]
         self.covariance_ = self.covariance or "full"
         self.min_variance_ = _TABLE_SHARE if self.min_variance is None else self.min_variance
-        self.restarts_ = self.restarts or 1
         end = math.inf if self.max_time is None else begin + self.max_time
         settings = Settings(self.covariance_, self.min_variance_, self.tolerance, self.max_iterations, end)
-        learner = Learner.of(cells, held_out, [*domains, *beside], [*gaps, *[False] * len(beside)], settings, seed=self.seed_)
-        with self._progress(learner.trials(self.n_components)) as show:
-            trial = learner.choose(self.n_components, self.restarts_, show)
-        self.n_components_, self.max_iterations_ = trial.components, trial.iterations
+        learner = Learner.of(cells, held_out, *columns_of_law(self.space_), settings, seed=self.seed_)
+        with self._progress(learner.trials(self.n_components, self.restarts)) as show:
+            trial = learner.choose(self.n_components, self.restarts, show)
+        self.n_components_, self.restarts_, self.max_iterations_ = trial.components, trial.starts, trial.iterations
         return learner, trial
 
     def _resolved(self) -> Facts:
@@ -362,59 +357,11 @@ class GMM(LawModel):
         iterations: int,
         show: OnIteration | None = None,
     ) -> FittedLaw:
-        whole = torch.cat([x, features.numbers], 1)
-        center = whole.nanmean(0)
-        variance = (whole - center).square().nanmean(0)
-        floor = share * variance.where(variance > 0, 1.0)
-        labels, laws, owner, weights = torch.unique(features.label), list[GaussianMixture](), list[Tensor](), list[Tensor]()
-        done, value, numbers = 0, 0.0, len(labels) - 1
-        for number, label in enumerate(labels.tolist()):
-            rows = whole[features.label == label]
-            label_seed = noise.derive(self.seed_, "start", label)
-            label_show = _after(show, number * restarts * iterations)
-            result = self._best_of(rows, min(count, len(rows)), floor, restarts, iterations, label_show, seed=label_seed)
-            law, part = result.parameters, len(rows) / len(x)
-            laws.append(law)
-            weights.append(part * law.weights)
-            label_owner = label if label >= 0 or self.space_.conditions is None else len(self.space_.conditions.classes)
-            label_owner = -1 if features.numbers.shape[1] else label_owner
-            owner.append(torch.full((len(law.weights),), label_owner))
-            done += result.iterations
-            numbers += free_numbers(len(law.weights), whole.shape[1], self.covariance_)
-            value += part * (result.bounds[-1] + (math.log(part) if len(labels) > 1 else 0.0))
-        joint = GaussianMixture(
-            torch.cat(weights), torch.cat([law.means for law in laws]), torch.cat([law.covs for law in laws])
+        encoder = self.space_.conditions
+        em = LabeledEM(
+            self.covariance_, self.tolerance, self.batch_size, self.start, 0 if encoder is None else len(encoder.classes)
         )
-        return FittedLaw(joint, torch.cat(owner), done, numbers, value)
-
-    def _best_of(
-        self, x: Tensor, count: int, floor: Tensor, restarts: int, iterations: int, show: OnIteration | None, *, seed: int
-    ) -> EMResult[GaussianMixture]:
-        if self.start is not None:
-            return self._run_em(x, self.start, floor, iterations, show, seed)
-        results = []
-        for attempt in range(restarts if count > 1 else 1):
-            attempt_seed = noise.derive(seed, attempt)
-            start = start_mixture(x, count, covariance=self.covariance_, floor=floor, seed=attempt_seed)
-            results.append(self._run_em(x, start, floor, iterations, _after(show, attempt * iterations), attempt_seed))
-        return max(results, key=lambda result: result.bounds[-1])
-
-    def _run_em(
-        self, x: Tensor, start: GaussianMixture, floor: Tensor, most: int, show: OnIteration | None, seed: int
-    ) -> EMResult[GaussianMixture]:
-        kind, tolerance, size = self.covariance_, self.tolerance, self.batch_size
-        if size is None or size >= len(x):
-            return fit_mixture(
-                x, start, covariance=kind, floor=floor, tolerance=tolerance, max_iterations=most, on_iteration=show
-            )
-
-        def batches() -> Iterator[Tensor]:
-            order = noise.permutation(len(x), seed=seed, purpose="batches")
-            return (x[rows] for rows in torch.split(order, size))
-
-        return fit_mixture_in_batches(
-            batches, start, covariance=kind, floor=floor, tolerance=tolerance, passes=most, on_iteration=show
-        )
+        return em.fit(x, features, count, share, restarts=restarts, iterations=iterations, show=show, seed=self.seed_)
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         if isinstance(self.law_, TableLaw):
@@ -434,11 +381,6 @@ class GMM(LawModel):
         law = GaussianMixture(*(tensors[f"joint.{name}"] for name in ("weights", "means", "covs")))
         self._check_law(law, tensors["owner"])
         self._adopt(law, tensors["owner"])
-
-
-def _after(show: OnIteration | None, first: int) -> OnIteration | None:
-    """Return ``show`` with ``first`` added to the number of iterations."""
-    return None if show is None else lambda done, bound: show(first + done, bound)
 
 
 def _too_many(components: int, rows: int) -> ValueError:

@@ -1,5 +1,10 @@
-"""Mixtures of products for the rows of a table: how many components, and how many iterations, by rows that EM does not see."""
+"""Mixtures of products for the rows of a table: how many components, and how many iterations, by rows that EM does not see.
 
+The density is the mean of those of several mixtures from different starts. What a mixture has from its rows by chance differs
+from start to start, so that the mean allows for more components, and more iterations, than one mixture alone.
+"""
+
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -15,14 +20,17 @@ from pushforward.probability.domain import KNOWN, Domain
 from pushforward.probability.estimation.estimate import OnIteration
 from pushforward.probability.estimation.mixture_em import Covariance, Form
 from pushforward.probability.estimation.products_em import Fitted, Leaf, fit_products, start_products
+from pushforward.probability.laws.products import ProductMixture
 
 __all__ = ["Learner", "Settings", "Trial", "surely_more"]
 
 _COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _MOST_ROWS = 1000  # per component, up to which fewer components are not tried
-_STRENGTH = 1.0  # rows by which the shares of levels in a component are drawn to those of the column
+_STRENGTH = 0.1  # rows by which the shares of levels in a component are drawn to those of the column
 _ENOUGH, _FOLDS, _FOLDED_ROWS = 1000, 5, 5000
 _FAILURES, _MIN_GAIN = 2, 2e-3  # nats per row
+_MORE_COMPONENTS, _MORE_ITERATIONS = 2, 3  # times as many in each of several mixtures as are best for one
+_STARTS, _MOST_FOR_STARTS = 6, 100_000  # rows
 
 Cells = tuple[Tensor, Tensor]
 """Numbers (N, C) and the state of each cell."""
@@ -41,13 +49,35 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A number of components, the number of the start and of iterations; the fits, and the densities that they give."""
+    """The mean of mixtures.
+
+    Attributes
+    ----------
+    components, starts, iterations : int
+        Of each mixture, their number, and the iterations of each.
+    laws : list of ProductMixture
+        The mean for each split of the rows.
+    densities : Tensor
+        Log-densities that these give to the rows to judge by.
+    """
 
     components: int
-    attempt: int
+    starts: int
     iterations: int
-    fits: list[Fitted]
+    laws: list[ProductMixture]
     densities: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """The laws after an iteration of EM, one for each split, and the densities that they give to the rows to judge by."""
+
+    laws: list[ProductMixture]
+    densities: Tensor
+
+    @property
+    def density(self) -> float:
+        return float(self.densities.mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,53 +144,84 @@ class Learner:
             splits = [(train.take(order[~torch.isin(order, fold)]), train.take(fold)) for fold in used]
         return cls(coordinates, leaves, form, train, splits, settings, seed)
 
-    def trials(self, components: int | None) -> int:
+    def trials(self, components: int | None, starts: int | None) -> int:
         """Return the largest number of trials that :meth:`choose` makes."""
-        return len(self._ladder()) if components is None else 1
+        return 1 if components is not None else len(self._ladder()) + (starts != 1)
 
-    def choose(self, components: int | None, restarts: int, show: OnIteration) -> Trial:
+    def choose(self, components: int | None, starts: int | None, show: OnIteration) -> Trial:
         """Return the trial with the largest density of the rows to judge by.
 
-        The number of components doubles until that density does not rise by more than its standard error, or there is no time
-        for more.
+        Without a number of components, it doubles for one start until that density does not rise by more than its standard
+        error, or there is no time for more. Then several starts are tried, with twice as many components.
         """
+        if components is not None:
+            trial = self._trial(components, starts or 1)
+            show(1, float(trial.densities.mean()))
+            return trial
         best: Trial | None = None
-        for done, count in enumerate(self._ladder() if components is None else (components,), 1):
+        ladder, done, late = self._ladder(), 0, False
+        for done, count in enumerate(ladder, 1):
             begin = time.perf_counter()
-            trial = self._trial(count, 0)
+            trial = self._trial(count, 1)
             better = best is None or surely_more(trial.densities, best.densities)
             best = trial if best is None or better else best
             show(done, float(best.densities.mean()))
             end = time.perf_counter()
-            if not better or end + 2 * (end - begin) > self.settings.end:
+            late = end + 2 * (end - begin) > self.settings.end
+            if not better or late:
                 break
         assert best is not None
-        others = [self._trial(best.components, attempt) for attempt in range(1, restarts)]
-        return max([best, *others], key=lambda trial: float(trial.densities.mean()))
+        starts = starts or (_STARTS if len(self.train.z) <= _MOST_FOR_STARTS else 1)
+        if starts == 1 or late:
+            return best
+        trial = self._trial(min(_MORE_COMPONENTS * best.components, ladder[-1]), starts)
+        best = max(best, trial, key=lambda trial: float(trial.densities.mean()))
+        show(done + 1, float(best.densities.mean()))
+        return best
 
     def law(self, trial: Trial) -> TableLaw:
         """Return the law of a trial, from all training rows."""
         if self.splits[0][0] is self.train:
-            return TableLaw(self.coordinates, trial.fits[0].law)
-        passes = self._passes(self.train, trial.components, trial.attempt, 0)
-        fits = [next(passes) for _ in range(trial.iterations)]
-        return TableLaw(self.coordinates, fits[-1].law)
+            return TableLaw(self.coordinates, trial.laws[0])
+        laws = []
+        for start in range(trial.starts):
+            passes = self._passes(self.train, trial.components, start, 0)
+            laws.append(next(itertools.islice(passes, trial.iterations - 1, None)).law)
+        return TableLaw(self.coordinates, ProductMixture.mean(laws))
 
-    def _trial(self, count: int, attempt: int) -> Trial:
-        """Return the best iteration of EM from a start."""
-        passes = [self._passes(rows, count, attempt, number) for number, (rows, _) in enumerate(self.splits)]
-        best, failures, settings = Trial(count, attempt, 0, [], torch.tensor(-math.inf)), 0, self.settings
-        for done in range(1, settings.iterations + 1):
-            fits = [next(each) for each in passes]
-            judged = zip(fits, self.splits, strict=True)
-            density = torch.cat([fit.law.log_prob(rows.z, rows.levels) + rows.log_volume for fit, (_, rows) in judged])
-            gain = float(density.mean() - best.densities.mean())
-            if gain > 0 or done == 1:
-                best = Trial(count, attempt, done, fits, density)
-            failures = 0 if gain > max(settings.tolerance, _MIN_GAIN) else failures + 1
-            if failures == _FAILURES or time.perf_counter() > settings.end:
+    def _trial(self, count: int, starts: int) -> Trial:
+        """Return the mean of mixtures from several starts.
+
+        One has the best number of iterations. Several have three times as many as are best for the first alone: later samples
+        are harder to tell from rows, and the density of the mean falls far less than that of each.
+        """
+        steps, best, first, failures, done = self._steps(count, 0), None, 0, 0, 0
+        for done, step in enumerate(itertools.islice(steps, self.settings.iterations), 1):
+            gain = math.inf if best is None else step.density - best.density
+            best, first = (step, done) if best is None or gain > 0 else (best, first)
+            failures = 0 if gain > max(self.settings.tolerance, _MIN_GAIN) else failures + 1
+            if failures == _FAILURES or time.perf_counter() > self.settings.end:
                 break
-        return best
+        assert best is not None
+        if starts == 1:
+            return Trial(count, 1, first, best.laws, best.densities)
+        last, slowest = min(_MORE_ITERATIONS * first, self.settings.iterations), 0.0
+        every = [step if done == last else next(itertools.islice(steps, last - done - 1, None))]
+        while len(every) < starts and time.perf_counter() + slowest < self.settings.end:
+            begin = time.perf_counter()
+            every.append(next(itertools.islice(self._steps(count, len(every)), last - 1, None)))
+            slowest = max(slowest, time.perf_counter() - begin)
+        density = torch.stack([step.densities for step in every]).logsumexp(0) - math.log(len(every))
+        splits = zip(*(step.laws for step in every), strict=True)
+        return Trial(count, len(every), last, [ProductMixture.mean(laws) for laws in splits], density)
+
+    def _steps(self, count: int, start: int) -> Iterator["_Step"]:
+        """Yield the laws after each iteration of EM from a start, one for each split, and the densities that they give."""
+        passes = [self._passes(rows, count, start, number) for number, (rows, _) in enumerate(self.splits)]
+        while True:
+            laws = [next(each).law for each in passes]
+            judged = zip(laws, self.splits, strict=True)
+            yield _Step(laws, torch.cat([law.log_prob(rows.z, rows.levels) + rows.log_volume for law, (_, rows) in judged]))
 
     def _passes(self, rows: _Rows, count: int, attempt: int, split: int) -> Iterator[Fitted]:
         seed = noise.derive(self.seed, "start", attempt, split)

@@ -114,6 +114,13 @@ class ProductMixture:
         object.__setattr__(self, "tables", tuple(table.double() for table in tables))
         self._check()
 
+    @classmethod
+    def mean(cls, laws: Sequence["ProductMixture"]) -> "ProductMixture":
+        """Return the mean of the densities of laws of the same coordinates."""
+        weights = torch.cat([law.weights for law in laws]) / len(laws)
+        tables = [torch.cat(tables) for tables in zip(*(law.tables for law in laws), strict=True)]
+        return cls(weights, torch.cat([law.means for law in laws]), torch.cat([law.covs for law in laws]), tables)
+
     @property
     def dim(self) -> int:
         """Number d of real coordinates."""
