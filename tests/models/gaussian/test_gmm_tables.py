@@ -145,7 +145,10 @@ def test_more_components_are_taken_where_the_data_have_more_groups():
 @pytest.mark.parametrize(("copies", "held_out"), [(1, 0.1), (4, 0.5)])  # fifths of few rows judge, or 1,000 held-out rows
 def test_the_law_is_the_mean_of_mixtures_from_different_starts(copies, held_out):
     """With a part of a mean that is drawn by itself, its density is the share that the others leave."""
-    frame, given = pd.concat([FRAME] * copies), {"n_components": 3, "max_iterations": 1, "held_out": held_out, "random_state": 0}
+    frame, given = (
+        pd.concat([FRAME] * copies),
+        {"n_components": 3, "max_iterations": 1, "held_out": held_out, "random_state": 0},
+    )
     one, two, three = (pf.GMM(restarts=n, **given).fit(frame) for n in (1, 2, 3))
     assert (three.restarts_, len(three.law_.mixture.weights)) == (3, 9)
     density = [np.exp(model.score_samples(FRAME.iloc[:60])) for model in (one, two, three)]
