@@ -147,10 +147,7 @@ def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[s
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    series = given.get("series")
-    how = {name: given.get(name) for name in ("kind", "rate", "length", "size")}
-    how |= {"types": given.get("columns"), "text": recipes.text_of(given), "series": None if series is None else tuple(series)}
-    dataset = open_data(data, **chosen, gaps=True, **how)
+    dataset = open_data(data, **chosen, gaps=True, **recipes.opening_of(given))
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=run.chosen_of(**chosen)), run.run_folder(out, dataset.source))
@@ -261,7 +258,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
     schema = plan.model.space_.schema
     table = schema.table
-    if isinstance(plan.prepared.x, Stream):
+    if isinstance(plan.prepared.x, Stream) and plan.prepared.x.on_disk:
         typer.echo("# data: rows stay on disk, and are read for each batch")
     if schema.rules.structure == "points":
         typer.echo(f"# data: {printable(schema.describe())}")

@@ -34,6 +34,7 @@ from pushforward.probability import noise
 __all__ = ["Prepared", "Preparing", "seed_of"]
 
 _MOST_HELD_OUT = 2000
+_MOST_CONVERTED = 1 << 26  # numbers of all rows that are converted before training
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Prepared:
     Attributes
     ----------
     x : Tensor or Stream (N, *D)
-        Training rows, of the model's ``row_dtype``; on disk only for a family that ``streams``.
+        Training rows, of the model's ``row_dtype``; converted when needed only for a family that ``streams``.
     condition : Tensor (N, K) or None
     held_out : (Tensor, Tensor or None) or None
         Rows and conditions that are not trained on.
@@ -165,15 +166,19 @@ class Preparing(Takes, Estimator):
         }
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
         kept = x.without(aside) if isinstance(x, Stream) else x[rows]
+        if isinstance(kept, Stream) and not self._converts_when_needed(kept):
+            kept = kept.gathered()
         return Prepared(kept, None if condition is None else condition[rows], held_out, rows, aside)
+
+    def _converts_when_needed(self, x: Stream) -> bool:
+        """Whether training takes scaled rows when it needs them: always from disk, otherwise if they would take much memory."""
+        return x.on_disk or (self.streams and math.prod(x.shape) > _MOST_CONVERTED)
 
     def _coordinates(self, dataset: Dataset, rows: Tensor) -> tuple[Schema, AnyRows]:
         """Return the schema and all rows as the family models them, with coordinates fitted to the training ``rows``."""
         schema = dataset.schema
-        if dataset.on_disk:
-            return schema, dataset.stream()
         if schema.table is None or self.columnwise:
-            return schema, dataset.to_internal(gaps=self.gaps)
+            return schema, dataset.rows(gaps=self.gaps)
         cells = dataset.to_internal(gaps=True)
         schema = schema.by_elements(cells[rows], self.coordinates)
         assert schema.elements is not None
