@@ -1,6 +1,7 @@
 """From data of any kind to scaled rows: the arguments that say how, and the split into training rows and held-out rows."""
 
 import math
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -50,6 +51,8 @@ class Prepared:
         Rows and conditions that are not trained on.
     rows, held_out_rows : int64 tensors
         Their row numbers in the data set.
+    began : float
+        The clock (:func:`time.perf_counter`) from which a time budget counts.
     """
 
     x: AnyRows
@@ -57,6 +60,7 @@ class Prepared:
     held_out: tuple[Tensor, Tensor | None] | None
     rows: Tensor
     held_out_rows: Tensor
+    began: float = field(default_factory=time.perf_counter, kw_only=True)
 
     @property
     def whole(self) -> Tensor:
@@ -131,6 +135,7 @@ class Preparing(Takes, Estimator):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
+        began = time.perf_counter()
         self._check_data(dataset)
         self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
@@ -168,7 +173,7 @@ class Preparing(Takes, Estimator):
         kept = x.without(aside) if isinstance(x, Stream) else x[rows]
         if isinstance(kept, Stream) and not self._converts_when_needed(kept):
             kept = kept.gathered()
-        return Prepared(kept, None if condition is None else condition[rows], held_out, rows, aside)
+        return Prepared(kept, None if condition is None else condition[rows], held_out, rows, aside, began=began)
 
     def _converts_when_needed(self, x: Stream) -> bool:
         """Whether training takes scaled rows when it needs them: always from disk, otherwise if they would take much memory."""

@@ -72,8 +72,8 @@ class TrainedModel(GenerativeModel):
     training : TrainingSettings, optional
         Batch size, learning rate and so on; the default depends on the shape of the data.
     max_time : float, optional
-        Seconds that training may take. The number of steps is set by timing the first ones, and corrected on the way if the
-        machine becomes slower or faster.
+        Seconds from the beginning of ``fit`` to its end; on the command line from the start of the command. The number of
+        steps is set by timing the first ones, and corrected on the way if the machine becomes slower or faster.
     device : str, optional
         Where to train, such as "cpu" or "cuda"; default the fastest available.
 
@@ -127,7 +127,6 @@ class TrainedModel(GenerativeModel):
 
     def _resolve(self, prepared: Prepared) -> Trainable:
         """Resolve defaults and the number of steps, and build the task."""
-        begin = time.perf_counter()
         self._fill_in(prepared)
         if self.train_steps is not None:
             self.training_ = replace(self.training_, steps=int(self.train_steps), warmup_steps=None)
@@ -138,7 +137,7 @@ class TrainedModel(GenerativeModel):
         if self.max_time is None:
             return Trainable(task, network)
         plot = training.agreed(lambda: self._plot_seconds(network))
-        trainable = Trainable(task, network, begin + self.max_time, _LEAST_SHARE * self.max_time, plot)
+        trainable = Trainable(task, network, prepared.began + self.max_time, _LEAST_SHARE * self.max_time, plot)
         self._fit_steps(trainable, prepared)
         return trainable
 

@@ -172,7 +172,7 @@ class MapTraining(WithDenoiser):
     def _knows_null(self) -> bool:
         return self.condition_dropout > 0 and bool(self._teacher_arguments.condition_dropout > 0)
 
-    def distilling(self, teacher: Denoising) -> Plan:
+    def distilling(self, teacher: Denoising, began: float | None = None) -> Plan:
         """Return the plan that distills a fitted teacher into this model, which is not yet fitted."""
         check_params(type(self), self.get_params(deep=False))
         self._check_points(teacher.space_.schema)
@@ -186,7 +186,7 @@ class MapTraining(WithDenoiser):
         n = self.space_.kind.drawn_while_training
         drawn = teacher._generate(n, teacher._conditions_for_sampling(None, n, self.seed_), seed=self.seed_)
         prepared = Prepared(drawn, None, None, torch.arange(n), torch.arange(0))
-        return Plan(self, prepared, _Planned(*self._plan_map(), None))
+        return Plan(self, prepared, _Planned(*self._plan_map(began), None))
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         prepared = super()._prepare(dataset)
@@ -218,9 +218,9 @@ class MapTraining(WithDenoiser):
         teacher = self.teacher_
         trainable = teacher._resolve(prepared)
         teacher._adopt(trainable.network)
-        return _Planned(*self._plan_map(), Plan(teacher, prepared, trainable))
+        return _Planned(*self._plan_map(None), Plan(teacher, prepared, trainable))
 
-    def _plan_map(self) -> tuple[Trainable, Prepared]:
+    def _plan_map(self, began: float | None) -> tuple[Trainable, Prepared]:
         """Plan the training on trajectories, whose shape is known before they are drawn."""
         self._take_over()
         if self.guidance > 1:
@@ -233,6 +233,7 @@ class MapTraining(WithDenoiser):
         condition = torch.ones(_PLANNED, given) if given else None
         rows = torch.arange(_PLANNED)
         alike = Prepared(x, condition, (x, condition), rows, rows)
+        alike = alike if began is None else replace(alike, began=began)
         return super()._resolve(alike), alike
 
     def _take_over(self) -> None:
