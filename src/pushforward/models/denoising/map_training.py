@@ -283,8 +283,8 @@ class MapTraining(WithDenoiser):
 
         def steps() -> int:
             step, overhead = self._costs(trainable.task, prepared, self.training_, seconds=self._trial_seconds)
-            overhead += self.trajectories_ * one + training.GRIDS * trainable.plot_seconds
-            return training.steps_for(whole, step, overhead_seconds=overhead, margin=0.05)
+            beside = overhead.of(self.training_) + self.trajectories_ * one + training.GRIDS * trainable.plot_seconds
+            return training.steps_for(whole, step, overhead_seconds=beside, margin=0.05)
 
         self.training_ = replace(self.training_, steps=training.agreed(steps), warmup_steps=None)
 
