@@ -137,7 +137,7 @@ def families() -> "Figure":
         for label, (x, y) in diagram.boxes.items():
             box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": plots.INK, "linewidth": 0.8}
             axes.text(x, y, label, ha="center", va="center", fontsize=9, color=plots.INK, bbox=box)
-    canvas.get_layout_engine().set(h_pad=0.16)
+    canvas.set_layout_engine("constrained", h_pad=0.16)
     return canvas
 
 
