@@ -192,6 +192,13 @@ def test_max_time_counts_from_the_start_of_the_command(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "runs/points/pace.json").read_text())["seconds"] == pytest.approx(2.0)
 
 
+def test_a_fit_by_em_is_not_said_to_have_few_steps(tmp_path):
+    write_npy(tmp_path)
+    out = done("train", "points.npy", "--model", "gmm", "--set", "n_components=2", "--max-time", "1h", at=tmp_path)
+    assert "Finished" in out
+    assert "few steps" not in out
+
+
 @pytest.mark.full  # five seconds by the clock; the tests of the families measure shorter ones
 def test_max_time_sets_the_number_of_steps(tmp_path):
     write_npy(tmp_path)

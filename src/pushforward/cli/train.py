@@ -224,7 +224,9 @@ def _show_result(model: Any, folder: Path) -> None:
     result = model.training_result_
     loss = "" if result.held_out_loss is None else f", held-out loss {result.held_out_loss:.4g}"
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
-    if model.get_params(deep=False).get("max_time") is not None and result.steps < _FEW:
+    arguments = model.get_params(deep=False)
+    # Families that are fitted by EM need few iterations, whatever the time.
+    if arguments.get("max_time") is not None and "train_steps" in arguments and result.steps < _FEW:
         typer.echo(f"These are few steps, and samples will show it; give it more time, such as --max-time {_MORE}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions

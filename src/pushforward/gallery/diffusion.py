@@ -62,7 +62,7 @@ def forward_diffusion(moment: float | None = None) -> "Figure":
 
 
 def reverse_diffusion(moment: float | None = None) -> "Figure":
-    """The reverse diffusion: with the score, the same process of noise runs backwards, from a Gaussian to data."""
+    """The reverse diffusion: with the score, the process of adding noise runs backwards, from a Gaussian to data."""
     return _tube(*_backward_paths(DDPM()), "noise", "data", moment)
 
 

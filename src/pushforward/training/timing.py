@@ -136,7 +136,8 @@ def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 
     if not available >= step_seconds:
         raise ValueError(
             f"No training step fits into {seconds:.3g} s: a step takes {step_seconds:.3g} s, and evaluations, checkpoints and "
-            f"samples {overhead_seconds:.3g} s. Allow more time, or make the network or the batch smaller."
+            f"samples {overhead_seconds:.3g} s. Allow more time, for 100 steps about "
+            f"{overhead_seconds + 100 * step_seconds:.2g} s, or make the network or the batch smaller."
         )
     return math.floor(available / step_seconds)
 

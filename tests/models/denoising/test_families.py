@@ -1,6 +1,7 @@
 """Diffusion and flow matching against exact laws, their options, and their errors."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pushforward as pf
 from pushforward import training
 from pushforward.diffusion import Denoiser, ExactDenoiser
 from pushforward.diffusion.coupling import assignment
+from pushforward.diffusion.prediction import Prediction
 from pushforward.models.base.plan import plan
 from pushforward.models.denoising.source import ArraySource, GaussianSource
 from pushforward.models.denoising.task import DenoisingTask
@@ -48,6 +50,14 @@ def test_learns_a_known_law(model, options):
     np.testing.assert_allclose(np.cov(x.T), np.cov(X.T), atol=0.8, rtol=0.1)
     quantiles = np.linspace(0.05, 0.95, 19)
     np.testing.assert_allclose(np.quantile(x[:, 0], quantiles), np.quantile(X[:, 0], quantiles), atol=0.45)
+
+
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+def test_a_run_of_every_prediction_opens_with_the_same_samples(prediction, tmp_path):
+    X = LAW.sample(64, seed=0).numpy()
+    model = pf.Diffusion(schedule=pf.Cosine(), prediction=prediction, **TINY).fit(X)
+    model.save(tmp_path / "run")
+    np.testing.assert_array_equal(pf.load(tmp_path / "run").sample(3, steps=2, seed=1), model.sample(3, steps=2, seed=1))
 
 
 @pytest.mark.parametrize(

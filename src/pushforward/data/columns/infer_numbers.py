@@ -1,5 +1,6 @@
 """Columns of numbers, found in the data: integers or reals, their limits, and the values that have a share of their own."""
 
+import re
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +16,16 @@ _TIMES, _NEIGHBOURS = 5, 5  # and as often as its neighbours
 _MOST_ATOMS = 20
 _MOST_SHAPED = 100  # columns
 _NEAR = 0.05  # share of the median, or of 1, that is close to a bound
-_INDEX_NAMES = ("", "index", "id", "row", "rowid", "row_id")
+_INDEX_WORDS = ("#", "id", "idx", "index", "key", "no", "nr", "num", "number", "row", "rowid")
 
 
 def counts_rows(cells: Any, name: Any) -> LeftOut | None:
     """Return that a column only counts the rows, if it does."""
     values = cells.to_numpy(dtype="float64", na_value=np.nan)
     counts = len(values) > 2 and np.array_equal(values, values[0] + np.arange(len(values)))
-    named = str(name).strip().lower() in _INDEX_NAMES or str(name).lower().startswith("unnamed:")
+    words = re.findall(r"#|[A-Z]?[a-z]+|[A-Z]+", str(name))
+    last = words[-1].lower() if words else ""
+    named = not str(name).strip() or str(name).lower().startswith("unnamed:") or last in _INDEX_WORDS
     if counts and named:
         return LeftOut(name, "counts the rows")
     return None

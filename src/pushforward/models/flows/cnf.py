@@ -13,7 +13,7 @@ suffice,
 
     kinetic * int |f|^2 dt + jacobian * int |v^T df/dx|^2 dt,
 
-the squared speed along the paths and, in the mean over v, the squared Frobenius norm of the Jacobian. The equation is solved by
+the squared speed along the paths and, on average over v, the squared Frobenius norm of the Jacobian. The equation is solved by
 a fixed number of Runge-Kutta steps of order 4, with gradients through all of them. Few steps on a rough field overestimate the
 likelihood, so the held-out loss, densities and samples use twice as many.
 
