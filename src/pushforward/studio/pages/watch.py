@@ -277,17 +277,7 @@ class _Watch:
         with self._picture:
             self._plane = parts.Plane("Samples in the plane, with data beneath them")
             self._plane.on("time", self._moved)
-            if hasattr(self._view.model, "denoiser_"):
-                exact = {"exact_flow": "exact"} if self._view.source == "eight-gaussians" else {}
-                parts.key(data="data", samples="samples", learned_flow="ink", **exact)
-            else:
-                live = self._view.live
-                heat = (
-                    {"critic:_takes_for_data": "heat", "takes_for_generated": "cold"}
-                    if live is not None and live.critic is not None
-                    else {"density": "heat"}
-                )
-                parts.key(data="data", samples="samples", **heat)
+            parts.key(data="data", samples="samples", **views.colors(self._view))
             self._said = ui.label().classes("pf-small pf-soft")
 
     def _moved(self, event: events.GenericEventArguments) -> None:
