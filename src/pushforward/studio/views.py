@@ -1,22 +1,27 @@
-"""What the page Watch shows of a model in the plane: scenes, from the finished run or from the weights of the moment."""
+"""What the page Watch shows of a finished model, or of the weights of the moment: scenes in the plane, other rows, codes."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pushforward.data import Dataset
 from pushforward.data.builtin import BUILTIN_LAWS
+from pushforward.evaluation.parts import shown
 from pushforward.models import plane
+from pushforward.models.base.codes import CodeModel
 from pushforward.models.live import LiveModel
+from pushforward.studio.drawing import Shown, as_shown, data_uri
 from pushforward.studio.parts import scene_of
+from pushforward.studio.thumbnails import png_of
 from pushforward.studio.workspace import Workspace
 
-__all__ = ["View", "colors", "error_in_words", "scene"]
+__all__ = ["View", "codes_scene", "colors", "error_in_words", "has_codes", "rows_now", "scene"]
 
-_POINTS, _STEPS, _FIELD, _HEAT = 256, 10, 15, 48
+_POINTS, _STEPS, _FIELD, _HEAT, _DENSITY = 256, 10, 15, 48, 80
 _SHOWN_DATA = 1200
+_CODED, _TEXTS = 1000, 3
 _ERROR_EVERY = 5  # scenes
 
 
@@ -34,14 +39,6 @@ class View:
     density: NDArray[Any] | None = None
     error: float | None = None
     turns: int = 0
-
-    @classmethod
-    def of_live(cls, workspace: Workspace, folder: Path, source: str) -> "View | None":
-        """Return the view of a run that trains; None if its rows are no points in the plane."""
-        live = LiveModel(folder, workspace.source(source))
-        if not plane.is_plane(live.model):
-            return None
-        return cls.of(live.model, workspace, source, live)
 
     @classmethod
     def of(cls, model: Any, workspace: Workspace, source: str, live: LiveModel | None = None) -> "View":
@@ -85,10 +82,10 @@ def _density_layers(view: View) -> dict[str, Any]:
         return layers | {"heat": plane.critic(model, critic, view.square, _HEAT)}
     if not plane.scores_at_once(model):
         return layers
-    layers["heat"] = layers["contours"] = plane.density(model, view.square, _HEAT)
+    layers["heat"] = layers["contours"] = plane.density(model, view.square, _DENSITY)
     if view.law is not None:
         if view.density is None:
-            view.density = plane.law_density(view.law, view.square, _HEAT)
+            view.density = plane.law_density(view.law, view.square, _DENSITY)
         if view.turns % _ERROR_EVERY == 1:
             view.error = plane.divergence(model, view.law)
         layers["exact_contours"] = view.density
@@ -114,3 +111,28 @@ def colors(view: View) -> dict[str, str]:
     if not plane.scores_at_once(view.model):
         return {}
     return {"density": "heat", "its_contours": "ink"} | ({"exact_contours": "exact"} if known else {})
+
+
+def rows_now(live: LiveModel) -> Shown:
+    """Return samples with the weights of the moment, always of the same seed: texts as texts, others as the run draws them."""
+    model = live.model
+    if model.space_.schema.text is not None:
+        return as_shown(model, model.sample(_TEXTS, seed=0))
+    return Shown(None, pictures=[data_uri(png_of(live.plot()), "image/png")])
+
+
+def has_codes(model: Any) -> bool:
+    """Whether a model has an encoder whose codes are numbers."""
+    return isinstance(model, CodeModel)
+
+
+def codes_scene(model: Any, dataset: Dataset) -> tuple[dict[str, Any], list[str]]:
+    """Return the codes of some rows along the two directions in which they vary most, and the classes by color."""
+    given = {} if model.space_.conditions is None or dataset.condition is None else {"condition": dataset.condition[:_CODED]}
+    codes = np.asarray(model.transform(dataset.values[:_CODED], **given), dtype=float)
+    codes = shown.plane(codes.reshape(len(codes), -1))
+    labels = dataset.condition
+    if labels is None or labels.ndim != 1 or labels.dtype.kind in "fc":
+        return scene_of(plane.Square.around(codes), data=codes), []
+    names, groups = np.unique(labels[:_CODED].astype(str), return_inverse=True)
+    return scene_of(plane.Square.around(codes), data=codes, groups=groups), names.tolist()

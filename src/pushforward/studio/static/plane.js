@@ -84,12 +84,12 @@ export default {
       this.grid(pen, side);
       const faint = this.scene.samples || this.scene.paths;
       this.cloud(pen, this.scene.data, color(faint ? "--pf-data" : "--pf-samples"), side, 0.55, this.scene.groups);
-      this.contours(pen, this.scene.exact_contours, color("--pf-exact"), side);
-      this.contours(pen, this.scene.contours, color("--pf-ink"), side);
       this.arrows(pen, this.scene.exact, color("--pf-exact"), side);
       this.arrows(pen, this.scene.field, color("--pf-ink"), side);
       if (this.hasPaths) this.trails(pen, side);
       else this.cloud(pen, this.scene.samples, color("--pf-samples"), side, 0.8);
+      this.contours(pen, this.scene.exact_contours, color("--pf-exact"), 2.5);
+      this.contours(pen, this.scene.contours, color("--pf-ink"), 1);
       this.cloud(pen, this.fresh, color("--pf-accent"), side, 0.9);
     },
     grid(pen, side) {
@@ -138,11 +138,11 @@ export default {
       pen.drawImage(small, -edge, -edge, side + 2 * edge, side + 2 * edge);
     },
     // Lines of equal density: each cell of the grid is cut where the level lies between its corners.
-    contours(pen, map, shade, side) {
+    contours(pen, map, shade, width) {
       if (!map) return;
-      const n = map.side, step = side / (n - 1), at = (row, column) => map.values[row * n + column];
-      pen.strokeStyle = shade; pen.lineWidth = 1.2; pen.globalAlpha = 0.85; pen.beginPath();
-      for (const level of [50, 200, 400, 600, 800]) for (let row = 0; row + 1 < n; row++) for (let column = 0; column + 1 < n; column++) {
+      const n = map.side, side = this.$refs.canvas.clientWidth, step = side / (n - 1), at = (row, column) => map.values[row * n + column];
+      pen.strokeStyle = shade; pen.lineWidth = width; pen.globalAlpha = 0.9; pen.beginPath();
+      for (const level of [100, 400, 700]) for (let row = 0; row + 1 < n; row++) for (let column = 0; column + 1 < n; column++) {
         const corners = [[row, column], [row, column + 1], [row + 1, column + 1], [row + 1, column]], cuts = [];
         for (let k = 0; k < 4; k++) {
           const [r0, c0] = corners[k], [r1, c1] = corners[(k + 1) % 4], a = at(r0, c0), b = at(r1, c1);
