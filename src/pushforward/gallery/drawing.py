@@ -133,7 +133,7 @@ def large_numbers(draws: Annotated[float, Slider("draws", 100, 20_000, 100)] = 3
     return canvas
 
 
-def central_limit() -> "Figure":
+def central_limit(terms: Annotated[float, Slider("terms of the sums on the right", 1, 200, 1)] = 100) -> "Figure":
     """The central limit theorem: standardized sums of draws from any law of finite variance become Gaussian."""
 
     def exponential(rows: Tensor) -> Tensor:
@@ -146,8 +146,8 @@ def central_limit() -> "Figure":
     grid = line(-4, 4)
     canvas = plots.figure(11.2, 5.2)
     for row, (name, law, mean, std) in enumerate(laws):
-        for column, n in enumerate((1, 3, 10, 100)):
-            axes = plots.panel(canvas, 2, 4, 4 * row + column + 1, f"{name}, n = 1" if n == 1 else f"n = {n}")
+        for column, n in enumerate((1, 3, 10, round(terms))):
+            axes = plots.panel(canvas, 2, 4, 4 * row + column + 1, f"{name}, n = 1" if column == 0 else f"n = {n}")
             z = limits.standardized_sums(law, n, 6000, mean=mean, std=std)
             # Sums of coins lie on a lattice; bins centered on its points avoid artificial stripes.
             width = max(0.2, 1 / (std * math.sqrt(n))) if law is coin else 0.2

@@ -31,6 +31,8 @@ _LESSONS = {
     "kl": "Information",
     "maximum-entropy": "Information",
     "markov": "Markov chains",
+    "mixture-components": "Mixtures",
+    "guidance": "Guidance",
     "brownian": "SDE",
     "strong-order": "SDE",
     "boltzmann": "Energy and Langevin",
