@@ -81,7 +81,11 @@ def em_coins(
     first: Annotated[float, Slider("start of coin 1", 0.05, 0.95, 0.05)] = 0.15,
     second: Annotated[float, Slider("start of coin 2", 0.05, 0.95, 0.05)] = 0.55,
 ) -> "Figure":
-    """EM on two coins: every step raises the likelihood, and the start decides which of two equal peaks is reached."""
+    """EM on two coins: every step raises the likelihood, and the start decides which of two equal peaks is reached.
+
+    With r_i the probability that row i is of coin 1 under the biases so far, the new bias of coin 1 is
+    Σ r_i heads_i / Σ r_i tosses_i, and with 1 − r_i that of coin 2.
+    """
     heads, surface, axis = _coins()
     canvas = plots.figure(9.4, 4.3)
     left, right = plots.panel(canvas, 1, 2, 1, "log-likelihood of the two biases"), plots.panel(canvas, 1, 2, 2)

@@ -85,7 +85,10 @@ def variational_bound() -> "Figure":
 
 
 def guidance(scale: Annotated[float, pen.Slider("scale on the right", 0, 12, 0.5)] = SCALES[-1]) -> "Figure":
-    """Guidance with scale w samples p(x) p(y | x)^w only for w = 0 and 1; above 1 the samples go farther out."""
+    """Guidance with scale w samples p(x) p(y | x)^w only for w = 0 and 1; above 1 the samples go farther out.
+
+    The denoiser is D(x) + w (D(x, y) − D(x)), without and with the condition y.
+    """
     canvas = plots.figure(11.4, 3.2)
     x = pen.line(-3.2, 4.2)
     for index, w in enumerate((*SCALES[:-1], scale)):
