@@ -50,6 +50,10 @@ def command(
     condition: Annotated[
         str, typer.Option(metavar="NAMES", help="Columns to condition on, or 'none'. Default: those that come with the data.")
     ] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Type of a column, e.g. columns.id=category. Repeat as needed."),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="First of the seeds.")] = 0,
     jobs: Annotated[
         int | None,
@@ -67,6 +71,7 @@ def command(
             listed(models),
             condition=condition_of(condition),
             columns=listed(*column or ()),
+            types=_types(changes or []),
             budget=seconds_of(budget, "--budget") if budget else None,
             steps=steps,
             seeds=seeds,
@@ -82,3 +87,21 @@ def command(
         sys.exit(130)
     typer.echo(printable(found))
     typer.echo(f"\n{found.folder / 'report.html'}  (open it in a browser)\n{found.folder / 'table.csv'}")
+
+
+def _types(changes: list[str]) -> dict[str | int, str] | None:
+    """Return the types of columns that ``--set columns.NAME=TYPE`` gives; a comparison has no other arguments to set.
+
+    >>> _types(["columns.zip=category", "columns.a.b=integer"]), _types([])
+    ({'zip': 'category', 'a.b': 'integer'}, None)
+    """
+    types: dict[str | int, str] = {}
+    for text in changes:
+        name, equals, kind = text.removeprefix("columns.").rpartition("=")
+        if not (equals and name and text.startswith("columns.")):
+            raise ValueError(
+                f"--set gives a comparison the types of columns, as in --set columns.id=category, and not {text!r}: "
+                "each family takes its own recipe"
+            )
+        types[name] = kind
+    return types or None

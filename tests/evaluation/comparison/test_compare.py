@@ -253,6 +253,17 @@ def test_labels_budgets_and_names(tmp_path):
     assert comparison.evaluations("gan")[0].about["conditional"]
 
 
+def test_the_types_of_columns_are_those_that_are_given(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"code": rng.integers(0, 4, 120), "size": rng.normal(size=120)})
+    given = {"seeds": 1, "samples": 20, "types": {"code": "category"}, "out": tmp_path / "typed"}
+    found = run_comparison(frame, {"g": pf.GMM(n_components=1)}, **given)
+    table = pf.load(found.trials[0].folder).space_.schema.table
+    assert [column.type for column in table.columns] == ["category", "number"]
+    with pytest.raises(ValueError, match="a comparison with types"):
+        run_comparison(frame, {"g": pf.GMM(n_components=1)}, **given | {"types": {"code": "integer"}})
+
+
 def test_integers_are_compared_with_masked_diffusion_too_if_it_takes_their_range():
     small = NUMBERS.integers(0, 1024, size=(40, 2))
     small[:2, 0] = 0, 1023

@@ -26,7 +26,7 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import clone
 
 from pushforward._messages import Argument, naming
-from pushforward.data import Dataset, open_data, split_rows
+from pushforward.data import ColumnTypes, Dataset, open_data, split_rows
 from pushforward.evaluation.comparison.ranking import Trial
 from pushforward.evaluation.comparison.result import Comparison
 from pushforward.evaluation.evaluation import Evaluation
@@ -85,6 +85,7 @@ def run_comparison(
     condition: Any = None,
     columns: Any = None,
     kind: str | None = None,
+    types: ColumnTypes | None = None,
     budget: float | None = None,
     steps: int | None = None,
     seeds: int = 2,
@@ -105,7 +106,7 @@ def run_comparison(
     models : sequence or mapping of names and estimators, optional
         Names such as "gmm", "flow" or "ddpm", which get the default recipe for the data; or estimators, which are copied and
         never fitted. A mapping names them. Default: :func:`default_models` of the data.
-    condition, columns, kind : optional
+    condition, columns, kind, types : optional
         As for :func:`pushforward.open_data`.
     budget : float, optional
         Seconds that each training may take; PPCA, which has a closed form, takes what it needs.
@@ -144,7 +145,7 @@ def run_comparison(
         raise ValueError("jobs must be at least 1, or -1 for all cores, got 0")
     if budget is not None and steps is not None:
         raise ValueError("give a budget in seconds or in steps, and not both")
-    dataset = open_data(X, condition=condition, columns=columns, kind=kind, gaps=True)
+    dataset = open_data(X, condition=condition, columns=columns, kind=kind, types=types, gaps=True)
     folder = _folder(out, dataset.source)
     shared = {"budget": budget, "steps": steps, "seed": seed, "samples": samples}
     parts = _split(dataset, seed)
@@ -165,7 +166,8 @@ def run_comparison(
         "conditional": dataset.condition is not None,
     }
     with claimed(folder):
-        _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint})
+        typed = {"types": dict(types)} if types else {}
+        _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint} | typed)
         tasks = [
             _Task(name, _configured(estimator, budget, steps, own_seed, device), own_seed, samples, seed, folder)
             for name, estimator, own_seed in work
