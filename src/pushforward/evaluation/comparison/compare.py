@@ -12,6 +12,7 @@ so that finished work is not repeated: a comparison that was stopped continues, 
 
 import contextlib
 import json
+import math
 import re
 import shutil
 import time
@@ -30,6 +31,7 @@ from pushforward.data import Dataset, open_data, split_rows
 from pushforward.evaluation.comparison.ranking import Trial
 from pushforward.evaluation.comparison.result import Comparison
 from pushforward.evaluation.evaluation import Evaluation
+from pushforward.evaluation.parts.rows import LEAST, check_samples
 from pushforward.evaluation.progress import PartProgress
 from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
@@ -144,6 +146,7 @@ def run_comparison(
         raise ValueError("jobs must be at least 1, or -1 for all cores, got 0")
     if budget is not None and steps is not None:
         raise ValueError("give a budget in seconds or in steps, and not both")
+    check_samples(samples)
     dataset = open_data(X, condition=condition, columns=columns, kind=kind, gaps=True)
     folder = _folder(out, dataset.source)
     shared = {"budget": budget, "steps": steps, "seed": seed, "samples": samples}
@@ -272,6 +275,11 @@ class _Parts:
 def _split(dataset: Dataset, seed: int) -> _Parts:
     share = min(_TEST_SHARE, _MOST_TEST / len(dataset))
     rows, aside = (part.numpy() for part in split_rows(len(dataset), share, noise.derive(seed, "comparison")))
+    if len(aside) < LEAST:
+        raise ValueError(
+            f"{dataset.source} has {len(dataset)} rows, of which {len(aside)} are set aside to measure the models on, and "
+            f"figures of fewer than {LEAST} rows say nothing; give {math.ceil(LEAST / _TEST_SHARE)} rows or more"
+        )
     values, condition = rows_of(dataset, rows)
     return _Parts(replace(dataset, values=values, condition=condition), rows_of(dataset, aside))
 
