@@ -239,6 +239,30 @@ def test_one_failure_does_not_lose_the_others_and_is_tried_again(tmp_path):
     assert again.trials[0].failure == comparison.trials[0].failure
 
 
+@pytest.mark.full  # two evaluations of sets
+@pytest.mark.usefixtures("without_classifier", "blank")
+def test_sets_of_points_are_compared_as_sets(tmp_path):
+    """All points of a set are on one side, which a model without training does not know; nothing is done twice."""
+    numbers = np.random.default_rng(0)
+    sides = numbers.choice([-2.0, 2.0], 110)
+    sets = [side + 0.3 * numbers.normal(size=(numbers.integers(3, 6), 2)) for side in sides]
+    assert default_models(pf.open_data(sets, kind="sets")) == ["diffusion", "flow-matching"]
+    settings = pf.TrainingSettings(steps=1, batch_size=32, learning_rate=1e-2)
+    small = {"network": pf.SetSpec(width=16, depth=1, heads=2, states=2), "device": "cpu"}
+    models = {
+        "untrained": pf.FlowMatching(training=settings, **small),
+        "trained": pf.Diffusion(training=settings, train_steps=300, **small),
+    }
+    for _ in range(2):
+        comparison = run_comparison(sets, models, kind="sets", seeds=1, samples=22, out=tmp_path)
+        table = comparison.table()
+        assert [one.failure for one in comparison.trials] == ["", ""]
+    assert comparison.names == ["trained", "untrained"]
+    assert {"1-NN accuracy", "coverage"} < set(table.columns)
+    accuracy = [comparison.value(name, "1-NN accuracy", "held-out") for name in comparison.names]
+    assert accuracy[0] < 0.9 < accuracy[1]
+
+
 @pytest.mark.usefixtures("without_classifier", "blank")
 def test_labels_budgets_and_names(tmp_path):
     """Labels and the budget in steps are given to all; a name that comes twice gets a number."""
@@ -279,6 +303,12 @@ def test_errors_come_before_any_training(tmp_path):
         (lambda: run_comparison(X, ["gnn"], out=tmp_path / "a"), ValueError, "there is no model 'gnn'.*Did you mean"),
         (lambda: run_comparison(X, [3], out=tmp_path / "a"), TypeError, "models are names such as 'gmm' and estimators"),
         (lambda: run_comparison(X, [], out=tmp_path / "a"), ValueError, "there is no model to compare"),
+        (lambda: run_comparison(X, samples=19, out=tmp_path / "a"), ValueError, "samples must be at least 20, got 19"),
+        (
+            lambda: run_comparison(X[:90], out=tmp_path / "a"),
+            ValueError,
+            "90 rows, of which 18 are set aside.* 100 rows or more",
+        ),
         (lambda: run_comparison(X, {"a/b": "gmm"}, out=tmp_path / "a"), ValueError, "also that of its folder.*'a/b'"),
     ):
         with pytest.raises(error, match=message):
