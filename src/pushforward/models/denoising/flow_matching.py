@@ -31,7 +31,7 @@ class FlowMatching(DenoisingModel):
         How x and z are paired in training: independently; by the assignment with minimal squared distance within a batch (among
         rows with the same condition, which must be labels); or row by row, for a source array as long as X.
     times : TimeLaw, optional
-        Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``.
+        Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``, for small images with less noise.
     weight : Weight, optional
         Space of the squared error; default "edm", the plain squared error of a preconditioned network.
 
