@@ -77,7 +77,42 @@ def test_signals_that_end_are_exactly_zero_after_their_end():
         assert (decoded[row, :, :64] != 0).all()
 
 
+def ending_clips():
+    """Fifty clips of 1,024 samples; two are silent in their last 100."""
+    x = torch.from_numpy(noise(50 * 1024).reshape(50, 1, 1024))
+    x[:2, :, 924:] = 0
+    return x
+
+
+def test_signals_end_early_if_two_in_a_hundred_do():
+    x = ending_clips()
+    assert SignalCoding.fit(x).ends
+    assert not SignalCoding.fit(torch.cat((x[1:], x[2:], x[2:]))).ends
+
+
+def test_the_unit_of_coefficients_is_their_root_mean_square():
+    x = ending_clips()
+    lengths = torch.full((50,), 1024.0, dtype=torch.float64)
+    lengths[:2] = 924
+    assert SignalCoding.fit(x[2:]).unit == pytest.approx(float(x[2:].square().mean().sqrt()))
+    assert SignalCoding.fit(x).unit == pytest.approx(float((lengths / 1024).mean().sqrt()))  # of clips of unit loudness
+
+
+def test_loudness_and_end_do_not_depend_on_what_follows_the_end():
+    x = ending_clips()[:1]
+    x[..., 512:] = 0
+    coding = SignalCoding.fit(ending_clips())
+    u = coding.forward(x)
+    marks, loudness = u[0, coding.bands], u[0, coding.bands + 1]
+    torch.testing.assert_close(loudness, x[..., :512].square().mean().sqrt().log().expand_as(loudness))
+    loudness[8:] = 5.0  # of 16 blocks
+    marks[3] = -0.5
+    torch.testing.assert_close(coding.inverse(u), x)
+
+
 def test_short_series_are_their_own_coordinates():
+    assert SignalCoding.fit(torch.randn(3, 1, 1008)) is None
+    assert SignalCoding.fit(torch.randn(3, 1, 1024)).bands == 64
     assert SignalCoding.fit(torch.randn(5, 2, 24)) is None
     assert SignalCoding.fit(torch.zeros(5, 1, 24)) is None  # values that are 0 are no silence
     assert SignalCoding.fit(torch.randn(5, 1, 24), padded=True).ends
@@ -290,6 +325,12 @@ def test_arrays_and_tensors_of_signals():
         assert schema.internal_shape == (2, 9)
         np.testing.assert_array_equal(schema.to_user(schema.to_internal(values)), values)
         assert Schema.from_json(schema.to_json()) == schema
+    for values in (X, torch.from_numpy(X).mT.contiguous()):
+        for length, counts in ((12, (0, 3)), (5, (3, 0))):
+            data = open_data(values, kind="signals", length=length)
+            assert data.schema.internal_shape == (2, length)
+            signal = data.schema.signal
+            assert (signal.cropped, signal.padded, signal.shortest, signal.longest) == (*counts, 9, 9)
     with pytest.raises(ValueError, match=r"set .*kind='signals' if each row is a sound or a series with channels"):
         open_data(X)
     with pytest.raises(ValueError, match=r"NaN, the first at row 1"):
@@ -313,6 +354,12 @@ def test_series_in_long_form(tmp_path):
     expected = frame[frame["id"] == "a"].sort_values("time")[["x", "y"]]
     np.testing.assert_allclose(data.values[1], expected)
     assert list(data.condition) == [True, True, False, False]
+    mixed = frame.assign(early=frame["id"]).sample(frac=1.0, random_state=0)
+    shuffled = open_data(mixed, series=("id", "time"), condition="early")
+    assert list(shuffled.condition) == list(mixed["id"].unique())
+    np.testing.assert_array_equal(shuffled.values, data.values[["bacd".index(name) for name in shuffled.condition]])
+    signal = open_data(frame, series=("id", "time"), condition="early", length=2).schema.signal
+    assert (signal.shortest, signal.longest, signal.cropped, signal.ending) == (3, 3, 4, "csv")
     again = open_data(write_samples(tmp_path / "again.csv", data.values, data.schema), series=("id", "time"))
     np.testing.assert_allclose(again.values, data.values)
 
@@ -321,6 +368,7 @@ def test_series_in_long_form(tmp_path):
     ("change", "message"),
     [
         (lambda frame: frame.iloc[:-1], r"series of lengths from 2 to 3 \('d'\); keep the first times of each with length=2"),
+        (lambda frame: frame.iloc[1:], r"series of lengths from 2 to 3"),
         (lambda frame: pd.concat([frame, frame.iloc[:1]]), "series 'b' has the time 2 twice"),
         (lambda frame: frame.assign(y="text"), "'y' hold text, not numbers beside 'id' and 'time'"),
         (lambda frame: frame.rename(columns={"time": "day"}), "there is no column 'time'"),
