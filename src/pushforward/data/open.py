@@ -3,12 +3,12 @@
 Data that would break training raise an error here, with the place and a remedy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from pushforward._messages import Argument, naming
@@ -117,30 +117,18 @@ def open_data(
         kind = BUILTIN_KINDS.get(source)
     elif kind is not None:
         source = kind_named(kind).gathered(source)
-    if isinstance(source, str | Path):
-        values, labels, name = open_named(source, columns, condition, rate, length, size, stream)
-        label, table = name, is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
-    elif is_frame(source):
-        name, label, table = "DataFrame", "X", True
-        values, labels = part_frame(source, columns, condition, "the DataFrame")
-    else:
-        name, label, table = "tensor" if isinstance(source, torch.Tensor) else "array", "X", False
-        refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
-        values, labels = source, None
+    read = _read(source, columns, condition, partial(open_named, rate=rate, length=length, size=size, stream=stream))
+    values, labels, name = read.values, read.labels, read.name
+    label = name if read.from_disk else "X"
     if series is not None:
         if not is_frame(values):
             raise ValueError(f"series={series!r} names columns of a table in long form, but {name} is no table; omit it.")
         values, labels = from_long_form(values, labels, series, length, name)
     kind = kind or BUILTIN_KINDS.get(name)
-    if stream and not isinstance(values, Stored):
-        raise _no_stream(name, "is no .npy file of numbers and no folder of images")
-    if isinstance(values, Stored) and not _stays_on_disk(values, kind):
-        if stream:
-            raise _no_stream(name, f"holds rows of kind {kind!r}, which" if kind else "holds rows that")
-        values = values.read(np.arange(len(values)))
+    values = _left_on_disk(values, kind, stream, name)
     values, signal = signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
     kind = kind or (None if signal is None else Signals.name)
-    named = table and labels is not None
+    named = read.by_name and labels is not None
     masked = isinstance(condition, str) and condition == MASK and not named
     if masked:
         condition = False
@@ -180,15 +168,46 @@ def open_data(
     return Dataset(values, matched.array, schema, name, condition_columns=names, condition_table=matched.table)
 
 
-def _stays_on_disk(values: Stored, kind: str | None) -> bool:
+class _Read(NamedTuple):
+    """Values and labels of a source, its name, and whether it was read from a place and holds conditions by name."""
+
+    values: Any
+    labels: Any
+    name: str
+    from_disk: bool = False
+    by_name: bool = False
+
+
+def _read(source: Any, columns: Names, condition: Condition, open_at: Callable[..., tuple[Any, Any, str]]) -> _Read:
+    if isinstance(source, str | Path):
+        values, labels, name = open_at(source, columns, condition)
+        by_name = is_frame(values) or Path(source).suffix.lower() in (".npz", ".parquet")
+        return _Read(values, labels, name, from_disk=True, by_name=by_name)
+    if is_frame(source):
+        return _Read(*part_frame(source, columns, condition, "the DataFrame"), "DataFrame", by_name=True)
+    name = "tensor" if isinstance(source, torch.Tensor) else "array"
+    refuse_columns(columns, f"an {name}" if name == "array" else f"a {name}")
+    return _Read(source, None, name)
+
+
+def _left_on_disk(values: Any, kind: str | None, stream: bool | None, name: str) -> Any:
+    """Return stored rows as they are if their kind can stay on disk, otherwise in memory."""
+    if not isinstance(values, Stored):
+        if stream:
+            raise _no_stream(name, "is no .npy file of numbers and no folder of images")
+        return values
     rules = kind_named(kind) if kind is not None else kind_of(values.shape, str(values.dtype), is_integer(str(values.dtype)))
-    return rules.stays_on_disk
+    if rules.stays_on_disk:
+        return values
+    if stream:
+        raise _no_stream(name, f"holds rows of kind {kind!r}, which" if kind else "holds rows that")
+    return values[:]
 
 
 def _no_stream(name: str, why: str) -> ValueError:
     stream = Argument("stream", False)
     why = why if why.startswith("is ") else f"{why} cannot be learned from there"
-    return naming(ValueError(f"the rows of {name} cannot stay on disk: it {why}; omit stream, or set {stream}."), stream)
+    return naming(ValueError(f"the rows of {name} cannot stay on disk: it {why}; omit stream, or write {stream}."), stream)
 
 
 def _useless_size(size: int, label: str, held: str) -> ValueError:

@@ -4,6 +4,7 @@ import json
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import command_line
 import joblib
 import numpy as np
 import pandas as pd
@@ -275,6 +276,25 @@ def test_labels_budgets_and_names(tmp_path):
     assert all(one.failure == "" for one in comparison.trials)
     assert comparison.evaluations("gan")[0].about["steps"] == 7
     assert comparison.evaluations("gan")[0].about["conditional"]
+
+
+def test_the_types_of_columns_are_those_that_are_given(tmp_path):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"code": rng.integers(0, 4, 120), "size": rng.normal(size=120)})
+    given = {"seeds": 1, "samples": 20, "types": {"code": "category"}, "out": tmp_path / "typed"}
+    found = run_comparison(frame, {"g": pf.GMM(n_components=1)}, **given)
+    table = pf.load(found.trials[0].folder).space_.schema.table
+    assert [column.type for column in table.columns] == ["category", "number"]
+    with pytest.raises(ValueError, match="a comparison with types"):
+        run_comparison(frame, {"g": pf.GMM(n_components=1)}, **given | {"types": {"code": "integer"}})
+
+
+def test_the_command_line_says_what_the_data_are(tmp_path):
+    (tmp_path / "story.txt").write_text("a short story about nothing. " * 150)
+    options = ("--models", "autoregressive", "--steps", 1, "--seeds", 1, "--n", 20, "--out", tmp_path / "compared")
+    assert command_line.call("compare", "story.txt", "--set", "text.block=16", *options, at=tmp_path).code == 0
+    assert json.loads((tmp_path / "compared" / "comparison.json").read_text())["text"].startswith("Text(")
+    assert "and not 'train_steps'" in command_line.refused("compare", "story.txt", "--set", "train_steps=3", at=tmp_path)
 
 
 def test_integers_are_compared_with_masked_diffusion_too_if_it_takes_their_range():

@@ -193,7 +193,7 @@ class Denoising(WithDenoiser):
         shape = self.space_.transform.shape
         return {
             "schedule": diffusion.StraightLine(),
-            "times": diffusion.LogitNormalTimes(uniform_share=0.1),
+            "times": _default_times(shape),
             "weight": "edm",
             "network": networks.SetSpec() if self._of_points else networks.default_spec(shape),
             "sampler": diffusion.default_sampler(DEFAULT_STEPS),
@@ -313,6 +313,23 @@ def has_score_in_data_units(model: WithDenoiser) -> bool:
     return has_score(model) and in_data_units(model)
 
 
+def _is_small(shape: tuple[int, ...]) -> bool:
+    """Whether rows are images of fewer than 16 pixels in height or width."""
+    return len(shape) == 3 and min(shape[1:]) < 16
+
+
+def _default_times(shape: tuple[int, ...]) -> diffusion.LogitNormalTimes:
+    """Return the law of training times; small images need less noise, as their few pixels have to be exact.
+
+    References
+    ----------
+    Patrick Esser et al. Scaling rectified flow transformers for high-resolution image synthesis. ICML 2024, section 5.3.2.
+    https://arxiv.org/abs/2403.03206
+    """
+    mean, std = (-0.8, 0.9) if _is_small(shape) else (0.0, 1.0)
+    return diffusion.LogitNormalTimes(mean, std, uniform_share=0.1)
+
+
 def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSettings:
     """Return the settings that performed best on 8x8 digits, MNIST and points in the plane, on two CPU cores."""
     common = _COMMON
@@ -320,8 +337,8 @@ def _default_training(shape: tuple[int, ...], device: str | None) -> TrainingSet
         return replace(common, steps=3000, batch_size=256, learning_rate=3e-3, ema=0.1)
     if len(shape) == 2:
         return replace(common, steps=3000, batch_size=64, learning_rate=2e-3, ema=0.1)
-    if min(shape[1:]) < 16:
-        return replace(common, steps=1500, batch_size=64, learning_rate=2e-3, ema=0.1)
+    if _is_small(shape):
+        return replace(common, steps=1500, batch_size=32, learning_rate=2e-3, ema=0.1)
     precision = training.fast_precision(device)
     return replace(common, steps=6000, batch_size=64, learning_rate=3e-3, ema=0.05, precision=precision)
 

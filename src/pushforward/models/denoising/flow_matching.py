@@ -31,7 +31,7 @@ class FlowMatching(DenoisingModel):
         How x and z are paired in training: independently; by the assignment with minimal squared distance within a batch (among
         rows with the same condition, which must be labels); or row by row, for a source array as long as X.
     times : TimeLaw, optional
-        Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``.
+        Law of training times; default ``LogitNormalTimes(uniform_share=0.1)``, for small images with less noise.
     weight : Weight, optional
         Space of the squared error; default "edm", the plain squared error of a preconditioned network.
 
@@ -94,7 +94,7 @@ class FlowMatching(DenoisingModel):
         held_out = prepared.held_out
         if held_out is not None:
             held_out = (torch.stack((held_out[0], source.rows[prepared.held_out_rows]), 1), held_out[1])
-        return Prepared(x, prepared.condition, held_out, prepared.rows, prepared.held_out_rows)
+        return Prepared(x, prepared.condition, held_out, prepared.rows, prepared.held_out_rows, began=prepared.began)
 
     def _clean(self, x: Tensor) -> Tensor:
         return x[:, 0] if self.coupling == "paired" else x
