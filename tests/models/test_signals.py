@@ -124,6 +124,18 @@ def test_sounds_of_different_lengths(sounds, tmp_path):
     assert np.isfinite(filled).all()
 
 
+def test_files_are_opened_as_those_of_the_training(tmp_path):
+    """Other sounds get the rate and the length that were set for training."""
+    numbers = np.random.default_rng(0)
+    for index in range(24):
+        wave = np.sin(np.arange(1400) * (0.1 + 0.02 * index)) + 0.1 * numbers.normal(size=1400)
+        soundfile.write(tmp_path / f"{index:02d}.wav", 0.3 * wave, 16_000 if index % 2 else 8000)
+    model = pf.PPCA(rate=8000, length=512, n_components=2, random_state=0).fit(tmp_path)
+    x = open_data(tmp_path, rate=8000, length=512).values
+    assert x.shape == (24, 512)
+    np.testing.assert_array_equal(model.space_.open(tmp_path, {}).values, x)
+
+
 @pytest.mark.parametrize("family", [pf.VAE, pf.GAN, pf.NormalizingFlow, pf.MaskedDiffusion])
 def test_families_that_take_no_signals_say_which_do(family):
     with pytest.raises(
