@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from scipy import integrate
 from sklearn.datasets import load_digits
 
 from pushforward.data import open_data
-from pushforward.data.builtin import BUILTIN, checkerboard, eight_gaussians, moons, rings, swissroll
+from pushforward.data.builtin import BUILTIN, BUILTIN_LAWS, checkerboard, eight_gaussians, moons, rings, swissroll
 
 POINTS = {
     "moons": moons,
@@ -78,3 +79,39 @@ def test_moons_are_half_circles_and_the_roll_a_spiral():
     turns = np.hypot(*roll.T) * 5 - np.arctan2(roll[:, 1], roll[:, 0])
     np.testing.assert_allclose(np.cos(turns), 1, atol=1e-5)
     assert np.hypot(*roll.T).min() < 1.0 < 2.7 < np.hypot(*roll.T).max()
+
+
+def _curve(name):
+    """Points of a noiseless draw of each class, from the definition."""
+    angle = np.linspace(0, 1, 20_001)
+    if name == "moons":
+        a = np.pi * angle
+        return [
+            1.5 * np.stack([np.cos(a) - 0.5, np.sin(a) - 0.25], 1),
+            1.5 * np.stack([0.5 - np.cos(a), 0.25 - np.sin(a)], 1),
+        ]
+    if name == "rings":
+        a = 2 * np.pi * angle
+        return [0.65 * k * np.stack([np.cos(a), np.sin(a)], 1) for k in range(1, 5)]
+    a = np.pi * (1.5 + 3 * angle)
+    return [a[:, None] * np.stack([np.cos(a), np.sin(a)], 1) / 5]
+
+
+@pytest.mark.parametrize(("name", "spread"), [("moons", 0.08), ("rings", 0.06), ("swissroll", 0.06)])
+def test_the_law_of_a_curve_with_noise_is_an_integral_along_it(name, spread):
+    law, points = BUILTIN_LAWS[name](), BUILTIN[name]()[0][:60].astype(float)
+    truth = 0.0
+    for curve in _curve(name):
+        squares = ((points[:, None] - curve) ** 2).sum(-1)
+        heights = np.exp(-squares / (2 * spread**2)) / (2 * np.pi * spread**2)
+        truth = truth + integrate.simpson(heights, dx=1 / 20_000) / len(_curve(name))
+    np.testing.assert_allclose(law.log_prob(torch.from_numpy(points)).exp(), truth, rtol=1e-8)
+
+
+def test_every_point_of_the_checkerboard_has_the_density_of_its_law():
+    law = BUILTIN_LAWS["checkerboard"]()
+    points = torch.from_numpy(checkerboard(5000, seed=2)[0]).double()
+    inside = (law.log_prob(points) - np.log(1 / 8)).abs() < 1e-12
+    assert inside.double().mean() > 0.999  # float32 may leave a square by its last digit
+    torch.testing.assert_close(points.mean(0), law.mean, atol=0.06, rtol=0)
+    torch.testing.assert_close(points.var(0), law.variance, atol=0.08, rtol=0)

@@ -9,7 +9,7 @@ import torch
 
 import pushforward as pf
 from pushforward.data import open_data
-from pushforward.data.builtin import eight_gaussians, eight_gaussians_law
+from pushforward.data.builtin import checkerboard_law, eight_gaussians, eight_gaussians_law, moons_law
 from pushforward.models import plane
 from pushforward.models.base.plan import plan
 from pushforward.models.live import LiveModel
@@ -82,9 +82,23 @@ def exact():
 
 
 def test_the_exact_denoiser_has_no_error_and_its_flow_is_that_of_the_law(exact):
-    law, points = eight_gaussians_law(), np.array([[1.0, -2.0], [0.3, 0.4]])
-    assert plane.denoiser_error(exact, law, 0.4) < 1e-5
-    np.testing.assert_allclose(plane.field(exact, points, 0.4), plane.law_field(exact, law, points, 0.4), rtol=1e-5)
+    points = np.array([[1.0, -2.0], [0.3, 0.4]])
+    at = plane.ExactAt.of(exact, eight_gaussians_law(), points, 0.4)
+    assert at.error(exact) < 1e-5
+    np.testing.assert_allclose(plane.field(exact, points, 0.4), at.vectors, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("law", "t"), [(moons_law(), 0.0), (checkerboard_law(), 0.5), (checkerboard_law(), 1.0)])
+def test_the_error_of_a_denoiser_is_a_share_of_the_spread_of_the_law(law, t, exact):
+    scale = exact.space_.transform.scale
+    spread = float((law.variance / scale**2).mean().sqrt())
+    at = plane.ExactAt.of(exact, law, np.zeros((1, 2)), t)
+
+    class Shifted:
+        def denoiser_(self, x, t):
+            return at.truth + 0.1 * spread
+
+    assert at.error(Shifted()) == pytest.approx(0.1, rel=0.03)
 
 
 def test_paths_follow_the_field(exact):

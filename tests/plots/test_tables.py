@@ -125,3 +125,18 @@ def test_patterns_of_gaps_are_drawn_with_their_shares():
     assert np.asarray(marked).tolist() == [[0, 0], [1, 0], [0, 1], [2, 2]]
     [alone] = gap_patterns_chart(np.zeros((2, 2)), np.zeros((2, 2)), names=["a", "b"]).axes
     assert "no gaps" in alone.texts[0].get_text()
+
+
+@pytest.mark.parametrize(("titles", "word"), [(("samples", "data"), "samples"), (("data", ""), "data")])
+def test_rows_alone_are_drawn_once_and_called_what_they_are(titles, word):
+    numbers = np.concatenate([np.linspace(0, 1, 60), np.full(40, 7.0)])
+    rows = np.stack([numbers, np.arange(100) % 2], 1)
+    rows[:10, 1] = np.nan
+    chart = columns_compared(rows, names=["x", "kind"], levels=[None, ["a", "b"]], titles=titles)
+    [key] = chart.legends
+    assert [text.get_text() for text in key.get_texts()] == [word]
+    histogram, bars_of = chart.axes
+    assert [text.get_text() for text in histogram.texts] == ["7: 40 %"]
+    assert len(histogram.patches) == 1
+    assert bars(bars_of) == [pytest.approx([0.45, 0.45, 0.1])]
+    assert [patch.get_y() + patch.get_height() / 2 for patch in bars_of.patches] == pytest.approx([0, 1, 2])

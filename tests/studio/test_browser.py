@@ -111,7 +111,9 @@ def server(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chromium():
     with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = play.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
+        )
         yield browser
         browser.close()
 
@@ -159,8 +161,13 @@ def taken(page, name, *, width=760):
         page.evaluate("scrollTo(0, 0)")
         page.evaluate("for (const image of document.images) image.loading = 'eager'")
         page.wait_for_function("[...document.images].every(image => image.complete)", timeout=300_000)
-        page.wait_for_timeout(2000 if page.query_selector("iframe") else 200)
+        size = page.viewport_size
+        if page.query_selector("iframe"):  # a frame out of view stays blank
+            page.set_viewport_size({"width": size["width"], "height": page.evaluate("document.documentElement.scrollHeight")})
+            page.wait_for_timeout(2000)
+        page.wait_for_timeout(200)
         picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+        page.set_viewport_size(size)
         picture = picture.crop(
             (0, 0, picture.width, min(picture.height, int(picture.width * 1.15) if picture.width > 600 else 1100))
         )
@@ -383,6 +390,80 @@ def test_codes_are_walked_through(visit, server):
     sync_api.expect(page.locator(".q-tab-panel:visible img.pf-picture")).to_have_count(2)
 
 
+def test_images_and_codes_follow_the_weights_of_the_moment(visit, server):
+    page = visit("/")
+    begin(page, server, "digits", "vae", LONG, "live images")
+    state_is(page, "training")
+    step = re.compile(r"Weights of step ([\d,]+)")
+    until(lambda: step.search(page.locator(".pf-page").inner_text()))
+    image = page.locator("img.pf-picture").first
+    first, was = image.get_attribute("src"), step.search(page.locator(".pf-page").inner_text())[1]
+    until(lambda: step.search(page.locator(".pf-page").inner_text())[1] != was)
+    until(lambda: image.get_attribute("src") != first)
+    until(lambda: drawn_pixels(page) > 1000)  # the codes, whose classes have their colors
+    sync_api.expect(page.locator(".pf-key span", has_text="7")).to_be_visible()
+    taken(page, "live")
+    page.get_by_role("button", name="Stop").click()
+    state_is(page, "stopped")
+
+
+def test_a_text_uncovers(visit, server):
+    page = visit("/")
+    begin(page, server, "markov-text", "masked-diffusion", 12, "text")
+    state_is(page, "finished", 300)
+    page.goto(f"{server.url}/draw?run=text")
+    text = page.locator(".pf-text").first
+    sync_api.expect(text).to_be_visible()
+    whole = text.inner_text()
+    assert "░" not in whole
+    page.get_by_role("slider", name="How much is drawn").locator("[tabindex='0']").focus()
+    page.keyboard.press("Home")
+    until(lambda: set(text.inner_text()) == {"░"})
+    for _ in range(12):
+        page.keyboard.press("ArrowRight")
+    until(lambda: 0 < text.inner_text().count("░") < len(whole))
+    taken(page, "text")
+    page.get_by_role("button", name="Play from covered to drawn").click()
+    until(lambda: text.inner_text() == whole)
+    page.get_by_role("tab", name="Given a part").click()
+    area = page.get_by_label("Text", exact=True)
+    until(lambda: "_____" in area.input_value())
+    page.get_by_role("button", name="Fill", exact=True).click()
+    filled = page.locator(".q-tab-panel:visible .pf-text.pf-code")
+    sync_api.expect(filled).to_be_visible()
+    assert "_" not in filled.inner_text()
+
+
+def test_sounds_play(visit, server):
+    page = visit("/")
+    begin(page, server, "tones", "ppca", 0, "sounds")
+    state_is(page, "finished")
+    page.goto(f"{server.url}/draw?run=sounds")
+    sound = page.locator("audio").first
+    sync_api.expect(page.locator("audio")).to_have_count(6)
+    until(lambda: sound.evaluate("a => a.duration") == pytest.approx(256 / 2000, rel=0.1))
+    sound.evaluate("a => a.play()")
+    until(lambda: sound.evaluate("a => a.ended"))
+    page.wait_for_timeout(300)
+    taken(page, "sounds")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").click()
+    assert Path(download.value.path()).stat().st_size > 1000
+
+
+def test_sets_of_points_turn(visit, server):
+    page = visit("/")
+    begin(page, server, "shapes", "flow-matching", 8, "sets")
+    state_is(page, "finished", 300)
+    page.goto(f"{server.url}/draw?run=sets")
+    pictures = page.locator("img.pf-picture")
+    sync_api.expect(pictures).to_have_count(2, timeout=180_000)
+    film = pictures.first
+    assert film.get_attribute("src").startswith("data:image/gif")
+    until(lambda: film.evaluate("image => image.naturalWidth") > 100)
+    taken(page, "sets")
+
+
 def test_families_are_compared(visit, server):
     page = visit("/judge")
     page.get_by_label("Name").fill("both")
@@ -427,6 +508,9 @@ def test_the_keyboard_alone_trains(visit, server):
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/watch\?run="))
     state_is(page, "finished")
+    sync_api.expect(page.get_by_text("KL divergence from the exact law")).to_be_visible()  # that of the moons
+    until(lambda: drawn_pixels(page) > 1000)
+    taken(page, "density")
 
 
 def test_a_page_of_another_origin_is_refused(chromium, server):
@@ -475,7 +559,7 @@ def test_every_screen_fits_and_can_be_read(width, dark, visit, server):
         "/learn",
         "/learn?figure=kl",
     ]
-    for name in ("drawn ü", "digits"):
+    for name in ("drawn ü", "digits", "text", "sounds"):
         paths += [f"/{verb}?run={name}" for verb in ("watch", "draw", "judge")] if name in runs else []
     for path in [*paths, "/watch?run=none", "/data?name=none"]:
         page.goto(server.url + path)

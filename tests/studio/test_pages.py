@@ -15,7 +15,7 @@ from pushforward import gallery
 from pushforward.models.files.registry import family_names
 from pushforward.models.recipe import assemble
 from pushforward.studio import drawing, views
-from pushforward.studio.commands import Training
+from pushforward.studio.commands import Training, options_of
 from pushforward.studio.families import CARDS
 from pushforward.studio.loaded import Models
 from pushforward.studio.runs import Curve, facts_of, figures_of
@@ -101,6 +101,7 @@ def test_the_recipe_of_the_page_is_that_of_the_command_line(tmp_path):
     stored = pf.models.recipe.read_recipe(place.root / "recipes" / "my run.yaml")
     again = assemble(stored, pf.open_data(tmp_path / "data/a.csv", condition="kind", types={"code": "category"}))
     assert again.get_params() == planned.model.get_params()
+    assert options_of(place.choices("data/a.csv")) == ["--set", "columns.code=category", "--condition", "kind"]
     assert "--set n_components=2 --seed 3 --set columns.code=category --condition kind" in training.command(place)
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from pushforward.cli.help import help_text
 from pushforward.cli.options import Columns, condition_of, listed
 
 __all__ = ["HELP", "command"]
+
+_OPENING = ("kind", "columns", "size", "rate", "length", "series", "text")
 
 HELP = help_text(
     "Train several models on DATA under the same budget, measure them on held-out rows, and rank them.",
@@ -50,6 +52,14 @@ def command(
     condition: Annotated[
         str, typer.Option(metavar="NAMES", help="Columns to condition on, or 'none'. Default: those that come with the data.")
     ] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What the data are, e.g. columns.id=category, size=32, text.block=64. Repeat as needed.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="First of the seeds.")] = 0,
     jobs: Annotated[
         int | None,
@@ -76,9 +86,31 @@ def command(
             device=device or None,
             jobs=jobs,
             verbose=True,
+            **_opening(changes or []),
         )
     except KeyboardInterrupt:
         typer.echo("\nStopped; what is done is kept. Give the same command again to go on.")
         sys.exit(130)
     typer.echo(printable(found))
     typer.echo(f"\n{found.folder / 'report.html'}  (open it in a browser)\n{found.folder / 'table.csv'}")
+
+
+def _opening(changes: list[str]) -> dict[str, Any]:
+    """Return the arguments of ``open_data`` that ``--set`` gives; a comparison has no others to set.
+
+    >>> _opening(["columns.zip=category", "size=32"])
+    {'size': 32, 'types': {'zip': 'category'}}
+    """
+    from pushforward.models import recipe
+
+    given: dict[str, Any] = {}
+    for text in changes:
+        given = recipe.merge(given, recipe.override(text))
+    unknown = [name for name in given if name not in _OPENING]
+    if unknown:
+        raise ValueError(
+            f"--set says what the data of a comparison are, by {', '.join(_OPENING)}, and not {unknown[0]!r}: each family "
+            "takes its own recipe"
+        )
+    found = recipe.opening_of(given)
+    return {name: value for name, value in found.items() if value is not None and name != "stream"}

@@ -5,7 +5,7 @@ lie within about [-3, 3].
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pushforward.data.shapes import shapes
 from pushforward.probability import GaussianMixture, MarkovText, noise
+from pushforward.probability.laws.boxes import UniformMixture
 
 __all__ = [
     "BUILTIN",
@@ -21,14 +22,18 @@ __all__ = [
     "BUILTIN_LAWS",
     "BUILTIN_RATES",
     "checkerboard",
+    "checkerboard_law",
     "digits",
     "eight_gaussians",
     "eight_gaussians_law",
     "markov_law",
     "markov_text",
     "moons",
+    "moons_law",
     "rings",
+    "rings_law",
     "swissroll",
+    "swissroll_law",
     "tones",
 ]
 
@@ -54,20 +59,35 @@ def digits() -> Labelled:
 def moons(n: int = _ROWS, *, seed: int = 0, spread: float = 0.08) -> Labelled:
     """Return two interleaved half circles with Gaussian noise, and the index of the circle."""
     u, label = _uniform(n, seed, "moons")
-    upper = label == 0
-    angle = math.pi * u[:, 0]
+    return _labelled(_half_circle(u[:, 0], label) + spread * _normal(n, seed, "moons"), label)
+
+
+def moons_law(*, spread: float = 0.08) -> GaussianMixture:
+    """Return the law of :func:`moons` (:func:`_law_along`)."""
+    return _law_along(_by_label(_half_circle, [140, 140]), spread)
+
+
+def _half_circle(u: Tensor, label: Tensor) -> Tensor:
+    upper, angle = label == 0, math.pi * u
     x = torch.where(upper, angle.cos(), 1 - angle.cos())
     y = torch.where(upper, angle.sin(), 0.5 - angle.sin())
-    points = 1.5 * (torch.stack((x, y), 1) - torch.tensor([0.5, 0.25], dtype=torch.float64))
-    return _labelled(points + spread * _normal(n, seed, "moons"), label)
+    return 1.5 * (torch.stack((x, y), 1) - torch.tensor([0.5, 0.25], dtype=torch.float64))
 
 
 def swissroll(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelled:
     """Return points on a spiral of one and a half turns with Gaussian noise; there are no classes."""
     u, _ = _uniform(n, seed, "swissroll")
-    angle = 1.5 * math.pi * (1 + 2 * u[:, 0])
-    points = angle.unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1) / 5
-    return _labelled(points + spread * _normal(n, seed, "swissroll"), None)
+    return _labelled(_roll(u[:, 0]) + spread * _normal(n, seed, "swissroll"), None)
+
+
+def swissroll_law(*, spread: float = 0.06) -> GaussianMixture:
+    """Return the law of :func:`swissroll` (:func:`_law_along`)."""
+    return _law_along([(_roll, 700)], spread)
+
+
+def _roll(u: Tensor) -> Tensor:
+    angle = 1.5 * math.pi * (1 + 2 * u)
+    return angle.unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1) / 5
 
 
 def checkerboard(n: int = _ROWS, *, seed: int = 0) -> Labelled:
@@ -78,12 +98,27 @@ def checkerboard(n: int = _ROWS, *, seed: int = 0) -> Labelled:
     return _labelled(torch.stack((across, row), 1) - 2, None)
 
 
+def checkerboard_law() -> UniformMixture:
+    """Return the law of :func:`checkerboard`."""
+    corners = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+    low = corners[corners.sum(1) % 2 == 0].double() - 2
+    return UniformMixture([1 / 8] * 8, low, low + 1)
+
+
 def rings(n: int = _ROWS, *, seed: int = 0, spread: float = 0.06) -> Labelled:
     """Return four concentric rings of equal weight with Gaussian noise, and the index of the ring from the inside."""
     u, label = _uniform(n, seed, "rings", classes=4)
-    angle = 2 * math.pi * u[:, 0]
-    points = 0.65 * (label + 1).unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1)
-    return _labelled(points + spread * _normal(n, seed, "rings"), label)
+    return _labelled(_ring(u[:, 0], label) + spread * _normal(n, seed, "rings"), label)
+
+
+def rings_law(*, spread: float = 0.06) -> GaussianMixture:
+    """Return the law of :func:`rings` (:func:`_law_along`)."""
+    return _law_along(_by_label(_ring, [80, 160, 240, 320]), spread, closed=True)
+
+
+def _ring(u: Tensor, label: Tensor) -> Tensor:
+    angle = 2 * math.pi * u
+    return 0.65 * (label + 1).unsqueeze(1) * torch.stack((angle.cos(), angle.sin()), 1)
 
 
 def eight_gaussians(n: int = _ROWS, *, seed: int = 0, spread: float = 0.2) -> Labelled:
@@ -141,8 +176,14 @@ BUILTIN: dict[str, Callable[[], Labelled | Texts]] = {
     "markov-text": markov_text,
 }
 
-BUILTIN_LAWS = {"eight-gaussians": eight_gaussians_law}
-"""Laws of built-in points that are known exactly."""
+BUILTIN_LAWS: dict[str, Callable[[], GaussianMixture | UniformMixture]] = {
+    "moons": moons_law,
+    "swissroll": swissroll_law,
+    "checkerboard": checkerboard_law,
+    "rings": rings_law,
+    "eight-gaussians": eight_gaussians_law,
+}
+"""Laws of built-in points, which are known exactly."""
 
 BUILTIN_KINDS = {"shapes": "sets", "tones": "signals"}
 """Kinds of the data sets whose arrays are ambiguous."""
@@ -160,3 +201,30 @@ def _normal(n: int, seed: int, name: str) -> Tensor:
 
 def _labelled(points: Tensor, label: Tensor | None) -> Labelled:
     return points.float().numpy(), None if label is None else label.numpy()
+
+
+def _by_label(curve: Callable[[Tensor, Tensor], Tensor], nodes: Sequence[int]) -> list[tuple[Callable[[Tensor], Tensor], int]]:
+    """Return the curve of each label with its number of nodes."""
+
+    def of(label: int) -> Callable[[Tensor], Tensor]:
+        return lambda u: curve(u, torch.full_like(u, label))
+
+    return [(of(label), count) for label, count in enumerate(nodes)]
+
+
+def _law_along(
+    curves: Sequence[tuple[Callable[[Tensor], Tensor], int]], spread: float, *, closed: bool = False
+) -> GaussianMixture:
+    """Return the law of c(u) + spread eps, with one of the curves c drawn evenly and u uniform on [0, 1].
+
+    Its density is the mean over u of N(x; c(u), spread^2 I). Quadrature with as many nodes as stand beside each curve, closer
+    together than the spread, gives it to ten digits: Gauss-Legendre, or equal steps around a closed curve.
+    """
+    means, shares = [], []
+    for curve, nodes in curves:
+        at, weights = (
+            np.polynomial.legendre.leggauss(nodes) if not closed else (np.linspace(-1, 1, nodes + 1)[1:], np.ones(nodes))
+        )
+        means.append(curve(torch.from_numpy((at + 1) / 2)))
+        shares.append(torch.from_numpy(weights / weights.sum() / len(curves)))
+    return GaussianMixture(torch.cat(shares), torch.cat(means), [spread**2] * sum(map(len, shares)))

@@ -67,7 +67,7 @@ def sliders(name: str) -> dict[str, Slider]:
     """Return the parameters of a plot with their ranges, besides ``moment``.
 
     >>> sliders("gaussian-density")["mean"]
-    Slider(label='mean', low=-3.0, high=3.0, step=0.1, default=0.0)
+    Slider(label='mean', low=-3.0, high=3.0, step=0.1, default=0.0, words=())
     """
     plot = _plot(name)
     hints = get_type_hints(plot, include_extras=True, localns={"Figure": object})

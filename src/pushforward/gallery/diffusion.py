@@ -2,16 +2,28 @@
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
 
 from pushforward import plots
 from pushforward.data import open_data
-from pushforward.diffusion import DDPM, RK4, Cosine, ExactDenoiser, UniformGrid
+from pushforward.diffusion import (
+    DDIM,
+    DDPM,
+    RK4,
+    Cosine,
+    ExactDenoiser,
+    Heun,
+    LinearBeta,
+    Sampler,
+    Schedule,
+    StraightLine,
+    UniformGrid,
+)
 from pushforward.diffusion.samplers.benchmark import Problem, benchmark_law, benchmark_samplers, compare
-from pushforward.gallery.pen import bare, level_map
+from pushforward.gallery.pen import Slider, bare, level_map
 from pushforward.probability import GaussianMixture, noise
 
 if TYPE_CHECKING:
@@ -32,17 +44,20 @@ LAW = GaussianMixture([0.35, 0.65], [[-1.4], [1.0]], covs=[0.03, 0.05])
 STEPS = 200
 PATHS = 20
 REACH = 4.2  # no path goes farther
+_SCHEDULES = (SCHEDULE, StraightLine(), LinearBeta())
+_SCHEDULE = Slider.of("schedule", "cosine", "straight line", "linear beta")
+_FLOWS = (RK4(), Heun(), DDIM())
 COMPARED = ("UniPC 3", "DPM++ 2", "DPM++ 3", "DEIS 3", "DDIM", "Heun")
 
 
-def noised_digit(moment: float | None = None) -> "Figure":
+def noised_digit(moment: float | None = None, schedule: Annotated[float, _SCHEDULE] = 0) -> "Figure":
     """The forward process on images: x_t = α x + σ ε, from a digit at t = 0 to noise at t = 1."""
     shown = 8 if moment is None else max(1, round(8 * moment))
     digits = torch.as_tensor(open_data("digits").values)[[0, 13, 2]].double() / 8 - 1
     eps = noise.normal((8, 8), seed=4, purpose="noised digit", rows=3, dtype=torch.float64)
     canvas = plots.figure(10.4, 4.2)
     for column, t in enumerate(torch.linspace(0, 1, 8, dtype=torch.float64)[:shown]):
-        alpha, sigma = _scales(t)
+        alpha, sigma = _scales(t, _SCHEDULES[round(schedule)])
         for row, x in enumerate(alpha * digits + sigma * eps):
             axes = canvas.add_subplot(3, 8, 8 * row + column + 1)
             axes.imshow(x.numpy(), cmap="gray", vmin=-2, vmax=2)
@@ -52,23 +67,35 @@ def noised_digit(moment: float | None = None) -> "Figure":
     return canvas
 
 
-def forward_diffusion(moment: float | None = None) -> "Figure":
+def forward_diffusion(moment: float | None = None, schedule: Annotated[float, _SCHEDULE] = 0) -> "Figure":
     """The forward diffusion: noise is added until only a Gaussian is left.
 
     The steps are exact: x_s = (alpha_s / alpha_t) x_t + sqrt(sigma_s^2 - (alpha_s / alpha_t)^2 sigma_t^2) z for s > t.
     """
     times = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
-    return _tube(times, _forward_paths(), "data", "noise", moment)
+    chosen = _SCHEDULES[round(schedule)]
+    return _tube(times, _forward_paths(chosen), "data", "noise", moment, chosen)
 
 
-def reverse_diffusion(moment: float | None = None) -> "Figure":
-    """The reverse diffusion: with the score, the process of adding noise runs backwards, from a Gaussian to data."""
-    return _tube(*_backward_paths(DDPM()), "noise", "data", moment)
+def reverse_diffusion(moment: float | None = None, steps: Annotated[float, Slider("steps", 4, 400, 4)] = STEPS) -> "Figure":
+    """The reverse diffusion: with the score, the process of adding noise runs backwards, from a Gaussian to data.
+
+    With few steps the ends miss the law of the data: each step takes the law of x_s given x_t for a Gaussian.
+    """
+    return _tube(*_backward_paths(DDPM(), round(steps)), "noise", "data", moment)
 
 
-def probability_flow(moment: float | None = None) -> "Figure":
-    """The probability flow: the same laws at every time as the diffusion, without any noise."""
-    return _tube(*_backward_paths(RK4()), "noise", "data", moment)
+def probability_flow(
+    moment: float | None = None,
+    sampler: Annotated[float, Slider.of("sampler", "RK4", "Heun", "DDIM")] = 0,
+    steps: Annotated[float, Slider("steps", 4, 400, 4)] = STEPS,
+) -> "Figure":
+    """The probability flow: the same laws at every time as the diffusion, without any noise.
+
+    dx/dt = (α'/α) x − (σ σ' − σ² α'/α) ∇log p_t(x), whose score is exact here. RK4 calls it four times in a step,
+    Heun twice, DDIM once.
+    """
+    return _tube(*_backward_paths(_FLOWS[round(sampler)], round(steps)), "noise", "data", moment)
 
 
 def noise_to_data(moment: float | None = None) -> "Figure":
@@ -92,16 +119,19 @@ def noise_to_data(moment: float | None = None) -> "Figure":
     return canvas
 
 
-def score_field() -> "Figure":
-    """The score of a mixture at three noise levels: details at low noise, only the direction to the mass at high noise."""
+def score_field(t: Annotated[float, Slider("time on the right", 0.05, 0.95, 0.05)] = 0.7) -> "Figure":
+    """The score of a mixture at three noise levels: details at low noise, only the direction to the mass at high noise.
+
+    ∇log p_t(x) = (α E[x₀ | x_t = x] − x) / σ²: the arrows point to the mean of what x may have come from.
+    """
     angle = torch.arange(5, dtype=torch.float64) * (2 * torch.pi / 5) + 0.3
     law = GaussianMixture([0.2] * 5, torch.stack((angle.cos(), angle.sin()), 1), covs=[0.01] * 5)
     axis = torch.linspace(-2.2, 2.2, 161, dtype=torch.float64)
     coarse = torch.linspace(-2.0, 2.0, 15, dtype=torch.float64)
     canvas = plots.figure(11.4, 4.1)
-    for index, t in enumerate((0.15, 0.35, 0.7)):
-        alpha, sigma = SCHEDULE.alpha(torch.tensor(t)).item(), SCHEDULE.sigma(torch.tensor(t)).item()
-        axes = plots.panel(canvas, 1, 3, index + 1, f"t = {t:g}   (alpha {alpha:.2f}, sigma {sigma:.2f})")
+    for index, time in enumerate((0.15, 0.35, t)):
+        alpha, sigma = SCHEDULE.alpha(torch.tensor(time)).item(), SCHEDULE.sigma(torch.tensor(time)).item()
+        axes = plots.panel(canvas, 1, 3, index + 1, f"t = {time:g}   (alpha {alpha:.2f}, sigma {sigma:.2f})")
         fine = torch.cartesian_prod(axis, axis)
         density = law.noised(alpha, sigma).log_prob(fine).exp().reshape(161, 161).T
         axes.contourf(axis.numpy(), axis.numpy(), density.numpy(), levels=24, cmap="Blues")
@@ -129,11 +159,11 @@ def sampler_errors() -> "Figure":
 
 
 @functools.cache
-def _forward_paths() -> Tensor:
+def _forward_paths(schedule: Schedule = SCHEDULE) -> Tensor:
     """Return states (STEPS + 1, PATHS) from data to noise."""
-    alpha, sigma = _scales(torch.linspace(0, 1, STEPS + 1, dtype=torch.float64))
+    alpha, sigma = _scales(torch.linspace(0, 1, STEPS + 1, dtype=torch.float64), schedule)
     ratio = alpha[1:] / alpha[:-1]
-    spread = (sigma[1:] ** 2 - ratio**2 * sigma[:-1] ** 2).sqrt()
+    spread = (sigma[1:] ** 2 - ratio**2 * sigma[:-1] ** 2).clamp(min=0).sqrt()
     x = LAW.sample(PATHS, seed=3)[:, 0]
     states = [x]
     for step in range(STEPS):
@@ -170,7 +200,7 @@ def _moon_paths() -> tuple[Tensor, Tensor]:
 
 
 @functools.cache
-def _backward_paths(sampler: DDPM | RK4) -> tuple[Tensor, Tensor]:
+def _backward_paths(sampler: Sampler, steps: int = STEPS) -> tuple[Tensor, Tensor]:
     """Return times (T,) and states (T, PATHS) from noise to data, starting at evenly spaced quantiles."""
     levels = (torch.arange(PATHS, dtype=torch.float64) + 0.5) / PATHS
     start = torch.special.ndtri(levels)[:, None]
@@ -181,18 +211,18 @@ def _backward_paths(sampler: DDPM | RK4) -> tuple[Tensor, Tensor]:
             times.append(time)
             states.append(x)
 
-    grid = UniformGrid()(SCHEDULE, STEPS)
+    grid = UniformGrid()(SCHEDULE, steps)
     sampler.run(ExactDenoiser(LAW, SCHEDULE), start, times=grid, seed=1, on_step=record)
     return torch.tensor(times), torch.stack(states)[..., 0]
 
 
-def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | None) -> "Figure":
+def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | None, schedule: Schedule = SCHEDULE) -> "Figure":
     """Draw paths over the density at each time, between the laws at the first and the last time."""
     canvas = plots.figure(9.6, 4.4)
     grid = canvas.add_gridspec(1, 3, width_ratios=(1, 6, 1))
     x = torch.linspace(-REACH, REACH, 501, dtype=torch.float64)
     across = torch.linspace(0, 1, 121, dtype=torch.float64)
-    alpha, sigma = _scales(across)
+    alpha, sigma = _scales(across, schedule)
     field = torch.stack(
         [LAW.noised(a, s).log_prob(x[:, None]).exp() for a, s in zip(alpha.tolist(), sigma.tolist(), strict=True)]
     )
@@ -211,7 +241,7 @@ def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | N
     middle.spines[:].set_visible(False)
     for column, edge, title in ((0, times[0], left), (2, times[-1], right)):
         side = canvas.add_subplot(grid[column], sharey=middle)
-        a, s = (float(value) for value in _scales(edge))
+        a, s = (float(value) for value in _scales(edge, schedule))
         density = LAW.noised(a, s).log_prob(x[:, None]).exp()
         side.fill_betweenx(x, 0, density, color=plots.SAMPLES, alpha=0.3, linewidth=0)
         side.plot(density, x, color=plots.SAMPLES, linewidth=1.4)
@@ -222,5 +252,5 @@ def _tube(times: Tensor, paths: Tensor, left: str, right: str, moment: float | N
     return canvas
 
 
-def _scales(t: Tensor) -> tuple[Tensor, Tensor]:
-    return SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+def _scales(t: Tensor, schedule: Schedule = SCHEDULE) -> tuple[Tensor, Tensor]:
+    return schedule.alpha(t), schedule.sigma(t)

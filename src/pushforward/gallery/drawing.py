@@ -22,7 +22,10 @@ LAW = GaussianMixture([0.4, 0.6], [[-1.1], [0.9]], covs=[0.12, 0.3])
 
 
 def box_muller(moment: float | None = None, points: Annotated[float, Slider("points", 50, 5000, 50)] = 1500) -> "Figure":
-    """Box–Muller: two uniform numbers become an angle and a radius √(−2 ln v), and so two independent Gaussians."""
+    """Box–Muller: two uniform numbers become an angle and a radius √(−2 ln v), and so two independent Gaussians.
+
+    x = √(−2 ln v) cos 2πu and y = √(−2 ln v) sin 2πu.
+    """
     n = round(points)
     shown = n if moment is None else min(n, max(10, round(n * moment)))
     u, v = (noise.uniform((), seed=0, purpose=name, rows=n, dtype=torch.float64)[:shown] for name in ("angle", "radius"))
@@ -114,7 +117,10 @@ def importance() -> "Figure":
 
 
 def large_numbers(draws: Annotated[float, Slider("draws", 100, 20_000, 100)] = 3000) -> "Figure":
-    """The law of large numbers with its error bar: the error of the mean of n draws is about std / √n."""
+    """The law of large numbers with its error bar: the error of the mean of n draws is about std / √n.
+
+    Var[(x₁ + … + xₙ) / n] = σ² / n for independent draws of variance σ².
+    """
     n, exact = round(draws), 0.5
     u = noise.uniform((6,), seed=2, purpose="large numbers", rows=n, dtype=torch.float64)
     result = limits.running_mean(-(1 - u).log() * exact)
@@ -133,8 +139,11 @@ def large_numbers(draws: Annotated[float, Slider("draws", 100, 20_000, 100)] = 3
     return canvas
 
 
-def central_limit() -> "Figure":
-    """The central limit theorem: standardized sums of draws from any law of finite variance become Gaussian."""
+def central_limit(terms: Annotated[float, Slider("terms of the sums on the right", 1, 200, 1)] = 100) -> "Figure":
+    """The central limit theorem: standardized sums of draws from any law of finite variance become Gaussian.
+
+    zₙ = (x₁ + … + xₙ − n μ) / (σ √n) has mean 0 and variance 1 for every n, and converges in law to N(0, 1).
+    """
 
     def exponential(rows: Tensor) -> Tensor:
         return -(1 - noise.uniform((), seed=1, purpose="exponential", rows=rows, dtype=torch.float64)).log()
@@ -146,8 +155,8 @@ def central_limit() -> "Figure":
     grid = line(-4, 4)
     canvas = plots.figure(11.2, 5.2)
     for row, (name, law, mean, std) in enumerate(laws):
-        for column, n in enumerate((1, 3, 10, 100)):
-            axes = plots.panel(canvas, 2, 4, 4 * row + column + 1, f"{name}, n = 1" if n == 1 else f"n = {n}")
+        for column, n in enumerate((1, 3, 10, round(terms))):
+            axes = plots.panel(canvas, 2, 4, 4 * row + column + 1, f"{name}, n = 1" if column == 0 else f"n = {n}")
             z = limits.standardized_sums(law, n, 6000, mean=mean, std=std)
             # Sums of coins lie on a lattice; bins centered on its points avoid artificial stripes.
             width = max(0.2, 1 / (std * math.sqrt(n))) if law is coin else 0.2

@@ -2,23 +2,26 @@
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
 
 from pushforward import plots
-from pushforward.gallery.pen import bell, line
-from pushforward.probability import Gaussian, divergence, estimate, noise
+from pushforward.data.builtin import moons
+from pushforward.gallery.pen import Slider, bell, level_map, line
+from pushforward.probability import Gaussian, GaussianMixture, divergence, estimate, noise
 from pushforward.probability.estimation.estimate import CoinMixture, fit_coins, fit_uniform
+from pushforward.probability.estimation.mixture_em import fit_mixture, start_mixture
 from pushforward.probability.laws.markov import MarkovChain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["fitted_bell", "likelihood", "em_coins", "markov"]
+__all__ = ["fitted_bell", "likelihood", "em_coins", "mixture_components", "markov"]
 
 TOSSES = 12
+MOST_COMPONENTS = 12
 CHAIN = MarkovChain([[0.90, 0.15, 0.25], [0.075, 0.80, 0.25], [0.025, 0.05, 0.50]])
 
 
@@ -73,19 +76,35 @@ def likelihood() -> "Figure":
     return canvas
 
 
-def em_coins(moment: float | None = None) -> "Figure":
-    """EM on two coins: every step raises the likelihood, and the start decides which of two equal peaks is reached."""
+def em_coins(
+    moment: float | None = None,
+    first: Annotated[float, Slider("start of coin 1", 0.05, 0.95, 0.05)] = 0.15,
+    second: Annotated[float, Slider("start of coin 2", 0.05, 0.95, 0.05)] = 0.55,
+) -> "Figure":
+    """EM on two coins: every step raises the likelihood, and the start decides which of two equal peaks is reached.
+
+    With r_i the probability that row i is of coin 1 under the biases so far, the new bias of coin 1 is
+    Σ r_i heads_i / Σ r_i tosses_i, and with 1 − r_i that of coin 2.
+    """
     heads, surface, axis = _coins()
     canvas = plots.figure(9.4, 4.3)
     left, right = plots.panel(canvas, 1, 2, 1, "log-likelihood of the two biases"), plots.panel(canvas, 1, 2, 2)
     left.contourf(axis.numpy(), axis.numpy(), surface.numpy(), levels=30, cmap="Blues")
     left.grid(visible=False)
-    for start, color in (((0.15, 0.55), plots.ACCENT), ((0.95, 0.60), plots.GOOD), ((0.48, 0.52), plots.INK)):
+    for start, color in (((first, second), plots.ACCENT), ((0.95, 0.60), plots.GOOD), ((0.48, 0.52), plots.INK)):
         # The bound of each iteration belongs to the biases at its start.
         path, bounds = _climb(heads, start)
         shown = len(path) if moment is None else max(1, round(moment * len(path)))
         left.plot(*path[:shown].T.numpy(), "o-", color=color, markersize=3.5, linewidth=1.2)
-        right.plot(range(shown), bounds[:shown], "o-", color=color, markersize=3.5, linewidth=1.2, label=f"start {start}")
+        right.plot(
+            range(shown),
+            bounds[:shown],
+            "o-",
+            color=color,
+            markersize=3.5,
+            linewidth=1.2,
+            label="start ({:g}, {:g})".format(*start),
+        )
     left.plot([0, 1], [0, 1], color=plots.DATA, linewidth=0.8, linestyle=":")
     left.set_xlabel("bias of coin 1")
     left.set_ylabel("bias of coin 2")
@@ -98,6 +117,31 @@ def em_coins(moment: float | None = None) -> "Figure":
     right.set_title("it never falls", fontsize=10, color=plots.INK)
     right.set_xlabel("iteration")
     right.set_ylabel("log-likelihood (nats)")
+    right.legend(frameon=False, fontsize=9, loc="lower right")
+    return canvas
+
+
+def mixture_components(components: Annotated[float, Slider("Gaussians", 1, MOST_COMPONENTS, 1)] = 5) -> "Figure":
+    """EM for a mixture: more Gaussians follow the rows more closely, and rows set aside tell how many are enough.
+
+    EM repeats r_k(x) = w_k N(x; m_k, S_k) / p(x); then m_k and S_k become the mean and the covariance of the rows
+    weighted by r_k, and w_k the mean of r_k.
+    """
+    count = round(components)
+    rows, aside = _two_moons()
+    law = _mixture(count)
+    canvas = plots.figure(10.4, 4.2)
+    left = plots.panel(canvas, 1, 2, 1, f"{count} Gaussians" if count > 1 else "one Gaussian")
+    level_map(left, law.log_prob, (-3, 3), (-2.2, 2.2))
+    left.plot(*rows.T.numpy(), ".", color=plots.INK, markersize=2.5, alpha=0.5)
+    left.plot(*law.means.T.numpy(), "o", color=plots.ACCENT, markersize=6)
+    right = plots.panel(canvas, 1, 2, 2, "mean log-density (nats)")
+    counts = range(1, MOST_COMPONENTS + 1)
+    for x, color, label in ((rows, plots.DATA, "training rows"), (aside, plots.SAMPLES, "rows set aside")):
+        values = [_mixture(k).log_prob(x).mean().item() for k in counts]
+        right.plot(counts, values, "o-", color=color, markersize=3.5, linewidth=1.4, label=label)
+        right.plot([count], [values[count - 1]], "o", color=plots.ACCENT, markersize=7)
+    right.set_xlabel("number of Gaussians")
     right.legend(frameon=False, fontsize=9, loc="lower right")
     return canvas
 
@@ -160,3 +204,16 @@ def _climb(heads: Tensor, start: tuple[float, float]) -> tuple[Tensor, list[floa
         coins = fit_coins(heads, TOSSES, coins, fixed_weights=True, max_iterations=1).parameters
         path.append(coins.biases)
     return torch.stack(path), [CoinMixture(biases).log_likelihood(heads, TOSSES).sum().item() for biases in path]
+
+
+@functools.cache
+def _two_moons() -> tuple[Tensor, Tensor]:
+    """Return rows to learn from and rows set aside, (150, 2) each."""
+    points = torch.from_numpy(moons(300)[0]).double()
+    return points[:150], points[150:]
+
+
+@functools.cache
+def _mixture(components: int) -> GaussianMixture:
+    rows, _ = _two_moons()
+    return fit_mixture(rows, start_mixture(rows, components, seed=0), floor=1e-3).parameters

@@ -196,7 +196,10 @@ def gaussian_product() -> "Figure":
 def conditioning(
     moment: float | None = None, correlation: Annotated[float, Slider("correlation", -0.95, 0.95, 0.05)] = 0.8
 ) -> "Figure":
-    """Conditioning a Gaussian: all slices of the joint law are Gaussians of one width, with their means on a line."""
+    """Conditioning a Gaussian: all slices of the joint law are Gaussians of one width, with their means on a line.
+
+    For standard coordinates of correlation ρ, y given x is N(ρ x, 1 − ρ²).
+    """
     law = Gaussian([0.0, 0.0], [[1.0, correlation], [correlation, 1.0]])
     value = 1.5 if moment is None else -2 + 4 * moment
     y = line(-3.2, 3.2)

@@ -18,13 +18,30 @@ __all__ = ["Slider", "bare", "bell", "level_map", "line"]
 
 @dataclass(frozen=True)
 class Slider:
-    """The range of a parameter of a plot, as in ``step: Annotated[float, Slider("step", 0.01, 0.1, 0.01)] = 0.02``."""
+    """The range of a parameter of a plot, as in ``step: Annotated[float, Slider("step", 0.01, 0.1, 0.01)] = 0.02``.
+
+    ``words`` are what its values 0, 1, 2, ... stand for, where it chooses one of several.
+    """
 
     label: str
     low: float
     high: float
     step: float
     default: float = 0.0
+    words: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, label: str, *words: str) -> "Slider":
+        """Return a slider that chooses one of several words, by its number.
+
+        >>> Slider.of("schedule", "cosine", "straight line").said(1)
+        'straight line'
+        """
+        return cls(label, 0, len(words) - 1, 1, words=words)
+
+    def said(self, value: float) -> str:
+        """Return a value in words."""
+        return self.words[round(value)] if self.words else f"{value:g}"
 
 
 def line(low: float, high: float, count: int = 401) -> Tensor:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
@@ -84,16 +84,19 @@ def variational_bound() -> "Figure":
     return canvas
 
 
-def guidance() -> "Figure":
-    """Guidance with scale w samples p(x) p(y | x)^w only for w = 0 and 1; above 1 the samples go farther out."""
+def guidance(scale: Annotated[float, pen.Slider("scale on the right", 0, 12, 0.5)] = SCALES[-1]) -> "Figure":
+    """Guidance with scale w samples p(x) p(y | x)^w only for w = 0 and 1; above 1 the samples go farther out.
+
+    The denoiser is D(x) + w (D(x, y) − D(x)), without and with the condition y.
+    """
     canvas = plots.figure(11.4, 3.2)
     x = pen.line(-3.2, 4.2)
-    for index, scale in enumerate(SCALES):
-        axes = plots.panel(canvas, 1, len(SCALES), index + 1, f"w = {scale:g}")
+    for index, w in enumerate((*SCALES[:-1], scale)):
+        axes = plots.panel(canvas, 1, len(SCALES), index + 1, f"w = {w:g}")
         pen.bell(axes, x, BOTH.log_prob(x[:, None]).exp(), plots.DATA, "p(x)")
-        drawn = _guided(scale)[:, 0].numpy()
+        drawn = _guided(w)[:, 0].numpy()
         axes.hist(drawn, 90, range=(-3.2, 4.2), density=True, color=plots.SAMPLES, alpha=0.45, label="samples")
-        pen.bell(axes, x, tilted(x, scale), plots.ACCENT, "p(x) p(y | x)^w", fill=False)
+        pen.bell(axes, x, tilted(x, w), plots.ACCENT, "p(x) p(y | x)^w", fill=False)
         axes.set_ylim(0, 1.55)
         axes.set_yticks([])
         if index == 0:

@@ -12,6 +12,7 @@ from pushforward.models.base.trained import Trainable, TrainedModel
 from pushforward.models.files.storage import WEIGHTS
 from pushforward.models.gan import GameTask
 from pushforward.models.run import begun
+from pushforward.plots import Plot
 from pushforward.training import TrainingResult
 from pushforward.training.learner import copy_into, weights_of
 from pushforward.training.record.files import RunError
@@ -56,6 +57,7 @@ class LiveModel:
         self.folder, self.step = folder, 0
         self.rows = np.asarray(plan.model.space_.transform.in_units(plan.prepared.x[:_ROWS].double()).numpy())
         self.model: GenerativeModel = plan.model
+        self._prepared = plan.prepared
         self._network, self.task = plan.resolved.network, plan.resolved.task.eval()
         self._weights = weights_of(self.task)
         self._bytes = sum(value.numel() * value.element_size() for value in self._weights.values())
@@ -79,6 +81,11 @@ class LiveModel:
     def critic(self) -> nn.Module | None:
         """The critic of a GAN, None for other families."""
         return self.task.critic if isinstance(self.task, GameTask) else None
+
+    @torch.no_grad()
+    def plot(self) -> Plot:
+        """Return the plot of samples that the run itself draws on its way, with the weights of now."""
+        return self.model._plot(self._prepared)
 
     @torch.no_grad()
     def refresh(self) -> bool:

@@ -15,23 +15,24 @@ from torch import Tensor, nn
 from pushforward.diffusion import AbstractDenoiser, ExactDenoiser, Sampler
 from pushforward.diffusion.prediction import from_denoised
 from pushforward.diffusion.samplers.recording import RecordingSampler
-from pushforward.probability import GaussianMixture
+from pushforward.probability import GaussianMixture, noise
+from pushforward.probability.laws.boxes import UniformMixture
 
 __all__ = [
+    "ExactAt",
     "Square",
     "critic",
-    "denoiser_error",
     "density",
     "divergence",
     "field",
     "follows_law",
     "is_plane",
     "law_density",
-    "law_field",
     "paths",
     "scores_at_once",
 ]
 
+Law = GaussianMixture | UniformMixture
 _Floats = NDArray[np.float64]
 _ERROR_ROWS = 2000
 _MARGIN = 0.15
@@ -99,32 +100,57 @@ def field(model: Any, points: NDArray[Any], t: float) -> _Floats:
     return _flow(model, model.denoiser_, points, t)
 
 
-def law_field(model: Any, law: GaussianMixture, points: NDArray[Any], t: float) -> _Floats:
-    """Return :func:`field` of the exact denoiser of a law under the schedule of a model."""
-    return _flow(model, _exact(model, law), points, t)
-
-
 def _flow(model: Any, denoiser: AbstractDenoiser, points: NDArray[Any], t: float) -> _Floats:
-    time = torch.tensor(min(max(t, 1e-3), 1 - 1e-3), dtype=torch.float64)
-    states = _scaled(model, points)
+    time, states = _time(t), _scaled(model, points)
     with torch.no_grad():
         denoised = denoiser(states, time)
     velocity = from_denoised(denoised, states, time, schedule=denoiser.schedule, prediction="velocity")
     return np.asarray(-(velocity.double() * model.space_.transform.pick(model.space_.transform.scale)).numpy())
 
 
-def denoiser_error(model: Any, law: GaussianMixture, t: float) -> float:
-    """Return the relative error of the learned denoiser at time t: the root mean square over states of the law, in [0, ...)."""
-    exact = _exact(model, law)
-    time = torch.tensor(t, dtype=torch.float64)
-    noised = exact.law.noised(float(exact.schedule.alpha(time)), float(exact.schedule.sigma(time)))  # type: ignore[attr-defined]
-    states = noised.sample(_ERROR_ROWS, seed=0).float()
-    with torch.no_grad():
-        truth, learned = exact(states, time), model.denoiser_(states, time)
-    return float(((learned - truth).square().mean() / (truth - truth.mean(0)).square().mean()).sqrt())
+@dataclass(frozen=True)
+class ExactAt:
+    """The law of the data at one time of a model with a denoiser: its flow, and how far the model is from it.
+
+    Attributes
+    ----------
+    t : float
+    vectors : array (N, 2)
+        :func:`field` of the exact denoiser at some points.
+    states, truth : Tensor (M, 2)
+        Scaled draws of the law with noise, and their exact denoised means.
+    spread : float
+        Standard deviation of the scaled law.
+    """
+
+    t: float
+    vectors: _Floats
+    states: Tensor
+    truth: Tensor
+    spread: float
+
+    @classmethod
+    def of(cls, model: Any, law: Law, points: NDArray[Any], t: float) -> "ExactAt":
+        """Return the law at time t in the schedule and units of a model, with its flow at points (N, 2)."""
+        exact, time = _exact(model, law), _time(t)
+        x = exact.law.sample(_ERROR_ROWS, seed=0)  # type: ignore[attr-defined]
+        eps = noise.normal((2,), seed=0, purpose="states of a law", rows=len(x), dtype=torch.float64)
+        states = exact.schedule.alpha(time) * x + exact.schedule.sigma(time) * eps
+        spread = float((x - x.mean(0)).square().mean().sqrt())
+        return cls(t, _flow(model, exact, points, t), states.float(), exact(states, time), spread)
+
+    @torch.no_grad()
+    def error(self, model: Any) -> float:
+        """Return the root mean square error of the learned denoiser over states of the law, as a share of the law's spread."""
+        learned = model.denoiser_(self.states, _time(self.t)).double()
+        return float((learned - self.truth).square().mean().sqrt()) / self.spread
 
 
-def _exact(model: Any, law: GaussianMixture) -> ExactDenoiser:
+def _time(t: float) -> Tensor:
+    return torch.tensor(min(max(t, 1e-3), 1 - 1e-3), dtype=torch.float64)
+
+
+def _exact(model: Any, law: Law) -> ExactDenoiser:
     transform = model.space_.transform
     scale, shift = transform.pick(transform.scale), transform.pick(transform.shift)
     return ExactDenoiser(law.affine((1 / scale).diag(), -shift / scale), model.denoiser_.schedule)
@@ -137,13 +163,13 @@ def density(model: Any, square: Square, side: int) -> _Floats:
     return values.reshape(side, side)
 
 
-def law_density(law: GaussianMixture, square: Square, side: int) -> _Floats:
+def law_density(law: Law, square: Square, side: int) -> _Floats:
     """Return the density of a law on a grid."""
     values: _Floats = law.log_prob(torch.from_numpy(square.grid(side))).exp().numpy()
     return values.reshape(side, side)
 
 
-def divergence(model: Any, law: GaussianMixture, n: int = 1000) -> float:
+def divergence(model: Any, law: Law, n: int = 1000) -> float:
     """Estimate KL(law || model) in nats from n draws of the law, for a model with ``score_samples``."""
     x = law.sample(n, seed=0)
     learned = np.asarray(model.score_samples(x.numpy().astype(_dtype(model))), dtype=float)

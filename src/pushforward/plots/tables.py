@@ -22,6 +22,7 @@ _Floats = NDArray[np.float64]
 _MOST_LEVELS = 9
 _NAME = 24
 _BINS = 40
+_COLORS = (SAMPLES, DATA)
 _SPIKE, _FEW_VALUES = 0.03, 40  # a share of rows that is a spike, among more different values than this
 _MOST_SPIKES = 3
 _LEAST_SPIKE = 8  # rows
@@ -33,11 +34,12 @@ _MOST_GAPS = 40
 
 def columns_compared(
     samples: np.ndarray,
-    data: np.ndarray,
+    data: np.ndarray | None = None,
     *,
     names: Sequence[object],
     levels: Sequence[Sequence[object] | None],
     formats: Sequence[Callable[[float], str] | None] | None = None,
+    titles: tuple[str, str] = ("samples", "data"),
     limit: int = 40,
 ) -> "Figure":
     """Return one panel per column: bars of a category, or the histogram of a number with its spikes apart.
@@ -48,19 +50,22 @@ def columns_compared(
     Parameters
     ----------
     samples, data : array (n, C), (m, C)
+        Without data, the samples alone.
     names : sequence of C
     levels : sequence of C
         The names of the levels of a category, None for a number. Of more than 10 levels the 9 most frequent are shown.
     formats : sequence of C, optional
         For numbers that are read as something else, such as dates: text of a number, None for plain numbers.
+    titles : (str, str)
+        Of the samples and of the data.
     limit : int
         Largest number of columns shown; the title then gives their total number.
 
     >>> rows = np.array([[0.0, 1.5], [1.0, np.nan], [0.0, 2.5]])
     >>> chart = columns_compared(rows, rows, names=["kind", "size"], levels=[["a", "b"], None])
     """
-    samples, data = np.asarray(samples, dtype=float), np.asarray(data, dtype=float)
-    total = data.shape[1]
+    sets = [np.asarray(rows, dtype=float) for rows in (samples, data) if rows is not None]
+    total = sets[0].shape[1]
     shown = min(total, limit)
     across = min(4, shown) if shown != 4 else 2
     lines = -(-shown // across)
@@ -68,14 +73,14 @@ def columns_compared(
     for j in range(shown):
         axes = panel(canvas, lines, across, j + 1, _short(names[j], 28))
         axes.title.set_fontsize(9)
-        labels = levels[j]
-        if np.isnan(data[:, j]).all() and np.isnan(samples[:, j]).all():
+        column, labels = [rows[:, j] for rows in sets], levels[j]
+        if all(np.isnan(values).all() for values in column):
             _say(axes, "no values")
         elif labels is None:
-            _numbers(axes, samples[:, j], data[:, j], None if formats is None else formats[j])
+            _numbers(axes, column, None if formats is None else formats[j])
         else:
-            _bars(axes, samples[:, j], data[:, j], labels)
-    _key(canvas, "" if shown == total else f"the first {shown} of {total} columns")
+            _bars(axes, column, labels)
+    _key(canvas, "" if shown == total else f"the first {shown} of {total} columns", titles[: len(sets)])
     return canvas
 
 
@@ -171,26 +176,24 @@ def _figure(width: float, height: float) -> "Figure":
     return canvas
 
 
-def _bars(axes: "Axes", samples: _Floats, data: _Floats, labels: Sequence[object]) -> None:
-    """Draw shares of the levels side by side, the most frequent first if there are many."""
+def _bars(axes: "Axes", column: Sequence[_Floats], labels: Sequence[object]) -> None:
+    """Draw shares of the levels side by side, the most frequent first if there are many; ``column`` has the data last."""
     count = len(labels)
-    of_samples, of_data = (
-        np.bincount(rows[~np.isnan(rows)].astype(int), minlength=count)[:count] / max(len(rows), 1) for rows in (samples, data)
-    )
+    of_levels = [np.bincount(rows[~np.isnan(rows)].astype(int), minlength=count)[:count] / max(len(rows), 1) for rows in column]
     order, names = np.arange(count), [_short(label, 20) for label in labels]
     rest = np.array([], dtype=int)
     if count > _MOST_LEVELS + 1:
-        ranked = np.argsort(-of_data, kind="stable")
+        ranked = np.argsort(-of_levels[-1], kind="stable")
         order, rest = ranked[:_MOST_LEVELS], ranked[_MOST_LEVELS:]
-    shares = [np.append(part[order], [part[rest].sum()] if len(rest) else []) for part in (of_data, of_samples)]
+    shares = [np.append(part[order], [part[rest].sum()] if len(rest) else []) for part in of_levels]
     names = [names[k] for k in order] + ([f"{len(rest)} others"] if len(rest) else [])
-    gaps = [float(np.isnan(rows).mean()) for rows in (data, samples)]
+    gaps = [float(np.isnan(rows).mean()) for rows in column]
     if max(gaps) > 0:
         shares = [np.append(part, gap) for part, gap in zip(shares, gaps, strict=True)]
         names.append("(gap)")
-    places = np.arange(len(names))
-    axes.barh(places - 0.2, shares[0], 0.4, color=DATA)
-    axes.barh(places + 0.2, shares[1], 0.4, color=SAMPLES)
+    places, width = np.arange(len(names)), 0.8 / len(column)
+    for k in reversed(range(len(column))):
+        axes.barh(places + width * ((len(column) - 1) / 2 - k), shares[k], width, color=_COLORS[k])
     axes.set_yticks(places, names, fontsize=7)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -199,33 +202,34 @@ def _bars(axes: "Axes", samples: _Floats, data: _Floats, labels: Sequence[object
     axes.locator_params(axis="x", nbins=4)
 
 
-def _numbers(axes: "Axes", samples: _Floats, data: _Floats, form: Callable[[float], str] | None) -> None:
+def _numbers(axes: "Axes", column: Sequence[_Floats], form: Callable[[float], str] | None) -> None:
     """Draw shares of rows in bins as a histogram, and exact values that many rows have as lines."""
-    sizes = len(samples), len(data)
-    missing = [float(np.isnan(rows).mean()) for rows in (samples, data)]
-    samples, data = samples[~np.isnan(samples)], data[~np.isnan(data)]
-    spikes = _spikes(data if len(data) else samples)
-    beside = [rows[~np.isin(rows, spikes)] for rows in (samples, data)]
-    reference = beside[1] if len(beside[1]) else beside[0]
+    sizes, missing = [len(rows) for rows in column], [float(np.isnan(rows).mean()) for rows in column]
+    column = [rows[~np.isnan(rows)] for rows in column]
+    spikes = _spikes(column[-1] if len(column[-1]) else column[0])
+    beside = [rows[~np.isin(rows, spikes)] for rows in column]
+    reference = beside[-1] if len(beside[-1]) else beside[0]
     highest = 0.0
     if len(reference):
         edges, logarithmic = _edges(reference)
         shares = [
             np.histogram(np.clip(rows, edges[0], edges[-1]), edges)[0] / size for rows, size in zip(beside, sizes, strict=True)
         ]
-        axes.stairs(shares[1], edges, fill=True, color=DATA, alpha=0.55)
-        axes.stairs(shares[0], edges, color=SAMPLES, linewidth=1.4)
-        highest = float(max(shares[0].max(), shares[1].max()))
+        axes.stairs(shares[-1], edges, fill=True, color=_COLORS[len(column) - 1], alpha=0.55)
+        if len(column) > 1:
+            axes.stairs(shares[0], edges, color=SAMPLES, linewidth=1.4)
+        highest = float(max(part.max() for part in shares))
         if logarithmic and (not len(spikes) or spikes.min() > 0):
             axes.set_xscale("log")
-    _spike_lines(axes, spikes, samples, data, sizes, highest, form)
+    pairs = [[(rows == spike).sum() / size for rows, size in zip(column, sizes, strict=True)] for spike in spikes]
+    _spike_lines(axes, spikes, pairs, highest, form)
     axes.set_yticks([])
     if form is not None:
         _written_ticks(axes, form)
     elif axes.get_xscale() == "linear":
         axes.locator_params(axis="x", nbins=4)
     if max(missing) > 0:
-        axes.set_xlabel(f"gaps: {_percent(missing[1])} | {_percent(missing[0])}", fontsize=7, color=INK)
+        axes.set_xlabel(f"gaps: {_percents(missing)}", fontsize=7, color=INK)
 
 
 def _written_ticks(axes: "Axes", form: Callable[[float], str]) -> None:
@@ -243,23 +247,17 @@ def _written_ticks(axes: "Axes", form: Callable[[float], str]) -> None:
 
 
 def _spike_lines(
-    axes: "Axes",
-    spikes: _Floats,
-    samples: _Floats,
-    data: _Floats,
-    sizes: tuple[int, int],
-    highest: float,
-    form: Callable[[float], str] | None,
+    axes: "Axes", spikes: _Floats, shares: Sequence[list[float]], highest: float, form: Callable[[float], str] | None
 ) -> None:
     """Draw each spike as a line of its share, cut at the top of the panel, and write the shares beside its value."""
-    pairs = [((data == spike).sum() / sizes[1], (samples == spike).sum() / sizes[0]) for spike in spikes]
-    top = 1.6 * highest if highest else 1.15 * max([max(pair) for pair in pairs], default=1.0)
+    top = 1.6 * highest if highest else 1.15 * max([max(of_sets) for of_sets in shares], default=1.0)
     notes = []
-    for spike, (of_data, of_samples) in zip(spikes, pairs, strict=True):
-        axes.vlines(spike, 0, min(of_data, top), color=DATA, linewidth=5, zorder=3)
-        axes.vlines(spike, 0, min(of_samples, top), color=SAMPLES, linewidth=1.6, zorder=4)
+    for spike, of_sets in zip(spikes, shares, strict=True):
+        for k in reversed(range(len(of_sets))):
+            width = 5 if k == len(of_sets) - 1 else 1.6
+            axes.vlines(spike, 0, min(of_sets[k], top), color=_COLORS[k], linewidth=width, zorder=4 - k)
         value = f"{spike:,.6g}" if form is None else _short(form(float(spike)), 16)
-        notes.append(f"{value}: {_percent(of_data)} | {_percent(of_samples)}")
+        notes.append(f"{value}: {_percents(of_sets)}")
     if notes:
         axes.text(0.98, 0.97, "\n".join(notes), transform=axes.transAxes, ha="right", va="top", fontsize=7, color=INK, zorder=5)
     axes.set_ylim(0, top if len(spikes) else None)
@@ -364,11 +362,11 @@ def _pattern_bars(axes: "Axes", shares: _Floats) -> None:
     axes.set_title("rows with gaps in exactly these columns", fontsize=8, color=INK)
 
 
-def _key(canvas: "Figure", note: str) -> None:
+def _key(canvas: "Figure", note: str, titles: Sequence[str] = ("samples", "data")) -> None:
     """Write above all panels what gray and blue are, and a note."""
     from matplotlib.patches import Patch
 
-    patches = [Patch(color=DATA, label="data"), Patch(color=SAMPLES, label="samples")]
+    patches = [Patch(color=color, label=title) for title, color in zip(titles, _COLORS, strict=False)][::-1]
     patches += [Patch(alpha=0.0, label=note)] if note else []
     canvas.legend(handles=patches, loc="outside upper left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
 
@@ -384,6 +382,11 @@ def _percent(share: float, _: object = None) -> str:
     """Return a share as a percentage with two digits, or three from 10 on."""
     percent = 100 * float(share)
     return f"{percent:.2g} %" if percent < 9.95 else f"{percent:.1f}".removesuffix(".0") + " %"
+
+
+def _percents(shares: Sequence[float]) -> str:
+    """Return shares of the samples and of the data as text, those of the data first."""
+    return " | ".join(_percent(share) for share in reversed(shares))
 
 
 def _short(text: object, most: int) -> str:

@@ -14,7 +14,7 @@ from pushforward.studio.families import finest
 from pushforward.studio.thumbnails import open_chosen
 from pushforward.studio.workspace import Workspace, safe_name
 
-__all__ = ["Training", "full_recipe"]
+__all__ = ["Training", "full_recipe", "options_of"]
 
 
 @dataclass
@@ -42,11 +42,8 @@ class Training:
 
     def words(self, workspace: Workspace, out: str, recipe_file: str) -> list[str]:
         """Return the words after ``pushforward``; what the recipe cannot hold, the condition, is an option."""
-        words = ["train", self.source, "--recipe", recipe_file, "--out", out]
-        condition = workspace.choices(self.source).get("condition")
-        if condition:
-            words += ["--condition", condition if isinstance(condition, str) else ",".join(condition)]
-        return words
+        condition = {"condition": workspace.choices(self.source).get("condition")}
+        return ["train", self.source, "--recipe", recipe_file, "--out", out, *options_of(condition)]
 
     def command(self, workspace: Workspace) -> str:
         """Return one command to paste into a terminal, without a file for the recipe."""
@@ -58,12 +55,7 @@ class Training:
                 words += ["--max-time", f"{value:g}s"]
             else:
                 words += ["--set", f"{key}={value}"]
-        chosen = workspace.choices(self.source)
-        for name, column_type in (chosen.get("columns") or {}).items():
-            words += ["--set", f"columns.{name}={column_type}"]
-        condition = chosen.get("condition")
-        if condition:
-            words += ["--condition", condition if isinstance(condition, str) else ",".join(condition)]
+        words += options_of(workspace.choices(self.source))
         return shlex.join([*words, "--out", f"runs/{self.folder_name}"])
 
     @property
@@ -84,6 +76,19 @@ class Training:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.yaml(workspace) + "\n", encoding="utf-8")
         return self.words(workspace, f"runs/{folder.name}", f"recipes/{file.name}"), folder
+
+
+def options_of(choices: dict[str, Any]) -> list[str]:
+    """Return the options of a command for what was chosen for data: types of columns, and the condition.
+
+    >>> options_of({"columns": {"zip": "category"}, "condition": ["age", "sex"]})
+    ['--set', 'columns.zip=category', '--condition', 'age,sex']
+    """
+    words = [word for name, kind in (choices.get("columns") or {}).items() for word in ("--set", f"columns.{name}={kind}")]
+    condition = choices.get("condition")
+    if condition:
+        words += ["--condition", condition if isinstance(condition, str) else ",".join(condition)]
+    return words
 
 
 def full_recipe(planned: Plan) -> str:

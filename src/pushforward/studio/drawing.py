@@ -17,6 +17,7 @@ from pushforward.data.files.gaps import read_with_gaps
 from pushforward.diffusion import Sampler
 from pushforward.models import plane
 from pushforward.models.files.registry import family_name
+from pushforward.models.uncovering import uncovered
 from pushforward.studio.loaded import Models
 from pushforward.studio.parts import scene_of
 from pushforward.studio.workspace import Refused
@@ -114,12 +115,13 @@ def endings_of(schema: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Shown:
-    """Rows, and how the page shows them."""
+    """Rows, and how the page shows them; ``moments`` are texts while they are drawn, at each moment."""
 
     values: Any
     scene: dict[str, Any] | None = None
     pictures: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    moments: list[list[str]] = field(default_factory=list)
     sounds: list[str] = field(default_factory=list)
     table: tuple[list[dict[str, Any]], list[dict[str, Any]]] | None = None
 
@@ -134,6 +136,9 @@ def shown(model: Any, options: Mapping[str, Any], sampler: Sampler | None, able:
         given["sampler"] = sampler
     if able.plane:
         return _in_plane(model, given)
+    if model.space_.schema.text is not None and n <= _TEXTS:
+        moments = uncovered(model, **given)
+        return Shown(np.array(moments[-1], dtype=object), moments=moments)
     return as_shown(model, model.sample(**given))
 
 

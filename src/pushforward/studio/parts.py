@@ -78,10 +78,11 @@ class Brush(Element, component="static/brush.js"):
 def scene_of(square: Any, **layers: Any) -> dict[str, Any]:
     """Return a scene for :class:`Plane`: flat lists of few digits from arrays, of which None are left out.
 
-    ``data`` and ``samples`` are points (N, 2), ``groups`` numbers (N,), ``heat`` values (side, side), ``field`` and ``exact``
-    pairs of points and vectors (N, 2), ``paths`` times (S,) and states (S, N, 2).
+    ``data`` and ``samples`` are points (N, 2), ``groups`` numbers (N,), ``heat``, ``contours`` and ``exact_contours`` values
+    (side, side), ``field`` and ``exact`` pairs of points and vectors (N, 2), ``paths`` times (S,) and states (S, N, 2).
     """
     scene: dict[str, Any] = {"square": [*square.x, *square.y]}
+    highest = float(np.max(layers.get("exact_contours", layers.get("contours", 1.0)))) or 1.0
     for name, value in layers.items():
         if value is None:
             continue
@@ -91,6 +92,9 @@ def scene_of(square: Any, **layers: Any) -> dict[str, Any]:
             scene[name] = [int(group) for group in value]
         elif name == "heat":
             scene[name] = {"side": len(value), "values": _shares(value)}
+        elif name in ("contours", "exact_contours"):
+            thousandths = np.clip(1000 * np.asarray(value) / highest, 0, 9999)
+            scene[name] = {"side": len(value), "values": [round(float(each)) for each in thousandths.ravel()]}
         elif name in ("field", "exact"):
             points, vectors = value
             longest = float(np.quantile(np.hypot(*vectors.T), 0.95)) or 1.0

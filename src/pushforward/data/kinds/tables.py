@@ -38,11 +38,17 @@ class Tables(Vectors):
         return ""
 
     def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
-        """Draw bars for each category and a histogram for each other column, beside those of the data."""
+        """Draw bars for each category and a histogram for each other column, beside those of the data if they are given."""
         assert drawing.names is not None
         assert drawing.levels is not None
-        beside = rows if drawing.beside is None else drawing.beside
-        return plots.columns_compared(rows, beside, names=drawing.names, levels=drawing.levels, formats=drawing.formats)
+        return plots.columns_compared(
+            rows,
+            drawing.beside,
+            names=drawing.names,
+            levels=drawing.levels,
+            formats=drawing.formats,
+            titles=drawing.titles,
+        )
 
     def scaling(self, x: AnyRows, low: Tensor, high: Tensor, integer: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of each column, for 0/1 coordinates of categories one scale for all.

@@ -11,6 +11,7 @@ from pushforward._messages import printable
 from pushforward.data.builtin import BUILTIN
 from pushforward.models.files.registry import family_names
 from pushforward.studio import parts
+from pushforward.studio.commands import options_of
 from pushforward.studio.jobs import Job
 from pushforward.studio.runs import RunFacts, facts_of, figures_of
 from pushforward.studio.shared import Studio
@@ -130,9 +131,7 @@ def _compare(studio: Studio) -> None:
             stem = safe_name(name.value or Path(source.rpartition("/")[2]).stem)
             folder = studio.workspace.vacant(studio.workspace.compare, stem)
             words = ["compare", source, "--models", ",".join(chosen.value), "--budget", str(budget.value), "--seeds", "1"]
-            condition = studio.workspace.choices(source).get("condition")
-            if condition:
-                words += ["--condition", condition if isinstance(condition, str) else ",".join(condition)]
+            words += options_of(studio.workspace.choices(source))
             try:
                 studio.queue.add([*words, "--out", f"compare/{folder.name}"], folder)
             except Refused as error:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from nicegui import ui
 
 from pushforward import gallery
+from pushforward.gallery.pen import Slider
 from pushforward.studio import parts
 from pushforward.studio.drawing import data_uri
 from pushforward.studio.shared import Studio
@@ -31,6 +32,8 @@ _LESSONS = {
     "kl": "Information",
     "maximum-entropy": "Information",
     "markov": "Markov chains",
+    "mixture-components": "Mixtures",
+    "guidance": "Guidance",
     "brownian": "SDE",
     "strong-order": "SDE",
     "boltzmann": "Energy and Langevin",
@@ -119,9 +122,9 @@ class _Figure:
                 ui.element("img").classes("pf-picture").props(f'alt="{_title(name)}" src="/file/figure/{quote(name)}/large"')
             )
             if gallery.moves(name):
-                self._slider("moment", "Time", 0.0, 1.0, 0.01, 1.0)
+                self._slider("moment", Slider("time", 0.0, 1.0, 0.01, 1.0))
             for parameter, slider in gallery.sliders(name).items():
-                self._slider(parameter, slider.label, slider.low, slider.high, slider.step, slider.default)
+                self._slider(parameter, slider)
         with parts.card("What it shows"):
             for paragraph in gallery.explain(name).split("\n\n"):
                 ui.label(" ".join(paragraph.split())).style("max-width:75ch")
@@ -135,18 +138,18 @@ class _Figure:
             ui.link("All plots", "/learn")
         ui.timer(0.12, self._draw)
 
-    def _slider(self, name: str, label: str, low: float, high: float, step: float, value: float) -> None:
-        label = label[0].upper() + label[1:]
+    def _slider(self, name: str, slider: Slider) -> None:
+        label = slider.label[0].upper() + slider.label[1:]
         with ui.element("div"):
-            said = ui.label(f"{label}: {value:g}").classes("pf-small pf-soft")
+            said = ui.label(f"{label}: {slider.said(slider.default)}").classes("pf-small pf-soft")
 
             def change(event: Any) -> None:
                 self._values[name] = float(event.value)
-                said.text = f"{label}: {float(event.value):g}"
+                said.text = f"{label}: {slider.said(float(event.value))}"
                 self._wanted += 1
 
-            slider = ui.slider(min=low, max=high, step=step, value=value).props(f'aria-label="{label}"')
-            slider.on_value_change(change)
+            made = ui.slider(min=slider.low, max=slider.high, step=slider.step, value=slider.default)
+            made.props(f'aria-label="{label}"').on_value_change(change)
 
     async def _draw(self) -> None:
         if self._busy or self._wanted in (0, self._drawn):

@@ -192,6 +192,8 @@ def show(found: Shown) -> None:
     """Add what was drawn to the page."""
     if found.scene is not None:
         parts.Plane("Samples in the plane").show(found.scene)
+    if found.moments:
+        _show_moments(found.moments)
     for text in found.texts:
         ui.label(printable(text)).classes("pf-text pf-code")
     for sound in found.sounds:
@@ -201,3 +203,29 @@ def show(found: Shown) -> None:
     if found.table is not None:
         columns, rows = found.table
         parts.table(columns, rows, "id", 10)
+
+
+def _show_moments(moments: list[list[str]]) -> None:
+    """Add texts with a slider over the moments of their drawing, and a button that plays them."""
+    labels = [ui.label(printable(text)).classes("pf-text pf-code") for text in moments[-1]]
+    last = len(moments) - 1
+
+    def move(event: Any) -> None:
+        for label, text in zip(labels, moments[int(event.value)], strict=True):
+            label.text = printable(text)
+
+    def tick() -> None:
+        slider.value = min(last, int(slider.value) + 1)
+        if slider.value == last:
+            timer.deactivate()
+
+    def play() -> None:
+        if slider.value == last:
+            slider.value = 0
+        timer.activate()
+
+    with ui.element("div").classes("pf-row").style("flex-wrap:nowrap"):
+        ui.button(icon="play_arrow", on_click=play).props('flat round dense aria-label="Play from covered to drawn"')
+        slider = ui.slider(min=0, max=last, value=last, step=1).props('aria-label="How much is drawn"').style("flex:1")
+        slider.on_value_change(move)
+    timer = ui.timer(0.15, tick, active=False)

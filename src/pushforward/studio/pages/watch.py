@@ -1,21 +1,19 @@
 """Watch runs: the queue, and of one run its losses, its samples, and in the plane its density or field over time."""
 
 import asyncio
-import contextlib
 import shlex
 import time
-from typing import Any
 from urllib.parse import quote
 
-from nicegui import events, ui
+from nicegui import ui
 
 from pushforward._messages import printable
-from pushforward.models import plane
 from pushforward.models.files.storage import read_card, resume_command
-from pushforward.studio import charts, parts, views
+from pushforward.studio import charts, parts
 from pushforward.studio.jobs import Job
 from pushforward.studio.pages.run_list import RunList, state_of
-from pushforward.studio.runs import Curve, facts_of, step_pictures
+from pushforward.studio.pages.run_picture import RunPicture
+from pushforward.studio.runs import Curve, facts_of
 from pushforward.studio.shared import Studio
 from pushforward.studio.workspace import Refused
 from pushforward.training.record.progress import clock
@@ -95,10 +93,8 @@ class _Watch:
         self._folder = studio.workspace.run(name)
         self._facts = facts_of(self._folder)
         self._curve = Curve.of(self._folder)
-        self._view: views.View | None = None
-        self._busy, self._time, self._shown_step, self._next_facts = False, 0.5, -1, 0.0
-        self._tried, self._asked = False, True
-        self._pictures: tuple[int, ...] = ()
+        self._picture = RunPicture(studio, self._folder)
+        self._busy, self._next_facts, self._read = False, 0.0, False
 
     def build(self) -> None:
         """Lay out the page, and follow the run."""
@@ -121,15 +117,15 @@ class _Watch:
                 self._figures = {name: _figure(name) for name in ("State", "Step", "Loss", "Held-out loss", "Time")}
         with ui.element("div").classes("pf-side"):
             with parts.card("Samples"):
-                self._picture = ui.element("div").style("display:flex;flex-direction:column;gap:12px")
-            with parts.card("Loss"):
-                self._chart = (
-                    ui.echart(charts.loss_options()).style("width:100%;height:270px").props('aria-label="Loss by step"')
-                )
-                self._levels_title = parts.heading("Held-out loss by noise level", 2)
-                self._levels = (
-                    ui.echart(charts.level_options()).style("width:100%;height:180px").props('aria-label="Loss by noise level"')
-                )
+                self._picture.build()
+            with ui.element("div").classes("pf-stack"):
+                with parts.card("Loss") as self._losses:
+                    self._chart = ui.echart(charts.loss_options()).style("width:100%;height:270px")
+                    self._chart.props('aria-label="Loss by step"')
+                    self._levels_title = parts.heading("Held-out loss by noise level", 2)
+                    self._levels = ui.echart(charts.level_options()).style("width:100%;height:180px")
+                    self._levels.props('aria-label="Loss by noise level"')
+                self._picture.build_codes()
         self._state = ""
         self._update_facts()
         ui.timer(_TICK, self._tick)
@@ -145,9 +141,10 @@ class _Watch:
                 self._update_facts()
             if self._curve.path is None:
                 self._curve = Curve.of(self._folder)
-            if await asyncio.to_thread(self._curve.read) or self._shown_step < 0:
+            if await asyncio.to_thread(self._curve.read) or not self._read:
+                self._read = True
                 self._update_curve()
-            await self._update_picture()
+            await self._picture.follow(self._facts, self._state)
         finally:
             self._busy = False
 
@@ -170,7 +167,7 @@ class _Watch:
         )
         self._set_buttons(state)
         if ended or state == "finished":
-            self._view, self._tried, self._asked = None, False, True
+            self._picture.forget()
             self._curve = Curve.of(self._folder)
             self._update_curve()
 
@@ -209,6 +206,7 @@ class _Watch:
 
     def _update_curve(self) -> None:
         loss, held = self._curve.points("loss"), self._curve.points("held_out_loss")
+        self._losses.set_visibility(bool(loss or held) or not self._facts.finished)
         self._figures["Loss"].text = f"{loss[-1][1]:.4g}" if loss else "—"
         self._figures["Held-out loss"].text = f"{min(value for _, value in held):.4g}" if held else "—"
         options = self._chart.options
@@ -223,111 +221,6 @@ class _Watch:
             self._levels.options["series"][0]["data"] = levels
             self._levels.options["xAxis"]["data"] = ["least", *[""] * (len(levels) - 2), "most"] if len(levels) > 1 else ["all"]
             self._levels.update()
-
-    async def _update_picture(self) -> None:
-        """Show the newest samples: in the plane from the weights of the moment, else the pictures that the run has drawn."""
-        if self._view is None and not self._tried:
-            self._tried = True
-            self._view = await asyncio.to_thread(self._open_view)
-            self._build_picture()
-        if self._view is None:
-            self._show_pictures()
-            return
-        live = self._view.live
-        fresh = live is not None and await asyncio.to_thread(live.refresh)
-        if not (fresh or self._asked) or (live is not None and live.step == 0):
-            return
-        self._asked = False
-        with contextlib.suppress(ValueError, RuntimeError):
-            made = await asyncio.to_thread(self._compute)
-            self._plane.show(made)
-            self._shown_step = 0 if live is None else live.step
-            at = "" if live is None else f"Weights of step {live.step:,}. "
-            self._said.text = at + views.error_in_words(self._view)
-
-    def _compute(self) -> dict[str, Any]:
-        assert self._view is not None
-        if self._view.live is not None:
-            return views.scene(self._view, self._time)
-        return self._studio.models.use(self._folder, lambda _: views.scene(self._view, self._time))  # type: ignore[arg-type]
-
-    def _open_view(self) -> views.View | None:
-        try:
-            workspace = self._studio.workspace
-            if self._facts.finished:
-                return self._studio.models.use(
-                    self._folder,
-                    lambda model: (
-                        views.View.of(model, workspace, self._facts.source)
-                        if plane.is_plane(model) and hasattr(model, "sample")
-                        else None
-                    ),
-                )
-            if self._state == "training":
-                return views.View.of_live(workspace, self._folder, self._facts.source)
-        except (ValueError, TypeError, OSError, KeyError, RuntimeError, ImportError):
-            pass  # the pictures of the run itself are shown instead
-        return None
-
-    def _build_picture(self) -> None:
-        self._picture.clear()
-        self._pictures = ()
-        if self._view is None:
-            return
-        with self._picture:
-            self._plane = parts.Plane("Samples in the plane, with data beneath them")
-            self._plane.on("time", self._moved)
-            if hasattr(self._view.model, "denoiser_"):
-                exact = {"exact_flow": "exact"} if self._view.source == "eight-gaussians" else {}
-                parts.key(data="data", samples="samples", learned_flow="ink", **exact)
-            else:
-                live = self._view.live
-                heat = (
-                    {"critic:_takes_for_data": "heat", "takes_for_generated": "cold"}
-                    if live is not None and live.critic is not None
-                    else {"density": "heat"}
-                )
-                parts.key(data="data", samples="samples", **heat)
-            self._said = ui.label().classes("pf-small pf-soft")
-
-    def _moved(self, event: events.GenericEventArguments) -> None:
-        with contextlib.suppress(TypeError, ValueError):
-            self._time = min(max(float(event.args), 0.0), 1.0)
-            self._asked = True
-
-    def _show_pictures(self) -> None:
-        found = [step for step, _ in step_pictures(self._folder)]
-        whole = (self._folder / "samples.png").is_file()
-        key = (*found, -1 if whole else -2)
-        if key == self._pictures:
-            return
-        self._pictures = key
-        self._picture.clear()
-        name = quote(self._name)
-        with self._picture:
-            if not found and not whole:
-                parts.note(
-                    "The first samples are drawn at a fifth of the training."
-                    if self._state == "training"
-                    else "There are no pictures of samples."
-                )
-                return
-            sources = [f"/file/run/{name}/samples/{step}" for step in found] + (
-                [f"/file/run/{name}/samples?{int(self._facts.changed)}"] if whole else []
-            )
-            words = [f"Step {step:,}" for step in found] + (["After training"] if whole else [])
-            image = ui.element("img").classes("pf-picture").props(f'alt="Samples" src="{sources[-1]}"')
-            said = ui.label(words[-1]).classes("pf-small pf-soft")
-            if len(sources) > 1:
-                slider = ui.slider(min=0, max=len(sources) - 1, value=len(sources) - 1, step=1).props(
-                    'snap markers aria-label="Moment of the training"'
-                )
-
-                def move(event: Any) -> None:
-                    image.props(f'src="{sources[int(event.value)]}"')
-                    said.text = words[int(event.value)]
-
-                slider.on_value_change(move)
 
 
 def _figure(name: str) -> ui.label:

@@ -88,6 +88,8 @@ export default {
       this.arrows(pen, this.scene.field, color("--pf-ink"), side);
       if (this.hasPaths) this.trails(pen, side);
       else this.cloud(pen, this.scene.samples, color("--pf-samples"), side, 0.8);
+      this.contours(pen, this.scene.exact_contours, color("--pf-exact"), 2.5);
+      this.contours(pen, this.scene.contours, color("--pf-ink"), 1);
       this.cloud(pen, this.fresh, color("--pf-accent"), side, 0.9);
     },
     grid(pen, side) {
@@ -134,6 +136,23 @@ export default {
       pen.imageSmoothingEnabled = true; pen.imageSmoothingQuality = "high";
       const edge = side / (2 * (n - 1));  // the values belong to the corners of the square
       pen.drawImage(small, -edge, -edge, side + 2 * edge, side + 2 * edge);
+    },
+    // Lines of equal density: each cell of the grid is cut where the level lies between its corners.
+    contours(pen, map, shade, width) {
+      if (!map) return;
+      const n = map.side, side = this.$refs.canvas.clientWidth, step = side / (n - 1), at = (row, column) => map.values[row * n + column];
+      pen.strokeStyle = shade; pen.lineWidth = width; pen.globalAlpha = 0.9; pen.beginPath();
+      for (const level of [100, 400, 700]) for (let row = 0; row + 1 < n; row++) for (let column = 0; column + 1 < n; column++) {
+        const corners = [[row, column], [row, column + 1], [row + 1, column + 1], [row + 1, column]], cuts = [];
+        for (let k = 0; k < 4; k++) {
+          const [r0, c0] = corners[k], [r1, c1] = corners[(k + 1) % 4], a = at(r0, c0), b = at(r1, c1);
+          if (a >= level === b >= level) continue;
+          const share = (level - a) / (b - a);
+          cuts.push([(c0 + share * (c1 - c0)) * step, side - (r0 + share * (r1 - r0)) * step]);
+        }
+        for (let k = 0; k + 1 < cuts.length; k += 2) { pen.moveTo(...cuts[k]); pen.lineTo(...cuts[k + 1]); }
+      }
+      pen.stroke(); pen.globalAlpha = 1;
     },
     arrows(pen, field, shade, side) {
       if (!field) return;
