@@ -77,7 +77,9 @@ from .models import Latent as Latent
 from .models import MaskedDiffusion as MaskedDiffusion
 from .models import NormalizingFlow as NormalizingFlow
 from .models import distill as distill
+from .models import interpolate as interpolate
 from .models import load as load
+from .models import mix as mix
 from .models import train as train
 from .networks import CoderSpec as CoderSpec
 from .networks import FlowSpec as FlowSpec

@@ -22,3 +22,5 @@ from .latent import Latent as Latent
 from .run import train as train
 from .tokens.autoregressive import Autoregressive as Autoregressive
 from .tokens.masked_diffusion import MaskedDiffusion as MaskedDiffusion
+from .walks import interpolate as interpolate
+from .walks import mix as mix

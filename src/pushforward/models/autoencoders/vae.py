@@ -26,14 +26,13 @@ from torch import Tensor, nn
 from pushforward.data import ArrayLike, Condition, Values
 from pushforward.models.autoencoders.base import PosteriorDraw, VariationalCoder, VariationalModel
 from pushforward.models.autoencoders.likelihoods import Likelihood, make_likelihood
-from pushforward.models.base.codes import RandomCodes, default_latent_dim
+from pushforward.models.base.codes import RandomCodes, arc, as_rows, default_latent_dim
 from pushforward.models.base.preparing import Prepared
 from pushforward.models.files.params import Size
 from pushforward.probability.counts import check_count
 
 __all__ = ["VAE", "GaussianCoder"]
 
-_LEAST_ANGLE = 1e-4
 _WIDEST = 2.0  # log s stays within +-2, so that scales neither vanish nor diverge
 
 
@@ -133,8 +132,7 @@ class VAE(RandomCodes, VariationalModel):
     def interpolate(self, a: ArrayLike, b: ArrayLike, n: int = 8, *, condition: Condition = None) -> Values:
         """Return n rows that interpolate between rows a and b, decoded from points on an arc between their codes.
 
-        Codes of the prior lie near a sphere of radius sqrt(K), which a straight line leaves. With the angle omega between the
-        codes, z_s = (sin((1 - s) omega) a + sin(s omega) b) / sin(omega) for s from 0 to 1.
+        :func:`pushforward.interpolate` does the same for every model with codes.
 
         Parameters
         ----------
@@ -151,8 +149,10 @@ class VAE(RandomCodes, VariationalModel):
         (5, 2)
         """
         check_count("n", n, 2)
-        start, end = (torch.as_tensor(self.transform(self._one_row(row), condition=condition))[0].double() for row in (a, b))
-        return self.inverse_transform(_arc(start, end, torch.linspace(0, 1, n, dtype=torch.float64)), condition=condition)
+        start, end = (
+            torch.as_tensor(self.transform(as_rows(self.space_.schema, row), condition=condition))[0].double() for row in (a, b)
+        )
+        return self.inverse_transform(arc(start, end, torch.linspace(0, 1, n, dtype=torch.float64)), condition=condition)
 
     def traverse(
         self, dimension: int, n: int = 9, *, reach: float = 2.5, around: ArrayLike | None = None, condition: Condition = None
@@ -180,7 +180,7 @@ class VAE(RandomCodes, VariationalModel):
         if around is None:
             z = torch.zeros(1, self.latent_dim_, dtype=torch.float64)
         else:
-            z = torch.as_tensor(self.transform(self._one_row(around), condition=condition)).double()
+            z = torch.as_tensor(self.transform(as_rows(self.space_.schema, around), condition=condition)).double()
         if dimension >= self.latent_dim_:
             raise ValueError(f"dimension must be below {self.latent_dim_}, the length of a code, got {dimension}")
         z = z.repeat(n, 1)
@@ -219,12 +219,3 @@ class VAE(RandomCodes, VariationalModel):
             latent_dim,
             self._condition_dim,
         )
-
-
-def _arc(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """Return points (n, K) at fractions s (n,) of the arc from a to b (K,)."""
-    lengths, s = a.norm() * b.norm(), s[:, None]
-    omega = torch.acos((a @ b / lengths).clamp(-1, 1))
-    if lengths == 0 or omega < _LEAST_ANGLE or omega > math.pi - _LEAST_ANGLE:  # the arc is a line, or not unique
-        return (1 - s) * a + s * b
-    return (torch.sin((1 - s) * omega) * a + torch.sin(s * omega) * b) / torch.sin(omega)

@@ -25,9 +25,19 @@ from pushforward.networks import CoderSpec
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingSettings
 
-__all__ = ["CodeModel", "DecoderModel", "RandomCodes", "default_coder", "default_latent_dim", "default_training"]
+__all__ = [
+    "CodeModel",
+    "DecoderModel",
+    "RandomCodes",
+    "arc",
+    "as_rows",
+    "default_coder",
+    "default_latent_dim",
+    "default_training",
+]
 
 _MANY = 1000
+_LEAST_ANGLE = 1e-4
 _SMALL, _LARGE = 16, 32  # longer side of images
 
 
@@ -137,15 +147,6 @@ class CodeModel(Transformer, DecoderModel):
         tags.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])
         return tags
 
-    def _one_row(self, row: Any) -> Any:
-        """Return one row, with or without its leading axis, as rows (1, ...)."""
-        if hasattr(row, "to_frame"):  # a Series
-            return row.to_frame().T
-        if hasattr(row, "columns"):
-            return row
-        whole = row if isinstance(row, Tensor) else np.asarray(row)
-        return whole[None] if whole.ndim == len(self.space_.schema.row_shape) else whole
-
 
 class RandomCodes(abc.ABC):
     """A coder with a random encoder q(z | x) and a random decoder p(x | z), without a condition.
@@ -201,3 +202,26 @@ def default_training(shape: tuple[int, ...]) -> TrainingSettings:
     if max(shape[1:]) < _LARGE:
         return replace(common, steps=6000, batch_size=64, learning_rate=1e-3, ema=0.05)
     return replace(common, steps=4000, batch_size=64, learning_rate=2e-3, ema=0.05)
+
+
+def as_rows(schema: Schema, row: Any) -> Any:
+    """Return one row, with or without its leading axis, as rows (1, ...); rows stay as they are."""
+    if hasattr(row, "to_frame"):  # a Series
+        return row.to_frame().T
+    if hasattr(row, "columns"):
+        return row
+    whole = row if isinstance(row, Tensor) else np.asarray(row)
+    return whole[None] if whole.ndim == len(schema.row_shape) else whole
+
+
+def arc(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
+    """Return points (n, K) at fractions s (n,) of the arc from a to b (K,).
+
+    Draws of N(0, I) lie near a sphere of radius sqrt(K), which a straight line leaves. With the angle omega between a and b the
+    points are (sin((1 - s) omega) a + sin(s omega) b) / sin(omega).
+    """
+    lengths, s = a.norm() * b.norm(), s[:, None]
+    omega = torch.acos((a @ b / lengths).clamp(-1, 1))
+    if lengths == 0 or omega < _LEAST_ANGLE or omega > math.pi - _LEAST_ANGLE:  # the arc is a line, or not unique
+        return (1 - s) * a + s * b
+    return (torch.sin((1 - s) * omega) * a + torch.sin(s * omega) * b) / torch.sin(omega)
