@@ -104,7 +104,8 @@ export default {
       }
       for (let y = Math.ceil(y0 / step) * step; y <= y1; y += step) {
         const at = this.to(x0, y)[1];
-        pen.beginPath(); pen.moveTo(0, at); pen.lineTo(side, at); pen.stroke(); pen.fillText(say(y), 3, at - 3);
+        pen.beginPath(); pen.moveTo(0, at); pen.lineTo(side, at); pen.stroke();
+        if (at < side - 16 && at > 14) pen.fillText(say(y), 3, at - 3);
       }
     },
     cloud(pen, flat, shade, side, alpha, groups) {
