@@ -110,7 +110,7 @@ export default {
     },
     cloud(pen, flat, shade, side, alpha, groups) {
       if (!flat) return;
-      const colors = ["--pf-g0", "--pf-g1", "--pf-g2", "--pf-g3", "--pf-g4", "--pf-g5", "--pf-g6", "--pf-g7"].map(color);
+      const colors = ["--pf-g0", "--pf-g1", "--pf-g2", "--pf-g3", "--pf-g4", "--pf-g5", "--pf-g6", "--pf-g7", "--pf-g8", "--pf-g9"].map(color);
       const radius = Math.max(1.3, Math.min(3, (side / 200) * Math.min(1.3, 25 / Math.sqrt(flat.length / 2 + 1) + 0.6)));
       pen.globalAlpha = alpha; pen.fillStyle = shade;
       for (let i = 0; i < flat.length; i += 2) {
