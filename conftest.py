@@ -17,7 +17,7 @@ from PIL import Image
 from pushforward.data.kinds import images, vectors
 from pushforward.data.space import RowSpace
 from pushforward.diffusion import likelihood
-from pushforward.metrics import classifier, utility
+from pushforward.metrics import classifier
 from pushforward.metrics.mixed import trees
 from pushforward.models.base import model
 from pushforward.models.denoising import map_training
@@ -37,7 +37,7 @@ COARSE = (
 FINE = [getattr(module, name) for module, name, _ in COARSE]
 BOOSTED = [
     (module, name, getattr(module, name))
-    for module in (classifier, utility, trees)
+    for module in (classifier, trees)
     for name in ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
     if hasattr(module, name)
 ]

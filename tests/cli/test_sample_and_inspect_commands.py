@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -346,11 +345,9 @@ except SystemExit:
     heavy = {"torch", "numpy", "pandas", "sklearn", "matplotlib", "scipy", "accelerate"} & set(sys.modules)
     sys.exit(f"imported {heavy}" if heavy else 0)
 """
-    started = time.perf_counter()
     child = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
     assert "Usage: pushforward train" in child.stdout
-    assert time.perf_counter() - started < 5
 
 
 def test_options_that_a_family_does_not_take_are_refused():

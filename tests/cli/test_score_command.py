@@ -48,6 +48,16 @@ def test_scores_of_points_as_parquet(home, tmp_path):
     assert int(mean[3]) == result.nfe
 
 
+def test_rows_on_disk_have_the_scores_of_those_in_memory(home, tmp_path, monkeypatch):
+    np.save(tmp_path / "rows.npy", pf.open_data("swissroll").values[:130])
+    tables = []
+    for memory in (10**9, 10):
+        monkeypatch.setattr("pushforward.data.files.stored.memory_bytes", lambda memory=memory: memory)
+        done("score", "runs/swissroll", tmp_path / "rows.npy", *FEW, "--out", tmp_path / f"{memory}.csv", at=home)
+        tables.append((tmp_path / f"{memory}.csv").read_text())
+    assert tables[0] == tables[1]
+
+
 def test_bits_of_images_given_their_labels(home, tmp_path):
     out = tmp_path / "scores.csv"
     options = {"steps": 2, "draws": 2, "probes": 2}

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from command_line import TINY, done, refused
+import torch
+from command_line import TINY, call, done, refused
+from safetensors.torch import load_file
 
 from pushforward.data import open_data
 
@@ -33,6 +35,21 @@ def test_a_folder_of_clouds_is_trained_on_and_sampled(place):
     done("sample", "run", "-n", 3, "--size", 7, "--steps", 3, "--out", "seven.npz", at=place)
     assert [points.shape for points in open_data(place / "seven.npz", kind="sets").values] == [(7, 3)] * 3
     assert "a table does not hold sets of points" in refused("sample", "run", "--out", "new.csv", at=place)
+
+
+def test_an_interrupted_run_on_sets_is_resumed(place, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pushforward.models.base.plan.measure_novelty", interrupt)
+        said = call("train", "clouds", *SMALL, *TINY, "--out", "stopped", at=place)
+    assert said.code == 130
+    done("train", "clouds", "--resume", "--out", "stopped", at=place)
+    weights = load_file(place / "run/weights.safetensors")
+    assert weights
+    for key, weight in weights.items():
+        assert torch.equal(weight, load_file(place / "stopped/weights.safetensors")[key]), key
 
 
 def test_sets_are_scored_and_filled(place):

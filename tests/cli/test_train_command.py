@@ -4,6 +4,7 @@ import io
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -180,6 +181,22 @@ def test_dry_run_shows_a_recipe_that_says_everything(tmp_path):
     assert f"# {learned:,} parameters" in out
     assert "# estimated training time: " in out
     assert "# would train in runs/points; nothing was written" in out
+
+
+def test_max_time_counts_from_the_start_of_the_command(tmp_path, monkeypatch):
+    write_npy(tmp_path)
+    begun = time.perf_counter() - 7
+    monkeypatch.setattr("pushforward.cli.app.time", SimpleNamespace(perf_counter=lambda: begun))
+    done("train", "points.npy", *TINY, "--max-time", "8s", at=tmp_path)
+    # A quarter of the time is for training however long its preparation took.
+    assert json.loads((tmp_path / "runs/points/pace.json").read_text())["seconds"] == pytest.approx(2.0)
+
+
+def test_a_fit_by_em_is_not_said_to_have_few_steps(tmp_path):
+    write_npy(tmp_path)
+    out = done("train", "points.npy", "--model", "gmm", "--set", "n_components=2", "--max-time", "1h", at=tmp_path)
+    assert "Finished" in out
+    assert "few steps" not in out
 
 
 @pytest.mark.full  # five seconds by the clock; the tests of the families measure shorter ones

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from command_line import done
 from PIL import Image
 from tiny_task import Tiny
 
@@ -13,6 +14,7 @@ from pushforward.data import Transform, open_data
 from pushforward.data import stream as streams
 from pushforward.data.files.stored import StoredArray
 from pushforward.data.stream import Stored, Stream, moments, parts_of
+from pushforward.models.base import preparing
 from pushforward.probability import noise
 from pushforward.training.feed import Feed
 
@@ -116,6 +118,24 @@ def test_every_family_that_streams_learns_from_disk(family, files):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
+@pytest.mark.parametrize("family", [pf.FlowMatching, pf.NormalizingFlow])
+@pytest.mark.parametrize("container", [np.asarray, torch.as_tensor])
+def test_large_rows_in_memory_are_converted_when_needed_to_the_same_bits(family, container, files, monkeypatch):
+    x = container(np.load(files / "rows.npy"))
+    given = (
+        {"network": NETWORK, "training": BRIEF, "random_state": 0}
+        if family is pf.FlowMatching
+        else {"training": BRIEF, "random_state": 0}
+    )
+    weights = [family(**given).fit(x)._state()[1]]
+    monkeypatch.setattr(preparing, "_MOST_CONVERTED", 0)
+    seen = []
+    monkeypatch.setattr(Stream, "gathered", lambda rows: seen.append(rows))
+    weights.append(family(**given).fit(x)._state()[1])
+    assert not seen
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
 def test_two_processes_read_disjoint_rows_of_a_batch():
     halves = [slice(0, 8), slice(8, 16)]
     read = []
@@ -168,10 +188,16 @@ def test_files_that_change_or_go_are_told_of(files, tmp_path):
         lost.write_bytes(content)
 
 
+def test_the_command_line_reads_rows_from_disk(files, tmp_path):
+    plan = ("--set", "network.width=8", "--set", "train_steps=3", "--dry-run")
+    assert "# data: rows stay on disk" in done("train", files / "rows.npy", "--set", "stream=true", *plan, at=tmp_path)
+    assert "on disk" not in done("train", files / "rows.npy", *plan, at=tmp_path)
+
+
 def test_what_cannot_stay_on_disk_is_refused_with_what_to_write(files):
     with pytest.raises(ValueError, match=r"GMM needs all rows at once; read them into memory with stream=False, or use .*VAE"):
         pf.GMM(stream=True).fit(files / "rows.npy")
-    with pytest.raises(ValueError, match=r"digits cannot stay on disk: it is no \.npy file .* set stream=False"):
+    with pytest.raises(ValueError, match=r"digits cannot stay on disk: it is no \.npy file .* write stream=False"):
         pf.FlowMatching(stream=True).fit("digits")
     with pytest.raises(ValueError, match=r"kind 'signals', which cannot be learned from there"):
         pf.FlowMatching(stream=True, kind="signals").fit(files / "rows.npy")
@@ -185,7 +211,7 @@ def test_what_cannot_stay_on_disk_is_refused_with_what_to_write(files):
 def test_rows_stay_on_disk_by_themselves_where_they_would_fill_the_memory(files, monkeypatch):
     assert not open_data(files / "rows.npy", stream=None).on_disk
     assert not open_data(files / "photos", stream=None).on_disk
-    monkeypatch.setattr("pushforward.data.files.stored.memory_bytes", lambda: 10_000)
+    monkeypatch.setattr("pushforward.data.files.stored.memory_bytes", lambda: 5_000)
     for name in ("rows.npy", "photos"):
         assert open_data(files / name, stream=None).on_disk
         assert not open_data(files / name).on_disk

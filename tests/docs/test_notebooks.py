@@ -1,4 +1,4 @@
-"""The notebooks are those of the pages, hold no outputs, and their code is Python whose names are defined."""
+"""The notebooks are those of the pages, hold no outputs, and run in Jupyter."""
 
 import ast
 import sys
@@ -26,3 +26,17 @@ def test_a_notebook_is_that_of_its_page_and_opens_without_a_change(path, text):
         if cell.cell_type == "markdown":
             for link in notebooks._LINK.findall(cell.source):
                 assert (path.parent / link[1].partition("#")[0]).exists(), link[1]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("path", notebooks.texts(), ids=lambda path: path.stem)
+def test_a_notebook_runs_in_jupyter(path, tmp_path):
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    book = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(
+        book, timeout=1800, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    shown = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert shown
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in shown), shown

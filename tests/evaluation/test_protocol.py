@@ -180,7 +180,7 @@ def test_smoothed_spikes_and_bounds_are_named():
     assert (verdict(outside), verdict(spike)) == ("above the floor", "below the floor")
     assert "most frequent column 1" not in found
     # A sample of the category of column 2 between 0 and 1 counts as the nearer one.
-    assert found["train on samples, test on rows"].unit == "accuracy"
+    assert found["train on samples, test on rows"].unit == "AUC"
 
 
 @pytest.mark.usefixtures("without_classifier")

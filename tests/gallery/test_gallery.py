@@ -7,7 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from pushforward import gallery
-from pushforward.gallery import data, diffusion
+from pushforward.gallery import data, diffusion, families
+from pushforward.models import MODELS
 
 NAMES = gallery.names()
 MOVING = [name for name in NAMES if gallery.moves(name)]
@@ -23,6 +24,12 @@ def pixels(figure):
 def test_every_plot_says_what_it_shows(name):
     assert gallery.describe(name).endswith(".")
     assert 20 < len(gallery.describe(name)) < 130
+
+
+def test_every_family_of_the_library_has_a_diagram():
+    assert {diagram.name for diagram in families._DIAGRAMS} == {family.__name__ for family in MODELS.values()}
+    for diagram in families._DIAGRAMS:
+        assert {end for arrow in diagram.arrows for end in (arrow.start, arrow.end)} == set(diagram.boxes)
 
 
 @pytest.mark.full  # the site draws every plot too

@@ -1,12 +1,11 @@
-"""Correlations, associations and categories against SciPy and plain formulas; what can be learned from samples, where it is known."""
+"""Correlations, associations and categories against SciPy and plain formulas."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from pushforward.metrics.associations import association_gap, correlation_gap, total_variation
-from pushforward.metrics.categories import category_columns, category_coverage
-from pushforward.metrics.utility import train_on_synthetic
+from pushforward.metrics.categories import category_columns, category_coverage, with_levels
 
 
 def correlated(rng, n, r):
@@ -147,81 +146,10 @@ def test_coverage_names_covered_lost_and_invented_categories_with_their_shares()
     assert both[1].lost == (1.5, 2.5)
 
 
-def test_samples_of_another_law_lose_what_their_predictor_cannot_know():
-    """The label is the sign of the first column, wrong one time of ten: the best accuracy is 0.9, of noise 0.5."""
-    rng = np.random.default_rng(6)
-
-    def rows(n, wrong=0.1):
-        x = rng.normal(size=(n, 3))
-        x[:, 2] = (x[:, 0] > 0) ^ (rng.random(n) < wrong)
-        return x
-
-    test = rows(1500)
-    good = train_on_synthetic(rows(800), rows(600), test, 2)
-    assert (good.score, good.target, good.trained_on) == ("accuracy", 2, 600)
-    assert 0.83 < good.real.value < 0.92
-    assert good.loss.low < 0 < good.loss.high
-    assert good.loss.value == pytest.approx(good.real.value - good.synthetic.value)
-    bad = train_on_synthetic(rows(800, wrong=0.5), rows(600), test, 2)
-    assert 0.4 < bad.synthetic.value < 0.6
-    assert bad.loss.low > 0.25
-    half = 1.96 * np.sqrt(bad.synthetic.value * (1 - bad.synthetic.value) / 1500)
-    assert bad.synthetic.high - bad.synthetic.low == pytest.approx(2 * half, rel=0.1)
-
-
-def _again(seed):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(60, 3))
-    x[:, 2] = x[:, 0] > 0
-    return x[:20], x[20:40], x[40:]
-
-
-def test_numbers_are_scored_by_the_share_of_their_variance():
-    """y = x + e with e of the same variance: half of the variance can be explained."""
-    rng = np.random.default_rng(8)
-    x = rng.normal(size=(6000, 1))
-    rows = np.concatenate([x, x + rng.normal(size=(6000, 1))], axis=1)
-    found = train_on_synthetic(rng.normal(size=(2000, 2)) * [1, np.sqrt(2)], rows[:2000], rows[2000:], 1)
-    assert found.score == "R2"
-    assert 0.4 < found.real.value < 0.53
-    assert found.synthetic.high < 0.05
-
-
-def test_the_same_seed_gives_the_same_scores():
-    parts = _again(9)
-    assert train_on_synthetic(*parts, 2, seed=3) == train_on_synthetic(*parts, 2, seed=3)
-
-
-def test_categories_are_no_numbers_to_the_predictor_and_unseen_ones_are_gaps():
-    """y is 1 where the category is odd, which a few splits by size could not tell; categories 18 and 19 are in the test alone."""
-    rng = np.random.default_rng(10)
-    c = rng.integers(0, 18, 900)
-    rows = np.stack([c, c % 2 == 1], axis=1).astype(float)
-    test = np.concatenate([rows[600:], [[18.0, 0.0], [19.0, 1.0]]])
-    found = train_on_synthetic(rows[:300], rows[300:600], test, 1)
-    assert found.synthetic.value > 0.99
-
-
-def test_an_unseen_category_is_not_taken_for_the_last_one():
-    """The target is 1 for category 5 alone; of a category that the predictor never saw the likelier 0 is to be expected."""
-    c = np.arange(300) % 6
-    rows = np.stack([c, c == 5], axis=1).astype(float)
-    test = np.concatenate([rows[:20], np.tile([6.0, 0.0], (80, 1))])
-    assert train_on_synthetic(rows, rows, test, 1).real.value == 1.0
-
-
-def test_samples_with_one_value_of_the_target_predict_that_value():
-    samples, train, test = _again(11)
-    samples[:, 2] = 1.0
-    found = train_on_synthetic(samples, train, test, 2)
-    assert found.synthetic.value == pytest.approx((test[:, 2] == 1).mean())
-
-
-def test_targets_that_cannot_be_predicted_are_refused():
-    rows = np.arange(60.0).reshape(20, 3)
-    with pytest.raises(ValueError, match="one of at least two columns, 0 to 2, but is 3"):
-        train_on_synthetic(rows, rows, rows, 3)
-    with pytest.raises(ValueError, match="column 1 is constant in the held-out rows"):
-        train_on_synthetic(rows, rows, rows * [1, 0, 1], 1)
-    with pytest.raises(ValueError, match="at least 10 rows"):
-        train_on_synthetic(rows, rows, rows[:5], 1)
+def test_categories_have_numbers_of_the_rows_and_samples_the_nearest():
+    P, Q, R = np.array([[4.4, 0.3], [9.0, -1.0]]), np.array([[3.0, 1.0], [5.0, 2.0]]), np.array([[8.0, 1.0]])
+    domains, rows = with_levels(P, (Q, R), [True, False])
+    assert (domains[0].levels, domains[1].type) == (3, "real")
+    for part, expected in zip(rows, ([[1, 0.3], [2, -1]], [[0, 1], [1, 2]], [[2, 1]]), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    assert P[0, 0] == 4.4  # what is given is left as it is

@@ -67,7 +67,7 @@ def evaluate(folder: Path) -> None:
 
 def compare(folder: Path) -> None:
     """Compare two families."""
-    run_comparison(X, ["ppca", "gmm"], seeds=1, samples=10, out=folder)
+    run_comparison(np.concatenate((X, X + 1)), ["ppca", "gmm"], seeds=1, samples=20, out=folder)
 
 
 VERBS: dict[str, Callable[[Path], None]] = {
@@ -82,6 +82,7 @@ def result(verb: str, folder: Path) -> object:
     """Return what a verb left, without times, to compare."""
     if verb in ("evaluate", "compare"):
         files = sorted(folder.rglob("evaluation.json"))
+        assert files, "nothing was evaluated"
         facts = [json.loads(file.read_text())["figures"] for file in files]
         return [[figure for figure in figures if figure["group"] != "speed"] for figures in facts]
     model = pf.load(folder)

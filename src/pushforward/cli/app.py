@@ -4,6 +4,7 @@ import io
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,7 +120,7 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            app(color=_color())
+            app(color=_color(), obj=time.perf_counter())  # the clock from which a time budget counts
         except (ValueError, TypeError, OSError, ImportError) as error:
             if os.environ.get("PUSHFORWARD_TRACEBACK"):
                 raise

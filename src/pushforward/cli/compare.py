@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from pushforward.cli.help import help_text
 from pushforward.cli.options import Columns, condition_of, listed
 
 __all__ = ["HELP", "command"]
+
+_OPENING = ("kind", "columns", "size", "rate", "length", "series", "text")
 
 HELP = help_text(
     "Train several models on DATA under the same budget, measure them on held-out rows, and rank them.",
@@ -52,7 +54,11 @@ def command(
     ] = "",
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Type of a column, e.g. columns.id=category. Repeat as needed."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="What the data are, e.g. columns.id=category, size=32, text.block=64. Repeat as needed.",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="First of the seeds.")] = 0,
     jobs: Annotated[
@@ -71,7 +77,6 @@ def command(
             listed(models),
             condition=condition_of(condition),
             columns=listed(*column or ()),
-            types=_types(changes or []),
             budget=seconds_of(budget, "--budget") if budget else None,
             steps=steps,
             seeds=seeds,
@@ -81,6 +86,7 @@ def command(
             device=device or None,
             jobs=jobs,
             verbose=True,
+            **_opening(changes or []),
         )
     except KeyboardInterrupt:
         typer.echo("\nStopped; what is done is kept. Give the same command again to go on.")
@@ -89,19 +95,22 @@ def command(
     typer.echo(f"\n{found.folder / 'report.html'}  (open it in a browser)\n{found.folder / 'table.csv'}")
 
 
-def _types(changes: list[str]) -> dict[str | int, str] | None:
-    """Return the types of columns that ``--set columns.NAME=TYPE`` gives; a comparison has no other arguments to set.
+def _opening(changes: list[str]) -> dict[str, Any]:
+    """Return the arguments of ``open_data`` that ``--set`` gives; a comparison has no others to set.
 
-    >>> _types(["columns.zip=category", "columns.a.b=integer"]), _types([])
-    ({'zip': 'category', 'a.b': 'integer'}, None)
+    >>> _opening(["columns.zip=category", "size=32"])
+    {'size': 32, 'types': {'zip': 'category'}}
     """
-    types: dict[str | int, str] = {}
+    from pushforward.models import recipe
+
+    given: dict[str, Any] = {}
     for text in changes:
-        name, equals, kind = text.removeprefix("columns.").rpartition("=")
-        if not (equals and name and text.startswith("columns.")):
-            raise ValueError(
-                f"--set gives a comparison the types of columns, as in --set columns.id=category, and not {text!r}: "
-                "each family takes its own recipe"
-            )
-        types[name] = kind
-    return types or None
+        given = recipe.merge(given, recipe.override(text))
+    unknown = [name for name in given if name not in _OPENING]
+    if unknown:
+        raise ValueError(
+            f"--set says what the data of a comparison are, by {', '.join(_OPENING)}, and not {unknown[0]!r}: each family "
+            "takes its own recipe"
+        )
+    found = recipe.opening_of(given)
+    return {name: value for name, value in found.items() if value is not None and name != "stream"}

@@ -27,6 +27,7 @@ HELP = help_text(
 
 
 def command(
+    context: typer.Context,
     run: Run,
     max_time: Annotated[
         str, typer.Option(metavar="TIME", help="Time for all of it, e.g. 90s, 10m. Default: twice the steps of the teacher.")
@@ -60,10 +61,10 @@ def command(
             raise ValueError("--resume goes on with a run as it was begun; omit all options but --out, or start a new run")
         _resume(run, folder)
     else:
-        _start(run, folder, given, changes or [])
+        _start(run, folder, given, changes or [], context.obj)
 
 
-def _start(run: Path, out: Path, given: dict[str, Any], changes: list[str]) -> None:
+def _start(run: Path, out: Path, given: dict[str, Any], changes: list[str], began: float | None) -> None:
     from pushforward.models import FlowMap
     from pushforward.models.distill import distillation
     from pushforward.models.recipe import arguments_of
@@ -71,7 +72,7 @@ def _start(run: Path, out: Path, given: dict[str, Any], changes: list[str]) -> N
 
     student = FlowMap(**({"verbose": True} | given | arguments_of(FlowMap, changes)))
     typer.echo(f"Planning from the trajectories of {printable(run)}")
-    planned = distillation(run, student)
+    planned = distillation(run, student, began=began)
     with new_run(out, "map") as folder:
         told = f"{planned.parameters:,} parameters, {planned.steps:,} steps"
         typer.echo(f"Distilling {printable(run)} into a FlowMap, {told}, in {folder}")

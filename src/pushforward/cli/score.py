@@ -73,10 +73,10 @@ def command(
     if not hasattr(model, verb):
         raise ValueError(_absent(verb, model))
     values, given = _open(model, read_card(run), data, names, unconditional)
-    values, given = values[:rows], None if given is None else given[:rows]
     move(model, device)
     options = given_to(getattr(model, verb), {"steps": steps, "probes": probes, "draws": draws, "samples": samples})
-    result = _in_chunks(getattr(model, verb), values, given, seed, options)
+    n = min(len(values), rows or len(values))
+    result = _in_chunks(getattr(model, verb), values, given, n, seed, options)
     columns = _of_bound(result, bits_per_dim) if bound else _of_flow(result, bits_per_dim)
     if path is not None:
         import pandas as pd
@@ -88,7 +88,7 @@ def command(
     typer.echo(_summary(columns, result, "variational bound" if bound else result.kind))
     text = model.space_.schema.text
     if text is not None:
-        bits = bits_per_character(result.values, text.lengths(values))
+        bits = bits_per_character(result.values, text.lengths(values[:n]))
         typer.echo(f"{bits.value:.4f} ± {(bits.high - bits.low) / 2 / 1.96:.2g} bits per character")
 
 
@@ -133,7 +133,8 @@ def _open(model: Any, card: dict[str, Any], data: str, names: Any, unconditional
     conditional = model.conditional and not unconditional
     if names is not None and not conditional:
         raise ValueError("this model was trained without conditions of its rows; omit --condition and --condition-images")
-    opened = model.space_.open(data, card.get("chosen") or {}, condition=names, conditional=conditional, gaps=model.gaps)
+    chosen = card.get("chosen") or {}
+    opened = model.space_.open(data, chosen, condition=names, conditional=conditional, gaps=model.gaps, stream=None)
     if conditional and opened.condition is None:
         raise ValueError(
             f"this model was trained with conditions, but {data} comes with none: name the columns that hold them with "
@@ -142,15 +143,15 @@ def _open(model: Any, card: dict[str, Any], data: str, names: Any, unconditional
     return opened.values, opened.condition
 
 
-def _in_chunks(verb: Any, values: Any, condition: Any, seed: int, options: dict[str, Any]) -> Any:
-    """Score in parts with a progress bar; a row's score does not depend on the parts."""
+def _in_chunks(verb: Any, values: Any, condition: Any, n: int, seed: int, options: dict[str, Any]) -> Any:
+    """Score the first ``n`` rows in parts with a progress bar; a row's score does not depend on the parts."""
     from rich.console import Console
     from rich.progress import track
 
     console, parts = Console(stderr=True), []
-    hidden = len(values) <= _CHUNK or not console.is_terminal
-    for first in track(range(0, len(values), _CHUNK), description="Scoring", transient=True, disable=hidden, console=console):
-        part = slice(first, first + _CHUNK)
+    hidden = n <= _CHUNK or not console.is_terminal
+    for first in track(range(0, n, _CHUNK), description="Scoring", transient=True, disable=hidden, console=console):
+        part = slice(first, min(first + _CHUNK, n))
         given = None if condition is None else condition[part]
         parts.append(verb(values[part], condition=given, seed=seed, first=first, **options))
     return type(parts[0]).concatenate(parts)

@@ -61,6 +61,7 @@ class TrainCommand(TyperCommand):
 
 
 def command(
+    context: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help="Built-in name, file, or folder of images or texts.")],
     model: Annotated[str, typer.Option(metavar="NAME", help=f"{_DEFAULT} (the default)")] = "",
     recipe: Annotated[Path | None, typer.Option(metavar="FILE", help="YAML file with arguments of the model.")] = None,
@@ -73,7 +74,7 @@ def command(
         typer.Option(metavar="DIR", help="Folder of the run; if it is taken, a number is added. Default: runs/<name of DATA>."),
     ] = None,
     max_time: Annotated[
-        str, typer.Option(metavar="TIME", help="Time for training, e.g. 90s, 4m, 1h30m; sets the number of steps.")
+        str, typer.Option(metavar="TIME", help="Time for the whole command, e.g. 90s, 4m, 1h30m; sets the number of steps.")
     ] = "",
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Seed of everything random. Default: a fresh one, written down.")
@@ -130,7 +131,7 @@ def command(
             raise ValueError(f"--resume goes on with a run as it was begun; omit {named}, or start a new run")
         _resume(data, out, chosen, trackers)
         return
-    _start(data, given, out=out, chosen=chosen, dry_run=dry_run)
+    _start(data, given, out=out, chosen=chosen, dry_run=dry_run, began=context.obj)
 
 
 def _two_columns(text: str) -> list[str]:
@@ -140,23 +141,22 @@ def _two_columns(text: str) -> list[str]:
     return names
 
 
-def _start(data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[str, Any], dry_run: bool) -> None:
+def _start(
+    data: str, given: dict[str, Any], *, out: Path | None, chosen: dict[str, Any], dry_run: bool, began: float | None
+) -> None:
     from pushforward.data import open_data
     from pushforward.models import recipe as recipes
     from pushforward.models import run
     from pushforward.models.base.plan import plan
 
     check_device(given.get("device"))
-    series = given.get("series")
-    how = {name: given.get(name) for name in ("kind", "rate", "length", "size")}
-    how |= {"types": given.get("columns"), "text": recipes.text_of(given), "series": None if series is None else tuple(series)}
-    dataset = open_data(data, **chosen, gaps=True, **how)
+    dataset = open_data(data, **chosen, gaps=True, **recipes.opening_of(given))
     assembled = recipes.assemble({"verbose": True} | given, dataset)
     if dry_run:
         _show_plan(plan(dataset, assembled, chosen=run.chosen_of(**chosen)), run.run_folder(out, dataset.source))
         return
     with run.new_run(out, dataset.source) as folder:
-        planned = plan(dataset, assembled, chosen=run.chosen_of(**chosen))
+        planned = plan(dataset, assembled, chosen=run.chosen_of(**chosen), began=began)
         counts = [(planned.parameters, "parameters"), (planned.steps, "steps")]
         told = "".join(f", {count:,} {what}" for count, what in counts if count is not None)
         typer.echo(
@@ -224,7 +224,9 @@ def _show_result(model: Any, folder: Path) -> None:
     result = model.training_result_
     loss = "" if result.held_out_loss is None else f", held-out loss {result.held_out_loss:.4g}"
     typer.echo(f"Finished {result.steps:,} steps in {clock(result.seconds)}{loss}.")
-    if model.get_params(deep=False).get("max_time") is not None and result.steps < _FEW:
+    arguments = model.get_params(deep=False)
+    # Families that are fitted by EM need few iterations, whatever the time.
+    if arguments.get("max_time") is not None and "train_steps" in arguments and result.steps < _FEW:
         typer.echo(f"These are few steps, and samples will show it; give it more time, such as --max-time {_MORE}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
@@ -261,7 +263,7 @@ def _show_plan(plan: Any, folder: Path) -> None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
     schema = plan.model.space_.schema
     table = schema.table
-    if isinstance(plan.prepared.x, Stream):
+    if isinstance(plan.prepared.x, Stream) and plan.prepared.x.on_disk:
         typer.echo("# data: rows stay on disk, and are read for each batch")
     if schema.rules.structure == "points":
         typer.echo(f"# data: {printable(schema.describe())}")

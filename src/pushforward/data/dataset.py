@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from pushforward.data.checks import Values, clean_values, is_frame
 from pushforward.data.columns import Table
 from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
-from pushforward.data.stream import Stored, Stream, arrays_of
+from pushforward.data.stream import AnyRows, Held, Stored, Stream, arrays_of
 
 __all__ = ["Dataset"]
 
@@ -61,15 +61,24 @@ class Dataset:
     def to_internal(self, *, gaps: bool = False) -> torch.Tensor:
         """Return the values in the library's layout, ``(N, D)`` or ``(N, C, H, W)``, in data units; gaps only if allowed."""
         if self.schema.table is None:
-            named = self.source not in ("DataFrame", "tensor", "array")
-            clean_values(self.values, name=self.source if named else "X", gaps=gaps)
+            self._check(gaps)
         return self.schema.to_internal(self.values, gaps=gaps)
 
-    def stream(self) -> Stream:
-        """Return rows that stay on disk as they are read from there, in the layout and units of :meth:`to_internal`."""
-        assert isinstance(self.values, Stored)
-        schema = self.schema
-        return Stream(self.values, schema.to_internal, schema.internal_shape, schema.internal_dtype)
+    def rows(self, *, gaps: bool = False) -> AnyRows:
+        """Return the rows of :meth:`to_internal`, which are converted when they are needed if their kind allows it."""
+        values, schema = self.values, self.schema
+        if isinstance(values, np.ndarray | torch.Tensor) and schema.rules.stays_on_disk:
+            self._check(gaps)
+            held: Held | Stored = Held(values)
+        elif isinstance(values, Stored):
+            held = values
+        else:
+            return self.to_internal(gaps=gaps)
+        return Stream(held, partial(schema.to_internal, gaps=gaps), schema.internal_shape, schema.internal_dtype)
+
+    def _check(self, gaps: bool) -> None:
+        named = self.source not in ("DataFrame", "tensor", "array")
+        clean_values(self.values, name=self.source if named else "X", gaps=gaps)
 
     @cached_property
     def fingerprint(self) -> str:

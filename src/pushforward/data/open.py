@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pushforward._messages import Argument, naming
@@ -137,7 +136,7 @@ def open_data(
     if isinstance(values, Stored) and not _stays_on_disk(values, kind):
         if stream:
             raise _no_stream(name, f"holds rows of kind {kind!r}, which" if kind else "holds rows that")
-        values = values.read(np.arange(len(values)))
+        values = values[:]
     values, signal = signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
     kind = kind or (None if signal is None else Signals.name)
     named = table and labels is not None
@@ -188,7 +187,7 @@ def _stays_on_disk(values: Stored, kind: str | None) -> bool:
 def _no_stream(name: str, why: str) -> ValueError:
     stream = Argument("stream", False)
     why = why if why.startswith("is ") else f"{why} cannot be learned from there"
-    return naming(ValueError(f"the rows of {name} cannot stay on disk: it {why}; omit stream, or set {stream}."), stream)
+    return naming(ValueError(f"the rows of {name} cannot stay on disk: it {why}; omit stream, or write {stream}."), stream)
 
 
 def _useless_size(size: int, label: str, held: str) -> ValueError:

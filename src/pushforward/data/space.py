@@ -283,6 +283,7 @@ class RowSpace:
         condition: Condition = None,
         conditional: bool | None = None,
         gaps: bool = False,
+        stream: bool | None = False,
     ) -> Dataset:
         """Open data like the training data.
 
@@ -297,6 +298,8 @@ class RowSpace:
             Whether to read conditions; by default if the space has any.
         gaps : bool
             Whether NaN is allowed.
+        stream : bool or None
+            Whether rows may stay on disk, as for :func:`~pushforward.data.open_data`.
         """
         ending = Path(source).suffix.lower() if isinstance(source, str | Path) else ""
         tabular = hasattr(source, "columns") or ending == ".parquet" or (ending != "" and is_csv(Path(str(source))))
@@ -322,6 +325,7 @@ class RowSpace:
             types=types,
             condition_types=beside,
             text=self.schema.text,
+            stream=stream,
             size=self.schema.size if isinstance(source, str | Path) and Path(source).exists() else None,
             **self.schema.rules.reopening(self.schema.internal_shape),
         )

@@ -1,8 +1,9 @@
-"""Rows that stay on disk and are read when they are needed.
+"""Rows that stay as the user has them, on disk or in memory, and are converted when they are needed.
 
-:class:`Stored` are the rows of a file or folder as the user laid them out; :class:`Stream` are these rows as models see them,
-which takes the place of a tensor where only some rows are needed at once. Statistics of either, and of a tensor, are sums over
-the same parts in the same order (:func:`parts_of`), and so do not depend on where the rows are.
+:class:`Stored` are the rows of a file or folder as the user laid them out, and :class:`Held` those of an array.
+:class:`Stream` are these rows as models see them; it takes the place of a tensor where only some rows are needed at once.
+Statistics of either, and of a tensor, are sums over the same parts in the same order (:func:`parts_of`), and so do not depend
+on where the rows are.
 """
 
 import abc
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["AnyRows", "Stored", "Stream", "arrays_of", "extremes", "moments", "parts_of"]
+__all__ = ["AnyRows", "Held", "Stored", "Stream", "arrays_of", "extremes", "moments", "parts_of"]
 
 _NUMBERS = 1 << 20  # of the rows of one part
 
@@ -40,6 +41,10 @@ class Stored(abc.ABC):
         """Number of axes, that of the rows included."""
         return len(self.shape)
 
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Read rows in order, (n, *row)."""
+        return self.read(np.arange(*part.indices(len(self))))
+
     @abc.abstractmethod
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """Return the rows with these numbers, in rising order and each once, as an array (n, *row)."""
@@ -51,10 +56,29 @@ class Stored(abc.ABC):
         return rows if len(numbers) == len(index) and bool((index[:-1] <= index[1:]).all()) else rows[place]
 
 
+class Held:
+    """Rows in memory in the user's layout.
+
+    Parameters
+    ----------
+    values : array or CPU tensor (N, *row)
+    """
+
+    def __init__(self, values: np.ndarray | Tensor) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def take(self, index: np.ndarray) -> np.ndarray | Tensor:
+        """Return rows (n, *row) in any order."""
+        return self._values[torch.from_numpy(index)] if isinstance(self._values, Tensor) else self._values[index]
+
+
 def arrays_of(stored: Stored) -> Iterator[np.ndarray]:
     """Yield stored rows in order, about a million numbers at a time, as arrays (n, *row)."""
     for first, last in _bounds(stored.shape):
-        yield stored.read(np.arange(first, last))
+        yield stored[first:last]
 
 
 class _Sized(Protocol):
@@ -67,13 +91,13 @@ class _Sized(Protocol):
 
 
 class Stream:
-    """Rows (N, *D) that are read from disk, converted and returned as tensors whenever some of them are taken.
+    """Rows (N, *D) that are converted to tensors whenever some of them are taken.
 
     Parameters
     ----------
-    stored : Stored
+    stored : Stored or Held
     convert : callable
-        From an array of stored rows to a tensor (n, *D).
+        From rows of ``stored`` to a tensor (n, *D).
     shape : tuple of int
         Shape D of a row.
     dtype : torch.dtype
@@ -86,8 +110,8 @@ class Stream:
 
     def __init__(
         self,
-        stored: Stored,
-        convert: Callable[[np.ndarray], Tensor],
+        stored: Stored | Held,
+        convert: Callable[[Any], Tensor],
         shape: tuple[int, ...],
         dtype: torch.dtype,
         aside: Tensor | None = None,
@@ -108,6 +132,11 @@ class Stream:
     def ndim(self) -> int:
         """Number of axes, that of the rows included."""
         return 1 + len(self._row)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the rows are read from disk."""
+        return isinstance(self.stored, Stored)
 
     def __len__(self) -> int:
         return len(self.stored) - len(self._aside)
@@ -143,13 +172,22 @@ class Stream:
         row, dtype = tuple(example.shape[1:]), example.dtype
         return Stream(self.stored, lambda rows: convert(first(rows)), row, dtype, self._aside, self.device)
 
+    def gathered(self) -> Tensor:
+        """Return all rows as a tensor (N, *D), converted part by part, so that no other copy of all of them is made."""
+        whole = torch.empty(self.shape, dtype=self.dtype, device=self.device)
+        first = 0
+        for part in parts_of(self):
+            whole[first : first + len(part)] = part
+            first += len(part)
+        return whole
+
     def to(self, device: torch.device | str) -> "Stream":
         """Return the same rows, on a device once they are read."""
         return Stream(self.stored, self._convert, self._row, self.dtype, self._aside, device)
 
 
 AnyRows: TypeAlias = Tensor | Stream
-"""Rows (N, *D), in memory or on disk."""
+"""Rows (N, *D), all converted or converted when they are needed."""
 
 
 def parts_of(rows: _Sized) -> Iterator[Tensor]:

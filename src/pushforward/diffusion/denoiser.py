@@ -144,8 +144,9 @@ class Denoiser(AbstractDenoiser):
         self.gaussian_source = gaussian_source
         self._t_max = 1.0
         if prediction in ("eps", "score"):
-            lowest = torch.tensor(_LOWEST_LOG_SNR, dtype=torch.float64)
-            self._t_max = min(1.0, float(schedule.t_of_log_snr(lowest)))
+            with torch.device("cpu"):  # also where a network is built on the meta device, which has no numbers
+                lowest = torch.tensor(_LOWEST_LOG_SNR, dtype=torch.float64)
+                self._t_max = min(1.0, float(schedule.t_of_log_snr(lowest)))
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]."""

@@ -22,13 +22,13 @@ class LogProb:
         In ``unit``.
     kind : {"exact", "estimate", "lower bound"}
         "exact": the log-probability up to the numerical error. "estimate": also random, with the standard error below.
-        "lower bound": a lower bound, in the mean over its random numbers.
+        "lower bound": a lower bound, on average over its random numbers.
     standard_error : array (N,)
         Due to the random numbers of each value; 0 if there are none, NaN if there is a single draw.
     numerical_error : array (N,)
         Change of the value when the integration takes half as many steps, plus its change when the part below t_min is larger.
     prior_mismatch : array (N,)
-        Where alpha(1) > 0: a bound, in the mean, on the difference between the noised data and the noise that sampling
+        Where alpha(1) > 0: a bound, on average, on the difference between the noised data and the noise that sampling
         starts from. NaN where it is unknown, because the noise of a model is coupled to its data.
     nfe : int
         Network calls per row, the largest number over the rows. Each also has one backward pass per element or per probe.

@@ -102,7 +102,7 @@ def mask_tokens(u: Tensor, v: Tensor, free: Tensor | None = None) -> Tensor:
 def masked_loss(
     network: TokenNetwork, tokens: Tensor, masked: Tensor, condition: Tensor | None = None, *, free: Tensor | None = None
 ) -> Tensor:
-    """Return F/n S_n of each row in nats, (B,): in the mean over :func:`mask_tokens` an upper bound of -log p(x).
+    """Return F/n S_n of each row in nats, (B,): on average over :func:`mask_tokens` an upper bound of -log p(x).
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def unmask(
     steps : int, optional
         Network calls; the default, and without ``remask`` the largest useful number, is the number of free tokens.
     remask : float
-        Number of times, in the mean, that each token is masked again and drawn anew, at least 0. The draws are spread evenly
+        Number of times, on average, that each token is masked again and drawn anew, at least 0. The draws are spread evenly
         over the steps, and which tokens are drawn again is random: the set of masked tokens stays uniform given their number,
         so the steps follow the same laws, and tokens that were drawn without knowing of each other are corrected.
     seed, first : int

@@ -37,6 +37,7 @@ TOPICS = {
     "time_series": "Differential equations learned from data",
     "diffusion": "Diffusion",
     "questions": "Densities, guidance and posteriors of a diffusion",
+    "families": "Families of models",
 }
 FRAMES = 48
 SECONDS = 4.0  # of a film

@@ -78,7 +78,7 @@ def forward_diffusion(moment: float | None = None, schedule: Annotated[float, _S
 
 
 def reverse_diffusion(moment: float | None = None, steps: Annotated[float, Slider("steps", 4, 400, 4)] = STEPS) -> "Figure":
-    """The reverse diffusion: with the score, the same process of noise runs backwards, from a Gaussian to data.
+    """The reverse diffusion: with the score, the process of adding noise runs backwards, from a Gaussian to data.
 
     With few steps the ends miss the law of the data: each step takes the law of x_s given x_t for a Gaussian.
     """

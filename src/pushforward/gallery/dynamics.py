@@ -209,9 +209,9 @@ def langevin(
     step: Annotated[float, Slider("step", 0.002, 0.2, 0.002)] = 0.02,
     temperature: Annotated[float, Slider("temperature", 0.1, 3.0, 0.1)] = 1.0,
 ) -> "Figure":
-    """Langevin chains follow the score and added noise: they settle in a cluster soon, and change clusters rarely.
+    """Langevin chains follow the score and added noise: they soon settle in a cluster, and rarely change clusters.
 
-    One step is x + h ∇log p(x) + √(2hT) z. At temperature T the chains come to follow p^(1/T), but for the bias of h. The
+    One step is x + h ∇log p(x) + √(2hT) z. At temperature T the chains approach p^(1/T), apart from the bias of h. The
     shares of the clusters are means of the responsibilities; under the law, which is that of T = 1, these are the weights.
     """
     steps = 300

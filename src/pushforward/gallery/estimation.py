@@ -26,7 +26,7 @@ CHAIN = MarkovChain([[0.90, 0.15, 0.25], [0.075, 0.80, 0.25], [0.025, 0.05, 0.50
 
 
 def fitted_bell(moment: float | None = None) -> "Figure":
-    """Maximum likelihood: the bell slides over the data, and its likelihood is largest where its mean is theirs."""
+    """Maximum likelihood: a bell curve slides over the data; its likelihood is largest at the mean of the data."""
     x = Gaussian([0.7], 0.8).sample(12, seed=3)
     best, means = estimate.fit_gaussian(x), line(-2.5, 4.0, 261)
     place = best.mean.item() if moment is None else -2.5 + 6.5 * moment

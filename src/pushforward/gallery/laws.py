@@ -34,7 +34,7 @@ __all__ = [
 
 
 def kinds_of_laws() -> "Figure":
-    """Laws with mass on single values (above) and with a density (below); of each, the mean and one standard deviation."""
+    """Laws with mass on single values (above) and with a density (below), each with its mean and one standard deviation."""
     canvas = plots.figure(11.2, 5.0)
     counts = torch.arange(0, 13, dtype=torch.float64)
     ways = torch.tensor([math.comb(12, k) for k in range(13)], dtype=torch.float64)
@@ -66,7 +66,7 @@ def kinds_of_laws() -> "Figure":
 
 
 def bell_curve(moment: float | None = None) -> "Figure":
-    """The Gaussian N(μ, σ²): μ moves the bell, σ widens and lowers it; 68 % of its area lies within μ ± σ."""
+    """The Gaussian N(μ, σ²): μ moves the bell curve, σ widens and lowers it; 68 % of its area lies within μ ± σ."""
     x = line(-6, 6, 601)
     turn = 0.0 if moment is None else math.sin(2 * math.pi * moment)
     canvas = plots.figure(10.0, 3.8)
@@ -90,7 +90,7 @@ def bell_curve(moment: float | None = None) -> "Figure":
 
 
 def gaussian_samples() -> "Figure":
-    """Draws of Gaussians in N dimensions, each a curve over the number of the coordinate: the covariance sets the shape."""
+    """Draws from Gaussians in N dimensions, each a curve over the index of the coordinate: the covariance sets the shape."""
     canvas = plots.figure(11.2, 3.6)
     place = torch.arange(60, dtype=torch.float64)
     near = (-0.5 * ((place[:, None] - place) / 8) ** 2).exp() + 1e-6 * torch.eye(60, dtype=torch.float64)
@@ -196,7 +196,7 @@ def gaussian_product() -> "Figure":
 def conditioning(
     moment: float | None = None, correlation: Annotated[float, Slider("correlation", -0.95, 0.95, 0.05)] = 0.8
 ) -> "Figure":
-    """Conditioning a Gaussian: every slice of the joint law is a Gaussian of one width, its mean on a straight line.
+    """Conditioning a Gaussian: all slices of the joint law are Gaussians of one width, with their means on a line.
 
     For standard coordinates of correlation ρ, y given x is N(ρ x, 1 − ρ²).
     """

@@ -4,6 +4,7 @@ Columns of whole numbers with at most 20 different values in the reference rows 
 Categories of the reference rows that no sample has are lost; categories of samples that no row has are invented.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from pushforward.metrics.arrays import pair
 from pushforward.metrics.measure import Measure
+from pushforward.probability.domain import Domain
 
-__all__ = ["LEAST_ROWS", "Categories", "category_columns", "category_coverage", "columns_of"]
+__all__ = ["LEAST_ROWS", "Categories", "category_columns", "category_coverage", "columns_of", "with_levels"]
 
 LEAST_ROWS = 10
 """The fewest samples, and the fewest reference rows, that metrics of columns take."""
@@ -106,3 +108,24 @@ def columns_of(
     if chosen.dtype != bool or chosen.shape != (Q.shape[1],):
         raise ValueError(f"categories must be True or False for each of the {Q.shape[1]} columns, but is {categories!r}")
     return P, Q, chosen
+
+
+def with_levels(
+    P: ArrayLike, references: Sequence[ArrayLike], categories: ArrayLike
+) -> tuple[tuple[Domain, ...], list[NDArray[np.float64]]]:
+    """Return domains of columns, and samples P (n, D) and each of the reference rows as mixed rows under these.
+
+    Categories are numbered as they occur in the reference rows; a sample between categories counts as the nearest one.
+
+    >>> domains, (P, Q) = with_levels([[6.0, 0.5]], [[[5.0, 1.5], [7.0, 2.5], [9.0, 2.5]]], [True, False])
+    >>> [domain.type for domain in domains], P.tolist(), Q[:, 0].tolist()
+    (['category', 'real'], [[0.0, 0.5]], [0.0, 1.0, 2.0])
+    """
+    rows = [np.array(part, dtype=np.float64) for part in (P, *references)]
+    domains = [Domain("real")] * rows[0].shape[1]
+    for j in np.flatnonzero(np.asarray(categories)).tolist():
+        known = np.unique(np.concatenate([part[:, j] for part in rows[1:]]))
+        domains[j] = Domain("category", 0, len(known) - 1)
+        for part in rows:
+            part[:, j] = np.abs(part[:, j, None] - known).argmin(axis=1)
+    return tuple(domains), rows

@@ -98,8 +98,8 @@ def distill(
 
 
 @with_gradients
-def distillation(teacher: GenerativeModel | str | Path, student: FlowMap | None = None) -> Plan:
-    """Return the plan that distills a trained model.
+def distillation(teacher: GenerativeModel | str | Path, student: FlowMap | None = None, *, began: float | None = None) -> Plan:
+    """Return the plan that distills a trained model; a time budget counts from the clock ``began``, by default from now.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def distillation(teacher: GenerativeModel | str | Path, student: FlowMap | None 
     if made.teacher is not None:
         raise ValueError("student has a teacher of its own, which fit would train; omit FlowMap(teacher=...)")
     name = teacher if isinstance(teacher, str | Path) else vars(model).get("run_", type(model).__name__)
-    planned = made.distilling(flow)
+    planned = made.distilling(flow, began)
     if isinstance(model, Latent):
         planned = model.with_new_prior(planned)
     return replace(planned, chosen={"teacher": {"run": str(name), "weights": _fingerprint(model)}})

@@ -29,7 +29,7 @@ from pushforward.models.files.codec import CLASSES, from_plain, is_model, near, 
 from pushforward.models.files.params import check_params, hints
 from pushforward.models.files.registry import bare, family_name, family_names, find, preset_names
 
-__all__ = ["arguments_of", "assemble", "merge", "named_sampler", "override", "read_recipe", "recipe_of", "text_of"]
+__all__ = ["arguments_of", "assemble", "merge", "named_sampler", "opening_of", "override", "read_recipe", "recipe_of"]
 
 
 def _maker(name: str) -> Callable[..., GenerativeModel]:
@@ -127,7 +127,7 @@ def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gene
     if isinstance(recipe.get("columns"), Mapping):
         recipe["columns"] = [[*pair] for pair in cast(Mapping[str, object], recipe["columns"]).items()]
     if recipe.get("text") is not None:
-        recipe["text"] = text_of(recipe)
+        recipe["text"] = _text_of(recipe)
     make = _maker(name)
     cls = type(make())
     if not issubclass(cls, GenerativeModel):
@@ -155,12 +155,24 @@ def _assemble(recipe: Mapping[str, object], data: Callable[[], Dataset]) -> Gene
     return model
 
 
-def text_of(recipe: Mapping[str, object]) -> Text | None:
-    """Return how the recipe turns texts into tokens, None by default; its values are not part of the defaults for the data.
+def opening_of(recipe: Mapping[str, object]) -> Facts:
+    """Return the arguments of :func:`~pushforward.data.open_data` in a recipe.
 
-    >>> text_of({"text": {"block": 64}})
-    Text(tokens='characters', block=64, vocabulary=512)
+    Where the recipe does not say whether rows stay on disk, their size decides, unless the model cannot learn from there.
+
+    >>> opening_of({"model": "gmm", "size": 64})
+    {'size': 64, 'types': None, 'series': None, 'text': None, 'stream': False}
     """
+    series, stream = recipe.get("series"), recipe.get("stream")
+    named = {name: recipe[name] for name in ("kind", "rate", "length", "size") if name in recipe}
+    if stream is None and recipe.get("model") is not None and not type(_maker(str(recipe["model"]))()).streams:
+        stream = False
+    pair = tuple(series) if isinstance(series, list) else series
+    return named | {"types": recipe.get("columns"), "series": pair, "text": _text_of(recipe), "stream": stream}
+
+
+def _text_of(recipe: Mapping[str, object]) -> Text | None:
+    """Return how the recipe turns texts into tokens, None by default; its values are not part of the defaults for the data."""
     value = recipe.get("text")
     if isinstance(value, Mapping):
         value = from_plain({"name": Text.__name__} | dict(value), where="text")

@@ -11,6 +11,7 @@ samples.png           the plot after training
 
 import contextlib
 import re
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -70,11 +71,12 @@ def train(
         If another process trains the run that is to be resumed. It is an :class:`OSError`.
     """
     if not resume:
+        began = time.perf_counter()
         opening = {} if model is None else model._opening
         dataset = open_data(data, condition=condition, columns=columns, gaps=True, **opening)
         chosen = chosen_of(columns, condition)
         with new_run(out, dataset.source) as folder:
-            return plan(dataset, model or assemble({}, dataset), chosen=chosen).start(folder)
+            return plan(dataset, model or assemble({}, dataset), chosen=chosen, began=began).start(folder)
     folder = newest_run(out, _source(data))
     if read_card(folder)["status"] == "finished":
         finished: GenerativeModel = load(folder)

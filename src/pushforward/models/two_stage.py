@@ -118,7 +118,7 @@ class TwoStageModel(GenerativeModel):
 
     def _resolve(self, prepared: Prepared) -> _Plans:
         assert isinstance(prepared, _Prepared)
-        end = math.inf if self.max_time is None else time.perf_counter() + self.max_time
+        end = math.inf if self.max_time is None else prepared.began + self.max_time
         self._set_parts(prepared)
         check_params(type(self.prior_), self.prior_.get_params(deep=False))
         coder = plan(replace(prepared.dataset, condition=None), self.coder_)

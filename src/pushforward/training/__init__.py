@@ -8,7 +8,7 @@ processes, and a guard against steps that are not finite.
 from pushforward.training.calendar import GRIDS
 from pushforward.training.guard import TrainingDiverged
 from pushforward.training.loop import train
-from pushforward.training.pace import Budget
+from pushforward.training.pace import MOST_OVERHEAD, Budget
 from pushforward.training.process.interrupt import Interrupted
 from pushforward.training.process.precision import fast_precision
 from pushforward.training.process.world import agreed, is_main_process
@@ -17,14 +17,16 @@ from pushforward.training.record.files import RunError
 from pushforward.training.result import TrainingResult
 from pushforward.training.settings import TrainingSettings
 from pushforward.training.task import Batch, Task
-from pushforward.training.timing import measure_overhead_seconds, measure_step_seconds, steps_for
+from pushforward.training.timing import Overhead, measure_overhead, measure_step_seconds, steps_for
 
 __all__ = [
     "GRIDS",
+    "MOST_OVERHEAD",
     "Batch",
     "Budget",
     "FolderInUse",
     "Interrupted",
+    "Overhead",
     "RunError",
     "Task",
     "TrainingDiverged",
@@ -33,7 +35,7 @@ __all__ = [
     "agreed",
     "fast_precision",
     "is_main_process",
-    "measure_overhead_seconds",
+    "measure_overhead",
     "measure_step_seconds",
     "steps_for",
     "train",

@@ -66,7 +66,7 @@ def train(
         Whether to show a progress line.
     on_grid : callable, optional
         Called as ``on_grid(task, step)`` in the main process, four times inside the run, with the averaged weights in the
-        task.
+        task; not at all where that would take more than a fifth of the time budget.
     budget : Budget, optional
         The time of the run. Its plan is made anew where the speed of the machine changes (see
         :mod:`pushforward.training.pace`). A resumed run takes the budget that it began with.
@@ -106,7 +106,7 @@ def train(
             held_out=held_out,
             folder=folder,
             world=world,
-            on_grid=on_grid,
+            on_grid=on_grid if budget is None or budget.draws_grids else None,
             budget=budget,
         )
         return run.go(stop, resume=resume, visible=progress)

@@ -16,9 +16,13 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 
+from pushforward.training.calendar import GRIDS
 from pushforward.training.record.files import RunError, read_file, write_file
 
-__all__ = ["Budget", "Pace"]
+__all__ = ["MOST_OVERHEAD", "Budget", "Pace"]
+
+MOST_OVERHEAD = 0.2
+"""Share of a time budget for evaluations, and for grids of samples: there are fewer evaluations, or no grids, beyond it."""
 
 _MOST_BYTES, _MOST_STEPS = 1 << 20, 10**12
 # A plan is kept if it misses by less than these shares of the budget and of the time left, which later plans can make good.
@@ -40,6 +44,11 @@ class Budget:
 
     seconds: float
     grid_seconds: float = 0.0
+
+    @property
+    def draws_grids(self) -> bool:
+        """Whether grids of samples during training take no more than a fifth of the time."""
+        return GRIDS * self.grid_seconds <= MOST_OVERHEAD * self.seconds
 
 
 @dataclass(frozen=True)

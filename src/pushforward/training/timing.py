@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ from pushforward.training.record.checkpoint import Checkpoint, FolderStore
 from pushforward.training.settings import TrainingSettings
 from pushforward.training.task import Task
 
-__all__ = ["measure_overhead_seconds", "measure_step_seconds", "steps_for"]
+__all__ = ["Overhead", "measure_overhead", "measure_step_seconds", "steps_for"]
 
 WARM_UP_STEPS = 3
 LEAST_STEPS = 5
@@ -68,7 +69,20 @@ def measure_step_seconds(
     return statistics.fmean(times) + preparation
 
 
-def measure_overhead_seconds(
+class Overhead(NamedTuple):
+    """Seconds of one held-out evaluation and of one checkpoint."""
+
+    evaluation: float
+    checkpoint: float
+
+    def of(self, settings: TrainingSettings) -> float:
+        """Return the seconds of all evaluations and checkpoints of a run, without sample grids."""
+        calendar = Calendar.of(settings)
+        evaluations = min(calendar.evaluations, settings.steps)
+        return self.evaluation * evaluations + self.checkpoint * (calendar.checkpoints_after(0) + 1)
+
+
+def measure_overhead(
     task: Task,
     x: AnyRows,
     condition: Tensor | None = None,
@@ -76,11 +90,8 @@ def measure_overhead_seconds(
     settings: TrainingSettings,
     held_out: tuple[Tensor, Tensor | None] | None = None,
     device: torch.device | str | None = None,
-) -> float:
-    """Return the seconds of all held-out evaluations and checkpoints of a run, without sample grids.
-
-    One evaluation and one checkpoint are timed, on a copy of the task.
-    """
+) -> Overhead:
+    """Time one held-out evaluation and one checkpoint, on a copy of the task."""
     world, learner, feed = _copied(task, x, condition, settings, device)
     with ModuleGenerators(world.device).controlled():
         learner.step(feed.batch(0), 0, settings.learning_rate)
@@ -93,8 +104,7 @@ def measure_overhead_seconds(
             store = FolderStore(Path(folder))
             files = learner.state() | {"best": learner.averaged()}
             checkpoint = _timed(lambda: store.save(Checkpoint(0, files, {})))
-    calendar = Calendar.of(settings)
-    return evaluation * min(calendar.evaluations, settings.steps) + checkpoint * (calendar.checkpoints_after(0) + 1)
+    return Overhead(evaluation, checkpoint)
 
 
 def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 0.0, margin: float = 0.03) -> int:
@@ -108,7 +118,7 @@ def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 
         Seconds of one step, from :func:`measure_step_seconds`.
     overhead_seconds : float
         Seconds that do not depend on the number of steps: evaluations and checkpoints, whose number is fixed
-        (:func:`measure_overhead_seconds`), and sample grids.
+        (:class:`Overhead`), and sample grids.
     margin : float
         Share of the time held in reserve, in [0, 1).
 
@@ -126,7 +136,8 @@ def steps_for(seconds: float, step_seconds: float, *, overhead_seconds: float = 
     if not available >= step_seconds:
         raise ValueError(
             f"No training step fits into {seconds:.3g} s: a step takes {step_seconds:.3g} s, and evaluations, checkpoints and "
-            f"samples {overhead_seconds:.3g} s. Allow more time, or make the network or the batch smaller."
+            f"samples {overhead_seconds:.3g} s. Allow more time, for 100 steps about "
+            f"{overhead_seconds + 100 * step_seconds:.2g} s, or make the network or the batch smaller."
         )
     return math.floor(available / step_seconds)
 

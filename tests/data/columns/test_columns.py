@@ -113,6 +113,8 @@ def test_what_is_left_out_is_said():
         {
             "id": range(N),
             "Unnamed: 0": range(5, 5 + N),
+            "Order No": range(10_001, 10_001 + N),
+            "PassengerId": range(N),
             "name": [f"person {number}" for number in range(N)],
             "story": [f"{number} " + "word " * 40 for number in range(N)],
             "empty": [None] * N,
@@ -122,8 +124,13 @@ def test_what_is_left_out_is_said():
     )
     table = infer_columns(frame)
     assert table.names == ("age",)
+    assert infer_columns(pd.DataFrame({"year": range(1990, 2050), 0: range(N), "age": frame["age"]})).names == (
+        "year",
+        0,
+        "age",
+    )
     reasons = {out.name: out.reason for out in table.left_out}
-    assert list(reasons) == ["id", "Unnamed: 0", "name", "story", "empty", "dots"]
+    assert list(reasons) == ["id", "Unnamed: 0", "Order No", "PassengerId", "name", "story", "empty", "dots"]
     assert "counts the rows" in reasons["id"]
     assert "60 of 60" in reasons["name"]
     assert reasons["story"] == "is long free text"

@@ -4,6 +4,7 @@ import json
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import command_line
 import joblib
 import numpy as np
 import pandas as pd
@@ -239,6 +240,30 @@ def test_one_failure_does_not_lose_the_others_and_is_tried_again(tmp_path):
     assert again.trials[0].failure == comparison.trials[0].failure
 
 
+@pytest.mark.full  # two evaluations of sets
+@pytest.mark.usefixtures("without_classifier", "blank")
+def test_sets_of_points_are_compared_as_sets(tmp_path):
+    """All points of a set are on one side, which a model without training does not know; nothing is done twice."""
+    numbers = np.random.default_rng(0)
+    sides = numbers.choice([-2.0, 2.0], 110)
+    sets = [side + 0.3 * numbers.normal(size=(numbers.integers(3, 6), 2)) for side in sides]
+    assert default_models(pf.open_data(sets, kind="sets")) == ["diffusion", "flow-matching"]
+    settings = pf.TrainingSettings(steps=1, batch_size=32, learning_rate=1e-2)
+    small = {"network": pf.SetSpec(width=16, depth=1, heads=2, states=2), "device": "cpu"}
+    models = {
+        "untrained": pf.FlowMatching(training=settings, **small),
+        "trained": pf.Diffusion(training=settings, train_steps=300, **small),
+    }
+    for _ in range(2):
+        comparison = run_comparison(sets, models, kind="sets", seeds=1, samples=22, out=tmp_path)
+        table = comparison.table()
+        assert [one.failure for one in comparison.trials] == ["", ""]
+    assert comparison.names == ["trained", "untrained"]
+    assert {"1-NN accuracy", "coverage"} < set(table.columns)
+    accuracy = [comparison.value(name, "1-NN accuracy", "held-out") for name in comparison.names]
+    assert accuracy[0] < 0.9 < accuracy[1]
+
+
 @pytest.mark.usefixtures("without_classifier", "blank")
 def test_labels_budgets_and_names(tmp_path):
     """Labels and the budget in steps are given to all; a name that comes twice gets a number."""
@@ -264,6 +289,14 @@ def test_the_types_of_columns_are_those_that_are_given(tmp_path):
         run_comparison(frame, {"g": pf.GMM(n_components=1)}, **given | {"types": {"code": "integer"}})
 
 
+def test_the_command_line_says_what_the_data_are(tmp_path):
+    (tmp_path / "story.txt").write_text("a short story about nothing. " * 150)
+    options = ("--models", "autoregressive", "--steps", 1, "--seeds", 1, "--n", 20, "--out", tmp_path / "compared")
+    assert command_line.call("compare", "story.txt", "--set", "text.block=16", *options, at=tmp_path).code == 0
+    assert json.loads((tmp_path / "compared" / "comparison.json").read_text())["text"].startswith("Text(")
+    assert "and not 'train_steps'" in command_line.refused("compare", "story.txt", "--set", "train_steps=3", at=tmp_path)
+
+
 def test_integers_are_compared_with_masked_diffusion_too_if_it_takes_their_range():
     small = NUMBERS.integers(0, 1024, size=(40, 2))
     small[:2, 0] = 0, 1023
@@ -279,6 +312,12 @@ def test_errors_come_before_any_training(tmp_path):
         (lambda: run_comparison(X, ["gnn"], out=tmp_path / "a"), ValueError, "there is no model 'gnn'.*Did you mean"),
         (lambda: run_comparison(X, [3], out=tmp_path / "a"), TypeError, "models are names such as 'gmm' and estimators"),
         (lambda: run_comparison(X, [], out=tmp_path / "a"), ValueError, "there is no model to compare"),
+        (lambda: run_comparison(X, samples=19, out=tmp_path / "a"), ValueError, "samples must be at least 20, got 19"),
+        (
+            lambda: run_comparison(X[:90], out=tmp_path / "a"),
+            ValueError,
+            "90 rows, of which 18 are set aside.* 100 rows or more",
+        ),
         (lambda: run_comparison(X, {"a/b": "gmm"}, out=tmp_path / "a"), ValueError, "also that of its folder.*'a/b'"),
     ):
         with pytest.raises(error, match=message):

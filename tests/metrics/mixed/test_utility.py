@@ -69,6 +69,28 @@ def test_rare_levels_levels_that_only_one_side_has_and_gaps_are_no_obstacle():
     assert 0 <= found.synthetic.value <= 1
 
 
+def test_categories_are_no_numbers_to_the_predictor_and_of_unseen_ones_the_likelier_is_expected():
+    """The target is 1 where the category is odd, which a few splits by size could not tell."""
+    rng = np.random.default_rng(10)
+    c = rng.integers(0, 18, 900)
+    rows = np.stack([c, c % 2 == 1], axis=1).astype(float)
+    test = np.concatenate([rows[600:], [[18.0, 0.0], [19.0, 1.0]]])
+    domains = (Domain("category", 0, 19), Domain("category", 0, 1))
+    assert utility(rows[:300], rows[300:600], test, domains, 1).synthetic.value > 0.99
+    c = np.arange(300) % 6
+    rows = np.stack([c, c == 5], axis=1).astype(float)
+    test = np.concatenate([rows[:20], np.tile([6.0, 0.0], (80, 1))])
+    assert utility(rows, rows, test, domains, 1).real.value == 1.0
+
+
+def test_samples_with_one_value_of_the_target_teach_nothing_and_the_same_seed_gives_the_same_scores():
+    samples, real, held = ruled(3, 100), ruled(4, 100), ruled(5, 100)
+    samples[:, 1] = 1.0
+    found = utility(samples, real, held, DOMAINS, 1, seed=3)
+    assert found.synthetic.value == 0.5
+    assert found == utility(samples, real, held, DOMAINS, 1, seed=3)
+
+
 def test_a_target_that_cannot_be_predicted_is_refused():
     rows = ruled(0, 50)
     constant = rows * [1.0, 0.0]

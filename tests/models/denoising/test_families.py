@@ -1,6 +1,7 @@
 """Diffusion and flow matching against exact laws, their options, and their errors."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 import pushforward as pf
+from pushforward import training
 from pushforward.diffusion import Denoiser, ExactDenoiser
 from pushforward.diffusion.coupling import assignment
+from pushforward.diffusion.prediction import Prediction
+from pushforward.models.base.plan import plan
 from pushforward.models.denoising.source import ArraySource, GaussianSource
 from pushforward.models.denoising.task import DenoisingTask
 from pushforward.probability import Gaussian, GaussianMixture
@@ -46,6 +50,14 @@ def test_learns_a_known_law(model, options):
     np.testing.assert_allclose(np.cov(x.T), np.cov(X.T), atol=0.8, rtol=0.1)
     quantiles = np.linspace(0.05, 0.95, 19)
     np.testing.assert_allclose(np.quantile(x[:, 0], quantiles), np.quantile(X[:, 0], quantiles), atol=0.45)
+
+
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+def test_a_run_of_every_prediction_opens_with_the_same_samples(prediction, tmp_path):
+    X = LAW.sample(64, seed=0).numpy()
+    model = pf.Diffusion(schedule=pf.Cosine(), prediction=prediction, **TINY).fit(X)
+    model.save(tmp_path / "run")
+    np.testing.assert_array_equal(pf.load(tmp_path / "run").sample(3, steps=2, seed=1), model.sample(3, steps=2, seed=1))
 
 
 @pytest.mark.parametrize(
@@ -343,6 +355,25 @@ def test_max_time_sets_the_steps():
     model = pf.FlowMatching(network=pf.MLPSpec(width=8, depth=1), max_time=3.0, random_state=0, device="cpu").fit(X)
     assert model.training_result_.steps > 20
     assert model.training_result_.seconds < 6
+
+
+def test_a_short_time_has_fewer_evaluations_and_no_grids(monkeypatch, tmp_path):
+    """A step is said to take 0.1 s, an evaluation 2 s, a grid 5 s: of 20 s, two evaluations take the fifth that they may."""
+    monkeypatch.setattr(training, "measure_step_seconds", lambda *_, **__: 0.1)
+    monkeypatch.setattr(training, "measure_overhead", lambda *_, **__: training.Overhead(2.0, 0.0))
+    monkeypatch.setattr(pf.FlowMatching, "_plot_seconds", lambda *_: 5.0)
+    dataset = pf.open_data(LAW.sample(100, seed=0).numpy())
+    network = pf.MLPSpec(width=8, depth=1)
+    planned = plan(dataset, pf.FlowMatching(network=network, max_time=20.0, device="cpu", random_state=0))
+    assert (planned.model.training_.evaluations, planned.model.training_.steps) == (2, 150)  # (0.95 * 20 - 2 * 2) / 0.1
+    own = pf.TrainingSettings(evaluations=20)
+    with pytest.raises(ValueError, match="No training step fits into 20 s"):
+        plan(dataset, pf.FlowMatching(network=network, training=own, max_time=20.0, device="cpu"))
+    shown = []
+    budget = training.Budget(2.0, 5.0)
+    monkeypatch.setattr(type(planned.resolved), "budget", lambda *_: budget)
+    planned.start(tmp_path / "run", on_grid=shown.append)
+    assert not shown
 
 
 def test_no_rows_held_out():

@@ -1,6 +1,7 @@
 """FlowMap: one to four calls against the exact flow, its codes, densities, guidance, runs, and what it refuses."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ def test_distilling_leaves_the_teacher_and_the_student_as_they_were(brief_teache
 def test_max_time_sets_trajectories_and_steps(brief_teacher, monkeypatch):
     """A quarter of 100 s at 10 ms each, and what is left of 95 s at 0.1 s per step after these, overhead and four plots."""
     monkeypatch.setattr(MapTraining, "_seconds_per_trajectory", lambda _: 0.01)
-    monkeypatch.setattr(MapTraining, "_costs", lambda *_, **__: (0.1, 4.0))
+    monkeypatch.setattr(MapTraining, "_costs", lambda *_, **__: (0.1, SimpleNamespace(of=lambda _: 4.0)))
     monkeypatch.setattr(MapTraining, "_plot_seconds", lambda *_: 1.0)
     model = pf.FlowMap(max_time=100.0, random_state=0, device="cpu")
     assert model.distilling(pf.load(brief_teacher)).steps == round((95 - 25 - 4 - 4) / 0.1)

@@ -1,6 +1,7 @@
 """The warm start of continuous flows: flow matching, whose best field is known for Gaussians, before maximum likelihood."""
 
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -247,7 +248,7 @@ def test_the_time_is_shared_between_both_parts(monkeypatch):
         return 0.01 if isinstance(task, MatchingTask) else 0.1
 
     monkeypatch.setattr(training, "measure_step_seconds", step)
-    monkeypatch.setattr(training, "measure_overhead_seconds", lambda *_, **__: 0.5)
+    monkeypatch.setattr(training, "measure_overhead", lambda *_, **__: SimpleNamespace(evaluation=0.0, of=lambda _: 0.5))
     monkeypatch.setattr("pushforward.models.flows.cnf.CNF._plot_seconds", lambda *_: 0.25)
     for wanted in (None, 20, 0):
         timed = model(max_time=100.0, matching_steps=wanted)

@@ -21,6 +21,7 @@ __all__ = [
     "ColumnType",
     "ColumnTypes",
     "as_text",
+    "hold_only",
     "is_text",
     "limits_in_words",
     "objects",
@@ -50,6 +51,13 @@ def as_text(cells: Any) -> list[str]:
 def objects(cells: Any) -> list[Any]:
     """Return the cells of a Series as a list, which is faster to go through."""
     return list(cells.to_numpy(dtype=object))
+
+
+def hold_only(cells: Any, *types: type) -> bool:
+    """Return whether there are cells in a Series and all are of these types; a boolean is no number."""
+    return len(cells) > 0 and all(
+        isinstance(cell, types) and (bool in types or not isinstance(cell, bool)) for cell in objects(cells)
+    )
 
 
 def limits_in_words(low: float | None, high: float | None) -> str:

@@ -21,16 +21,18 @@ from pushforward.data.columns.column import (
     ColumnType,
     ColumnTypes,
     as_text,
+    hold_only,
     is_text,
     limits_in_words,
     objects,
 )
+from pushforward.data.columns.infer_numbers import counts_rows, numbers_in, numbers_in_text
 from pushforward.data.columns.levels import Levels
 from pushforward.data.columns.moments import AmbiguousDateError, Moments, moment_format, moments_in, to_counts, unit_of
-from pushforward.data.columns.numbers import Numbers, decimals_of, number_format
+from pushforward.data.columns.numbers import Numbers, number_format
 from pushforward.data.columns.table import LeftOut, Table
 
-__all__ = ["infer_columns", "plain_numbers"]
+__all__ = ["infer_columns"]
 
 _BOOLEANS = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"})
 _MOSTLY = 0.9  # share of cells that make a column one of numbers, so that the others are mistakes
@@ -38,14 +40,8 @@ _RARE = 0.2  # share up to which "?" is a gap among words
 _OWN_TEXT = 0.5  # share of different cells above which a text describes single rows
 _FEW_ROWS = 20
 _LONG = 100  # characters
-_ATOM = 0.01  # share of rows that makes a number an atom
-_TIMES, _NEIGHBOURS = 5, 5  # and as often as its neighbours
-_MOST_ATOMS = 20
-_MOST_SHAPED = 100  # columns
-_NEAR = 0.05  # share of the median, or of 1, that is close to a bound
 _NUMBER = r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
 _LIMITED = re.compile(rf"(number|integer)(?: from {_NUMBER})?(?: to {_NUMBER})?")
-_INDEX_NAMES = ("", "index", "id", "row", "rowid", "row_id")
 
 
 def infer_columns(frame: Any, types: ColumnTypes = ()) -> Table:
@@ -136,7 +132,7 @@ def _infer(cells: Any, name: Any, wanted: _Wanted | None) -> Column | LeftOut:
     if types.is_bool_dtype(dtype):
         return _levels(cells, name, "boolean")
     if types.is_numeric_dtype(dtype):
-        return _index(cells, name) or _numbers(cells, name)
+        return counts_rows(cells, name) or numbers_in(cells, name)
     if types.is_datetime64_any_dtype(dtype) or types.is_timedelta64_dtype(dtype):
         return _moments(cells, name)
     return _of_objects(cells, name)
@@ -159,7 +155,8 @@ def _as_type(cells: Any, name: Any, kind: ColumnType) -> Column:
     if kind in ("category", "boolean"):
         column: Column | LeftOut | None = _levels(cells, name, kind)
     elif kind in ("number", "integer"):
-        column = _text_numbers(cells, name, kind) if is_text(cells) and not _are(cells, Real) else _numbers(cells, name, kind)
+        written = is_text(cells) and not hold_only(cells, Real)
+        column = numbers_in_text(cells, name, kind) if written else numbers_in(cells, name, kind)
     elif types.is_numeric_dtype(cells.dtype):
         column = None  # 20240131 and seconds since 1970 are numbers; pandas.to_datetime converts them
     else:
@@ -173,10 +170,10 @@ def _as_type(cells: Any, name: Any, kind: ColumnType) -> Column:
 
 def _of_objects(cells: Any, name: Any) -> Column | LeftOut:
     present = cells[~cells.isna()]
-    if _are(present, bool):
+    if hold_only(present, bool):
         return _levels(cells, name, "boolean")
-    if _are(present, Real, Decimal):
-        return _numbers(cells, name)
+    if hold_only(present, Real, Decimal):
+        return numbers_in(cells, name)
     if _are_moments(present):
         return _moments(cells, name)
     other = next((cell for cell in objects(present) if not isinstance(cell, str | Real | Decimal)), None)
@@ -195,7 +192,7 @@ def _of_text(cells: Any, name: Any) -> Column | LeftOut:
         return LeftOut(name, "is empty in every row")
     if len(set(words)) == 2 and {word.lower() for word in words} in _BOOLEANS:
         return _levels(cells, name, "boolean", words=GAP_WORDS)
-    column = _text_numbers(cells, name) or _text_moments(cells, name)
+    column = numbers_in_text(cells, name) or _text_moments(cells, name)
     if column is not None:
         return column
     different = len(set(words))
@@ -220,100 +217,6 @@ def _refuse_mistakes(cells: Any, name: Any, words: list[str]) -> None:
             f"row {row} (counted from 0); write numbers there or leave the cells empty, or learn them as words with {category}."
         )
         raise naming(ValueError(message), category)
-
-
-def _index(cells: Any, name: Any) -> LeftOut | None:
-    """Return that a column only counts the rows, if it does."""
-    values = cells.to_numpy(dtype="float64", na_value=np.nan)
-    counts = len(values) > 2 and np.array_equal(values, values[0] + np.arange(len(values)))
-    named = str(name).strip().lower() in _INDEX_NAMES or str(name).lower().startswith("unnamed:")
-    if counts and named:
-        return LeftOut(name, "counts the rows")
-    return None
-
-
-def _numbers(cells: Any, name: Any, kind: Literal["number", "integer"] | None = None) -> Numbers:
-    from pandas.api import types
-
-    gap = cells.isna().to_numpy()
-    values = np.array(cells[~gap].astype(object).to_numpy(), dtype=np.float64)
-    _refuse_infinities(np.array(cells.astype(object).where(~gap, 0.0).to_numpy(), dtype=np.float64), name)
-    whole = bool((values == np.round(values)).all())
-    if kind == "integer" and not whole:
-        raise ValueError(
-            f"columns sets {name!r} to 'integer', but it has fractions, such as {values[values != np.round(values)][0]}."
-        )
-    integer = types.is_integer_dtype(cells.dtype) or (whole and bool(gap.any())) or _are(cells[~gap], int)
-    if kind == "integer" or (kind is None and integer):
-        return Numbers(
-            name=name,
-            type="integer",
-            dtype=str(cells.dtype),
-            gaps=bool(gap.any()),
-            low=float(values.min()),
-            high=float(values.max()),
-        )
-    low, high, atoms = _shape(values)
-    return Numbers(
-        name=name,
-        type="number",
-        dtype=str(cells.dtype),
-        gaps=bool(gap.any()),
-        low=low,
-        high=high,
-        atoms=atoms,
-        decimals=decimals_of(values),
-    )
-
-
-def _refuse_infinities(values: np.ndarray, name: Any) -> None:
-    infinite = np.isinf(values)
-    if infinite.any():
-        raise ValueError(
-            f"column {name!r} contains {int(infinite.sum())} infinities, the first in row {int(infinite.argmax())} "
-            "(counted from 0); all numbers must be finite: drop those rows, or leave the cells empty."
-        )
-
-
-def _shape(values: np.ndarray) -> tuple[float | None, float | None, tuple[float, ...]]:
-    """Return the limits of reals, None where there is none, and the numbers that have a share of their own."""
-    numbers, counts = np.unique(values, return_counts=True)
-    often = (counts >= max(_ATOM * len(values), 3)) & (counts >= _TIMES * (1 + _usual(counts)))
-    atoms = tuple(numbers[often].tolist()) if 0 < often.sum() <= min(_MOST_ATOMS, len(numbers) / 2) else ()
-    low, high = float(numbers[0]), float(numbers[-1])
-    share = low >= 0 and 0.5 < high <= 1
-    top = 1.0 if share else high if high in atoms else None
-    return (0.0 if low >= 0 else low if low in atoms else None), top, atoms
-
-
-def _usual(counts: np.ndarray) -> np.ndarray:
-    """Return the median count of each number and its neighbours."""
-    padded = np.pad(counts, _NEIGHBOURS, mode="reflect")
-    return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1), axis=1))
-
-
-def _text_numbers(cells: Any, name: Any, kind: Literal["number", "integer"] | None = None) -> Numbers | None:
-    """Return the column of numbers that are written as text, if all cells are."""
-    text = as_text(cells.fillna(""))
-    words = [word for word in text if word.lower() not in GAP_WORDS]
-    form = number_format(list(dict.fromkeys(words)))
-    if form is None:
-        return None
-    values, gaps = form.parse(words), len(words) < len(text)
-    low, high, atoms = _shape(values)
-    if kind == "integer" or (kind is None and form.decimals == 0):
-        kind, low, high, atoms = "integer", float(values.min()), float(values.max()), ()
-    return Numbers(
-        name=name,
-        type=kind or "number",
-        dtype=str(cells.dtype),
-        gaps=gaps,
-        low=low,
-        high=high,
-        atoms=atoms,
-        decimals=form.decimals,
-        format=form,
-    )
 
 
 def _text_moments(cells: Any, name: Any, kind: ColumnType | None = None) -> Moments | None:
@@ -391,36 +294,6 @@ def _plain(cell: Any) -> Any:
     return cell.item() if isinstance(cell, np.generic) else cell
 
 
-def _are(cells: Any, *types: type) -> bool:
-    """Return whether all cells are of these types; a boolean is no number."""
-    return len(cells) > 0 and all(
-        isinstance(cell, types) and (bool in types or not isinstance(cell, bool)) for cell in objects(cells)
-    )
-
-
 def _are_moments(cells: Any) -> bool:
     kinds = (datetime.date, datetime.time, datetime.timedelta)
     return len(cells) > 0 and all(isinstance(cell, kinds) for cell in objects(cells))
-
-
-def plain_numbers(frame: Any) -> bool:
-    """Return whether a DataFrame is like an array: columns of numbers (or booleans) without gaps, and none counts the rows.
-
-    No column of reals, of up to 100, has values with a share of their own, or comes close to a bound.
-    """
-    from pandas.api import types
-
-    numeric = (types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype) for dtype in frame.dtypes)
-    if not all(numeric) or bool(frame.isna().to_numpy().any()):
-        return False
-    if any(_index(frame[name], name) for name in frame.columns):
-        return False
-    reals = [name for name in frame.columns if types.is_float_dtype(frame[name].dtype)]
-    return len(reals) > _MOST_SHAPED or not any(_is_shaped(frame[name].to_numpy(dtype="float64")) for name in reals)
-
-
-def _is_shaped(values: np.ndarray) -> bool:
-    """Return whether reals have values with a share of their own, or come close to 0 and, as shares, to 1."""
-    low, high, atoms = _shape(values)
-    near_low = low == 0 and values.min() <= _NEAR * np.median(values)
-    return bool(atoms) or bool(near_low) or (high == 1 and values.max() >= 1 - _NEAR)

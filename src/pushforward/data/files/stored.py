@@ -24,8 +24,7 @@ from pushforward.probability.memory import memory_bytes
 __all__ = ["StoredArray", "StoredImages", "open_array", "open_images"]
 
 _THREADS = 4
-_COPIES = 3  # of all rows, in float32, while a model is prepared
-_MOST = 0.5  # share of the main memory for them
+_MOST = 0.5  # share of the main memory for all rows
 
 
 class StoredArray(Stored):
@@ -99,7 +98,7 @@ def open_array(path: Path, stream: bool | None) -> Any:
     if stream is False or not _is_array_of_numbers(path):
         return read_numpy(path)
     stored = StoredArray(path)
-    return stored if stream or _fills_memory(stored.shape) else read_numpy(path)
+    return stored if stream or _fills_memory(stored.shape, stored.dtype) else read_numpy(path)
 
 
 def open_images(folder: Path, size: int | None, stream: bool | None) -> tuple[Any, np.ndarray | None]:
@@ -127,15 +126,16 @@ def _folder_fills_memory(folder: Path, size: int | None) -> bool:
     """Whether the images of a folder would fill the memory, if all are like the first."""
     names = image_files(folder)
     try:
-        shape = decode_image(folder / names[0])[0].shape if names else (0,)
+        first = decode_image(folder / names[0])[0] if names else np.empty(0, np.uint8)
     except Exception:  # Pillow raises many types for broken files, and reading the folder names them all
         return False
-    return _fills_memory((len(names), *(shape if size is None else (size, size, *shape[2:]))))
+    shape = first.shape if size is None else (size, size, *first.shape[2:])
+    return _fills_memory((len(names), *shape), first.dtype)
 
 
-def _fills_memory(shape: tuple[int, ...]) -> bool:
+def _fills_memory(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bool:
     there = memory_bytes()
-    return there is not None and 4 * _COPIES * math.prod(shape) > _MOST * there
+    return there is not None and dtype.itemsize * math.prod(shape) > _MOST * there
 
 
 def _stamp(path: Path) -> tuple[int, int]:

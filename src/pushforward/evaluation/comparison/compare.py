@@ -12,6 +12,7 @@ so that finished work is not repeated: a comparison that was stopped continues, 
 
 import contextlib
 import json
+import math
 import re
 import shutil
 import time
@@ -26,10 +27,11 @@ from joblib import Parallel, delayed, effective_n_jobs
 from sklearn.base import clone
 
 from pushforward._messages import Argument, naming
-from pushforward.data import ColumnTypes, Dataset, open_data, split_rows
+from pushforward.data import Dataset, Text, open_data, split_rows
 from pushforward.evaluation.comparison.ranking import Trial
 from pushforward.evaluation.comparison.result import Comparison
 from pushforward.evaluation.evaluation import Evaluation
+from pushforward.evaluation.parts.rows import LEAST, check_samples
 from pushforward.evaluation.progress import PartProgress
 from pushforward.evaluation.protocol import evaluate, rows_of
 from pushforward.models import GenerativeModel, load
@@ -84,8 +86,6 @@ def run_comparison(
     *,
     condition: Any = None,
     columns: Any = None,
-    kind: str | None = None,
-    types: ColumnTypes | None = None,
     budget: float | None = None,
     steps: int | None = None,
     seeds: int = 2,
@@ -95,6 +95,7 @@ def run_comparison(
     device: str | None = None,
     jobs: int | None = None,
     verbose: bool = False,
+    **opening: Any,
 ) -> Comparison:
     """Train and evaluate every model with every seed.
 
@@ -106,7 +107,7 @@ def run_comparison(
     models : sequence or mapping of names and estimators, optional
         Names such as "gmm", "flow" or "ddpm", which get the default recipe for the data; or estimators, which are copied and
         never fitted. A mapping names them. Default: :func:`default_models` of the data.
-    condition, columns, kind, types : optional
+    condition, columns : optional
         As for :func:`pushforward.open_data`.
     budget : float, optional
         Seconds that each training may take; PPCA, which has a closed form, takes what it needs.
@@ -128,6 +129,9 @@ def run_comparison(
         other.
     verbose : bool
         Whether to show progress.
+    **opening
+        Further arguments of :func:`pushforward.open_data` that say what the data are: ``kind``, ``types`` of columns,
+        ``text``, ``rate``, ``length``, ``series``, ``size``.
 
     Raises
     ------
@@ -145,7 +149,8 @@ def run_comparison(
         raise ValueError("jobs must be at least 1, or -1 for all cores, got 0")
     if budget is not None and steps is not None:
         raise ValueError("give a budget in seconds or in steps, and not both")
-    dataset = open_data(X, condition=condition, columns=columns, kind=kind, types=types, gaps=True)
+    check_samples(samples)
+    dataset = open_data(X, condition=condition, columns=columns, gaps=True, **opening)
     folder = _folder(out, dataset.source)
     shared = {"budget": budget, "steps": steps, "seed": seed, "samples": samples}
     parts = _split(dataset, seed)
@@ -166,8 +171,7 @@ def run_comparison(
         "conditional": dataset.condition is not None,
     }
     with claimed(folder):
-        typed = {"types": dict(types)} if types else {}
-        _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint} | typed)
+        _begin(folder, shared | {"source": dataset.source, "fingerprint": dataset.fingerprint} | _plain(opening))
         tasks = [
             _Task(name, _configured(estimator, budget, steps, own_seed, device), own_seed, samples, seed, folder)
             for name, estimator, own_seed in work
@@ -274,6 +278,11 @@ class _Parts:
 def _split(dataset: Dataset, seed: int) -> _Parts:
     share = min(_TEST_SHARE, _MOST_TEST / len(dataset))
     rows, aside = (part.numpy() for part in split_rows(len(dataset), share, noise.derive(seed, "comparison")))
+    if len(aside) < LEAST:
+        raise ValueError(
+            f"{dataset.source} has {len(dataset)} rows, of which {len(aside)} are set aside to measure the models on, and "
+            f"figures of fewer than {LEAST} rows say nothing; give {math.ceil(LEAST / _TEST_SHARE)} rows or more"
+        )
     values, condition = rows_of(dataset, rows)
     return _Parts(replace(dataset, values=values, condition=condition), rows_of(dataset, aside))
 
@@ -374,6 +383,13 @@ def _folder(out: str | Path | None, source: str) -> Path:
     if not is_vacant(folder) and not (folder / _SETTINGS).is_file():
         raise naming(ValueError(f"{folder} is in use for something else; name another folder with {_OUT}"), _OUT)
     return folder
+
+
+def _plain(opening: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that say what the data are, as they come back from JSON; those that are None are left out."""
+    plain = {name: repr(value) if isinstance(value, Text) else value for name, value in opening.items() if value is not None}
+    found: dict[str, Any] = json.loads(json.dumps(plain))
+    return found
 
 
 def _begin(folder: Path, settings: dict[str, Any]) -> None:

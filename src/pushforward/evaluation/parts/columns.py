@@ -12,11 +12,11 @@ from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.ranges import ranges
 from pushforward.evaluation.parts.rows import Inputs
+from pushforward.evaluation.parts.usefulness import usefulness
 from pushforward.metrics.associations import association_gap, correlation_gap, total_variation
-from pushforward.metrics.categories import category_columns, category_coverage
+from pushforward.metrics.categories import category_columns, category_coverage, with_levels
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.two_sample import wasserstein_columns
-from pushforward.metrics.utility import train_on_synthetic
 
 __all__ = ["table_parts"]
 
@@ -101,13 +101,8 @@ def _train_on_samples(inputs: Inputs, results: Results) -> None:
     categories = category_columns(other)
     varies = (other[0] != other).any(axis=0) & (held[0] != held).any(axis=0)
     target = int(np.flatnonzero(varies & categories if (varies & categories).any() else varies)[-1])
-    result = train_on_synthetic(samples, other, held, target, categories=categories, seed=inputs.seed)
-    unit = "accuracy" if result.score == "accuracy" else "R²"
-    note = f"predicts {inputs.names[target]}; the floor is trained on as many training rows"
-    figure = Figure(
-        "train on samples, test on rows", "table", result.synthetic, unit, "higher", "held-out", result.real, note=note
-    )
-    results.figures.append(figure)
+    domains, (samples, other, held) = with_levels(samples, (other, held), categories)
+    results.figures.append(usefulness(samples, other, held, domains, target, inputs))
 
 
 def _three(inputs: Inputs) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

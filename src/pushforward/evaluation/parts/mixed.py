@@ -12,6 +12,7 @@ from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.density import affordable_rows
 from pushforward.evaluation.parts.ranges import ranges
 from pushforward.evaluation.parts.rows import Inputs
+from pushforward.evaluation.parts.usefulness import usefulness
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.mixed.associations import association_gap, associations
 from pushforward.metrics.mixed.closest import closest_records
@@ -21,7 +22,6 @@ from pushforward.metrics.mixed.gaps import gap_patterns
 from pushforward.metrics.mixed.membership import distance_attack, membership_attack
 from pushforward.metrics.mixed.shapes import column_shapes
 from pushforward.metrics.mixed.trends import pair_trends
-from pushforward.metrics.mixed.utility import utility
 from pushforward.metrics.relabel import compared_shares
 from pushforward.probability.domain import Domain
 
@@ -144,12 +144,7 @@ def _utility(inputs: Inputs, results: Results) -> None:
     varies = [len(np.unique(other[~np.isnan(other[:, index]), index])) > 1 for index in range(len(domains))]
     targets = [index for index, domain in enumerate(domains) if varies[index] and domain.type == "category"]
     target = (targets or [index for index, each in enumerate(varies) if each])[-1]
-    result = utility(samples, other, held, domains, target, seed=inputs.seed)
-    note = f"boosted trees predict {inputs.names[target]}; the floor is trained on as many training rows"
-    unit = "AUC" if result.score == "AUC" else "R²"
-    results.figures.append(
-        Figure("train on samples, test on rows", "table", result.synthetic, unit, "higher", "held-out", result.real, note=note)
-    )
+    results.figures.append(usefulness(samples, other, held, domains, target, inputs))
 
 
 def _closest(inputs: Inputs, results: Results) -> None:

@@ -23,7 +23,7 @@ from pushforward.data.columns import Table
 from pushforward.metrics.mixed.embedding import Embedding
 from pushforward.probability import noise
 
-__all__ = ["LEAST", "MOST", "Inputs", "RowSet", "Scaling", "gather_inputs", "take_rows", "with_samples"]
+__all__ = ["LEAST", "MOST", "Inputs", "RowSet", "Scaling", "check_samples", "gather_inputs", "take_rows", "with_samples"]
 
 LEAST = 20
 MOST = 10_000
@@ -176,6 +176,16 @@ class Inputs:
         return [f"column {index}" for index in range(int(np.prod(self.schema.internal_shape)))]
 
 
+def check_samples(samples: object) -> None:
+    """Raise unless ``samples`` is None or a number of rows of which figures say something."""
+    if samples is None:
+        return
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer):
+        raise TypeError(f"samples must be the number of rows to draw, an integer, got {samples!r}")
+    if samples < LEAST:
+        raise ValueError(f"samples must be at least {LEAST}, got {samples}; figures of fewer rows say nothing")
+
+
 def gather_inputs(
     model: Any, X_test: Any, X_train: Any, condition: Any, train_condition: Any, samples: int | None, seed: int
 ) -> Inputs:
@@ -187,10 +197,7 @@ def gather_inputs(
         If the model is not fitted, the rows are not like those it was trained on, or there are too few of them.
     """
     check_is_fitted(model)
-    if samples is not None and (isinstance(samples, bool) or not isinstance(samples, int | np.integer)):
-        raise TypeError(f"samples must be the number of rows to draw, an integer, got {samples!r}")
-    if samples is not None and samples < LEAST:
-        raise ValueError(f"samples must be at least {LEAST}, got {samples}; figures of fewer rows say nothing")
+    check_samples(samples)
     test = _row_set(model, X_test, condition, "X_test")
     train = None if X_train is None else _row_set(model, X_train, train_condition, "X_train")
     whole = test.take(test.complete)

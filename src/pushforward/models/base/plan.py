@@ -1,7 +1,7 @@
 """Training of a fully resolved model in a run folder, with plots during training."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +83,17 @@ class Plan:
 
 
 @with_gradients
-def plan(dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, object] | None = None) -> Plan:
-    """Check arguments, split and scale the data, resolve defaults and the number of steps, and build the network."""
+def plan(
+    dataset: Dataset, model: GenerativeModel, *, chosen: Mapping[str, object] | None = None, began: float | None = None
+) -> Plan:
+    """Check arguments, split and scale the data, resolve defaults and the number of steps, and build the network.
+
+    A time budget counts from the clock ``began``, by default from now.
+    """
     check_params(type(model), model.get_params(deep=False))
     prepared = model._prepare(dataset)
+    if began is not None:
+        prepared = replace(prepared, began=began)
     return Plan(model, prepared, model._resolve(prepared), chosen or {})
 
 

@@ -1,6 +1,7 @@
 """From data of any kind to scaled rows: the arguments that say how, and the split into training rows and held-out rows."""
 
 import math
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
@@ -34,6 +35,7 @@ from pushforward.probability import noise
 __all__ = ["Prepared", "Preparing", "seed_of"]
 
 _MOST_HELD_OUT = 2000
+_MOST_CONVERTED = 1 << 26  # numbers of all rows that are converted before training
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +45,14 @@ class Prepared:
     Attributes
     ----------
     x : Tensor or Stream (N, *D)
-        Training rows, of the model's ``row_dtype``; on disk only for a family that ``streams``.
+        Training rows, of the model's ``row_dtype``; converted when needed only for a family that ``streams``.
     condition : Tensor (N, K) or None
     held_out : (Tensor, Tensor or None) or None
         Rows and conditions that are not trained on.
     rows, held_out_rows : int64 tensors
         Their row numbers in the data set.
+    began : float
+        The clock (:func:`time.perf_counter`) from which a time budget counts.
     """
 
     x: AnyRows
@@ -56,6 +60,7 @@ class Prepared:
     held_out: tuple[Tensor, Tensor | None] | None
     rows: Tensor
     held_out_rows: Tensor
+    began: float = field(default_factory=time.perf_counter, kw_only=True)
 
     @property
     def whole(self) -> Tensor:
@@ -130,6 +135,7 @@ class Preparing(Takes, Estimator):
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         """Split, scale and encode the data; store schema, transform, encoder and seed."""
+        began = time.perf_counter()
         self._check_data(dataset)
         self.seed_ = seed_of(self.random_state)
         rows, aside = self._split(dataset)
@@ -165,15 +171,19 @@ class Preparing(Takes, Estimator):
         }
         held_out = (x[aside], None if condition is None else condition[aside]) if len(aside) else None
         kept = x.without(aside) if isinstance(x, Stream) else x[rows]
-        return Prepared(kept, None if condition is None else condition[rows], held_out, rows, aside)
+        if isinstance(kept, Stream) and not self._converts_when_needed(kept):
+            kept = kept.gathered()
+        return Prepared(kept, None if condition is None else condition[rows], held_out, rows, aside, began=began)
+
+    def _converts_when_needed(self, x: Stream) -> bool:
+        """Whether training takes scaled rows when it needs them: always from disk, otherwise if they would take much memory."""
+        return x.on_disk or (self.streams and math.prod(x.shape) > _MOST_CONVERTED)
 
     def _coordinates(self, dataset: Dataset, rows: Tensor) -> tuple[Schema, AnyRows]:
         """Return the schema and all rows as the family models them, with coordinates fitted to the training ``rows``."""
         schema = dataset.schema
-        if dataset.on_disk:
-            return schema, dataset.stream()
         if schema.table is None or self.columnwise:
-            return schema, dataset.to_internal(gaps=self.gaps)
+            return schema, dataset.rows(gaps=self.gaps)
         cells = dataset.to_internal(gaps=True)
         schema = schema.by_elements(cells[rows], self.coordinates)
         assert schema.elements is not None

@@ -28,7 +28,7 @@ from pushforward.models.base.task import RowTask
 from pushforward.models.files.params import Count, DeviceName, Seconds, Share
 from pushforward.networks import NetworkSpec, UNetSpec
 from pushforward.probability import noise
-from pushforward.training import Budget, Task, TrainingResult, TrainingSettings
+from pushforward.training import Budget, Overhead, Task, TrainingResult, TrainingSettings
 from pushforward.training.feed import check_batch_size
 from pushforward.training.process.generators import fresh_module
 from pushforward.training.process.size import check_size
@@ -72,8 +72,8 @@ class TrainedModel(GenerativeModel):
     training : TrainingSettings, optional
         Batch size, learning rate and so on; the default depends on the shape of the data.
     max_time : float, optional
-        Seconds that training may take. The number of steps is set by timing the first ones, and corrected on the way if the
-        machine becomes slower or faster.
+        Seconds from the beginning of ``fit`` to its end; on the command line from the start of the command. The number of
+        steps is set by timing the first ones, and corrected on the way if the machine becomes slower or faster.
     device : str, optional
         Where to train, such as "cpu" or "cuda"; default the fastest available.
 
@@ -127,7 +127,6 @@ class TrainedModel(GenerativeModel):
 
     def _resolve(self, prepared: Prepared) -> Trainable:
         """Resolve defaults and the number of steps, and build the task."""
-        begin = time.perf_counter()
         self._fill_in(prepared)
         if self.train_steps is not None:
             self.training_ = replace(self.training_, steps=int(self.train_steps), warmup_steps=None)
@@ -138,14 +137,13 @@ class TrainedModel(GenerativeModel):
         if self.max_time is None:
             return Trainable(task, network)
         plot = training.agreed(lambda: self._plot_seconds(network))
-        trainable = Trainable(task, network, begin + self.max_time, _LEAST_SHARE * self.max_time, plot)
+        trainable = Trainable(task, network, prepared.began + self.max_time, _LEAST_SHARE * self.max_time, plot)
         self._fit_steps(trainable, prepared)
         return trainable
 
     def _fit_steps(self, trainable: Trainable, prepared: Prepared) -> None:
         """Set the number of steps by ``max_time``."""
-        steps = training.agreed(lambda: self._affordable_steps(trainable, prepared))
-        self.training_ = replace(self.training_, steps=steps, warmup_steps=None)
+        self.training_ = training.agreed(lambda: self._in_budget(trainable, prepared))
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, Trainable)
@@ -208,16 +206,21 @@ class TrainedModel(GenerativeModel):
     def _seconds(self, resolved: object, prepared: Prepared) -> float:
         assert isinstance(resolved, Trainable)
         step, overhead = self._costs(resolved.task, prepared, self.training_)
-        return step * self.training_.steps + overhead
+        return step * self.training_.steps + overhead.of(self.training_)
 
-    def _affordable_steps(self, trainable: Trainable, prepared: Prepared) -> int:
-        """Return the number of steps that fit into ``max_time``, measured on a copy."""
-        step, overhead = self._costs(trainable.task, prepared, self.training_, seconds=self._trial_seconds)
-        return self._in_time(step, overhead + training.GRIDS * trainable.plot_seconds)
+    def _in_budget(self, trainable: Trainable, prepared: Prepared) -> TrainingSettings:
+        """Return the settings with as many steps, and no more evaluations, than fit into ``max_time``, measured on a copy."""
+        settings, most = self.training_, training.MOST_OVERHEAD * float(self.max_time or 0)
+        step, overhead = self._costs(trainable.task, prepared, settings, seconds=self._trial_seconds)
+        if self.training is None and overhead.evaluation * settings.evaluations > most:
+            settings = replace(settings, evaluations=max(1, int(most / overhead.evaluation)))
+        return replace(settings, steps=self._in_time(step, overhead.of(settings), trainable), warmup_steps=None)
 
-    def _in_time(self, step: float, overhead: float) -> int:
+    def _in_time(self, step: float, overhead: float, trainable: Trainable) -> int:
         """Return how many steps of ``step`` seconds fit into ``max_time``."""
-        return training.steps_for(float(self.max_time or 0), step, overhead_seconds=overhead, margin=0.05)
+        seconds, grid = float(self.max_time or 0), trainable.plot_seconds
+        grids = training.GRIDS * grid if training.Budget(seconds, grid).draws_grids else 0.0
+        return training.steps_for(seconds, step, overhead_seconds=overhead + grids, margin=0.05)
 
     @property
     def _trial_seconds(self) -> float:
@@ -226,13 +229,11 @@ class TrainedModel(GenerativeModel):
 
     def _costs(
         self, task: Task, prepared: Prepared, settings: TrainingSettings, *, seconds: float = 3.0
-    ) -> tuple[float, float]:
-        """Return the seconds per step and those of everything else, measured on a copy."""
+    ) -> tuple[float, Overhead]:
+        """Return the seconds per step, and of an evaluation and a checkpoint, measured on a copy."""
         x, condition, device = prepared.x, prepared.condition, self.device
         step = training.measure_step_seconds(task, x, condition, settings=settings, device=device, seconds=seconds)
-        overhead = training.measure_overhead_seconds(
-            task, x, condition, settings=settings, held_out=prepared.held_out, device=device
-        )
+        overhead = training.measure_overhead(task, x, condition, settings=settings, held_out=prepared.held_out, device=device)
         return step, overhead
 
     @property

@@ -111,7 +111,7 @@ class Circuit(ExactModel):
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         begin = time.perf_counter()
-        self.law_ = self._average(*self._choose(prepared, begin), begin)
+        self.law_ = self._average(*self._choose(prepared), prepared.began)
         self.n_trees_ = len(self.law_.trees)
         seconds = time.perf_counter() - begin
         held_out = None
@@ -122,23 +122,23 @@ class Circuit(ExactModel):
             prepared, steps=self.n_trees_, seconds=seconds, held_out=held_out, parameters=self.law_.parameters
         )
 
-    def _choose(self, prepared: Prepared, begin: float) -> tuple[Learner, Choice]:
+    def _choose(self, prepared: Prepared) -> tuple[Learner, Choice]:
         """Return the learner of the rows, and the number of states and the shrinkage that it chose."""
         x, held_out = joint_columns(self.space_, self._flat(prepared.whole), prepared.condition, gap=KNOWN), None
         if prepared.held_out is not None:
             inside = inside_range(self.space_, prepared.held_out[0])[0]
             held_out = joint_columns(self.space_, inside, prepared.held_out[1], gap=KNOWN)
         learner = Learner.of(*x, self._domains(prepared), held_out, gaps=self._columns_with_gaps(x[0]), seed=self.seed_)
-        end = math.inf if self.max_time is None else begin + _SHARE_OF_TRIALS * self.max_time
+        end = math.inf if self.max_time is None else prepared.began + _SHARE_OF_TRIALS * self.max_time
         with self._progress(learner.trials(self.n_states)) as show:
             choice = learner.choose(self.n_states, self.shrinkage, end=end, show=show)
         self.n_states_, self.shrinkage_ = choice.states, choice.shrinkage
         return learner, choice
 
-    def _average(self, learner: Learner, choice: Choice, begin: float) -> HiddenTrees:
+    def _average(self, learner: Learner, choice: Choice, began: float) -> HiddenTrees:
         """Return the average of the trees that fit into the time."""
         most, trees = self.n_trees or _TREES, list[HiddenTree]()
-        end = math.inf if self.max_time is None else begin + self.max_time
+        end = math.inf if self.max_time is None else began + self.max_time
         slowest = choice.seconds
         with self._progress(most) as show:
             while len(trees) < most and (not trees or time.perf_counter() + slowest < end):

@@ -94,7 +94,7 @@ class FlowMatching(DenoisingModel):
         held_out = prepared.held_out
         if held_out is not None:
             held_out = (torch.stack((held_out[0], source.rows[prepared.held_out_rows]), 1), held_out[1])
-        return Prepared(x, prepared.condition, held_out, prepared.rows, prepared.held_out_rows)
+        return Prepared(x, prepared.condition, held_out, prepared.rows, prepared.held_out_rows, began=prepared.began)
 
     def _clean(self, x: Tensor) -> Tensor:
         return x[:, 0] if self.coupling == "paired" else x

@@ -33,14 +33,13 @@ from pushforward.models.denoising.base import Denoising, WithDenoiser
 from pushforward.models.denoising.flow_matching import FlowMatching
 from pushforward.models.denoising.map_pool import STATES, Pool, pool_angles
 from pushforward.models.denoising.map_task import FlowMapTask
+from pushforward.models.denoising.map_teacher import inherit, trained_teacher, unfitted
 from pushforward.models.denoising.model import DenoisingModel
 from pushforward.models.denoising.source import ArraySource, GaussianSource, make_source
 from pushforward.models.files.params import Count, check_params
-from pushforward.models.files.storage import CARD, load, parts_of, read_card
 from pushforward.networks import NetworkSpec
 from pushforward.probability import noise
 from pushforward.training.process.generators import fresh_module
-from pushforward.training.record.files import inside
 
 __all__ = ["JUMPS", "MapTraining", "has_density"]
 
@@ -173,7 +172,7 @@ class MapTraining(WithDenoiser):
     def _knows_null(self) -> bool:
         return self.condition_dropout > 0 and bool(self._teacher_arguments.condition_dropout > 0)
 
-    def distilling(self, teacher: Denoising) -> Plan:
+    def distilling(self, teacher: Denoising, began: float | None = None) -> Plan:
         """Return the plan that distills a fitted teacher into this model, which is not yet fitted."""
         check_params(type(self), self.get_params(deep=False))
         self._check_points(teacher.space_.schema)
@@ -181,13 +180,13 @@ class MapTraining(WithDenoiser):
         self.seed_ = seed_of(self.random_state)
         self.space_, self.data_ = teacher.space_, teacher.data_
         self._name_features()
-        self.teacher, self.teacher_ = _unfitted(teacher), teacher
+        self.teacher, self.teacher_ = unfitted(teacher), teacher
         if self.device is not None:
             teacher.to(self.device)
         n = self.space_.kind.drawn_while_training
         drawn = teacher._generate(n, teacher._conditions_for_sampling(None, n, self.seed_), seed=self.seed_)
         prepared = Prepared(drawn, None, None, torch.arange(n), torch.arange(0))
-        return Plan(self, prepared, _Planned(*self._plan_map(), None))
+        return Plan(self, prepared, _Planned(*self._plan_map(began), None))
 
     def _prepare(self, dataset: Dataset) -> Prepared:
         prepared = super()._prepare(dataset)
@@ -219,9 +218,9 @@ class MapTraining(WithDenoiser):
         teacher = self.teacher_
         trainable = teacher._resolve(prepared)
         teacher._adopt(trainable.network)
-        return _Planned(*self._plan_map(), Plan(teacher, prepared, trainable))
+        return _Planned(*self._plan_map(None), Plan(teacher, prepared, trainable))
 
-    def _plan_map(self) -> tuple[Trainable, Prepared]:
+    def _plan_map(self, began: float | None) -> tuple[Trainable, Prepared]:
         """Plan the training on trajectories, whose shape is known before they are drawn."""
         self._take_over()
         if self.guidance > 1:
@@ -234,6 +233,7 @@ class MapTraining(WithDenoiser):
         condition = torch.ones(_PLANNED, given) if given else None
         rows = torch.arange(_PLANNED)
         alike = Prepared(x, condition, (x, condition), rows, rows)
+        alike = alike if began is None else replace(alike, began=began)
         return super()._resolve(alike), alike
 
     def _take_over(self) -> None:
@@ -283,8 +283,8 @@ class MapTraining(WithDenoiser):
 
         def steps() -> int:
             step, overhead = self._costs(trainable.task, prepared, self.training_, seconds=self._trial_seconds)
-            overhead += self.trajectories_ * one + training.GRIDS * trainable.plot_seconds
-            return training.steps_for(whole, step, overhead_seconds=overhead, margin=0.05)
+            beside = overhead.of(self.training_) + self.trajectories_ * one + training.GRIDS * trainable.plot_seconds
+            return training.steps_for(whole, step, overhead_seconds=beside, margin=0.05)
 
         self.training_ = replace(self.training_, steps=training.agreed(steps), warmup_steps=None)
 
@@ -335,13 +335,13 @@ class MapTraining(WithDenoiser):
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         assert isinstance(resolved, _Planned)
         if resolved.teacher is not None:
-            self.teacher_ = _trained(resolved.teacher, run)
+            self.teacher_ = trained_teacher(resolved.teacher, run)
         teacher, begin = self.teacher_, time.perf_counter()
         pool, aside = self._draw_pool(self.trajectories_).split(max(1, int(_ASIDE * self.trajectories_)))
         drawing = time.perf_counter() - begin
         assert isinstance(resolved.own.network, FlowMapNetwork)
         if self.network_ == teacher.network_:
-            _inherit(resolved.own.network.network, teacher.denoiser_.network, whole=teacher.prediction == "edm")
+            inherit(resolved.own.network.network, teacher.denoiser_.network, whole=teacher.prediction == "edm")
         rows = torch.arange(len(pool.rows))
         own = Prepared(pool.rows, pool.condition, (aside.rows, aside.condition), rows, torch.arange(len(aside.rows)))
         self.density_error_ = {}
@@ -350,7 +350,7 @@ class MapTraining(WithDenoiser):
             self.density_error_ = self._measure_density()
         result = replace(self.training_result_, seconds=self.training_result_.seconds + drawing)
         self.training_result_ = result if resolved.teacher is None else teacher.training_result_.followed_by(result)
-        self.teacher_ = _unfitted(teacher)
+        self.teacher_ = unfitted(teacher)
 
     def _measure_density(self) -> dict[int, float]:
         """Return the root mean square difference to the teacher's log-densities, on rows that the teacher draws, by calls."""
@@ -371,7 +371,7 @@ class MapTraining(WithDenoiser):
         return errors
 
     def _resolved(self) -> Facts:
-        return super()._resolved() | {"teacher": _unfitted(self.teacher_)}
+        return super()._resolved() | {"teacher": unfitted(self.teacher_)}
 
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         facts, tensors = super()._state()
@@ -390,40 +390,3 @@ class MapTraining(WithDenoiser):
         self.schedule_ = self.teacher_.schedule
         self.density_error_ = {int(calls): float(error) for calls, error in facts["density_error"].items()}
         super()._restore(facts, tensors, parts)
-
-
-def _trained(teacher: Plan, run: RunOptions) -> Denoising:
-    """Train the teacher in its folder inside the run, and return it; load it if it is finished."""
-    model = teacher.model
-    if run.folder is None:
-        model._learn(teacher.prepared, teacher.resolved)
-    else:
-        place = inside(run.folder, "teacher")
-        status = training.agreed(lambda: read_card(place)["status"] if run.resume and (place / CARD).is_file() else None)
-        model = load(place, parts=parts_of(model)) if status == "finished" else teacher.start(place, resume=status is not None)
-    assert isinstance(model, Denoising)
-    return model
-
-
-def _unfitted(teacher: Denoising) -> Denoising:
-    """Return an unfitted teacher with the same arguments, resolved if they have been, without a network of the user's own."""
-    arguments = teacher._resolved() if hasattr(teacher, "seed_") else teacher.get_params(deep=False)
-    if isinstance(arguments["network"], nn.Module):
-        arguments["network"] = None
-    return type(teacher)(**arguments)
-
-
-@torch.no_grad()
-def _inherit(network: nn.Module, teacher: nn.Module, *, whole: bool) -> None:
-    """Give a map the weights of its teacher; those of the features that the teacher does not have become 0.
-
-    Without ``whole`` the last layer keeps its own weights, because the teacher's output means something else.
-    """
-    known = teacher.state_dict()
-    for name, value in network.state_dict().items():
-        if name not in known:
-            value.zero_()
-        elif whole or not name.startswith("last."):
-            old = known[name].to(value)
-            value.zero_()
-            value[tuple(slice(size) for size in old.shape)] = old

@@ -13,7 +13,7 @@ suffice,
 
     kinetic * int |f|^2 dt + jacobian * int |v^T df/dx|^2 dt,
 
-the squared speed along the paths and, in the mean over v, the squared Frobenius norm of the Jacobian. The equation is solved by
+the squared speed along the paths and, on average over v, the squared Frobenius norm of the Jacobian. The equation is solved by
 a fixed number of Runge-Kutta steps of order 4, with gradients through all of them. Few steps on a rough field overestimate the
 likelihood, so the held-out loss, densities and samples use twice as many.
 
@@ -277,7 +277,7 @@ class CNF(InvertibleModel):
         matching, seconds = self._matching_task(trainable.network), self._trial_seconds / 2
         brief, overhead = self._costs(matching, prepared, self._matching_settings, seconds=seconds)
         long, more = self._costs(trainable.task, prepared, self.training_, seconds=seconds)
-        alone = self._in_time(long, overhead + more + training.GRIDS * trainable.plot_seconds)
+        alone = self._in_time(long, overhead.of(self._matching_settings) + more.of(self.training_), trainable)
         affordable = max(1, int(_MATCHING_SHARE * alone * long / brief))
         shape, rows = self.space_.transform.shape, len(prepared.x)
         steps = min(affordable, _EPOCHS_IN_TIME * _default_matching_steps(shape, rows, most=affordable))
@@ -292,8 +292,9 @@ class CNF(InvertibleModel):
         likelihood = super()._seconds(resolved, prepared)
         if self.matching_steps_ == 0:
             return likelihood
-        step, overhead = self._costs(self._matching_task(resolved.network), prepared, self._matching_settings)
-        return likelihood + step * self.matching_steps_ + overhead
+        settings = self._matching_settings
+        step, overhead = self._costs(self._matching_task(resolved.network), prepared, settings)
+        return likelihood + step * self.matching_steps_ + overhead.of(settings)
 
 
 def _default_network(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:

@@ -179,10 +179,9 @@ class GMM(LawModel):
         return {"covariance": self.covariance_, "n_components": best[0], "min_variance": best[1], "restarts": _RESTARTS}
 
     def _fill_in(self, prepared: Prepared) -> None:
-        begin = time.perf_counter()
         super()._fill_in(prepared)
         if self.max_time is not None:
-            self.restarts_, self.max_iterations_ = self._planned(prepared, begin + self.max_time)
+            self.restarts_, self.max_iterations_ = self._planned(prepared, prepared.began + self.max_time)
 
     def _resolve(self, prepared: Prepared) -> object:
         if _of_numbers(self):
@@ -203,7 +202,7 @@ class GMM(LawModel):
 
     def _learn_table(self, prepared: Prepared) -> None:
         begin = time.perf_counter()
-        learner, trial = self._choose(prepared, begin)
+        learner, trial = self._choose(prepared)
         self.law_, held_out = learner.law(trial), None
         mixture = self.law_.mixture
         if prepared.held_out is not None:
@@ -218,7 +217,7 @@ class GMM(LawModel):
             parameters=levels + free_numbers(len(mixture.weights), mixture.dim, self.covariance_),
         )
 
-    def _choose(self, prepared: Prepared, begin: float) -> tuple[Learner, Trial]:
+    def _choose(self, prepared: Prepared) -> tuple[Learner, Trial]:
         """Return the learner of the rows of a table, and the trial that it chose."""
         cells, held_out = joint_columns(self.space_, self._flat(prepared.whole), prepared.condition, gap=KNOWN), None
         if prepared.held_out is not None:
@@ -232,7 +231,7 @@ class GMM(LawModel):
         self.covariance_ = self.covariance or "full"
         self.min_variance_ = _TABLE_SHARE if self.min_variance is None else self.min_variance
         self.restarts_ = self.restarts or 1
-        end = math.inf if self.max_time is None else begin + self.max_time
+        end = math.inf if self.max_time is None else prepared.began + self.max_time
         settings = Settings(self.covariance_, self.min_variance_, self.tolerance, self.max_iterations, end)
         learner = Learner.of(cells, held_out, [*domains, *beside], [*gaps, *[False] * len(beside)], settings, seed=self.seed_)
         with self._progress(learner.trials(self.n_components)) as show:

@@ -27,10 +27,10 @@ from pushforward.models.base.density import DensityModel
 from pushforward.models.base.guidance import Guidance, check_null, needed_encoder, scale_of
 from pushforward.models.base.model import GapChoice
 from pushforward.models.base.preparing import Prepared
-from pushforward.models.base.task import RowTask
 from pushforward.models.base.trained import TrainedModel
 from pushforward.models.tokens.base import TokenModel
 from pushforward.models.tokens.decoding import decode, next_log_probs, not_ended
+from pushforward.models.tokens.next_token import NextTokenTask
 from pushforward.models.tokens.texts import fill_windows, prompted, windows_of
 from pushforward.models.tokens.tokens import (
     constant_rows,
@@ -44,38 +44,12 @@ from pushforward.networks import CausalTransformer, TransformerSpec
 from pushforward.probability.counts import check_count
 from pushforward.training import TrainingSettings
 
-__all__ = ["Autoregressive", "NextTokenTask"]
+__all__ = ["Autoregressive"]
 
 
 _FEW = 8
 _COMMON = TrainingSettings(weight_decay=0.0, betas=(0.9, 0.99), gradient_clip=1.0, ema=0.05)
 _TEXTS = replace(_COMMON, steps=3000, batch_size=64, learning_rate=4e-3, evaluations=10)
-
-
-class NextTokenTask(RowTask):
-    """-log p of each row.
-
-    Parameters
-    ----------
-    network : CausalTransformer
-    free : bool Tensor (L,)
-        Which tokens vary.
-    end : int
-        The end mark of texts, -1 for none.
-    condition_dropout : float
-        Share of rows whose condition is replaced by "no condition" in training.
-    """
-
-    def __init__(self, network: CausalTransformer, *, free: Tensor, end: int = MASKED, condition_dropout: float = 0.0) -> None:
-        super().__init__(condition_dropout=condition_dropout)
-        self.network, self.end = network, end
-        self.free: Tensor
-        self.register_buffer("free", free, persistent=False)
-
-    def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
-        """Return -log P of each row in nats, (B,)."""
-        tokens, _ = to_tokens(x, self.network.levels)
-        return -(next_log_probs(self.network, tokens, condition) * (self.free & not_ended(tokens, self.end))).sum(1)
 
 
 def _of_texts(model: "Autoregressive") -> bool:

@@ -79,7 +79,7 @@ class UnmaskingModel(TrainedModel):
             Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
             for each element, up to 64.
         remask : float
-            Number of times, in the mean, that each element is drawn anew given the others, which corrects those that were drawn
+            Number of times, on average, that each element is drawn anew given the others, which corrects those that were drawn
             without knowing of each other. More calls than elements are then useful: (1 + remask) for each.
         prompt : str or list of n str, optional
             The beginning of all texts, or of each.

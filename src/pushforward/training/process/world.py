@@ -8,6 +8,7 @@ Several processes are started by ``accelerate launch`` or ``torchrun`` on GPUs. 
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -68,11 +69,9 @@ class World:
     def __init__(
         self, device: torch.device | str | None = None, tracker: str | None = None, folder: Path | None = None
     ) -> None:
-        from accelerate import Accelerator
-
         if tracker is not None:
             _check_tracker(tracker, folder)
-        self._accelerator = Accelerator(log_with=tracker, project_dir=folder)
+        self._accelerator = _accelerator(log_with=tracker, project_dir=folder)
         self._tracked = tracker is not None
         self.size: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index
@@ -187,6 +186,17 @@ class World:
                 f"accelerate was launched with mixed_precision={self._accelerator.mixed_precision!r}, which would act on top "
                 f"of the settings. Launch with --mixed_precision no and write TrainingSettings(precision='bfloat16')."
             )
+
+
+def _accelerator(**options: Any) -> Any:
+    """Return an ``Accelerator``. Its import loads progress bars, which warn in a notebook without ipywidgets; none is shown."""
+    if "accelerate" not in sys.modules:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")
+            import accelerate  # noqa: F401
+    from accelerate import Accelerator
+
+    return Accelerator(**options)
 
 
 def _check_tracker(tracker: str, folder: Path | None) -> None:
