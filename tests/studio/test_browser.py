@@ -410,7 +410,7 @@ def test_images_and_codes_follow_the_weights_of_the_moment(visit, server):
 
 def test_a_text_uncovers(visit, server):
     page = visit("/")
-    begin(page, server, "markov-text", "masked-diffusion", 12, "text")
+    begin(page, server, "markov-text", "masked-diffusion", 4, "text")
     state_is(page, "finished", 300)
     page.goto(f"{server.url}/draw?run=text")
     text = page.locator(".pf-text").first
@@ -418,7 +418,8 @@ def test_a_text_uncovers(visit, server):
     whole = text.inner_text()
     assert "░" not in whole
     page.get_by_role("slider", name="How much is drawn").locator("[tabindex='0']").focus()
-    page.keyboard.press("Home")
+    for _ in range(30):
+        page.keyboard.press("ArrowLeft")
     until(lambda: set(text.inner_text()) == {"░"})
     for _ in range(12):
         page.keyboard.press("ArrowRight")
@@ -454,7 +455,7 @@ def test_sounds_play(visit, server):
 
 def test_sets_of_points_turn(visit, server):
     page = visit("/")
-    begin(page, server, "shapes", "flow-matching", 8, "sets")
+    begin(page, server, "shapes", "flow-matching", 3, "sets")
     state_is(page, "finished", 300)
     page.goto(f"{server.url}/draw?run=sets")
     pictures = page.locator("img.pf-picture")
