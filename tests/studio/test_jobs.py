@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -90,3 +91,28 @@ def test_the_number_of_a_process_alone_is_not_enough(tmp_path):
         signal.signal(signal.SIGINT, handler)
     queue.poll()
     assert job.state == "stopped"
+
+
+def test_a_job_is_started_once_though_two_threads_look_at_the_same_time(tmp_path, monkeypatch):
+    begun = []
+
+    class Child:
+        def __init__(self, *_, **__):
+            begun.append(self)
+            time.sleep(0.2)
+            self.pid = os.getpid()
+
+        def poll(self):
+            return None
+
+    monkeypatch.setattr(jobs.subprocess, "Popen", Child)
+    place = Workspace(tmp_path)
+    queue = Queue(place, workers=0)
+    queue.add(["train", "moons"], place.runs / "x")
+    queue._workers = 1
+    threads = [threading.Thread(target=queue.poll) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(begun) == 1

@@ -12,6 +12,9 @@ from PIL import Image
 
 import pushforward as pf
 from pushforward import gallery
+from pushforward.data import open_data
+from pushforward.data.builtin import BUILTIN, BUILTIN_LAWS
+from pushforward.models import plane
 from pushforward.models.files.registry import family_names
 from pushforward.models.recipe import assemble
 from pushforward.studio import drawing, views
@@ -127,6 +130,34 @@ def test_a_view_of_points_has_paths_field_and_error(finished, studio):
     assert view.error is not None
     assert "denoiser" in views.error_in_words(view)
     json.dumps(scene, allow_nan=False)
+
+
+def test_a_learned_density_and_the_exact_one_have_one_scale(tmp_path):
+    model = pf.GMM(n_components=2, random_state=0).fit(BUILTIN["moons"]()[0][:400])
+    view = views.View.of(model, Workspace(tmp_path), "moons")
+    scene = views.scene(view)
+    side, exact = scene["contours"]["side"], BUILTIN_LAWS["moons"]()
+    assert max(scene["exact_contours"]["values"]) == 1000
+    highest = plane.density(model, view.square, side).max() / plane.law_density(exact, view.square, side).max()
+    assert max(scene["contours"]["values"]) == pytest.approx(1000 * highest, abs=1)
+    assert set(views.colors(view)) == {"density", "its_contours", "exact_contours"}
+    assert views.error_in_words(view).startswith(f"KL divergence from the exact law: {plane.divergence(model, exact):.3f}")
+    json.dumps(scene, allow_nan=False)
+
+
+def test_codes_have_the_classes_of_their_rows():
+    digits = open_data("digits")
+    model = pf.VAE(latent_dim=3, train_steps=2, random_state=0, device="cpu").fit(
+        digits.values[:300], condition=digits.condition[:300]
+    )
+    assert views.has_codes(model)
+    scene, classes = views.codes_scene(model, digits)
+    assert classes == [str(digit) for digit in range(10)]
+    assert scene["groups"] == digits.condition[:1000].tolist()
+    codes = np.asarray(model.transform(digits.values[:1000], condition=digits.condition[:1000]))
+    drawn = np.array(scene["data"]).reshape(-1, 2)
+    assert np.square(drawn).sum() <= np.square(codes - codes.mean(0)).sum() * 1.001
+    np.testing.assert_allclose(np.square(drawn).sum(), (np.linalg.svd(codes - codes.mean(0))[1][:2] ** 2).sum(), rtol=0.02)
 
 
 def test_what_is_drawn_is_what_the_model_draws(finished):

@@ -84,7 +84,11 @@ def options_of(choices: dict[str, Any]) -> list[str]:
     >>> options_of({"columns": {"zip": "category"}, "condition": ["age", "sex"]})
     ['--set', 'columns.zip=category', '--condition', 'age,sex']
     """
-    words = [word for name, kind in (choices.get("columns") or {}).items() for word in ("--set", f"columns.{name}={kind}")]
+    words = [
+        word
+        for name, column_type in (choices.get("columns") or {}).items()
+        for word in ("--set", f"columns.{name}={column_type}")
+    ]
     condition = choices.get("condition")
     if condition:
         words += ["--condition", condition if isinstance(condition, str) else ",".join(condition)]

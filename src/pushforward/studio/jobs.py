@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass
@@ -61,11 +62,11 @@ class Job:
 
 
 class Queue:
-    """Starts jobs one after the other; :meth:`poll` is to be called about twice per second."""
+    """Starts jobs one after the other; :meth:`poll` is to be called about twice per second, by any thread."""
 
     def __init__(self, workspace: Workspace, workers: int = 1) -> None:
         self._workspace, self._workers = workspace, workers
-        self._folder = workspace.notes / "jobs"
+        self._folder, self._lock = workspace.notes / "jobs", threading.RLock()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self.jobs: dict[str, Job] = {}
         for path in sorted(self._folder.glob("*.json")):
@@ -76,18 +77,19 @@ class Queue:
 
     def add(self, words: list[str], folder: Path) -> Job:
         """Put a command into the queue; Refused if too many wait, or one for the same folder does."""
-        waiting = [job for job in self.jobs.values() if job.state in ("waiting", "running")]
-        if len(waiting) >= MOST_WAITING:
-            raise Refused(f"{len(waiting)} commands wait already, and no more can. Stop one, or wait until one has ended.")
-        place = os.path.relpath(folder, self._workspace.root)
-        if any(job.folder == place and job.verb == words[0] for job in waiting):
-            raise Refused(f"A command for {place} waits or runs already. Open it on the page Watch.")
-        job = Job(uuid.uuid4().hex[:12], words, place, made=time.time())
-        self.jobs[job.id] = job
-        self._store(job)
-        self._forget_old()
-        self.poll()
-        return job
+        with self._lock:
+            waiting = [job for job in self.jobs.values() if job.state in ("waiting", "running")]
+            if len(waiting) >= MOST_WAITING:
+                raise Refused(f"{len(waiting)} commands wait already, and no more can. Stop one, or wait until one has ended.")
+            place = os.path.relpath(folder, self._workspace.root)
+            if any(job.folder == place and job.verb == words[0] for job in waiting):
+                raise Refused(f"A command for {place} waits or runs already. Open it on the page Watch.")
+            job = Job(uuid.uuid4().hex[:12], words, place, made=time.time())
+            self.jobs[job.id] = job
+            self._store(job)
+            self._forget_old()
+            self.poll()
+            return job
 
     def taken(self, folder: Path) -> bool:
         """Whether a job that waits or runs writes into a folder."""
@@ -101,12 +103,13 @@ class Queue:
 
     def stop(self, job: Job) -> None:
         """Stop a job: one that runs as by Ctrl-C, after its step, so that it can be resumed."""
-        if job.state == "waiting":
-            self._end(job, "stopped")
-        elif job.state == "running" and self._alive(job):
-            assert job.pid is not None
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(job.pid, signal.SIGINT)
+        with self._lock:
+            if job.state == "waiting":
+                self._end(job, "stopped")
+            elif job.state == "running" and self._alive(job):
+                assert job.pid is not None
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(job.pid, signal.SIGINT)
 
     def log(self, job: Job) -> str:
         """Return the end of what a job has printed."""
@@ -125,13 +128,14 @@ class Queue:
 
     def poll(self) -> None:
         """See which jobs have ended, and start those that can run."""
-        for job in list(self.jobs.values()):
-            if job.state == "running" and not self._alive(job):
-                self._end(job, self._outcome(job))
-        for job in sorted(self.jobs.values(), key=lambda job: job.made):
-            running = sum(other.state == "running" for other in self.jobs.values())
-            if job.state == "waiting" and running < self._workers:
-                self._start(job)
+        with self._lock:
+            for job in list(self.jobs.values()):
+                if job.state == "running" and not self._alive(job):
+                    self._end(job, self._outcome(job))
+            for job in sorted(self.jobs.values(), key=lambda job: job.made):
+                running = sum(other.state == "running" for other in self.jobs.values())
+                if job.state == "waiting" and running < self._workers:
+                    self._start(job)
 
     def _start(self, job: Job) -> None:
         cores = os.cpu_count() or 1

@@ -132,7 +132,7 @@ def codes_scene(model: Any, dataset: Dataset) -> tuple[dict[str, Any], list[str]
     codes = np.asarray(model.transform(dataset.values[:_CODED], **given), dtype=float)
     codes = shown.plane(codes.reshape(len(codes), -1))
     labels = dataset.condition
-    if labels is None or labels.ndim != 1 or labels.dtype.kind in "fc":
+    if labels is None or labels.ndim != 1 or np.issubdtype(labels.dtype, np.inexact):
         return scene_of(plane.Square.around(codes), data=codes), []
     names, groups = np.unique(labels[:_CODED].astype(str), return_inverse=True)
     return scene_of(plane.Square.around(codes), data=codes, groups=groups), names.tolist()

@@ -143,7 +143,7 @@ class RunPicture:
             self._map.show(scene)
             if not self._classes.default_slot.children:
                 with self._classes:
-                    parts.key(**{name: f"g{i % 8}" for i, name in enumerate(classes)})
+                    parts.key(**{name: f"g{i % 10}" for i, name in enumerate(classes)})
 
     def _with_model(self, work: Any) -> Any:
         return work(self._live.model) if self._live is not None else self._studio.models.use(self._folder, work)

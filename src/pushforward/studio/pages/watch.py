@@ -140,7 +140,7 @@ class _Watch:
                 self._facts = await asyncio.to_thread(facts_of, self._folder)
                 self._update_facts()
             if self._curve.path is None:
-                self._curve = Curve.of(self._folder)
+                self._curve, self._read = Curve.of(self._folder), False
             if await asyncio.to_thread(self._curve.read) or not self._read:
                 self._read = True
                 self._update_curve()

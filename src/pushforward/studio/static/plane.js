@@ -104,12 +104,13 @@ export default {
       }
       for (let y = Math.ceil(y0 / step) * step; y <= y1; y += step) {
         const at = this.to(x0, y)[1];
-        pen.beginPath(); pen.moveTo(0, at); pen.lineTo(side, at); pen.stroke(); pen.fillText(say(y), 3, at - 3);
+        pen.beginPath(); pen.moveTo(0, at); pen.lineTo(side, at); pen.stroke();
+        if (at < side - 16 && at > 14) pen.fillText(say(y), 3, at - 3);
       }
     },
     cloud(pen, flat, shade, side, alpha, groups) {
       if (!flat) return;
-      const colors = ["--pf-g0", "--pf-g1", "--pf-g2", "--pf-g3", "--pf-g4", "--pf-g5", "--pf-g6", "--pf-g7"].map(color);
+      const colors = ["--pf-g0", "--pf-g1", "--pf-g2", "--pf-g3", "--pf-g4", "--pf-g5", "--pf-g6", "--pf-g7", "--pf-g8", "--pf-g9"].map(color);
       const radius = Math.max(1.3, Math.min(3, (side / 200) * Math.min(1.3, 25 / Math.sqrt(flat.length / 2 + 1) + 0.6)));
       pen.globalAlpha = alpha; pen.fillStyle = shade;
       for (let i = 0; i < flat.length; i += 2) {
