@@ -108,10 +108,10 @@ def _codes(
             f"{type(model).__name__} has no codes of rows; take a model with transform and inverse_transform, such as VAE()."
         )
     codes: list[Any] = [np.asarray(model.transform(as_rows(model.space_.schema, row), condition=condition)) for row in (a, b)]
-    if not integers and codes[0].dtype.kind in "iu":
+    if not integers and np.issubdtype(codes[0].dtype, np.integer):
         raise ValueError(
             f"the codes of {type(model).__name__} are integers, and there is nothing between them; take a VAE, or pf.mix."
         )
-    kept = codes[0].dtype if codes[0].dtype.kind in "iu" else np.float64
+    kept = codes[0].dtype if np.issubdtype(codes[0].dtype, np.integer) else np.float64
     first, second = (torch.as_tensor(z.astype(kept)).reshape(len(z), -1) for z in codes)
     return (first, second), codes[0].shape[1:]
