@@ -93,6 +93,8 @@ def command(
         sys.exit(130)
     typer.echo(printable(found))
     typer.echo(f"\n{found.folder / 'report.html'}  (open it in a browser)\n{found.folder / 'table.csv'}")
+    if all(trial.failure for trial in found.trials):
+        sys.exit(1)
 
 
 def _opening(changes: list[str]) -> dict[str, Any]:

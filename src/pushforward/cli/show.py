@@ -49,6 +49,7 @@ def command(
             typer.echo(gallery.save(each, path))
     else:
         path = out or Path(f"{name}.png")
+        path = path if path.suffix else path.with_suffix(".png")
         check_output(path, overwrite=overwrite)
         typer.echo(gallery.save(str(name), path))
         typer.echo(gallery.describe(str(name)))

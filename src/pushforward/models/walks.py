@@ -81,9 +81,9 @@ def mix(model: Encodes, a: ArrayLike, b: ArrayLike, elements: Sequence[int] | sl
 
     >>> import pushforward as pf
     >>> X = pf.open_data("moons").values
-    >>> model = pf.PPCA(n_components=2, random_state=0).fit(X)
+    >>> model = pf.NormalizingFlow(train_steps=5, random_state=0).fit(X)
     >>> mixed = pf.mix(model, X[:3], X[3:6], [0])
-    >>> bool(abs(model.transform(mixed)[:, 0] - model.transform(X[3:6])[:, 0]).max() < 1e-6)
+    >>> bool(abs(model.transform(mixed)[:, 0] - model.transform(X[3:6])[:, 0]).max() < 1e-4)
     True
     """
     (codes, others), shape = _codes(model, a, b, condition, integers=True)

@@ -94,17 +94,19 @@ def test_shapes_of_numbers():
             "debt": debt,
             "capped": capped,
             "share": NUMBERS.random(600),
+            "small": NUMBERS.beta(2, 9, 600).clip(0, 0.95),
             "free": NUMBERS.normal(size=600),
             "rounded": NUMBERS.normal(170, 5, 600).round(1),
         }
     )
-    debt, capped, share, free, rounded = (column.domain for column in infer_columns(frame).columns)
+    debt, capped, share, small, free, rounded = (column.domain for column in infer_columns(frame).columns)
     assert (debt.low, debt.high, debt.atoms) == (0, np.inf, (0,))
     assert (capped.low, capped.high, capped.atoms) == (0, 1.5, (1.5,))
     assert (share.low, share.high, share.atoms) == (0, 1, ())
+    assert (small.low, small.high) == (0, np.inf)
     assert (free.low, free.high, free.atoms) == (-np.inf, np.inf, ())
     assert rounded.atoms == ()  # numbers that repeat because they are coarse
-    decoded = infer_columns(frame).columns[4].decode(np.array([171.23456]))
+    decoded = infer_columns(frame).columns[5].decode(np.array([171.23456]))
     assert decoded.tolist() == [171.2]
 
 

@@ -13,7 +13,7 @@ from sklearn.svm import SVC
 
 import pushforward as pf
 from pushforward.models.autoencoders.bound import importance_bound, kl_to_standard
-from pushforward.models.autoencoders.vae import _arc
+from pushforward.models.base.codes import arc
 
 RNG = np.random.default_rng(0)
 W = np.array([[2.0, 0.5], [1.0, -1.0], [0.0, 0.3]])
@@ -257,13 +257,13 @@ def test_a_condition_moves_the_code_and_the_bound_stays_a_density():
 
 def test_the_arc_keeps_its_distance_and_its_pace():
     a, b = torch.tensor([3.0, 0.0, 0.0]).double(), torch.tensor([0.0, 1.8, 2.4]).double()
-    points = _arc(a, b, torch.linspace(0, 1, 7, dtype=torch.float64))
+    points = arc(a, b, torch.linspace(0, 1, 7, dtype=torch.float64))
     torch.testing.assert_close(points.norm(dim=1), torch.full((7,), 3.0, dtype=torch.float64))
     torch.testing.assert_close(points[[0, -1]], torch.stack((a, b)))
     angles = torch.acos((points[1:] * points[:-1]).sum(1) / 9)
     torch.testing.assert_close(angles, torch.full((6,), math.pi / 12, dtype=torch.float64))
     for end in (a, -a, 0 * a):
-        line = _arc(a, end, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
+        line = arc(a, end, torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64))
         torch.testing.assert_close(line, torch.stack((a, (a + end) / 2, end)))
 
 

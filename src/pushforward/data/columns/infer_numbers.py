@@ -15,6 +15,7 @@ _ATOM = 0.01  # share of rows that makes a number an atom
 _TIMES, _NEIGHBOURS = 5, 5  # and as often as its neighbours
 _MOST_ATOMS = 20
 _MOST_SHAPED = 100  # columns
+_NEAR_ONE = 0.9
 _NEAR = 0.05  # share of the median, or of 1, that is close to a bound
 _INDEX_WORDS = ("#", "id", "idx", "index", "key", "no", "nr", "num", "number", "row", "rowid")
 
@@ -87,7 +88,8 @@ def _shape(values: np.ndarray) -> tuple[float | None, float | None, tuple[float,
     often = (counts >= max(_ATOM * len(values), 3)) & (counts >= _TIMES * (1 + _usual(counts)))
     atoms = tuple(numbers[often].tolist()) if 0 < often.sum() <= min(_MOST_ATOMS, len(numbers) / 2) else ()
     low, high = float(numbers[0]), float(numbers[-1])
-    share = low >= 0 and 0.5 < high <= 1
+    # Numbers of which few come near 1 are no shares: other rows may go beyond it.
+    share = low >= 0 and high <= 1 and bool((values > _NEAR_ONE).mean() >= _ATOM)
     top = 1.0 if share else high if high in atoms else None
     return (0.0 if low >= 0 else low if low in atoms else None), top, atoms
 
