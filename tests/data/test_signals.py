@@ -13,6 +13,7 @@ from pushforward.data import Schema, Transform, open_data, write_samples
 from pushforward.data.coding import SignalCoding, lapped, unlapped
 from pushforward.data.files.sounds import as_signal
 from pushforward.data.kinds.signals import Signals
+from pushforward.data.kinds.sound import playable
 from pushforward.data.signal import Signal
 
 RNG = np.random.default_rng(0)
@@ -401,3 +402,13 @@ def test_sounds_without_a_rate_have_no_files(tmp_path):
     assert write_samples(tmp_path / "x.png", X, schema).is_file()
     with pytest.raises(ValueError, match=r"a .csv file does not hold sounds; use .wav"):
         write_samples(tmp_path / "x.csv", X, open_data(X, kind="signals", rate=8000).schema)
+
+
+def test_browsers_can_play_sounds_of_any_rate():
+    clips = np.sin(np.arange(256) * 0.3)[None]
+    raised, signal = playable(clips, Signal(rate=2000))
+    assert signal.rate == 8000
+    np.testing.assert_allclose(raised[0, 40:-40:4], clips[0, 10:-10], atol=0.01)
+    kept, same = playable(clips, Signal(rate=3000))
+    assert kept is clips
+    assert same.rate == 3000

@@ -14,6 +14,7 @@ import numpy as np
 
 from pushforward.data import check_target, write_samples
 from pushforward.data.files.gaps import read_with_gaps
+from pushforward.data.kinds.sound import playable, sound_bytes
 from pushforward.diffusion import Sampler
 from pushforward.models import plane
 from pushforward.models.files.registry import family_name
@@ -173,7 +174,8 @@ def as_shown(model: Any, values: Any) -> Shown:
         return Shown(values, texts=[str(text) for text in values[:_TEXTS]])
     sounds = []
     if schema.signal is not None and schema.signal.rate is not None and "wav" in endings_of(schema):
-        sounds = [data_uri(file_bytes(model, values[i : i + 1], "wav"), "audio/wav") for i in range(min(_SOUNDS, len(values)))]
+        clips, signal = playable(np.asarray(values[:_SOUNDS]), schema.signal)
+        sounds = [data_uri(sound_bytes(clip[None], signal, "wav"), "audio/wav") for clip in clips]
     pictures = [picture_of(model, values)]
     if schema.rules.structure == "points":
         pictures = [data_uri(file_bytes(model, values[:8], "gif"), "image/gif"), *pictures]
