@@ -188,6 +188,12 @@ class Schema(Layout):
         assert self.columns is not None
         return self._as_came(as_frame(rows.numpy(), self.columns, self.dtypes, self.decimals))
 
+    def view(self, x: Tensor) -> np.ndarray:
+        """Return rows x (N, *D) in data units, those of a table as one number per column, as their kind draws them."""
+        if self.text is not None:
+            return self.text.decode(x.numpy())
+        return self.rules.view(x.numpy(), "first")
+
     def to_columns(self, values: ArrayLike, *, gaps: bool = True) -> Tensor:
         """Return rows of a table as one number per column (N, C), float64, NaN in gaps.
 

@@ -246,10 +246,12 @@ def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
 
 
 def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpace] | None) -> list[FeatureSpace]:
+    if "features" not in inputs.kind.measures:
+        if features is not None:
+            raise ValueError(f"{inputs.kind.noun} of the kind {inputs.kind.name!r} are not compared in features; omit features")
+        return []
     if features is not None:
         return list(features) if isinstance(features, Sequence) else [features]
-    if inputs.schema.table is not None or inputs.schema.text is not None or inputs.of_points:
-        return []
     seed, rows, labels = inputs.seed, inputs.floor.x, None
     if inputs.train is not None and inputs.train.condition is not None and inputs.train.condition.ndim == 1:
         spare = inputs.spare()

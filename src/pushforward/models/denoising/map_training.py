@@ -175,7 +175,7 @@ class MapTraining(WithDenoiser):
     def distilling(self, teacher: Denoising, began: float | None = None) -> Plan:
         """Return the plan that distills a fitted teacher into this model, which is not yet fitted."""
         check_params(type(self), self.get_params(deep=False))
-        self._check_points(teacher.space_.schema)
+        self._check_kind(teacher.space_.kind)
         self._check_masks(teacher)
         self.seed_ = seed_of(self.random_state)
         self.space_, self.data_ = teacher.space_, teacher.data_
