@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pushforward._messages import Argument, naming
 from pushforward.data import Dataset
-from pushforward.data.checks import as_pandas
+from pushforward.data.lists import as_plain_frame
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.features import FeatureSpace, default_features
 from pushforward.evaluation.findings import Results
@@ -94,7 +94,7 @@ def evaluate(
     (100, {})
     """
     began = time.perf_counter()
-    inputs = gather_inputs(model, as_pandas(X_test), as_pandas(X_train), condition, train_condition, samples, seed)
+    inputs = gather_inputs(model, as_plain_frame(X_test), as_plain_frame(X_train), condition, train_condition, samples, seed)
     results = Results()
     failures: dict[str, str] = {}
     seconds: dict[str, float] = {}
