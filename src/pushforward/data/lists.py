@@ -81,8 +81,8 @@ def _lists_of(cells: Any, name: Any, source: str) -> np.ndarray:
     other = next((row for row, cell in zip(rows_of, present, strict=True) if cell.shape != (length,)), None)
     if other is not None:
         raise ValueError(
-            f"{source}: the lists in column {name!r} differ in length: row {other + 1} has {len(cells.iloc[other])} elements and "
-            f"the first has {length}; cut or pad them to one length, or omit the column."
+            f"{source}: the lists in column {name!r} differ in length: row {other + 1} has {len(cells.iloc[other])} elements "
+            f"and the first has {length}; cut or pad them to one length, or omit the column."
         )
     if not missing.any():
         return np.stack(present)
