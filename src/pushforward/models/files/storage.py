@@ -16,7 +16,7 @@ import hashlib
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, get_args, get_type_hints
 
 import safetensors.torch
 import torch
@@ -271,6 +271,11 @@ def _check_resolved(model: Storable, resolved: Facts) -> None:
     if missing:
         raise ValueError(f"resolved has no {missing[0]}")
     check_params(type(model), {name: resolved[name] for name in model.fitted if name in hints(type(model))})
+    resolves = get_type_hints(type(model))
+    for name in model.fitted:
+        # An argument may be None, for a default; what it resolves to is something, unless its attribute says otherwise.
+        if resolved[name] is None and type(None) not in get_args(resolves.get(f"{name}_", None | object)):
+            raise ValueError(f"resolved has no {name}")
 
 
 def rebuild(card: Facts, which: str, parts: Mapping[str, object], *, stored: bool = False) -> Any:
