@@ -21,6 +21,9 @@ import httpx
 import pytest
 from PIL import Image
 
+import pushforward as pf
+from pushforward.evaluation import Evaluation, Figure, Measure
+
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.full
 PATIENCE = float(os.environ.get("STUDIO_PATIENCE", "1"))  # for a machine with much other work
@@ -162,13 +165,10 @@ def taken(page, name, *, width=760):
         page.evaluate("scrollTo(0, 0)")
         page.evaluate("for (const image of document.images) image.loading = 'eager'")
         page.wait_for_function("[...document.images].every(image => image.complete)", timeout=300_000 * PATIENCE)
-        size = page.viewport_size
-        if page.query_selector("iframe"):  # a frame out of view stays blank
-            page.set_viewport_size({"width": size["width"], "height": page.evaluate("document.documentElement.scrollHeight")})
-            page.wait_for_timeout(2000)
-        page.wait_for_timeout(200)
-        picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-        page.set_viewport_size(size)
+        page.wait_for_timeout(1500 if page.query_selector("iframe") else 200)
+        # A picture of the whole page shows frames that reach out of the window as blank.
+        content = page.screenshot(full_page=not page.query_selector("iframe"))
+        picture = Image.open(io.BytesIO(content)).convert("RGB")
         picture = picture.crop(
             (0, 0, picture.width, min(picture.height, int(picture.width * 1.15) if picture.width > 600 else 1100))
         )
@@ -253,11 +253,6 @@ def test_points_from_the_mouse_to_a_report(visit, server):
     page.get_by_role("button", name="Draw").click()
     page.wait_for_url(re.compile(r"/draw\?run="))
     until(lambda: page.locator(".pf-plane canvas").count() and drawn_pixels(page) > 1000)
-    page.get_by_text("Compare with other settings").click()
-    page.get_by_role("button", name="Draw", exact=True).click()
-    until(lambda: page.locator(".pf-plane canvas").count() == 2)
-    page.wait_for_timeout(800)
-    taken(page, "draw")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     lines = Path(download.value.path()).read_text().splitlines()
@@ -272,6 +267,90 @@ def test_points_from_the_mouse_to_a_report(visit, server):
     page.goto(f"{server.url}/judge")
     sync_api.expect(page.get_by_role("link", name="drawn ü")).to_be_visible()
     taken(page, "judge")
+
+
+def test_settings_are_compared_side_by_side_by_keyboard_alone(visit, server):
+    page = visit("/")
+    begin(page, server, "moons", "flow-matching", 300, "settings")
+    state_is(page, "finished")
+    page.goto(f"{server.url}/draw?run=settings")
+    pictures = page.locator(".pf-plane canvas")
+    sync_api.expect(pictures).to_have_count(1)
+    add = page.get_by_role("button", name="Add a setting")
+    add.focus()
+    for _ in range(6):
+        page.keyboard.press("Enter")
+    panels = page.locator(".pf-panels-grid > section")
+    sync_api.expect(panels).to_have_count(6)
+    sync_api.expect(page.locator(".q-notification")).to_contain_text("no more fit")
+    page.get_by_role("button", name="Remove setting 5").focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(panels).to_have_count(5)
+    sync_api.expect(add).to_be_focused()
+    for number, name, key in ((1, "Steps", "PageDown"), (2, "Steps", "PageUp"), (3, "Guidance scale", "PageUp")):
+        slider = panels.nth(number).get_by_role("slider", name=name).locator("[tabindex='0']")
+        for _ in range(6):
+            slider.press(key)
+    panels.nth(4).get_by_label("Class").press("ArrowDown")
+    for key in ("ArrowDown", "Enter"):
+        page.wait_for_timeout(300)
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Draw", exact=True).press("Enter")
+    said = panels.locator(".pf-drawn > .pf-small")
+    until(lambda: all(text.startswith("Drawn with") for text in said.all_inner_texts()) and pictures.count() == 5)
+    words = ("the usual settings", "3 steps", "64 steps", "guidance 6", "class ")
+    for word, text in zip(words, said.all_inner_texts(), strict=True):
+        assert text.startswith(f"Drawn with {word}")
+    seen = pictures.evaluate_all("all => all.map(canvas => canvas.toDataURL())")
+    assert len(set(seen)) == 5
+    taken(page, "draw")
+    page.get_by_label("Of", exact=True).press("ArrowDown")
+    for key in ("ArrowDown", "Enter"):
+        page.wait_for_timeout(300)
+        page.keyboard.press(key)
+    sync_api.expect(page.get_by_text("steps=3")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").press("Enter")
+    assert download.value.suggested_filename == "settings-seed-1-setting-2.csv"
+
+
+def test_runs_are_judged_side_by_side(visit, server):
+    for name, value in (("one", 0.25), ("two", 0.75)):
+        folder = server.folder / "runs" / name
+        pf.train("moons", pf.PPCA(random_state=0), out=folder)
+        measured = Evaluation((Figure("recall", "samples", Measure(value, value, value, 10), better="higher"),), "PPCA")
+        measured.save(folder / "evaluation.json")
+        measured.report(folder / "report.html")
+    page = visit("/judge")
+    table = page.locator(".q-table").first
+    sync_api.expect(table.get_by_role("link", name="one", exact=True)).to_be_visible()
+    assert "Held-out loss" in table.inner_text()
+
+    def order():
+        found = table.locator("tbody tr").all_inner_texts()
+        return [name for text in found for name in ("one", "two") if text.split()[0] == name]
+
+    head = table.locator("th", has_text="recall")
+    head.click()
+    until(lambda: order() == ["one", "two"])
+    head.click()
+    until(lambda: order() == ["two", "one"])
+    page.get_by_role("button", name="Side by side").press("Enter")
+    sync_api.expect(page.locator(".q-notification")).to_contain_text("Choose from 2")
+    for name in ("one", "two"):
+        row = table.locator("tr", has=page.get_by_role("link", name=name, exact=True))
+        row.get_by_role("checkbox").press(" ")
+    page.get_by_role("button", name="Side by side").press("Enter")
+    page.wait_for_url(re.compile(r"/judge\?run=\w+&run=\w+"))
+    sync_api.expect(page.locator("iframe")).to_have_count(2)
+    for frame in range(2):
+        sync_api.expect(page.frame_locator("iframe").nth(frame).get_by_text("recall").first).to_be_visible()
+    row = page.locator(".q-table tbody tr", has_text="recall")
+    assert sorted(row.locator("td").all_inner_texts()[-2:]) == ["0.25", "0.75"]
+    boxes = [page.locator("iframe").nth(frame).bounding_box() for frame in range(2)]
+    assert abs(boxes[0]["y"] - boxes[1]["y"]) < 2 < boxes[1]["x"] - boxes[0]["x"]
+    page.wait_for_timeout(500)
+    taken(page, "beside")
 
 
 def test_a_killed_server_loses_nothing(visit, server):
@@ -412,6 +491,10 @@ def test_a_text_uncovers(visit, server):
     page = visit("/")
     begin(page, server, "markov-text", "masked-diffusion", 4, "text")
     state_is(page, "finished", 300)
+    law = page.get_by_text("KL divergence from the exact law")
+    sync_api.expect(law).to_contain_text("the exact law 1.678")
+    assert float(re.search(r"law: at most (\d\.\d+) bits per character", law.inner_text())[1]) > 0.5
+    taken(page, "law")
     page.goto(f"{server.url}/draw?run=text")
     text = page.locator(".pf-text").first
     sync_api.expect(text).to_be_visible()
