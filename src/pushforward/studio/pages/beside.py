@@ -62,8 +62,9 @@ async def show_beside(studio: Studio, names: list[str]) -> None:
 
 
 def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
-    words = [("name", "Figure"), ("reference", "Against"), ("unit", "Unit")]
+    words = [("reference", "Against"), ("unit", "Unit")]
     words += [("space", "Features")] if any(row["space"] for row in rows) else []
-    columns = [parts.column(key, label) for key, label in words]
+    columns = [parts.column("name", "Figure")]
     columns += [parts.column(f"v{number}", name[:40], number=True) for number, name in enumerate(names)]
+    columns += [parts.column(key, label) for key, label in words]
     parts.table(columns, rows, "id", 50)
