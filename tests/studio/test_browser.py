@@ -719,9 +719,11 @@ def test_every_screen_fits_and_can_be_read(width, dark, visit, server):
         "/learn",
         "/learn?figure=kl",
     ]
-    for name in ("drawn ü", "digits", "text", "sounds"):
+    for name in ("drawn ü", "digits", "codes", "text", "sounds", "sets"):
         paths += [f"/{verb}?run={name}" for verb in ("watch", "draw", "judge")] if name in runs else []
-    for path in [*paths, "/watch?run=none", "/data?name=none"]:
+    paths += ["/judge?run=one&run=two"] if {"one", "two"} <= set(runs) else []
+    paths += [f"/data?name=data/{path.name}" for path in (server.folder / "data").glob("*")]
+    for path in [*paths, "/learn?figure=langevin", "/watch?run=none", "/draw?run=none", "/judge?run=none", "/data?name=none"]:
         page.goto(server.url + path)
         page.wait_for_timeout(2500)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), path
