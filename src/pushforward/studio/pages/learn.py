@@ -118,7 +118,7 @@ class _Figure:
         name = self._name
         parts.heading(_title(name))
         with parts.card():
-            self._image = parts.picture(_title(name), f"/file/figure/{quote(name)}/large", wide=True)
+            self._image = parts.picture(_title(name), f"/file/figure/{quote(name)}/large")
             if gallery.moves(name):
                 self._slider("moment", Slider("time", 0.0, 1.0, 0.01, 1.0))
             for parameter, slider in gallery.sliders(name).items():

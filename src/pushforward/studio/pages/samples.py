@@ -95,6 +95,13 @@ class _Panel:
         self._remove.props(f'aria-label="Remove {name.lower()}"')
         self._remove.set_visibility(not alone)
 
+    def wait(self) -> None:
+        """Show that the first samples are on their way."""
+        if self.values is None:
+            self._place.clear()
+            with self._place:
+                ui.spinner(size="md")
+
     def show(self, found: Shown | Exception, seconds: float) -> None:
         """Show what came."""
         self._place.clear()
@@ -221,6 +228,8 @@ class Samples:
         self._button.props("loading")
         square: plane.Square | None = None
         try:
+            for panel in self._panels:
+                panel.wait()
             for panel in list(self._panels):
                 square = await self._draw_one(panel, square) or square
         finally:
