@@ -25,7 +25,7 @@ import pytest
 from PIL import Image
 
 import pushforward as pf
-from pushforward.evaluation import Evaluation, Figure, Measure
+from pushforward.evaluation import evaluate_run
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.full
@@ -269,7 +269,6 @@ def test_points_from_the_mouse_to_a_report(visit, server):
     taken(page, "report")
     page.goto(f"{server.url}/judge")
     sync_api.expect(page.get_by_role("link", name="drawn ü")).to_be_visible()
-    taken(page, "judge")
 
 
 def test_settings_are_compared_side_by_side_by_keyboard_alone(visit, server):
@@ -318,38 +317,42 @@ def test_settings_are_compared_side_by_side_by_keyboard_alone(visit, server):
 
 
 def test_runs_are_judged_side_by_side(visit, server):
-    for name, value in (("one", 0.25), ("two", 0.75)):
+    values = {}
+    for name, model in (("plane", pf.PPCA(random_state=0)), ("mixture", pf.GMM(n_components=8, random_state=0))):
         folder = server.folder / "runs" / name
-        pf.train("moons", pf.PPCA(random_state=0), out=folder)
-        measured = Evaluation((Figure("recall", "samples", Measure(value, value, value, 10), better="higher"),), "PPCA")
+        pf.train("moons", model, out=folder)
+        measured = evaluate_run(folder, samples=100)
         measured.save(folder / "evaluation.json")
         measured.report(folder / "report.html")
+        values[name] = measured.find("log-density").measure.value
+    low, high = sorted(values, key=values.get)
     page = visit("/judge")
     table = page.locator(".q-table").first
-    sync_api.expect(table.get_by_role("link", name="one", exact=True)).to_be_visible()
+    sync_api.expect(table.get_by_role("link", name="plane", exact=True)).to_be_visible()
     assert "Held-out loss" in table.inner_text()
 
     def order():
         found = table.locator("tbody tr").all_inner_texts()
-        return [name for text in found for name in ("one", "two") if text.split()[0] == name]
+        return [name for text in found for name in values if text.split()[0] == name]
 
-    head = table.locator("th", has_text="recall")
+    head = table.locator("th", has_text="log-density")
     head.click()
-    until(lambda: order() == ["one", "two"])
+    until(lambda: order() == [low, high])
     head.click()
-    until(lambda: order() == ["two", "one"])
+    until(lambda: order() == [high, low])
+    taken(page, "judge")
     page.get_by_role("button", name="Side by side").press("Enter")
     sync_api.expect(page.locator(".q-notification")).to_contain_text("Choose from 2")
-    for name in ("one", "two"):
+    for name in values:
         row = table.locator("tr", has=page.get_by_role("link", name=name, exact=True))
         row.get_by_role("checkbox").press(" ")
     page.get_by_role("button", name="Side by side").press("Enter")
     page.wait_for_url(re.compile(r"/judge\?run=\w+&run=\w+"))
     sync_api.expect(page.locator("iframe")).to_have_count(2)
     for frame in range(2):
-        sync_api.expect(page.frame_locator("iframe").nth(frame).get_by_text("recall").first).to_be_visible()
-    row = page.locator(".q-table tbody tr", has_text="recall")
-    assert sorted(row.locator("td").all_inner_texts()[1:3]) == ["0.25", "0.75"]
+        sync_api.expect(page.frame_locator("iframe").nth(frame).locator("h1")).to_be_visible()
+    row = page.locator(".q-table tbody tr", has_text="log-density").filter(has_text="held-out")
+    assert sorted(map(float, row.locator("td").all_inner_texts()[1:3])) == pytest.approx(sorted(values.values()), rel=1e-3)
     boxes = [page.locator("iframe").nth(frame).bounding_box() for frame in range(2)]
     assert abs(boxes[0]["y"] - boxes[1]["y"]) < 2 < boxes[1]["x"] - boxes[0]["x"]
     page.wait_for_timeout(500)
@@ -564,6 +567,7 @@ def test_a_text_uncovers(visit, server):
     state_is(page, "finished", 300)
     law = page.get_by_text("KL divergence from the exact law")
     sync_api.expect(law).to_contain_text("the exact law 1.678")
+    sync_api.expect(law).not_to_contain_text("Weights of step")  # that of the finished model
     assert float(re.search(r"law: at most (\d\.\d+) bits per character", law.inner_text())[1]) > 0.5
     taken(page, "law")
     page.goto(f"{server.url}/draw?run=text")
@@ -721,7 +725,7 @@ def test_every_screen_fits_and_can_be_read(width, dark, visit, server):
     ]
     for name in ("drawn ü", "digits", "codes", "text", "sounds", "sets"):
         paths += [f"/{verb}?run={name}" for verb in ("watch", "draw", "judge")] if name in runs else []
-    paths += ["/judge?run=one&run=two"] if {"one", "two"} <= set(runs) else []
+    paths += ["/judge?run=plane&run=mixture"] if {"plane", "mixture"} <= set(runs) else []
     paths += [f"/data?name=data/{path.name}" for path in (server.folder / "data").glob("*")]
     for path in [*paths, "/learn?figure=langevin", "/watch?run=none", "/draw?run=none", "/judge?run=none", "/data?name=none"]:
         page.goto(server.url + path)

@@ -17,8 +17,9 @@ from pushforward.models.files.storage import read_card
 from pushforward.training.record.files import RunError, read_file
 from pushforward.training.record.metrics import MOST_BYTES
 
-__all__ = ["Curve", "RunFacts", "curve_files", "facts_of", "figures_of", "side_by_side", "step_pictures", "width_of"]
+__all__ = ["FIRST", "Curve", "RunFacts", "curve_files", "facts_of", "figures_of", "side_by_side", "step_pictures", "width_of"]
 
+FIRST = ("log-density", "bits per dimension")  # figures that stand first in tables of several runs
 _SHOWN_POINTS = 400
 _QUIET_SECONDS = 20.0
 

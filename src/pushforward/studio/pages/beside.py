@@ -6,13 +6,14 @@ from urllib.parse import quote, urlencode
 from nicegui import ui
 
 from pushforward.studio import parts
-from pushforward.studio.runs import facts_of, figures_of, side_by_side
+from pushforward.studio.runs import FIRST, facts_of, figures_of, side_by_side
 from pushforward.studio.shared import Studio
 from pushforward.studio.workspace import Refused
 
 __all__ = ["MOST", "address_of", "show_beside"]
 
 MOST = 6
+_ROWS = 10  # so that the reports are in sight
 
 
 def address_of(names: list[str]) -> str:
@@ -67,4 +68,4 @@ def _table(names: list[str], rows: list[dict[str, Any]]) -> None:
     columns = [parts.column("name", "Figure")]
     columns += [parts.column(f"v{number}", name[:40], number=True) for number, name in enumerate(names)]
     columns += [parts.column(key, label) for key, label in words]
-    parts.table(columns, rows, "id", 50)
+    parts.table(columns, sorted(rows, key=lambda row: row["name"] not in FIRST), "id", _ROWS)

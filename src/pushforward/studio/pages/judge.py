@@ -14,7 +14,7 @@ from pushforward.studio import parts
 from pushforward.studio.commands import options_of
 from pushforward.studio.jobs import Job
 from pushforward.studio.pages.beside import MOST, address_of, show_beside
-from pushforward.studio.runs import RunFacts, facts_of, figures_of
+from pushforward.studio.runs import FIRST, RunFacts, facts_of, figures_of
 from pushforward.studio.shared import Studio
 from pushforward.studio.workspace import Refused, safe_name
 
@@ -22,7 +22,6 @@ __all__ = ["add_page"]
 
 _NOT_COMPARED = ("flow-map",)
 _LOG_LINES = 12
-_FIRST = ("log-density", "bits per dimension")  # figures that stand first in the table of runs
 
 
 def add_page(studio: Studio) -> None:
@@ -88,7 +87,7 @@ def _table(runs: list[RunFacts], figures: dict[str, list[dict[str, Any]]]) -> No
     for rows in figures.values():
         for name in dict.fromkeys(row["name"] for row in rows):
             counted[name] = counted.get(name, 0) + 1
-    names = sorted(counted, key=lambda name: (name not in _FIRST, -counted[name]))[:8]
+    names = sorted(counted, key=lambda name: (name not in FIRST, -counted[name]))[:8]
     words = [("run", "Run"), ("family", "Family"), ("data", "Data")]
     columns = [parts.column(key, label) for key, label in words]
     columns += [parts.column(key, label, number=True) for key, label in (("loss", "Held-out loss"), ("seconds", "Training, s"))]
