@@ -27,10 +27,10 @@ _WORDS = {
     "swissroll": "a spiral",
     "checkerboard": "uniform on the dark squares",
     "rings": "four rings",
-    "eight-gaussians": "a law that is known exactly",
+    "eight-gaussians": "eight Gaussians in a ring",
     "shapes": "sets of points in space",
     "tones": "short sounds of three notes",
-    "markov-text": "a text of a known law",
+    "markov-text": "a text whose law is known",
 }
 
 
