@@ -127,7 +127,7 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium, server):
-    """A function that opens a page; at the end no page has had an error, a dialog, or asked another host for anything."""
+    """A function that opens a page; at the end no page or server has had an error, and no page a dialog or a foreign request."""
     contexts, faults = [], []
 
     def opened(path="/", *, width=1440, dark=False):
@@ -159,6 +159,7 @@ def visit(chromium, server):
     for context in contexts:
         context.close()
     assert faults == []
+    assert "Traceback" not in server.log.read_text()
 
 
 def taken(page, name, *, width=760):
@@ -626,6 +627,21 @@ def test_sets_of_points_turn(visit, server):
     assert film.get_attribute("src").startswith("data:image/gif")
     until(lambda: film.evaluate("image => image.naturalWidth") > 100)
     taken(page, "sets")
+
+
+def test_a_page_that_is_left_while_it_loads_leaves_no_error(visit, server):
+    folder = server.folder / "runs" / "slow"
+    pf.train("moons", pf.GMM(n_components=2, random_state=0), out=folder)
+    blocking = visit("/draw?run=slow")  # one model works at a time
+    blocking.get_by_label("Number of samples").fill("5000")
+    for _ in range(6):
+        blocking.get_by_role("button", name="Add a setting").click()
+    blocking.get_by_role("button", name="Draw", exact=True).click()
+    for path in ("/draw?run=slow", "/judge", "/train?data=digits", "/data?name=digits", "/watch?run=slow"):
+        page = visit(path)
+        page.wait_for_timeout(100)
+        page.close()
+    blocking.wait_for_timeout(8000)  # by then the server has forgotten the pages
 
 
 def test_families_are_compared(visit, server):

@@ -63,6 +63,14 @@ def test_names_of_strangers_are_answered_with_words(path, name, studio):
         assert studio.client.get(file).status_code == 404
 
 
+def test_runs_side_by_side_of_strangers_are_answered_with_words(studio):
+    for names in (["no such run", EVIL], ["a"] * 7):
+        answer = studio.client.get("/judge", params=[("run", name) for name in names])
+        assert answer.status_code == 200
+        assert EVIL not in answer.text
+        assert ("too many" in answer.text) == (len(names) > 6)
+
+
 def test_pictures_are_served_and_reports_run_nothing(finished, studio):
     picture = studio.client.get("/file/thumbnail/moons")
     assert Image.open(io.BytesIO(picture.content)).size[0] > 100
