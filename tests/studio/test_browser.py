@@ -6,6 +6,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -14,12 +15,17 @@ import subprocess
 import sys
 import threading
 import time
+import wave
+import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
+
+import pushforward as pf
+from pushforward.evaluation import evaluate_run
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.full
@@ -121,7 +127,7 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium, server):
-    """A function that opens a page; at the end no page has had an error, a dialog, or asked another host for anything."""
+    """A function that opens a page; at the end no page or server has had an error, and no page a dialog or a foreign request."""
     contexts, faults = [], []
 
     def opened(path="/", *, width=1440, dark=False):
@@ -153,6 +159,7 @@ def visit(chromium, server):
     for context in contexts:
         context.close()
     assert faults == []
+    assert "Traceback" not in server.log.read_text()
 
 
 def taken(page, name, *, width=760):
@@ -162,13 +169,10 @@ def taken(page, name, *, width=760):
         page.evaluate("scrollTo(0, 0)")
         page.evaluate("for (const image of document.images) image.loading = 'eager'")
         page.wait_for_function("[...document.images].every(image => image.complete)", timeout=300_000 * PATIENCE)
-        size = page.viewport_size
-        if page.query_selector("iframe"):  # a frame out of view stays blank
-            page.set_viewport_size({"width": size["width"], "height": page.evaluate("document.documentElement.scrollHeight")})
-            page.wait_for_timeout(2000)
-        page.wait_for_timeout(200)
-        picture = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-        page.set_viewport_size(size)
+        page.wait_for_timeout(1500 if page.query_selector("iframe") else 200)
+        # A picture of the whole page shows frames that reach out of the window as blank.
+        content = page.screenshot(full_page=not page.query_selector("iframe"))
+        picture = Image.open(io.BytesIO(content)).convert("RGB")
         picture = picture.crop(
             (0, 0, picture.width, min(picture.height, int(picture.width * 1.15) if picture.width > 600 else 1100))
         )
@@ -253,11 +257,6 @@ def test_points_from_the_mouse_to_a_report(visit, server):
     page.get_by_role("button", name="Draw").click()
     page.wait_for_url(re.compile(r"/draw\?run="))
     until(lambda: page.locator(".pf-plane canvas").count() and drawn_pixels(page) > 1000)
-    page.get_by_text("Compare with other settings").click()
-    page.get_by_role("button", name="Draw", exact=True).click()
-    until(lambda: page.locator(".pf-plane canvas").count() == 2)
-    page.wait_for_timeout(800)
-    taken(page, "draw")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download").click()
     lines = Path(download.value.path()).read_text().splitlines()
@@ -271,7 +270,94 @@ def test_points_from_the_mouse_to_a_report(visit, server):
     taken(page, "report")
     page.goto(f"{server.url}/judge")
     sync_api.expect(page.get_by_role("link", name="drawn ü")).to_be_visible()
+
+
+def test_settings_are_compared_side_by_side_by_keyboard_alone(visit, server):
+    page = visit("/")
+    begin(page, server, "moons", "flow-matching", 300, "settings")
+    state_is(page, "finished")
+    page.goto(f"{server.url}/draw?run=settings")
+    pictures = page.locator(".pf-plane canvas")
+    sync_api.expect(pictures).to_have_count(1)
+    add = page.get_by_role("button", name="Add a setting")
+    add.focus()
+    for _ in range(6):
+        page.keyboard.press("Enter")
+    panels = page.locator(".pf-panels-grid > section")
+    sync_api.expect(panels).to_have_count(6)
+    sync_api.expect(page.locator(".q-notification")).to_contain_text("no more fit")
+    page.get_by_role("button", name="Remove setting 5").focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(panels).to_have_count(5)
+    sync_api.expect(add).to_be_focused()
+    for number, name, key in ((1, "Steps", "PageDown"), (2, "Steps", "PageUp"), (3, "Guidance scale", "PageUp")):
+        slider = panels.nth(number).get_by_role("slider", name=name).locator("[tabindex='0']")
+        for _ in range(6):
+            slider.press(key)
+    panels.nth(4).get_by_label("Class").press("ArrowDown")
+    for key in ("ArrowDown", "Enter"):
+        page.wait_for_timeout(300)
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Draw", exact=True).press("Enter")
+    said = panels.locator(".pf-drawn > .pf-small")
+    until(lambda: all(text.startswith("Drawn with") for text in said.all_inner_texts()) and pictures.count() == 5)
+    words = ("the usual settings", "3 steps", "64 steps", "guidance 6", "class ")
+    for word, text in zip(words, said.all_inner_texts(), strict=True):
+        assert text.startswith(f"Drawn with {word}")
+    seen = pictures.evaluate_all("all => all.map(canvas => canvas.toDataURL())")
+    assert len(set(seen)) == 5
+    taken(page, "draw")
+    page.get_by_label("Of", exact=True).press("ArrowDown")
+    for key in ("ArrowDown", "Enter"):
+        page.wait_for_timeout(300)
+        page.keyboard.press(key)
+    sync_api.expect(page.get_by_text("steps=3")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download").press("Enter")
+    assert download.value.suggested_filename == "settings-seed-1-setting-2.csv"
+
+
+def test_runs_are_judged_side_by_side(visit, server):
+    values = {}
+    for name, model in (("plane", pf.PPCA(random_state=0)), ("mixture", pf.GMM(n_components=8, random_state=0))):
+        folder = server.folder / "runs" / name
+        pf.train("moons", model, out=folder)
+        measured = evaluate_run(folder, samples=100)
+        measured.save(folder / "evaluation.json")
+        measured.report(folder / "report.html")
+        values[name] = measured.find("log-density").measure.value
+    low, high = sorted(values, key=values.get)
+    page = visit("/judge")
+    table = page.locator(".q-table").first
+    sync_api.expect(table.get_by_role("link", name="plane", exact=True)).to_be_visible()
+    assert "Held-out loss" in table.inner_text()
+
+    def order():
+        found = table.locator("tbody tr").all_inner_texts()
+        return [name for text in found for name in values if text.split()[0] == name]
+
+    head = table.locator("th", has_text="log-density")
+    head.click()
+    until(lambda: order() == [low, high])
+    head.click()
+    until(lambda: order() == [high, low])
     taken(page, "judge")
+    page.get_by_role("button", name="Side by side").press("Enter")
+    sync_api.expect(page.locator(".q-notification")).to_contain_text("Choose from 2")
+    for name in values:
+        row = table.locator("tr", has=page.get_by_role("link", name=name, exact=True))
+        row.get_by_role("checkbox").press(" ")
+    page.get_by_role("button", name="Side by side").press("Enter")
+    page.wait_for_url(re.compile(r"/judge\?run=\w+&run=\w+"))
+    sync_api.expect(page.locator("iframe")).to_have_count(2)
+    for frame in range(2):
+        sync_api.expect(page.frame_locator("iframe").nth(frame).locator("h1")).to_be_visible()
+    row = page.locator(".q-table tbody tr", has_text="log-density").filter(has_text="held-out")
+    assert sorted(map(float, row.locator("td").all_inner_texts()[1:3])) == pytest.approx(sorted(values.values()), rel=1e-3)
+    boxes = [page.locator("iframe").nth(frame).bounding_box() for frame in range(2)]
+    assert abs(boxes[0]["y"] - boxes[1]["y"]) < 2 < boxes[1]["x"] - boxes[0]["x"]
+    page.wait_for_timeout(500)
+    taken(page, "beside")
 
 
 def test_a_killed_server_loses_nothing(visit, server):
@@ -327,6 +413,74 @@ def test_a_table_with_attacks_in_its_names_is_only_a_table(visit, server, tmp_pa
     page.wait_for_timeout(500)
     taken(page, "gaps")
     assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_zipped_folder_of_images_has_its_folders_as_classes(visit, server, tmp_path):
+    file = tmp_path / "Bilder ü.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        for number in range(40):
+            content = io.BytesIO()
+            Image.new("L", (8, 8), 40 + 5 * number).save(content, "PNG")
+            archive.writestr(f"all/{'hell' if number % 2 else EVIL.replace('/', '')}/{number}.png", content.getvalue())
+    page = visit("/")
+    page.locator("input[type=file]").set_input_files(file)
+    page.wait_for_url(re.compile(r"/data\?name="))
+    sync_api.expect(page.get_by_text("40 images")).to_be_visible()
+    sync_api.expect(page.get_by_text("2 classes, which samples can be asked for")).to_contain_text("hell")
+    picture = page.get_by_alt_text("Rows of the data")
+    until(lambda: picture.evaluate("image => image.naturalWidth") > 50)
+
+
+def test_sounds_are_one_data_set(visit, server, tmp_path):
+    files = []
+    for number in range(24):
+        files.append(tmp_path / f"ton {number}.wav")
+        with wave.open(str(files[-1]), "wb") as sound:
+            sound.setnchannels(1)
+            sound.setsampwidth(2)
+            sound.setframerate(8000)
+            sound.writeframes(
+                b"".join(int(9000 * math.sin(0.1 * number * t)).to_bytes(2, "little", signed=True) for t in range(256))
+            )
+    page = visit("/")
+    page.locator("input[type=file]").set_input_files(files)
+    page.wait_for_url(re.compile(r"/data\?name="))
+    sync_api.expect(page.get_by_text("24 signals")).to_be_visible()
+    sync_api.expect(page.get_by_text("8,000")).to_be_visible()
+    picture = page.get_by_alt_text("Rows of the data")
+    until(lambda: picture.evaluate("image => image.naturalWidth") > 50)
+
+
+def test_runs_with_mutated_json_are_shown_with_words(visit, server):
+    whole = server.folder / "runs" / "whole"
+    pf.train("moons", pf.PPCA(random_state=0), out=whole)
+    card = (whole / "model.json").read_text()
+    keys = re.findall(r'"(\w+)":', card)
+    mutated = [
+        card.replace("moons", EVIL),
+        card.replace("ppca", EVIL).replace("PPCA", EVIL),
+        card.replace(": [", ': ["' + EVIL.replace('"', "") + '",', 1),
+        re.sub(r": -?\d+", ": 1e999", card),
+        re.sub(r": -?\d+", ": -1", card),
+        "[" * 100_000,
+        *(card.replace(f'"{key}":', f'"{EVIL}":', 1) for key in keys[:: max(1, len(keys) // 6)]),
+    ]
+    for number, text in enumerate(mutated):
+        shutil.copytree(whole, whole.with_name(f"mutated {number}"), dirs_exist_ok=True)
+        (whole.with_name(f"mutated {number}") / "model.json").write_text(text)
+    page = visit("/watch")
+    sync_api.expect(page.get_by_text("cannot be read").first).to_be_visible()
+    for number in range(len(mutated)):
+        for verb in ("watch", "draw", "judge"):
+            page.goto(f"{server.url}/{verb}?run=mutated {number}")
+            sync_api.expect(page.locator("h1, .pf-problem").first).to_be_visible()
+            page.wait_for_timeout(300)
+            assert page.locator("img[src='x']").count() == 0
+    for verb in ("watch", "draw", "judge"):
+        page.goto(f"{server.url}/{verb}")
+        sync_api.expect(page.get_by_text("whole").first).to_be_visible()
+    for number in range(len(mutated)):
+        shutil.rmtree(whole.with_name(f"mutated {number}"))
 
 
 @pytest.mark.parametrize("name", ["tool.exe", "broken.csv", "broken.zip", "one.wav"])
@@ -412,6 +566,11 @@ def test_a_text_uncovers(visit, server):
     page = visit("/")
     begin(page, server, "markov-text", "masked-diffusion", 4, "text")
     state_is(page, "finished", 300)
+    law = page.get_by_text("KL divergence from the exact law")
+    sync_api.expect(law).to_contain_text("the exact law 1.678")
+    sync_api.expect(law).not_to_contain_text("Weights of step")  # that of the finished model
+    assert float(re.search(r"law: at most (\d\.\d+) bits per character", law.inner_text())[1]) > 0.5
+    taken(page, "law")
     page.goto(f"{server.url}/draw?run=text")
     text = page.locator(".pf-text").first
     sync_api.expect(text).to_be_visible()
@@ -468,6 +627,25 @@ def test_sets_of_points_turn(visit, server):
     assert film.get_attribute("src").startswith("data:image/gif")
     until(lambda: film.evaluate("image => image.naturalWidth") > 100)
     taken(page, "sets")
+
+
+def test_a_page_that_is_left_while_it_loads_leaves_no_error(visit, server):
+    folder = server.folder / "runs" / "slow"
+    network = pf.MLPSpec(width=256, depth=3)
+    pf.train("moons", pf.FlowMatching(network=network, train_steps=1, random_state=0), out=folder)
+    blocking = visit("/draw?run=slow")  # one model works at a time
+    sync_api.expect(blocking.get_by_text("Drawn with the usual settings")).to_be_visible()
+    blocking.get_by_label("Number of samples").fill("3000")
+    for _ in range(6):
+        blocking.get_by_role("slider", name="Steps").locator("[tabindex='0']").press("PageUp")
+    blocking.get_by_role("button", name="Draw", exact=True).click()
+    blocking.wait_for_timeout(500)
+    for path in ("/draw?run=slow", "/watch?run=slow"):
+        page = visit(path)
+        page.wait_for_timeout(300)
+        page.close()
+    sync_api.expect(blocking.get_by_text("Drawn with 64 steps")).to_be_visible()
+    blocking.wait_for_timeout(3000)
 
 
 def test_families_are_compared(visit, server):
@@ -565,9 +743,11 @@ def test_every_screen_fits_and_can_be_read(width, dark, visit, server):
         "/learn",
         "/learn?figure=kl",
     ]
-    for name in ("drawn ü", "digits", "text", "sounds"):
+    for name in ("drawn ü", "digits", "codes", "text", "sounds", "sets"):
         paths += [f"/{verb}?run={name}" for verb in ("watch", "draw", "judge")] if name in runs else []
-    for path in [*paths, "/watch?run=none", "/data?name=none"]:
+    paths += ["/judge?run=plane&run=mixture"] if {"plane", "mixture"} <= set(runs) else []
+    paths += [f"/data?name=data/{path.name}" for path in (server.folder / "data").glob("*")]
+    for path in [*paths, "/learn?figure=langevin", "/watch?run=none", "/draw?run=none", "/judge?run=none", "/data?name=none"]:
         page.goto(server.url + path)
         page.wait_for_timeout(2500)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth + 1"), path

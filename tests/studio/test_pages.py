@@ -13,7 +13,7 @@ from PIL import Image
 import pushforward as pf
 from pushforward import gallery
 from pushforward.data import open_data
-from pushforward.data.builtin import BUILTIN, BUILTIN_LAWS
+from pushforward.data.builtin import BUILTIN, BUILTIN_LAWS, BUILTIN_TEXT_LAWS
 from pushforward.models import plane
 from pushforward.models.files.registry import family_names
 from pushforward.models.recipe import assemble
@@ -61,6 +61,14 @@ def test_names_of_strangers_are_answered_with_words(path, name, studio):
         f"/file/comparison/{name}/report",
     ):
         assert studio.client.get(file).status_code == 404
+
+
+def test_runs_side_by_side_of_strangers_are_answered_with_words(studio):
+    for names in (["no such run", EVIL], ["a"] * 7):
+        answer = studio.client.get("/judge", params=[("run", name) for name in names])
+        assert answer.status_code == 200
+        assert EVIL not in answer.text
+        assert ("too many" in answer.text) == (len(names) > 6)
 
 
 def test_pictures_are_served_and_reports_run_nothing(finished, studio):
@@ -163,12 +171,43 @@ def test_codes_have_the_classes_of_their_rows():
 def test_what_is_drawn_is_what_the_model_draws(finished):
     model = pf.load(finished)
     able = drawing.able_to(model)
-    assert (able.plane, able.steps, able.sampler, able.part) == (True, True, True, "")
+    assert (able.plane, able.steps, able.sampler, able.part) == (True, 20, True, "")
     assert able.classes == tuple(map(str, range(8)))
     found = drawing.shown(model, {"n": 7, "seed": 3, "steps": 5, "condition": "2", "guidance": 2.0}, None, able)
     np.testing.assert_allclose(found.values, model.sample(7, seed=3, steps=5, condition=[2] * 7, guidance=2.0), atol=1e-5)
     for ending in able.endings:
         assert drawing.file_bytes(model, found.values, ending)
+
+
+def test_points_of_several_settings_share_their_square_and_end_where_the_samples_are(finished):
+    model = pf.load(finished)
+    able = drawing.able_to(model)
+    assert able.steps == 20
+    usual = drawing.shown(model, {"n": 40, "seed": 3}, None, able)
+    few = drawing.shown(model, {"n": 40, "seed": 3, "steps": 4}, None, able, usual.square)
+    assert few.scene["square"] == usual.scene["square"]
+    for found in (usual, few):
+        assert len(found.scene["paths"]["times"]) == (21 if found is usual else 5)
+        drawn = np.array(found.scene["paths"]["states"][-1]).reshape(-1, 2)
+        np.testing.assert_allclose(drawn, found.values, atol=2e-3)
+    start = [np.array(found.scene["paths"]["states"][0]) for found in (usual, few)]
+    np.testing.assert_array_equal(*start)  # the same noise
+
+
+def test_a_model_of_texts_is_shown_beside_its_law():
+    law = BUILTIN_TEXT_LAWS["markov-text"]()
+    model = pf.MaskedDiffusion(
+        text=pf.Text(block=16), network=pf.TransformerSpec(width=8, depth=1, heads=2), train_steps=2, random_state=0
+    ).fit([law.sample(20_000, seed=0)])
+    view = views.TextView.of(model, "markov-text")
+    words = view.look(model)
+    learned, exact, error = map(float, re.findall(r"\d\.\d{3}", words))
+    assert exact == pytest.approx(law.floor(16), abs=1e-3)
+    assert 1 < error < 5
+    assert learned - exact == pytest.approx(error, abs=0.5)
+    assert words.count("at most") == 2
+    assert views.TextView.of(model, "data/other.txt") is None
+    assert views.TextView.of(pf.GMM(n_components=1).fit(BUILTIN["moons"]()[0][:50]), "markov-text") is None
 
 
 def test_rows_of_a_table_are_a_picture_a_table_and_a_file(tmp_path):

@@ -21,6 +21,7 @@ __all__ = [
     "BUILTIN_KINDS",
     "BUILTIN_LAWS",
     "BUILTIN_RATES",
+    "BUILTIN_TEXT_LAWS",
     "checkerboard",
     "checkerboard_law",
     "digits",
@@ -184,6 +185,9 @@ BUILTIN_LAWS: dict[str, Callable[[], GaussianMixture | UniformMixture]] = {
     "eight-gaussians": eight_gaussians_law,
 }
 """Laws of built-in points, which are known exactly."""
+
+BUILTIN_TEXT_LAWS: dict[str, Callable[[], MarkovText]] = {"markov-text": markov_law}
+"""Laws of built-in texts, which are known exactly."""
 
 BUILTIN_KINDS = {"shapes": "sets", "tones": "signals"}
 """Kinds of the data sets whose arrays are ambiguous."""

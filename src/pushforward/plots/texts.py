@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 __all__ = ["text_panel"]
 
 _SIZE = 9.0  # points
-_LETTER, _LINE = 0.602 * _SIZE / 72, 1.35 * _SIZE / 72  # inches
+# Inches. A letter takes 0.602 of its size, rounded to whole pixels.
+_LETTER, _LINE, _MARGIN = 0.67 * _SIZE / 72, 1.35 * _SIZE / 72, 0.15
 _WIDE, _MOST_LINES = 88, 60
 
 
@@ -31,8 +32,10 @@ def text_panel(texts: Sequence[str], *, labels: Sequence[Any] | None = None, wid
     head = max((len(label) for label, _ in shown), default=0)
     columns = width + (head + 2 if head else 0)
     lines_in_all = sum(len(lines) for _, lines in shown) + 0.7 * max(len(shown), 1)
-    canvas = figure(columns * _LETTER + 0.3, max(lines_in_all, 1.0) * _LINE + 0.3)
-    axes = canvas.add_subplot()
+    wide, high = columns * _LETTER + 2 * _MARGIN, max(lines_in_all, 1.0) * _LINE + 2 * _MARGIN
+    canvas = figure(wide, high)
+    canvas.set_layout_engine("none")
+    axes = canvas.add_axes((_MARGIN / wide, _MARGIN / high, 1 - 2 * _MARGIN / wide, 1 - 2 * _MARGIN / high))
     axes.set_axis_off()
     axes.set_xlim(0, columns)
     axes.set_ylim(lines_in_all, 0)

@@ -17,10 +17,12 @@ from pushforward.data.files.gaps import read_with_gaps
 from pushforward.data.kinds.sound import playable, sound_bytes
 from pushforward.diffusion import Sampler
 from pushforward.models import plane
+from pushforward.models.denoising.base import DEFAULT_STEPS
 from pushforward.models.files.registry import family_name
+from pushforward.models.tokens.unmasking import STEPS
 from pushforward.models.uncovering import uncovered
 from pushforward.studio.loaded import Models
-from pushforward.studio.parts import scene_of
+from pushforward.studio.parts import column, scene_of
 from pushforward.studio.workspace import Refused
 
 __all__ = [
@@ -58,7 +60,8 @@ class Abilities:
     example: str = ""
     columns: tuple[str, ...] = ()
     guidance: bool = False
-    steps: bool = False
+    steps: int = 0
+    """Usual number of steps, 0 for families without."""
     sampler: bool = False
     temperature: bool = False
     prompt: bool = False
@@ -66,6 +69,11 @@ class Abilities:
     size: tuple[int, int] = (0, 0)
     walks: bool = False
     codes: int = 0
+
+    @property
+    def guided(self) -> bool:
+        """Whether samples can be asked for, with a scale of guidance."""
+        return self.guidance and bool(self.classes or self.example)
 
 
 def able_to(model: Any) -> Abilities:
@@ -84,13 +92,13 @@ def able_to(model: Any) -> Abilities:
         samples=samples,
         plane=plane.is_plane(model),
         structure=schema.rules.structure,
-        usual=4 if schema.text is not None else 64 if schema.rules.drawn_singly else 200,
+        usual=_usual_rows(schema),
         endings=endings_of(schema),
         classes=tuple(str(label) for label in encoder.classes) if named and encoder.has_classes else (),
         example=encoder.example if named and not encoder.has_classes else "",
         columns=tuple(map(str, schema.columns or ())) if model.given_columns else (),
         guidance="guidance" in takes,
-        steps="steps" in takes,
+        steps=_usual_steps(takes),
         sampler="sampler" in takes,
         temperature="temperature" in takes,
         prompt="prompt" in takes and schema.text is not None,
@@ -99,6 +107,18 @@ def able_to(model: Any) -> Abilities:
         walks=hasattr(model, "interpolate") and hasattr(model, "traverse"),
         codes=int(model.latent_dim_) if hasattr(model, "traverse") else 0,
     )
+
+
+def _usual_rows(schema: Any) -> int:
+    if schema.rules.structure == "points":  # each of them is many points
+        return 16
+    return 4 if schema.text is not None else 64 if schema.rules.drawn_singly else 200
+
+
+def _usual_steps(takes: Mapping[str, inspect.Parameter]) -> int:
+    if "steps" not in takes:
+        return 0
+    return takes["steps"].default or (DEFAULT_STEPS if "sampler" in takes else STEPS)
 
 
 def endings_of(schema: Any) -> tuple[str, ...]:
@@ -126,9 +146,16 @@ class Shown:
     sounds: list[str] = field(default_factory=list)
     table: tuple[list[dict[str, Any]], list[dict[str, Any]]] | None = None
 
+    @property
+    def square(self) -> plane.Square | None:
+        """The part of the plane that the scene shows."""
+        return None if self.scene is None else plane.Square(tuple(self.scene["square"][:2]), tuple(self.scene["square"][2:]))
 
-def shown(model: Any, options: Mapping[str, Any], sampler: Sampler | None, able: Abilities) -> Shown:
-    """Draw rows, and return them as the page shows them."""
+
+def shown(
+    model: Any, options: Mapping[str, Any], sampler: Sampler | None, able: Abilities, square: plane.Square | None = None
+) -> Shown:
+    """Draw rows, and return them as the page shows them; points in the plane in this part of it, by default around them."""
     given = dict(options)
     n, text = int(given["n"]), given.pop("condition", "")
     if text:
@@ -136,7 +163,7 @@ def shown(model: Any, options: Mapping[str, Any], sampler: Sampler | None, able:
     if sampler is not None:
         given["sampler"] = sampler
     if able.plane:
-        return _in_plane(model, given)
+        return _in_plane(model, given, square)
     if model.space_.schema.text is not None and n <= _TEXTS:
         moments = uncovered(model, **given)
         return Shown(np.array(moments[-1], dtype=object), moments=moments)
@@ -154,17 +181,17 @@ def _condition(model: Any, text: str, n: int) -> Any:
     return text
 
 
-def _in_plane(model: Any, options: dict[str, Any]) -> Shown:
+def _in_plane(model: Any, options: dict[str, Any], square: plane.Square | None) -> Shown:
     if hasattr(model, "denoiser_"):
-        n, steps = options.pop("n"), options.pop("steps", 20)
-        condition = options.get("condition")
-        kept = options | ({"condition": condition[:_PATHS]} if isinstance(condition, list) else {})
-        times, states = plane.paths(model, min(n, _PATHS), steps=steps, **kept)
+        n, steps, condition = options.pop("n"), options.pop("steps", DEFAULT_STEPS), options.get("condition")
         values = model.sample(n, steps=steps, **options)
-        return Shown(values, scene_of(plane.Square.around(states[-1]), paths=(times, states)))
+        kept = options | {"sampler": model.sample_sampler_}
+        kept |= {"condition": condition[:_PATHS]} if isinstance(condition, list) else {}
+        times, states = plane.paths(model, min(n, _PATHS), steps=steps, **kept)
+        return Shown(values, scene_of(square or plane.Square.around(states[-1]), paths=(times, states)))
     values = model.sample(**options)
     points = np.asarray(values, dtype=float)
-    return Shown(values, scene_of(plane.Square.around(points), samples=points))
+    return Shown(values, scene_of(square or plane.Square.around(points), samples=points))
 
 
 def as_shown(model: Any, values: Any) -> Shown:
@@ -305,10 +332,7 @@ def data_uri(content: bytes, kind: str) -> str:
 
 def table_of(frame: Any, most: int = 200) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the columns and rows of a DataFrame for a table of the page, cells as text; the page shows texts as they are."""
-    columns = [
-        {"name": f"c{i}", "label": str(name)[:60], "field": f"c{i}", "sortable": True, "align": "left"}
-        for i, name in enumerate(frame.columns)
-    ]
+    columns = [column(f"c{i}", str(name)[:60]) for i, name in enumerate(frame.columns)]
     rows = [
         {f"c{i}": _cell(value) for i, value in enumerate(row)} | {"id": number}
         for number, row in enumerate(frame.head(most).itertuples(index=False))

@@ -5,6 +5,7 @@ import contextlib
 import html
 import io
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "attempted",
     "card",
     "code",
+    "column",
     "delivered",
     "empty",
     "frame",
@@ -27,14 +29,19 @@ __all__ = [
     "key",
     "note",
     "opened",
+    "picture",
     "pills",
     "problem",
+    "report",
     "scene_of",
     "table",
+    "waited",
 ]
 
 PAGES = {"Data": "/", "Train": "/train", "Watch": "/watch", "Draw": "/draw", "Judge": "/judge", "Learn": "/learn"}
 _THEMES = {"auto": ("brightness_auto", None), "light": ("light_mode", False), "dark": ("dark_mode", True)}
+
+_MENDABLE = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -212,12 +219,34 @@ def pills(words: Sequence[str]) -> None:
             ui.label(word).classes("pf-pill")
 
 
+def column(key: str, label: str, *, number: bool = False) -> dict[str, Any]:
+    """Return a column of a table, by which it can be sorted."""
+    return {"name": key, "label": label, "field": key, "sortable": True, "align": "right" if number else "left"}
+
+
 def table(columns: list[dict[str, Any]], rows: list[dict[str, Any]], row_key: str, most: int = 25) -> ui.table:
     """Add a table that can be sorted; its cells are shown as they are."""
     shown = ui.table(columns=columns, rows=rows, row_key=row_key, pagination=most).props("flat dense").classes("pf-table")
     if len(rows) <= most:
         shown.props("hide-bottom")
     return shown
+
+
+def picture(alt: str, source: str, *, wide: bool = False) -> Element:
+    """Add a picture. A wide one keeps its letters large enough to read in a small window, where it can be scrolled."""
+    place = ui.element("div").classes("pf-wide" if wide else "")
+    if wide:
+        place.props(f'tabindex="0" role="group" aria-label="{html.escape(alt, quote=True)}"')
+    with place:
+        return ui.element("img").classes("pf-picture").props(f'alt="{html.escape(alt, quote=True)}" src="{source}"')
+
+
+def report(address: str, name: str, file: Path) -> None:
+    """Add a report of a run or a comparison, which may not run scripts, and a link to it alone."""
+    frame = ui.element("iframe").classes("pf-frame")
+    title = html.escape(f"Report of {name}", quote=True)
+    frame.props(f'sandbox="" title="{title}" src="{address}?{file.stat().st_mtime_ns}"')
+    ui.link("Open the report alone", address, new_tab=True).classes("pf-small")
 
 
 def key(**colors: str) -> None:
@@ -239,10 +268,28 @@ def opened(content: bytes) -> io.BytesIO:
     return io.BytesIO(content)
 
 
+async def waited(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception | None:
+    """Deliver the page, and show that it waits while a thread works.
+
+    Returns the result, or an error that the user can mend, or None if the page has been left meanwhile.
+    """
+    waiting = ui.spinner(size="lg")
+    found: T | Exception
+    try:
+        await delivered()
+        found = await asyncio.to_thread(function, *args, **kwargs)
+    except _MENDABLE as error:
+        found = error
+    if waiting.is_deleted or ui.context.client.is_deleted:
+        return None
+    waiting.delete()
+    return found
+
+
 async def attempted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
     """Run work in a thread; what the user can mend is shown as a message, and None returned."""
     try:
         return await asyncio.to_thread(function, *args, **kwargs)
-    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+    except _MENDABLE as error:
         ui.notify(printable(error), type="negative", multi_line=True, timeout=12_000, close_button="Close")
         return None

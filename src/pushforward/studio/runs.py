@@ -4,9 +4,12 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from pushforward.evaluation import Evaluation
 from pushforward.models.files.registry import family_name, find
@@ -14,8 +17,9 @@ from pushforward.models.files.storage import read_card
 from pushforward.training.record.files import RunError, read_file
 from pushforward.training.record.metrics import MOST_BYTES
 
-__all__ = ["Curve", "RunFacts", "curve_files", "facts_of", "figures_of", "step_pictures"]
+__all__ = ["FIRST", "Curve", "RunFacts", "curve_files", "facts_of", "figures_of", "side_by_side", "step_pictures", "width_of"]
 
+FIRST = ("log-density", "bits per dimension")  # figures that stand first in tables of several runs
 _SHOWN_POINTS = 400
 _QUIET_SECONDS = 20.0
 
@@ -148,14 +152,38 @@ def step_pictures(folder: Path) -> list[tuple[int, Path]]:
     return found
 
 
+def width_of(picture: Path) -> int:
+    """Return the width of a picture in pixels, 0 if it cannot be read."""
+    try:
+        with Image.open(picture) as opened:
+            return int(opened.width)
+    except OSError:
+        return 0
+
+
 def figures_of(folder: Path) -> list[dict[str, Any]]:
     """Return the figures of the evaluation in a run folder as rows of a table; empty if there is none that can be read."""
     try:
         table = Evaluation.load(folder / "evaluation.json").table()
     except (OSError, ValueError):
         return []
-    shown = table[["name", "value", "low", "high", "floor", "reference", "unit", "verdict"]]
+    shown = table[["name", "value", "low", "high", "floor", "reference", "space", "unit", "verdict"]]
     return [{key: _cell(value) for key, value in row.items()} for row in shown.to_dict("records")]
+
+
+def side_by_side(figures: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return what several evaluations have measured, a row for each figure: its name, and the value of run i as ``v{i}``.
+
+    >>> side_by_side([[{"name": "recall", "reference": "train", "space": "", "unit": "", "value": 0.9}], []])
+    [{'id': 0, 'name': 'recall', 'reference': 'train', 'space': '', 'unit': '', 'v0': 0.9}]
+    """
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    keys = ("name", "reference", "space", "unit")
+    for number, rows in enumerate(figures):
+        for row in rows:
+            same = found.setdefault(tuple(row[key] for key in keys), {"id": len(found), **{key: row[key] for key in keys}})
+            same.setdefault(f"v{number}", row["value"])
+    return list(found.values())
 
 
 def _cell(value: object) -> str | float | None:

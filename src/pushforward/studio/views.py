@@ -7,21 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pushforward.data import Dataset
-from pushforward.data.builtin import BUILTIN_LAWS
+from pushforward.data.builtin import BUILTIN_LAWS, BUILTIN_TEXT_LAWS
 from pushforward.evaluation.parts import shown
 from pushforward.models import plane
 from pushforward.models.base.codes import CodeModel
 from pushforward.models.live import LiveModel
+from pushforward.models.text_law import against_law, has_blocks_of_letters
+from pushforward.probability import MarkovText
 from pushforward.studio.drawing import Shown, as_shown, data_uri
 from pushforward.studio.parts import scene_of
 from pushforward.studio.thumbnails import png_of
 from pushforward.studio.workspace import Workspace
 
-__all__ = ["View", "codes_scene", "colors", "error_in_words", "has_codes", "rows_now", "scene"]
+__all__ = ["TextView", "View", "codes_scene", "colors", "error_in_words", "has_codes", "rows_now", "scene"]
 
 _POINTS, _STEPS, _FIELD, _HEAT, _DENSITY = 256, 10, 15, 48, 80
 _SHOWN_DATA = 1200
-_CODED, _TEXTS = 1000, 3
+_CODED, _TEXTS, _LAW_TEXTS = 1000, 3, 48
 _ERROR_EVERY = 5  # scenes
 
 
@@ -98,7 +100,7 @@ def error_in_words(view: View) -> str:
         return ""
     if view.exact is not None:
         return f"Error of the learned denoiser against the exact one at this time: {view.error:.1%} of the spread of the data."
-    return f"KL divergence from the exact law: {view.error:.3f} nats."
+    return f"KL divergence from the exact law: {view.error:.3f} nats, estimated from draws of it."
 
 
 def colors(view: View) -> dict[str, str]:
@@ -111,6 +113,33 @@ def colors(view: View) -> dict[str, str]:
     if not plane.scores_at_once(view.model):
         return {}
     return {"density": "heat", "its_contours": "ink"} | ({"exact_contours": "exact"} if known else {})
+
+
+@dataclass
+class TextView:
+    """A model of texts beside their law; ``said`` is how far it is from it, in words."""
+
+    law: MarkovText
+    said: str = ""
+    turns: int = 0
+
+    @classmethod
+    def of(cls, model: Any, source: str) -> "TextView | None":
+        """Return the view of a model, None where the law of its data is not known or cannot be compared."""
+        known = source in BUILTIN_TEXT_LAWS and has_blocks_of_letters(model)
+        return cls(BUILTIN_TEXT_LAWS[source]()) if known else None
+
+    def look(self, model: Any) -> str:
+        """Return how far the model is from the law, measured anew every few times."""
+        self.turns += 1
+        if self.turns % _ERROR_EVERY == 1:
+            found = against_law(model, self.law, _LAW_TEXTS)
+            most = "at most " if found.is_bound else ""
+            self.said = (
+                f"The model needs {most}{found.learned.value:.3f} bits per character, the exact law {found.exact:.3f}. "
+                f"KL divergence from the exact law: {most}{found.error:.3f} bits per character."
+            )
+        return self.said
 
 
 def rows_now(live: LiveModel) -> Shown:

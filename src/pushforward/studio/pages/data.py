@@ -27,10 +27,10 @@ _WORDS = {
     "swissroll": "a spiral",
     "checkerboard": "uniform on the dark squares",
     "rings": "four rings",
-    "eight-gaussians": "a law that is known exactly",
+    "eight-gaussians": "eight Gaussians in a ring",
     "shapes": "sets of points in space",
     "tones": "short sounds of three notes",
-    "markov-text": "a text of a known law",
+    "markov-text": "a text whose law is known",
 }
 
 
@@ -52,18 +52,15 @@ def add_page(studio: Studio) -> None:
     async def one(name: str = "") -> None:
         with parts.frame(name[:60] or "Data", "Data"):
             parts.heading(name[:120])
-            waiting = ui.spinner(size="lg")
-            await parts.delivered()
-            try:
-                summary = await asyncio.to_thread(_summary, studio, name)
-            except (ValueError, TypeError, OSError, ImportError) as error:
-                waiting.delete()
-                parts.problem(error)
+            summary = await parts.waited(_summary, studio, name)
+            if summary is None:
+                return
+            if isinstance(summary, Exception):
+                parts.problem(summary)
                 if name.startswith("data/") and studio.workspace.choices(name):
                     ui.button("Undo the choices for these data", on_click=lambda: _forget(studio, name)).props("outline")
                 ui.link("All data", "/")
                 return
-            waiting.delete()
             _show(studio, name, summary)
 
 
@@ -181,26 +178,35 @@ def _condition_words(dataset: Dataset) -> str:
 
 
 def _show(studio: Studio, source: str, summary: Summary) -> None:
-    with ui.element("div").classes("pf-side"):
-        with parts.card("What they look like"):
-            ui.element("img").classes("pf-picture").props(
-                f'alt="Rows of the data" src="/file/picture/{quote(source)}?{abs(hash(str(studio.workspace.choices(source))))}"'
-            )
-        with parts.card("What they hold"):
-            for line in summary.lines:
-                ui.label(line)
-            for warning in summary.warnings:
-                ui.label(printable(warning)).classes("pf-small pf-soft")
-            for name, reason in summary.left_out:
-                ui.label(f"{printable(name)} is left out, because it {reason}.").classes("pf-small pf-soft")
-            with ui.element("div").classes("pf-row"):
-                ui.button("Train on these data", on_click=lambda: ui.navigate.to(f"/train?data={quote(source)}")).props(
-                    "unelevated"
-                )
-                if source.startswith("data/"):
-                    ui.button("Delete", on_click=lambda: _ask_to_drop(studio, source)).props("flat color=negative")
+    table = summary.dataset.schema.table is not None  # whose picture has a part for each column, so it is wide
+    with ui.element("div").classes("pf-stack" if table else "pf-side"):
+        for lay_out in (_hold, _look) if table else (_look, _hold):
+            lay_out(studio, source, summary)
     if source.startswith("data/") and (summary.columns or studio.workspace.choices(source)):
         _columns(studio, source, summary)
+
+
+def _look(studio: Studio, source: str, summary: Summary) -> None:
+    schema, stamp = summary.dataset.schema, abs(hash(str(studio.workspace.choices(source))))
+    wide = schema.table is not None or schema.text is not None
+    with parts.card("What they look like"):
+        parts.picture("Rows of the data", f"/file/picture/{quote(source)}?{stamp}", wide=wide)
+
+
+def _hold(studio: Studio, source: str, summary: Summary) -> None:
+    with parts.card("What they hold"):
+        for line in summary.lines:
+            ui.label(line)
+        for warning in summary.warnings:
+            ui.label(printable(warning)).classes("pf-small pf-soft")
+        for name, reason in summary.left_out:
+            ui.label(f"{printable(name)} is left out, because it {reason}.").classes("pf-small pf-soft")
+        with ui.element("div").classes("pf-row"):
+            ui.button("Train on these data", on_click=lambda: ui.navigate.to(f"/train?data={quote(source)}")).props(
+                "unelevated"
+            )
+            if source.startswith("data/"):
+                ui.button("Delete", on_click=lambda: _ask_to_drop(studio, source)).props("flat color=negative")
 
 
 def _columns(studio: Studio, source: str, summary: Summary) -> None:

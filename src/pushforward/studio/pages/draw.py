@@ -1,12 +1,12 @@
-"""Draw from a finished run: samples under two settings side by side, given a part of a row, and between two rows."""
+"""Draw from a finished run: samples under several settings side by side, given a part of a row, and between two rows."""
 
-import asyncio
+from pathlib import Path
 from urllib.parse import quote
 
 from nicegui import ui
 
 from pushforward.studio import parts
-from pushforward.studio.drawing import able_to
+from pushforward.studio.drawing import Abilities, able_to
 from pushforward.studio.pages.given import Given
 from pushforward.studio.pages.samples import Samples
 from pushforward.studio.pages.walks import Walks
@@ -26,17 +26,14 @@ def add_page(studio: Studio) -> None:
                 _choose(studio)
                 return
             parts.heading(f"Draw from {run[:120]}")
-            waiting = ui.spinner(size="lg")
-            await parts.delivered()
-            try:
-                folder = studio.workspace.run(run)
-                abilities = await asyncio.to_thread(studio.models.use, folder, able_to)
-            except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-                waiting.delete()
-                parts.problem(error)
+            found = await parts.waited(_opened, studio, run)
+            if found is None:
+                return
+            if isinstance(found, Exception):
+                parts.problem(found)
                 ui.link("Other runs", "/draw")
                 return
-            waiting.delete()
+            folder, abilities = found
             parts.note(f"{abilities.family} on {abilities.source}.")
             if not (abilities.samples or abilities.walks):
                 parts.problem("This family compresses rows and restores them, but draws none. Train another, such as a VAE.")
@@ -55,6 +52,11 @@ def add_page(studio: Studio) -> None:
                 if abilities.walks:
                     with ui.tab_panel("Between two rows"):
                         Walks(studio, folder, abilities).build()
+
+
+def _opened(studio: Studio, run: str) -> tuple[Path, Abilities]:
+    folder = studio.workspace.run(run)
+    return folder, studio.models.use(folder, able_to)
 
 
 def _choose(studio: Studio) -> None:

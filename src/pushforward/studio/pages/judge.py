@@ -1,10 +1,10 @@
 """Judge: evaluate runs, compare families on data, and read the reports."""
 
-import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
+from fastapi import Query
 from nicegui import ui
 
 from pushforward._messages import printable
@@ -13,7 +13,8 @@ from pushforward.models.files.registry import family_names
 from pushforward.studio import parts
 from pushforward.studio.commands import options_of
 from pushforward.studio.jobs import Job
-from pushforward.studio.runs import RunFacts, facts_of, figures_of
+from pushforward.studio.pages.beside import MOST, address_of, show_beside
+from pushforward.studio.runs import FIRST, RunFacts, facts_of, figures_of
 from pushforward.studio.shared import Studio
 from pushforward.studio.workspace import Refused, safe_name
 
@@ -27,11 +28,15 @@ def add_page(studio: Studio) -> None:
     """Add the page ``/judge``."""
 
     @ui.page("/judge")
-    async def judge(run: str = "", comparison: str = "") -> None:
-        with parts.frame(run[:60] or comparison[:60] or "Judge", "Judge"):
+    async def judge(run: Annotated[list[str] | None, Query()] = None, comparison: str = "") -> None:
+        runs = [name for name in run or [] if name]
+        with parts.frame(", ".join(runs)[:60] or comparison[:60] or "Judge", "Judge"):
             try:
-                if run:
-                    _Report(studio, run, studio.workspace.run(run), f"/file/run/{quote(run)}/report").build()
+                if len(runs) > 1:
+                    await show_beside(studio, runs)
+                elif runs:
+                    name = runs[0]
+                    _Report(studio, name, studio.workspace.run(name), f"/file/run/{quote(name)}/report").build()
                 elif comparison:
                     folder = studio.workspace.compare / comparison
                     if studio.queue.of(folder) is None:
@@ -47,16 +52,19 @@ def add_page(studio: Studio) -> None:
 async def _all(studio: Studio) -> None:
     parts.heading("Judge")
     parts.note("How good a model is, in figures with a noise floor: what two samples of the data themselves would differ by.")
-    waiting = ui.spinner(size="lg")
-    await parts.delivered()
-    runs = [facts_of(studio.workspace.run(name)) for name in studio.workspace.run_names()]
-    runs = [found for found in runs if found.finished]
-    figures = {found.name: await asyncio.to_thread(figures_of, found.folder) for found in runs}
-    waiting.delete()
-    if runs:
+    measured = await parts.waited(_measured, studio)
+    if measured is None:
+        return
+    if isinstance(measured, Exception):
+        parts.problem(measured)
+    elif measured:
         with parts.card("Runs side by side"):
-            _table(runs, figures)
-            parts.note("Open a run to measure it, or to read its report. Figures on different data do not compare.", "pf-small")
+            _table([found for found, _ in measured], {found.name: figures for found, figures in measured})
+            parts.note(
+                "Open a run to measure it, or to read its report. Choose several to read them side by side. Figures on "
+                "different data do not compare, nor do losses of different families.",
+                "pf-small",
+            )
     else:
         parts.empty("There is no finished run to judge yet.", "Train one", "/train")
     _compare(studio)
@@ -67,30 +75,23 @@ async def _all(studio: Studio) -> None:
                 ui.link(name, f"/judge?comparison={quote(name)}")
 
 
+def _measured(studio: Studio) -> list[tuple[RunFacts, list[dict[str, Any]]]]:
+    """Return the finished runs with the figures of their evaluations."""
+    runs = [facts_of(studio.workspace.run(name)) for name in studio.workspace.run_names()]
+    return [(found, figures_of(found.folder)) for found in runs if found.finished]
+
+
 def _table(runs: list[RunFacts], figures: dict[str, list[dict[str, Any]]]) -> None:
     """Show runs as rows and figures as columns, the most common ones first."""
     counted: dict[str, int] = {}
     for rows in figures.values():
         for name in dict.fromkeys(row["name"] for row in rows):
             counted[name] = counted.get(name, 0) + 1
-    names = sorted(counted, key=lambda name: -counted[name])[:8]
-    columns: list[dict[str, Any]] = [
-        {
-            "name": key,
-            "label": label,
-            "field": key,
-            "sortable": True,
-            "align": "left" if key in ("run", "family", "data") else "right",
-        }
-        for key, label in (
-            ("run", "Run"),
-            ("family", "Family"),
-            ("data", "Data"),
-            ("loss", "Held-out loss"),
-            ("seconds", "Training, s"),
-        )
-    ]
-    columns += [{"name": f"f{i}", "label": name, "field": f"f{i}", "sortable": True} for i, name in enumerate(names)]
+    names = sorted(counted, key=lambda name: (name not in FIRST, -counted[name]))[:8]
+    words = [("run", "Run"), ("family", "Family"), ("data", "Data")]
+    columns = [parts.column(key, label) for key, label in words]
+    columns += [parts.column(key, label, number=True) for key, label in (("loss", "Held-out loss"), ("seconds", "Training, s"))]
+    columns += [parts.column(f"f{i}", name, number=True) for i, name in enumerate(names)]
     rows = []
     for found in runs:
         values = {row["name"]: row["value"] for row in reversed(figures[found.name])}
@@ -100,13 +101,26 @@ def _table(runs: list[RunFacts], figures: dict[str, list[dict[str, Any]]]) -> No
                 "family": found.family,
                 "data": found.source,
                 "loss": None if found.held_out_loss is None else float(f"{found.held_out_loss:.4g}"),
-                "seconds": None if found.seconds is None else round(found.seconds),
+                "seconds": None
+                if found.seconds is None
+                else float(f"{found.seconds:.2g}" if found.seconds < 10 else f"{found.seconds:.0f}"),
             }
             | {f"f{i}": values.get(name) for i, name in enumerate(names)}
         )
     table = parts.table(columns, rows, "run")
+    table.set_selection("multiple")
     link = """<q-td :props="props"><a :href="'/judge?run=' + encodeURIComponent(props.value)">{{ props.value }}</a></q-td>"""
     table.add_slot("body-cell-run", link)
+
+    def open_chosen() -> None:
+        names = [row["run"] for row in table.selected]
+        if 2 <= len(names) <= MOST:
+            ui.navigate.to(address_of(names))
+        else:
+            ui.notify(f"Choose from 2 to {MOST} runs, by the boxes in front of them.", type="warning")
+
+    with ui.element("div"):
+        ui.button("Side by side", icon="view_column", on_click=open_chosen).props("outline")
 
 
 def _compare(studio: Studio) -> None:
@@ -153,10 +167,10 @@ class _Report:
     def build(self) -> None:
         """Lay out the page, and follow the command that writes the report."""
         with ui.element("div").classes("pf-row pf-between"):
-            parts.heading(f"{'Evaluation of' if self._is_run else 'Comparison'} {self._name[:100]}")
+            parts.heading(f"{'Evaluation of' if self._is_run else 'Comparison:'} {self._name[:100]}")
             self._button = ui.element("div").classes("pf-row")
-        self._progress = ui.element("div").style("display:flex;flex-direction:column;gap:14px")
-        self._report = ui.element("div").style("display:flex;flex-direction:column;gap:20px")
+        self._progress = ui.element("div").classes("pf-column")
+        self._report = ui.element("div").classes("pf-stack")
         self._shown: object = None
         self._look()
         ui.timer(0.5, self._look)
@@ -209,31 +223,20 @@ class _Report:
                 ui.label("This run was not measured yet. An evaluation takes from seconds to minutes.")
 
     def _show(self) -> None:
+        parts.report(self._address, self._name, self._folder / "report.html")
         figures = figures_of(self._folder) if self._is_run else []
         if figures:
             with parts.card("Figures"):
-                columns = [
-                    {
-                        "name": key,
-                        "label": label,
-                        "field": key,
-                        "sortable": True,
-                        "align": "right" if key in ("value", "floor") else "left",
-                    }
-                    for key, label in (
-                        ("name", "Figure"),
-                        ("value", "Value"),
-                        ("floor", "Noise floor"),
-                        ("unit", "Unit"),
-                        ("verdict", "Verdict"),
-                        ("reference", "Against"),
-                    )
+                shown = [
+                    ("name", "Figure"),
+                    ("value", "Value"),
+                    ("floor", "Noise floor"),
+                    ("unit", "Unit"),
+                    ("verdict", "Verdict"),
                 ]
-                rows = [row | {"id": number} for number, row in enumerate(figures)]
-                parts.table(columns, rows, "id")
-        frame = ui.element("iframe").classes("pf-frame")
-        frame.props(f'sandbox="" title="Report" src="{self._address}?{int(self._stamp)}"')
-        ui.link("Open the report alone", self._address, new_tab=True).classes("pf-small")
+                shown += [("reference", "Against")] + ([("space", "Features")] if any(row["space"] for row in figures) else [])
+                columns = [parts.column(key, label, number=key in ("value", "floor")) for key, label in shown]
+                parts.table(columns, [row | {"id": number} for number, row in enumerate(figures)], "id")
 
     def _evaluate(self) -> None:
         try:

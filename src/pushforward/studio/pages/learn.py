@@ -118,9 +118,7 @@ class _Figure:
         name = self._name
         parts.heading(_title(name))
         with parts.card():
-            self._image = (
-                ui.element("img").classes("pf-picture").props(f'alt="{_title(name)}" src="/file/figure/{quote(name)}/large"')
-            )
+            self._image = parts.picture(_title(name), f"/file/figure/{quote(name)}/large")
             if gallery.moves(name):
                 self._slider("moment", Slider("time", 0.0, 1.0, 0.01, 1.0))
             for parameter, slider in gallery.sliders(name).items():

@@ -31,7 +31,7 @@ class RunList:
 
     def build(self) -> None:
         """Lay out the list, and follow it."""
-        self._place = ui.element("div").style("display:flex;flex-direction:column;gap:20px")
+        self._place = ui.element("div").classes("pf-stack")
         self._refresh()
         ui.timer(_TICK, self._refresh)
 

@@ -14,7 +14,7 @@ from pushforward.models import plane
 from pushforward.models.live import LiveModel
 from pushforward.studio import parts, views
 from pushforward.studio.pages.samples import show
-from pushforward.studio.runs import RunFacts, step_pictures
+from pushforward.studio.runs import RunFacts, step_pictures, width_of
 from pushforward.studio.shared import Studio
 
 __all__ = ["RunPicture"]
@@ -22,6 +22,7 @@ __all__ = ["RunPicture"]
 _FAULTS = (ValueError, TypeError, OSError, KeyError, RuntimeError, ImportError)
 _SHARE = 8  # between two drawings of rows pass as many times the seconds of one, for the sake of the training
 _LEAST_SECONDS = 0.7
+_WIDE_PIXELS = 900
 
 
 class RunPicture:
@@ -34,7 +35,7 @@ class RunPicture:
 
     def build(self) -> None:
         """Lay out the place of the picture."""
-        self._place = ui.element("div").style("display:flex;flex-direction:column;gap:12px;min-width:0")
+        self._place = ui.element("div").classes("pf-column")
         with self._place:
             ui.spinner(size="md")
 
@@ -50,6 +51,7 @@ class RunPicture:
         """Look at the run anew: it has ended, or goes on."""
         self._view: views.View | None = None
         self._live: LiveModel | None = None
+        self._texts: views.TextView | None = None
         self._coded: Dataset | None = None
         self._tried, self._asked, self._due = False, True, 0.0
 
@@ -86,6 +88,7 @@ class RunPicture:
                 if plane.is_plane(live.model):
                     self._view = views.View.of(live.model, workspace, facts.source, live)
                 self._live = live
+                self._texts = views.TextView.of(live.model, facts.source)
                 self._open_codes(live.model)
         except _FAULTS:
             pass  # the pictures of the run itself are shown instead
@@ -93,6 +96,7 @@ class RunPicture:
     def _open_finished(self, model: Any, source: str) -> None:
         if plane.is_plane(model) and hasattr(model, "sample"):
             self._view = views.View.of(model, self._studio.workspace, source)
+        self._texts = views.TextView.of(model, source)
         self._open_codes(model)
 
     def _open_codes(self, model: Any) -> None:
@@ -108,7 +112,7 @@ class RunPicture:
                 self._plane.on("time", self._moved)
                 parts.key(data="data", samples="samples", **views.colors(self._view))
             else:
-                self._rows = ui.element("div").style("display:flex;flex-direction:column;gap:12px;min-width:0")
+                self._rows = ui.element("div").classes("pf-column")
             self._said = ui.label().classes("pf-small pf-soft")
             if self._live is not None and self._view is None:
                 with self._rows:
@@ -117,6 +121,9 @@ class RunPicture:
         if self._coded is not None and facts.finished:
             with self._codes:
                 ui.timer(0.05, self._update_codes, once=True)
+        if self._texts is not None and facts.finished:
+            with self._place:
+                ui.timer(0.05, self._say_law, once=True)
 
     async def _update_plane(self, view: views.View) -> None:
         made = await asyncio.to_thread(self._with_model, lambda _: views.scene(view, self._time))
@@ -132,7 +139,14 @@ class RunPicture:
         with self._rows:
             show(found)
         self._say("The same seed each time.")
+        await self._say_law("The same seed each time. ")
         await self._update_codes()
+
+    async def _say_law(self, before: str = "") -> None:
+        """Say how far a model of texts is from their law, where that is known."""
+        if self._texts is not None:
+            with contextlib.suppress(*_FAULTS):
+                self._say(before + await asyncio.to_thread(self._with_model, self._texts.look))
 
     async def _update_codes(self) -> None:
         dataset = self._coded
@@ -179,7 +193,8 @@ class RunPicture:
                 [f"/file/run/{name}/samples?{int(facts.changed)}"] if whole else []
             )
             words = [f"Step {step:,}" for step in found] + (["After training"] if whole else [])
-            image = ui.element("img").classes("pf-picture").props(f'alt="Samples" src="{sources[-1]}"')
+            wide = whole and width_of(self._folder / "samples.png") > _WIDE_PIXELS
+            image = parts.picture("Samples", sources[-1], wide=wide)
             said = ui.label(words[-1]).classes("pf-small pf-soft")
             if len(sources) > 1:
                 slider = ui.slider(min=0, max=len(sources) - 1, value=len(sources) - 1, step=1).props(

@@ -1,191 +1,273 @@
-"""The tab of samples: condition, guidance, sampler and steps, for one setting or two with the same seed."""
+"""The tab of samples: condition, guidance, sampler and steps, under one setting or several with the same seed."""
 
 import asyncio
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nicegui import ui
 
 from pushforward._messages import printable
+from pushforward.models import plane
 from pushforward.models.recipe import named_sampler
 from pushforward.studio import parts
 from pushforward.studio.drawing import Abilities, Shown, call_of, file_bytes, shown
 from pushforward.studio.shared import Studio
 
-__all__ = ["Samples"]
+__all__ = ["Samples", "Setting", "show"]
 
 _SAMPLERS = ("", "ddim", "heun", "dpm-solver", "unipc", "euler", "rk4", "ddpm", "reverse-sde", "annealed-langevin")
-_MOST = 5000
+_MOST, _MOST_SETTINGS, _MOST_STEPS = 5000, 6, 64
 
 
-@dataclass
-class _Setting:
-    """What one panel asks for, and what came."""
+@dataclass(frozen=True)
+class Setting:
+    """What is asked for, besides the number of samples and the seed."""
 
     condition: str = ""
     guidance: float = 1.0
-    steps: float | None = None
+    steps: int | None = None
     sampler: str = ""
     temperature: float = 1.0
     prompt: str = ""
-    place: Any = None
-    options: dict[str, Any] = field(default_factory=dict)
-    values: Any = None
+
+    def options(self, able: Abilities) -> dict[str, Any]:
+        """Return the arguments of ``sample``, without those that are at their defaults."""
+        options: dict[str, Any] = {}
+        if self.condition.strip():
+            options["condition"] = self.condition.strip()
+        if able.guided and self.guidance != 1:
+            options["guidance"] = self.guidance
+        if able.steps and self.steps is not None:
+            options["steps"] = self.steps
+        if able.temperature and self.temperature != 1:
+            options["temperature"] = self.temperature
+        if able.prompt and self.prompt:
+            options["prompt"] = self.prompt
+        return options
+
+    def said(self, able: Abilities) -> str:
+        """Return the setting in words.
+
+        >>> able = Abilities("diffusion", "moons", True, True, "flat", 9, ("csv",), classes=("0", "1"), guidance=True, steps=20)
+        >>> Setting(condition="1", guidance=2.5, steps=7, sampler="heun").said(able)
+        'class 1, guidance 2.5, 7 steps, heun'
+        >>> Setting().said(able)
+        'the usual settings'
+        """
+        words = []
+        for name, value in self.options(able).items():
+            shown_value = f"{value:g}" if isinstance(value, float) else printable(value)
+            if name == "condition":
+                words.append(f"class {shown_value}" if able.classes else shown_value)
+            elif name == "prompt":
+                words.append(f"begins with “{shown_value[:30]}”")
+            else:
+                words.append(f"{shown_value} steps" if name == "steps" else f"{name} {shown_value}")
+        return ", ".join([*words, *([self.sampler] if self.sampler else [])]) or "the usual settings"
+
+
+class _Panel:
+    """One setting with its controls, and what was drawn under it."""
+
+    def __init__(self, able: Abilities, setting: Setting) -> None:
+        self._able, self.setting = able, setting
+        self.options: dict[str, Any] = {}
+        self.sampler, self.values = "", None
+
+    def build(self, removed: Any) -> None:
+        """Lay out the controls, and the place of the samples below them."""
+        with parts.card() as self.card:
+            with ui.element("div").classes("pf-row pf-between"):
+                with ui.element("h2"):
+                    self._title = ui.label().style("display:inline")
+                self._remove = ui.button(icon="close", on_click=removed).props("flat round dense color=grey-7")
+            with ui.element("div").classes("pf-controls"):
+                self._controls()
+            self._place = ui.element("div").classes("pf-column pf-drawn")
+            with self._place:
+                parts.note("Press Draw.", "pf-small")
+
+    def call(self, name: str, *, alone: bool) -> None:
+        """Set the title of the panel, and whether it can be removed."""
+        self.name, self._title.text = name, "Samples" if alone else name
+        self._remove.props(f'aria-label="Remove {name.lower()}"')
+        self._remove.set_visibility(not alone)
+
+    def wait(self) -> None:
+        """Show that the first samples are on their way."""
+        if self.values is None:
+            self._place.clear()
+            with self._place:
+                ui.spinner(size="md")
+
+    def show(self, found: Shown | Exception, seconds: float) -> None:
+        """Show what came."""
+        self._place.clear()
+        with self._place:
+            if isinstance(found, Exception):
+                parts.problem(found)
+                return
+            show(found)
+            ui.label(f"Drawn with {self.setting.said(self._able)}, in {seconds:.2g} s.").classes("pf-small pf-soft")
+
+    def _set(self, name: str, value: Any) -> None:
+        self.setting = replace(self.setting, **{name: value})
+
+    def _controls(self) -> None:
+        able, setting = self._able, self.setting
+        if able.classes:
+            choices = {"": "As in the data", **{label: label for label in able.classes}}
+            self._follow(ui.select(choices, value=setting.condition, label="Class"), "condition")
+        elif able.example or able.columns:
+            example = able.example or f"{able.columns[0]}=…"
+            self._follow(ui.input("Given values", placeholder=example, value=setting.condition), "condition")
+        if able.guided:
+            self._slider("Guidance scale", "guidance", setting.guidance, 0, 6, 0.25)
+        if able.steps:
+            self._slider("Steps", "steps", setting.steps or able.steps, 3 if able.sampler else 1, _MOST_STEPS, 1)
+        if able.sampler:
+            names = {name: name or "The run's own" for name in _SAMPLERS}
+            self._follow(ui.select(names, value=setting.sampler, label="Sampler"), "sampler")
+        if able.temperature:
+            number = ui.number("Temperature", value=setting.temperature, min=0.05, max=3, step=0.05).props("outlined")
+            number.on_value_change(lambda event: self._set("temperature", float(event.value or 1.0)))
+        if able.prompt:
+            self._follow(ui.input("Beginning of the text", value=setting.prompt), "prompt")
+
+    def _follow(self, element: Any, name: str) -> None:
+        element.props("outlined").on_value_change(lambda event: self._set(name, event.value or ""))
+
+    def _slider(self, label: str, name: str, value: float, low: float, high: float, step: float) -> None:
+        with ui.element("div"):
+            said = ui.label(f"{label}: {value:g}").classes("pf-small pf-soft")
+
+            def change(event: Any) -> None:
+                self._set(name, int(event.value) if step == 1 else float(event.value))
+                said.text = f"{label}: {event.value:g}"
+
+            slider = ui.slider(min=low, max=high, step=step, value=value).props(f'label aria-label="{label}"')
+            slider.on_value_change(change)
 
 
 class Samples:
-    """Draws with one seed under one setting or two."""
+    """Draws with one seed under one setting, or under several side by side."""
 
     def __init__(self, studio: Studio, folder: Path, abilities: Abilities) -> None:
         self._studio, self._folder, self._able = studio, folder, abilities
-        self._settings = [_Setting(), _Setting()]
-        self._two, self._n, self._seed = False, 1000 if abilities.plane else abilities.usual, 1
+        self._panels: list[_Panel] = []
+        self._n, self._seed = 1000 if abilities.plane else abilities.usual, 1
 
     def build(self) -> None:
-        """Lay out controls and pictures."""
-        with ui.element("div").classes("pf-side pf-draw"):
-            with ui.element("div").classes("pf-pair"):
-                for number, setting in enumerate(self._settings):
-                    with parts.card("Samples" if number == 0 else "The same seed, other settings") as element:
-                        setting.place = ui.element("div").style("display:flex;flex-direction:column;gap:12px;min-width:0")
-                        with setting.place:
-                            parts.note("Press Draw.")
-                    if number:
-                        self._second = element
-            with ui.element("div").style("display:flex;flex-direction:column;gap:20px;min-width:0"):
-                with parts.card("Settings"):
-                    self._controls(self._settings[0])
+        """Lay out what all settings share, and the first of them."""
+        with ui.element("div").classes("pf-draw"):
+            with ui.element("div").classes("pf-stack pf-beside"):
+                with parts.card("All settings"):
                     n = ui.number("Number of samples", value=self._n, min=1, max=_MOST, precision=0).props("outlined")
                     n.on_value_change(lambda event: self._set_number("_n", event.value, 1))
                     seed = ui.number("Seed", value=self._seed, min=0, precision=0).props("outlined")
                     seed.on_value_change(lambda event: self._set_number("_seed", event.value, 0))
-                    ui.switch("Compare with other settings", on_change=self._set_two)
                     with ui.element("div").classes("pf-row"):
                         self._button = ui.button("Draw", on_click=self.draw).props("unelevated")
                         ui.button("New seed", on_click=lambda: seed.set_value(self._seed + 1)).props("flat")
-                with parts.card("Other settings") as self._others:
-                    self._controls(self._settings[1])
+                    self._adding = ui.button("Add a setting", icon="add", on_click=lambda: self._add()).props("outline")
+                    parts.note("Settings side by side draw from the same noise, so they differ in nothing else.", "pf-small")
                 with parts.card("Keep them"):
+                    self._which = ui.select([], label="Of").props("outlined")
+                    self._which.on_value_change(lambda: self._say_code())
                     ending = ui.select(list(self._able.endings), value=self._able.endings[0], label="Format").props("outlined")
                     ui.button("Download", icon="download", on_click=lambda: self._download(str(ending.value))).props("outline")
                     self._code = parts.code("")
-        self._show_second()
+            self._place = ui.element("div").classes("pf-panels-grid")
+        self._add()
         ui.timer(0.05, self.draw, once=True)
 
     def _set_number(self, name: str, value: Any, least: int) -> None:
         if isinstance(value, int | float) and value >= least:
             setattr(self, name, int(value))
 
-    def _set_two(self, event: Any) -> None:
-        self._two = bool(event.value)
-        self._show_second()
+    def _add(self) -> None:
+        """Add a setting, which begins as the last one."""
+        if len(self._panels) == _MOST_SETTINGS:
+            ui.notify(f"There are {_MOST_SETTINGS} settings, and no more fit. Remove one first.", type="warning")
+            return
+        panel = _Panel(self._able, self._panels[-1].setting if self._panels else Setting())
+        with self._place:
+            panel.build(lambda: self._drop(panel))
+        self._panels.append(panel)
+        self._name_all()
 
-    def _show_second(self) -> None:
-        self._second.set_visibility(self._two)
-        self._others.set_visibility(self._two)
+    def _drop(self, panel: _Panel) -> None:
+        ui.run_javascript(f"getHtmlElement({self._adding.id}).focus()")  # the button that has the focus goes
+        self._panels.remove(panel)
+        panel.card.delete()
+        self._name_all()
 
-    def _controls(self, setting: _Setting) -> None:
-        able = self._able
-        if able.classes:
-            choices = {"": "As in the data", **{label: label for label in able.classes}}
-            ui.select(choices, value="", label="Class").props("outlined").on_value_change(
-                lambda event: setattr(setting, "condition", event.value or "")
-            )
-        elif able.example or able.columns:
-            field_ = ui.input("Given values", placeholder=able.example or f"{able.columns[0]}=…").props("outlined")
-            field_.on_value_change(lambda event: setattr(setting, "condition", event.value or ""))
-        if able.guidance and (able.classes or able.example):
-            with ui.element("div"):
-                said = ui.label("Guidance scale: 1").classes("pf-small pf-soft")
+    def _name_all(self) -> None:
+        alone = len(self._panels) == 1
+        for number, panel in enumerate(self._panels, 1):
+            panel.call(f"Setting {number}", alone=alone)
+        names = {number: panel.name for number, panel in enumerate(self._panels)}
+        self._which.set_options(names, value=min(self._which.value or 0, len(names) - 1))
+        self._which.set_visibility(not alone)
+        self._say_code()
 
-                def guide(event: Any) -> None:
-                    setting.guidance = float(event.value)
-                    said.text = f"Guidance scale: {event.value:g}"
+    def _kept(self) -> _Panel:
+        return self._panels[min(int(self._which.value or 0), len(self._panels) - 1)]
 
-                ui.slider(min=0, max=6, step=0.25, value=1).props('label aria-label="Guidance scale"').on_value_change(guide)
-        if able.steps:
-            with ui.element("div"):
-                steps = ui.label("Steps: 20").classes("pf-small pf-soft")
-
-                def step(event: Any) -> None:
-                    setting.steps = float(event.value)
-                    steps.text = f"Steps: {event.value:g}"
-
-                ui.slider(min=3 if able.sampler else 1, max=60, step=1, value=20).props(
-                    'label aria-label="Steps"'
-                ).on_value_change(step)
-        if able.sampler:
-            names = {name: name or "The run's own" for name in _SAMPLERS}
-            ui.select(names, value="", label="Sampler").props("outlined").on_value_change(
-                lambda event: setattr(setting, "sampler", event.value or "")
-            )
-        if able.temperature:
-            ui.number("Temperature", value=1.0, min=0.05, max=3, step=0.05).props("outlined").on_value_change(
-                lambda event: setattr(setting, "temperature", float(event.value or 1.0))
-            )
-        if able.prompt:
-            ui.input("Beginning of the text").props("outlined").on_value_change(
-                lambda event: setattr(setting, "prompt", event.value or "")
-            )
-
-    def _options(self, setting: _Setting) -> dict[str, Any]:
-        able = self._able
-        options: dict[str, Any] = {"n": self._n, "seed": self._seed}
-        if setting.condition.strip():
-            options["condition"] = setting.condition.strip()
-        if able.guidance and setting.guidance != 1 and (able.classes or able.example):
-            options["guidance"] = setting.guidance
-        if able.steps and setting.steps is not None:
-            options["steps"] = int(setting.steps)
-        if able.temperature and setting.temperature != 1:
-            options["temperature"] = setting.temperature
-        if able.prompt and setting.prompt:
-            options["prompt"] = setting.prompt
-        return options
+    def _say_code(self) -> None:
+        panel = self._kept()
+        if panel.options:
+            sampler = f"pf.{type(named_sampler(panel.sampler)).__name__}()" if panel.sampler else None
+            place = self._folder.relative_to(self._studio.workspace.root)
+            self._code.text = call_of(str(place), "sample", panel.options, sampler)
 
     async def draw(self) -> None:
-        """Draw under one setting, or both."""
+        """Draw under each setting. All pictures of points show the part of the plane that the first one shows."""
         self._button.props("loading")
+        square: plane.Square | None = None
         try:
-            for setting in self._settings[: 2 if self._two else 1]:
-                await self._draw_one(setting)
+            for panel in self._panels:
+                panel.wait()
+            for panel in list(self._panels):
+                square = await self._draw_one(panel, square) or square
         finally:
             self._button.props(remove="loading")
+        self._say_code()
 
-    async def _draw_one(self, setting: _Setting) -> None:
-        setting.options = self._options(setting)
+    async def _draw_one(self, panel: _Panel, square: plane.Square | None) -> plane.Square | None:
+        panel.options = {"n": self._n, "seed": self._seed, **panel.setting.options(self._able)}
+        panel.sampler = panel.setting.sampler
 
         def work(model: Any) -> Shown:
-            sampler = named_sampler(setting.sampler) if setting.sampler else None
-            found = shown(model, setting.options, sampler, self._able)
-            setting.values = found.values
-            return found
+            sampler = named_sampler(panel.sampler) if panel.sampler else None
+            return shown(model, panel.options, sampler, self._able, square)
 
+        began = time.monotonic()
         try:
             found = await asyncio.to_thread(self._studio.models.use, self._folder, work)
         except (ValueError, TypeError, OSError, RuntimeError, MemoryError) as error:
-            setting.place.clear()
-            with setting.place:
-                parts.problem(error)
-            return
-        setting.place.clear()
-        with setting.place:
-            show(found)
-        sampler = f"pf.{type(named_sampler(setting.sampler)).__name__}()" if setting.sampler else None
-        place = self._folder.relative_to(self._studio.workspace.root)
-        self._code.text = call_of(str(place), "sample", setting.options, sampler)
+            panel.values = None
+            if panel in self._panels:
+                panel.show(error, 0.0)
+            return None
+        panel.values = found.values
+        if panel in self._panels:
+            panel.show(found, time.monotonic() - began)
+        return found.square
 
     async def _download(self, ending: str) -> None:
-        setting = self._settings[0]
-        if setting.values is None:
+        panel = self._kept()
+        if panel.values is None:
             ui.notify("Draw first.", type="warning")
             return
         content = await parts.attempted(
-            self._studio.models.use, self._folder, lambda model: file_bytes(model, setting.values, ending)
+            self._studio.models.use, self._folder, lambda model: file_bytes(model, panel.values, ending)
         )
         if content is not None:
-            ui.download.content(content, f"{self._folder.name}-seed-{self._seed}.{ending}")
+            number = "" if len(self._panels) == 1 else f"-{panel.name.lower().replace(' ', '-')}"
+            ui.download.content(content, f"{self._folder.name}-seed-{self._seed}{number}.{ending}")
 
 
 def show(found: Shown) -> None:
@@ -199,7 +281,7 @@ def show(found: Shown) -> None:
     for sound in found.sounds:
         ui.element("audio").props(f'controls preload="metadata" src="{sound}"').style("width:100%;height:36px")
     for picture in found.pictures:
-        ui.element("img").classes("pf-picture").props(f'alt="Samples" src="{picture}"')
+        parts.picture("Samples", picture, wide=found.table is not None)
     if found.table is not None:
         columns, rows = found.table
         parts.table(columns, rows, "id", 10)

@@ -37,16 +37,13 @@ def add_page(studio: Studio) -> None:
             if not data:
                 parts.empty("First choose what the model is to learn from.", "Choose data", "/")
                 return
-            waiting = ui.spinner(size="lg")
-            await parts.delivered()
-            try:
-                dataset = await asyncio.to_thread(open_chosen, studio.workspace, data)
-            except (ValueError, TypeError, OSError, ImportError) as error:
-                parts.problem(error)
+            dataset = await parts.waited(open_chosen, studio.workspace, data)
+            if dataset is None:
+                return
+            if isinstance(dataset, Exception):
+                parts.problem(dataset)
                 ui.link("Choose other data", "/")
                 return
-            finally:
-                waiting.delete()
             rules = kind_named(dataset.schema.kind)
             with ui.element("p").classes("pf-soft"):
                 ui.label(f"On {data}: {len(dataset):,} {rules.noun if dataset.schema.table is None else 'rows'}. ").style(
@@ -110,7 +107,7 @@ class _Form:
 
             return change
 
-        self._timed = ui.element("div").style("display:flex;flex-direction:column;gap:14px")
+        self._timed = ui.element("div").classes("pf-column")
         with self._timed:
             ui.select(_TIMES, value="", label="Time for training").props("outlined").on_value_change(setter("max_time", float))
             ui.number("Or number of steps", min=1, max=10_000_000, precision=0, placeholder="the family's own").props(
@@ -118,7 +115,7 @@ class _Form:
             ).on_value_change(setter("train_steps", int))
             with (
                 ui.expansion("More").style("width:100%"),
-                ui.element("div").style("display:flex;flex-direction:column;gap:14px"),
+                ui.element("div").classes("pf-column"),
             ):
                 ui.number("Width of the network", min=1, max=4096, precision=0, placeholder="suits the data").props(
                     "outlined debounce=400"

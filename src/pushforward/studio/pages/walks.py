@@ -25,19 +25,20 @@ class Walks:
             with parts.card("Between two rows of the data"):
                 first = ui.number("First row", value=0, min=0, precision=0).props("outlined")
                 second = ui.number("Second row", value=1, min=0, precision=0).props("outlined")
-                place = ui.element("div").style("display:flex;flex-direction:column;gap:12px")
 
                 async def walk() -> None:
                     rows = int(first.value or 0), int(second.value or 0)
                     await self._show(place, lambda model: between(self._studio.models, self._folder, model, *rows))
 
-                ui.button("Walk", on_click=walk).props("unelevated")
+                with ui.element("div").classes("pf-row"):
+                    ui.button("Walk", on_click=walk).props("unelevated")
+                place = ui.element("div").classes("pf-column")
             with parts.card("Along one element of the code"):
                 said = ui.label("Element 0").classes("pf-small pf-soft")
                 slider = ui.slider(min=0, max=max(1, self._able.codes - 1), step=1, value=0).props(
                     'label aria-label="Element of the code"'
                 )
-                other = ui.element("div").style("display:flex;flex-direction:column;gap:12px")
+                other = ui.element("div").classes("pf-column")
 
                 async def traverse() -> None:
                     said.text = f"Element {int(slider.value)}"

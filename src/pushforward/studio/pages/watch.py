@@ -61,7 +61,7 @@ class _Waiting:
         with parts.card():
             self._text = ui.label().props('aria-live="polite"')
             self._spinner = ui.spinner(size="md")
-            self._place = ui.element("div").style("display:flex;flex-direction:column;gap:14px")
+            self._place = ui.element("div").classes("pf-column")
         self._timer = ui.timer(0.3, self._look)
 
     def _look(self) -> None:
@@ -152,7 +152,8 @@ class _Watch:
         found, state = self._facts, state_of(self._studio, self._facts)
         self._bar.value = 1.0 if found.finished else min(1.0, found.done / found.steps) if found.steps else 0.0
         self._figures["State"].text = state
-        self._figures["Step"].text = f"{found.done:,}" + (f" of {found.steps:,}" if found.steps and not found.finished else "")
+        total = f" of {found.steps:,}" if found.steps and not found.finished else ""
+        self._figures["Step"].text = f"{found.done:,}{total}" if found.done or total else "—"
         seconds = (
             found.seconds
             if found.seconds is not None

@@ -15,6 +15,7 @@ export default {
   unmounted() { this.resizer.disconnect(); },
   methods: {
     load() {
+      if (!this.image) return;  // it comes a moment later
       const picture = new Image();
       picture.onload = () => { this.picture = picture; this.draw(); };
       picture.src = this.image;
