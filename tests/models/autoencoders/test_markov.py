@@ -29,18 +29,20 @@ def chain(steps=STEPS):
 
     def given(k, known):
         gain = np.linalg.solve(cov[np.ix_(known, known)], cov[known, k])
-        return gain, math.log(cov[k, k] - gain @ cov[known, k]) / 2
+        return gain, 2 - math.log(
+            math.expm1(2 - math.log(cov[k, k] - gain @ cov[known, k]) / 2)
+        )  # log std = 2 - softplus(2 - raw)
 
     def put(layer, weight, bias):
         layer.weight.copy_(torch.as_tensor(np.reshape(weight, layer.weight.shape)))
         layer.bias.copy_(torch.as_tensor(np.reshape(bias, layer.bias.shape)))
 
     with torch.no_grad():
-        gain, log_std = given(2, [3, 4, 5])
-        put(coder.encoder.linear, np.stack((gain, np.zeros(3))), [0, log_std])
+        gain, raw = given(2, [3, 4, 5])
+        put(coder.encoder.linear, np.stack((gain, np.zeros(3))), [0, raw])
         for k in (0, 1):
-            gain, log_std = given(k, [k + 1])
-            put(coder.steps[k].affine.linear, [gain[0], 0], [0, log_std])
+            gain, raw = given(k, [k + 1])
+            put(coder.steps[k].affine.linear, [gain[0], 0], [0, raw])
         for k, level in enumerate(coder.levels):  # level k writes its code into element k of the state
             put(level.into, np.eye(3)[k], np.zeros(3))
             if k:

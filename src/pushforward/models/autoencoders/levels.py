@@ -16,9 +16,9 @@ from pushforward.models.autoencoders.base import VariationalCoder
 from pushforward.models.autoencoders.likelihoods import Likelihood
 from pushforward.networks.coder import ResidualBlock, VectorCoder
 
-__all__ = ["Level", "LevelsCoder", "bend"]
+__all__ = ["WIDEST", "Level", "LevelsCoder", "bend", "steady"]
 
-_WIDEST = 2.0  # limit of the log standard deviations of priors; the scale of a code is arbitrary, so none need be large
+WIDEST = 2.0  # limit of log standard deviations; the scale of a code is arbitrary, so none need be large
 
 
 def bend(inputs: int, outputs: int, condition_dim: int = 0, *, width: int, depth: int) -> VectorCoder | None:
@@ -31,6 +31,16 @@ def bend(inputs: int, outputs: int, condition_dim: int = 0, *, width: int, depth
     network = VectorCoder(inputs, outputs, condition_dim, width=width, depth=depth)
     _silence(network.last)
     return network
+
+
+def steady(layer: nn.Linear) -> None:
+    """Let the log standard deviations, the second half of the outputs of a layer, be 0 at first, whatever its input.
+
+    Down or up a chain, exponentials of codes that are drawn by exponentials of codes overflow.
+    """
+    with torch.no_grad():
+        for part in (layer.weight, layer.bias):
+            part[len(part) // 2 :] = 0
 
 
 def _silence(layer: nn.Linear) -> None:
@@ -48,6 +58,8 @@ class Level(nn.Module):
         self.into = nn.Linear(length, width)
         self.blocks = nn.ModuleList(ResidualBlock(width) for _ in range(depth))
         self.bend = bend(width + features, 2 * length, width=width, depth=min(depth, 1)) if features else None
+        if self.posterior is not None:
+            steady(self.posterior)
         for block in self.blocks:
             _silence(block.contract)  # type: ignore[arg-type]
 
@@ -57,7 +69,7 @@ class Level(nn.Module):
             zeros = h.new_zeros(len(h), self.length)
             return zeros, zeros
         mean, raw = self.prior(h).chunk(2, dim=1)
-        return mean, _WIDEST * torch.tanh(raw / _WIDEST)
+        return mean, WIDEST * torch.tanh(raw / WIDEST)
 
     def posterior_of(self, h: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log standard deviation of the posterior, in units of the prior."""

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from pushforward.models.autoencoders.base import PosteriorDraw
 from pushforward.models.autoencoders.bound import log_ratio
-from pushforward.models.autoencoders.levels import LevelsCoder, bend
+from pushforward.models.autoencoders.levels import WIDEST, LevelsCoder, bend, steady
 from pushforward.models.autoencoders.likelihoods import Likelihood
 from pushforward.models.autoencoders.reports import LatentReport
 from pushforward.networks.coder import AffineCoder
@@ -37,18 +37,13 @@ __all__ = ["MarkovCoder"]
 
 
 class _Step(nn.Module):
-    """q(z_l | z_l+1): mean and log standard deviation of a code, (B, 2 K), from the code of the level below.
-
-    The standard deviation is 1 at first: one that grows exponentially with the code below makes the bound start far too low.
-    """
+    """q(z_l | z_l+1): mean and unlimited log standard deviation of a code, (B, 2 K), from the code of the level below."""
 
     def __init__(self, below: int, length: int, condition_dim: int, *, width: int, depth: int) -> None:
         super().__init__()
         self.affine = AffineCoder((below,), (2 * length,), condition_dim)
         self.bend = bend(below, 2 * length, condition_dim, width=width, depth=depth)
-        with torch.no_grad():
-            self.affine.linear.weight[length:] = 0
-            self.affine.linear.bias[length:] = 0
+        steady(self.affine.linear)
 
     def forward(self, z: Tensor, condition: Tensor | None) -> Tensor:
         affine: Tensor = self.affine(z, condition)
@@ -56,12 +51,12 @@ class _Step(nn.Module):
 
 
 class MarkovCoder(LevelsCoder):
-    """The network of a hierarchical VAE with a Markov encoder; ``encoder`` gives mean and log std of the lowest level.
+    """The network of a hierarchical VAE with a Markov encoder; ``encoder`` gives the law of the lowest level.
 
     Parameters
     ----------
     encoder : nn.Module
-        ``(x, condition) -> (B, 2 K_L)``.
+        ``(x, condition) -> (B, 2 K_L)``, mean and unlimited log standard deviation.
 
     Others are those of :class:`~pushforward.models.autoencoders.levels.LevelsCoder`, without ``features``.
     """
@@ -117,7 +112,8 @@ class MarkovCoder(LevelsCoder):
         for step, part in zip((None, *reversed(self.steps)), reversed(parts), strict=True):
             if step is not None:
                 law = step(levels[-1][2], condition)
-            mean, log_std = law.chunk(2, dim=1)
+            mean, raw = law.chunk(2, dim=1)
+            log_std = WIDEST - nn.functional.softplus(WIDEST - raw)  # below WIDEST: a chain of exp(w z) would overflow
             levels.append((mean, log_std, mean + log_std.exp() * part))
         mean, log_std, codes = (torch.cat(found[::-1], dim=1) for found in zip(*levels, strict=True))
         return mean, log_std, codes
