@@ -50,9 +50,10 @@ def rendered(figure: "Figure", *, dpi: float = 140) -> "Image":
     canvas, own = FigureCanvasAgg(figure), figure.dpi
     figure.set_facecolor("white")
     figure.set_dpi(dpi)
-    canvas.draw()  # savefig draws twice
+    canvas.draw()  # type: ignore[no-untyped-call]  # savefig draws twice
     figure.set_dpi(own)
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def save(plot: Plot, path: str | Path) -> Path:
