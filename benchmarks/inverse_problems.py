@@ -1,6 +1,6 @@
 """Error of each posterior method on laws whose exact posterior is known, at equal numbers of passes through the network.
 
-    python benchmarks/inverse_problems.py [--passes 100] [--rows 2000]
+    python benchmarks/inverse_problems.py [--passes 40 120] [--rows 2000] [--methods DDPM PiGDM]
 
 Sliced Wasserstein-2 distance to rows of the exact posterior, times sqrt(D), in units of the posterior's own spread (root of
 the total variance), and the geometric mean over the problems; ``floor`` is the distance between two exact samples of that
@@ -115,13 +115,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--passes", type=int, nargs="+", default=[30, 100])
     parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--methods", nargs="+", default=[""], help="parts of the names of the methods to run; all without it")
     arguments = parser.parse_args()
     listed = list(problems())
     for k, (name, *_) in enumerate(listed, 1):
         print(f"P{k}: {name}")
     for passes in arguments.passes:
         print(f"\n{passes} passes".ljust(31) + "".join(f"{f'P{k}':>8}" for k in range(1, len(listed) + 1)) + f"{'mean':>8}")
-        for name, method in {"floor": None, **methods()}.items():
+        wanted = {name: method for name, method in methods().items() if any(part in name for part in arguments.methods)}
+        for name, method in {"floor": None, **wanted}.items():
             found = [error(*problem[1:], method, passes=passes, rows=arguments.rows) for problem in listed]
             mean = math.exp(sum(math.log(max(float(value), 1e-9)) for value in found) / len(found))
             print(name.ljust(30) + "".join(f"{value:8.3f}" for value in found) + f"{mean:8.3f}", flush=True)

@@ -130,7 +130,5 @@ def test_a_stored_schema_of_texts_is_checked():
 
 
 def test_families_that_learn_no_texts_name_those_that_do():
-    with pytest.raises(
-        ValueError, match=r"VAE learns rows of numbers, but the data are texts.*Autoregressive\(\), MaskedDiffusion\(\)"
-    ):
+    with pytest.raises(ValueError, match=r"VAE does not learn texts.*Autoregressive\(\), MaskedDiffusion\(\)"):
         pf.VAE().fit(SHORT)

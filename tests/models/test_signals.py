@@ -139,7 +139,7 @@ def test_files_are_opened_as_those_of_the_training(tmp_path):
 @pytest.mark.parametrize("family", [pf.VAE, pf.GAN, pf.NormalizingFlow, pf.MaskedDiffusion])
 def test_families_that_take_no_signals_say_which_do(family):
     with pytest.raises(
-        ValueError, match=r"takes no signals; use a family that does: .*Diffusion\(\), FlowMatching\(\).*PPCA\(\)"
+        ValueError, match=r"does not learn signals; use a family that does: .*Diffusion\(\), FlowMatching\(\).*PPCA\(\)"
     ):
         family(kind="signals").fit(np.random.default_rng(0).normal(size=(30, 8)))
 

@@ -1,5 +1,7 @@
 """``pushforward sample``: draw new rows from a trained model and write them."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,12 +96,8 @@ def command(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw samples and write them."""
-    from pushforward.data import check_target, write_samples
-    from pushforward.data.files.parts import Parts, begun
     from pushforward.models import load
     from pushforward.models.recipe import named_sampler
-    from pushforward.probability.noise import fresh_seed
-    from pushforward.training.record.files import inside
 
     if n is not None and n < 1:
         raise ValueError(f"-n must be at least 1, got {n}")
@@ -110,6 +108,47 @@ def command(
         raise ValueError(f"{run} holds an {type(model).__name__}, which learns no law to draw from; train a vae instead")
     images = None if condition_images is None else _condition_images(model, condition_images, condition)
     n = n if n is not None else _DEFAULT if images is None else len(images)
+    target = _target(model, run, out, n, seed, overwrite=overwrite)
+    move(model, device)
+    asked: dict[str, Any] = {"steps": steps, "size": size, "guidance": guided}
+    asked |= {"sampler": named_sampler(sampler) if sampler else None}
+    asked |= {"prompt": prompt or None, "length": length, "temperature": temperature, "remask": remask}
+    options = given_to(model.sample, asked) | {"gaps": gaps}
+    conditions = _conditions_of(model, condition, images, by_classifier=guidance == "classifier")
+
+    def drawn(first: int, count: int) -> tuple[Any, Any]:
+        wanted, told = conditions(count, first)
+        return _in_chunks(model, count, wanted, target.seed, options, first), told
+
+    if target.in_parts:
+        how = {name: value for name, value in asked.items() if name not in ("guidance", "sampler")}
+        how |= {"condition": condition, "guidance": [guidance, guidance_scale, guidance_interval, negative]}
+        how |= {"n": n, "seed": target.seed, "sampler": sampler, "gaps": gaps, "model": _weights(run)}
+        _write_parts(target.path, how, model.space_.schema, drawn)
+    else:
+        _write(target.path, model.space_, *drawn(0, n))
+    fitted = [found.sampler for found in getattr(model, "calibrations_", {}).values()]
+    calibrated = getattr(model, "sample_sampler_", None) in fitted
+    with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""
+    typer.echo(f"{n:,} samples in {target.path} (seed {target.seed}{with_what})")
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Where samples go, and their seed: a folder of parts that was begun keeps its own."""
+
+    path: Path
+    seed: int
+    in_parts: bool
+
+
+def _target(model: Any, run: Path, out: str, n: int, seed: int | None, *, overwrite: bool) -> _Target:
+    """Return where samples go, after a check that they can be made and written there."""
+    from pushforward.data import check_target
+    from pushforward.data.files.parts import begun
+    from pushforward.probability.noise import fresh_seed
+    from pushforward.training.record.files import inside
+
     folder = Path(out).expanduser() if out and _is_folder(out) else None
     known = None if folder is None else begun(folder)
     seed = seed if seed is not None else fresh_seed() if known is None else int(known.get("seed", 0))
@@ -120,38 +159,42 @@ def command(
         check_output(path, overwrite=overwrite, folder=path.suffix == "" or path.is_dir())
     if not in_parts:
         model.check_room(n)
-    move(model, device)
-    by_classifier = guidance == "classifier" and hasattr(model, "classifier_")
+    return _Target(path, seed, in_parts)
+
+
+def _write(path: Path, space: Any, values: Any, told: Any) -> None:
+    """Write samples, with the condition of each."""
+    from pushforward.data import write_samples
+
+    low, high = float(space.transform.low.min()), float(space.transform.high.max())
+    write_samples(path, values, space.schema, condition=told, scale=(low, high))
+
+
+def _write_parts(path: Path, how: dict[str, Any], schema: Any, drawn: Callable[[int, int], tuple[Any, Any]]) -> None:
+    """Draw and write the parts that a folder lacks."""
+    from pushforward.data.files.parts import Parts
+
+    parts = Parts(path, how)
+    for part, first, count in parts.missing():
+        parts.write(part, schema, *drawn(first, count))
+
+
+def _conditions_of(model: Any, condition: str, images: Any, *, by_classifier: bool) -> Callable[[int, int], tuple[Any, Any]]:
+    """Return a function from a number of samples, and the number of the first, to :func:`_conditions` of these."""
+    by_classifier = by_classifier and hasattr(model, "classifier_")
     encoder = model.classifier_.encoder if by_classifier else model.space_.conditions
     rest: Any = condition
     given: Any = None
     if condition and model.given_columns and not by_classifier:
         rest, given = model.space_.split(condition)
-    asked: dict[str, Any] = {"steps": steps, "size": size, "guidance": guided}
-    asked |= {"sampler": named_sampler(sampler) if sampler else None}
-    asked |= {"prompt": prompt or None, "length": length, "temperature": temperature, "remask": remask}
-    options = given_to(model.sample, asked) | {"gaps": gaps}
 
-    def drawn(first: int, count: int) -> tuple[Any, Any]:
-        wanted, told = _conditions(encoder, rest, count, first)
-        wanted = wanted if given is None else {**(rest or {}), **given}
-        wanted = wanted if images is None else [images[row % len(images)] for row in range(first, first + count)]
-        return _in_chunks(model, count, wanted, seed, options, first), told
+    def of(n: int, first: int) -> tuple[Any, Any]:
+        wanted, told = _conditions(encoder, rest, n, first)
+        if images is not None:
+            return [images[row % len(images)] for row in range(first, first + n)], told
+        return wanted if given is None else {**(rest or {}), **given}, told
 
-    if in_parts:
-        how = {name: value for name, value in asked.items() if name not in ("guidance", "sampler")}
-        how |= {"condition": condition, "guidance": [guidance, guidance_scale, guidance_interval, negative]}
-        parts = Parts(path, how | {"n": n, "seed": seed, "sampler": sampler, "gaps": gaps, "model": _weights(run)})
-        for part, first, count in parts.missing():
-            parts.write(part, model.space_.schema, *drawn(first, count))
-    else:
-        values, told = drawn(0, n)
-        low, high = float(model.space_.transform.low.min()), float(model.space_.transform.high.max())
-        write_samples(path, values, model.space_.schema, condition=told, scale=(low, high))
-    fitted = [found.sampler for found in getattr(model, "calibrations_", {}).values()]
-    calibrated = getattr(model, "sample_sampler_", None) in fitted
-    with_what = f", by the sampler calibrated to {steps} steps" if calibrated else ""
-    typer.echo(f"{n:,} samples in {path} (seed {seed}{with_what})")
+    return of
 
 
 def _condition_images(model: Any, path: Path, condition: str) -> Any:

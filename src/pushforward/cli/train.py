@@ -262,20 +262,11 @@ def _show_plan(plan: Any, folder: Path) -> None:
     if seconds is not None:
         typer.echo(f"# estimated training time: {clock(seconds)}")
     schema = plan.model.space_.schema
-    table = schema.table
     if isinstance(plan.prepared.x, Stream) and plan.prepared.x.on_disk:
         typer.echo("# data: rows stay on disk, and are read for each batch")
-    if schema.rules.structure == "points":
-        typer.echo(f"# data: {printable(schema.describe())}")
-    for line in [] if table is None else table.describe():
-        typer.echo(f"# column {printable(line)}")
-    if schema.size is not None:
-        typer.echo(f"# images: the centre square of each, resized to {schema.size}×{schema.size}")
+    for line in schema.notes():
+        typer.echo(f"# {printable(line)}")
     encoder = plan.model.space_.conditions
     if encoder is not None and encoder.image is not None:
         typer.echo(f"# condition: {encoder.describe_image()}")
-    if schema.text is not None:
-        typer.echo(f"# text: {schema.text.describe()}")
-    for line in [] if schema.signal is None else schema.signal.describe(schema.internal_shape[1]):
-        typer.echo(f"# signals: {line}")
     typer.echo(f"# would train in {folder}; nothing was written")

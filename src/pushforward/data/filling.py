@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pushforward.data.checks import as_pandas, is_frame
+from pushforward.data.checks import is_frame
+from pushforward.data.lists import as_plain_frame
 from pushforward.data.points import PointSets
 from pushforward.data.schema import Schema
 from pushforward.data.space import RowSpace
@@ -47,7 +48,7 @@ class Gaps:
     @classmethod
     def of(cls, X: Any, mask: Any, space: RowSpace, name: str) -> "Gaps":
         """Return the rows X; ``mask`` marks the known elements, ``name`` is the class of the model, for messages."""
-        cells, X = None, as_pandas(X)
+        cells, X = None, as_plain_frame(X)
         if space.schema.table is not None:
             cells = _known_cells(X, mask, space.schema)
             x, known = _in_coordinates(cells, space.schema)

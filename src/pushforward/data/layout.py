@@ -98,6 +98,19 @@ class Layout:
             said = said.replace("sets of ", "sets of at most ", 1)
         return said if self.coordinates is None else f"{said} ({', '.join(self.coordinates)})"
 
+    def notes(self) -> list[str]:
+        """Return what was found in the data and what becomes of it, line by line, such as the type of each column."""
+        if self.table is not None:
+            return [f"column {line}" for line in self.table.describe()]
+        if self.text is not None:
+            return [f"text: {self.text.describe()}"]
+        if self.signal is not None:
+            return [f"signals: {line}" for line in self.signal.describe(self.internal_shape[1])]
+        found = [f"data: {self.describe()}"]
+        return (
+            found if self.size is None else [*found, f"images: the centre square of each, resized to {self.size}×{self.size}"]
+        )
+
     @property
     def internal_dtype(self) -> torch.dtype:
         """float64 for tables; otherwise float32 if it holds all values of the user's dtypes exactly, else float64."""

@@ -34,6 +34,7 @@ from pushforward.data.kinds import kind_named, kind_of
 from pushforward.data.kinds.signals import Signals
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
+from pushforward.data.lists import series_of_lists, spread
 from pushforward.data.schema import Schema
 from pushforward.data.stream import Stored
 from pushforward.data.text import Text, Tokenizer, as_texts
@@ -125,6 +126,7 @@ def open_data(
             raise ValueError(f"series={series!r} names columns of a table in long form, but {name} is no table; omit it.")
         values, labels = from_long_form(values, labels, series, length, name)
     kind = kind or BUILTIN_KINDS.get(name)
+    values = series_of_lists(values, label) if kind == Signals.name else spread(values, label)
     values = _left_on_disk(values, kind, stream, name)
     values, signal = signal_of(values, kind, rate or (BUILTIN_RATES.get(name) if name in BUILTIN else None), length, name)
     kind = kind or (None if signal is None else Signals.name)

@@ -15,7 +15,6 @@ from pushforward.data.checks import (
     ArrayLike,
     Facts,
     Values,
-    as_pandas,
     clean_values,
     enumerate_names,
     is_frame,
@@ -28,6 +27,7 @@ from pushforward.data.kinds import kind_named, kind_of
 from pushforward.data.kinds.tables import Tables
 from pushforward.data.kinds.tokens import Tokens
 from pushforward.data.layout import Layout
+from pushforward.data.lists import as_plain_frame
 from pushforward.data.points import PointSets
 from pushforward.data.text import Tokenizer, as_texts
 
@@ -132,7 +132,7 @@ class Schema(Layout):
         texts = as_texts(values) if self.text is not None else None
         if self.text is not None and texts is not None:
             return torch.from_numpy(self.text.encode(texts)[0]).to(self.internal_dtype)
-        values = clean_values(as_pandas(self.rules.gathered(values)), gaps=gaps)
+        values = clean_values(as_plain_frame(self.rules.gathered(values)), gaps=gaps)
         if isinstance(values, PointSets):
             return self._of_sets(values, name)
         if self.columns is not None and is_frame(values):
@@ -188,6 +188,12 @@ class Schema(Layout):
         assert self.columns is not None
         return self._as_came(as_frame(rows.numpy(), self.columns, self.dtypes, self.decimals))
 
+    def view(self, x: Tensor) -> np.ndarray:
+        """Return rows x (N, *D) in data units, those of a table as one number per column, as their kind draws them."""
+        if self.text is not None:
+            return self.text.decode(x.numpy())
+        return self.rules.view(x.numpy(), "first")
+
     def to_columns(self, values: ArrayLike, *, gaps: bool = True) -> Tensor:
         """Return rows of a table as one number per column (N, C), float64, NaN in gaps.
 
@@ -198,7 +204,7 @@ class Schema(Layout):
         TypeError, ValueError
             If the values are no DataFrame, a column is missing, or a cell is not understood.
         """
-        table, values = self.table, as_pandas(values)
+        table, values = self.table, as_plain_frame(values)
         assert table is not None
         if not is_frame(values):
             raise TypeError(

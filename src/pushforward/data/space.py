@@ -362,6 +362,4 @@ class RowSpace:
         return x if elements is None else elements.inverse(x)
 
     def _view(self, z: Tensor) -> np.ndarray:
-        if self.schema.text is not None:
-            return self.schema.text.decode(np.asarray(self.transform.inverse(z)))
-        return self.kind.view(np.asarray(self.to_columns(z)), "first")
+        return self.schema.view(self.to_columns(z))

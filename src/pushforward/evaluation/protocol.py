@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pushforward._messages import Argument, naming
 from pushforward.data import Dataset
-from pushforward.data.checks import as_pandas
+from pushforward.data.lists import as_plain_frame
 from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.features import FeatureSpace, default_features
 from pushforward.evaluation.findings import Results
@@ -94,7 +94,7 @@ def evaluate(
     (100, {})
     """
     began = time.perf_counter()
-    inputs = gather_inputs(model, as_pandas(X_test), as_pandas(X_train), condition, train_condition, samples, seed)
+    inputs = gather_inputs(model, as_plain_frame(X_test), as_plain_frame(X_train), condition, train_condition, samples, seed)
     results = Results()
     failures: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -246,10 +246,12 @@ def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:
 
 
 def _feature_spaces(inputs: Inputs, features: FeatureSpace | Sequence[FeatureSpace] | None) -> list[FeatureSpace]:
+    if "features" not in inputs.kind.measures:
+        if features is not None:
+            raise ValueError(f"{inputs.kind.noun} of the kind {inputs.kind.name!r} are not compared in features; omit features")
+        return []
     if features is not None:
         return list(features) if isinstance(features, Sequence) else [features]
-    if inputs.schema.table is not None or inputs.schema.text is not None or inputs.of_points:
-        return []
     seed, rows, labels = inputs.seed, inputs.floor.x, None
     if inputs.train is not None and inputs.train.condition is not None and inputs.train.condition.ndim == 1:
         spare = inputs.spare()

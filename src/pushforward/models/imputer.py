@@ -1,6 +1,6 @@
 """A model that can impute as a transformer of scikit-learn, for pipelines."""
 
-from typing import Any, Self
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from pushforward.data import Condition, Data, Values
+from pushforward.models.base.available import Imputes
 from pushforward.models.base.model import GenerativeModel
 from pushforward.models.circuits.circuit import Circuit
 from pushforward.models.files import registry
@@ -68,9 +69,7 @@ class Imputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def transform(self, X: Data, *, condition: Condition = None) -> Values:
         """Return rows with their gaps filled, in the layout of the training data; known values are unchanged."""
         check_is_fitted(self)
-        model: Any = self.model_
-        filled: Values = model.impute(X, condition=condition, seed=self.seed)
-        return filled
+        return cast(Imputes, self.model_).impute(X, condition=condition, seed=self.seed)
 
     def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return the names of the columns, those of the training data."""

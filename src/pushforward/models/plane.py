@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from pushforward.diffusion import AbstractDenoiser, ExactDenoiser, Sampler
 from pushforward.diffusion.prediction import from_denoised
 from pushforward.diffusion.samplers.recording import RecordingSampler
+from pushforward.models.base.density import DensityModel
+from pushforward.models.base.model import GenerativeModel
+from pushforward.models.denoising.base import Denoising
+from pushforward.models.denoising.model import DenoisingModel
 from pushforward.probability import GaussianMixture, noise
 from pushforward.probability.laws.boxes import UniformMixture
 
@@ -50,7 +54,7 @@ class Square:
     y: tuple[float, float]
 
     @classmethod
-    def around(cls, points: NDArray[Any]) -> "Square":
+    def around(cls, points: _Floats) -> "Square":
         """Return a square around points (N, 2), with a margin, without rare outliers."""
         low, high = (
             np.quantile(points.astype(float), [0.001, 0.999], axis=0) if len(points) > 1000 else (points.min(0), points.max(0))
@@ -65,18 +69,18 @@ class Square:
         return np.stack((across.ravel(), up.ravel()), 1)
 
 
-def is_plane(model: Any) -> bool:
+def is_plane(model: GenerativeModel) -> bool:
     """Whether the rows of a model are two real numbers."""
     space = model.space_
     return bool(space.kind.name == "vectors" and space.transform.shape == (2,) and not space.transform.integer.any())
 
 
-def follows_law(model: Any) -> bool:
+def follows_law(model: Denoising) -> bool:
     """Whether the exact denoiser of the law of the data is what a model with a denoiser learns."""
     return bool(model.denoiser_.gaussian_source)
 
 
-def scores_at_once(model: Any) -> bool:
+def scores_at_once(model: GenerativeModel) -> bool:
     """Whether the density of a model is exact, and costs at most one call of a network."""
     if not hasattr(model, "log_prob"):
         return False
@@ -85,7 +89,7 @@ def scores_at_once(model: Any) -> bool:
 
 
 def paths(
-    model: Any, n: int, *, steps: int = 24, sampler: Sampler | None = None, seed: int = 0, **options: Any
+    model: DenoisingModel, n: int, *, steps: int = 24, sampler: Sampler | None = None, seed: int = 0, **options: Any
 ) -> tuple[_Floats, _Floats]:
     """Return times (S,) from 1 to 0 and the states of n samples at them, (S, n, 2), of a model with a denoiser."""
     recording = RecordingSampler(model.sampler_ if sampler is None else sampler)
@@ -95,12 +99,12 @@ def paths(
 
 
 @torch.no_grad()
-def field(model: Any, points: NDArray[Any], t: float) -> _Floats:
+def field(model: Denoising, points: _Floats, t: float) -> _Floats:
     """Return the direction in which the learned flow moves states (N, 2) at time t towards the data, per unit of time."""
     return _flow(model, model.denoiser_, points, t)
 
 
-def _flow(model: Any, denoiser: AbstractDenoiser, points: NDArray[Any], t: float) -> _Floats:
+def _flow(model: Denoising, denoiser: AbstractDenoiser, points: _Floats, t: float) -> _Floats:
     time, states = _time(t), _scaled(model, points)
     with torch.no_grad():
         denoised = denoiser(states, time)
@@ -130,7 +134,7 @@ class ExactAt:
     spread: float
 
     @classmethod
-    def of(cls, model: Any, law: Law, points: NDArray[Any], t: float) -> "ExactAt":
+    def of(cls, model: Denoising, law: Law, points: _Floats, t: float) -> "ExactAt":
         """Return the law at time t in the schedule and units of a model, with its flow at points (N, 2)."""
         exact, time = _exact(model, law), _time(t)
         x = exact.law.sample(_ERROR_ROWS, seed=0)  # type: ignore[attr-defined]
@@ -140,7 +144,7 @@ class ExactAt:
         return cls(t, _flow(model, exact, points, t), states.float(), exact(states, time), spread)
 
     @torch.no_grad()
-    def error(self, model: Any) -> float:
+    def error(self, model: Denoising) -> float:
         """Return the root mean square error of the learned denoiser over states of the law, as a share of the law's spread."""
         learned = model.denoiser_(self.states, _time(self.t)).double()
         return float((learned - self.truth).square().mean().sqrt()) / self.spread
@@ -150,13 +154,13 @@ def _time(t: float) -> Tensor:
     return torch.tensor(min(max(t, 1e-3), 1 - 1e-3), dtype=torch.float64)
 
 
-def _exact(model: Any, law: Law) -> ExactDenoiser:
+def _exact(model: Denoising, law: Law) -> ExactDenoiser:
     transform = model.space_.transform
     scale, shift = transform.pick(transform.scale), transform.pick(transform.shift)
     return ExactDenoiser(law.affine((1 / scale).diag(), -shift / scale), model.denoiser_.schedule)
 
 
-def density(model: Any, square: Square, side: int) -> _Floats:
+def density(model: DensityModel, square: Square, side: int) -> _Floats:
     """Return the density of a model with ``score_samples`` on a grid."""
     points = square.grid(side)
     values: _Floats = np.exp(np.asarray(model.score_samples(points.astype(_dtype(model))), dtype=float))
@@ -169,7 +173,7 @@ def law_density(law: Law, square: Square, side: int) -> _Floats:
     return values.reshape(side, side)
 
 
-def divergence(model: Any, law: Law, n: int = 1000) -> float:
+def divergence(model: DensityModel, law: Law, n: int = 1000) -> float:
     """Estimate KL(law || model) in nats from n draws of the law, for a model with ``score_samples``."""
     x = law.sample(n, seed=0)
     learned = np.asarray(model.score_samples(x.numpy().astype(_dtype(model))), dtype=float)
@@ -177,7 +181,7 @@ def divergence(model: Any, law: Law, n: int = 1000) -> float:
 
 
 @torch.no_grad()
-def critic(model: Any, network: nn.Module, square: Square, side: int) -> _Floats:
+def critic(model: GenerativeModel, network: nn.Module, square: Square, side: int) -> _Floats:
     """Return the score of the critic of a GAN on a grid: high where it takes points for data, with median 0.
 
     A critic compares data with generated rows, so its score has meaning up to a constant.
@@ -189,11 +193,11 @@ def critic(model: Any, network: nn.Module, square: Square, side: int) -> _Floats
     return np.asarray((scores - scores.median()).numpy()).reshape(side, side)
 
 
-def _scaled(model: Any, points: NDArray[Any]) -> Tensor:
+def _scaled(model: GenerativeModel, points: _Floats) -> Tensor:
     rows = torch.from_numpy(np.ascontiguousarray(points, dtype=np.float64))
     scaled: Tensor = model.space_.transform.forward(rows, dtype=torch.float32)
     return scaled
 
 
-def _dtype(model: Any) -> str:
+def _dtype(model: GenerativeModel) -> str:
     return str(model.space_.schema.dtypes[0])

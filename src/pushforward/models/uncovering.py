@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pushforward.data import Tokenizer
 from pushforward.diffusion import MASKED
+from pushforward.models.tokens.base import TokenModel
 from pushforward.models.tokens.masked_diffusion import MaskedDiffusion
 from pushforward.models.tokens.tokens import Predictor
 
@@ -34,7 +35,7 @@ class _Recording(nn.Module):
         return logits
 
 
-def uncovered(model: Any, n: int, *, frames: int = 25, **options: Any) -> list[list[str]]:
+def uncovered(model: TokenModel, n: int, *, frames: int = 25, **options: Any) -> list[list[str]]:
     """Return n texts at up to ``frames`` moments of their drawing, the last of which are ``model.sample(n, **options)``.
 
     A masked diffusion uncovers tokens in a random order, and other models from the beginning on. What is covered stands as "░".
@@ -46,7 +47,9 @@ def uncovered(model: Any, n: int, *, frames: int = 25, **options: Any) -> list[l
     >>> texts[0], [text.count("░") for text in texts], texts[-1] == model.sample(1, seed=0)[0]
     ('░░░░░░░░', [8, 7, 6, 5, 4, 3, 2, 1, 0], True)
     """
-    text: Tokenizer = model.space_.schema.text
+    text = model.space_.schema.text
+    if text is None:
+        raise ValueError("only models of texts uncover texts")
     if not isinstance(model, MaskedDiffusion):
         drawn = [str(each) for each in model.sample(n, **options)]
         shares = np.linspace(0, 1, frames)

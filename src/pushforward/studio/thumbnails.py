@@ -32,14 +32,10 @@ def picture(dataset: Dataset) -> Plot:
     kind = schema.rules
     count = _SINGLY if kind.drawn_singly else kind.shown
     rows = schema.to_internal(dataset.values[:count] if schema.table is None else dataset.values.head(count), gaps=True)  # type: ignore[union-attr]
-    if schema.text is not None:
-        return kind.draw(schema.text.decode(rows[:6].numpy()), Drawing())
     table = schema.table
-    values = rows.numpy() if schema.elements is None else schema.elements.inverse(rows).numpy()
+    values = schema.view(rows if schema.elements is None else schema.elements.inverse(rows))
     levels, formats = (None, None) if table is None else (table.levels, table.formats)
-    return kind.draw(
-        kind.view(values, "first"), Drawing(names=schema.columns, titles=("data", ""), levels=levels, formats=formats)
-    )
+    return kind.draw(values, Drawing(names=schema.columns, titles=("data", ""), levels=levels, formats=formats))
 
 
 def png_of(plot: Plot, dpi: int = 110) -> bytes:

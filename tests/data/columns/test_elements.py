@@ -143,3 +143,15 @@ def test_integers_beyond_the_data_share_the_mass_of_the_ends():
     assert sum(inside) + sum(probability(k) for k in [*range(7, 20), *range(-9, 3)]) == pytest.approx(1, abs=1e-3)
     again = Elements.from_json(json.loads(json.dumps(Elements((score,)).to_json())))
     assert again.parts == (score,)
+
+
+@pytest.mark.parametrize("span", [40, 300, 998])
+def test_integers_with_unseen_ones_between_have_finite_scores(span):
+    """Shares that are summed end at 1, whatever their number: a score of more than 1 would be NaN, and so would all cells."""
+    for seed in range(20):
+        x = torch.tensor(np.random.default_rng(seed).integers(0, span, 60 + seed)).double()[:, None]
+        fitted = Elements.fit(x, (Domain("integer", 0, math.inf),), (False,))
+        assert all(map(math.isfinite, fitted.parts[0].high))
+        z = fitted.forward(x, torch.full_like(x, 0.999))
+        assert torch.equal(fitted.inverse(z), x)
+        assert fitted.inverse(torch.tensor([[-9.0], [0.0], [9.0]]).double()).isfinite().all()

@@ -12,7 +12,7 @@ import pytest
 
 import pushforward as pf
 from pushforward.evaluation import Comparison, Evaluation, Figure, Measure, Trial, run_comparison
-from pushforward.evaluation.comparison.compare import default_models
+from pushforward.evaluation.comparison.defaults import default_models
 from pushforward.evaluation.comparison.ranking import front
 
 NUMBERS = np.random.default_rng(0)

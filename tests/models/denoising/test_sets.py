@@ -117,7 +117,7 @@ def test_a_saved_model_is_the_same(model, tmp_path):
 def test_families_that_see_an_order_refuse():
     for cls in MODELS.values():
         if not cls.takes_points:
-            with pytest.raises(ValueError, match=r"does not learn sets of points.*use Diffusion\(\), FlowMatching\(\)"):
+            with pytest.raises(ValueError, match=r"does not learn sets.*does: Diffusion\(\), FlowMatching\(\)"):
                 cls(kind="sets").fit(X)
 
 

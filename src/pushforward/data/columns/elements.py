@@ -98,7 +98,8 @@ class Score:
         narrow = domain.type != "real" and float(values[-1] - values[0]) < _MOST_VALUES
         if narrow:
             values, counts = _with_unseen(values, counts)
-        share, upper = counts.double() / counts.sum(), counts.cumsum(0).double() / counts.sum()
+        share = counts.double() / counts.sum()
+        upper = (counts.cumsum(0).double() / counts.sum()).clamp(max=1.0)  # sums round up too
         below = torch.cat([torch.zeros(1, dtype=torch.float64), upper[:-1]])
         atom = torch.isin(values, torch.tensor(domain.atoms, dtype=torch.float64))
         if domain.type != "real":

@@ -88,6 +88,16 @@ class Kind(abc.ABC):
         Whether a DataFrame can hold the rows.
     default_model : str
         Name of the family that suits such rows best.
+    compared_models : tuple of str
+        Names of the families that are compared by default, the fastest to train first, as far as they take the rows.
+    ability : str
+        The flag of families that learn such rows; "" if all do.
+    flattens : bool
+        Whether other families can learn arrays of such rows as flat vectors.
+    has_distances : bool
+        Whether the distance of two scaled rows says how much they differ.
+    measures : tuple of str
+        What :func:`~pushforward.evaluate` measures of samples, by the names of :mod:`pushforward.evaluation.parts`.
     ending : str
         Default file ending of samples.
     files : tuple of str
@@ -114,6 +124,11 @@ class Kind(abc.ABC):
     stays_on_disk: ClassVar[bool] = False
     takes_frames: ClassVar[bool] = False
     default_model: ClassVar[str] = "flow-matching"
+    compared_models: ClassVar[tuple[str, ...]] = ("ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching")
+    ability: ClassVar[str] = ""
+    flattens: ClassVar[bool] = True
+    has_distances: ClassVar[bool] = True
+    measures: ClassVar[tuple[str, ...]] = ("distances", "features", "memorization")
     ending: ClassVar[str] = "csv"
     files: ClassVar[tuple[str, ...]] = ()
     density_dtype: ClassVar[torch.dtype] = torch.float64
@@ -245,4 +260,4 @@ class FolderKind(Kind):
 
     def file_bytes(self, rows: np.ndarray, ending: str) -> bytes:
         """Return a file with all rows, of an ending in ``files``, without its dot; :meth:`check_file` allows it."""
-        raise NotImplementedError
+        raise ValueError(f"{self.noun} are not written to one .{ending} file.")

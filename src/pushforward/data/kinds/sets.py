@@ -8,7 +8,7 @@ coordinate over all points of all sets, so that it treats all orders alike.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from pushforward import plots
 from pushforward._messages import Argument, naming
 from pushforward.data.kinds.clouds import ply_bytes, xyz_bytes
-from pushforward.data.kinds.kind import Channels, Drawing, FolderKind
+from pushforward.data.kinds.kind import Channels, Drawing, FolderKind, Structure
 from pushforward.data.kinds.registry import register_kind
 from pushforward.data.kinds.vectors import Vectors
 from pushforward.data.points import PointSets, absent_points
@@ -34,9 +34,12 @@ class Sets(FolderKind):
 
     name: ClassVar[str] = "sets"
     noun: ClassVar[str] = "sets"
-    structure: ClassVar[Literal["flat", "grid", "points"]] = "points"
+    structure: ClassVar[Structure] = "points"
     has_columns: ClassVar[bool] = False
     keeps_constants: ClassVar[bool] = True
+    ability: ClassVar[str] = "takes_points"
+    has_distances: ClassVar[bool] = False
+    measures: ClassVar[tuple[str, ...]] = ("sets",)
     ending: ClassVar[str] = "npz"
     density_dtype: ClassVar[torch.dtype] = torch.float32
     drawn_singly: ClassVar[bool] = True

@@ -38,6 +38,8 @@ class Signals(Channelled):
     name: ClassVar[str] = "signals"
     noun: ClassVar[str] = "signals"
     structure: ClassVar[Structure] = "series"
+    ability: ClassVar[str] = "takes_series"
+    measures: ClassVar[tuple[str, ...]] = ("distances", "features", "series", "memorization")
     axes: ClassVar[int] = 1
     unit: ClassVar[str] = "signal values"
     files: ClassVar[tuple[str, ...]] = SOUND_ENDINGS

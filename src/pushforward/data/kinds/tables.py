@@ -28,6 +28,16 @@ class Tables(Vectors):
 
     name: ClassVar[str] = "tables"
     default_model: ClassVar[str] = "circuit"
+    compared_models: ClassVar[tuple[str, ...]] = (
+        "circuit",
+        "gmm",
+        "vae",
+        "gan",
+        "normalizing-flow",
+        "masked-diffusion",
+        "flow-matching",
+    )
+    measures: ClassVar[tuple[str, ...]] = ("distances", "mixed columns")
 
     def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
         """Return False: only a DataFrame is a table."""

@@ -33,6 +33,11 @@ class Tokens(FolderKind):
     closed_ranges: ClassVar[bool] = True
     learns_constants: ClassVar[bool] = True
     default_model: ClassVar[str] = "autoregressive"
+    compared_models: ClassVar[tuple[str, ...]] = ("autoregressive", "masked-diffusion")
+    ability: ClassVar[str] = "takes_texts"
+    flattens: ClassVar[bool] = False
+    has_distances: ClassVar[bool] = False
+    measures: ClassVar[tuple[str, ...]] = ("texts",)
     ending: ClassVar[str] = "txt"
     density_dtype: ClassVar[torch.dtype] = torch.float32
     drawn_singly: ClassVar[bool] = True
@@ -67,6 +72,10 @@ class Tokens(FolderKind):
     def view(self, rows: np.ndarray, channels: Channels) -> np.ndarray:
         """Return the texts as they are, (N,)."""
         return rows
+
+    def pictures(self, rows: np.ndarray) -> np.ndarray:
+        """Return the texts as an array of strings."""
+        return rows.astype(str)
 
     def draw(self, rows: np.ndarray, drawing: Drawing) -> plots.Plot:
         """Show the texts one below the other."""

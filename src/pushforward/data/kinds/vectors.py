@@ -28,6 +28,8 @@ class Vectors(Kind):
     in_parts: ClassVar[bool] = True
     stays_on_disk: ClassVar[bool] = True
     takes_frames: ClassVar[bool] = True
+    compared_models: ClassVar[tuple[str, ...]] = (*Kind.compared_models, "masked-diffusion")
+    measures: ClassVar[tuple[str, ...]] = ("distances", "features", "columns", "memorization")
 
     def recognizes(self, shape: tuple[int, ...], integer: bool) -> bool:
         """Whether there are two dimensions."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from pushforward.diffusion.denoiser import AbstractDenoiser
 from pushforward.diffusion.guidance import signal_time
 from pushforward.diffusion.posterior.chain import Chain
-from pushforward.diffusion.posterior.krylov import FREE_ITERATIONS, Covariance, root, solve
+from pushforward.diffusion.posterior.krylov import root, solve, solve_isotropic
 from pushforward.diffusion.posterior.method import InverseProblem, PosteriorMethod
 from pushforward.diffusion.posterior.moments import TOP_LEVEL, moments, top_time
 from pushforward.diffusion.posterior.operators import Observation
@@ -183,7 +183,7 @@ class PiGDM(_Corrected):
         r2 = widen((sigma**2 * std**2 / (alpha**2 * std**2 + sigma**2)).to(x_t.dtype), x_t)
         seen = posterior.observation
         near = seen.around(denoised)
-        v, _ = solve(near, seen.residual(denoised), Covariance.isotropic(r2), x_t, FREE_ITERATIONS)
+        v, _ = solve_isotropic(near, seen.residual(denoised), r2, x_t)
         return denoised + covariance.times(near.pull(v, x_t))
 
 
@@ -219,5 +219,5 @@ class DiffPIR(_Corrected):
         v = widen((posterior.schedule.noise_level(t) ** 2 / self.pull).to(x_t.dtype), x_t)
         seen = posterior.observation
         residual, near = seen.residual(denoised), seen.around(denoised)
-        corrected: Tensor = denoised + solve(near, residual, Covariance.isotropic(v), x_t, FREE_ITERATIONS)[1]
+        corrected: Tensor = denoised + solve_isotropic(near, residual, v, x_t)[1]
         return corrected

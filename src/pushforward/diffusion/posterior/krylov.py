@@ -21,9 +21,11 @@ from torch import Tensor
 from pushforward.diffusion.posterior.operators import Observation
 from pushforward.diffusion.schedule import widen
 
-__all__ = ["FREE_ITERATIONS", "Covariance", "root", "solve"]
+__all__ = ["Covariance", "root", "solve", "solve_isotropic"]
 
-FREE_ITERATIONS = 50  # where an iteration only costs products with A and A^T
+_FREE_ITERATIONS = 50  # where an iteration only costs products with A and A^T
+_ROUNDING = 0.75  # a row is solved when its residual is this power of the unit roundoff, relative to the first
+_GROWTH = 1000.0  # of a residual over its smallest, from which on it is an effect of rounding
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,6 @@ class Covariance:
     least: float | Tensor = 0.0
     largest: float = float("inf")
 
-    @classmethod
-    def isotropic(cls, variance: Tensor) -> "Covariance":
-        """Return ``variance`` times the identity."""
-        return cls(lambda v: variance * v)
-
     def curvature(self, w: Tensor, image: Tensor) -> Tensor:
         """Return w^T V w (B,) from ``image`` = V w, within the bounds."""
         bound = torch.maximum(_dot(image, image) / self.largest, self.least * _dot(w, w))
@@ -58,11 +55,14 @@ def solve(seen: Observation, residual: Tensor, covariance: Covariance, like: Ten
     """Solve (R + A V A^T) v = residual by conjugate gradients; returns v (B, M) and V A^T v (B, *D).
 
     The directions are made conjugate to all earlier ones. After M iterations the solution is exact for a covariance V; with
-    fewer, v minimizes the error in the norm of R + A V A^T over the Krylov space.
+    fewer, v minimizes the error in the norm of R + A V A^T over the Krylov space. A row ends earlier where its residual is only
+    rounding, on which further steps would build, or where rounding makes it grow; then its best v is returned.
     """
     variance = seen.variance(like)
     v, moved, rest = torch.zeros_like(residual), torch.zeros_like(like), residual
-    least = torch.finfo(like.dtype).eps ** 2 * _dot(residual, residual)
+    solved = torch.finfo(like.dtype).eps ** (2 * _ROUNDING) * _dot(residual, residual)
+    best, smallest = (v, moved), _dot(rest, rest)
+    diverged, going = torch.zeros_like(smallest, dtype=torch.bool), torch.ones_like(smallest, dtype=torch.bool)
     past: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]] = []
     for _ in range(min(iterations, residual.shape[1])):
         direction, pulled = rest, seen.pull(rest, like)
@@ -75,10 +75,29 @@ def solve(seen: Observation, residual: Tensor, covariance: Covariance, like: Ten
         power = _dot(direction, variance * direction) + covariance.curvature(pulled, step)
         length = _ratio(_dot(rest, direction), power)
         v, moved, rest = v + length[:, None] * direction, moved + widen(length, moved) * step, rest - length[:, None] * image
-        if not bool((_dot(rest, rest) > least).any()):
+        size = _dot(rest, rest)
+        nearer = going & (size < smallest)
+        best = torch.where(nearer[:, None], v, best[0]), torch.where(widen(nearer, moved), moved, best[1])
+        smallest = torch.where(nearer, size, smallest)
+        diverged |= going & (size > _GROWTH**2 * smallest)
+        going &= (size > solved) & ~diverged
+        rest = torch.where(going[:, None], rest, 0.0)
+        if not bool(going.any()):
             break
         past.append((direction, pulled, step, image, power))
-    return v, moved
+    return torch.where(diverged[:, None], best[0], v), torch.where(widen(diverged, moved), best[1], moved)
+
+
+def solve_isotropic(seen: Observation, residual: Tensor, variance: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve as :func:`solve` for V = ``variance``, () or broadcastable to ``like``, times the identity.
+
+    This takes no pass through the network, so that there are many iterations, in float64 where the device has it: rounding
+    limits the condition of the systems that they solve.
+    """
+    exact = torch.float32 if like.device.type == "mps" else torch.float64
+    covariance = Covariance(lambda v: variance.to(exact) * v)
+    v, moved = solve(seen, residual.to(exact), covariance, like.to(exact), _FREE_ITERATIONS)
+    return v.to(like), moved.to(like)
 
 
 def root(covariance: Covariance, z: Tensor, iterations: int) -> Tensor:

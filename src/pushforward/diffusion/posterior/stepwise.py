@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pushforward.diffusion.guidance import signal_time
 from pushforward.diffusion.posterior.chain import Chain
-from pushforward.diffusion.posterior.krylov import FREE_ITERATIONS, Covariance, solve
+from pushforward.diffusion.posterior.krylov import solve_isotropic
 from pushforward.diffusion.posterior.method import InverseProblem, PosteriorMethod
 from pushforward.diffusion.posterior.operators import Observation, pullback
 from pushforward.diffusion.samplers.grid import Grid, UniformGrid
@@ -97,5 +97,4 @@ class Replacement(PosteriorMethod):
         spread = (sigma**2 - alpha**2 * seen.variance(x_s)).clamp(min=0).sqrt()
         known = alpha * seen.y.to(x_s) + spread * seen.measure(chain.draw())
         noiseless = Observation(seen.operator.around(x_s), seen.y, torch.zeros_like(seen.std), seen.whitening)
-        identity = Covariance.isotropic(x_s.new_ones(()))
-        return x_s + solve(noiseless, known - seen.measure(x_s), identity, x_s, FREE_ITERATIONS)[1]
+        return x_s + solve_isotropic(noiseless, known - seen.measure(x_s), x_s.new_ones(()), x_s)[1]

@@ -28,6 +28,7 @@ from sklearn.base import clone
 
 from pushforward._messages import Argument, naming
 from pushforward.data import Dataset, Text, open_data, split_rows
+from pushforward.evaluation.comparison.defaults import default_models
 from pushforward.evaluation.comparison.ranking import Trial
 from pushforward.evaluation.comparison.result import Comparison
 from pushforward.evaluation.evaluation import Evaluation
@@ -38,16 +39,15 @@ from pushforward.models import GenerativeModel, load
 from pushforward.models.base.plan import plan
 from pushforward.models.files.card import parse
 from pushforward.models.files.params import check_params
-from pushforward.models.files.registry import family_name, find
+from pushforward.models.files.registry import family_name
 from pushforward.models.files.storage import CARD, parts_of, read_card
 from pushforward.models.recipe import assemble
 from pushforward.models.run import reopen
-from pushforward.models.tokens.tokens import MOST_VALUES
 from pushforward.probability import noise
 from pushforward.training.record.claim import FolderInUse, claimed, is_vacant
 from pushforward.training.record.files import inside, write_file
 
-__all__ = ["compare", "default_models", "run_comparison"]
+__all__ = ["compare", "run_comparison"]
 
 _OUT = Argument("out")
 
@@ -239,32 +239,6 @@ def _done(tasks: Sequence[_Task], parts: "_Parts", jobs: int | None, verbose: bo
                 "command again to go on, with fewer jobs"
             ) from None
     return [found[task.title] for task in tasks]
-
-
-def default_models(dataset: Dataset) -> list[str]:
-    """Return the names of the families that are compared by default, the fastest to train first.
-
-    For texts, tables, sets and signals these are families that take them, with all columns. Otherwise masked diffusion is
-    included for integer columns with ranges that it can model.
-
-    >>> default_models(open_data("moons"))
-    ['ppca', 'gmm', 'vae', 'gan', 'normalizing-flow', 'diffusion', 'flow-matching']
-    """
-    if dataset.schema.text is not None:
-        return ["autoregressive", "masked-diffusion"]
-    if dataset.schema.table is not None:
-        names = ["circuit", "gmm", "vae", "gan", "normalizing-flow", "masked-diffusion", "flow-matching"]
-        found: dict[str, Any] = {name: find(name) for name in names}
-        return [name for name in names if found[name].refused_columns(dataset.schema.table) is None]
-    names = ["ppca", "gmm", "vae", "gan", "normalizing-flow", "diffusion", "flow-matching"]
-    able = {"points": "takes_points", "series": "takes_series"}.get(dataset.schema.rules.structure)
-    if able is not None:
-        return [name for name in names if getattr(find(name), able, False)]
-    if not dataset.schema.rules.has_columns or not all(dataset.schema.integer):
-        return names
-    rows = dataset.to_internal(gaps=True)
-    widest = float((rows.amax(0) - rows.amin(0)).max())
-    return [*names, "masked-diffusion"] if widest < MOST_VALUES else names
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.ranges import ranges
-from pushforward.evaluation.parts.rows import Inputs
+from pushforward.evaluation.parts.rows import Inputs, Run
 from pushforward.evaluation.parts.usefulness import usefulness
 from pushforward.metrics.associations import association_gap, correlation_gap, total_variation
 from pushforward.metrics.categories import category_columns, category_coverage, with_levels
@@ -24,7 +24,7 @@ _MOST_COLUMNS = 200
 _LISTED = 12
 
 
-def table_parts(inputs: Inputs) -> Iterator[tuple[str, Callable[[Inputs, Results], None]]]:
+def table_parts(inputs: Inputs) -> Iterator[tuple[str, Run]]:
     """Yield the names and functions of the parts that apply to these columns."""
     reference = _flat(inputs.floor.x)
     width = reference.shape[1]

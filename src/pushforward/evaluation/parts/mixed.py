@@ -1,6 +1,6 @@
 """The parts of an evaluation about rows of mixed columns: shapes, trends, detection, usefulness, gaps, and privacy."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.density import affordable_rows
 from pushforward.evaluation.parts.ranges import ranges
-from pushforward.evaluation.parts.rows import Inputs
+from pushforward.evaluation.parts.rows import Inputs, Run
 from pushforward.evaluation.parts.usefulness import usefulness
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.mixed.associations import association_gap, associations
@@ -31,8 +31,6 @@ _LISTED = 12
 _MOST_PAIRED = 60  # columns
 _LEAST_ATTACKED = 40  # rows in and out of training
 _SCORED = 1000
-
-Run = Callable[[Inputs, Results], None]
 
 
 def mixed_parts(inputs: Inputs) -> Iterator[tuple[str, Run]]:

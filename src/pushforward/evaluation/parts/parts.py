@@ -18,9 +18,9 @@ from pushforward.evaluation.parts.columns import table_parts
 from pushforward.evaluation.parts.density import affordable_rows, held_out_density, rank_calibration
 from pushforward.evaluation.parts.latent import latent_figures
 from pushforward.evaluation.parts.mixed import mixed_parts
-from pushforward.evaluation.parts.rows import Inputs, RowSet
+from pushforward.evaluation.parts.rows import Inputs, RowSet, Run
 from pushforward.evaluation.parts.series import series_parts
-from pushforward.evaluation.parts.sets import compare_sets
+from pushforward.evaluation.parts.sets import set_parts
 from pushforward.evaluation.parts.shown import add_paths, add_rows, plane, plot_layout
 from pushforward.evaluation.parts.speed import speed
 from pushforward.evaluation.parts.texts import text_parts
@@ -39,12 +39,15 @@ _NEIGHBORS, _CODES = 10, 1000
 _INTEGRATED_ROWS = 100  # for models whose codes are found by integration
 
 
+Measures = Callable[[Inputs], Iterator[tuple[str, Run]]]
+
+
 @dataclass(frozen=True)
 class Part:
     """A named part; ``run`` adds its figures and arrays to the results."""
 
     name: str
-    run: Callable[[Inputs, Results], None]
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -60,52 +63,34 @@ class _Metric:
 
 def parts_of(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[Part]:
     """Yield the parts that apply to this model and these rows, in the order of the report."""
-    model = inputs.model
-    if inputs.of_points:
-        yield from _parts_of_sets(model)
-        return
-    if hasattr(model, "sample"):
-        for metric in _row_metrics() if inputs.schema.text is None else ():
-            yield Part(metric.names[0], partial(_compare, metric=metric))
-        for space in features:
-            for metric in _feature_metrics():
-                name = f"{metric.names[0]} in {space.name}"
-                yield Part(name, partial(_compare, metric=metric, space=space))
-            labelled = inputs.held.condition is not None and model.space_.conditions.has_classes
-            if isinstance(space, ClassifierFeatures) and labelled:
-                yield Part("labels followed", partial(_labels_followed, classifier=space))
+    model, draws = inputs.model, hasattr(inputs.model, "sample")
+    if draws:
+        measures: dict[str, Measures] = {**_MEASURES, "features": partial(_feature_parts, features=features)}
+        for name in inputs.kind.measures:
+            yield from (Part(*part) for part in measures[name](inputs))
     if hasattr(model, "log_prob"):
         yield Part("log-density", _density)
-    if hasattr(model, "sample"):
-        if inputs.schema.text is not None:
-            yield from (Part(name, run) for name, run in text_parts(inputs))
-        elif inputs.schema.table is not None:
-            yield from (Part(name, run) for name, run in mixed_parts(inputs))
-        else:
-            if inputs.kind.structure == "series":
-                yield from (Part(name, run) for name, run in series_parts(inputs))
-            if inputs.kind.has_columns:
-                yield from (Part(name, run) for name, run in table_parts(inputs))
-            yield Part("memorization", _memorization)
-    if hasattr(model, "inverse_transform"):
+    if hasattr(model, "inverse_transform") and inputs.kind.has_distances:
         yield Part("latent space", _latent)
-    if hasattr(model, "sample"):
+    if draws:
         yield Part("speed", _speed)
         yield Part("rows to look at", add_rows)
         if hasattr(model, "sampler_"):
             yield Part("paths", add_paths)
 
 
-def _parts_of_sets(model: object) -> Iterator[Part]:
-    if hasattr(model, "sample"):
-        yield Part("nearest neighbors", compare_sets)
-    if hasattr(model, "log_prob"):
-        yield Part("log-density", _density)
-    if hasattr(model, "sample"):
-        yield Part("speed", _speed)
-        yield Part("rows to look at", add_rows)
-        if hasattr(model, "sampler_"):
-            yield Part("paths", add_paths)
+def _distance_parts(inputs: Inputs) -> Iterator[tuple[str, Run]]:
+    for metric in _row_metrics():
+        yield metric.names[0], partial(_compare, metric=metric)
+
+
+def _feature_parts(inputs: Inputs, features: Sequence[FeatureSpace]) -> Iterator[tuple[str, Run]]:
+    for space in features:
+        for metric in _feature_metrics():
+            yield f"{metric.names[0]} in {space.name}", partial(_compare, metric=metric, space=space)
+        labelled = inputs.held.condition is not None and inputs.model.space_.conditions.has_classes
+        if isinstance(space, ClassifierFeatures) and labelled:
+            yield "labels followed", partial(_labels_followed, classifier=space)
 
 
 def _row_metrics() -> list[_Metric]:
@@ -286,3 +271,14 @@ def _speed(inputs: Inputs, results: Results) -> None:
     trained = inputs.model.training_result_
     seconds = Measure.exact(trained.seconds, 1)
     results.figures.append(Figure("training time", "speed", seconds, "s", "lower", note=f"{trained.parameters:,} parameters"))
+
+
+_MEASURES: dict[str, Measures] = {
+    "distances": _distance_parts,
+    "columns": table_parts,
+    "mixed columns": mixed_parts,
+    "series": series_parts,
+    "texts": text_parts,
+    "sets": set_parts,
+    "memorization": lambda inputs: iter([("memorization", _memorization)]),
+}

@@ -20,10 +20,11 @@ from torch import Tensor
 from pushforward.data import Kind, Schema
 from pushforward.data.checks import clean_values
 from pushforward.data.columns import Table
+from pushforward.evaluation.findings import Results
 from pushforward.metrics.mixed.embedding import Embedding
 from pushforward.probability import noise
 
-__all__ = ["LEAST", "MOST", "Inputs", "RowSet", "Scaling", "check_samples", "gather_inputs", "take_rows", "with_samples"]
+__all__ = ["LEAST", "MOST", "Inputs", "RowSet", "Run", "Scaling", "check_samples", "gather_inputs", "take_rows", "with_samples"]
 
 LEAST = 20
 MOST = 10_000
@@ -164,11 +165,6 @@ class Inputs:
         return self.schema.to_user(x) if self.schema.table is None else self.schema.of_columns(x)
 
     @property
-    def of_points(self) -> bool:
-        """Whether rows are sets of points, whose order means nothing."""
-        return self.kind.structure == "points"
-
-    @property
     def names(self) -> list[str]:
         """Names of the columns."""
         if self.schema.columns is not None:
@@ -184,6 +180,10 @@ def check_samples(samples: object) -> None:
         raise TypeError(f"samples must be the number of rows to draw, an integer, got {samples!r}")
     if samples < LEAST:
         raise ValueError(f"samples must be at least {LEAST}, got {samples}; figures of fewer rows say nothing")
+
+
+Run = Callable[[Inputs, Results], None]
+"""A part of an evaluation: it adds figures and arrays to the results."""
 
 
 def gather_inputs(

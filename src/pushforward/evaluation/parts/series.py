@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
-from pushforward.evaluation.parts.rows import Inputs
+from pushforward.evaluation.parts.rows import Inputs, Run
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.relabel import compared_shares
 from pushforward.metrics.series import autocorrelation_distance, spectral_distance
@@ -29,7 +29,6 @@ from pushforward.training.process.generators import fresh_module
 __all__ = ["discriminative_score", "series_parts"]
 
 _Array = NDArray[np.floating]
-Run = Callable[[Inputs, Results], None]
 
 _HIDDEN, _MOST = 24, 1000
 _TRAINING = TrainingSettings(steps=150, batch_size=64, learning_rate=5e-3, ema=0.1)

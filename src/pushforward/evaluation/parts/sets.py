@@ -1,11 +1,13 @@
 """Figures of sets of points: how samples and rows mix among nearest neighbors, by two distances that know no order."""
 
+from collections.abc import Iterator
+
 from pushforward.evaluation.figure import Better, Figure, Reference
 from pushforward.evaluation.findings import Results
-from pushforward.evaluation.parts.rows import Inputs, RowSet
+from pushforward.evaluation.parts.rows import Inputs, RowSet, Run
 from pushforward.metrics.sets import affordable_sets, set_figures
 
-__all__ = ["compare_sets"]
+__all__ = ["set_parts"]
 
 _NOTES = {
     "1-NN accuracy": "samples told from rows by their nearest neighbor, 0.5 is a guess",
@@ -13,7 +15,12 @@ _NOTES = {
 }
 
 
-def compare_sets(inputs: Inputs, results: Results) -> None:
+def set_parts(inputs: Inputs) -> Iterator[tuple[str, Run]]:
+    """Yield the name and function of the part about sets."""
+    yield "nearest neighbors", _neighbors
+
+
+def _neighbors(inputs: Inputs, results: Results) -> None:
     """Compare samples with held-out sets and with training sets, each with its noise floor."""
     assert inputs.samples is not None
     n = min(inputs.n, affordable_sets(inputs.schema.internal_shape[0]))

@@ -73,10 +73,7 @@ def add_paths(inputs: Inputs, results: Results) -> None:
 
 def plot_layout(inputs: Inputs, rows: RowSet, index: NDArray[Any]) -> NDArray[Any]:
     """Return rows of these numbers as a report shows them: (n, H, W[, C]) or (n, D)."""
-    x = rows.x[np.asarray(index)]
-    if inputs.schema.text is not None:
-        return np.array(inputs.schema.text.decode(x.numpy()).tolist(), dtype=str)
-    return inputs.kind.pictures(inputs.kind.view(x.numpy(), "first"))
+    return inputs.kind.pictures(inputs.schema.view(rows.x[np.asarray(index)]))
 
 
 def plane(rows: NDArray[Any], *, fitted: int | None = None) -> NDArray[Any]:

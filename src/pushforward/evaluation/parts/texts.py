@@ -1,13 +1,13 @@
 """The parts of an evaluation about texts: laws of short strings, copies from training, and repetition."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from torch import Tensor
 
 from pushforward.evaluation.figure import Figure
 from pushforward.evaluation.findings import Results
-from pushforward.evaluation.parts.rows import Inputs
+from pushforward.evaluation.parts.rows import Inputs, Run
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.text import distinct_share, longest_copies, ngram_divergence
 
@@ -16,8 +16,6 @@ __all__ = ["text_parts"]
 _LENGTHS = (1, 2, 4)
 _DISTINCT = 4
 _MOST_LETTERS = 200_000  # of training texts in which copies are looked for
-
-Run = Callable[[Inputs, Results], None]
 
 
 def text_parts(inputs: Inputs) -> Iterator[tuple[str, Run]]:

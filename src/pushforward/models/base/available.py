@@ -1,11 +1,13 @@
-"""Methods that a model has only if a check passes."""
+"""Methods that a model has only if a check passes, and the type of models with one of them."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sklearn.utils import metaestimators
 
-__all__ = ["available_if", "in_data_units"]
+from pushforward.data import ArrayLike, Condition, Values
+
+__all__ = ["Imputes", "available_if", "in_data_units"]
 
 Model = TypeVar("Model")
 Verb = TypeVar("Verb", bound=Callable[..., object])
@@ -31,3 +33,10 @@ def in_data_units(model: object) -> bool:
     if elements is None or elements.are_scores or elements.are_bins:
         return True
     return bool(getattr(type(model), "of_levels", False))
+
+
+class Imputes(Protocol):
+    """A model that fills gaps."""
+
+    def impute(self, X: ArrayLike, *, condition: Condition = None, seed: int | None = None) -> Values:
+        """Return rows with their gaps filled."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils import TransformerTags
+from sklearn.utils import Tags, TransformerTags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
@@ -141,7 +141,7 @@ class CodeModel(Transformer, DecoderModel):
         z = self._through("encode", rows.middle, rows.condition, batch_size)
         return self._code_schema.to_user(z)
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Declare to scikit-learn that this is also a transformer."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags = TransformerTags(preserves_dtype=["float64", "float32"])

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import ClassVar, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from pushforward.data import (
     open_data,
 )
 from pushforward.data.rows import Rows
-from pushforward.models.base.available import available_if
+from pushforward.models.base.available import Imputes, available_if
 from pushforward.models.base.preparing import Prepared, Preparing
 from pushforward.models.base.shown import as_html
 from pushforward.models.files import registry, storage
@@ -239,8 +239,7 @@ class GenerativeModel(Preparing, abc.ABC):
         rows = self.space_.of_rows(z).to_user(z, given)
         if gaps == "keep" or self.space_.schema.table is None or not any(self.space_.schema.table.gaps):
             return rows
-        filler: Any = self
-        filled: Values = filler.impute(rows, condition=condition, seed=noise.derive(seed, "gaps"))
+        filled = cast(Imputes, self).impute(rows, condition=condition, seed=noise.derive(seed, "gaps"))
         self.sample_seed_ = seed
         return filled
 

@@ -100,16 +100,14 @@ def plan(
 def measure_novelty(model: GenerativeModel, prepared: Prepared) -> dict[str, float] | None:
     """Compare the distances of samples and of held-out rows to the training rows, in scaled units.
 
-    Return None without held-out rows, if the model does not sample, and for sets and texts, which have no such distance.
+    Return None without held-out rows, if the model does not sample, and for kinds without such distances.
     """
     space = model.space_
-    apart = space.kind.structure == "points" or space.schema.text is not None
-    if prepared.held_out is None or not hasattr(model, "sample") or apart:
+    if prepared.held_out is None or not hasattr(model, "sample") or not space.kind.has_distances:
         return None
     aside = model._clean(prepared.held_out[0])
     n = min(len(aside), NOVELTY_ROWS)
     z = model._generate(n, model._conditions_for_sampling(None, n, _NOVELTY_SEED), seed=_NOVELTY_SEED)
-    space = model.space_
     if space.schema.table is not None:
         cells = [space.to_columns(part.detach().cpu()).numpy() for part in (z, prepared.whole, aside[:n])]
         samples, train, held_out = map(Embedding(np.concatenate(cells[1:]), space.schema.table.domains), cells)

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from pushforward._messages import Argument, naming
-from pushforward.data import Coordinates, Dataset, Schema
+from pushforward.data import Coordinates, Dataset, Kind
 from pushforward.data.checks import enumerate_names
 from pushforward.data.columns import Table
 from pushforward.models.files import registry
@@ -20,6 +20,8 @@ class Takes:
     """Whether the family learns signals as they are."""
     takes_points: ClassVar[bool] = False
     """Whether the family learns sets of points, whose order means nothing."""
+    takes_texts: ClassVar[bool] = False
+    """Whether the family learns texts."""
     categories: ClassVar[bool] = False
     """Whether categories with more than two levels have their own probabilities, instead of coordinates as real numbers."""
     columnwise: ClassVar[bool] = False
@@ -28,8 +30,6 @@ class Takes:
     """These coordinates (:mod:`pushforward.data.columns.elements`)."""
     of_levels: ClassVar[bool] = False
     """Whether the family gives probabilities to the levels of categories that became 0/1 coordinates."""
-    texts: ClassVar[bool] = False
-    """Whether the family learns texts."""
     streams: ClassVar[bool] = False
     """Whether the family can learn from rows that stay on disk, batch by batch."""
     image_conditions: ClassVar[bool] = False
@@ -38,8 +38,8 @@ class Takes:
     @classmethod
     def _check_data(cls, dataset: Dataset) -> None:
         """Raise a ValueError, which names families that can, if the family cannot learn from these data."""
-        cls._check_points(dataset.schema)
-        cls._check_columns(dataset.schema)
+        cls._check_kind(dataset.schema.rules)
+        cls._check_columns(dataset.schema.table)
         cls._check_images(dataset)
         if dataset.on_disk and not cls.streams:
             able, stream = ", ".join(registry.families_with("streams")), Argument("stream", False)
@@ -60,26 +60,25 @@ class Takes:
         return ("gaps", lacking) if lacking and not cls.gaps else None
 
     @classmethod
-    def _check_points(cls, schema: Schema) -> None:
-        """Raise a ValueError if rows are sets of points and the family cannot learn them; it names those that can."""
-        if schema.rules.structure == "points" and not cls.takes_points:
-            able, vectors = ", ".join(registry.families_with("takes_points")), Argument("kind", "vectors")
-            message = f"{cls.__name__} does not learn sets of points, whose order means nothing; use {able}, or learn sets "
-            raise naming(ValueError(f"{message}of one size as ordered rows, with {vectors}."), vectors)
+    def takes_kind(cls, kind: Kind) -> bool:
+        """Whether the family learns rows of this kind."""
+        return not kind.ability or bool(getattr(cls, kind.ability))
 
     @classmethod
-    def _check_columns(cls, schema: Schema) -> None:
-        """Raise a ValueError, which names families that can, if the family cannot learn texts, signals or some columns."""
-        if schema.text is not None and not cls.texts:
-            raise ValueError(
-                f"{cls.__name__} learns rows of numbers, but the data are texts; use a family that learns them: "
-                f"{', '.join(registry.families_with('texts'))}."
-            )
-        if schema.rules.structure == "series" and not cls.takes_series:
-            able, vectors = ", ".join(registry.families_with("takes_series")), Argument("kind", "vectors")
-            message = f"{cls.__name__} takes no {schema.rules.noun}; use a family that does: {able}; or learn arrays "
-            raise naming(ValueError(f"{message}of them as flat vectors, with {vectors}."), vectors)
-        refused = None if schema.table is None else cls.refused_columns(schema.table)
+    def _check_kind(cls, kind: Kind) -> None:
+        """Raise a ValueError, which names families that can, if the family cannot learn rows of this kind."""
+        if cls.takes_kind(kind):
+            return
+        able, vectors = ", ".join(registry.families_with(kind.ability)), Argument("kind", "vectors")
+        message = f"{cls.__name__} does not learn {kind.noun}; use a family that does: {able}"
+        if not kind.flattens:
+            raise ValueError(f"{message}.")
+        raise naming(ValueError(f"{message}; or learn arrays of them as flat vectors, with {vectors}."), vectors)
+
+    @classmethod
+    def _check_columns(cls, table: Table | None) -> None:
+        """Raise a ValueError, which names families that can, if the family cannot learn some columns of a table."""
+        refused = None if table is None else cls.refused_columns(table)
         if refused is not None:
             what, names = refused
             more = " with more than two levels" if what == "categories" else ""

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -215,7 +215,7 @@ class Circuit(ExactModel):
     def _state(self) -> tuple[Facts, dict[str, Tensor]]:
         return storage.state(self.law_)
 
-    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, Any]) -> None:
+    def _restore(self, facts: Facts, tensors: dict[str, Tensor], parts: Mapping[str, object]) -> None:
         law = storage.restored(facts, tensors)
         numbers = condition_columns(self.space_, None, 0)[0].shape[1]
         columns = self._dim + numbers

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from pushforward import networks, training
 from pushforward.data import Dataset, Facts
 from pushforward.diffusion import Schedule
+from pushforward.diffusion.coupling import Coupling
 from pushforward.diffusion.flow_map import FlowMapNetwork, WithFeatures, map_features
 from pushforward.diffusion.likelihood import EXACT_UP_TO, StandardNoise, flow_log_prob
 from pushforward.diffusion.log_prob import LogProb
@@ -97,12 +98,12 @@ class MapTraining(WithDenoiser):
         return self._teacher_arguments._source_argument
 
     @property
-    def _coupling(self) -> Any:
+    def _coupling(self) -> Coupling:
         return self._teacher_arguments._coupling
 
     @property
-    def _teacher_arguments(self) -> Any:
-        return vars(self).get("teacher_") or self.teacher or FlowMatching()
+    def _teacher_arguments(self) -> Denoising:
+        return cast(Denoising, vars(self).get("teacher_") or self.teacher or FlowMatching())
 
     def _generate(self, n: int, condition: Tensor | None, *, seed: int, first: int = 0, batch_size: int = 256) -> Tensor:
         return self._jumps(n, condition, steps=JUMPS, scale=1.0, seed=seed, first=first, batch_size=batch_size)
@@ -175,7 +176,7 @@ class MapTraining(WithDenoiser):
     def distilling(self, teacher: Denoising, began: float | None = None) -> Plan:
         """Return the plan that distills a fitted teacher into this model, which is not yet fitted."""
         check_params(type(self), self.get_params(deep=False))
-        self._check_points(teacher.space_.schema)
+        self._check_kind(teacher.space_.kind)
         self._check_masks(teacher)
         self.seed_ = seed_of(self.random_state)
         self.space_, self.data_ = teacher.space_, teacher.data_

@@ -17,7 +17,7 @@ class TokenModel(TrainedModel):
     """Base of the families whose rows are tokens."""
 
     categories: ClassVar[bool] = True
-    texts: ClassVar[bool] = True
+    takes_texts: ClassVar[bool] = True
     coordinates: ClassVar[Coordinates] = "bins"
 
     def __sklearn_tags__(self) -> Tags:
