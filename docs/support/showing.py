@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
-_FRAMES = 16  # most of a second each
+_FRAMES = 12  # a quarter of a second each
 
 __all__ = ["embed", "film", "formula", "gallery_page", "plot"]
 
@@ -46,18 +46,18 @@ def _drawn(name: str) -> bytes:
     return _png(gallery.draw(name))
 
 
-def film(name: str, *, caption: str = "") -> None:
+def film(name: str, *, caption: str = "", frames: int = _FRAMES) -> None:
     """Print the moving plot ``name`` of the gallery as a GIF, in a quick build its still; otherwise as :func:`plot`."""
     if os.environ.get("SITE") == "quick":  # a film is drawn frame by frame
         plot(name, caption=caption)
         return
-    _publish(_filmed(name), "gif", caption or gallery.describe(name))
+    _publish(_filmed(name, frames), "gif", caption or gallery.describe(name))
 
 
 @functools.cache  # several pages show one film
-def _filmed(name: str) -> bytes:
+def _filmed(name: str, frames: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        return gallery.save(name, Path(folder) / "film.gif", frames=_FRAMES).read_bytes()
+        return gallery.save(name, Path(folder) / "film.gif", frames=frames).read_bytes()
 
 
 def gallery_page() -> None:

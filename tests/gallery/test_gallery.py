@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from pushforward import gallery
-from pushforward.gallery import data, diffusion, families
+from pushforward.gallery import data, diffusion, estimation, families
 from pushforward.models import MODELS
 
 NAMES = gallery.names()
@@ -50,6 +50,15 @@ def test_films_move_and_end_with_the_whole_plot(name):
     assert (early != late).any()
     assert (late != end).any()
     assert (end.min(2) < 200).mean() > 0.01
+
+
+@pytest.mark.parametrize("rate", [0.4, 0.5])
+def test_the_learned_bell_climbs_to_the_moments_of_the_data(rate):
+    path = estimation._learned_bell(rate)
+    x = estimation.Gaussian([1.3], 0.6**2).sample(500, seed=1)[:, 0].numpy()
+    assert path[-1].tolist() == pytest.approx([x.mean(), x.std()], abs=1e-3)
+    heights = [-np.log(std) - ((x - mean) ** 2).mean() / (2 * std**2) for mean, std in path.tolist()]
+    assert (np.diff(heights) > -1e-12).all()
 
 
 def test_names_are_distinct_and_grouped():

@@ -18,10 +18,11 @@ from pushforward.probability.laws.markov import MarkovChain
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["fitted_bell", "likelihood", "em_coins", "mixture_components", "markov"]
+__all__ = ["fitted_bell", "learned_bell", "likelihood", "em_coins", "mixture_components", "markov"]
 
 TOSSES = 12
 MOST_COMPONENTS = 12
+CLIMB = 40  # steps of a bell that is learned
 CHAIN = MarkovChain([[0.90, 0.15, 0.25], [0.075, 0.80, 0.25], [0.025, 0.05, 0.50]])
 
 
@@ -46,6 +47,47 @@ def fitted_bell(moment: float | None = None) -> "Figure":
     right.axvline(best.mean.item(), color=plots.ACCENT, linewidth=1.2, linestyle="--", label="mean of the numbers")
     right.set_xlabel("mean of the bell")
     right.legend(frameon=False, fontsize=9, loc="lower left")
+    return canvas
+
+
+def learned_bell(
+    moment: float | None = None, rate: Annotated[float, Slider("learning rate", 0.1, 0.5, 0.05)] = 0.4
+) -> "Figure":
+    """A Gaussian learned from data: steps up the gradient of the likelihood carry its bell curve onto the histogram.
+
+    With m the mean and v the variance of the numbers, the mean log-density −log σ − (v + (m − μ)²) / (2σ²) + constant has the
+    slopes (m − μ) / σ² in μ and (v + (m − μ)²) / σ² − 1 in log σ. The bell grows wide before it arrives and narrows.
+    """
+    x, path = Gaussian([1.3], 0.6**2).sample(500, seed=1), _learned_bell(rate)
+    shown = CLIMB if moment is None else max(1, round(moment * CLIMB))
+    laws = [Gaussian([mean], std**2) for mean, std in path.tolist()]
+    heights = [law.log_prob(x).mean().item() for law in laws]
+    grid = line(-6, 6, 601)
+    canvas = plots.figure(10.0, 3.8)
+    left = plots.panel(canvas, 1, 2, 1, f"500 numbers and the bell after {shown} steps")
+    left.hist(x[:, 0].numpy(), bins=24, density=True, color=plots.DATA, alpha=0.45, label="data")
+    for step in range(0, shown, 8):
+        left.plot(grid.numpy(), laws[step].log_prob(grid[:, None]).exp().numpy(), color=plots.DATA, linewidth=0.9)
+    bell(
+        left,
+        grid,
+        laws[shown].log_prob(grid[:, None]).exp(),
+        plots.SAMPLES,
+        "N(x; {:.2f}, {:.2f}²)".format(*path[shown].tolist()),
+    )
+    left.set_xlim(-6, 6)
+    left.set_ylim(0, 0.78)
+    left.set_xlabel("x")
+    left.legend(frameon=False, fontsize=9, loc="upper left")
+    right = plots.panel(canvas, 1, 2, 2, "mean log-density of the data (nats)")
+    right.plot(range(shown + 1), heights[: shown + 1], color=plots.SAMPLES, linewidth=1.8)
+    right.plot([shown], [heights[shown]], "o", color=plots.SAMPLES, markersize=6)
+    best = estimate.fit_gaussian(x).log_prob(x).mean().item()
+    right.axhline(best, color=plots.ACCENT, linewidth=1.2, linestyle="--", label="mean and variance of the data")
+    right.set_xlim(-1, CLIMB + 1)
+    right.set_ylim(min(heights) - 0.2, best + 0.3)
+    right.set_xlabel("step")
+    right.legend(frameon=False, fontsize=9, loc="lower right")
     return canvas
 
 
@@ -181,6 +223,20 @@ def markov(moment: float | None = None) -> "Figure":
         axes.set_xlim(-0.5, steps + 0.5)
         axes.set_xlabel("step")
     return canvas
+
+
+@functools.cache
+def _learned_bell(rate: float) -> Tensor:
+    """Return mean and standard deviation of the bell after each step of gradient ascent, (CLIMB + 1, 2)."""
+    x = Gaussian([1.3], 0.6**2).sample(500, seed=1)
+    m, v = x.mean().item(), x.var(correction=0).item()
+    mean, log_std, path = -2.5, math.log(1.5), list[tuple[float, float]]()
+    for _ in range(CLIMB + 1):
+        path.append((mean, math.exp(log_std)))
+        precision = math.exp(-2 * log_std)
+        slopes = (m - mean) * precision, (v + (m - mean) ** 2) * precision - 1
+        mean, log_std = mean + rate * slopes[0], log_std + rate * slopes[1]
+    return torch.tensor(path, dtype=torch.float64)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["families"]
+__all__ = ["families", "latent_chains"]
 
 _COLUMNS = 4
 _DRAWS, _READS, _FIXED = plots.ACCENT, plots.SAMPLES, plots.DATA
@@ -123,22 +123,52 @@ _DIAGRAMS = (
 )
 
 
+_CHAIN = {"x": (0.0, -0.2), "h₁": (1.0, -0.2), "h₂": (2.0, -0.2), "h₃": (3.0, -0.2)}
+_STEPS = tuple(zip(_CHAIN, list(_CHAIN)[1:], strict=False))
+_DOWN = tuple(Arrow(above, below, f"p({below}|{above})", bend=0.3) for below, above in _STEPS)
+_ASIDE = tuple(Arrow("x", level, color=_READS, bend=bend) for level, bend in (("h₁", 0.3), ("h₂", 0.75), ("h₃", 1.3)))
+
+
+def _up(color: str) -> tuple[Arrow, ...]:
+    """Return the arrows of a Markov encoder, from each level to the one above."""
+    return tuple(Arrow(below, above, f"q({above}|{below})", color, bend=0.3) for below, above in _STEPS)
+
+
+_CHAINS = (
+    Diagram("a Markov encoder learns each step", _CHAIN, (*_DOWN, *_up(_READS)), ""),
+    Diagram("a ladder sees the row at every level", _CHAIN, (*_DOWN, *_ASIDE), ""),
+    Diagram("diffusion only adds noise", _CHAIN, (*_DOWN, *_up(_FIXED)), ""),
+)
+
+
+def latent_chains() -> "Figure":
+    """Encoders of a chain of latents: learned step by step, learned from the row, or fixed. Orange arrows draw the row."""
+    canvas = plots.figure(11.4, 2.8)
+    for index, diagram in enumerate(_CHAINS):
+        _draw(canvas.add_subplot(1, len(_CHAINS), index + 1), diagram)
+    return canvas
+
+
 def families() -> "Figure":
     """The families of models: how each draws a row (orange), reads one (blue), or only adds noise to it (gray)."""
     canvas = plots.figure(12.4, 8.6)
     for index, diagram in enumerate(_DIAGRAMS):
-        axes = canvas.add_subplot(len(_DIAGRAMS) // _COLUMNS, _COLUMNS, index + 1)
-        axes.set(xlim=(-0.6, 3.6), ylim=(-1.2, 1.2))
-        axes.set_axis_off()
-        axes.set_title(diagram.name, fontsize=10, color=plots.INK)
-        axes.text(1.5, -1.05, f"density: {diagram.density}", ha="center", va="center", fontsize=8, color=plots.INK, alpha=0.75)
-        for arrow in diagram.arrows:
-            _arrow(axes, diagram.boxes, arrow)
-        for label, (x, y) in diagram.boxes.items():
-            box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": plots.INK, "linewidth": 0.8}
-            axes.text(x, y, label, ha="center", va="center", fontsize=9, color=plots.INK, bbox=box)
+        _draw(canvas.add_subplot(len(_DIAGRAMS) // _COLUMNS, _COLUMNS, index + 1), diagram)
     canvas.set_layout_engine("constrained", h_pad=0.16)
     return canvas
+
+
+def _draw(axes: "Axes", diagram: Diagram) -> None:
+    axes.set(xlim=(-0.6, 3.6), ylim=(-1.2, 1.2))
+    axes.set_axis_off()
+    axes.set_title(diagram.name, fontsize=10, color=plots.INK)
+    if diagram.density:
+        axes.text(1.5, -1.05, f"density: {diagram.density}", ha="center", va="center", fontsize=8, color=plots.INK, alpha=0.75)
+    for arrow in diagram.arrows:
+        _arrow(axes, diagram.boxes, arrow)
+    for label, (x, y) in diagram.boxes.items():
+        box = {"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": plots.INK, "linewidth": 0.8}
+        axes.text(x, y, label, ha="center", va="center", fontsize=9, color=plots.INK, bbox=box)
 
 
 def _arrow(axes: "Axes", boxes: dict[str, tuple[float, float]], arrow: Arrow) -> None:

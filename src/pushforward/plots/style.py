@@ -1,9 +1,10 @@
 """Colors, figures and panels that all plots share, and writing plots to files."""
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,11 +44,16 @@ def panel(figure: "Figure", lines: int, columns: int, index: int, title: str = "
 
 def rendered(figure: "Figure", *, dpi: float = 140) -> "Image":
     """Return a figure as an RGB plot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=dpi, facecolor="white", format="png")
-    return Image.open(buffer).convert("RGB")
+    canvas, own = FigureCanvasAgg(figure), figure.dpi
+    figure.set_facecolor("white")
+    figure.set_dpi(dpi)
+    canvas.draw()  # type: ignore[no-untyped-call]  # savefig draws twice
+    figure.set_dpi(own)
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def save(plot: Plot, path: str | Path) -> Path:

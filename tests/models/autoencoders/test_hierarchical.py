@@ -113,10 +113,21 @@ def test_codes_are_the_posterior_means_down_the_ladder():
     np.testing.assert_allclose(back, law.mean + (both.T @ A.T) * model.space_.transform.scale.numpy(), atol=1e-4)
 
 
+@pytest.mark.parametrize("encoder", ["ladder", "markov"])
+def test_long_chains_start_with_finite_bounds(encoder):
+    """Codes that are drawn by exponentials of codes, which are drawn by exponentials, overflow."""
+    X = np.where(RNG.random(300) < 0.4, -1.2, 0.8)[:, None] + 0.3 * RNG.normal(size=(300, 1))
+    settings = {"network": pf.CoderSpec(width=32, depth=1), "train_steps": 1, "device": "cpu"}
+    for seed in range(3):
+        model = pf.HierarchicalVAE(latent_dims=8 * (1,), encoder=encoder, random_state=seed, **settings).fit(X)
+        assert model.log_prob(X, samples=1).values.min() > -1000
+
+
+@pytest.mark.parametrize(("encoder", "steps"), [("ladder", 20), ("markov", 200)])
 @pytest.mark.parametrize("dims", [pytest.param((2,), marks=pytest.mark.full), (1, 2, 3)])
-def test_probabilities_of_all_rows_sum_to_one(dims):
+def test_probabilities_of_all_rows_sum_to_one(dims, encoder, steps):
     X = RNG.integers(0, 2, (60, 3)).astype(bool)
-    model = pf.HierarchicalVAE(latent_dims=dims, train_steps=20, **TINY).fit(X)
+    model = pf.HierarchicalVAE(latent_dims=dims, encoder=encoder, train_steps=steps, **TINY).fit(X)
     rows = np.array(np.meshgrid(*3 * [[0, 1]])).reshape(3, -1).T.astype(bool)
     found = model.log_prob(rows, samples=400)
     error = np.linalg.norm(found.standard_error * np.exp(found.values))

@@ -1,7 +1,8 @@
 r"""The base of variational autoencoders with one or more levels of codes: the training bound, sampling, and the report.
 
 The model draws codes from a prior and then a row from p(x | codes). The encoder gives q(codes | x): each element of the code
-is N(mean, std^2), in units of its prior given the levels above. The KL terms are therefore in closed form:
+is N(mean, std^2), in units of its prior given the levels above. If the encoder draws the levels from the top down, the KL terms
+are in closed form (:mod:`pushforward.models.autoencoders.markov` has the other case):
 
     log p(x) >= E_q log p(x | codes) - beta sum KL(N(mean, std^2) || N(0, 1)),          beta = 1,
 
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from pushforward.data import ArrayLike, Condition
 from pushforward.diffusion.log_prob import LogProb
-from pushforward.models.autoencoders.bound import BoundModel, CodeDraws, importance_bound, kl_to_standard
+from pushforward.models.autoencoders.bound import BoundModel, CodeDraws, importance_bound, kl_to_standard, log_ratio
 from pushforward.models.autoencoders.likelihoods import Likelihood, LikelihoodName, default_likelihood
 from pushforward.models.autoencoders.reports import LatentReport
 from pushforward.models.base.codes import CodeModel, default_coder, default_training
@@ -45,7 +46,7 @@ _REPORT_BATCH = 256
 
 
 class PosteriorDraw(NamedTuple):
-    """A draw of codes: the output of the decoder, and mean and log std (B, K) of q(codes | x) in units of the prior."""
+    """A draw of codes: the output of the decoder, and mean and log std (B, K) of q, in units of the priors of the codes."""
 
     output: Tensor
     mean: Tensor
@@ -89,16 +90,25 @@ class VariationalCoder(nn.Module, abc.ABC):
 
         def log_weight(eps: Tensor) -> Tensor:
             posterior = draw(eps)
-            u = posterior.mean + posterior.log_std.exp() * eps  # the codes in units of their priors
             log_likelihood = self.likelihood.log_prob(posterior.output, x)
-            return log_likelihood + ((eps.square() - u.square()) / 2 + posterior.log_std).sum(1)
+            return log_likelihood - log_ratio(posterior.mean, posterior.log_std, eps).sum(1)
 
         return log_weight
 
-    def moments(self, x: Tensor, condition: Tensor | None, eps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log standard deviation of q(codes | x) in units of the prior, each (B, K)."""
+    def kl(self, posterior: PosteriorDraw, eps: Tensor) -> Tensor:
+        """Return terms (B, K) whose sum has the mean KL(q(codes | x) || p(codes)), for the draw of codes that eps gave."""
+        del eps
+        return kl_to_standard(posterior.mean, posterior.log_std)
+
+    def facts(self, x: Tensor, condition: Tensor | None, eps: Tensor) -> tuple[Tensor, ...]:
+        """Return what :meth:`report` needs of each row: mean and log std of q(codes | x) in units of the prior, (B, K) each."""
         posterior = self.posterior(x, condition)(eps)
         return posterior.mean, posterior.log_std
+
+    def report(self, *facts: Tensor) -> LatentReport:
+        """Return the report of :meth:`facts` about all rows."""
+        mean, log_std = facts
+        return LatentReport.of(mean, log_std.exp(), kl_to_standard(mean, log_std), self.latent_dims)
 
 
 class _Task(RowTask):
@@ -132,9 +142,10 @@ class _Task(RowTask):
     def loss(self, x: Tensor, condition: Tensor | None, numbers: tuple[Tensor, ...]) -> Tensor:
         x, (eps, share) = x + self.offset, numbers
         posterior = self.network.posterior(x, condition)(eps)
-        kl = self.beta * kl_to_standard(posterior.mean, posterior.log_std)
+        kl = self.beta * self.network.kl(posterior, eps)
         if self.training:
-            kl = share[:, None] * torch.where(kl.mean(0) >= self.free_bits, kl, self.free_bits)
+            floored = torch.where(kl.mean(0) >= self.free_bits, kl, self.free_bits) if self.free_bits else kl
+            kl = share[:, None] * floored
         return kl.sum(1) - self.network.likelihood.log_prob(posterior.output, x) - self.log_det
 
 
@@ -183,7 +194,7 @@ class VariationalModel(BoundModel, CodeModel, TrainedModel):
             Rows like the training data.
         condition : label, vector, or one of them per row, optional
         seed : int
-            Seed of the draws of upper levels, for models with several levels.
+            Seed of the codes that are drawn, for models with several levels.
 
         >>> import pushforward as pf
         >>> model = pf.VAE(latent_dim=2, train_steps=5, random_state=0).fit("digits")
@@ -192,8 +203,7 @@ class VariationalModel(BoundModel, CodeModel, TrainedModel):
         """
         rows = self._rows_of(X, condition, self._coder_dtype)
         eps = noise.normal((self._code_length,), seed=seed, purpose="latent", rows=len(rows.z), dtype=self._coder_dtype)
-        mean, log_std = self._through("moments", rows.middle, rows.condition, _REPORT_BATCH, eps)
-        return LatentReport.of(mean, log_std.exp(), kl_to_standard(mean, log_std), self.coder_.latent_dims)
+        return self.coder_.report(*self._through("facts", rows.middle, rows.condition, _REPORT_BATCH, eps))
 
     def _defaults(self, prepared: Prepared) -> dict[str, object]:
         shape = self.space_.transform.shape

@@ -27,7 +27,7 @@ from pushforward.models.base.available import available_if, in_data_units
 from pushforward.models.base.density import DensityModel, RowDensity
 from pushforward.probability.counts import check_count
 
-__all__ = ["BoundModel", "CodeDraws", "importance_bound", "kl_to_standard"]
+__all__ = ["BoundModel", "CodeDraws", "importance_bound", "kl_to_standard", "log_ratio"]
 
 SAMPLES, DRAWS = 64, 2
 
@@ -39,6 +39,15 @@ def kl_to_standard(mean: Tensor, log_std: Tensor) -> Tensor:
     [0.0, 0.5]
     """
     return (mean.square() + torch.expm1(2 * log_std)) / 2 - log_std
+
+
+def log_ratio(mean: Tensor, log_std: Tensor, eps: Tensor) -> Tensor:
+    """Return log N(u; mean, std^2) - log N(u; 0, 1) at u = mean + std eps, whose expectation is the KL divergence, in nats.
+
+    >>> log_ratio(torch.tensor(1.0), torch.tensor(0.0), torch.tensor([-1.0, 1.0])).tolist()
+    [-0.5, 1.5]
+    """
+    return ((mean + log_std.exp() * eps).square() - eps.square()) / 2 - log_std
 
 
 def importance_bound(log_weights: Tensor, *, nfe: int, dims: int) -> LogProb:

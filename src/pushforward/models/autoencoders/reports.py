@@ -7,6 +7,11 @@
 - the aggregate posterior is the mean over rows of q(z | x), with variance Var mean(x) + E std(x)^2. Where it differs from the
   prior, codes drawn from the prior are not those that the decoder was trained on.
 
+Where a Markov encoder draws each level given the one below, the same figures come from one draw of the codes per row: ``kl`` is
+the mean of log q(z | code below) - log p(z | codes above), which may be negative for one level, but not for all from the top
+down to one; mean(x) is the code that ``transform`` returns, and its variance a share of that of the drawn codes; the aggregate
+is that of the drawn codes, each in units of its prior given the codes above.
+
 :class:`CodeReport`, over the codes of rows, with p_k the share of code k:
 
 - a code is *used* if any row has it;
@@ -22,6 +27,7 @@ Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu. Neural discrete representa
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 __all__ = ["CodeReport", "LatentReport"]
@@ -39,7 +45,7 @@ class LatentReport:
     kl : array (K,)
         Mean KL to the prior of each element, in nats.
     mean_variance : array (K,)
-        Variance over rows of the mean of q(z | x), in units of the prior.
+        Variance over rows of the mean of q(z | x), in units of the prior, or with a Markov encoder of that of z.
     aggregate_mean, aggregate_std : array (K,)
         Of the aggregate posterior, in units of the prior, whose own are 0 and 1.
     levels : tuple of int
@@ -71,6 +77,18 @@ class LatentReport:
             levels=levels,
         )
 
+    @classmethod
+    def of_draws(cls, kl: Tensor, mean: Tensor, codes: Tensor, units: Tensor, *, levels: tuple[int, ...]) -> "LatentReport":
+        """Return the report for log q - log p, mean codes, drawn codes, and these in units of their priors; each (N, K)."""
+        spread = codes.double().var(0, correction=0).clamp(min=torch.finfo(torch.float64).tiny)
+        return cls(
+            kl=kl.double().mean(0).numpy(),
+            mean_variance=(mean.double().var(0, correction=0) / spread).numpy(),
+            aggregate_mean=units.double().mean(0).numpy(),
+            aggregate_std=units.double().std(0, correction=0).numpy(),
+            levels=levels,
+        )
+
     @property
     def active(self) -> np.ndarray:
         """Whether each element is active, (K,)."""
@@ -83,7 +101,7 @@ class LatentReport:
 
     @property
     def kl_by_level(self) -> np.ndarray:
-        """Mean KL of each level in nats, top first."""
+        """Mean KL of each level in nats, top first; with a Markov encoder of log q - log p, whose sum is the KL."""
         return np.array([part.sum() for part in np.split(self.kl, np.cumsum(self.levels)[:-1])])
 
     def __str__(self) -> str:
