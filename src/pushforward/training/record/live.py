@@ -18,7 +18,7 @@ __all__ = ["LiveFile", "read_live", "watch"]
 
 LIVE, WATCHED = "live.safetensors", ".watched"
 FRESH_SECONDS = 6.0
-PAUSE_SECONDS = 0.18
+PAUSE_SECONDS = 0.13
 _SLACK = 1 << 20
 
 
