@@ -89,9 +89,7 @@ def main() -> None:
                 runs[watched].append(trained(Path(place), steps, turn, watched=watched))
         alone, beside = (min(step for step, _, _ in found) for found in runs.values())
         _, rate, scene = sorted(runs[True], key=lambda found: found[1])[rounds // 2]
-        print(
-            f"a step {alone:.2f} ms alone, {beside:.2f} ms watched: {beside / alone - 1:+.1%} (the least of {rounds} each)"
-        )
+        print(f"a step {alone:.2f} ms alone, {beside:.2f} ms watched: {beside / alone - 1:+.1%} (the least of {rounds} each)")
         print(f"{rate:.1f} scenes per second, each {scene:.0f} ms of CPU: {1000 / max(scene, 1e-9):.1f} on one core")
 
 
