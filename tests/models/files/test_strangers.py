@@ -255,6 +255,13 @@ def test_a_card_that_is_no_card(text, run):
         pf.load(run)
 
 
+def test_what_fit_resolves_is_never_empty(run):
+    """An argument may be None, for a default; a model whose training resolved to None would fail when it draws."""
+    _change(run / CARD, lambda card: card["resolved"].update(training=None))
+    with pytest.raises(pf.RunError, match="resolved has no training"):
+        pf.load(run)
+
+
 def test_weights_are_those_of_the_card_and_finite(run):
     path, whole = run / WEIGHTS, (run / WEIGHTS).read_bytes()
     for content in (whole[:-1], whole[:-8] + b"\x00" * 8, b"", b"\xff" * 8):
