@@ -104,12 +104,12 @@ class Layout:
             return [f"column {line}" for line in self.table.describe()]
         if self.text is not None:
             return [f"text: {self.text.describe()}"]
+        lines = [f"data: {self.describe()}"]
         if self.signal is not None:
-            return [f"signals: {line}" for line in self.signal.describe(self.internal_shape[1])]
-        found = [f"data: {self.describe()}"]
-        return (
-            found if self.size is None else [*found, f"images: the centre square of each, resized to {self.size}×{self.size}"]
-        )
+            lines += [f"signals: {line}" for line in self.signal.describe(self.internal_shape[1])]
+        if self.size is not None:
+            lines.append(f"images: the centre square of each, resized to {self.size}×{self.size}")
+        return lines
 
     @property
     def internal_dtype(self) -> torch.dtype:
