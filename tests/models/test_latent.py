@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from mutations import resign
+from safetensors.torch import load_file, save_file
 from scipy import stats
 from sklearn.base import clone
 
@@ -396,6 +398,17 @@ def test_errors_of_prior_and_draws_come_together():
     np.testing.assert_allclose(found.numerical_error, (weights * errors).sum(0))
     assert (found.kind, found.nfe, found.dims) == ("estimate", 25, 7)
     assert _composed(ratios[:1], priors[:1], dims=7).kind == "lower bound"
+
+
+@pytest.mark.parametrize("part", ["", "coder."])
+def test_a_model_that_scales_other_elements_than_its_coder_is_refused(part, tmp_path):
+    brief().fit(DATA).save(tmp_path)
+    tensors = load_file(tmp_path / "weights.safetensors")
+    tensors[f"{part}transform.constant"][0] = True
+    save_file(tensors, tmp_path / "weights.safetensors")
+    resign(tmp_path / "weights.safetensors")
+    with pytest.raises(pf.RunError, match=r"weights.safetensors|coder"):
+        pf.load(tmp_path)
 
 
 def test_a_distilled_prior_draws_in_few_calls_and_resumes(tmp_path, monkeypatch):

@@ -263,6 +263,10 @@ class TwoStageModel(GenerativeModel):
         for name in ("coder", "prior"):
             fitted = unpack(facts[name], under(tensors, f"{name}."), under(parts, f"{name}__"))
             setattr(self, f"{name}_", fitted)
+        if not torch.equal(self.coder_.space_.transform.constant, self.space_.transform.constant):
+            raise ValueError("transform.constant is not that of the coder")
+        if isinstance(self.coder_, CodeModel) and self.prior_.space_.transform.data_shape != (self.coder_._code_length,):
+            raise ValueError("the prior is not one of the codes of the coder")
 
     def _draw_codes(
         self, rows: Rows, samples: int, seed: int, first: int, batch_size: int, *, shared: bool
