@@ -190,3 +190,44 @@ def test_the_gradient_by_a_single_time_is_that_by_many(x):
     (by_rows,) = torch.autograd.grad(denoiser(x, rows).sum(), rows)
     assert by_one.abs() > 1e-3
     torch.testing.assert_close(by_one, by_rows.sum())
+
+
+class Biased(nn.Module):
+    """A network that predicts eps exactly for N(0, 1), and then adds an error."""
+
+    def __init__(self, schedule, error):
+        super().__init__()
+        self.schedule, self.error = schedule, error
+
+    def forward(self, x, t, condition):
+        alpha, sigma = widen(self.schedule.alpha(t), x), widen(self.schedule.sigma(t), x)
+        return x * sigma / (alpha**2 + sigma**2).sqrt() + self.error
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), LinearBeta(), Exploding()], ids=str)
+def test_bounds_hold_in_noise_and_nowhere_else(schedule):
+    """In pure noise an error of eps moves denoised to an end at most; in clean rows also far outside it changes nothing."""
+    ends = (torch.full((2,), -3.0, dtype=torch.float64), torch.tensor([3.0, 5.0], dtype=torch.float64))
+    x = torch.randn(50, 2, dtype=torch.float64)
+    for error, end in ((-0.3, ends[1]), (0.3, ends[0])):
+        free, held = (Denoiser(Biased(schedule, error), schedule, prediction="eps", bounds=b) for b in (None, ends))
+        noise, alpha = schedule.sigma(torch.ones(())) * x, float(schedule.alpha(torch.ones(())))
+        slack = 0.25 * alpha / float(schedule.sigma(torch.ones(()))) * (ends[1] - ends[0])
+        denoised = held(noise, torch.ones(()))
+        assert bool((denoised >= ends[0] - slack - 1e-9).all() & (denoised <= ends[1] + slack + 1e-9).all())
+        if alpha == 0:
+            torch.testing.assert_close(denoised, end.expand(50, 2))
+            assert free(noise, torch.ones(())).abs().min() > 50
+        early = schedule.t_of_log_snr(torch.tensor(9.0, dtype=torch.float64))
+        rows = 10 * x
+        assert torch.equal(held(rows, early), free(rows, early))
+
+
+def test_bounds_are_those_of_samples_and_not_of_losses(x, t):
+    """The losses of a network, from rows and from noised rows only, know no bounds, which would end their gradient."""
+    ends = (torch.full((2,), -0.1, dtype=torch.float64), torch.full((2,), 0.1, dtype=torch.float64))
+    free, held = (Denoiser(Biased(Cosine(), 0.5), Cosine(), prediction="eps", bounds=b) for b in (None, ends))
+    eps = torch.randn_like(x)
+    assert torch.equal(held.loss(x, t, eps), free.loss(x, t, eps))
+    assert torch.equal(held.matching_loss(x, t), free.matching_loss(x, t))
+    assert not torch.equal(held(x, t), free(x, t))

@@ -21,7 +21,7 @@ def made(kind):
         return model.fit("digits")
     if kind == "vectors":
         return pf.Diffusion(prediction="eps", network=pf.MLPSpec(width=8, depth=1), **QUICK).fit("moons", condition=False)
-    return pf.Diffusion(network=pf.UNetSpec(width=8, levels=1), **QUICK).fit("digits", condition=False)
+    return pf.Diffusion(prediction="eps", network=pf.UNetSpec(width=8, levels=1), **QUICK).fit("digits", condition=False)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("images", marks=pytest.mark.full), "vectors"])
@@ -86,7 +86,8 @@ def test_safetensors_hold_weights_and_scaling(tmp_path):
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     network = pf.MLPSpec(width=8, depth=1).build((2,), 0)
     network.load_state_dict({n.removeprefix("network."): v for n, v in weights.items() if n.startswith("network.")})
-    denoiser = pf.Denoiser(network, pf.LinearBeta(), prediction=facts["prediction"], data_std=facts["data_std"])
+    scales = {"prediction": facts["prediction"], "data_std": facts["data_std"]}
+    denoiser = pf.Denoiser(network, pf.LinearBeta(), **scales, bounds=(weights["bounds.low"], weights["bounds.high"]))
     x_t, t = torch.randn(3, 2), torch.tensor(0.4)
     assert torch.equal(denoiser(x_t, t), model.denoiser_(x_t, t))
     assert torch.equal(weights["transform.scale"], model.space_.transform.scale)
@@ -103,6 +104,8 @@ def test_a_pipeline_of_diffusers_draws_our_images(kind, tmp_path, monkeypatch):
     x_t, t = torch.randn(3, *shape), torch.tensor((k + 1) / 1000, dtype=torch.float64)
     root = (model.schedule_.alpha(t) ** 2 + model.schedule_.sigma(t) ** 2).sqrt().float()
     with torch.no_grad():
+        noisiest = model.denoiser_(x_t, torch.ones(()))
+        torch.testing.assert_close(pipeline.unet(x_t, 999).sample, noisiest, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(pipeline.unet(x_t / root, k).sample, model.denoiser_(x_t, t), atol=1e-5, rtol=1e-5)
         if model.conditional:
             labels = torch.tensor([1, 5, 9])

@@ -242,6 +242,12 @@ class Transform:
         return -float(self.scale[~self.constant].log().sum())
 
     @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value of each element of z in the training rows, float64; an integer fills its interval."""
+        low, high = self.low.expand_as(self.shift), self.high.expand_as(self.shift) + self.integer.double()
+        return self.pick((low - self.shift) / self.scale), self.pick((high - self.shift) / self.scale)
+
+    @property
     def constants(self) -> int:
         """Number of constant elements of a row, which have no density."""
         return int(self.constant.sum())

@@ -19,6 +19,12 @@ Ends. At alpha = 0 the predictions ``eps`` and ``score`` do not determine x: suc
 log_snr = -14 (alpha = 9e-4 sigma), with the same x_t, even if t is later. All others are called at t itself. There is no
 call at t = 0: a grid that ends there means "return denoised of the last call".
 
+Close to alpha = 0 these two also multiply the errors of the network by sigma / alpha, and rows would start far outside the
+data. E[x | x_t] lies between the smallest and the largest value of the data, so with ``bounds`` it is clipped to them, widened
+on each side by a quarter of their distance times alpha s / sigma: the bounds are tight where x_t is noise, and void towards the
+data, so that rows beyond the training range keep their density. Losses are those of the network's own output. This is the
+static thresholding of Saharia et al. (section 2.3) with a bound that depends on t.
+
 Losses. All are w(t) |denoised - x|^2, where |.|^2 is the mean over the elements of a row. A weight is either the name of the
 prediction whose plain squared error it gives, or a function ``(schedule, t) -> w``. Losses are computed in the space of the
 raw output, which avoids division by small scales.
@@ -36,6 +42,8 @@ References
 Aapo Hyvärinen. Estimation of non-normalized statistical models by score matching. 2005.
 Yang Song et al. Sliced score matching: a scalable approach to density and score estimation. 2019.
 Tero Karras et al. Elucidating the design space of diffusion-based generative models. 2022. https://arxiv.org/abs/2206.00364
+Chitwan Saharia et al. Photorealistic text-to-image diffusion models with deep language understanding. 2022.
+https://arxiv.org/abs/2205.11487
 """
 
 import abc
@@ -60,6 +68,7 @@ __all__ = ["AbstractDenoiser", "Denoiser", "ExactDenoiser", "Law", "Weight"]
 Weight = Prediction | Callable[[Schedule, Tensor], Tensor]
 
 _LOWEST_LOG_SNR = -14.0
+_SLACK = 0.25
 
 
 class Law(Protocol):
@@ -115,6 +124,9 @@ class Denoiser(AbstractDenoiser):
         Standard deviation of the (scaled) data, positive.
     gaussian_source : bool
         False if the network was trained with another source law or with coupled noise.
+    bounds : (Tensor, Tensor), optional
+        The smallest and the largest value of the (scaled) data, each of a shape that broadcasts to a row (*D). They limit
+        the predictions ``eps`` and ``score``; the others do not need them.
 
     >>> from pushforward.diffusion import Cosine
     >>> from pushforward.networks import MLPSpec
@@ -122,6 +134,9 @@ class Denoiser(AbstractDenoiser):
     >>> denoiser(torch.zeros(5, 2), torch.tensor(0.5)).shape
     torch.Size([5, 2])
     """
+
+    low: Tensor | None
+    high: Tensor | None
 
     def __init__(
         self,
@@ -131,6 +146,7 @@ class Denoiser(AbstractDenoiser):
         prediction: Prediction = "edm",
         data_std: float = 1.0,
         gaussian_source: bool = True,
+        bounds: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
         if not 0 < data_std < math.inf:
@@ -147,9 +163,21 @@ class Denoiser(AbstractDenoiser):
             with torch.device("cpu"):  # also where a network is built on the meta device, which has no numbers
                 lowest = torch.tensor(_LOWEST_LOG_SNR, dtype=torch.float64)
                 self._t_max = min(1.0, float(schedule.t_of_log_snr(lowest)))
+        low, high = bounds if bounds is not None and prediction in ("eps", "score") else (None, None)
+        self.register_buffer("low", low, persistent=False)
+        self.register_buffer("high", high, persistent=False)
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return E[x | x_t]."""
+        denoised = self._unbounded(x_t, t, condition)
+        if self.low is None or self.high is None:
+            return denoised
+        low, high = self.low.to(x_t.dtype), self.high.to(x_t.dtype)
+        snr_root = self.schedule.alpha(t) * self.data_std / self.schedule.sigma(t)
+        slack = widen((_SLACK * snr_root).to(x_t.dtype), x_t) * (high - low)
+        return torch.minimum(torch.maximum(denoised, low - slack), high + slack)
+
+    def _unbounded(self, x_t: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         if self._t_max < 1:
             t = t.clamp(max=self._t_max)
         c_in, on_x_t, on_raw = self._scales(t)
@@ -198,7 +226,8 @@ class Denoiser(AbstractDenoiser):
         """
 
         def eps(point: Tensor) -> Tensor:
-            return predictions.from_denoised(self(point, t, condition), point, t, schedule=self.schedule, prediction="eps")
+            denoised = self._unbounded(point, t, condition)
+            return predictions.from_denoised(denoised, point, t, schedule=self.schedule, prediction="eps")
 
         if probes is None:
             value, trace = exact_trace(eps, x_t)

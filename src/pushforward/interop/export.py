@@ -97,6 +97,7 @@ def _safetensors(model: Exported, path: Path) -> None:
 
     tensors = {f"network.{name}": value for name, value in model.denoiser_.network.state_dict().items()}
     tensors |= {f"transform.{name}": value for name, value in model.space_.transform.state()[1].items()}
+    tensors |= {f"bounds.{name}": value for name, value in model.denoiser_.named_buffers() if name in ("low", "high")}
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     save_file(plain, path, metadata={"pushforward": _facts(model)})
 

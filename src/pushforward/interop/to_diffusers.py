@@ -40,6 +40,9 @@ class ExportedUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Length of a condition, 0 for none.
     timesteps : int
         T.
+    bounds : [list of float, list of float], optional
+        The smallest and the largest value of each channel of the scaled images, to which a network that predicts ``eps`` or
+        ``score`` is held.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -53,16 +56,25 @@ class ExportedUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         data_std: float,
         condition_dim: int,
         timesteps: int = 1000,
+        bounds: list[list[float]] | None = None,
     ) -> None:
         super().__init__()
         built = codec.from_plain(dict(network)).build((in_channels, *sample_size), condition_dim)
-        self.denoiser = Denoiser(built, codec.from_plain(dict(schedule)), prediction=prediction, data_std=data_std)  # type: ignore[arg-type]
+        low, high = (torch.tensor(ends, dtype=torch.float64, device="cpu")[:, None, None] for ends in bounds or [[], []])
+        self.denoiser = Denoiser(
+            built,
+            codec.from_plain(dict(schedule)),  # type: ignore[arg-type]
+            prediction=prediction,  # type: ignore[arg-type]
+            data_std=data_std,
+            bounds=(low, high) if bounds else None,
+        )
 
     @classmethod
     def of(cls, model: DenoisingModel) -> "ExportedUNet":
         """Return the network of a fitted model of images."""
         channels, *size = model.space_.transform.shape
         denoiser, encoder = model.denoiser_, model.space_.conditions
+        ends = [] if denoiser.low is None or denoiser.high is None else [denoiser.low.amin((1, 2)), denoiser.high.amax((1, 2))]
         made: ExportedUNet = cls(
             sample_size=size,
             in_channels=channels,
@@ -71,6 +83,7 @@ class ExportedUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             prediction=denoiser.prediction,
             data_std=denoiser.data_std,
             condition_dim=0 if encoder is None else encoder.dim,
+            bounds=[end.tolist() for end in ends] or None,
         )
         made.denoiser.network.load_state_dict(denoiser.network.state_dict())
         made.eval()

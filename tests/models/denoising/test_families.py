@@ -84,6 +84,17 @@ def test_classical_models_learn_a_known_law_that_their_own_samplers_find(make):
         torch.testing.assert_close(x.T.cov(), law.cov, atol=0.25, rtol=0)
 
 
+def test_samples_of_a_hasty_eps_model_stay_with_the_data():
+    """Near noise its errors are multiplied by a thousand; without bounds a tenth of the rows came out beyond 100."""
+    X = pf.open_data("moons").values
+    model = pf.Diffusion(
+        schedule=pf.Cosine(), prediction="eps", network=pf.MLPSpec(width=32, depth=2), train_steps=60, random_state=0
+    )
+    samples = model.fit(X).sample(1000, seed=1)
+    low, high = X.min(0), X.max(0)
+    assert ((samples > low - (high - low)) & (samples < high + (high - low))).all()
+
+
 def test_learns_the_exact_denoiser():
     """On standardized Gaussian data E[x | x_t] is known in closed form at every time."""
     X = torch.randn(4000, 2)

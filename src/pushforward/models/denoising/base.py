@@ -226,7 +226,13 @@ class Denoising(WithDenoiser):
             prediction=self.prediction,
             data_std=self.data_std_,
             gaussian_source=isinstance(self.source_, GaussianSource) and self._coupling == "independent",
+            bounds=self._bounds(),
         )
+
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the range of scaled rows; of sets that of any point, since they may have fewer points than the largest."""
+        low, high = self.space_.transform.bounds
+        return (low[:1], high[:1]) if self._of_points else (low, high)
 
     def _task(self, network: nn.Module, prepared: Prepared) -> DenoisingTask:
         assert isinstance(network, Denoiser)
