@@ -63,7 +63,7 @@ class ExportedUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         low, high = (torch.tensor(ends, dtype=torch.float64, device="cpu")[:, None, None] for ends in bounds or [[], []])
         self.denoiser = Denoiser(
             built,
-            codec.from_plain(dict(schedule)),  # type: ignore[arg-type]
+            codec.from_plain(dict(schedule)),
             prediction=prediction,  # type: ignore[arg-type]
             data_std=data_std,
             bounds=(low, high) if bounds else None,
