@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
-from pushforward.data import Tokenizer
+from pushforward.data import RowSpace
+from pushforward.diffusion.log_prob import LogProb
 from pushforward.metrics.measure import Measure
 from pushforward.metrics.text import bits_per_character
 from pushforward.probability import MarkovText
@@ -36,23 +37,37 @@ class AgainstLaw:
     is_bound: bool
 
 
-def has_blocks_of_letters(model: Any) -> bool:
+class _Fitted(Protocol):
+    @property
+    def space_(self) -> RowSpace: ...
+
+
+class ScoresTexts(_Fitted, Protocol):
+    """A fitted model of texts with a density."""
+
+    def log_prob(self, X: list[str], /) -> LogProb:
+        """Return log-densities of texts."""
+
+
+def has_blocks_of_letters(model: _Fitted) -> TypeGuard[ScoresTexts]:
     """Whether the rows of a model with ``log_prob`` are blocks of letters, which :func:`against_law` needs."""
-    text: Tokenizer | None = model.space_.schema.text
+    text = model.space_.schema.text
     return text is not None and text.tokens != "bpe" and not text.ends and hasattr(model, "log_prob")
 
 
-def against_law(model: Any, law: MarkovText, n: int = 128) -> AgainstLaw:
+def against_law(model: ScoresTexts, law: MarkovText, n: int = 128) -> AgainstLaw:
     """Compare a model with the law of its texts on n texts of the length of its rows, which begin anywhere.
 
     Parameters
     ----------
-    model : GenerativeModel
+    model : ScoresTexts
         Of blocks of letters (:func:`has_blocks_of_letters`), all of which are ASCII if its tokens are bytes.
     law : MarkovText
     n : int
     """
-    length = model.space_.schema.text.length
+    text = model.space_.schema.text
+    assert text is not None
+    length = text.length
     texts = [law.sample(length, seed=0, first=first) for first in range(n)]
     found = model.log_prob(texts)
     truth = np.array([law.log_prob(text) for text in texts])

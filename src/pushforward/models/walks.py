@@ -1,7 +1,7 @@
 """Rows between two rows, and rows mixed from two: decoded from codes, for every model that encodes and decodes rows."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -107,7 +107,9 @@ def _codes(
         raise ValueError(
             f"{type(model).__name__} has no codes of rows; take a model with transform and inverse_transform, such as VAE()."
         )
-    codes: list[Any] = [np.asarray(model.transform(as_rows(model.space_.schema, row), condition=condition)) for row in (a, b)]
+    codes: list[np.ndarray] = [
+        np.asarray(model.transform(as_rows(model.space_.schema, row), condition=condition)) for row in (a, b)
+    ]
     if not integers and np.issubdtype(codes[0].dtype, np.integer):
         raise ValueError(
             f"the codes of {type(model).__name__} are integers, and there is nothing between them; take a VAE, or pf.mix."

@@ -6,13 +6,12 @@ in their arguments for source, coupling and loss. Public methods are functions o
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from pushforward.data import Condition, Schema, Values
+from pushforward.data import ArrayLike, Condition, Schema, Values
 from pushforward.data.sizes import checked_sizes
 from pushforward.diffusion import Sampler
 from pushforward.models.base.available import available_if
@@ -134,7 +133,7 @@ class DenoisingModel(Transformer, Denoising):
     fit_classifier = available_if(has_score)(guiding.fit_classifier)
     guided_by_classifier = available_if(has_score)(guiding.guided_by_classifier)
 
-    def _starts(self, source: Any, n: int) -> Tensor:
+    def _starts(self, source: ArrayLike, n: int) -> Tensor:
         if isinstance(self.source_, GaussianSource):
             raise ValueError(
                 "this model starts from Gaussian noise, set by `seed`; source=... is for models with their own source"
