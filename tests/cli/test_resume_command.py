@@ -151,7 +151,7 @@ def test_a_tracker_is_given_again(stopped: tuple[Path, Said]) -> None:
         warnings.simplefilter("default")
         said = call("train", "table.csv", "--resume", at=folder)
     assert said.code == 0
-    assert "names the tracker 'comet', but a folder starts none" in said.err
+    assert "names the tracker 'comet', but a folder never starts one" in said.err
     assert "add --set training.tracker=comet" in said.err
 
 

@@ -30,7 +30,10 @@ def command(
     context: typer.Context,
     run: Run,
     max_time: Annotated[
-        str, typer.Option(metavar="TIME", help="Time for all of it, e.g. 90s, 10m. Default: twice the steps of the teacher.")
+        str,
+        typer.Option(
+            metavar="TIME", help="Time for the whole command, e.g. 90s, 10m. Default: twice the steps of the teacher."
+        ),
     ] = "",
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="The largest guidance scale; the new model knows all scales from 1 to W.")

@@ -1,4 +1,4 @@
-"""What a run says of itself, as names and values: what ``inspect`` prints, and what a model card holds."""
+"""The facts of a run as names and values, which ``inspect`` prints and a model card holds."""
 
 import json
 from pathlib import Path

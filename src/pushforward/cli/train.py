@@ -196,7 +196,7 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any], trackers: dict[
 
 
 def finish(start: Callable[[], Any], folder: Path) -> None:
-    """Train in a folder and say what came of it; Ctrl-C, a full disk and divergence end in a message."""
+    """Train in a folder and print the result; Ctrl-C, a full disk and divergence end in a message."""
     from pushforward.models.files.storage import CARD, read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 
@@ -227,7 +227,7 @@ def _show_result(model: Any, folder: Path) -> None:
     arguments = model.get_params(deep=False)
     # Families that are fitted by EM need few iterations, whatever the time.
     if arguments.get("max_time") is not None and "train_steps" in arguments and result.steps < _FEW:
-        typer.echo(f"These are few steps, and samples will show it; give it more time, such as --max-time {_MORE}.")
+        typer.echo(f"So few steps give poor samples; train for longer, such as --max-time {_MORE}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
     example = "" if encoder is None else encoder.example
@@ -237,7 +237,7 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
         takes = inspect.signature(model.sample).parameters
-        # Samplers gain from more steps than they take by default; a map is for few.
+        # Samplers gain from more steps than their default; a flow map needs few.
         steps = "" if "steps" not in takes else " --steps 40" if takes["steps"].default is None else " --steps 1"
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
         schema = model.space_.schema
@@ -247,7 +247,7 @@ def _show_result(model: Any, folder: Path) -> None:
 
 
 def _show_plan(plan: Any, folder: Path) -> None:
-    """Print a recipe; what is no part of it stands in comments, so that the output is a file for --recipe."""
+    """Print a recipe, with everything else in comments, so that the output is a file for --recipe."""
     import yaml
 
     from pushforward.data.stream import Stream
