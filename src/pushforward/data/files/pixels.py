@@ -37,10 +37,10 @@ def decode_image(content: Path | bytes | None) -> tuple[np.ndarray, int]:
     """
     if content is None or (isinstance(content, Path) and not content.is_file()):
         raise ValueError("missing")
-    # Pillow maps the pixels of some files into memory, and scrambles those with an orientation mark; bytes it does not map.
+    # Pillow maps the pixels of some files into memory, and scrambles those with an orientation mark; it does not map bytes.
     data = content if isinstance(content, bytes) else content.read_bytes()
     with _opened(data) as image:
-        # The other frames of an MPO file, which cameras and phones write as .jpg, are previews of the same picture.
+        # The other frames of an MPO file, which cameras and phones write as .jpg, are previews of the same image.
         pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         pixels = _pixels(image, data)
         return _upright(pixels, image.getexif().get(_ORIENTATION, 1)), pages
