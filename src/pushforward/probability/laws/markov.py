@@ -118,6 +118,8 @@ class MarkovChain:
             Numbers of walkers and of steps.
         start : int or array (K,)
             The state in which all walkers begin, or the law of the first state.
+        seed, first : int
+            Walker i of this sample is walker ``first + i`` of ``seed``.
 
         Returns
         -------
@@ -146,6 +148,10 @@ class MarkovChain:
         ----------
         start : array (K,), optional
             By default the uniform law.
+        tolerance : float
+            Total variation between a law and the next one at which the iteration ends.
+        max_steps : int
+            Largest number of multiplications.
 
         Raises
         ------
