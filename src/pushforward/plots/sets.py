@@ -108,6 +108,8 @@ def set_pictures(sets: np.ndarray, *, side: int = 48) -> np.ndarray:
     ----------
     sets : array (N, P, D)
         NaN points are left out. All are shown in one frame.
+    side : int
+        Height and width of the images, in pixels.
 
     >>> set_pictures(np.zeros((2, 5, 3))).shape
     (2, 48, 48)
