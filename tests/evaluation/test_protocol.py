@@ -11,6 +11,8 @@ import torch
 
 import pushforward as pf
 from pushforward.data import split_rows
+from pushforward.data.files.stored import StoredArray
+from pushforward.data.stream import Stored
 from pushforward.evaluation import Evaluation, Figure, Measure, evaluate_run
 from pushforward.evaluation.features import default_features
 from pushforward.evaluation.figure import number, off_floor, remarks, standing, verdict, written
@@ -506,6 +508,29 @@ def test_a_run_whose_data_are_gone_or_changed_says_so(home, tmp_path):
     pf.train(home / "table.csv", pf.GMM(random_state=0, held_out=0), out=tmp_path / "all")
     with pytest.raises(ValueError, match=r"trained on all of its 600 rows \(held_out=0\)"):
         evaluate_run(tmp_path / "all")
+
+
+@pytest.mark.usefixtures("without_classifier")
+def test_of_rows_on_disk_some_are_read(tmp_path, monkeypatch):
+    """Every figure of the held-out rows is that from memory, and the others are of fewer training rows."""
+    rows = np.random.default_rng(0).normal(size=(1000, 2)).astype("float32")
+    np.save(tmp_path / "rows.npy", rows)
+    pf.train(tmp_path / "rows.npy", pf.PPCA(n_components=1, random_state=0), out=tmp_path / "run")
+    whole = evaluate_run(tmp_path / "run")
+    assert "training_rows_read" not in whole.about
+    monkeypatch.setattr("pushforward.data.files.stored.memory_bytes", lambda: 5_000)
+    monkeypatch.setitem(evaluate_run.__globals__, "MOST", 75)
+    read = []
+    monkeypatch.setattr(StoredArray, "take", lambda self, index: read.append(index) or Stored.take(self, index))
+    part = evaluate_run(tmp_path / "run")
+    assert sorted(len(index) for index in read) == [100, 150]
+    assert (part.about["training_rows_read"], part.about["test_rows"]) == (150, 100)
+    assert "150 of the training rows" in part.report(tmp_path / "report.html").read_text()
+    assert part.find("log-density").measure == whole.find("log-density").measure
+    given = evaluate_run(tmp_path / "run", tmp_path / "rows.npy")
+    assert given.about["test_rows"] == 100  # the data of the run, by another name
+    np.save(tmp_path / "more.npy", rows[:400] + 1)
+    assert evaluate_run(tmp_path / "run", tmp_path / "more.npy").about["test_rows"] == 150
 
 
 def test_a_classifier_for_features_sees_no_row_that_is_compared(monkeypatch):

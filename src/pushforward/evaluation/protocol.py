@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pushforward._messages import Argument, naming
@@ -23,10 +24,11 @@ from pushforward.evaluation.evaluation import Evaluation
 from pushforward.evaluation.features import FeatureSpace, default_features
 from pushforward.evaluation.findings import Results
 from pushforward.evaluation.parts.parts import parts_of
-from pushforward.evaluation.parts.rows import Inputs, gather_inputs, take_rows, with_samples
+from pushforward.evaluation.parts.rows import MOST, Inputs, gather_inputs, take_rows, with_samples
 from pushforward.evaluation.progress import PartProgress
 from pushforward.models import load
 from pushforward.models.files.storage import read_card
+from pushforward.probability.noise import Permutation
 from pushforward.training.record.files import read_file
 from pushforward.training.record.metrics import MOST_BYTES
 
@@ -152,7 +154,8 @@ def evaluate_run(
         Folder of a finished run.
     data : anything that :func:`pushforward.open_data` takes, optional
         The run's own data, if they have moved; or rows that the model was not trained on, which then all serve as held-out
-        rows. Default: the data that the run names.
+        rows. Default: the data that the run names. Of rows on disk, because they would fill half of the memory, 20,000 are
+        drawn at random and read.
     condition : optional
         As for :func:`pushforward.open_data`; default: that of the run.
     samples, features, seed, verbose
@@ -177,10 +180,12 @@ def evaluate_run(
     model.run_ = run
     if device:
         model.to(device)
-    own, test = _data_of_run(run, card, model, data, condition)
+    own, test = _data_of_run(run, card, model, data, condition, seed)
     train: tuple[Any, Any] = (None, None)
+    read: int | None = None
     if own is not None:
         rows, aside = (part.numpy() for part in model._split(own))
+        rows, read = _read_of(own, rows, seed)
         train = rows_of(own, rows)
         if test is None:
             if not len(aside):
@@ -188,7 +193,7 @@ def evaluate_run(
                     f"{run} was trained on all of its {len(rows):,} rows (held_out=0), so none are left to measure it on; "
                 )
                 raise naming(ValueError(f"{message}name rows that it has not seen with {_DATA}"), _DATA)
-            test = own.source, *rows_of(own, aside)
+            test = own.source, *rows_of(own, _read_of(own, aside, seed)[0])
     assert test is not None
     conditional = model.conditional
     evaluation = evaluate(
@@ -202,11 +207,12 @@ def evaluate_run(
         seed=seed,
         verbose=verbose,
     )
-    return replace(evaluation, about=dict(evaluation.about) | {"run": str(run), "source": test[0]})
+    about = {"run": str(run), "source": test[0]} | ({} if read is None else {"training_rows_read": read})
+    return replace(evaluation, about=dict(evaluation.about) | about)
 
 
 def _data_of_run(
-    run: Path, card: Mapping[str, Any], model: Any, data: Any, condition: Any
+    run: Path, card: Mapping[str, Any], model: Any, data: Any, condition: Any, seed: int
 ) -> tuple[Dataset | None, tuple[str, Any, Any] | None]:
     """Return the data that the run was trained on, if they exist, and the other rows (source, values, condition), if given."""
     known = card["data"]["fingerprint"]
@@ -220,7 +226,7 @@ def _data_of_run(
             own = None
         if own is not None and own.fingerprint != known:
             own = None
-        return own, (other.source, other.values, other.condition)
+        return own, (other.source, *rows_of(other, _read_of(other, np.arange(len(other)), seed)[0]))
     source = card["data"]["source"]
     remedy = f"say where they are with {_DATA}, or name other rows like them"
     if source in ("array", "tensor", "DataFrame"):
@@ -236,8 +242,16 @@ def _data_of_run(
 
 
 def _opened(card: Mapping[str, Any], model: Any, data: Any, condition: Any) -> Dataset:
-    opened: Dataset = model.space_.open(data, card.get("chosen") or {}, condition=condition, gaps=True)
+    opened: Dataset = model.space_.open(data, card.get("chosen") or {}, condition=condition, gaps=True, stream=None)
     return opened
+
+
+def _read_of(dataset: Dataset, rows: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], int | None]:
+    """Return the numbers of the rows to read, and how many they are if these are not all."""
+    if not dataset.on_disk or len(rows) <= 2 * MOST:
+        return rows, None
+    places = Permutation(len(rows), seed=seed, purpose="rows to read")(torch.arange(2 * MOST))
+    return np.sort(rows[places.numpy()]), 2 * MOST
 
 
 def rows_of(dataset: Dataset, rows: NDArray[np.int64]) -> tuple[Any, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from pushforward.data import Kind, Schema
 from pushforward.data.checks import clean_values
 from pushforward.data.columns import Table
+from pushforward.data.stream import Stored
 from pushforward.evaluation.findings import Results
 from pushforward.metrics.mixed.embedding import Embedding
 from pushforward.probability import noise
@@ -32,7 +33,9 @@ _CHUNK = 512
 
 
 def take_rows(values: Any, rows: NDArray[np.int64] | slice) -> Any:
-    """Return rows of an array, a tensor or a DataFrame by their numbers."""
+    """Return rows of an array, a tensor, a DataFrame or a file by their numbers."""
+    if isinstance(values, Stored):
+        return values[rows] if isinstance(rows, slice) else values.take(rows)
     return values.iloc[rows] if hasattr(values, "iloc") else values[rows]
 
 

@@ -193,8 +193,10 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
         ("parameters", f"{about['parameters']:,}"),
         ("seed", str(about["seed"])),
     ]
+    if "training_rows_read" in about:
+        facts.insert(2, ("read from disk", f"{about['training_rows_read']:,} of the training rows, drawn at random"))
     if about["complete_rows"] < about["test_rows"]:
-        facts.insert(3, ("without gaps", f"{about['complete_rows']:,} of these rows"))
+        facts.insert(-3, ("without gaps", f"{about['complete_rows']:,} of these rows"))
     return facts
 
 
