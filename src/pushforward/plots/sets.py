@@ -42,6 +42,11 @@ def set_grid(
         Names of the coordinates.
     elevation, azimuth : float
         The view of points in space, in degrees above the plane of the first two coordinates and about the third.
+
+    Raises
+    ------
+    ValueError
+        If there is no set.
     """
     shown = [_present(np.asarray(points)) for points in sets[:_MOST]]
     if not shown:

@@ -77,6 +77,11 @@ def images_of(values: Any, n: int, image: Image) -> Tensor:
         Number of rows.
     image : (int, int, int)
         Channels, height and width in training.
+
+    Raises
+    ------
+    ValueError
+        If ``values`` are not numbers, or differ from the images of training in shape, or are neither one image nor ``n``.
     """
     channels, height, width = image
     first = isinstance(values, Tensor)

@@ -187,6 +187,11 @@ def fit_mixture_in_batches(
     on_iteration : function, optional
         Called as ``on_iteration(done, bound)`` after each pass.
 
+    Raises
+    ------
+    ValueError
+        If a pass has no rows.
+
     >>> x = torch.tensor([[-3.0], [3.0], [-2.0], [2.0]], dtype=torch.float64).repeat(50, 1)
     >>> start = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[1.0]], [[1.0]]])
     >>> fit_mixture_in_batches(lambda: x.split(20), start).parameters.means.flatten().round(decimals=3).tolist()

@@ -125,6 +125,11 @@ class MarkovChain:
         -------
         Tensor
             States, int64 (n, steps + 1). A path does not depend on n, and a longer path begins with the shorter one.
+
+        Raises
+        ------
+        ValueError
+            If ``steps`` is negative, or ``start`` is no state and no law of the chain.
         """
         if steps < 0:
             raise ValueError(f"steps must be at least 0, not {steps}")
