@@ -35,7 +35,7 @@ def facts_of(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     if schema.get("sizes_differ"):
         facts.append(("points", Schema.from_json(schema).describe()))
     if schema["size"] is not None:
-        facts.append(("images", f"the centre square of each, resized to {schema['size']}×{schema['size']}"))
+        facts.append(("images", f"the center square of each, resized to {schema['size']}×{schema['size']}"))
     if schema["text"] is not None:
         from pushforward.data import Tokenizer
 

@@ -95,7 +95,7 @@ def _shape(values: np.ndarray) -> tuple[float | None, float | None, tuple[float,
 
 
 def _usual(counts: np.ndarray) -> np.ndarray:
-    """Return the median count of each number and its neighbours."""
+    """Return the median count of each number and its neighbors."""
     padded = np.pad(counts, _NEIGHBOURS, mode="reflect")
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1), axis=1))
 

@@ -1,7 +1,7 @@
 """Decode one image with Pillow into an array: upright, with all its levels.
 
 Grey stays grey; palettes, CMYK and the like become RGB; transparency is kept. Pixels have 8 or 16 bits, as in the file, and the
-orientation mark of a camera is applied. With a ``size`` the centre square is cut out and resized.
+orientation mark of a camera is applied. With a ``size`` the center square is cut out and resized.
 
 Pillow holds 16 bits for grey images only: of 16-bit colors its unpackers keep the high byte. If the order of the bytes is
 declared the other way round, the same unpackers keep the low byte, so colors are decoded twice: value = 256 high + low.
@@ -47,7 +47,7 @@ def decode_image(content: Path | bytes | None) -> tuple[np.ndarray, int]:
 
 
 def to_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the centre square of an image (H, W[, C]), resized to (size, size[, C]) by Lanczos filters, in its dtype."""
+    """Return the center square of an image (H, W[, C]), resized to (size, size[, C]) by Lanczos filters, in its dtype."""
     from PIL import Image  # heavy
 
     height, width = pixels.shape[:2]
