@@ -10,7 +10,7 @@ from pushforward.cli.run_facts import facts_of
 
 __all__ = ["model_card"]
 
-_OF_THE_TRAINING_MACHINE = ("image", "go on with", "calibrated")
+_OF_THE_TRAINING_MACHINE = ("image", "continue with", "calibrated")
 _LIMITS = (
     "It has learned the law of its training data, with their gaps, errors and biases, and knows nothing about other rows.",
     "No figure above promises privacy: a generative model can reproduce rows that it was trained on.",

@@ -75,7 +75,7 @@ def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 
     logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # each part of a composed model has its own
     done = sum(_step(read_file(log, MOST_BYTES).decode(errors="replace").splitlines()) for log in logs)
-    return [("status", f"not finished, {done:,} steps done"), ("go on with", resume_command(card, run))]
+    return [("status", f"not finished, {done:,} steps done"), ("continue with", resume_command(card, run))]
 
 
 def _step(lines: list[str]) -> int:

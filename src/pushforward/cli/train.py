@@ -128,7 +128,7 @@ def command(
         trackers = dict(_leaves(given))
         if dry_run or not all(_is_tracker(name, value) for name, value in trackers.items()):
             named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
-            raise ValueError(f"--resume goes on with a run as it was begun; omit {named}, or start a new run")
+            raise ValueError(f"--resume continues a run with its own settings; omit {named}, or start a new run")
         _resume(data, out, chosen, trackers)
         return
     _start(data, given, out=out, chosen=chosen, dry_run=dry_run, began=context.obj)
@@ -191,7 +191,7 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any], trackers: dict[
     check_device(card["resolved"].get("device"))
     with run.stopped_run(folder):
         plan = run.reopen(data, folder, **chosen, parts=trackers)
-        typer.echo(f"Going on with {folder}")
+        typer.echo(f"Continuing {folder}")
         finish(lambda: plan.start(folder, resume=True), folder)
 
 
@@ -210,7 +210,7 @@ def finish(start: Callable[[], Any], folder: Path) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (folder / CARD).is_file():
             raise
         command = resume_command(read_card(folder), folder)
-        message = f"the disk of {folder} is full; make room, and go on from the last checkpoint with:\n\n    {command}\n"
+        message = f"the disk of {folder} is full; make room, and continue from the last checkpoint with:\n\n    {command}\n"
         raise OSError(message) from error
     except TrainingDiverged as error:
         typer.secho(f"Error: {printable(error)}", fg="red", err=True)
