@@ -30,7 +30,7 @@ class Owner:
 def test_a_class_and_a_method_work_on_and_warn_where_they_are_called():
     for call, name in ((lambda: Old(size=3).size, "Old"), (lambda: Owner().verb(3), "Owner.verb")):
         with pytest.warns(
-            FutureWarning, match=f"^{name} is deprecated since pushforward 0.2 and goes with 0.4; write Other"
+            FutureWarning, match=f"^{name} is deprecated since pushforward 0.2 and will be removed in 0.4; write Other"
         ) as seen:
             assert call() == 3
         assert [warning.filename for warning in seen] == [__file__]

@@ -1,4 +1,4 @@
-"""What will go: it still works, and says since when and what to write instead."""
+"""Deprecated names, which still work, but warn and say what to write instead."""
 
 import functools
 import warnings
@@ -30,11 +30,13 @@ def deprecated(*, since: str, until: str, instead: str) -> Callable[[F], F]:
     ...     make(2)
     [0, 1]
     >>> print(caught[0].message)
-    make is deprecated since pushforward 0.2 and goes with 0.4; write draw(n)
+    make is deprecated since pushforward 0.2 and will be removed in 0.4; write draw(n)
     """
 
     def mark(target: F) -> F:
-        message = f"{target.__qualname__} is deprecated since pushforward {since} and goes with {until}; write {instead}"
+        message = (
+            f"{target.__qualname__} is deprecated since pushforward {since} and will be removed in {until}; write {instead}"
+        )
         if isinstance(target, type):
             target.__init__ = _warning(target.__init__, message)  # type: ignore[misc]
             return target

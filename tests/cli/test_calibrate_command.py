@@ -40,7 +40,7 @@ def test_says_what_was_gained_and_what_to_do_next(home):
     run = home / "runs/two moons"
     (found,) = pf.load(run).calibrations_.values()
     said = (home / "said").read_text()
-    assert said.startswith("Drawing samples of runs/two moons in many steps, and fitting 3 steps to them\n")
+    assert said.startswith("Drawing samples of runs/two moons with many steps, and fitting 3 steps to them\n")
     assert "step 60 of 60 · loss " in said
     assert re.search(r"^3 steps: fitted in [\d minh]+s \(seed 7\)$", said, re.MULTILINE)
     assert (
@@ -121,7 +121,7 @@ def test_what_is_no_better_is_not_kept(home):
     with mock.patch("pushforward.diffusion.calibrate", return_value=worse):
         said = done("calibrate", "runs/two moons", *OPTIONS, at=home)
     assert "Error 0.25 by default, 0.5 calibrated: gain 0.5" in said
-    assert said.endswith("That is no better, so it is not kept; runs/two moons is as it was.\n")
+    assert said.endswith("That is no better, so it is not kept; runs/two moons is unchanged.\n")
     assert files(run) == before
 
 
@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_the_run_as_it_was(home):
     child.send_signal(signal.SIGINT)
     said = ended(child)
     assert (said.code, said.err) == (130, "")
-    assert said.out.endswith("Stopped; runs/swissroll is as it was.\n")
+    assert said.out.endswith("Stopped; runs/swissroll is unchanged.\n")
     assert files(run) == before
 
 

@@ -31,7 +31,7 @@ def test_a_comparison_that_was_stopped_goes_on(here):
     child.send_signal(signal.SIGINT)
     said = ended(child)
     assert said.code == 130
-    assert "what is done is kept. Give the same command again to go on" in said.out
+    assert "finished parts are kept. Repeat the command to continue" in said.out
     first = here / "compare" / "rows" / "ppca" / "seed-0" / "evaluation.json"
     before = first.stat().st_mtime_ns
 

@@ -56,7 +56,7 @@ def test_refusals(home):
     done("train", "moons", "--model", "gmm", "--set", "n_components=2", "--seed", 0, "--out", "runs/gmm", at=home)
     assert "GMM has no flow to distill" in refused_after("distill", "runs/gmm", at=home)
     assert "has no argument 'step'; it has" in refused("distill", "runs/two moons", "--set", "step=3", at=home)
-    assert "--resume goes on" in refused("distill", "runs/two moons", "--resume", "--max-time", "3s", at=home)
+    assert "--resume continues a run" in refused("distill", "runs/two moons", "--resume", "--max-time", "3s", at=home)
     assert "guidance scales from 1 to 2" in refused(
         "sample", "runs/two moons-map", "--condition", 1, "--guidance-scale", 3, at=home
     )

@@ -79,7 +79,7 @@ def test_stopped_and_then_killed_a_run_goes_on_to_the_same_weights(tmp_path: Pat
 
     said = ended(process("train", "table.csv", "--resume", at=folder))
     assert (said.code, said.err) == (0, "")
-    assert said.out.startswith("Going on with runs/table\n")
+    assert said.out.startswith("Continuing runs/table\n")
     assert (run / "metrics.jsonl").read_text().startswith(curve), "it started over"
     assert weights(run) == weights(alone / "runs/table")
     assert card(run)["status"] == "finished"
@@ -151,7 +151,7 @@ def test_a_tracker_is_given_again(stopped: tuple[Path, Said]) -> None:
         warnings.simplefilter("default")
         said = call("train", "table.csv", "--resume", at=folder)
     assert said.code == 0
-    assert "names the tracker 'comet', but a folder starts none" in said.err
+    assert "names the tracker 'comet', but a folder never starts one" in said.err
     assert "add --set training.tracker=comet" in said.err
 
 
@@ -204,5 +204,5 @@ def test_a_second_run_gets_a_number_and_resume_takes_the_newest(tmp_path: Path) 
     assert "runs/moons is finished" in done("train", "moons", "--resume", "--out", "runs/moons", at=tmp_path)
     (tmp_path / "runs/moons").rename(tmp_path / "runs/moons-7")
     (tmp_path / "runs/moons-7/model.json").write_text(json.dumps(card(tmp_path / "runs/moons-7") | {"status": "training"}))
-    assert "Going on with runs/moons-7" in done("train", "moons", "--resume", at=tmp_path)
+    assert "Continuing runs/moons-7" in done("train", "moons", "--resume", at=tmp_path)
     assert weights(tmp_path / "runs/moons-7") == first

@@ -137,7 +137,7 @@ def test_a_full_disk_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Monke
         patch.setattr(os, "fsync", full)
         said = call(*words, "--out", "run", at=tmp_path)
     assert said.code == 2
-    assert said.err.startswith("Error: the disk of run is full; make room, and go on from the last checkpoint with:\n\n")
+    assert said.err.startswith("Error: the disk of run is full; make room, and continue from the last checkpoint with:\n\n")
     assert "    pushforward train moons --out run --resume\n" in said.err
     assert not list((tmp_path / "run").rglob("*.new"))
     done("train", "moons", "--out", "run", "--resume", at=tmp_path)

@@ -59,5 +59,5 @@ def test_what_cannot_be_walked_says_why():
     with pytest.raises(ValueError, match="GMM has no codes"):
         pf.interpolate(pf.GMM(n_components=1, random_state=0).fit(DIGITS[:100, 0, :2].astype(float)), [0.0, 1.0], [1.0, 0.0])
     words = pf.VQVAE(tokens=2, codebook_size=2, network=pf.CoderSpec(width=4, depth=1), train_steps=1, random_state=0)
-    with pytest.raises(ValueError, match="integers, and there is nothing between them"):
+    with pytest.raises(ValueError, match="integers, which cannot be interpolated"):
         pf.interpolate(words.fit(np.eye(8)), np.eye(8)[0], np.eye(8)[1])

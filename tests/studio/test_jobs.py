@@ -35,7 +35,7 @@ def test_a_run_is_stopped_found_again_and_resumed(tmp_path):
     job = first.add(["train", "moons", *TINY, "--set", "train_steps=200000", "--out", "runs/a b ü"], folder)
     waiting = first.add(["train", "moons", "--out", "runs/c"], place.runs / "c")
     assert (job.state, waiting.state) == ("running", "waiting")
-    with pytest.raises(Refused, match="waits or runs already"):
+    with pytest.raises(Refused, match="is already waiting or running"):
         first.add(["train", "moons", "--out", "runs/c"], place.runs / "c")
     first.stop(waiting)
     assert waiting.state == "stopped"
@@ -70,7 +70,7 @@ def test_the_queue_has_an_end_and_survives_nonsense(tmp_path, monkeypatch):
     queue = Queue(place, workers=0)
     for number in range(jobs.MOST_WAITING):
         queue.add(["train", "moons"], place.runs / str(number))
-    with pytest.raises(Refused, match="no more can"):
+    with pytest.raises(Refused, match="no more fit"):
         queue.add(["train", "moons"], place.runs / "more")
     folder = place.notes / "jobs"
     (folder / "a.json").write_text("{")

@@ -1,4 +1,4 @@
-"""The application that holds the verbs, and the one place where errors of the user become messages."""
+"""The application that holds the verbs, and the one place where user errors become messages."""
 
 import io
 import os
@@ -111,8 +111,8 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; what the user can mend is said in one message, with exit code 2."""
-    if os.environ.get("RANK", "0") != "0":  # one voice for all processes of a launch
+    """Run the command line; an error that the user can fix prints one message and exits with code 2."""
+    if os.environ.get("RANK", "0") != "0":  # only the first process of a launch prints
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

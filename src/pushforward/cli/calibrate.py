@@ -53,14 +53,14 @@ def _calibrate(run: Path, steps: int, guidance_scale: float, seed: int | None, d
         raise ValueError(f"{run} holds a {type(model).__name__}, which samples without steps: there is nothing to calibrate")
     move(model, device)
     model.set_params(verbose=True)
-    typer.echo(f"Drawing samples of {run} in many steps, and fitting {steps} steps to them")
+    typer.echo(f"Drawing samples of {run} with many steps, and fitting {steps} steps to them")
     begin = time.monotonic()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "the table fitted to")  # printed below
             found = model.calibrate(steps, guidance=guidance_scale, seed=seed)
     except KeyboardInterrupt:
-        typer.echo(f"\nStopped; {run} is as it was.")
+        typer.echo(f"\nStopped; {run} is unchanged.")
         sys.exit(130)
     scale = f", guidance scale {guidance_scale:g}" if guidance_scale != 1 else ""
     typer.echo(f"{steps} steps{scale}: fitted in {clock(time.monotonic() - begin)} (seed {found.seed})")
@@ -69,7 +69,7 @@ def _calibrate(run: Path, steps: int, guidance_scale: float, seed: int | None, d
         f"({found.held_out:,} noises held out; root mean square to the model's own fine-step samples, in scaled units)"
     )
     if found.gain <= 1:
-        typer.echo(f"That is no better, so it is not kept; {run} is as it was.")
+        typer.echo(f"That is no better, so it is not kept; {run} is unchanged.")
         return
     add_calibration(run, steps, guidance_scale, found, read_card(run)["weights"]["sha256"])
     guided = f" --guidance-scale {guidance_scale:g}" if guidance_scale != 1 else ""

@@ -39,7 +39,8 @@ def command(
         ),
     ] = "",
     budget: Annotated[
-        str, typer.Option(metavar="TIME", help="Time of each training, such as 90s, 10m or 1h. Default: each its own recipe.")
+        str,
+        typer.Option(metavar="TIME", help="Time of each training, such as 90s, 10m or 1h. Default: each model's own recipe."),
     ] = "",
     steps: Annotated[int | None, typer.Option(metavar="N", help="Steps of each training, instead of a time.")] = None,
     seeds: Annotated[int, typer.Option(metavar="N", help="Trainings of each model, to measure its stability.")] = 2,
@@ -89,7 +90,7 @@ def command(
             **_opening(changes or []),
         )
     except KeyboardInterrupt:
-        typer.echo("\nStopped; what is done is kept. Give the same command again to go on.")
+        typer.echo("\nStopped; finished parts are kept. Repeat the command to continue.")
         sys.exit(130)
     typer.echo(printable(found))
     typer.echo(f"\n{found.folder / 'report.html'}  (open it in a browser)\n{found.folder / 'table.csv'}")
@@ -98,7 +99,7 @@ def command(
 
 
 def _opening(changes: list[str]) -> dict[str, Any]:
-    """Return the arguments of ``open_data`` that ``--set`` gives; a comparison has no others to set.
+    """Return the arguments of ``open_data`` that ``--set`` gives; a comparison takes no others.
 
     >>> _opening(["columns.zip=category", "size=32"])
     {'size': 32, 'types': {'zip': 'category'}}
@@ -111,8 +112,8 @@ def _opening(changes: list[str]) -> dict[str, Any]:
     unknown = [name for name in given if name not in _OPENING]
     if unknown:
         raise ValueError(
-            f"--set says what the data of a comparison are, by {', '.join(_OPENING)}, and not {unknown[0]!r}: each family "
-            "takes its own recipe"
+            f"in a comparison --set only describes the data ({', '.join(_OPENING)}), and {unknown[0]!r} is none of these: "
+            "each model keeps its own recipe; omit it"
         )
     found = recipe.opening_of(given)
     return {name: value for name, value in found.items() if value is not None and name != "stream"}

@@ -30,7 +30,10 @@ def command(
     context: typer.Context,
     run: Run,
     max_time: Annotated[
-        str, typer.Option(metavar="TIME", help="Time for all of it, e.g. 90s, 10m. Default: twice the steps of the teacher.")
+        str,
+        typer.Option(
+            metavar="TIME", help="Time for the whole command, e.g. 90s, 10m. Default: twice the steps of the teacher."
+        ),
     ] = "",
     guidance_scale: Annotated[
         float, typer.Option(metavar="W", help="The largest guidance scale; the new model knows all scales from 1 to W.")
@@ -58,7 +61,7 @@ def command(
     given = {name: value for name, value in given.items() if value is not None}
     if resume:
         if given or changes:
-            raise ValueError("--resume goes on with a run as it was begun; omit all options but --out, or start a new run")
+            raise ValueError("--resume continues a run with its own settings; omit all options but --out, or start a new run")
         _resume(run, folder)
     else:
         _start(run, folder, given, changes or [], context.obj)
@@ -89,5 +92,5 @@ def _resume(run: Path, folder: Path) -> None:
         return
     with stopped_run(folder):
         planned = reopen_distillation(run, folder)
-        typer.echo(f"Going on with {folder}")
+        typer.echo(f"Continuing {folder}")
         finish(lambda: planned.start(folder, resume=True), folder)

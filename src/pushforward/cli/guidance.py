@@ -23,7 +23,7 @@ Negative = Annotated[
 By = Annotated[
     str,
     typer.Option(
-        metavar="KIND", help="condition, or classifier: the one of `pushforward fit-classifier`; --condition gives its label."
+        metavar="KIND", help="condition, or classifier (of `pushforward fit-classifier`), whose label --condition gives."
     ),
 ]
 

@@ -27,7 +27,7 @@ HELP = help_text(
 
 def command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that the run says of itself, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all facts of the run as JSON.")] = False,
     as_card: Annotated[
         bool, typer.Option("--card", help="Print a model card in Markdown, with the evaluation if there is one.")
     ] = False,

@@ -10,7 +10,7 @@ from pushforward.cli.run_facts import facts_of
 
 __all__ = ["model_card"]
 
-_OF_THE_TRAINING_MACHINE = ("image", "go on with", "calibrated")
+_OF_THE_TRAINING_MACHINE = ("image", "continue with", "calibrated")
 _LIMITS = (
     "It has learned the law of its training data, with their gaps, errors and biases, and knows nothing about other rows.",
     "No figure above promises privacy: a generative model can reproduce rows that it was trained on.",
@@ -54,7 +54,7 @@ def model_card(run: Path, name: str = "") -> str:
 
 
 def _facts(run: Path, card: dict[str, Any]) -> list[tuple[str, ...]]:
-    source = card["data"]["source"]  # a path would tell about the machine
+    source = card["data"]["source"]  # a path would reveal details of the machine
     facts = [(name, value.replace(source, PurePath(source).name)) for name, value in facts_of(run, card)]
     return [fact for fact in facts if fact[0] not in _OF_THE_TRAINING_MACHINE]
 
@@ -65,7 +65,7 @@ def _quality(run: Path) -> list[str]:
     from pushforward.evaluation.figure import remarks, written
 
     if not (run / "evaluation.json").is_file():
-        return ["Not evaluated. `pushforward evaluate RUN` measures it on rows that it has not seen."]
+        return ["Not evaluated. `pushforward evaluate RUN` measures the model on rows that it has not seen."]
     found = Evaluation.load(run)
     rows = [
         (

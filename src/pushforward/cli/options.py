@@ -28,13 +28,13 @@ ConditionImages = Annotated[
 Seed = Annotated[
     int | None, typer.Option(metavar="N", help="Seed of the random numbers. Default: a new one, which is printed.")
 ]
-_OPTIONS = {"guidance": "guidance-scale"}  # options that are not named as the argument is
+_OPTIONS = {"guidance": "guidance-scale"}  # options whose name differs from that of the argument
 
 
 def condition_of(text: str, images: Path | None = None) -> Any:
     """Return what ``--condition`` and ``--condition-images`` mean to ``open_data``.
 
-    It is a name, several, False for none, None for the default, or the path of images.
+    It is one name, a list of names, False for none, None for the default, or the path of images.
 
     >>> condition_of("species"), condition_of("a, b"), condition_of("none"), condition_of("")
     ('species', ['a', 'b'], False, None)
@@ -59,7 +59,7 @@ def listed(*texts: str) -> list[str] | None:
 
 
 def given_to(verb: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given, those that are not None.
+    """Return the options that were given, that is, those that are not None.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def given_to(verb: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, 
             family = type(getattr(verb, "__self__", verb)).__name__
             taken = ", ".join(_option(other) for other in options if other in known)
             raise ValueError(
-                f"{_option(name)} is no option of {family}, but of families that work otherwise; "
-                f"omit it{f' (there are {taken})' if taken else ''}"
+                f"{_option(name)} is no option of {family}, though other families have it; "
+                f"omit it{f' ({family} takes {taken})' if taken else ''}"
             )
     return given
 

@@ -1,4 +1,4 @@
-"""Where a verb writes: checked before any long work, so that nothing is lost and nothing is done in vain."""
+"""Where a verb writes: checked before any long work, so that no file is lost and no work is wasted."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that
 def check_output(*paths: Path, overwrite: bool, folder: bool = False) -> None:
     """Raise a ValueError or an OSError unless files can be written at all paths, or with ``folder`` a new folder at each.
 
-    A file of a run is never replaced, another file only with ``overwrite``, and a folder that holds something neither.
+    Files of a run, and folders that are not empty, are never replaced; any other file is replaced only with ``overwrite``.
     """
     # Deferred, because they import torch.
     from pushforward.models.files.protected import check_not_of_run

@@ -13,9 +13,9 @@ __all__ = ["HELP", "command"]
 
 HELP = help_text(
     "Push the model of RUN with a model card to OWNER/NAME on a hub of Hugging Face.",
-    "The card tells the data, the family, the figures of the evaluation and how to load the model. Checkpoints, and the rows "
-    "that an evaluation keeps, stay here. Before you publish, look at model.json, which names columns, categories and the file "
-    "of the data, and at samples.png, which may show training rows beside samples.",
+    "The card names the data, the family, the figures of the evaluation and how to load the model. Checkpoints, and the rows "
+    "that an evaluation keeps, are not pushed. Before you publish, look at model.json, which names columns, categories and "
+    "the file of the data, and at samples.png, which may show training rows beside samples.",
     examples=["pushforward push runs/digits me/digits", "pushforward push runs/digits me/digits --private"],
 )
 

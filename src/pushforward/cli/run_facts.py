@@ -1,4 +1,4 @@
-"""What a run says of itself, as names and values: what ``inspect`` prints, and what a model card holds."""
+"""The facts of a run as names and values, which ``inspect`` prints and a model card holds."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def facts_of(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
     if schema.get("sizes_differ"):
         facts.append(("points", Schema.from_json(schema).describe()))
     if schema["size"] is not None:
-        facts.append(("images", f"the centre square of each, resized to {schema['size']}×{schema['size']}"))
+        facts.append(("images", f"the center square of each, resized to {schema['size']}×{schema['size']}"))
     if schema["text"] is not None:
         from pushforward.data import Tokenizer
 
@@ -75,7 +75,7 @@ def _unfinished(run: Path, card: dict[str, Any]) -> list[tuple[str, str]]:
 
     logs = [*run.glob("metrics.jsonl"), *run.glob("*/metrics.jsonl")]  # each part of a composed model has its own
     done = sum(_step(read_file(log, MOST_BYTES).decode(errors="replace").splitlines()) for log in logs)
-    return [("status", f"not finished, {done:,} steps done"), ("go on with", resume_command(card, run))]
+    return [("status", f"not finished, {done:,} steps done"), ("continue with", resume_command(card, run))]
 
 
 def _step(lines: list[str]) -> int:

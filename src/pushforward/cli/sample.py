@@ -83,7 +83,7 @@ def command(
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="The beginning of all texts.")] = "",
     length: Annotated[int | None, typer.Option(metavar="N", help="Tokens of each text. Default: those of a row.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="Below 1 keeps to likely values, above 1 strays. Default: 1.")
+        float | None, typer.Option(metavar="T", help="Below 1 favors likely values, above 1 unlikely ones. Default: 1.")
     ] = None,
     remask: Annotated[
         float | None, typer.Option(metavar="N", help="Times that each element is drawn anew given the others. Default: 0.")
@@ -135,7 +135,7 @@ def command(
 
 @dataclass(frozen=True)
 class _Target:
-    """Where samples go, and their seed: a folder of parts that was begun keeps its own."""
+    """Where samples go, and their seed; an unfinished folder of parts keeps the seed that it was begun with."""
 
     path: Path
     seed: int
@@ -227,7 +227,7 @@ def _weights(run: Path) -> str:
 
 
 def _conditions(encoder: Any, text: Any, n: int, first: int = 0) -> tuple[Any, Any]:
-    """Return the condition to sample with, and the condition to write with each sample, of samples ``first`` and following.
+    """Return the condition to sample with, and the condition to write with each sample, for n samples from ``first`` on.
 
     ``text`` may be values by name.
     """
@@ -253,7 +253,7 @@ def _conditions(encoder: Any, text: Any, n: int, first: int = 0) -> tuple[Any, A
 
 
 def _in_chunks(model: Any, n: int, condition: Any, seed: int, options: dict[str, Any], start: int = 0) -> Any:
-    """Draw samples ``start`` and following, some at a time, with a progress bar; a sample does not depend on the others."""
+    """Draw n samples from ``start`` on in parts, with a progress bar; a sample does not depend on the others."""
     from rich.console import Console
     from rich.progress import track
 

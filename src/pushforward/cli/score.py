@@ -115,14 +115,14 @@ def _absent(verb: str, model: Any) -> str:
     coding = model.space_.transform.coding
     if coding is not None and not coding.exact:
         return (
-            "these signals end early and are silent from there on, so that they have no density; train on signals of one "
+            "some of these signals end early and are silent from there on, so they have no density; train on signals of one "
             f"length, e.g. --set length={max(model.space_.schema.signal.shortest, 2)}"
         )
     if not hasattr(model, "source"):
         return f"{type(model).__name__} has no {'such bound; omit --bound' if verb == 'bound' else 'density'}"
     if verb == "bound":
         return (
-            "this model was trained with a source or a coupling of its own, and the variational bound is one of independent "
+            "this model was trained with its own source or coupling, and the variational bound holds only for independent "
             "Gaussian noise; omit --bound"
         )
     return "this model starts from a source without a known density, so its samples have none either"

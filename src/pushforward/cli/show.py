@@ -37,7 +37,7 @@ def command(
         raise ValueError("write one of: a NAME, --list, --all.")
     if as_list:
         if out is not None:
-            raise ValueError("--list writes no file; leave --out away, or write --all to draw every plot.")
+            raise ValueError("--list writes no file; omit --out, or write --all to draw every plot.")
         _list()
     elif every:
         folder = out or Path("images")

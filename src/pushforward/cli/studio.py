@@ -13,8 +13,8 @@ __all__ = ["HELP", "command"]
 
 HELP = help_text(
     "Open a page in the browser to choose data, train, watch, draw, judge and learn.",
-    "All it makes are ordinary files and run folders in --folder: data/, runs/ and compare/. Trainings are processes of their "
-    "own, which go on when the page or the studio is closed. Nothing leaves this machine.",
+    "It writes only ordinary files and run folders, in data/, runs/ and compare/ of --folder. Trainings are processes of their "
+    "own, which continue when the page or the studio is closed. Nothing leaves this machine.",
     examples=[
         "pushforward studio",
         "pushforward studio --folder work/ --port 8080",

@@ -128,7 +128,7 @@ def command(
         trackers = dict(_leaves(given))
         if dry_run or not all(_is_tracker(name, value) for name, value in trackers.items()):
             named = ", ".join([_OPTIONS.get(key, f"--set {key}") for key in given] + ["--dry-run"] * dry_run)
-            raise ValueError(f"--resume goes on with a run as it was begun; omit {named}, or start a new run")
+            raise ValueError(f"--resume continues a run with its own settings; omit {named}, or start a new run")
         _resume(data, out, chosen, trackers)
         return
     _start(data, given, out=out, chosen=chosen, dry_run=dry_run, began=context.obj)
@@ -191,12 +191,12 @@ def _resume(data: str, out: Path | None, chosen: dict[str, Any], trackers: dict[
     check_device(card["resolved"].get("device"))
     with run.stopped_run(folder):
         plan = run.reopen(data, folder, **chosen, parts=trackers)
-        typer.echo(f"Going on with {folder}")
+        typer.echo(f"Continuing {folder}")
         finish(lambda: plan.start(folder, resume=True), folder)
 
 
 def finish(start: Callable[[], Any], folder: Path) -> None:
-    """Train in a folder and say what came of it; Ctrl-C, a full disk and divergence end in a message."""
+    """Train in a folder and print the result; Ctrl-C, a full disk and divergence end in a message."""
     from pushforward.models.files.storage import CARD, read_card, resume_command
     from pushforward.training import Interrupted, TrainingDiverged
 
@@ -210,7 +210,7 @@ def finish(start: Callable[[], Any], folder: Path) -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (folder / CARD).is_file():
             raise
         command = resume_command(read_card(folder), folder)
-        message = f"the disk of {folder} is full; make room, and go on from the last checkpoint with:\n\n    {command}\n"
+        message = f"the disk of {folder} is full; make room, and continue from the last checkpoint with:\n\n    {command}\n"
         raise OSError(message) from error
     except TrainingDiverged as error:
         typer.secho(f"Error: {printable(error)}", fg="red", err=True)
@@ -227,7 +227,7 @@ def _show_result(model: Any, folder: Path) -> None:
     arguments = model.get_params(deep=False)
     # Families that are fitted by EM need few iterations, whatever the time.
     if arguments.get("max_time") is not None and "train_steps" in arguments and result.steps < _FEW:
-        typer.echo(f"These are few steps, and samples will show it; give it more time, such as --max-time {_MORE}.")
+        typer.echo(f"So few steps give poor samples; train for longer, such as --max-time {_MORE}.")
     typer.echo(f"Samples: {folder / 'samples.png'}\n\nNext:\n")
     encoder = model.space_.conditions
     example = "" if encoder is None else encoder.example
@@ -237,7 +237,7 @@ def _show_result(model: Any, folder: Path) -> None:
     typer.echo(f"    pushforward inspect {quoted}")
     if hasattr(model, "sample"):
         takes = inspect.signature(model.sample).parameters
-        # Samplers gain from more steps than they take by default; a map is for few.
+        # Samplers gain from more steps than their default; a flow map needs few.
         steps = "" if "steps" not in takes else " --steps 40" if takes["steps"].default is None else " --steps 1"
         typer.echo(f"    pushforward sample {quoted} -n 100{label} --out samples.{ending}")
         schema = model.space_.schema
@@ -247,7 +247,7 @@ def _show_result(model: Any, folder: Path) -> None:
 
 
 def _show_plan(plan: Any, folder: Path) -> None:
-    """Print a recipe; what is no part of it stands in comments, so that the output is a file for --recipe."""
+    """Print a recipe, with everything else in comments, so that the output is a file for --recipe."""
     import yaml
 
     from pushforward.data.stream import Stream

@@ -158,7 +158,7 @@ def _clean_sets(values: PointSets, minimum: int, name: str, gaps: bool) -> Point
 
 
 def _check_stored(values: Stored, minimum: int, name: str, gaps: bool) -> None:
-    """Raise an error for rows on disk that are no finite numbers; all of them are read once."""
+    """Raise an error for rows on disk that are not finite; all of them are read once."""
     _check_shape(values.shape, minimum, name)
     _clean_array(np.empty((1, *values.shape[1:]), values.dtype), name)
     if values.dtype.kind != "f":

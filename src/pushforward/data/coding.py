@@ -15,7 +15,7 @@ whose slope is finite, so that the log-determinant of a signal is the sum of the
 
 Clips that end before T are silent from there on, exactly 0. Two further rows say where they end, +1 before the end and -1 after
 it, and how loud they are, log of the root mean square, by which the others are divided. Decoded signals are 0 from their end
-on, so that silence is no noise. Such coordinates are more than the samples, and rows have no density in them.
+on, so that silence stays silent. There are more such coordinates than samples, so rows have no density in them.
 
 References
 ----------
@@ -109,10 +109,10 @@ class SignalCoding:
 
     @classmethod
     def fit(cls, x: Tensor, *, padded: bool = False) -> "SignalCoding | None":
-        """Return the coding that suits signals x (N, C, T), or None if their samples serve as they are.
+        """Return the coding that suits signals x (N, C, T), or None if they are learned as samples.
 
-        Signals of 1,024 samples and more get the lapped transform, if their length has a suitable divisor; of these, 2 % that
-        are 0 in their last fiftieth also mean that signals end early, as ``padded`` says.
+        Signals of 1,024 samples and more get the lapped transform, if their length has a suitable divisor. Signals end early
+        if ``padded``, or if they get the transform and at least 2 % of them are 0 in their last fiftieth.
         """
         channels, length = x.shape[1:]
         bands = _suitable_bands(length)
@@ -130,7 +130,7 @@ class SignalCoding:
 
     @property
     def exact(self) -> bool:
-        """Whether the coordinates are as many as the samples, so that densities can be converted."""
+        """Whether there are as many coordinates as samples, so that densities can be converted."""
         return not self.ends
 
     @property
@@ -176,10 +176,10 @@ class SignalCoding:
         Raises
         ------
         ValueError
-            If the coordinates are more than the samples.
+            If there are more coordinates than samples.
         """
         if not self.exact:
-            raise ValueError("signals that end early have no density: the coordinates are more than the samples")
+            raise ValueError("signals that end early have no density, because they have more coordinates than samples")
         a = lapped(x.double(), self.bands).abs() / self.unit
         return (math.log(_POWER / self.unit) + (_POWER - 1) * (a + _FLOOR).log()).flatten(1).sum(1)
 

@@ -82,7 +82,7 @@ class Gaps:
         return rows
 
     def _numbers(self, x: Tensor, draw: Callable[[int], Tensor], seed: int) -> Tensor:
-        """Return the numbers of the columns of rows x; a gap is also a value that a model can draw, and is drawn anew."""
+        """Return the numbers of the columns of rows x; a model can also draw a gap, which is then drawn anew."""
         elements = self.space.schema.elements
         if elements is None:
             return x

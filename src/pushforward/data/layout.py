@@ -108,7 +108,7 @@ class Layout:
         if self.signal is not None:
             lines += [f"signals: {line}" for line in self.signal.describe(self.internal_shape[1])]
         if self.size is not None:
-            lines.append(f"images: the centre square of each, resized to {self.size}×{self.size}")
+            lines.append(f"images: the center square of each, resized to {self.size}×{self.size}")
         return lines
 
     @property

@@ -99,7 +99,7 @@ def _list_columns(values: Any) -> Iterator[Any]:
         if str(dtype) != "object" and "list" not in str(dtype):
             continue
         place = values.columns.get_loc(name)
-        cells = values.iloc[:, place] if isinstance(place, int) else None  # of names that stand twice an error follows
+        cells = values.iloc[:, place] if isinstance(place, int) else None  # duplicate names raise an error later
         first = None if cells is None else next((cell for cell in cells if isinstance(cell, list | tuple | np.ndarray)), None)
         if first is not None and np.ndim(first) == 1 and len(first) and all(isinstance(item, Real | None) for item in first):
             yield name

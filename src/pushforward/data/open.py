@@ -92,7 +92,7 @@ def open_data(
     series : (str, str), optional
         Columns of a table in long form with the number and the time of each series; all others are its values.
     size : int, optional
-        Images in a folder or a Parquet file become their centre squares of this side.
+        Images in a folder or a Parquet file become their center squares of this side.
     text : Text or Tokenizer, optional
         How texts become rows of tokens; or the tokens of a trained model, as they are.
     stream : bool or None

@@ -109,7 +109,7 @@ class Rows:
         return self.z + self.width / 2
 
     def log_volume(self, part: slice, seed: int, first: int) -> Tensor | float:
-        """Return what :meth:`dequantized` adds to log p(z) for log p(x), per row."""
+        """Return the term per row that turns log p(z) of :meth:`dequantized` rows into log p(x)."""
         return 0.0
 
     def dequantized(self, part: slice, seed: int, first: int) -> Tensor:
@@ -166,7 +166,7 @@ class SpreadRows(Rows):
         return self.space.transform.forward(self._scores(part, seed, first), dtype=self.z.dtype)
 
     def log_volume(self, part: slice, seed: int, first: int) -> Tensor:
-        """Return what :meth:`dequantized` adds to log p(z) for log p(x), per row."""
+        """Return the term per row that turns log p(z) of :meth:`dequantized` rows into log p(x)."""
         assert self.space.schema.elements is not None
         return self.space.schema.elements.log_volume(self.cells[part], self._scores(part, seed, first))
 

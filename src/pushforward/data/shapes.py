@@ -74,7 +74,7 @@ def _box(u: Tensor, v: Tensor) -> Tensor:
     a, b, c = half.unbind(1)
     areas = torch.stack((b * c, a * c, a * b), 1)
     ends = areas.cumsum(1) / areas.sum(1, keepdim=True)
-    # Of the first number both the side and a coordinate on it: what is left of it is uniform again.
+    # The first number gives the side and a coordinate on it, because its remainder is uniform again.
     axis = (v[..., :1] >= ends[:, None]).sum(2).clamp(max=2)
     begin = torch.cat((torch.zeros_like(ends[:, :1]), ends[:, :2]), 1)
     rest = (v[..., 0] - begin.gather(1, axis)) / (ends - begin).gather(1, axis)

@@ -19,10 +19,10 @@ counts: their ends share their mass with the values beyond, in a geometric serie
 
     P(high + j) = Q(high) (1 - r) r^j,      j = 0, 1, 2, ...,
 
-and alike below; the sum over j is Q(high). Where a limit is declared, or is that of the dtype, the series ends there, divided
-by its sum. r = 1 / (m + 2) with m training rows at the end: Laplace's rule of succession for the next such row to lie beyond.
-In a closed range r is 0: an integer beyond it has probability 0. Samples stay in the training
-range, where an end stands for all values beyond it.
+and likewise below; the sum over j is Q(high). Where a limit is declared, or is that of the dtype, the series ends there,
+divided by its sum. r = 1 / (m + 2) with m training rows at the end: Laplace's rule of succession for the next such row to lie
+beyond. In a closed range r is 0: an integer beyond it has probability 0. Samples stay in the training range, where an end
+stands for all values beyond it.
 
 Signals can have a coding (:mod:`pushforward.data.coding`), a map that comes before the affine one. Then the elements are those
 of its coordinates, all of them real numbers, and log |dz/dx| of a row has a further part, :meth:`Transform.log_slopes`.
@@ -222,7 +222,7 @@ class Transform:
         return none.bool(), none
 
     def log_slopes(self, x: Tensor) -> Tensor:
-        """Return what log |dz/dx| of each row x (N, *D) has beyond :attr:`log_det`, (N,), float64: 0 without a coding."""
+        """Return log |dz/dx| of each row x (N, *D) minus :attr:`log_det`, (N,), float64: 0 without a coding."""
         return torch.zeros(len(x), dtype=torch.float64) if self.coding is None else self.coding.log_det(x)
 
     @property

@@ -293,7 +293,7 @@ def _check(
         raise ValueError(f"x must hold rows of floats, (B, *D) with B at least 1, got {tuple(x.shape)} of {x.dtype}")
     if not denoiser.gaussian_source:
         raise ValueError(
-            "the bound needs independent Gaussian noise, but this denoiser was trained with a source or coupling of its own"
+            "the bound needs independent Gaussian noise, but this denoiser was trained with its own source or coupling"
         )
     if not callable(variance) and variance not in (None, "beta", "beta-tilde"):
         raise ValueError(f"variance must be 'beta', 'beta-tilde', None or a function of t, got {variance!r}")

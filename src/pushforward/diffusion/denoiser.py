@@ -19,11 +19,11 @@ Ends. At alpha = 0 the predictions ``eps`` and ``score`` do not determine x: suc
 log_snr = -14 (alpha = 9e-4 sigma), with the same x_t, even if t is later. All others are called at t itself. There is no
 call at t = 0: a grid that ends there means "return denoised of the last call".
 
-Close to alpha = 0 these two also multiply the errors of the network by sigma / alpha, and rows would start far outside the
-data. E[x | x_t] lies between the smallest and the largest value of the data, so with ``bounds`` it is clipped to them, widened
-on each side by a quarter of their distance times alpha s / sigma: the bounds are tight where x_t is noise, and void towards the
-data, so that rows beyond the training range keep their density. Losses are those of the network's own output. This is the
-static thresholding of Saharia et al. (section 2.3) with a bound that depends on t.
+Close to alpha = 0 ``eps`` and ``score`` also multiply the errors of the network by sigma / alpha, and rows would start far
+outside the data. E[x | x_t] lies between the smallest and the largest value of the data, so with ``bounds`` it is clipped to
+them, widened on each side by a quarter of their distance times alpha s / sigma: the bounds are tight where x_t is noise, and
+void towards the data, so that rows beyond the training range keep their density. Losses are those of the network's own output.
+This is the static thresholding of Saharia et al. (section 2.3) with a bound that depends on t.
 
 Losses. All are w(t) |denoised - x|^2, where |.|^2 is the mean over the elements of a row. A weight is either the name of the
 prediction whose plain squared error it gives, or a function ``(schedule, t) -> w``. Losses are computed in the space of the
@@ -192,6 +192,7 @@ class Denoiser(AbstractDenoiser):
         x, eps : Tensor (B, *D)
             x may be NaN in absent points of sets (B, P, D), which add nothing.
         t : Tensor (B,) in [t_min, 1]
+        condition : Tensor (B, K), optional
         weight : Prediction or function (schedule, t) -> w
         """
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
@@ -213,6 +214,7 @@ class Denoiser(AbstractDenoiser):
         x_t : Tensor (B, *D)
             alpha x + sigma eps with Gaussian eps, independent of x.
         t : Tensor (B,) in [t_min, 1]
+        condition : Tensor (B, K), optional
         weight : Prediction or function (schedule, t) -> w
             "eps" keeps the variance bounded at both ends; "edm", "v" and "denoised" multiply it by 1 / alpha^4 near noise.
         probes : Tensor (P, B, *D), optional

@@ -12,8 +12,8 @@ every schedule is the same rotation from data, u = x / s at theta = 0, to noise,
 so X(u, a, a) = u exactly, and F(u, a, a) is the raw output of a denoiser, E[x | x_t] = s (cos(a) u + sin(a) F). Samples start
 at the noise and reach theta = 0 in as many jumps as are asked for; the jump from 0 to the noise is the inverse of the sample.
 
-F is a network of times and conditions that is told a - b and, for guidance, its scale w as further features of the condition.
-At first these weigh nothing, so a network with the weights of an ``edm`` teacher takes Euler steps of the teacher's flow.
+F is a network of times and conditions that gets a - b and, for guidance, its scale w as further features of the condition.
+Initially these have no effect, so a network with the weights of an ``edm`` teacher takes Euler steps of the teacher's flow.
 
 Densities. Along the flow the log-density changes by the divergence of the velocity. A linear head on the last hidden state
 predicts its integral, so a jump also returns

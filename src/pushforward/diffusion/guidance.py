@@ -2,7 +2,7 @@ r"""Guidance: denoisers that wrap a denoiser, usable with every sampler.
 
 Without a classifier, between the conditional law and the law to move away from (by default the one without a condition),
 
-    guided = away + w (cond - away),              in ``denoised``, and alike in ``eps``, ``v``, ``velocity`` and ``score``,
+    guided = away + w (cond - away),              in ``denoised``, likewise in ``eps``, ``v``, ``velocity`` and ``score``,
 
 since all are affine in ``denoised`` at fixed x_t. With the log-probability of a label, or any log-weight r(x_t, t),
 

@@ -128,8 +128,8 @@ def flow_log_prob(
     probes : int
         Number of Hutchinson probes per row, at least 1; the standard error needs 2.
     steps : int, optional
-        Runge-Kutta steps, at least 2, of four calls each; as many more measure the numerical error. By default the steps of
-        each row are doubled, up to 16 times ``first_steps``, until its error is small (see the module's docstring).
+        Runge-Kutta steps, at least 2, of four calls each; the numerical error takes slightly more calls again. By default the
+        steps of each row are doubled, up to 16 times ``first_steps``, until its error is small (see the module's docstring).
     first_steps : int
         Where the default begins.
     seed, first : int
@@ -374,6 +374,6 @@ def _check(
     check_steps(steps, 2)
     if prior is None and not denoiser.gaussian_source:
         raise ValueError(
-            "this denoiser was trained with a source or a coupling of its own: give the law of x_1 as prior=..., "
+            "this denoiser was trained with its own source or coupling: give the law of x_1 as prior=..., "
             "which is StandardNoise(sigma(1)) if its noise was Gaussian"
         )

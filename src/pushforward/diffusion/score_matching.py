@@ -89,6 +89,11 @@ def denoising_score_matching(score: ScoreFunction, x: Tensor, eps: Tensor, sigma
     sigma : float or Tensor () or (B,)
         Positive.
 
+    Raises
+    ------
+    ValueError
+        If the shapes of ``x`` and ``eps`` differ, or ``sigma`` is not positive.
+
     >>> x, eps = torch.zeros(1, 2), torch.tensor([[1.0, -1.0]])
     >>> denoising_score_matching(lambda x: -x / 4, x, eps, sigma=2.0).tolist()
     [0.0]

@@ -72,6 +72,14 @@ def trajectories(
 
     Parameters
     ----------
+    denoiser : AbstractDenoiser
+    noise : Tensor (B, *D)
+        Standard normal, or drawn from the source that the denoiser was trained with.
+    sampler : Sampler
+    steps : int
+    data_std : float
+        s, the standard deviation of the scaled data.
+    condition : Tensor (B, K), optional
     varies : bool Tensor (*D), optional
         The elements that the divergence counts; default all.
     probes : int, optional

@@ -8,8 +8,8 @@ so that with x_t = alpha x + sigma eps the expectation of every prediction value
 
     (p alpha v s^2 + q sigma) / (alpha^2 v s^2 + sigma^2) x_t.
 
-A network :class:`WithVariances` returns log v of each element and a rest that is added to this. Coefficients of sounds have
-random signs: only their variances can be predicted from what surrounds them. A network without variances would have to copy
+A network :class:`WithVariances` returns log v of each element and a remainder that is added to this. Coefficients of sounds
+have random signs: only their variances can be predicted from their surroundings. A network without variances would have to copy
 the noise of quiet coefficients through all of its layers, enlarged by alpha / sigma, to subtract it.
 
 References
@@ -34,7 +34,7 @@ class WithVariances(Protocol):
     """A network that predicts variances."""
 
     def parts(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the rest and log v, both like x (B, *D), of x scaled to unit variance, t (B,) and condition (B, K)."""
+        """Return the remainder and log v, both like x (B, *D), of x scaled to unit variance, t (B,) and condition (B, K)."""
 
 
 def with_variances(

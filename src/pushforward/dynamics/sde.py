@@ -117,6 +117,8 @@ def wiener(
         Shape D of one state.
     seed, first : int
         Determine the paths: path i does not depend on n.
+    dtype, device
+        Of the increments.
 
     >>> path = wiener(torch.linspace(0, 2, 9), 20_000, 1, seed=0)
     >>> abs(path.values[-1].var().item() - 2) < 0.1

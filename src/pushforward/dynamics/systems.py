@@ -103,6 +103,11 @@ def noisy_trajectories(
     noise : float
         At least 0.
 
+    Raises
+    ------
+    ValueError
+        If ``noise`` is negative or infinite.
+
     >>> noisy_trajectories(Spiral(), torch.ones(3, 2), torch.linspace(0, 1, 5), noise=0.1, seed=0).shape
     torch.Size([3, 5, 2])
     """

@@ -149,7 +149,7 @@ class RandomConvolutions:
         (channels, H, W) or (H, W).
     seed : int
     center, spread : array (112,), optional
-        FeatureSpace are returned less ``center``, over ``spread``.
+        Features are returned minus ``center``, divided by ``spread``.
 
     >>> features = RandomConvolutions((8, 8))
     >>> features(np.zeros((3, 8, 8))).shape, features.name
@@ -243,11 +243,14 @@ class ClassifierFeatures:
         rows : array (n, D), (n, H, W) or (n, channels, H, W)
         labels : array (n,)
             At least two classes, with two rows or more on average.
+        seed : int
+            Of the initial weights, the order of the rows and the rows that are held out.
+        training : TrainingSettings
 
         Raises
         ------
         ValueError
-            If the labels do not fit the rows or are not classes.
+            If the labels do not fit the rows or are not classes, or there are fewer than 10 rows.
         """
         flat = as_rows(rows, least=10)
         shape = _row_shape(rows)

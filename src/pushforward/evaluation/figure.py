@@ -45,7 +45,7 @@ class Figure:
     group : Group
         The part of the report that it belongs to.
     measure : Measure
-        With the p-value of its test, if it has one, and the side on which it lies of what equal laws give.
+        With the p-value of its test, if it has one, and whether it lies above or below what equal laws give.
     unit : str
         "" for plain numbers.
     better : {"lower", "higher", "floor"} or None
@@ -54,7 +54,7 @@ class Figure:
         The rows that samples were compared with, or whose density was measured.
     floor : Measure, optional
         The same measure between training rows and held-out rows: what a perfect model would reach.
-        It is shown beside the measure; whether the two differ is for the test of the measure to say.
+        It is shown beside the measure; the test of the measure decides whether the two differ.
     space : str
         Where it was measured: "" for the rows themselves, else the name of the feature space. Figures of different spaces are
         never compared.
@@ -76,7 +76,7 @@ class Figure:
 def standing(figure: Figure) -> Standing:
     """Return where the test of a figure puts it beside its noise floor, at the 5 % level; "" without a floor or a test.
 
-    Intervals have no say in it: those of two figures that differ may overlap.
+    Intervals do not count, because those of two figures that differ may overlap.
 
     >>> floor = Measure(0.1, 0.0, 0.25, 9)
     >>> standing(Figure("MMD", "samples", Measure(0.3, 0.2, 0.4, 9, 0.01, "above"), better="lower", floor=floor))

@@ -154,8 +154,8 @@ def evaluate_run(
         Folder of a finished run.
     data : anything that :func:`pushforward.open_data` takes, optional
         The run's own data, if they have moved; or rows that the model was not trained on, which then all serve as held-out
-        rows. Default: the data that the run names. Of rows on disk, because they would fill half of the memory, 20,000 are
-        drawn at random and read.
+        rows. Default: the data that the run names. If the rows would fill half of the memory, they stay on disk, and
+        20,000 of them, drawn at random, are read.
     condition : optional
         As for :func:`pushforward.open_data`; default: that of the run.
     samples, features, seed, verbose

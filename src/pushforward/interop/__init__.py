@@ -1,4 +1,4 @@
-"""Models for other people's programs, and theirs for ours: ONNX graphs, plain safetensors files, diffusers."""
+"""Models to and from other programs: ONNX graphs, plain safetensors files, diffusers."""
 
 from pushforward.interop.export import FORMATS, export
 from pushforward.interop.from_diffusers import PretrainedDenoiser, from_diffusers

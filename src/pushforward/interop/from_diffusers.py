@@ -84,8 +84,8 @@ def from_diffusers(unet: nn.Module, scheduler: Any) -> PretrainedDenoiser:
     unet : nn.Module
         Such as ``pipeline.unet``: a ``UNet2DModel`` or ``UNet2DConditionModel``. It is put into evaluation mode.
     scheduler : object
-        Such as ``pipeline.scheduler``: its ``alphas_cumprod``, ``prediction_type`` and clipping are what counts, or that
-        it is one of flow matching.
+        Such as ``pipeline.scheduler``: its ``alphas_cumprod``, ``prediction_type`` and clipping are used, or for flow
+        matching only its type.
 
     Raises
     ------

@@ -49,7 +49,7 @@ def correlation_gap(
     P, Q : array (n, D), (m, D)
         Samples and reference rows, at least 10.
     categories : bool array (D,), optional
-        Columns that are not numbers; default :func:`category_columns` of Q.
+        Columns that are not numbers; default :func:`~pushforward.metrics.categories.category_columns` of Q.
     seed : int
         Of the resamples and relabelings.
     test : bool

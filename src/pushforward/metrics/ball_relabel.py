@@ -1,12 +1,12 @@
 r"""Precision, recall, density and coverage for each relabeling of samples and rows, from one list of neighbors of each row.
 
-The pooled rows keep their neighbors whatever they are called. The ball of a row holds the rows that stand in its list no
+The pooled rows keep their neighbors whatever their labels are. The ball of a row holds the rows that stand in its list no
 farther than the k-th row of its own set, so a relabeling needs no distance: it walks along the lists and counts. 64
 relabelings are the bits of one word, and the counter of a list is k words, "at least i seen".
 
 The lists hold 8 + 5 k neighbors. In a fair relabeling half of them are of the same set, so that one list in 30,000 ends before
-its ball does. Where samples crowd about rows, the ball ends with the list, in truth and in relabelings alike: that is another
-figure than the one reported, but one figure for all relabelings, so that the test stays exact.
+its ball does. Where samples crowd around rows, the ball ends with the list. The tested figure then differs from the reported
+one, but it is the same function of every relabeling, so the test stays exact.
 """
 
 from collections.abc import Callable, Iterator

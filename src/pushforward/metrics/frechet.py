@@ -93,6 +93,10 @@ def kernel_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = T
     Parameters
     ----------
     P, Q : array (n, ...) and (m, ...)
+    seed : int
+        Of the rows and of the relabelings of the test.
+    test : bool
+        Whether to test.
 
     Raises
     ------

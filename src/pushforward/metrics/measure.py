@@ -27,7 +27,7 @@ class Measure:
     p_value : float, optional
         Of the hypothesis that the two laws are equal, for figures that have a test.
     side : {"above", "below", ""}
-        On which side of what equal laws give the figure lies; "" without a test.
+        Whether the figure lies above or below what equal laws give; "" without a test.
     """
 
     value: float

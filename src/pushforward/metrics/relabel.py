@@ -1,4 +1,4 @@
-r"""Permutation tests: a figure beside those that chance gives when it decides which rows count as samples.
+r"""Permutation tests: a figure is compared with those of random relabelings of samples and rows.
 
 Let samples P (m, D) and reference rows Q (n, D) be independent draws of one law. Pair min(m, n) of both at random, and let a
 fair coin decide for each pair whether its rows change places. The figure of the true sets and the figures of B such relabelings

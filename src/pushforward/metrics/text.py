@@ -78,7 +78,7 @@ def distinct_share(texts: Sequence[str], n: int) -> Measure:
 
 
 def longest_copies(texts: Sequence[str], training: Sequence[str]) -> NDArray[np.int64]:
-    """Return the length of the longest substring of each text that a training text has too, (N,).
+    """Return the length of the longest substring of each text that is also in a training text, (N,).
 
     >>> longest_copies(["xbcdx", "zzz"], ["abcde", "yx"]).tolist()
     [3, 0]

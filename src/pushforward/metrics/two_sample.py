@@ -94,6 +94,10 @@ def mmd(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = True) -> Meas
     Parameters
     ----------
     P, Q : array (n, ...) and (m, ...)
+    seed : int
+        Of the rows and of the relabelings of the test.
+    test : bool
+        Whether to test.
 
     Raises
     ------
@@ -127,6 +131,10 @@ def energy_distance(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, test: bool = T
     Parameters
     ----------
     P, Q : array (n, ...) and (m, ...)
+    seed : int
+        Of the rows and of the relabelings of the test.
+    test : bool
+        Whether to test.
 
     Raises
     ------
@@ -152,7 +160,12 @@ def sliced_wasserstein(P: ArrayLike, Q: ArrayLike, *, seed: int = 0, projections
     Parameters
     ----------
     P, Q : array (n, ...) and (m, ...)
+    seed : int
+        Of the directions and of the relabelings of the test.
     projections : int
+        Least number of directions: of these if D is at least as many, otherwise whole orthogonal sets.
+    test : bool
+        Whether to test.
 
     Errors are those of :func:`~pushforward.metrics.arrays.pair`.
 
@@ -191,6 +204,8 @@ def wasserstein_columns(
     seed : int
         Of the relabelings. Their distances take the distribution functions at 256 values of the column, or at all if they are
         fewer.
+    test : bool
+        Whether to test.
     jointly : bool
         Whether the p-values are corrected for the number of columns, for those who look at the largest distances alone: each is
         that of the largest distance among all columns, each in units of its own spread.

@@ -62,7 +62,7 @@ def distill(
     teacher : FlowMatching, Diffusion, or Latent with such a prior, or the folder of its run
         Fitted; it is not changed.
     student : FlowMap, optional
-        Not yet fitted; its arguments say how to distill, such as ``FlowMap(max_time=600, guidance=3.0)``.
+        Not yet fitted; its arguments set the distillation, such as ``FlowMap(max_time=600, guidance=3.0)``.
     out : path, optional
         The folder of a run, with checkpoints and plots; an existing one is never overwritten, ``-2``, ``-3``, ... is added.
         Without it nothing is written.
@@ -73,6 +73,12 @@ def distill(
     -------
     FlowMap, or Latent with one as its prior
         ``run_`` is its folder, if it has one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the teacher has no flow that a map can learn, an argument of the student does not fit it, or ``resume`` is set
+        without ``out`` or for a run of another teacher.
 
     >>> import pushforward as pf
     >>> teacher = pf.FlowMatching(network=pf.MLPSpec(width=16, depth=1), train_steps=5, random_state=0).fit("moons")

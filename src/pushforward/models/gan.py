@@ -60,6 +60,8 @@ class GameTask(RowTask):
         Weight of the squared slopes.
     varies : Tensor (*D)
         1 where elements of a row vary, 0 where they are constant; the critic gets 0 for constant elements.
+
+    Other parameters are those of :class:`~pushforward.models.base.task.RowTask`.
     """
 
     judged: ClassVar[bool] = False
@@ -118,8 +120,7 @@ class GAN(DecoderModel, TrainedModel):
     network : GANSpec, optional
         Size of generator and critic. The default depends on the shape of the data.
     penalty : float, optional
-        Weight of the squared slopes of the critic. Larger values train more stably but blur; the default depends on the shape
-        of the data.
+        Weight of the squared slopes of the critic; default 0.02. Larger values train more stably but blur.
 
     Other parameters are those of :class:`~pushforward.models.base.trained.TrainedModel`.
 

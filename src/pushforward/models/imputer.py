@@ -28,7 +28,7 @@ class Imputer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     prefit : bool
         Whether ``model`` is fitted already, such as one that :func:`pushforward.load` returns.
     seed : int
-        Names the draws: the same rows are always filled the same.
+        Seed of the draws: the same rows are always filled in the same way.
 
     Attributes
     ----------

@@ -124,7 +124,7 @@ class Latent(CodeModel, DensityModel, TwoStageModel):
         X : array, tensor or DataFrame
             Rows like the training data.
         condition : label, vector, or one of them per row, optional
-            Checked, and of no effect: the coder never sees conditions.
+            Checked, but without effect: the coder never sees conditions.
         batch_size : int
             Rows that go through the network at once.
         """
@@ -160,8 +160,8 @@ class Latent(CodeModel, DensityModel, TwoStageModel):
         Parameters
         ----------
         samples : int, optional
-            K, draws of the code per row; the prior is asked for the density of each. The bound rises to log p with K. Default
-            16, or 2 where the prior's density follows an ODE, which takes its time.
+            K, draws of the code per row, each of which the prior scores. The bound rises to log p with K. Default 16, or 2
+            where the prior's density needs an ODE, which is slow.
         draws : int
             Where the coder takes integers as x + u, draws of u in [0, 1) whose bounds are averaged.
 

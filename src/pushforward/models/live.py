@@ -38,11 +38,11 @@ class LiveModel:
     model : GenerativeModel
         It samples with the weights of ``step``.
     task : Task
-        All that is trained, also what sampling does not need, such as the critic of a GAN.
+        Everything that is trained, including what sampling does not need, such as the critic of a GAN.
     rows : array
         The first of the training rows (N, *D), in the units of the data.
     step : int
-        0 until the first weights have come.
+        0 until the first weights arrive.
 
     Raises
     ------
@@ -63,7 +63,7 @@ class LiveModel:
         self._bytes = sum(value.numel() * value.element_size() for value in self._weights.values())
         plan.model._adopt(self._network)
         parameters = sum(weight.numel() for weight in self._network.parameters())
-        # Until the run ends there is no result; with this one the model samples.
+        # A model without a result counts as unfitted, and the run has none before its end.
         self.model.training_result_ = TrainingResult(
             steps=0,
             seconds=0.0,
@@ -84,7 +84,7 @@ class LiveModel:
 
     @torch.no_grad()
     def plot(self) -> Plot:
-        """Return the plot of samples that the run itself draws on its way, with the weights of now."""
+        """Return the plot of samples that the run itself draws during training, with the current weights."""
         return self.model._plot(self._prepared)
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a model of points in the plane knows, on a grid or along paths, for plots: arrays in the units of the data.
+"""What a model of points in the plane has learned, on a grid or along paths, for plots: arrays in the units of the data.
 
 A grid is given by a square, (low, high) of each coordinate, and its number of points per side. Values are arrays (side, side),
 rows from low to high y. The law of the data, where it is known, gives the same arrays exactly.
@@ -44,7 +44,7 @@ _MARGIN = 0.15
 
 @dataclass(frozen=True)
 class Square:
-    """The part of the plane that a picture shows.
+    """The part of the plane that a plot shows.
 
     >>> Square.around(np.array([[0.0, 0.0], [2.0, 1.0]])).grid(2).tolist()[0]
     [-0.3, -0.8]
@@ -184,7 +184,7 @@ def divergence(model: DensityModel, law: Law, n: int = 1000) -> float:
 def critic(model: GenerativeModel, network: nn.Module, square: Square, side: int) -> _Floats:
     """Return the score of the critic of a GAN on a grid: high where it takes points for data, with median 0.
 
-    A critic compares data with generated rows, so its score has meaning up to a constant.
+    A critic only compares data with generated rows, so its score is defined up to a constant.
     """
     states = _scaled(model, square.grid(side))
     conditions = model.space_.conditions

@@ -121,7 +121,7 @@ def reopen(
 
 
 def begun(data: Data, folder: Path) -> Plan:
-    """Return the plan of a run that another process trains, to look at it; ValueError if the data have changed."""
+    """Return the plan of a run that another process trains, to show its state; ValueError if the data have changed."""
     card = read_card(folder)
     if "chosen" not in card or card["chosen"].get("teacher") is not None:
         raise RunError(folder / CARD, "is not of a run on data", "wait until it is finished, and load it")
@@ -255,7 +255,7 @@ def _condition_types(card: Facts, condition: Condition) -> ColumnTypes:
 
 
 def _say_trackers(card: Facts, folder: Path, parts: Mapping[str, object]) -> None:
-    """Warn of trackers that a run had and is not given again; ValueError for one that it has no use for."""
+    """Warn of trackers that a run had and that are not passed again; ValueError for one that is no argument of the run."""
     known = trackers_in(card["resolved"])
     for name in parts:
         if name.endswith("__tracker") and name not in known:
@@ -265,8 +265,9 @@ def _say_trackers(card: Facts, folder: Path, parts: Mapping[str, object]) -> Non
         if tracker is not None and name not in parts:
             warnings.warn(
                 printable(
-                    f"{folder} names the tracker {tracker!r}, but a folder starts none; training goes on without it. To start "
-                    f"it, add --set {name.replace('__', '.')}={tracker}, or pass pushforward.train a model with this tracker"
+                    f"{folder} names the tracker {tracker!r}, but a folder never starts one; training continues without it. To "
+                    f"start it, add --set {name.replace('__', '.')}={tracker}, or pass pushforward.train a model with this "
+                    "tracker"
                 ),
                 stacklevel=3,
             )

@@ -77,7 +77,7 @@ class _Prepared(Prepared):
 
 
 class _Plans(NamedTuple):
-    """The plans of the coder and, on noise in the shape of the codes, of the prior; the clock when both must be trained."""
+    """The plans of the coder and, on noise in the shape of the codes, of the prior; the time by which both must be trained."""
 
     coder: Plan
     prior: Plan | None

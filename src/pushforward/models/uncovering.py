@@ -1,4 +1,4 @@
-"""Texts on their way: what of them is uncovered after each call of a network, for models that draw texts token by token."""
+"""Texts while they are drawn: which tokens are uncovered after each call of a network, for models that draw token by token."""
 
 import copy
 from itertools import groupby
@@ -20,7 +20,7 @@ COVERED = "░"
 
 
 class _Recording(nn.Module):
-    """A network that keeps the tokens that it is asked about."""
+    """A network that records the tokens that it is called with."""
 
     levels: Tensor
 
@@ -38,7 +38,7 @@ class _Recording(nn.Module):
 def uncovered(model: TokenModel, n: int, *, frames: int = 25, **options: Any) -> list[list[str]]:
     """Return n texts at up to ``frames`` moments of their drawing, the last of which are ``model.sample(n, **options)``.
 
-    A masked diffusion uncovers tokens in a random order, and other models from the beginning on. What is covered stands as "░".
+    A masked diffusion uncovers tokens in a random order, other models from left to right. A covered token is shown as "░".
 
     >>> import pushforward as pf
     >>> options = {"text": pf.Text(block=8), "train_steps": 2, "network": pf.MLPSpec(width=8, depth=1), "random_state": 0}
@@ -49,7 +49,7 @@ def uncovered(model: TokenModel, n: int, *, frames: int = 25, **options: Any) ->
     """
     text = model.space_.schema.text
     if text is None:
-        raise ValueError("only models of texts uncover texts")
+        raise ValueError("this model does not learn texts, so it has none to uncover; pass one that was fitted to texts")
     if not isinstance(model, MaskedDiffusion):
         drawn = [str(each) for each in model.sample(n, **options)]
         shares = np.linspace(0, 1, frames)

@@ -48,7 +48,7 @@ def interpolate(
     Raises
     ------
     ValueError
-        If the model has no codes, or its codes are integers, between which there is nothing.
+        If the model has no codes, or its codes are integers, which cannot be interpolated.
 
     >>> import pushforward as pf
     >>> model = pf.NormalizingFlow(train_steps=5, random_state=0).fit("moons", condition=False)
@@ -78,6 +78,11 @@ def mix(model: Encodes, a: ArrayLike, b: ArrayLike, elements: Sequence[int] | sl
         The elements of the code that come from b, such as a level of ``HierarchicalVAE``. Codes that are shaped like images
         are counted as flat.
     condition : label, vector, or one of them per row, optional
+
+    Raises
+    ------
+    ValueError
+        If the model has no codes, the numbers of rows differ, or ``elements`` are not among those of a code.
 
     >>> import pushforward as pf
     >>> X = pf.open_data("moons").values
@@ -112,7 +117,7 @@ def _codes(
     ]
     if not integers and np.issubdtype(codes[0].dtype, np.integer):
         raise ValueError(
-            f"the codes of {type(model).__name__} are integers, and there is nothing between them; take a VAE, or pf.mix."
+            f"the codes of {type(model).__name__} are integers, which cannot be interpolated; use a VAE, or pf.mix."
         )
     kept = codes[0].dtype if np.issubdtype(codes[0].dtype, np.integer) else np.float64
     first, second = (torch.as_tensor(z.astype(kept)).reshape(len(z), -1) for z in codes)

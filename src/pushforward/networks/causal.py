@@ -1,8 +1,8 @@
 r"""A causal transformer over tokens: the law of each token given those before it.
 
-A row is L tokens; position l has ``levels[l]`` values 0, 1, .... The state of position l starts as the embedding of the token
-before it, at the first position that of a start mark, and of an embedding of the position; a convolution over the tokens before
-can follow the embedding, as in :mod:`pushforward.networks.transformer`. The blocks are those of that module, but a position
+A row is L tokens; position l has ``levels[l]`` values 0, 1, .... The state of position l starts as an embedding of the token
+before it (at the first position, of a start mark) and of the position; a convolution over the tokens before can follow the
+embedding, as in :mod:`pushforward.networks.transformer`. The blocks are those of that module, but a position
 attends only to itself and to those before it. So the logits of position l depend on the tokens before l alone, and
 
     log p(x) = sum_l log p(x_l | x_1, ..., x_{l-1})

@@ -90,6 +90,11 @@ class TransformerSpec:
             Length of a condition; 0 for a network without conditions.
         shape : tuple of int, optional
             Layout of the positions, (L,) or (C, H, W) with C H W = L, which ``patch`` needs; default (L,).
+
+        Raises
+        ------
+        ValueError
+            If ``shape`` does not fit the number of positions, or the network convolves and ``shape`` is not (L,).
         """
         shape = (len(levels),) if shape is None else shape
         if self.convolution and len(shape) != 1:

@@ -3,7 +3,7 @@ r"""A compact U-Net for signals (B, C, T), which also predicts how much each ele
 As in :mod:`pushforward.networks.unet`, blocks of ``patch`` times become channels, residual blocks work at ``levels``
 resolutions, each half of the previous one, and skip connections add the state on the way down to that on the way up. The
 network sees the signal, the logarithms of its magnitudes, and cos and sin of the place of each cell, without which it would not
-know the time inside a noisy signal. From its last state it reads a rest r and log-variances log v,
+know the time inside a noisy signal. From its last state it reads a remainder r and log-variances log v,
 
     [x, log(|x| + e)], t -> r, log v,        network(x, t, condition) = r + x (v - 1) / (v + 1).
 
@@ -82,7 +82,7 @@ class UNet1d(nn.Module):
         return rest + torch.tanh(log_variances / 2) * x
 
     def parts(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the rest and the log-variances, both like x."""
+        """Return the remainder and the log-variances, both like x."""
         modulation = iter(self.modulation(self.embedding(t, condition))[:, None].split(self.sizes, dim=-1))
         cells = self._cut(x)
         hidden = self.first(torch.cat((cells, (cells.abs() + _FLOOR).log(), _places(cells)), -1))

@@ -31,6 +31,8 @@ def scatter_grid(
 
     Parameters
     ----------
+    samples, data : array (N, 2), (M, 2)
+        Without data, the samples alone.
     names : sequence of two, optional
         Names of the columns.
     titles : (str, str)
@@ -62,6 +64,8 @@ def columns_grid(
 
     Parameters
     ----------
+    samples, data : array (N, D), (M, D)
+        Without data, the samples alone.
     names : sequence of D, optional
         Names of the columns.
     limit : int

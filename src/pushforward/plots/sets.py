@@ -42,6 +42,11 @@ def set_grid(
         Names of the coordinates.
     elevation, azimuth : float
         The view of points in space, in degrees above the plane of the first two coordinates and about the third.
+
+    Raises
+    ------
+    ValueError
+        If there is no set.
     """
     shown = [_present(np.asarray(points)) for points in sets[:_MOST]]
     if not shown:
@@ -108,6 +113,8 @@ def set_pictures(sets: np.ndarray, *, side: int = 48) -> np.ndarray:
     ----------
     sets : array (N, P, D)
         NaN points are left out. All are shown in one frame.
+    side : int
+        Height and width of the images, in pixels.
 
     >>> set_pictures(np.zeros((2, 5, 3))).shape
     (2, 48, 48)

@@ -109,7 +109,7 @@ def _wave(unit: _Float, height: int) -> _Float:
 
 
 def _averaged(x: _Float, axis: int, most: int) -> _Float:
-    """Return means of neighbours along an axis, so that at most ``most`` remain."""
+    """Return means of neighbors along an axis, so that at most ``most`` remain."""
     count = x.shape[axis]
     if count <= most:
         return x

@@ -43,7 +43,7 @@ def panel(figure: "Figure", lines: int, columns: int, index: int, title: str = "
 
 
 def rendered(figure: "Figure", *, dpi: float = 140) -> "Image":
-    """Return a figure as an RGB plot."""
+    """Return a figure as an RGB image."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 

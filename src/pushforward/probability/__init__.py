@@ -1,4 +1,4 @@
-"""Laws in closed form, against which all other rooms are tested, and the random numbers that all rooms draw.
+"""Laws in closed form, against which the rest of the library is tested, and the random numbers that it draws.
 
 Laws, and what is known of them exactly, are classes here. Functions stand in modules: ``divergence`` (surprise, entropy, KL,
 maximum entropy), ``draw`` (Box-Muller, inverse CDF, rejection, importance), ``estimate`` (maximum likelihood, EM), ``gaps``

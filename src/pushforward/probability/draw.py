@@ -182,11 +182,11 @@ def rejection(
 
     Raises
     ------
-        ValueError
-            If a proposal violates the bound by more than 1e-6 (the error says where and by how much; the draws would
-            follow min(p, M q)), or a log-density is NaN.
-        RuntimeError
-            If ``max_proposals`` proposals do not suffice.
+    ValueError
+        If a proposal violates the bound by more than 1e-6 (the error says where and by how much; the draws would
+        follow min(p, M q)), or a log-density is NaN.
+    RuntimeError
+        If ``max_proposals`` proposals do not suffice.
 
     >>> from pushforward.probability.laws.uniform import Uniform
     >>> accepted = rejection(lambda x: (2 * x[:, 0]).log(), Uniform([0.0], [1.0]), math.log(2), 1000, seed=0)

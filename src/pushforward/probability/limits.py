@@ -86,6 +86,11 @@ def standardized_sums(
     first : int
         Number of the first sum.
 
+    Raises
+    ------
+    ValueError
+        If ``n`` or ``count`` is not positive, ``std`` is not positive, or ``draw`` does not return one number per row.
+
     >>> def coin(rows):
     ...     return (noise.uniform((), seed=0, purpose="coin", rows=rows) < 0.5).double()
     >>> z = standardized_sums(coin, 100, 5000, mean=0.5, std=0.5)

@@ -77,6 +77,8 @@ def normal(
         ``n`` for rows 0 to n - 1, or row numbers of any shape ``R``.
     step : int or int64 tensor
         Step number; a tensor broadcasts against ``rows``.
+    dtype, device
+        Of the result.
 
     Returns
     -------

@@ -162,7 +162,7 @@ def log_share(beyond: Tensor, share: Tensor, room: Tensor) -> Tensor:
 
 
 def _pareto(d: Tensor, spacing: float) -> tuple[float, float]:
-    """Return scale and shape of the law of distances, the shape drawn to 0 where these are few."""
+    """Return scale and shape of the law of distances, the shape shrunk to 0 where these are few."""
     n = len(d)
     if n < 2:
         return (float(d.mean()) if n else spacing), 0.0

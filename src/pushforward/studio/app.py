@@ -136,7 +136,8 @@ def serve(
         app = application(folder, token=token, hosts=LOOPBACK if local else None, password=password, upload_bytes=upload_bytes)
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}/?token={token}"
-        print(f"The studio of {folder.resolve()} is open at\n\n    {address}\n\nCtrl-C ends it; trainings go on.", flush=True)  # noqa: T201
+        text = f"The studio of {folder.resolve()} is open at\n\n    {address}\n\nCtrl-C ends it; trainings continue."
+        print(text, flush=True)  # noqa: T201
         if show:
             webbrowser.open(address)
         uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)).run(sockets=[listening])

@@ -273,7 +273,7 @@ def fill_text(model: Any, text: str, seed: int) -> Shown:
         path.write_text(text, encoding="utf-8")
         rows, _ = read_with_gaps(path, model.space_.schema)
     if len(rows) > _MOST_GAPPED:
-        raise Refused(f"{len(rows):,} rows are more than the page fills. Use the command: pushforward impute RUN FILE")
+        raise Refused(f"{len(rows):,} rows are more than the page can fill. Use the command: pushforward impute RUN FILE")
     filled = model.impute(rows, seed=seed)
     if model.space_.schema.text is not None:
         return Shown(filled, texts=[str(each) for each in filled])

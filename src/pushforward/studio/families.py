@@ -63,7 +63,7 @@ CARDS = (
         "autoregressive",
         "Autoregressive",
         "Draws values one after the other",
-        ("draws in steps", "exact density", "goes on with a beginning"),
+        ("draws in steps", "exact density", "continues a beginning"),
     ),
     Family("latent", "Latent", "A coder, and a model as the law of its codes", ("draws in steps", "codes")),
     Family("hierarchical-vae", "Hierarchical VAE", "A chain of codes", ("draws in one call", "bound of the density", "codes")),

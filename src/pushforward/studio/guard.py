@@ -55,14 +55,14 @@ def stored_token(path: Path) -> str:
 
 
 class Guard:
-    """An ASGI application around that of the studio, which only lets through what may come.
+    """An ASGI application around that of the studio, which lets only permitted requests through.
 
     Parameters
     ----------
     app : ASGI application
     token : str
         The secret in address and cookie.
-    hosts : tuple of str, optional
+    hosts : tuple of str or None
         Allowed names in ``Host``, without ports; None for all, which needs a password.
     password : str
         What opens the studio from other machines; empty for none.
@@ -119,7 +119,7 @@ class Guard:
         cookies: SimpleCookie = SimpleCookie()
         try:
             cookies.load(headers.get("cookie", ""))
-        except Exception:  # what a stranger sends is no cookie of ours
+        except Exception:  # a stranger may send anything as a cookie
             return False
         return _COOKIE in cookies and _same(cookies[_COOKIE].value, self._token)
 
@@ -150,7 +150,7 @@ class Guard:
 
     async def _limited(self, scope: Scope, headers: dict[str, str], receive: Receive, send: Send) -> None:
         """Hand on a request, unless its body is too large, with the headers of security in the answer."""
-        too_large = _page(f"Files of more than {self._most / 1e6:,.0f} MB are not taken.", 413)
+        too_large = _page(f"Files of more than {self._most / 1e6:,.0f} MB are not accepted.", 413)
         if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > self._most:
             await too_large(scope, receive, send)
             return

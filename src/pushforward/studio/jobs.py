@@ -1,8 +1,8 @@
-"""The queue of a studio: verbs of the command line as processes of their own, which go on when the server ends.
+"""The queue of a studio: verbs of the command line as processes of their own, which continue when the server ends.
 
-A job is a JSON file in ``.studio/jobs``, with the words of its command, its process and what came of it. A server that is
-started again finds the processes of the last one by their number and time of birth, and reads from the folders that they
-write what has become of the others.
+A job is a JSON file in ``.studio/jobs``, with the words of its command, its process and its outcome. A server that is started
+again finds the processes of the last one by their number and start time, and reads the outcome of the others from the folders
+that they write.
 """
 
 import contextlib
@@ -80,10 +80,12 @@ class Queue:
         with self._lock:
             waiting = [job for job in self.jobs.values() if job.state in ("waiting", "running")]
             if len(waiting) >= MOST_WAITING:
-                raise Refused(f"{len(waiting)} commands wait already, and no more can. Stop one, or wait until one has ended.")
+                raise Refused(
+                    f"{len(waiting)} commands are already waiting, and no more fit. Stop one, or wait until one has ended."
+                )
             place = os.path.relpath(folder, self._workspace.root)
             if any(job.folder == place and job.verb == words[0] for job in waiting):
-                raise Refused(f"A command for {place} waits or runs already. Open it on the page Watch.")
+                raise Refused(f"A command for {place} is already waiting or running. Open it on the page Watch.")
             job = Job(uuid.uuid4().hex[:12], words, place, made=time.time())
             self.jobs[job.id] = job
             self._store(job)
@@ -170,7 +172,7 @@ class Queue:
             return False
 
     def _outcome(self, job: Job) -> State:
-        """Return what came of a job that has ended: its exit code if this server started it, otherwise what it wrote."""
+        """Return the outcome of an ended job: by its exit code if this server started it, otherwise by what it wrote."""
         child = self._children.pop(job.id, None)
         if child is not None:
             return "done" if child.returncode == 0 else "stopped" if child.returncode in (130, -2, -9, -15) else "failed"

@@ -165,7 +165,7 @@ def _theme() -> str:
 
 
 def heading(text: str, level: int = 1) -> Element:
-    """Add a heading, whose text may be of strangers."""
+    """Add a heading, whose text may come from strangers."""
     element = ui.element(f"h{level}")
     with element:
         ui.label(text).style("display:inline")
@@ -271,7 +271,7 @@ def opened(content: bytes) -> io.BytesIO:
 async def waited(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception | None:
     """Deliver the page, and show that it waits while a thread works.
 
-    Returns the result, or an error that the user can mend, or None if the page has been left meanwhile.
+    Returns the result, or an error that the user can fix, or None if the page has been left meanwhile.
     """
     waiting = ui.spinner(size="lg")
     found: T | Exception
@@ -287,7 +287,7 @@ async def waited(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
 
 
 async def attempted(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """Run work in a thread; what the user can mend is shown as a message, and None returned."""
+    """Run work in a thread; an error that the user can fix is shown as a message, and None returned."""
     try:
         return await asyncio.to_thread(function, *args, **kwargs)
     except _MENDABLE as error:

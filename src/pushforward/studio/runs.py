@@ -1,4 +1,4 @@
-"""What run folders say of themselves: card, learning curve and samples, of runs that may be of strangers, or training now."""
+"""The contents of run folders: card, learning curve and samples, of runs that may come from strangers, or train now."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ class RunFacts:
 
 
 def facts_of(folder: Path) -> RunFacts:
-    """Return what a run folder says; never an error."""
+    """Return the facts of a run folder; it never raises."""
     changed = max(
         (path.stat().st_mtime for path in [folder / "model.json", *curve_files(folder)] if path.is_file()), default=0.0
     )

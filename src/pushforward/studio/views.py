@@ -1,4 +1,4 @@
-"""What the page Watch shows of a finished model, or of the weights of the moment: scenes in the plane, other rows, codes."""
+"""What the page Watch shows of a finished model, or of the current weights: scenes in the plane, other rows, codes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -143,7 +143,7 @@ class TextView:
 
 
 def rows_now(live: LiveModel) -> Shown:
-    """Return samples with the weights of the moment, always of the same seed: texts as texts, others as the run draws them."""
+    """Return samples with the current weights, always of the same seed: texts as texts, others as the run draws them."""
     model = live.model
     if model.space_.schema.text is not None:
         return as_shown(model, model.sample(_TEXTS, seed=0))

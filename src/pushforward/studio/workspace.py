@@ -118,7 +118,7 @@ class Workspace:
         """Store uploaded files, a .zip as a folder, sounds and images together in one; return the path of the data."""
         given = [(safe_name(name), content) for name, content in files]
         if not given:
-            raise Refused("No file has come. Choose one, or drop it on the field.")
+            raise Refused("No file was received. Choose one, or drop it on the field.")
         name, content = given[0]
         ending = Path(name).suffix.lower()
         kind = next((kind for kind, endings in GATHERED.items() if ending in endings), None)
@@ -129,7 +129,7 @@ class Workspace:
             raise Refused("Several files at once must be sounds, images or point clouds. Give a table or an array alone.")
         if ending not in FILES:
             known = ", ".join((*FILES, *(ending for endings in GATHERED.values() for ending in endings)))
-            raise Refused(f"“{name}” ends in {ending or 'nothing'}, which is no format of data. These are: {known}.")
+            raise Refused(f"“{name}” ends in {ending or 'nothing'}, which is not a data format. The formats are {known}.")
         path = self.vacant(self.data, name if ending != ".zip" else Path(name).stem)
         try:
             if ending == ".zip":

@@ -67,7 +67,7 @@ class Pace:
     ----------
     planned : int
         N.
-    budget : Budget, optional
+    budget : Budget or None
         Without one there is a single plan.
 
     >>> pace = Pace(100, Budget(10.0))

@@ -16,7 +16,7 @@ QUICK = {"network": pf.UNetSpec(width=4, levels=1), "train_steps": 2, "random_st
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Twelve images of two sizes with one color at the left of the centre square and one at the right, and their edges."""
+    """Twelve images of two sizes with one color at the left of the center square and one at the right, and their edges."""
     folder = tmp_path_factory.mktemp("home")
     for place in ("photos", "small"):
         (folder / place).mkdir()

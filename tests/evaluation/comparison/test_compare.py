@@ -360,5 +360,5 @@ def test_a_process_that_is_ended_is_said_in_a_sentence_and_what_is_done_is_kept(
         raise BrokenProcessPool
 
     monkeypatch.setattr("pushforward.evaluation.comparison.compare.Parallel", lambda **_: ended)
-    with pytest.raises(OSError, match="what is done is kept: give the same call or command again to go on, with fewer jobs"):
+    with pytest.raises(OSError, match="finished parts are kept: repeat the call or command with fewer jobs to continue"):
         run_comparison(X, ["ppca"], jobs=2, out=tmp_path / "c")

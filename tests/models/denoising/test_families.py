@@ -318,7 +318,7 @@ class Wrong(nn.Module):
         (
             pf.FlowMatching(coupling="paired"),
             ValueError,
-            r"coupling='paired' needs source= an array with one row for each of the 50 rows",
+            r"coupling='paired' needs as source an array with one row for each of the 50 rows",
         ),
         (pf.FlowMatching(coupling="paired", source=np.arange(6.0).reshape(3, 2)), ValueError, r"got an array of 3 rows"),
         (
@@ -346,7 +346,7 @@ def test_errors_come_before_training(model, error, message):
 
 def test_optimal_transport_needs_labels():
     X = LAW.sample(50, seed=0).numpy()
-    with pytest.raises(ValueError, match=r"these conditions are no labels"):
+    with pytest.raises(ValueError, match=r"these conditions are not labels"):
         pf.FlowMatching(coupling="optimal-transport", **TINY).fit(X, condition=X[:, 0])
     assert pf.FlowMatching(coupling="optimal-transport", **TINY).fit(X, condition=np.arange(50) % 2).conditional
 

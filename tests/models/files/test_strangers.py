@@ -236,7 +236,9 @@ def test_a_folder_starts_no_tracker(told, run):
     _change(run / CARD, _name_tracker)
     assert pf.load(run).training.tracker is None
     shutil.rmtree(run / "checkpoint")  # so that there is something to do
-    with pytest.warns(UserWarning, match="names the tracker 'memory', but a folder starts none; .*training.tracker=memory"):
+    with pytest.warns(
+        UserWarning, match="names the tracker 'memory', but a folder never starts one; .*training.tracker=memory"
+    ):
         _resume(run)
     assert told == []
 

@@ -105,7 +105,7 @@ class Bins:
         return torch.where(x.isnan(), 0.5 if self.gap else torch.nan, in_token(token, share))[:, None]
 
     def inverse(self, z: Tensor, *, gaps: bool = True) -> Tensor:
-        """Return numbers (N,) from coordinates (N, 1), NaN in gaps; without ``gaps`` those of the next token."""
+        """Return numbers (N,) from coordinates (N, 1), NaN in gaps; without ``gaps`` a gap becomes the next token."""
         z = z[:, 0].double()
         token = z.floor().clamp(0, self.tokens - 1)
         share, number = (2 * (z - token - _MARGIN)).clamp(0, 1), token.long() - int(self.gap)

@@ -5,8 +5,8 @@ A category becomes a block of 0/1 coordinates, one per level and one for a gap. 
     z = Phi^-1(u),      u uniform on the interval (P(X < x), P(X <= x)) of the data,
 
 whose law is the standard normal one, whatever the law of the column: integers and numbers with a share of their own are spread
-over their interval, a gap has the interval at the lower end, and the way back is exact for both. Between the numbers of the
-data the quantile function is linear in z; it goes on beyond them to the bounds of a real column, or without end where it has
+over their interval, a gap has the interval at the lower end, and the inverse is exact for both. Between the numbers of the data
+the quantile function is linear in z; beyond them it continues to the bounds of a real column, or without end where there are
 none.
 
 Models of tokens take another coordinate of each column, which holds its token (:mod:`pushforward.data.columns.bins`).
@@ -136,7 +136,7 @@ class Score:
 
         ``first`` and ``last`` say whether the smallest and the largest number are atoms.
         """
-        near, below, above = max(1, len(values) // 50), 0.0, 0.0  # slopes of neighbours would be those of chance
+        near, below, above = max(1, len(values) // 50), 0.0, 0.0  # slopes between neighbors would be random
         if domain.type == "real" and len(values) > 1 and not first:
             if math.isinf(domain.low):
                 below = (values[near] - values[0]) / (low[near] - high[0])
@@ -181,7 +181,7 @@ class Score:
         return torch.where((z < self.gap) & gaps, torch.nan, x)
 
     def log_volume(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return what to add to log p(z) for log p(x), (N,), given numbers x (N,) and their scores z (N, 1).
+        """Return the term (N,) that turns log p(z) into log p(x), given numbers x (N,) and their scores z (N, 1).
 
         For a value with an interval, that is the logarithm of P(interval) / phi(z) under the normal law, whose mean over the
         interval turns densities into probabilities; for other reals log dz/dx. An integer beyond the others has its share of
@@ -345,7 +345,7 @@ class Elements:
         return any(isinstance(part, Score) and part.has_intervals for part in self.parts)
 
     def log_volume(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return what to add to log p(z), or to the log-probability of tokens, for log p(x), (N,).
+        """Return the term (N,) that turns log p(z), or the log-probability of tokens, into log p(x).
 
         p(z) has probabilities of levels; see :meth:`Score.log_volume` and :meth:`Bins.log_volume`.
         """

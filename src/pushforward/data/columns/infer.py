@@ -56,8 +56,8 @@ def infer_columns(frame: Any, types: ColumnTypes = ()) -> Table:
     Raises
     ------
     ValueError, TypeError
-        If a type does not exist or does not fit, a cell of a column of numbers is none, dates have two readings, a column holds
-        objects of other types, or no column is left.
+        If a type does not exist or does not fit, a column of numbers has a cell that is not a number, dates have two readings,
+        a column holds objects of other types, or no column is left.
     """
     wanted = _wanted(dict(types), list(frame.columns))
     found = [_with_gap_text(_infer(frame[name], name, wanted.get(name)), frame[name]) for name in frame.columns]

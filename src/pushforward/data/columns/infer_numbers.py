@@ -12,7 +12,7 @@ from pushforward.data.columns.table import LeftOut
 __all__ = ["counts_rows", "numbers_in", "numbers_in_text", "plain_numbers"]
 
 _ATOM = 0.01  # share of rows that makes a number an atom
-_TIMES, _NEIGHBOURS = 5, 5  # and as often as its neighbours
+_TIMES, _NEIGHBOURS = 5, 5  # and times the median count of this many neighbors on each side
 _MOST_ATOMS = 20
 _MOST_SHAPED = 100  # columns
 _NEAR_ONE = 0.9
@@ -21,7 +21,7 @@ _INDEX_WORDS = ("#", "id", "idx", "index", "key", "no", "nr", "num", "number", "
 
 
 def counts_rows(cells: Any, name: Any) -> LeftOut | None:
-    """Return that a column only counts the rows, if it does."""
+    """Return why a column is left out if it only counts the rows; None for any other."""
     values = cells.to_numpy(dtype="float64", na_value=np.nan)
     counts = len(values) > 2 and np.array_equal(values, values[0] + np.arange(len(values)))
     words = re.findall(r"#|[A-Z]?[a-z]+|[A-Z]+", str(name))
@@ -95,7 +95,7 @@ def _shape(values: np.ndarray) -> tuple[float | None, float | None, tuple[float,
 
 
 def _usual(counts: np.ndarray) -> np.ndarray:
-    """Return the median count of each number and its neighbours."""
+    """Return the median count of each number and its neighbors."""
     padded = np.pad(counts, _NEIGHBOURS, mode="reflect")
     return np.asarray(np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * _NEIGHBOURS + 1), axis=1))
 

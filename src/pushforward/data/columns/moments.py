@@ -185,7 +185,7 @@ class Moments(Column):
         return super()._typed(cells)
 
     def expected(self, cell: object) -> str:
-        """Return that a moment is to be written, with an example."""
+        """Return how to write a moment, with an example."""
         shown = self.decode(np.array([self.low])).iloc[0]
         return f"write a {self.type} such as {str(shown)!r} (in whole {_UNIT_NAMES[self.unit]}), or leave the cell empty"
 

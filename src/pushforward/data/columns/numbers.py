@@ -181,7 +181,7 @@ class Numbers(Column):
         return cells.astype("Float64").astype("Int64" if not self.dtype.startswith("uint64") else "UInt64").astype(self.dtype)
 
     def expected(self, cell: object) -> str:
-        """Return that numbers are to be written, with an example where they are text."""
+        """Return how to write numbers, with an example where they are text."""
         what = "whole number" if self.type == "integer" else "number"
         shown = "" if self.format is None else f" such as {self.format.write([1234.5])[0]!r}"
         return f"write a {what}{shown}, or leave the cell empty"

@@ -5,14 +5,14 @@ image where :attr:`~pushforward.data.ConditionEncoder.image` says. Pixels are sc
 the middle and scale half the width of the range of each channel. Zeros everywhere, the flag included, mean that there is no
 image.
 
-Of a visible part the C channels are those of the data after one that is 1 where a pixel is visible; hidden pixels are 0. If all
-pixels are hidden the row is zeros, "no condition".
+For a visible part, the first of the C channels is 1 where a pixel is visible, and the others are those of the data; hidden
+pixels are 0. If all pixels are hidden, the row is zeros, "no condition".
 
 A random mask hides, with equal probability,
 
-- a rectangle, whose corners are two pixels at random;
+- a rectangle, whose corners are two random pixels;
 - all but such a rectangle;
-- the part of the image beyond a straight cut at random, on one of the four sides;
+- the part of the image beyond a random straight cut, on one of the four sides;
 - each pixel with a probability that is uniform on [0, 1];
 
 and in a tenth of the rows everything.
@@ -77,6 +77,11 @@ def images_of(values: Any, n: int, image: Image) -> Tensor:
         Number of rows.
     image : (int, int, int)
         Channels, height and width in training.
+
+    Raises
+    ------
+    ValueError
+        If ``values`` are not numbers, or differ from the images of training in shape, or are neither one image nor ``n``.
     """
     channels, height, width = image
     first = isinstance(values, Tensor)

@@ -42,7 +42,7 @@ def read_folder(folder: Path, size: int | None = None) -> tuple[np.ndarray, np.n
 
     Images are either in the folder itself (no classes) or in its sub-folders, at any depth (the class is the name of the first
     sub-folder). Sub-folders may be symbolic links. Hidden files and folders are ignored; a warning counts the files with other
-    endings and names the sub-folders without an image. With a ``size`` each becomes its centre square of this side.
+    endings and names the sub-folders without an image. With a ``size`` each becomes its center square of this side.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def has_files(folder: Path, endings: tuple[str, ...]) -> bool:
 def read_images(path: Path, size: int | None = None) -> np.ndarray:
     """Return the images of a folder in the order of their paths, those of a .npy file, or one image, (N, H, W[, C]).
 
-    With a ``size``, those that are not already squares of an integer fraction of it become their centre squares of this side.
+    With a ``size``, those that are not already squares of an integer fraction of it become their center squares of this side.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def decode_images(
     source : str
         Origin of the images, for messages.
     size : int, optional
-        Each image becomes its centre square of this side.
+        Each image becomes its center square of this side.
     fractions : bool
         Whether squares whose side is an integer fraction of ``size`` stay as they are.
 
@@ -307,7 +307,7 @@ def _check_same_size(names: list[str], arrays: list[np.ndarray], source: str) ->
         message = (
             f"{source} holds images of different sizes: {names[0]} is {width}×{height} (width×height), "
             f"{names[different[0]]} is {other[1]}×{other[0]}; {len(different)} of {len(arrays)} differ from the first. "
-            f"Set {size} to cut out the centre square of each and resize it to this side."
+            f"Set {size} to cut out the center square of each and resize it to this side."
         )
         raise naming(ValueError(message), size)
 

@@ -1,7 +1,7 @@
 """Many samples in the Parquet files of a folder, one part after the other, so that the memory holds one part at a time.
 
-A part is named when it is whole. A file beside the parts says what they belong to, so that the same call goes on where it
-stopped, and another call is refused.
+A part gets its name once it is complete. A file beside the parts says what they belong to, so that the same call continues
+where it stopped, and another call is refused.
 """
 
 import json
@@ -59,7 +59,7 @@ class Parts:
                 yield path, first, min(PART_ROWS, self.n - first)
 
     def write(self, path: Path, schema: Schema, values: Values, condition: Any) -> None:
-        """Write a part, which has its name when it is whole."""
+        """Write a part, which gets its name once it is complete."""
         unfinished = self.folder / _UNFINISHED
         write_samples(unfinished, values, schema, condition=condition)
         unfinished.replace(path)

@@ -1,7 +1,7 @@
 """Decode one image with Pillow into an array: upright, with all its levels.
 
 Grey stays grey; palettes, CMYK and the like become RGB; transparency is kept. Pixels have 8 or 16 bits, as in the file, and the
-orientation mark of a camera is applied. With a ``size`` the centre square is cut out and resized.
+orientation mark of a camera is applied. With a ``size`` the center square is cut out and resized.
 
 Pillow holds 16 bits for grey images only: of 16-bit colors its unpackers keep the high byte. If the order of the bytes is
 declared the other way round, the same unpackers keep the low byte, so colors are decoded twice: value = 256 high + low.
@@ -37,17 +37,17 @@ def decode_image(content: Path | bytes | None) -> tuple[np.ndarray, int]:
     """
     if content is None or (isinstance(content, Path) and not content.is_file()):
         raise ValueError("missing")
-    # Pillow maps the pixels of some files into memory, and scrambles those with an orientation mark; bytes it does not map.
+    # Pillow maps the pixels of some files into memory, and scrambles those with an orientation mark; it does not map bytes.
     data = content if isinstance(content, bytes) else content.read_bytes()
     with _opened(data) as image:
-        # The other frames of an MPO file, which cameras and phones write as .jpg, are previews of the same picture.
+        # The other frames of an MPO file, which cameras and phones write as .jpg, are previews of the same image.
         pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
         pixels = _pixels(image, data)
         return _upright(pixels, image.getexif().get(_ORIENTATION, 1)), pages
 
 
 def to_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the centre square of an image (H, W[, C]), resized to (size, size[, C]) by Lanczos filters, in its dtype."""
+    """Return the center square of an image (H, W[, C]), resized to (size, size[, C]) by Lanczos filters, in its dtype."""
     from PIL import Image  # heavy
 
     height, width = pixels.shape[:2]

@@ -27,8 +27,8 @@ def from_long_form(frame: Any, labels: Any, series: Series, length: int | None, 
     labels : DataFrame or None
         Columns that do not change within a series.
     series : (str, str)
-    length : int, optional
-        Number of times that are kept of each series, the first ones; by default all series are equally long.
+    length : int or None
+        Number of times that are kept of each series, the first ones; None if all series are equally long.
     source : str
         Origin of the table, for messages.
 

@@ -1,9 +1,9 @@
 """Read sounds from folders, whose sub-folders are classes, and from encoded bytes in tables.
 
 All clips of a data set become one float32 array ``(N, T)`` or ``(N, T, channels)`` with values in [-1, 1], and have one sample
-rate. If their lengths differ, T is the longest, at most 1.5 times the length that 95 % of the clips stay below, which else is T
-itself: longer clips are cropped to their first T samples, and shorter ones are followed by zeros. If mono and stereo are mixed,
-mono clips are copied to all channels, with a warning.
+rate. If their lengths differ, T is the longest, unless it is more than 1.5 times the length that 95 % of the clips do not
+exceed; then T is that length. Longer clips are cropped to their first T samples, and shorter ones are followed by zeros. If
+mono and stereo are mixed, mono clips are copied to all channels, with a warning.
 """
 
 import io
@@ -163,7 +163,7 @@ def _warn_of_loudness(source: str, clips: dict[str, np.ndarray]) -> None:
     if clipped:
         warnings.warn(
             f"{source}: {len(clipped)} of {len(clips)} sounds are clipped, with peaks cut off at full scale: "
-            f"{enumerate_names(clipped, _NAMED)}; samples will sound alike. Record them at a lower level, or remove them.",
+            f"{enumerate_names(clipped, _NAMED)}; samples will sound so too. Record them at a lower level, or remove them.",
             stacklevel=5,
         )
 

@@ -63,7 +63,7 @@ class StoredImages(Stored):
     shape, dtype
         Of one image after decoding.
     size : int, optional
-        Each image becomes its centre square of this side.
+        Each image becomes its center square of this side.
     """
 
     def __init__(

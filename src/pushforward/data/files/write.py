@@ -79,6 +79,11 @@ def write_samples(
         The condition of each sample: captions of a grid, sub-folders, or values beside the samples.
     scale : (float, float), optional
         Values shown as black and as white if the format is not exact; by default the smallest and the largest value.
+
+    Raises
+    ------
+    ValueError
+        If there is no sample, if ``condition`` is not one per sample, or if the format of ``path`` does not fit the data.
     """
     path = check_target(path, schema)
     if len(values) == 0:

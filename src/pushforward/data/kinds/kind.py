@@ -187,7 +187,7 @@ class Kind(abc.ABC):
         """Describe rows (N, *D) of this shape in words, such as "images of 8×8 with 1 channel"."""
 
     def units(self, x: Tensor) -> Tensor:
-        """Return what rows x (N, *D) have that is scaled alike: the rows, or for points all points (M, 1, D)."""
+        """Return the parts of rows x (N, *D) that share one scaling: the rows, or for points all points (M, 1, D)."""
         return x
 
     def absent(self, rows: Tensor) -> Tensor | None:

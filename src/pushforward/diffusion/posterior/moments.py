@@ -10,7 +10,7 @@ data of covariance C the variance of x is then wrong by the share (C / (C + 100 
 
 Bounds. By the law of total covariance the mean of V over x_t is at most Cov[x], whose eigenvalues are at most its trace: about
 D s^2 for rows of D elements. The least curvature is 1 % of r^2, the variance of isotropic data: where a network claims to know
-x better than that, it is the error of its Jacobian that decides.
+x better than that, the error of its Jacobian dominates.
 """
 
 import math

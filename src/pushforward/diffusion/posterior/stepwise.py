@@ -60,7 +60,7 @@ class DPS(PosteriorMethod):
 class Replacement(PosteriorMethod):
     """Replacement, with RePaint's repeated steps: the measured part of each state is replaced, with fresh noise.
 
-    The rest learns of it only through the network, so the law is right only in the limit of many repeats.
+    It affects the rest of the row only through the network, so the law is right only in the limit of many repeats.
 
     Parameters
     ----------

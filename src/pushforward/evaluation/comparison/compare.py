@@ -141,7 +141,7 @@ def run_comparison(
     FolderInUse
         If another process works on the comparison in this folder. It is an :class:`OSError`.
     OSError
-        If a process that trains is ended. What is done is kept, and the same call goes on.
+        If a training process is ended. Finished parts are kept, and the same call continues.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
@@ -203,7 +203,7 @@ class _Task:
         return inside(self.folder, self.name, f"seed-{self.own_seed}")
 
     def do(self, parts: "_Parts", note: Callable[[str], object] = str) -> Trial:
-        """Train and evaluate; ``note`` is told what is going on."""
+        """Train and evaluate; ``note`` is called with the current stage."""
         place = self.place
         try:
             evaluation, failure = _trial(self.model, parts, place, self.samples, self.seed, note), ""
@@ -235,8 +235,8 @@ def _done(tasks: Sequence[_Task], parts: "_Parts", jobs: int | None, verbose: bo
                 progress.end(title, trial.failure or None)
         except BrokenProcessPool:
             raise OSError(
-                "a process that trained was ended, perhaps for lack of memory; what is done is kept: give the same call or "
-                "command again to go on, with fewer jobs"
+                "a training process was ended, perhaps for lack of memory; finished parts are kept: repeat the call or command "
+                "with fewer jobs to continue"
             ) from None
     return [found[task.title] for task in tasks]
 
@@ -310,7 +310,7 @@ def _trial(
 
 @contextlib.contextmanager
 def _claimed_in_turn(place: Path) -> Iterator[None]:
-    """Claim a folder once nobody else does: a cluster gives the task of a worker that it has lost to another one."""
+    """Claim a folder, waiting until it is free: a cluster may give the task of a worker that it has lost to another one."""
     with contextlib.ExitStack() as stack:
         while True:
             try:

@@ -164,7 +164,7 @@ class _Paths:
     def between(self, codes: Any, condition: Any) -> tuple[Measure | None, Measure | None]:
         """Return the mean path length and the mean largest step of paths from row i to row i + n, n the number of paths."""
         if not np.issubdtype(np.asarray(codes).dtype, np.floating):
-            return None, None  # codes of a codebook have nothing between them
+            return None, None  # there are no paths between codes of a codebook
         count, steps = min(self.pairs, len(codes) // 2), self.steps
         start, end, own = codes[:count], codes[count : 2 * count], _first(condition, count, len(codes))
         stops = []

@@ -67,8 +67,8 @@ def speed(
 
     Raises
     ------
-    TypeError
-        If the model does not sample, or does not take an option.
+    TypeError, ValueError
+        If the model does not sample or does not take an option, or n is below 1.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")

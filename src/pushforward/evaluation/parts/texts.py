@@ -50,7 +50,7 @@ def _copies(inputs: Inputs, results: Results) -> None:
     rows = max(_MOST_LETTERS // inputs.schema.row_shape[0], 1)
     training = _decoded(inputs, inputs.train.some(rows, inputs.seed, "copies").x)
     found, floor = (Measure.of_mean(longest_copies(texts, training).astype(float)) for texts in (samples, held))
-    note = "characters of the longest string of a text that a training text has too"
+    note = "characters of the longest string of a text that is also in a training text"
     results.figures.append(Figure("longest copy", "memorization", found, "characters", "floor", "train", floor, note=note))
 
 

@@ -1,4 +1,4 @@
-"""What samples teach: the figure of a predictor that was trained on samples, beside one that was trained on rows."""
+"""The usefulness of samples: how well a predictor trained on samples does, beside one trained on rows."""
 
 from collections.abc import Sequence
 

@@ -19,7 +19,7 @@ _PER_LINE = 8
 
 
 def names(findings: Findings) -> tuple[str, ...]:
-    """Return the names of the plots that can be drawn of this findings."""
+    """Return the names of the plots that can be drawn from these findings."""
     return tuple(name for name, (applies, _) in _VIEWS.items() if applies(findings))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of an evaluation could have seen with its number of rows, from the benchmark of their power.
+"""Which defects the tests of an evaluation could have found with its number of rows, from the benchmark of their power.
 
 ``power.json`` is written by ``benchmarks/evaluation_power.py``: for each number of rows the smallest defect that each figure
 finds in four of five draws of ten Gaussians in the plane.

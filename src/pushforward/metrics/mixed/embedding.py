@@ -3,7 +3,7 @@ r"""Mixed rows as points whose squared distance is a sum over columns, each at m
 - A number x becomes its rank r(x) in [0, 1] among the rows that the embedding was made of, ties at the middle of their ranks
   and other values by interpolation: columns of any unit, tail and number of spikes count alike.
 - A level becomes e_c / sqrt(2), so that two different levels are 1 apart. Of more than 64 levels each has one of as many unit
-  vectors in 64 dimensions, drawn at random, and two of them are 1 apart up to an eighth.
+  vectors in 64 dimensions, drawn at random, and two of them are 1 apart to within an eighth.
 - A gap is a level of a category. In a column of numbers it is a point outside the line of ranks: 0 from another gap, and 1 in
   the mean square from a number.
 

@@ -60,6 +60,11 @@ def membership_attack(members: ArrayLike, others: ArrayLike, *, seed: int = 0) -
     seed : int
         Of the halves.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than 20 members or other rows, or a score is NaN.
+
     >>> rng = np.random.default_rng(1)
     >>> found = membership_attack(rng.normal(size=4000) + 1, rng.normal(size=4000)).advantage  # 2 Phi(1/2) - 1 = 0.383
     >>> found.low < 0.383 < found.high

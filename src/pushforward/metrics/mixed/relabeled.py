@@ -1,4 +1,4 @@
-r"""Permutation tests of distances between shares of cells: which rows count as samples is left to chance.
+r"""Permutation tests of distances between shares of cells, by random relabelings of samples and rows.
 
 Each column, or pair of columns, sorts rows into cells. The distance of samples and reference rows is the total variation of
 their shares of the cells, or, where the cells have an order, the largest difference of their distribution functions. Counts of

@@ -7,7 +7,7 @@ The Trend of a pair of columns is one minus a distance:
   Gaps are a level of their own in a category. A number stands in one of ten equally wide bins between the smallest and the
   largest value of its own table, P's bins for P and Q's for Q; gaps and the largest value share one more bin.
 
-These are the column pair trends of sdmetrics, wart for wart: one outlier among the samples moves the bins of its column. The
+These are exactly the column pair trends of sdmetrics, in which one outlier among the samples moves the bins of its column. The
 mean over all pairs is what papers report. sdmetrics' Quality Report (as of 0.32) averages over the associated pairs alone:
 those with |r_Q| > 0.5, or Cramer's V > 0.3 among the reference rows. Both means are here.
 

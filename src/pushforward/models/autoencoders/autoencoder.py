@@ -76,7 +76,8 @@ class Autoencoder(CodeModel, TrainedModel):
     Parameters
     ----------
     latent_dim : int, optional
-        Length of a code; default 16, or 64 for rows of 1,000 or more elements; for vectors at most half their length.
+        Length of a code; default 16, or 64 for rows of 1,000 or more elements; for vectors at most half their length, rounded
+        up.
     network : CoderSpec, optional
         Size of encoder and decoder; ``CoderSpec(depth=0)`` makes both affine. The default depends on the shape of the data.
 

@@ -70,7 +70,7 @@ def importance_bound(log_weights: Tensor, *, nfe: int, dims: int) -> LogProb:
 
 @dataclass(frozen=True)
 class CodeDraws:
-    """How many codes are drawn for a row, and the row that their random numbers belong to: of all the first if ``shared``."""
+    """How many codes are drawn for a row, and their random numbers: those of row ``first`` + i, or of row 0 if ``shared``."""
 
     samples: int
     seed: int

@@ -54,7 +54,7 @@ class HierarchicalVAE(VariationalModel):
         the default length of a :class:`~pushforward.models.autoencoders.vae.VAE`.
     encoder : "ladder" or "markov"
         From the top down, q(z_l | levels above, x), the default and nearly always the better one; or from the bottom up, each
-        level given the one below it alone, as in the chain of which diffusion is the case with a fixed encoder.
+        level given only the one below it. Diffusion is such a chain with a fixed encoder.
 
     Other parameters are those of :class:`~pushforward.models.autoencoders.base.VariationalModel`.
 

@@ -34,9 +34,9 @@ def bend(inputs: int, outputs: int, condition_dim: int = 0, *, width: int, depth
 
 
 def steady(layer: nn.Linear) -> None:
-    """Let the log standard deviations, the second half of the outputs of a layer, be 0 at first, whatever its input.
+    """Initialize a layer so that the log standard deviations, the second half of its outputs, are 0 for any input.
 
-    Down or up a chain, exponentials of codes that are drawn by exponentials of codes overflow.
+    Otherwise codes could overflow along the chain, because the scale of each is the exponential of the codes before it.
     """
     with torch.no_grad():
         for part in (layer.weight, layer.bias):

@@ -8,9 +8,9 @@
   prior, codes drawn from the prior are not those that the decoder was trained on.
 
 Where a Markov encoder draws each level given the one below, the same figures come from one draw of the codes per row: ``kl`` is
-the mean of log q(z | code below) - log p(z | codes above), which may be negative for one level, but not for all from the top
-down to one; mean(x) is the code that ``transform`` returns, and its variance a share of that of the drawn codes; the aggregate
-is that of the drawn codes, each in units of its prior given the codes above.
+the mean of log q(z | code below) - log p(z | codes above). It may be negative for one level, but not its sum from the top level
+down to any other. mean(x) is the code that ``transform`` returns, and its variance is a share of that of the drawn codes. The
+aggregate is that of the drawn codes, each in units of its prior given the codes above.
 
 :class:`CodeReport`, over the codes of rows, with p_k the share of code k:
 

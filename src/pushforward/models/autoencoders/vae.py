@@ -170,6 +170,11 @@ class VAE(RandomCodes, VariationalModel):
             The row whose code is varied; by default the code 0.
         condition : label or vector, optional
 
+        Raises
+        ------
+        ValueError
+            If the code has no such element.
+
         >>> import pushforward as pf
         >>> model = pf.VAE(train_steps=5, random_state=0).fit("moons")
         >>> model.traverse(1, 3).shape

@@ -67,7 +67,7 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         L, the number of codes of a row; default 8 for vectors, at most one per column, 4 for images, 16 for larger ones.
     codebook_size : int, optional
         K, the size of the codebook; default 64, 16 for vectors of up to 8 columns, 256 for larger images.
-    likelihood : "gaussian", "diagonal", "logistic" or "bernoulli", optional
+    likelihood : "gaussian", "diagonal", "logistic", "bernoulli" or "columns", optional
         The law p(x | codes), see :mod:`pushforward.models.autoencoders.likelihoods`. The default depends on the data.
     commitment : float
         Weight of the squared distance between the encoder's vectors and their codes.
@@ -133,8 +133,8 @@ class VQVAE(BoundModel, CodeModel, TrainedModel):
         ----------
         guidance : float or Guidance
             The scale w in p(c_l | seen, condition)^w p(c_l | seen)^(1 - w), normalized, the law of each code as it is
-            unmasked: 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each
-            call of that law one of twice as many rows. The decoder is told the condition as it is, and none at 0.
+            unmasked: 1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 doubles the
+            rows of each call of the transformer. The decoder always gets the condition itself, and none at 0.
 
         Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
         """

@@ -22,8 +22,8 @@ def available_if(check: Callable[[Model], bool]) -> Callable[[Verb], Verb]:
 def in_data_units(model: object) -> bool:
     """Whether densities of the rows of a model are those of the data.
 
-    They are not if categories of a table became 0/1 coordinates, to which the model gives no probabilities, nor if signals that
-    end early have more coordinates than samples.
+    They are not if categories of a table became 0/1 coordinates to which the model gives no probabilities, or if signals end
+    early, because such signals have more coordinates than samples.
     """
     space = getattr(model, "space_", None)
     coding = None if space is None else space.transform.coding

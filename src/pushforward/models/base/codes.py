@@ -56,7 +56,7 @@ class DecoderModel(GenerativeModel):
         Z : array or tensor (N, K)
             Codes.
         condition : label, vector, or one of them per row, optional
-            What the decoder is told beside the code. Without it a conditional model is told that there is none.
+            The condition that the decoder gets with the code. None is "no condition" for a conditional model.
         batch_size : int
             Rows that go through the network at once.
 
@@ -121,14 +121,14 @@ class CodeModel(Transformer, DecoderModel):
         X : array, tensor or DataFrame
             Rows like the training data.
         condition : label, vector, or one of them per row, optional
-            What the encoder is told beside the row. Without it a conditional model is told that there is none.
+            The condition that the encoder gets with the row. None is "no condition" for a conditional model.
         batch_size : int
             Rows that go through the network at once.
 
         Returns
         -------
         array or tensor (N, K)
-            In floats, one code per row; where the code is random its mean.
+            One code per row, in floating point; the mean of the code where it is random.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class RandomCodes(abc.ABC):
     def _code_sampler(self, learned: object, x: Tensor) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """Return a function that draws from q(z | x) for scaled rows x (B, *D), given standard normal eps (B, K).
 
-        The function returns the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is the network of :meth:`_score`.
+        The function returns the codes (B, K) and log p(x | z) / q(z | x), (B,). ``learned`` is the trained network.
         """
 
     @abc.abstractmethod

@@ -89,7 +89,7 @@ class RowLaw:
 
     @property
     def _unsaid(self) -> int:
-        """State of a cell of which nothing is said: a gap is a value of tables, and of no other rows."""
+        """State of a cell whose value is not given. In tables it may also be a gap; other rows have no gaps."""
         return PRESENT if self.space.schema.table is None else UNKNOWN
 
 

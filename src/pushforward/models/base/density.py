@@ -53,7 +53,7 @@ class DensityModel(GenerativeModel):
 
     @available_if(in_data_units)
     def score_samples(self, X: ArrayLike, *, condition: Condition = None) -> np.ndarray:
-        """Return the log-density of each row in nats, in data units, (N,); :meth:`log_prob` says how sure that is."""
+        """Return the log-density of each row in nats, in data units, (N,); :meth:`log_prob` also gives its errors."""
         return self.log_prob(X, condition=condition).values
 
     @available_if(in_data_units)

@@ -139,7 +139,7 @@ class ExactModel(RowDensityModel):
     def _result(
         self, prepared: Prepared, *, steps: int, seconds: float, held_out: Tensor | None, parameters: int
     ) -> TrainingResult:
-        """Return what is told of a training, given the log-densities of the held-out rows."""
+        """Return the facts of a training, given the log-densities of the held-out rows."""
         return TrainingResult(
             steps=steps,
             seconds=seconds,

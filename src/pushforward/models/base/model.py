@@ -62,7 +62,7 @@ def _draws(model: "GenerativeModel") -> bool:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The folder of a run with its checkpoints, whether to resume it, and ``on_grid(step)``, called now and then."""
+    """The folder of a run, whether to resume it, and ``on_grid(step)``, which is called at times during training."""
 
     folder: Path | None = None
     resume: bool = False

@@ -89,7 +89,7 @@ class Preparing(Takes, Estimator):
     series : (str, str), optional
         Columns of a table in long form with the number and the time of each series.
     size : int, optional
-        Of images in a folder or a Parquet file: each becomes its centre square, resized to this side.
+        Of images in a folder or a Parquet file: each becomes its center square, resized to this side.
     stream : bool, optional
         Whether the rows of a ``.npy`` file or the images of a folder stay on disk, to be read for each batch; by default if
         they would fill half of the memory. The result is the same.

@@ -63,7 +63,7 @@ class Circuit(ExactModel):
     n_trees : int, optional
         Number of trees. Default 4, or as many as fit into ``max_time``.
     shrinkage : float, optional
-        Weight, in rows, with which the law of a column given its state is drawn to that of the whole column. By default the
+        Weight, in rows, with which the law of a column given its state is shrunk to that of the whole column. By default the
         best of 0.3, 1, 3, 10 and 30 by the same densities.
     max_time : float, optional
         Approximate seconds: two fifths for the trials above, the rest for the trees.
@@ -107,7 +107,7 @@ class Circuit(ExactModel):
     law_: HiddenTrees = field(init=False)
 
     def _resolve(self, prepared: Prepared) -> None:
-        self._forget()  # what an earlier training chose; this one chooses as part of training: trials take most of its time
+        self._forget()  # the choices of an earlier training; the new ones are made in training, most of whose time they take
 
     def _learn(self, prepared: Prepared, resolved: object, run: RunOptions = OUTSIDE_RUNS) -> None:
         begin = time.perf_counter()

@@ -37,7 +37,7 @@ OnTree = Callable[[int, float], None]
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """Number of states, shrinkage in rows, and rounds of EM; the seconds that a tree takes, and one if there is one already."""
+    """Number of states, shrinkage in rows, rounds of EM, the seconds that a tree takes, and a fitted tree if there is one."""
 
     states: int
     shrinkage: float
@@ -171,7 +171,7 @@ class Learner:
         return float(self.average([tree]).log_probs_of(rows).mean())
 
     def _ladder(self) -> list[int]:
-        """Return the numbers of states to try: those that fit into memory, less those that are few for so many rows."""
+        """Return the numbers of states to try: those that fit into memory, and none that is too small for so many rows."""
         most = max(1, int((_MOST_NUMBERS / len(self.evidence.bases)) ** 0.5))
         least = min(len(self.evidence) // _MOST_ROWS, most)
         return [count for count in _STATES if least < 2 * count <= 2 * most]

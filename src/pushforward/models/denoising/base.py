@@ -114,7 +114,7 @@ class Denoising(WithDenoiser):
     classifier_ : LabelClassifier
         The classifier of noisy rows, after ``fit_classifier``.
     classifier_loss_ : float
-        Its held-out cross-entropy in nats.
+        Its held-out cross-entropy in nats; None without held-out rows.
     """
 
     fitted: ClassVar[tuple[str, ...]] = ("schedule", "times", "weight", "network", "sampler", *TrainedModel.fitted)

@@ -86,7 +86,7 @@ def log_prob(
     probes : int
         Random probes per row, for "hutchinson"; its standard error needs 2.
     steps : int, optional
-        Runge-Kutta steps, of four network calls each; ``numerical_error`` tells whether they are enough. By default the steps
+        Runge-Kutta steps, of four network calls each; ``numerical_error`` shows whether they are enough. By default the steps
         of each row are doubled from 32, for images from 16, at most four times, until its numerical error is small: below
         0.01 nats, 0.001 nats per element, or a quarter of its standard error.
 
@@ -95,7 +95,7 @@ def log_prob(
     part of it, is that of training: sizes are drawn from the training sets.
 
     Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
-    ``draws`` counts for images with constant elements too, whose noise is drawn.
+    ``draws`` also applies to images with constant elements, whose noise is random.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit(np.random.default_rng(0).normal(size=(100, 2)))
@@ -154,7 +154,7 @@ def bound(
     check_count("batch_size", batch_size)
     rows = model._rows(X, condition)
     if bool(rows.z.isnan().any()):
-        raise ValueError("the bound is one of sets of the size of training; give sets of that size, or use log_prob")
+        raise ValueError("the bound needs sets of the size of the training sets; pass sets of that size, or use log_prob")
     times = (UniformGrid() if grid is None else grid)(model.denoiser_.schedule, steps)
 
     def bound_of(part: slice, denoiser: Denoiser, device: torch.device) -> Bound:

@@ -47,7 +47,7 @@ def transform(
     X : array, tensor or DataFrame
         Rows like the training data.
     condition : label, vector, or one of them per row, optional
-        Whose law's flow is followed. Without it a conditional model uses what it learned with its condition dropped.
+        The condition of the flow. Without it a conditional model uses the law that it learned with its condition dropped.
     rtol : float
         Error allowed in a step, relative to the size of a row. Networks are rough in t, so the error at the end is larger:
         for the moons, in units of their spread, mostly 1e-3 at 1e-5 (450 calls) and 3e-3 at 1e-4 (150 calls).
@@ -57,9 +57,9 @@ def transform(
     Returns
     -------
     array or tensor
-        Shaped like X, in floats; for a DataFrame an array (N, D). Standard normal where the source is Gaussian noise, and then
-        vectors (N, K L) for signals that are learned as coefficients; for a model with a source of its own they are rows like
-        those, in the units of the data.
+        Floating-point, shaped like X; for a DataFrame an array (N, D). If the source is Gaussian noise, they are standard
+        normal, and vectors (N, K L) for signals that are learned as coefficients. If the model has its own source, they are
+        like rows of that source, in the units of the data.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def inverse_transform(
     Parameters
     ----------
     Z : array or tensor
-        What :meth:`transform` returned, or noise of one's own in its shape, mostly that of the training data.
+        What :meth:`transform` returned, or any noise of that shape, which is mostly the shape of the training data.
     condition, rtol, batch_size
         As in :meth:`transform`.
 

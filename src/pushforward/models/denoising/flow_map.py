@@ -38,7 +38,8 @@ class FlowMap(Transformer, MapTraining):
     guidance : float
         The largest guidance scale. The map learns all scales from 1 to this one, each for a single call per jump.
     trajectories : int, optional
-        Trajectories of the teacher to learn from; default 16,384, or as many as a quarter of ``max_time`` allows; more help.
+        Trajectories of the teacher to learn from; default 16,384, or as many as a quarter of ``max_time`` allows. More give a
+        better map.
     density : bool, optional
         Whether the map also learns the change of the log-density, for ``log_prob``. It takes more time to prepare: default True
         for rows of up to 32 elements.

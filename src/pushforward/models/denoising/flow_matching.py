@@ -78,7 +78,7 @@ class FlowMatching(DenoisingModel):
         ):
             raise ValueError(
                 "coupling='optimal-transport' exchanges noise among rows of the same condition, but these conditions are "
-                "no labels and are rarely equal; use coupling='independent'"
+                "not labels and are rarely equal; use coupling='independent'"
             )
         return self._pair(prepared, len(dataset)) if self.coupling == "paired" else prepared
 
@@ -88,7 +88,7 @@ class FlowMatching(DenoisingModel):
         if not isinstance(source, ArraySource) or len(source.rows) != rows:
             got = f"an array of {len(source.rows)} rows" if isinstance(source, ArraySource) else repr(self.source)
             raise ValueError(
-                f"coupling='paired' needs source= an array with one row for each of the {rows} rows of X, got {got}"
+                f"coupling='paired' needs as source an array with one row for each of the {rows} rows of X, got {got}"
             )
         x = torch.stack((prepared.whole, source.rows[prepared.rows]), 1)
         held_out = prepared.held_out

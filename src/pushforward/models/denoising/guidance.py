@@ -131,7 +131,13 @@ def fit_classifier(
     Returns
     -------
     self
-        With ``classifier_``; ``classifier_loss_`` is its held-out cross-entropy in nats, the mean over all times.
+        With ``classifier_``; ``classifier_loss_`` is its held-out cross-entropy in nats, the mean over all times, or None
+        without held-out rows.
+
+    Raises
+    ------
+    ValueError
+        If rows are sets of points, or the labels are missing or do not count as classes.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons", condition=False)

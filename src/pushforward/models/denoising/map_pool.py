@@ -62,7 +62,7 @@ class Pool:
         return cls(torch.cat(rows), torch.cat(conditions) if conditions else None, angles.cpu())._finite()
 
     def _finite(self) -> "Pool":
-        """Return the pool without trajectories that left the range of numbers; raise if few are left."""
+        """Return the pool without trajectories that overflowed; raise if few are left."""
         kept = self.rows.flatten(1).isfinite().all(1)
         if bool(kept.all()):
             return self

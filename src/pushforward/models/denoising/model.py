@@ -73,6 +73,12 @@ class DenoisingModel(Transformer, Denoising):
 
         Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
 
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument does not fit the model: such as guidance without a condition to guide by, a source of another
+            number of rows, or a size for rows that are no sets.
+
         >>> import pushforward as pf
         >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
         >>> model.sample(3, condition=1, seed=0).shape

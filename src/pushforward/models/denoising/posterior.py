@@ -54,8 +54,8 @@ def posterior(
     ----------
     A : array (M, D), function or LinearOperator
         A matrix acts on the flattened row and a function on tensors (B, *row) of rows, both in the layout of the training
-        data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and operators of one's
-        own act on images (B, C, H, W).
+        data; ``diffusion.Mask`` has the shape of a row. ``Downsample``, ``Blur``, ``Projection`` and your own operators
+        act on images (B, C, H, W).
     y : array
         One measurement, in the shape that A gives a row (images in the layout of the data) or flat.
     noise : float, array or Gaussian
@@ -82,8 +82,8 @@ def posterior(
     Raises
     ------
     ValueError, TypeError
-        If a shape does not fit, the noise is negative, A is not linear, no row meets the entries of y without noise, or the
-        model has not learned what guides.
+        If a shape does not fit, the noise is negative, A is not linear, no row satisfies the noiseless entries of y, or the
+        model has not learned what the guidance needs.
 
     >>> import pushforward as pf
     >>> model = pf.FlowMatching(train_steps=5, random_state=0).fit("moons")
@@ -136,7 +136,7 @@ def impute(
     mask : bool array, optional
         Like X, True where a value is known: for integers, which have no NaN.
     n : int
-        Number of draws; they differ as the law leaves room.
+        Number of draws for each row.
     method, steps, condition, guidance, batch_size
         As in :meth:`posterior`. Without a method a model that was trained with masks draws from the law that it has learned,
         and ``guidance`` is by the known pixels.

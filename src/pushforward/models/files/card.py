@@ -1,4 +1,4 @@
-"""``model.json``, the card of a run folder: written in one piece, and checked when read, since a stranger may have made it."""
+"""``model.json``, the card of a run folder: written in one piece, and checked when read, because anyone may have made it."""
 
 import json
 import re
@@ -168,7 +168,7 @@ def read_card(folder: str | Path) -> Facts:
 
 
 def _install(version: str) -> str:
-    """Return how to get a version of pushforward, unless what a card says is none."""
+    """Return how to get a version of pushforward; in words, if ``version`` is not one."""
     known = re.fullmatch(r"\d+(\.\d+)+((a|b|rc|\.dev|\.post)\d+)?", version, re.ASCII)
     return f"python -m pip install pushforward=={version}" if known else "use the version that wrote it"
 

@@ -40,12 +40,12 @@ def is_remote(name: object) -> bool:
 
 @contextlib.contextmanager
 def fetched(place: object) -> Iterator[Path]:
-    """Fetch a model, and give its folder, which is deleted at the end of the context.
+    """Fetch a model and yield its folder, which is deleted at the end of the context.
 
     Raises
     ------
     ValueError
-        If the name is none.
+        If ``place`` does not name a model on a hub.
     FileNotFoundError
         If the hub has no such model.
     OSError
@@ -76,12 +76,12 @@ def fetched(place: object) -> Iterator[Path]:
 def push(folder: Path, name: str, card: str, *, private: bool = False) -> str:
     """Push a finished run, with its card as README.md, to ``owner/name`` on a hub, and return the address.
 
-    Checkpoints, plots of training and the rows that an evaluation has kept stay here.
+    Checkpoints, plots of training and the rows that an evaluation has kept are not pushed.
 
     Raises
     ------
     ValueError
-        If the name is none, or the run is not finished.
+        If ``name`` is not "owner/name", or the run is not finished.
     OSError
         If the hub cannot be reached or refuses.
     """

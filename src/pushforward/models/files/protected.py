@@ -1,4 +1,4 @@
-"""The files of a run, which no other output may replace: without one of them it is lost, or can no longer be resumed."""
+"""The files of a run, which no other output may replace: without them the run cannot be loaded or resumed."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _FOLDERS = {"checkpoint", "samples", "coder", "prior", "matching"}
 
 
 def run_of(path: Path) -> Path | None:
-    """Return the folder of the run that a path is a part of, seen through links and by any spelling of its name; or None."""
+    """Return the folder of the run that holds a path, or None; links and other spellings of a name are resolved."""
     real = path.expanduser().resolve()
     for folder in real.parents:
         first = real.relative_to(folder).parts[0].casefold()

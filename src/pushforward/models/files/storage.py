@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 class _MissingError(ValueError):
-    """What a card names is not there; the message says how to supply it."""
+    """Something that a card names is missing; the message says how to supply it."""
 
     def __init__(self, problem: str, cure: str) -> None:
         super().__init__(f"{problem}; {cure}")
@@ -100,7 +100,7 @@ def update(model: Storable, folder: Path) -> None:
 
 
 def _store(model: Storable, folder: Path, card: Facts, tensors: dict[str, Tensor], valid: list[str] | None = None) -> None:
-    """Write a card and its weights; files beside them are also right for the weights with the checksums ``valid``."""
+    """Write a card and its weights; files beside them are also valid for the weights with the checksums ``valid``."""
     folder.mkdir(parents=True, exist_ok=True)
     path = inside(folder, WEIGHTS)
     _settle(folder)
@@ -206,7 +206,7 @@ def load(folder: str | Path, *, parts: Mapping[str, object] | None = None) -> An
         Of a run; or "hf://owner/name" (or "hf://owner/name@revision"), a model on a hub of Hugging Face.
     parts : mapping, optional
         Objects from outside pushforward, by the name of their argument, e.g. ``{"network": MyNetwork()}``, and trackers of a
-        further ``fit``, ``{"training__tracker": "tensorboard"}``: a folder starts none.
+        further ``fit``, ``{"training__tracker": "tensorboard"}``: loading a folder never starts one.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def blamed_on(path: Path) -> Iterator[None]:
         raise RunError(path, error.problem, error.cure) from None
     except Exception as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-        raise RunError(path, f"is no card of a model that this version can build: {reason[:500]}", AGAIN) from error
+        raise RunError(path, f"does not describe a model that this version can build: {reason[:500]}", AGAIN) from error
 
 
 def unpack(card: Facts, tensors: Mapping[str, Tensor], parts: Mapping[str, object]) -> Storable:
@@ -273,7 +273,7 @@ def _check_resolved(model: Storable, resolved: Facts) -> None:
     check_params(type(model), {name: resolved[name] for name in model.fitted if name in hints(type(model))})
     resolves = get_type_hints(type(model))
     for name in model.fitted:
-        # An argument may be None, for a default; what it resolves to is something, unless its attribute says otherwise.
+        # An argument may be None, for a default; its resolved value is not None unless the type of its attribute allows it.
         if resolved[name] is None and type(None) not in get_args(resolves.get(f"{name}_", None | object)):
             raise ValueError(f"resolved has no {name}")
 
@@ -348,7 +348,7 @@ def trackers_in(plain: Facts) -> dict[str, str | None]:
 
 
 def parts_of(model: Storable) -> dict[str, object]:
-    """Return what a folder cannot give back of the arguments of a model: objects from outside pushforward, and trackers."""
+    """Return the arguments of a model that a folder does not restore: objects from outside pushforward, and trackers."""
     arguments = model.get_params()
     parts = {name: value for name, value in arguments.items() if codec.is_part(codec.to_plain(value))}
     settings = {name: value for name, value in arguments.items() if isinstance(value, TrainingSettings)}

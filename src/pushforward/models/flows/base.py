@@ -63,6 +63,8 @@ class FlowTask(RowTask):
         ``(x, condition) -> (z, log |dz/dx|)``.
     offset : float
         Nats to add to log p of scaled rows.
+    condition_dropout : float
+        Share of rows whose condition is replaced by "no condition" in training.
     width : Tensor (*D)
         Of the uniform noise on each element, 0 where there is none.
     """
@@ -86,13 +88,13 @@ class InvertibleModel(Transformer, RowDensityModel, TrainedModel):
     def transform(self, X: ArrayLike, *, condition: Condition = None, batch_size: int = 256) -> Values:
         """Return the latents z of the rows of X, standard normal as far as the model has learned the law of X.
 
-        The parameters and the errors are those of :meth:`pushforward.Diffusion.transform`; ``condition`` says
-        whose law's map is taken.
+        The parameters and the errors are those of :meth:`pushforward.Diffusion.transform`; ``condition`` selects the
+        conditional law whose map is used.
 
         Returns
         -------
         array or tensor
-            Shaped like X, in floats; for a DataFrame an array (N, D).
+            Floating-point, shaped like X; for a DataFrame an array (N, D).
         """
         check_is_fitted(self)
         check_count("batch_size", batch_size)

@@ -308,7 +308,7 @@ def _default_network(shape: tuple[int, ...]) -> MLPSpec | UNetSpec:
 def _default_matching_steps(shape: tuple[int, ...], rows: int, most: int | None = None) -> int:
     """Return steps tuned on points in the plane, a table of 142 rows and 8x8 digits; ``most`` replaces their usual limit.
 
-    Epochs are limited too, because few rows are soon overfitted, which the squared error shows late.
+    Epochs are limited too: few rows are soon overfitted, and the squared error shows this late.
     """
     batch, usual, epochs = _MATCHING_BATCH_OF_IMAGES, 4000, 80
     if len(shape) == 1:

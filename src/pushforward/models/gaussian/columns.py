@@ -182,7 +182,7 @@ class LevelColumn:
         return torch.where(level == 0, self.inside.inverse(z.nan_to_num(0.0)[:, None]), values)
 
     def log_volume(self, x: Tensor) -> Tensor:
-        """Return what to add to the log-density of the coordinates for that of numbers x (N,)."""
+        """Return the term (N,) that turns the log-density of the coordinates into that of numbers x (N,)."""
         level = self.level(x)
         if self.inside is None:
             known = torch.isin(x, self._atoms) | (x.isnan() & self.gaps)
@@ -259,7 +259,7 @@ class Coordinates:
         return torch.stack(parts, 1)
 
     def log_volume(self, x: Tensor, state: Tensor) -> Tensor:
-        """Return what to add to the log-density of the coordinates for that of the known cells of rows x (N, C), (N,)."""
+        """Return the term (N,) that turns the log-density of the coordinates into that of the known cells of rows x (N, C)."""
         has_gaps = torch.tensor([column.gaps for column in self.columns])
         each = torch.stack([column.log_volume(values) for column, values in self._with(x)], 1)
         return torch.where((state == KNOWN) & (has_gaps | ~x.isnan()), each, 0.0).sum(1)
@@ -299,7 +299,7 @@ def _atoms(x: Tensor, domain: Domain) -> tuple[float, ...]:
 
 
 def _shares(levels: Tensor, size: int) -> Tensor:
-    """Return the shares of levels (N,), none of which is 0: one that is not among the training rows may be in others."""
+    """Return the shares of levels (N,), none of which is 0, because a level that no training row has may occur in others."""
     counts = torch.bincount(levels, minlength=size).double() + _UNSEEN
     return counts / counts.sum()
 

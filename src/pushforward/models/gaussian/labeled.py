@@ -29,8 +29,8 @@ class LabeledEM:
     ----------
     covariance : {"full", "diag", "tied", "spherical"}
     tolerance : float
-    batch_size : int, optional
-    start : GaussianMixture, optional
+    batch_size : int or None
+    start : GaussianMixture or None
     labels : int
         Number of labels; rows without one have the mixture after the last.
     """

@@ -33,8 +33,8 @@ class PPCA(RandomCodes, CodeModel, LawModel):
     """Probabilistic PCA: a Gaussian with a few free directions and equal noise in all others, x = mean + S (W z + e).
 
     S is diagonal with the standard deviations of the columns, so the law does not depend on their units; the elements of images
-    have one unit and share one number. z ~ N(0, I_q) are the latents, whose mean given the row :meth:`transform` returns, and e
-    ~ N(0, s2 I) is noise, so a row has the law N(mean, S (W W^T + s2 I) S). A condition shifts the mean: by a constant per
+    have one unit and share one number. z ~ N(0, I_q) are the latents, and e ~ N(0, s2 I) is noise, so a row has the law
+    N(mean, S (W W^T + s2 I) S); :meth:`transform` returns E[z | x]. A condition shifts the mean: by a constant per
     label, linearly in numbers; W and s2 are shared. (For a separate law per label use
     :class:`~pushforward.models.gaussian.gmm.GMM` with one component.)
 

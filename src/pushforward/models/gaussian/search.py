@@ -1,7 +1,7 @@
 """Mixtures of products for the rows of a table: how many components, and how many iterations, by rows that EM does not see.
 
-The density is the mean of those of several mixtures from different starts. What a mixture has from its rows by chance differs
-from start to start, so that the mean allows for more components, and more iterations, than one mixture alone.
+The density is the mean of those of several mixtures from different starts. What a mixture learns of its rows by chance differs
+from start to start, so the mean allows more components and more iterations than a single mixture.
 """
 
 import itertools
@@ -26,7 +26,7 @@ __all__ = ["Learner", "Settings", "Trial", "surely_more"]
 
 _COMPONENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _MOST_ROWS = 1000  # per component, up to which fewer components are not tried
-_STRENGTH = 0.1  # rows by which the shares of levels in a component are drawn to those of the column
+_STRENGTH = 0.1  # rows by which the shares of levels in a component are shrunk to those of the column
 _ENOUGH, _FOLDS, _FOLDED_ROWS = 1000, 5, 5000
 _FAILURES, _MIN_GAIN = 2, 2e-3  # nats per row
 _MORE_COMPONENTS, _MORE_ITERATIONS = 2, 3  # times as many in each of several mixtures as are best for one
@@ -54,7 +54,7 @@ class Trial:
     Attributes
     ----------
     components, starts, iterations : int
-        Of each mixture, their number, and the iterations of each.
+        Components of each mixture, number of mixtures, and iterations of each.
     laws : list of ProductMixture
         The mean for each split of the rows.
     densities : Tensor
@@ -82,7 +82,7 @@ class _Step:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The coordinates of rows, and what to add to their log-density for that of the columns, (N,)."""
+    """The coordinates of rows, and the term (N,) that turns their log-density into that of the columns."""
 
     z: Tensor
     levels: Tensor
@@ -229,7 +229,7 @@ class Learner:
         return fit_products(rows.z, rows.levels, self.leaves, start, self.form)
 
     def _ladder(self) -> tuple[int, ...]:
-        """Return the numbers of components to try: at most that of rows, less those that are few for so many rows."""
+        """Return the numbers of components to try: at most one per row, and none that is too small for so many rows."""
         most = len(self.train.z)
         least = min(most // _MOST_ROWS, _COMPONENTS[-1])
         return tuple(count for count in _COMPONENTS if least < 2 * count and count <= most)

@@ -1,6 +1,6 @@
 r"""Two neighboring integers as the two sides of a threshold of a Gaussian number.
 
-A Gaussian law of k + u, u uniform on [0, 1), has not the shares of two values k = 0, 1: with P(1) = 0.02 it puts 0.067 above 1.
+A Gaussian law of k + u, u uniform on [0, 1), distorts the shares of two values k = 0, 1: if P(1) = 0.02, it puts 0.067 above 1.
 So an element with two values is learned as v = g(k + u), an increasing map with
 
     g(x) = 1 + s (Phi^-1(F(x)) - t),      F(x) = (1 - p) x below 1, 1 - p + p (x - 1) above,      t = Phi^-1(1 - p),

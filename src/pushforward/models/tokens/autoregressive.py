@@ -133,8 +133,8 @@ class Autoregressive(DensityModel, TokenModel):
             conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 doubles the rows that the network
             sees.
         temperature : float
-            The power 1 / temperature of the law of each element is drawn from: 1 is the learned law, below 1 keeps to likely
-            values, above 1 strays from them.
+            Each element is drawn from the power 1 / temperature of its law, normalized: 1 is the learned law, below 1 favors
+            likely values, above 1 unlikely ones.
 
         Other parameters and the result are those of :meth:`pushforward.models.GenerativeModel.sample`.
 
@@ -151,7 +151,9 @@ class Autoregressive(DensityModel, TokenModel):
             known = prompted(text, cast(Any, prompt), n, length)
             return self._texts(text, known, encoded, seed=seed, first=first, batch_size=batch_size, **options)
         if length is not None or isinstance(prompt, str):
-            raise ValueError("length, and a prompt in words, are for models of texts; omit length, give the first elements")
+            raise ValueError(
+                "length and a prompt of text are for models of texts; omit length, and give the first elements as prompt"
+            )
         known = self._known(n, prompt)
         z = self._decoded(known, encoded, seed=seed, first=first, batch_size=batch_size, **options)
         return self._delivered(z, gaps, condition=condition, seed=seed)
@@ -169,7 +171,7 @@ class Autoregressive(DensityModel, TokenModel):
         """Return the log-probability, for tables log-density, of each row in nats.
 
         It is exact and takes one network call; ``seed`` and ``first`` have no effect. Where texts were cut into blocks, X may
-        hold texts of any length; of a longer one than a block it is the law by which ``sample`` draws texts of this length.
+        hold texts of any length; for a text longer than a block it is the law from which ``sample`` draws texts of this length.
         Other parameters and the errors are those of :meth:`pushforward.NormalizingFlow.log_prob`.
         """
         check_is_fitted(self)
@@ -225,8 +227,15 @@ class Autoregressive(DensityModel, TokenModel):
         Parameters
         ----------
         X : list of str
-            Beginnings of texts of any length; of one as long as a row or longer, the end counts.
+            Beginnings of texts of any length; of a text as long as a row or longer, only the end is used.
         condition : label, vector, or one of them per text, optional
+        batch_size : int
+            Texts that go through the network at once.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a list of str, or has a character that the training data do not have.
         """
         check_is_fitted(self)
         text, texts = self.space_.schema.text, as_texts(X)

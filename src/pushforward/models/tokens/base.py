@@ -1,4 +1,4 @@
-"""What families share that model the tokens of rows: integers, texts, and tables by their bins."""
+"""The base of families that model the tokens of rows: integers, texts, and tables by their bins."""
 
 from typing import ClassVar
 

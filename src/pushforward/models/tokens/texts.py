@@ -29,7 +29,8 @@ def prompted(tokenizer: Tokenizer, prompt: str | Sequence[str] | None, n: int, l
     Raises
     ------
     ValueError
-        If the prompt or the length is longer than texts can be, there is neither one prompt nor n, or a character is unseen.
+        If the prompt or the length is longer than texts can be, the number of prompts is neither 1 nor n, or the training data
+        lack a character.
     """
     texts = [""] if prompt is None else [prompt] if isinstance(prompt, str) else as_texts(prompt)
     if texts is None or len(texts) not in (1, n):
@@ -57,13 +58,15 @@ def blanks(tokenizer: Tokenizer, texts: Any) -> tuple[Tensor, Tensor, list[int]]
     Raises
     ------
     TypeError, ValueError
-        If these are no texts, or tokens are not characters or bytes.
+        If ``texts`` are not texts, or tokens are not characters or bytes.
     """
     listed = as_texts(texts)
     if listed is None:
         raise TypeError(f"impute fills the blanks of texts, a list of str with {BLANK!r} for each missing character")
     if tokenizer.tokens == "bpe":
-        raise ValueError("a blank has no number of byte pairs; train with text=Text(tokens='characters') to fill blanks")
+        raise ValueError(
+            "the number of byte pairs in a blank is unknown; train with text=Text(tokens='characters') to fill blanks"
+        )
     if BLANK in tokenizer.characters:
         raise ValueError(f"the texts of training have the character {BLANK!r}, which marks blanks; replace it before training")
     if tokenizer.ends and max(map(len, listed)) > tokenizer.length:

@@ -159,7 +159,7 @@ def refuse_unknown(x: Tensor, observed: Tensor, transform: Transform) -> None:
     if bool(wrong.any()):
         raise ValueError(
             f"X has the observed value {float(x[wrong][0]):g}, but the training data have integers from "
-            f"{int(transform.low.min())} to {int(transform.high.max())}, each column within its own range; leave a gap there"
+            f"{int(transform.low.min())} to {int(transform.high.max())}, each column within its own range; write NaN there"
         )
 
 
@@ -173,7 +173,7 @@ def drawn_rows(tokens: Tensor, like: Tensor, space: RowSpace, *, seed: int, firs
 
 
 def sampled_dtype(space: RowSpace) -> torch.dtype:
-    """Return the dtype of drawn scaled rows: float64 where the place in a bin counts."""
+    """Return the dtype of drawn scaled rows: float64 where the place in a bin matters."""
     return torch.float32 if space.schema.elements is None else torch.float64
 
 

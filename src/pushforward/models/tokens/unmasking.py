@@ -73,14 +73,14 @@ class UnmaskingModel(TrainedModel):
             and their other columns are drawn from the law given them, without a training condition if none is named.
         guidance : float or Guidance
             The scale w in p(k | seen, condition)^w p(k | seen)^(1 - w), normalized, the law of each element as it is unmasked:
-            1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 makes each network call
-            one of twice as many rows.
+            1 is the conditional law, 0 ignores the condition, above 1 sharpens. Any value but 0 and 1 doubles the rows of
+            each network call.
         steps : int, optional
-            Network calls, in each of which equally many elements are drawn, without knowing of each other. Default: one call
-            for each element, up to 64.
+            Network calls, each of which draws equally many elements, independently of each other. Default: one call for each
+            element, up to 64.
         remask : float
-            Number of times, on average, that each element is drawn anew given the others, which corrects those that were drawn
-            without knowing of each other. More calls than elements are then useful: (1 + remask) for each.
+            Number of times, on average, that each element is drawn anew given the others, which corrects elements that were
+            drawn independently. More calls than elements are then useful: (1 + remask) for each.
         prompt : str or list of n str, optional
             The beginning of all texts, or of each.
         length : int, optional

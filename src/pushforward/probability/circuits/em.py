@@ -4,12 +4,12 @@ The objective of one tree, up to a constant, is
 
     sum over rows of log p(x)  +  leaf * sum over c, z, b of pi_c(b) log p(b | z)  +  transition / S * sum of log T_c[z, z'],
 
-with pi_c the shares of the elements of column c among all rows: the leaf of each state is drawn to the law of the column with
+with pi_c the shares of the elements of column c among all rows: the leaf of each state is shrunk to the law of the column with
 the weight of ``leaf`` rows. An iteration over all rows never lowers it. Stepwise EM updates after each batch of rows, from a
 moving average of the expected counts; the k-th update has the weight k^(-1/3). One iteration over all rows ends the fit.
 
-The states of all columns start from the same random rows, and the transitions are half the identity: half a mixture of
-products.
+The states of all columns start from the same random rows, and the transitions are half the identity, so that the start is close
+to a mixture of products.
 
 References
 ----------
@@ -51,7 +51,7 @@ _TINY = 1e-300
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Strengths of the Dirichlet priors, in rows, and the shares (B_c,) that the leaves are drawn to."""
+    """Strengths of the Dirichlet priors, in rows, and the shares (B_c,) that the leaves are shrunk to."""
 
     leaf: float
     transition: float
@@ -112,7 +112,7 @@ def maximized(counts: Counts, prior: Prior, parents: tuple[int, ...]) -> HiddenT
 
 
 def objective(tree: HiddenTree, evidence: Evidence, prior: Prior) -> float:
-    """Return what EM does not lower."""
+    """Return the objective, which EM never lowers."""
     shares = sum(float((share[:, None] * leaf.log()).sum()) for leaf, share in zip(tree.leaves, prior.shares, strict=True))
     inner = [column for column, parent in enumerate(tree.parents) if parent != -1]
     pairs = float(tree.transitions[inner].log().sum() + tree.root.log().sum()) / len(tree.root)

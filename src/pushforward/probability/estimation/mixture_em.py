@@ -94,8 +94,8 @@ def moments(law: GaussianMixture, x: Tensor) -> Moments:
 def sums(law: GaussianMixture, x: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, float]:
     """Return the sums over rows x (N, D) of r_k, r_k x, r_k x x^T and log p(x).
 
-    ``beside`` (N, K) is the logarithm of what else multiplies the density of each row under each component; it is replaced by
-    the posterior probabilities r_k.
+    ``beside`` (N, K) is the logarithm of a further factor of the density of each row under each component; it is overwritten
+    with the posterior probabilities r_k.
     """
     whole = ~x.isnan().any(1)
     if bool(whole.all()):
@@ -186,6 +186,11 @@ def fit_mixture_in_batches(
         Largest number of passes.
     on_iteration : function, optional
         Called as ``on_iteration(done, bound)`` after each pass.
+
+    Raises
+    ------
+    ValueError
+        If a pass has no rows.
 
     >>> x = torch.tensor([[-3.0], [3.0], [-2.0], [2.0]], dtype=torch.float64).repeat(50, 1)
     >>> start = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[1.0]], [[1.0]]])

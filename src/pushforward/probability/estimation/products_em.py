@@ -156,7 +156,7 @@ class _Leaf:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A law, with what EM goes on from.
+    """A law, with the state from which EM continues.
 
     Attributes
     ----------

@@ -124,6 +124,11 @@ class FiniteLaw:
         values : array (H,), optional
             Values of h, by default 0 to H - 1.
 
+        Raises
+        ------
+        ValueError
+            If ``conditional`` does not have one axis more than this law, or is not a law for every x.
+
         >>> disease = FiniteLaw([0.99, 0.01], names=["ill"])
         >>> joint = disease.times([[0.95, 0.05], [0.1, 0.9]], name="test")
         >>> round(joint.condition(test=1).probability(ill=1), 4)

@@ -118,11 +118,18 @@ class MarkovChain:
             Numbers of walkers and of steps.
         start : int or array (K,)
             The state in which all walkers begin, or the law of the first state.
+        seed, first : int
+            Walker i of this sample is walker ``first + i`` of ``seed``.
 
         Returns
         -------
         Tensor
             States, int64 (n, steps + 1). A path does not depend on n, and a longer path begins with the shorter one.
+
+        Raises
+        ------
+        ValueError
+            If ``steps`` is negative, or ``start`` is no state and no law of the chain.
         """
         if steps < 0:
             raise ValueError(f"steps must be at least 0, not {steps}")
@@ -146,6 +153,10 @@ class MarkovChain:
         ----------
         start : array (K,), optional
             By default the uniform law.
+        tolerance : float
+            Total variation between a law and the next one at which the iteration ends.
+        max_steps : int
+            Largest number of multiplications.
 
         Raises
         ------

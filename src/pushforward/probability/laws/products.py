@@ -152,7 +152,7 @@ class ProductMixture:
     def fill(self, z: Tensor, levels: Tensor, log_joint: Tensor, *, seed: int, first: int = 0) -> tuple[Tensor, Tensor]:
         """Return rows with their unknown parts drawn given the known ones.
 
-        ``log_joint`` (N, K) is :meth:`log_joint` of these rows, or what else the components are drawn by. The random numbers
+        ``log_joint`` (N, K) is :meth:`log_joint` of these rows, or other log-weights of the components. The random numbers
         of row i depend on (seed, first + i) alone.
         """
         rows = torch.arange(first, first + len(z))

@@ -39,17 +39,17 @@ async def show_beside(studio: Studio, names: list[str]) -> None:
         return
     runs, figures = [found for found, _ in measured], [rows for _, rows in measured]
     if len({found.source for found in runs}) > 1:
-        parts.problem("These runs were trained on different data, so their figures do not compare.")
+        parts.problem("These runs were trained on different data, so their figures cannot be compared.")
     for found, rows in zip(runs, figures, strict=True):
         if not rows:
             with ui.element("p"):
-                ui.label(f"{found.name} was not measured yet. ").style("display:inline")
+                ui.label(f"{found.name} has not been measured yet. ").style("display:inline")
                 ui.link("Measure it", f"/judge?run={quote(found.name)}")
     if any(figures):
         with parts.card("Figures"):
             parts.note(
-                "Features are fitted to the training rows of each run. Where they differ between runs, the figures stand in "
-                "lines of their own; with the same seed and data they are the same.",
+                "Features are fitted to the training rows of each run. Where they differ between runs, the figures are in "
+                "separate lines; with the same seed and data they are the same.",
                 "pf-small",
             )
             _table([found.name for found in runs], side_by_side(figures))

@@ -75,8 +75,8 @@ def _own(studio: Studio) -> None:
                     max_file_size=studio.upload_bytes,
                     on_multi_upload=lambda event: _uploaded(studio, event),
                     on_rejected=lambda: ui.notify(
-                        f"Files of more than {studio.upload_bytes / 1e6:,.0f} MB are not taken. Begin the studio with a larger "
-                        "--upload-limit, or put the file into data/ yourself.",
+                        f"Files of more than {studio.upload_bytes / 1e6:,.0f} MB are not accepted. Start the studio with a "
+                        "larger --upload-limit, or put the file into data/ yourself.",
                         type="negative",
                         multi_line=True,
                         timeout=10_000,
@@ -168,7 +168,7 @@ def _summary(studio: Studio, source: str) -> Summary:
 
 def _condition_words(dataset: Dataset) -> str:
     if dataset.condition is None:
-        return "No labels come with them, so samples cannot be asked for by class."
+        return "These data have no labels, so samples cannot be asked for by class."
     if dataset.condition.ndim == 1 and dataset.condition.dtype.kind not in "fc":
         classes = sorted({str(label) for label in dataset.condition if label is not None})
         shown = ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")

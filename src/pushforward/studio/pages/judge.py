@@ -51,7 +51,7 @@ def add_page(studio: Studio) -> None:
 
 async def _all(studio: Studio) -> None:
     parts.heading("Judge")
-    parts.note("How good a model is, in figures with a noise floor: what two samples of the data themselves would differ by.")
+    parts.note("How good a model is, in figures with a noise floor: the difference between two samples of the data themselves.")
     measured = await parts.waited(_measured, studio)
     if measured is None:
         return
@@ -62,7 +62,7 @@ async def _all(studio: Studio) -> None:
             _table([found for found, _ in measured], {found.name: figures for found, figures in measured})
             parts.note(
                 "Open a run to measure it, or to read its report. Choose several to read them side by side. Figures on "
-                "different data do not compare, nor do losses of different families.",
+                "different data cannot be compared, nor can losses of different families.",
                 "pf-small",
             )
     else:
@@ -213,14 +213,14 @@ class _Report:
         if job is not None and job.state in ("waiting", "running"):
             with parts.card():
                 ui.linear_progress(show_value=False).props('indeterminate rounded size=6px aria-label="At work"')
-                ui.label("Waits in the queue." if job.state == "waiting" else "At work:").props('aria-live="polite"')
+                ui.label("Waiting in the queue." if job.state == "waiting" else "Working:").props('aria-live="polite"')
                 if log:
                     ui.label(printable("\n".join(log.strip().splitlines()[-_LOG_LINES:]))).classes("pf-code")
         elif job is not None and job.state in ("failed", "stopped") and job.ended and job.ended > stamp:
             parts.problem("It was stopped." if job.state == "stopped" else self._studio.queue.said(job))
         elif not stamp and self._is_run:
             with parts.card(classes="pf-empty"):
-                ui.label("This run was not measured yet. An evaluation takes from seconds to minutes.")
+                ui.label("This run has not been measured yet. An evaluation takes from seconds to minutes.")
 
     def _show(self) -> None:
         parts.report(self._address, self._name, self._folder / "report.html")

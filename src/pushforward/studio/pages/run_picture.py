@@ -1,4 +1,4 @@
-"""The samples of a run on the page Watch: with the weights of the moment while it trains, else what it has drawn itself."""
+"""The samples of a run on the page Watch: with the current weights while it trains, else what it has drawn itself."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ class RunPicture:
         self._codes.set_visibility(False)
 
     def forget(self) -> None:
-        """Look at the run anew: it has ended, or goes on."""
+        """Read the run again: it has ended, or was resumed."""
         self._view: views.View | None = None
         self._live: LiveModel | None = None
         self._texts: views.TextView | None = None
@@ -78,7 +78,7 @@ class RunPicture:
                 self._due = time.monotonic() + max(_LEAST_SECONDS, _SHARE * took)
 
     def _open(self, facts: RunFacts, state: str) -> None:
-        """Open the model of the moment, or the finished one if its rows lie in the plane."""
+        """Open the model with its current weights, or the finished one if its rows lie in the plane."""
         workspace = self._studio.workspace
         try:
             if facts.finished:

@@ -190,7 +190,7 @@ class Samples:
     def _add(self) -> None:
         """Add a setting, which begins as the last one."""
         if len(self._panels) == _MOST_SETTINGS:
-            ui.notify(f"There are {_MOST_SETTINGS} settings, and no more fit. Remove one first.", type="warning")
+            ui.notify(f"There are {_MOST_SETTINGS} settings, the most that fit. Remove one first.", type="warning")
             return
         panel = _Panel(self._able, self._panels[-1].setting if self._panels else Setting())
         with self._place:

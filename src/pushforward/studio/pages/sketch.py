@@ -1,4 +1,4 @@
-"""Draw points with the mouse, or type their coordinates, as data of one's own."""
+"""Draw points with the mouse, or type their coordinates, as your own data."""
 
 import io
 from urllib.parse import quote
@@ -37,7 +37,7 @@ def read_points(text: str) -> list[_Point]:
                 f"Line {number} is “{line[:40]}”. Write two numbers, and a whole number as class if you like: 0.5, 1.2, 0"
             ) from None
         if not (abs(x) <= 3 and abs(y) <= 3 and 0 <= label <= 7):
-            raise Refused(f"Line {number} lies outside of the picture: coordinates go from −3 to 3, classes from 0 to 7.")
+            raise Refused(f"Line {number} lies outside the field: coordinates go from −3 to 3, classes from 0 to 7.")
         points.append((x, y, label))
     return points
 

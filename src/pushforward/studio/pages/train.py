@@ -19,7 +19,7 @@ from pushforward.studio.workspace import Refused
 __all__ = ["add_page"]
 
 _TIMES = {
-    "": "As long as the family's own recipe says",
+    "": "As set by the family's recipe",
     "15": "15 seconds",
     "60": "1 minute",
     "300": "5 minutes",

@@ -79,7 +79,7 @@ class _Waiting:
         else:
             self._timer.cancel()
             self._spinner.set_visibility(False)
-            self._text.text = "This training did not begin."
+            self._text.text = "This training did not start."
             with self._place:
                 parts.problem(self._studio.queue.said(job) if job is not None else "It is not in the queue any more.")
                 ui.link("Train again", "/train")
@@ -195,7 +195,7 @@ class _Watch:
 
     def _stop(self, job: Job) -> None:
         self._studio.queue.stop(job)
-        ui.notify("It stops after its step, and saves everything.")
+        ui.notify("It stops after the current step and saves everything.")
 
     def _resume(self) -> None:
         try:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 # accelerate sets the address of a main process whenever more than one process is asked for.
 _STARTED_ONE = (
-    "accelerate was asked for several processes but started only this one, because it found no GPU; training goes on in one "
+    "accelerate was asked for several processes but started only this one, because it found no GPU; training continues in one "
     "process. For several on CPUs: ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 ..."
 )
 

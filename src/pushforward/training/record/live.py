@@ -2,7 +2,7 @@
 
 A watcher calls :func:`watch` every few seconds, which renews the file ``.watched`` in the run folder. While that is fresh, the
 run writes its averaged weights several times per second, without waiting for the disk. Otherwise it writes nothing, and the
-price is one look at a file.
+cost is one check of a file.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ class LiveFile:
             temporary.replace(path)
 
     def clear(self) -> None:
-        """Delete the file: whoever comes now reads the weights of the finished run."""
+        """Delete the file: from now on the weights of the finished run are read."""
         if self._folder is not None:
             for name in (LIVE, f".{LIVE}.new", WATCHED):
                 with contextlib.suppress(OSError):
