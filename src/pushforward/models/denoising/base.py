@@ -193,7 +193,7 @@ class Denoising(WithDenoiser):
         shape = self.space_.transform.shape
         return {
             "schedule": diffusion.StraightLine(),
-            "times": _default_times(shape),
+            "times": _default_times(shape, coded=self.space_.transform.coding is not None),
             "weight": "edm",
             "network": networks.SetSpec() if self._of_points else networks.default_spec(shape),
             "sampler": diffusion.default_sampler(DEFAULT_STEPS),
@@ -324,15 +324,18 @@ def _is_small(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and min(shape[1:]) < 16
 
 
-def _default_times(shape: tuple[int, ...]) -> diffusion.LogitNormalTimes:
-    """Return the law of training times; small images need less noise, as their few pixels have to be exact.
+def _default_times(shape: tuple[int, ...], *, coded: bool) -> diffusion.LogitNormalTimes:
+    """Return the law of training times.
+
+    Small images need less noise, as their few pixels have to be exact. The coefficients of long signals need more: which word a
+    sound is is decided where the noise is one to five times as strong as they are.
 
     References
     ----------
     Patrick Esser et al. Scaling rectified flow transformers for high-resolution image synthesis. ICML 2024, section 5.3.2.
     https://arxiv.org/abs/2403.03206
     """
-    mean, std = (-0.8, 0.9) if _is_small(shape) else (0.0, 1.0)
+    mean, std = (0.8, 1.0) if coded else (-0.8, 0.9) if _is_small(shape) else (0.0, 1.0)
     return diffusion.LogitNormalTimes(mean, std, uniform_share=0.1)
 
 
