@@ -60,7 +60,7 @@ class ExportedUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ) -> None:
         super().__init__()
         built = codec.from_plain(dict(network)).build((in_channels, *sample_size), condition_dim)
-        low, high = (torch.tensor(ends, dtype=torch.float64, device="cpu")[:, None, None] for ends in bounds or [[], []])
+        low, high = (torch.tensor(ends, device="cpu")[:, None, None] for ends in bounds or [[], []])
         self.denoiser = Denoiser(
             built,
             codec.from_plain(dict(schedule)),

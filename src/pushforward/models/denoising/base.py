@@ -231,7 +231,7 @@ class Denoising(WithDenoiser):
 
     def _bounds(self) -> tuple[Tensor, Tensor]:
         """Return the range of scaled rows; of sets that of any point, since they may have fewer points than the largest."""
-        low, high = self.space_.transform.bounds
+        low, high = (end.to(self.row_dtype) for end in self.space_.transform.bounds)  # some devices have no float64
         return (low[:1], high[:1]) if self._of_points else (low, high)
 
     def _task(self, network: nn.Module, prepared: Prepared) -> DenoisingTask:
