@@ -327,8 +327,8 @@ def _is_small(shape: tuple[int, ...]) -> bool:
 def _default_times(shape: tuple[int, ...], *, coded: bool) -> diffusion.LogitNormalTimes:
     """Return the law of training times.
 
-    Small images need less noise, as their few pixels have to be exact. The coefficients of long signals need more: which word a
-    sound is is decided where the noise is one to five times as strong as they are.
+    Small images need less noise, as their few pixels have to be exact. The coefficients of long signals need more: noise one to
+    five times as strong as they are decides which word a sound says.
 
     References
     ----------
